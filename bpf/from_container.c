@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* tc ingress of each pod's host veth: everything a pod sends. */
+
+#include "lib/types.h"
+#include "lib/config.h"
+#include "lib/deliver.h"
+#include "lib/drop.h"
+#include "lib/encap.h"
+#include "lib/endpoints.h"
+#include "lib/mtu.h"
+#include "lib/neighbour.h"
+#include "lib/parse.h"
+#include "lib/remotes.h"
+#include "lib/vteps.h"
+
+/* Pod to pod goes to the stack when it is too big: the kernel routes it back
+ * to the overlay device, finds it above that device's MTU and fragments it
+ * or answers with an ICMP error. A node's own address it would route past the
+ * overlay.
+ */
+static __always_inline int send_to_pod_elsewhere(struct __sk_buff *ctx,
+						 const struct packet *packet,
+						 const struct remote *remote)
+{
+	if (exceeds_overlay_mtu(ctx, packet))
+		return hand_to_stack(ctx, packet);
+	return encap_and_redirect(ctx, &remote->vtep);
+}
+
+static __always_inline int send_to_node(struct __sk_buff *ctx,
+					const struct packet *packet)
+{
+	if (exceeds_overlay_mtu(ctx, packet))
+		return -DROP_TOO_BIG;
+	return encap_and_redirect(ctx, &packet->dst);
+}
+
+static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
+					       const struct packet *packet,
+					       const struct endpoint *source)
+{
+	if (source->flags & ENDPOINT_MASQUERADE)
+		ctx->mark |= config.masquerade_mark;
+	return hand_to_stack(ctx, packet);
+}
+
+static __always_inline int route_packet(struct __sk_buff *ctx)
+{
+	struct endpoint *source, *ep;
+	struct packet packet = {};
+	struct remote *remote;
+	int drop;
+
+	if (is_arp(ctx))
+		return answer_arp(ctx);
+	drop = parse_packet(ctx, &packet);
+	if (drop)
+		return drop;
+	if (is_neighbour_solicitation(ctx, &packet))
+		return answer_neighbour_solicitation(ctx, &packet);
+	if (packet.multicast)
+		return -DROP_MULTICAST;
+
+	source = lookup_endpoint_behind(ctx->ifindex, &packet.src);
+	if (!source)
+		return -DROP_SPOOFED_SOURCE;
+	if (!same_mac(source->mac, packet.src_mac))
+		return -DROP_SPOOFED_MAC;
+
+	ep = lookup_endpoint(&packet.dst);
+	if (ep)
+		return deliver_local(ctx, ep);
+	remote = lookup_remote(&packet.dst);
+	if (remote)
+		return send_to_pod_elsewhere(ctx, &packet, remote);
+	if (is_known_vtep(&packet.dst))
+		return send_to_node(ctx, &packet);
+	if (is_own_gateway(&packet.dst))
+		return hand_to_stack(ctx, &packet);
+	if (is_in_cluster(&packet.dst))
+		return -DROP_UNKNOWN_DESTINATION;
+	return send_out_of_cluster(ctx, &packet, source);
+}
+
+SEC("tc")
+int from_container(struct __sk_buff *ctx)
+{
+	return settle_verdict(ctx, FROM_CONTAINER, route_packet(ctx));
+}
+
+char LICENSE[] SEC("license") = "GPL";

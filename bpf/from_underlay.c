@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* tc ingress of the uplink: a guard before the vxlan device's UDP socket. What
+ * is not VXLAN to this node is none of our business, broken or not, and goes
+ * on to other people's filters.
+ *
+ * Fragments and IPv6 extension headers can get past it. from_overlay applies
+ * the same checks to what the kernel makes of those.
+ */
+
+#include "lib/types.h"
+#include "lib/config.h"
+#include "lib/drop.h"
+#include "lib/parse.h"
+#include "lib/vteps.h"
+#include "lib/vxlan.h"
+
+static __always_inline int guard_overlay(struct __sk_buff *ctx)
+{
+	struct packet packet = {};
+	int drop;
+
+	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst) ||
+	    !is_udp_to(ctx, &packet, config.vxlan_port))
+		return TC_ACT_UNSPEC;
+
+	if (!is_known_vtep(&packet.src))
+		return -DROP_UNKNOWN_VTEP;
+	drop = check_vni(ctx, &packet, config.vni);
+	return drop ? drop : TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int from_underlay(struct __sk_buff *ctx)
+{
+	return settle_verdict(ctx, FROM_UNDERLAY, guard_overlay(ctx));
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Addresses of both families as 16 bytes in network order. */
+#ifndef PYCNI_ADDRESS_H
+#define PYCNI_ADDRESS_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/in6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "types.h"
+
+static __always_inline void map_ip4(union ip_addr *addr, __be32 ip4)
+{
+	addr->words[0] = 0;
+	addr->words[1] = 0;
+	addr->words[2] = bpf_htonl(0xffff);
+	addr->words[3] = ip4;
+}
+
+static __always_inline void copy_ip6(union ip_addr *addr,
+				     const struct in6_addr *ip6)
+{
+	__builtin_memcpy(addr, ip6, sizeof(*addr));
+}
+
+static __always_inline bool is_mapped_ip4(const union ip_addr *addr)
+{
+	return !addr->words[0] && !addr->words[1] &&
+	       addr->words[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_unspecified(const union ip_addr *addr)
+{
+	return !(addr->words[0] | addr->words[1] | addr->words[2] |
+		 addr->words[3]);
+}
+
+/* Multicast of both families and IPv4's 255.255.255.255. The broadcast
+ * address of a subnet is none here: pods have /32 addresses.
+ */
+static __always_inline bool is_multicast(const union ip_addr *addr)
+{
+	if (!is_mapped_ip4(addr))
+		return addr->bytes[0] == 0xff;
+	return (addr->bytes[12] & 0xf0) == 0xe0 ||
+	       addr->words[3] == 0xffffffff;
+}
+
+/* volatile, because one side is often a constant of config.h */
+static __always_inline bool same_address(const volatile union ip_addr *a,
+					 const volatile union ip_addr *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
+	       a->words[2] == b->words[2] && a->words[3] == b->words[3];
+}
+
+static __always_inline bool is_in_prefix(const union ip_addr *addr,
+					 const volatile struct prefix *prefix)
+{
+	for (int i = 0; i < 4; i++)
+		if ((addr->words[i] & prefix->mask.words[i]) !=
+		    prefix->addr.words[i])
+			return false;
+	return true;
+}
+
+#endif

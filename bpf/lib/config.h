@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The constants of this node, and the questions they alone can answer. The
+ * loader writes them before the load, so the verifier knows their values and
+ * removes what they switch off.
+ */
+#ifndef PYCNI_CONFIG_H
+#define PYCNI_CONFIG_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "address.h"
+
+const volatile struct config config SEC(".rodata");
+
+static __always_inline bool is_own_gateway(const union ip_addr *addr)
+{
+	return same_address(addr, &config.gateway4) ||
+	       same_address(addr, &config.gateway6);
+}
+
+static __always_inline bool is_own_vtep(const union ip_addr *addr)
+{
+	return same_address(addr, &config.vtep);
+}
+
+static __always_inline bool is_in_cluster(const union ip_addr *addr)
+{
+	return is_in_prefix(addr, &config.cluster4) ||
+	       is_in_prefix(addr, &config.cluster6);
+}
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* endpoints: address of a pod on this node -> the host end of its veth */
+#ifndef PYCNI_ENDPOINTS_H
+#define PYCNI_ENDPOINTS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "types.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, union ip_addr);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+static __always_inline struct endpoint *
+lookup_endpoint(const union ip_addr *addr)
+{
+	return bpf_map_lookup_elem(&endpoints, addr);
+}
+
+/* The pod at `addr`, if it is the one behind this veth. */
+static __always_inline struct endpoint *
+lookup_endpoint_behind(__u32 ifindex, const union ip_addr *addr)
+{
+	struct endpoint *ep = lookup_endpoint(addr);
+
+	return ep && ep->ifindex == ifindex ? ep : NULL;
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Whether a packet fits between nodes. */
+#ifndef PYCNI_MTU_H
+#define PYCNI_MTU_H
+
+#include <stddef.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include "config.h"
+#include "parse.h"
+
+#define TCP_DATA_OFFSET 12 /* the byte that holds it, RFC 9293 3.1 */
+
+/* Bytes of a GSO packet's transport header, 0 when that takes more looking
+ * (IPv6 extension headers).
+ */
+static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx,
+					       const struct packet *packet)
+{
+	__u8 data_offset;
+
+	if (packet->l4_proto == IPPROTO_UDP)
+		return sizeof(struct udphdr);
+	if (packet->l4_proto != IPPROTO_TCP ||
+	    bpf_skb_load_bytes(ctx, packet->l4_off + TCP_DATA_OFFSET,
+			       &data_offset, sizeof(data_offset)))
+		return 0;
+	return (data_offset >> 4) * 4;
+}
+
+/* Of a GSO packet every segment must fit, not the whole. One that cannot be
+ * measured counts as too big: the stack, which gets it then, measures better.
+ */
+static __always_inline bool exceeds_overlay_mtu(struct __sk_buff *ctx,
+						const struct packet *packet)
+{
+	__u32 l4_header;
+
+	if (!ctx->gso_size)
+		return packet->l3_length > config.overlay_mtu;
+	l4_header = measure_l4_header(ctx, packet);
+	return !l4_header || packet->l4_off - ETH_HLEN + l4_header +
+				ctx->gso_size > config.overlay_mtu;
+}
+
+#endif

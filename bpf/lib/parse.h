@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the programs need to know of an IP packet, read once and checked.
+ *
+ * Behind the IP header almost nothing is read: a fragment, IP options or an
+ * IPv6 extension header change nothing about where a packet belongs.
+ */
+#ifndef PYCNI_PARSE_H
+#define PYCNI_PARSE_H
+
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "address.h"
+#include "ethernet.h"
+
+#define IP4_FRAGMENT_OFFSET 0x1fff /* in frag_off, RFC 791 3.1 */
+
+struct packet {
+	union ip_addr src;
+	union ip_addr dst;
+	__u32 l3_length; /* bytes, from the IP header on */
+	__u32 l4_off;	 /* bytes, from the Ethernet header on */
+	__u8 l4_proto;	 /* IPv6: the first next header */
+	bool l4_present; /* false in all fragments but the first */
+	bool multicast;	 /* to an IP or a MAC group */
+	__u8 src_mac[ETH_ALEN];
+};
+
+static __always_inline int parse_ip4(struct __sk_buff *ctx,
+				     struct packet *packet)
+{
+	struct iphdr *ip4 = pull_head(ctx, ETH_HLEN + sizeof(*ip4));
+	__u32 header;
+
+	if (!ip4)
+		return -DROP_TRUNCATED;
+	ip4 = (void *)ip4 + ETH_HLEN;
+
+	header = ip4->ihl * 4;
+	packet->l3_length = bpf_ntohs(ip4->tot_len);
+	/* A GSO packet above 64 KiB ("BIG TCP") cannot say its length. */
+	if (!packet->l3_length && ctx->gso_size)
+		packet->l3_length = ctx->len - ETH_HLEN;
+	if (ip4->version != 4 || header < sizeof(*ip4) ||
+	    packet->l3_length < header)
+		return -DROP_BAD_HEADER;
+
+	map_ip4(&packet->src, ip4->saddr);
+	map_ip4(&packet->dst, ip4->daddr);
+	packet->l4_off = ETH_HLEN + header;
+	packet->l4_proto = ip4->protocol;
+	packet->l4_present = !(ip4->frag_off & bpf_htons(IP4_FRAGMENT_OFFSET));
+	return 0;
+}
+
+static __always_inline int parse_ip6(struct __sk_buff *ctx,
+				     struct packet *packet)
+{
+	struct ipv6hdr *ip6 = pull_head(ctx, ETH_HLEN + sizeof(*ip6));
+
+	if (!ip6)
+		return -DROP_TRUNCATED;
+	ip6 = (void *)ip6 + ETH_HLEN;
+
+	if (ip6->version != 6)
+		return -DROP_BAD_HEADER;
+
+	packet->l3_length = sizeof(*ip6) + bpf_ntohs(ip6->payload_len);
+	copy_ip6(&packet->src, &ip6->saddr);
+	copy_ip6(&packet->dst, &ip6->daddr);
+	packet->l4_off = ETH_HLEN + sizeof(*ip6);
+	packet->l4_proto = ip6->nexthdr;
+	/* A fragment's next header is 44: nobody takes that for a port. */
+	packet->l4_present = true;
+
+	/* On the wire these would pass for the IPv4 keys of our maps. */
+	if (is_mapped_ip4(&packet->src) || is_mapped_ip4(&packet->dst))
+		return -DROP_BAD_HEADER;
+	return 0;
+}
+
+static __always_inline int parse_packet(struct __sk_buff *ctx,
+					struct packet *packet)
+{
+	struct ethhdr *eth = pull_head(ctx, sizeof(*eth));
+	int drop = -DROP_UNKNOWN_L3;
+	bool group;
+
+	if (!eth)
+		return -DROP_TRUNCATED;
+	/* The kernel has moved a VLAN tag out of the bytes. With it, the
+	 * packet would be another network's on the other side.
+	 */
+	if (ctx->vlan_present)
+		return -DROP_UNKNOWN_L3;
+
+	copy_mac(packet->src_mac, eth->h_source);
+	group = eth->h_dest[0] & 1;
+
+	switch (eth->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		drop = parse_ip4(ctx, packet);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		drop = parse_ip6(ctx, packet);
+		break;
+	}
+	if (drop)
+		return drop;
+
+	if (ETH_HLEN + packet->l3_length > ctx->len)
+		return -DROP_TRUNCATED;
+	packet->multicast = group || is_multicast(&packet->dst);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Tunnel metadata: what the vxlan device tells of a packet's outer headers,
+ * and what it is told to write.
+ */
+#ifndef PYCNI_TUNNEL_H
+#define PYCNI_TUNNEL_H
+
+#include <stddef.h>
+#include <linux/errno.h>
+
+#include "config.h"
+
+/* Kernels before 6.0 know bpf_tunnel_key without its local address, and later
+ * ones still take that size.
+ */
+#define KEY_WITHOUT_LOCAL offsetof(struct bpf_tunnel_key, local_ipv4)
+
+#define UNDERLAY_TTL 64
+
+struct tunnel {
+	__u32 vni;
+	union ip_addr remote; /* outer source of a received packet */
+};
+
+/* 0, or -EINVAL when the packet came out of no tunnel. */
+static __always_inline int read_tunnel(struct __sk_buff *ctx,
+				       struct tunnel *tunnel)
+{
+	struct bpf_tunnel_key key = {};
+	int err;
+
+	err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL, 0);
+	if (!err) {
+		/* the one address that a helper gives in host order */
+		map_ip4(&tunnel->remote, bpf_htonl(key.remote_ipv4));
+	} else if (err == -EPROTO) { /* an IPv6 underlay */
+		err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL,
+					     BPF_F_TUNINFO_IPV6);
+		__builtin_memcpy(&tunnel->remote, key.remote_ipv6,
+				 sizeof(tunnel->remote));
+	}
+	tunnel->vni = key.tunnel_id;
+	return err;
+}
+
+/* Tells the vxlan device to send this packet to `vtep`. */
+static __always_inline int write_tunnel(struct __sk_buff *ctx,
+					const union ip_addr *vtep)
+{
+	/* An inner checksum protects the payload. A device that receives over
+	 * IPv6 must be told to take a zero: udp6zerocsumrx.
+	 */
+	__u64 flags = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT;
+	__u32 size = KEY_WITHOUT_LOCAL;
+	struct bpf_tunnel_key key = {
+		.tunnel_id = config.vni,
+		.tunnel_ttl = UNDERLAY_TTL,
+	};
+
+	if (is_mapped_ip4(vtep)) {
+		key.remote_ipv4 = bpf_ntohl(vtep->words[3]);
+		key.local_ipv4 = bpf_ntohl(config.vtep.words[3]);
+	} else {
+		flags |= BPF_F_TUNINFO_IPV6;
+		for (int i = 0; i < 4; i++) {
+			key.remote_ipv6[i] = vtep->words[i];
+			key.local_ipv6[i] = config.vtep.words[i];
+		}
+	}
+	/* Else the kernel's route lookup chooses the source, which on a node
+	 * with several addresses is not always the one others know as ours.
+	 */
+	if (config.tunnel_key_local)
+		size = sizeof(key);
+	if (bpf_skb_set_tunnel_key(ctx, &key, size, flags))
+		return -DROP_REWRITE_FAILED;
+	return 0;
+}
+
+#endif

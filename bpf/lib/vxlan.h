@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The bytes behind the outer IP header, RFC 7348 5. */
+#ifndef PYCNI_VXLAN_H
+#define PYCNI_VXLAN_H
+
+#include <stddef.h>
+#include <linux/udp.h>
+
+#include "parse.h"
+
+#define VXLAN_VNI_VALID 0x08000000 /* the I flag */
+#define VXLAN_VNI_SHIFT 8
+
+struct vxlan_packet {
+	struct udphdr udp;
+	__be32 flags;
+	__be32 vni; /* in the upper 24 bits */
+};
+
+static __always_inline bool is_udp_to(struct __sk_buff *ctx,
+				      const struct packet *packet, __be16 port)
+{
+	__be16 dst_port;
+
+	if (packet->l4_proto != IPPROTO_UDP || !packet->l4_present ||
+	    bpf_skb_load_bytes(ctx,
+			       packet->l4_off + offsetof(struct udphdr, dest),
+			       &dst_port, sizeof(dst_port)))
+		return false;
+	return dst_port == port;
+}
+
+static __always_inline int check_vni(struct __sk_buff *ctx,
+				     const struct packet *packet, __u32 vni)
+{
+	struct vxlan_packet vxlan;
+
+	if (bpf_skb_load_bytes(ctx, packet->l4_off, &vxlan, sizeof(vxlan)))
+		return -DROP_TRUNCATED;
+	if (!(vxlan.flags & bpf_htonl(VXLAN_VNI_VALID)))
+		return -DROP_BAD_HEADER;
+	if (bpf_ntohl(vxlan.vni) >> VXLAN_VNI_SHIFT != vni)
+		return -DROP_WRONG_VNI;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* tc egress of each pod's host veth: what the host's stack sends to the pod.
+ * What other programs deliver enters the pod behind this point.
+ */
+
+#include "lib/types.h"
+#include "lib/config.h"
+#include "lib/drop.h"
+#include "lib/endpoints.h"
+#include "lib/ethernet.h"
+#include "lib/parse.h"
+
+static __always_inline int check_destination(struct __sk_buff *ctx)
+{
+	struct packet packet = {};
+	struct endpoint *ep;
+	int drop;
+
+	drop = parse_packet(ctx, &packet);
+	if (drop)
+		return drop;
+	if (packet.multicast)
+		return -DROP_MULTICAST;
+	ep = lookup_endpoint_behind(ctx->ifindex, &packet.dst);
+	if (!ep)
+		return -DROP_WRONG_ENDPOINT;
+	drop = write_macs(ctx, ep->mac, config.gateway_mac);
+	return drop ? drop : TC_ACT_OK;
+}
+
+SEC("tc")
+int to_container(struct __sk_buff *ctx)
+{
+	return settle_verdict(ctx, TO_CONTAINER, check_destination(ctx));
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,207 @@
+"""Loads pycni's BPF programs: staged, pinned, replaced as a whole or not at all.
+
+`load` prepares everything beside the running programs (staging), then pins, switches the
+`programs` link and replaces the filters, each step with its undo; whatever fails, the node goes
+on as it was. Forwarding needs no process afterwards. Independent of the package pycni.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import attach, pins, staging
+from .attach import Hook
+from .bpf import Map
+from .compile import PROGRAMS, Objects, compile_programs
+from .errors import GoneError, LoaderError
+from .programs import Programs
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+__all__ = [
+    "PROGRAMS",
+    "Hook",
+    "Loaded",
+    "LoaderError",
+    "Objects",
+    "Programs",
+    "attach_endpoint",
+    "compile_programs",
+    "load",
+    "unload",
+]
+
+ENDPOINT_PROGRAMS = ("from_container", "to_container")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """`fingerprint` names programs and configuration; `changed`: something was not so before."""
+
+    fingerprint: str
+    changed: bool
+
+
+def load(
+    root: Path,
+    objects: Objects,
+    *,
+    config: bytes,
+    hooks: Callable[[], Iterable[Hook]],
+    ipr: IPRoute,
+) -> Loaded:
+    """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
+
+    `hooks` is asked after the new programs are current, so that endpoints attached meanwhile are
+    not missed; hooks of endpoints that are gone are passed over. Maps keep their entries; nobody
+    may write to a map whose max_entries changes during the load. Loading the same again does
+    nothing but attach what is not attached.
+
+    Raises LoaderError of all kinds; pins, filters and qdiscs are then as before.
+    """
+    fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
+    with ExitStack() as undo:
+        if pins.create_root(root):
+            undo.callback(pins.remove_root, root)
+        with pins.locked(root, exclusive=True), ExitStack() as owned, ExitStack() as steps:
+            pins.sweep(root)
+            before = pins.current(root)
+            previous = _open_current(root, owned)
+            renewed = not staging.is_complete(root, objects, fingerprint)
+            if renewed:
+                staged = staging.stage(root, objects, config, owned)
+                _commit(root, fingerprint, staged, before, owned, steps)
+            current = _open_current(root, owned)
+            assert current is not None, "is_complete or _commit saw to it"
+            attached = [
+                _attach(root, ipr, hook, current, previous, steps)
+                for hook in hooks()
+                if renewed or not _is_attached(ipr, hook, fingerprint)
+            ]
+            steps.pop_all()
+            if renewed and before is not None and before.is_dir():
+                pins.remove_programs(before)
+        undo.pop_all()
+    return Loaded(fingerprint, renewed or any(attached))
+
+
+def attach_endpoint(
+    root: Path, ipr: IPRoute, ifindex: int, *, programs: Programs | None = None
+) -> str:
+    """Attach the current programs to the host end of an endpoint; returns their fingerprint.
+
+    Pass `programs` to keep descriptors from call to call. LoaderError if nothing is loaded,
+    AttachError (GoneError) if the interface cannot be used; it is then as before.
+    """
+    with pins.locked(root, exclusive=False), ExitStack() as owned, ExitStack() as undo:
+        current = owned.enter_context(Programs(root)) if programs is None else programs
+        fingerprint = current.refresh()
+        for name in ENDPOINT_PROGRAMS:
+            hook = Hook(ifindex, name)
+            added = attach.attach(ipr, hook, current[name], fingerprint)
+            undo.callback(attach.detach, ipr, hook, remove_qdisc=added)
+        undo.pop_all()
+    return fingerprint
+
+
+def unload(root: Path, ipr: IPRoute, hooks: Iterable[Hook]) -> None:
+    """Undo of load and attach_endpoint: our filters at `hooks`, our qdiscs, then every pin.
+
+    Any part may be missing already. Filters, qdiscs and pins of others stay.
+    """
+    hooks = tuple(hooks)
+    endpoints = {hook.ifindex for hook in hooks if hook.program in ENDPOINT_PROGRAMS}
+    ours = pins.marked_clsact(root) | endpoints
+    for ifindex in ours | {hook.ifindex for hook in hooks}:
+        for program in attach.attached(ipr, ifindex):
+            attach.detach(ipr, Hook(ifindex, program))
+        if ifindex in ours:
+            attach.remove_clsact(ipr, ifindex)
+        pins.unmark_clsact(root, ifindex)
+    if not root.is_dir():
+        return
+    with pins.locked(root, exclusive=True):
+        pins.switch(root, None)
+        pins.sweep(root)
+        for pin in (root / "maps").glob("*"):
+            pin.unlink()
+        pins.remove_root(root)
+
+
+def _commit(
+    root: Path,
+    fingerprint: str,
+    staged: staging.Staged,
+    before: Path | None,
+    owned: ExitStack,
+    steps: ExitStack,
+) -> None:
+    for name, new in staged.created.items():
+        old = pins.open_map(root, name)
+        if old is not None:
+            owned.enter_context(old)
+        pins.replace_map(root, name, new)
+        steps.callback(_put_back, root, name, old)
+    directory = pins.pin_programs(root, fingerprint, staged.programs)
+    steps.callback(pins.remove_programs, directory)
+    steps.callback(pins.switch, root, before)
+    pins.switch(root, directory)
+
+
+def _put_back(root: Path, name: str, old: Map | None) -> None:
+    if old is None:
+        pins.map_path(root, name).unlink()
+    else:
+        pins.replace_map(root, name, old)
+
+
+def _open_current(root: Path, owned: ExitStack) -> Programs | None:
+    """The current programs; None if there are none, or somebody removed pins of them."""
+    programs = owned.enter_context(Programs(root))
+    try:
+        programs.refresh()
+    except (LoaderError, FileNotFoundError):
+        return None
+    return programs
+
+
+def _is_attached(ipr: IPRoute, hook: Hook, fingerprint: str) -> bool:
+    return attach.attached(ipr, hook.ifindex).get(hook.program) == fingerprint
+
+
+def _attach(
+    root: Path,
+    ipr: IPRoute,
+    hook: Hook,
+    current: Programs,
+    previous: Programs | None,
+    steps: ExitStack,
+) -> bool:
+    """Attach at one hook with its undo; False if the hook was an endpoint's that is gone."""
+    is_endpoint = hook.program in ENDPOINT_PROGRAMS
+    present = attach.attached(ipr, hook.ifindex).get(hook.program)
+    try:
+        added = attach.attach(ipr, hook, current[hook.program], current.fingerprint)
+    except GoneError:
+        if is_endpoint:
+            return False
+        raise
+    if present is None:
+        steps.callback(attach.detach, ipr, hook, remove_qdisc=added)
+    elif previous is not None:
+        steps.callback(_attach_again, ipr, hook, previous)
+    if added and not is_endpoint:
+        steps.callback(pins.unmark_clsact, root, hook.ifindex)
+        pins.mark_clsact(root, hook.ifindex)
+    return True
+
+
+def _attach_again(ipr: IPRoute, hook: Hook, previous: Programs) -> None:
+    with suppress(GoneError):
+        attach.attach(ipr, hook, previous[hook.program], previous.fingerprint)

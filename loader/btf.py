@@ -1,0 +1,202 @@
+"""Reads BTF, the type information of objects and pinned maps: enums, struct layouts, map layouts.
+
+Format: Documentation/bpf/btf.rst. Reads only; values are in the byte order of this machine, as
+objects and kernel are. Needs no privileges for object files.
+"""
+
+from __future__ import annotations
+
+import struct as packing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from . import bpf, libbpf
+from .errors import LayoutError
+
+INT, POINTER, ARRAY, STRUCT, UNION, ENUM, FORWARD, TYPEDEF = range(1, 9)
+VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT = range(9, 17)
+DECL_TAG, TYPE_TAG, ENUM64 = range(17, 20)
+
+_MAGIC = 0xEB9F
+_TRANSPARENT = frozenset({TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG})
+_FIXED_TAIL = {INT: 4, ARRAY: 12, VAR: 4, DECL_TAG: 4}
+_TAIL_PER_MEMBER = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}
+
+
+class Member(NamedTuple):
+    """A struct member; offset and size in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Type:
+    """One record: `target` is its size (INT, STRUCT, ENUM...) or the id of another type."""
+
+    kind: int
+    name: str
+    flag: bool
+    target: int
+    count: int
+    tail: bytes
+
+
+@dataclass(frozen=True)
+class Types:
+    """All types of one object or map; the id of a type is its index, 0 is void."""
+
+    types: tuple[Type, ...]
+    strings: bytes
+
+    def find(self, kind: int, name: str) -> int:
+        """Id of a named type; LayoutError if there is none."""
+        for number, item in enumerate(self.types):
+            if item.kind == kind and item.name == name:
+                return number
+        raise LayoutError(f"no type {name} in the type information")
+
+    def resolve(self, number: int) -> int:
+        """Id of what typedefs and qualifiers stand for."""
+        while self.types[number].kind in _TRANSPARENT:
+            number = self.types[number].target
+        return number
+
+    def size(self, number: int) -> int:
+        """Size of a type in bytes."""
+        item = self.types[self.resolve(number)]
+        if item.kind == POINTER:
+            return 8
+        if item.kind == ARRAY:
+            element, _, length = packing.unpack("=3I", item.tail)
+            return int(length) * self.size(element)
+        return item.target
+
+    def members(self, number: int) -> list[tuple[Member, int]]:
+        """Members of a struct or union, each with the id of its type."""
+        item = self.types[self.resolve(number)]
+        found = []
+        for name, kind, bits in packing.iter_unpack("=3I", item.tail):
+            offset = bits & 0xFFFFFF if item.flag else bits
+            found.append((Member(self._string(name), offset // 8, self.size(kind)), kind))
+        return found
+
+    def describe(self, number: int) -> str:
+        """The type with all nested members and offsets, equal for equal layouts."""
+        number = self.resolve(number)
+        item = self.types[number]
+        if item.kind in (STRUCT, UNION):
+            inner = ", ".join(
+                f"{member.name} {self.describe(kind)} @{member.offset}"
+                for member, kind in self.members(number)
+            )
+            return f"{'struct' if item.kind == STRUCT else 'union'} {item.name} {{{inner}}}"
+        if item.kind == ARRAY:
+            element, _, length = packing.unpack("=3I", item.tail)
+            return f"{self.describe(element)}[{length}]"
+        if item.kind == INT:
+            signed = packing.unpack("=I", item.tail)[0] >> 24 & 1
+            return f"{'s' if signed else 'u'}{item.target * 8}"
+        return f"{item.name or 'type'}:{self.size(number)}"
+
+    def enumerators(self, number: int) -> dict[str, int]:
+        """Names and values of an enum."""
+        item = self.types[number]
+        form = "=Ii" if item.flag else "=II"
+        pairs = packing.iter_unpack(form, item.tail)
+        return {self._string(name): value for name, value in pairs}
+
+    def _string(self, offset: int) -> str:
+        return self.strings[offset : self.strings.index(b"\0", offset)].decode()
+
+
+def parse(raw: bytes) -> Types:
+    """Parse raw BTF; LayoutError if it is none."""
+    if len(raw) < 24 or packing.unpack_from("=H", raw)[0] != _MAGIC:
+        raise LayoutError("not BTF in the byte order of this machine")
+    header, type_start, type_length, string_start, string_length = packing.unpack_from(
+        "=5I", raw, 4
+    )
+    strings = raw[header + string_start :][:string_length]
+    types = [Type(0, "void", False, 0, 0, b"")]
+    at, end = header + type_start, header + type_start + type_length
+    while at < end:
+        name, info, target = packing.unpack_from("=3I", raw, at)
+        kind, count = info >> 24 & 0x1F, info & 0xFFFF
+        size = _FIXED_TAIL.get(kind, count * _TAIL_PER_MEMBER.get(kind, 0))
+        text = strings[name : strings.index(b"\0", name)].decode()
+        tail = raw[at + 12 : at + 12 + size]
+        types.append(Type(kind, text, bool(info >> 31), target, count, tail))
+        at += 12 + size
+    return Types(tuple(types), strings)
+
+
+def enum(path: Path, name: str) -> dict[str, int]:
+    """The enumerators of enum `name` in an object file, in order of definition."""
+    types = _of_object(path)
+    return types.enumerators(types.find(ENUM, name))
+
+
+def struct(path: Path, name: str, *, nested: bool = False) -> list[Member]:
+    """Members of struct (or union) `name` in an object file.
+
+    With `nested`, inner structs and unions are taken apart into dotted names instead.
+    """
+    types = _of_object(path)
+    try:
+        number = types.find(STRUCT, name)
+    except LayoutError:
+        number = types.find(UNION, name)
+    return _flatten(types, number, "", 0) if nested else [m for m, _ in types.members(number)]
+
+
+def size_of(path: Path, name: str) -> int:
+    """Size in bytes of struct `name` in an object file."""
+    types = _of_object(path)
+    return types.size(types.find(STRUCT, name))
+
+
+def map_layout(info: bpf.MapInfo, types: Types | None) -> str:
+    """Everything that two maps must share to be used by one program, in words.
+
+    max_entries is left out: a map of another size has the same layout. Without types (a map
+    made without BTF) only the sizes are told.
+    """
+    parts = [info.type_name, f"flags {info.flags:#x}"]
+    described = (
+        ("key", info.key_size, info.btf_key_type_id),
+        ("value", info.value_size, info.btf_value_type_id),
+    )
+    for what, size, number in described:
+        inner = f" {types.describe(number)}" if types and number else ""
+        parts.append(f"{what} {size} bytes{inner}")
+    return ", ".join(parts)
+
+
+def types_of_map(info: bpf.MapInfo) -> Types | None:
+    """Types of a loaded map; None if it was made without BTF."""
+    return parse(libbpf.kernel_btf(info.btf_id)) if info.btf_id else None
+
+
+def _flatten(types: Types, number: int, prefix: str, base: int) -> list[Member]:
+    found = []
+    for member, kind in types.members(number):
+        name = f"{prefix}.{member.name}" if prefix else member.name
+        if types.types[types.resolve(kind)].kind in (STRUCT, UNION):
+            found += _flatten(types, kind, name, base + member.offset)
+        else:
+            found.append(Member(name, base + member.offset, member.size))
+    return found
+
+
+def _of_object(path: Path) -> Types:
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _parsed(path: Path, _modified: int, _size: int) -> Types:
+    return parse(libbpf.object_btf(path))

@@ -1,0 +1,238 @@
+"""BPF maps and ring buffers, each owning its descriptor.
+
+Keys and values are bytes in the layout of the C structs, never interpreted here. Failed calls
+raise OSError with the kernel's errno: only the caller knows what a full map means.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from . import libbpf
+from .libbpf import check, library, possible_cpus, text
+
+RING_BATCH = 4096  # records one poll() returns at most
+
+# enum bpf_map_type: include/uapi/linux/bpf.h
+MAP_TYPES = {1: "hash", 2: "array", 5: "percpu_hash", 6: "percpu_array", 9: "lru_hash",
+             10: "lru_percpu_hash", 11: "lpm_trie", 27: "ringbuf"}  # fmt: skip
+PERCPU_TYPES = frozenset({5, 6, 10, 21})
+_MAP_INFO = struct.Struct("=6I16s2I2Q4IQ")  # struct bpf_map_info
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What the kernel or an object says of a map; sizes in bytes, `id` 0 if it is not loaded."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    id: int = 0
+    btf_id: int = 0
+    btf_key_type_id: int = 0
+    btf_value_type_id: int = 0
+
+    @property
+    def type_name(self) -> str:
+        return MAP_TYPES.get(self.type, f"type {self.type}")
+
+
+class Descriptor:
+    """Owns one descriptor; closing twice is harmless."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def fd(self) -> int:
+        """The open descriptor. Raises ValueError after close."""
+        if self._fd < 0:
+            raise ValueError(f"{type(self).__name__} is closed")
+        return self._fd
+
+    def pin(self, path: Path) -> None:
+        """Pin at `path` on a bpffs; its name may not hold a dot (kernel/bpf/inode.c)."""
+        check(library().bpf_obj_pin(self.fd, os.fsencode(path)), path)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Map(Descriptor):
+    """A map in the kernel."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.info = _map_info(fd)
+        self._percpu = self.info.type in PERCPU_TYPES
+        size = self.info.value_size
+        self._value_bytes = (size + 7 & ~7) * possible_cpus() if self._percpu else size
+
+    @classmethod
+    def open_pinned(cls, path: Path) -> Map:
+        """Open the map pinned at `path`; OSError ENOENT if there is none."""
+        return own_map(check(library().bpf_obj_get(os.fsencode(path)), path))
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, None if absent. TypeError for a map with a value per CPU."""
+        if self._percpu:
+            raise TypeError(f"map {self.info.name} has a value per CPU: use lookup_percpu")
+        return self._lookup(key)
+
+    def lookup_percpu(self, key: bytes) -> list[bytes] | None:
+        """The values of `key`, one per possible CPU in CPU order; None if absent."""
+        if not self._percpu:
+            raise TypeError(f"map {self.info.name} has one value per key: use lookup")
+        value = self._lookup(key)
+        return None if value is None else self._split(value)
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Insert or replace. A full map is OSError E2BIG (hash) or ENOSPC (LPM trie).
+
+        A per-CPU map takes one value of `value_size` and stores it for every CPU.
+        """
+        self._sized("value", value, self.info.value_size)
+        if self._percpu:
+            cpus = possible_cpus()
+            value = value.ljust(self._value_bytes // cpus, b"\0") * cpus
+        self._write(key, value)
+
+    def update_percpu(self, key: bytes, values: list[bytes]) -> None:
+        """Insert or replace with one value per possible CPU, in CPU order."""
+        slot = self._value_bytes // possible_cpus()
+        raw = b"".join(value.ljust(slot, b"\0") for value in values)
+        self._sized("values", raw, self._value_bytes)
+        self._write(key, raw)
+
+    def delete(self, key: bytes) -> bool:
+        """Remove `key`; False if it was absent. OSError EINVAL for arrays."""
+        self._sized("key", key, self.info.key_size)
+        result = library().bpf_map_delete_elem(self.fd, key)
+        return result != -errno.ENOENT and check(result, self.info.name) == 0
+
+    def keys(self) -> list[bytes]:
+        """All keys, each once, also while others insert and delete.
+
+        The kernel restarts from the first key when the previous one has been deleted meanwhile
+        (htab_map_get_next_key), so the walk remembers what it saw and is bounded.
+        """
+        found: dict[bytes, None] = {}
+        previous: bytes | None = None
+        for _ in range(2 * self.info.max_entries + 2):
+            previous = libbpf.next_key(self.fd, previous, self.info.key_size)
+            if previous is None:
+                break
+            found[previous] = None
+        return list(found)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) pairs; entries deleted meanwhile are left out."""
+        for key in self.keys():
+            value = self.lookup(key)
+            if value is not None:
+                yield key, value
+
+    def items_percpu(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        """All (key, values) pairs of a per-CPU map."""
+        for key in self.keys():
+            values = self.lookup_percpu(key)
+            if values is not None:
+                yield key, values
+
+    def _lookup(self, key: bytes) -> bytes | None:
+        self._sized("key", key, self.info.key_size)
+        return libbpf.lookup(self.fd, key, self._value_bytes)
+
+    def _write(self, key: bytes, value: bytes) -> None:
+        self._sized("key", key, self.info.key_size)
+        check(library().bpf_map_update_elem(self.fd, key, value, 0), self.info.name)
+
+    def _split(self, value: bytes) -> list[bytes]:
+        slot = self._value_bytes // possible_cpus()
+        size = self.info.value_size
+        return [value[start : start + size] for start in range(0, len(value), slot)]
+
+    def _sized(self, what: str, data: bytes, size: int) -> None:
+        if len(data) != size:
+            raise ValueError(f"{what} of map {self.info.name}: {len(data)} bytes, it takes {size}")
+
+
+class RingBuffer:
+    """Reader of a BPF_MAP_TYPE_RINGBUF map; one reader per map at a time."""
+
+    def __init__(self, ring: Map) -> None:
+        self._records: list[bytes] = []
+        handle, self._callback = libbpf.open_ring(ring.fd, self._take)
+        self._handle: int | None = handle
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when records wait (for selectors)."""
+        return int(library().ring_buffer__epoll_fd(self._handle))
+
+    def poll(self, timeout_ms: int) -> list[bytes]:
+        """Wait up to `timeout_ms` (-1: for ever) and return at most RING_BATCH records."""
+        self._records = []
+        result = library().ring_buffer__poll(self._handle, timeout_ms)
+        if result not in (-errno.EINTR, -errno.ECANCELED):
+            check(result, "ring buffer")
+        return self._records
+
+    def close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle:
+            library().ring_buffer__free(handle)
+
+    def __enter__(self) -> RingBuffer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take(self, record: bytes) -> int:
+        self._records.append(record)
+        return 0 if len(self._records) < RING_BATCH else -errno.ECANCELED
+
+
+def _map_info(fd: int) -> MapInfo:
+    fields = _MAP_INFO.unpack(libbpf.info(fd, _MAP_INFO.size))
+    kind, number, key_size, value_size, max_entries, flags, name = fields[:7]
+    return MapInfo(
+        text(name), kind, key_size, value_size, max_entries, flags, number, *fields[11:14]
+    )
+
+
+def own_map(fd: int) -> Map:
+    """A Map that owns `fd`; the descriptor is closed if it is not a map's."""
+    try:
+        return Map(fd)
+    except BaseException:
+        os.close(fd)
+        raise

@@ -1,0 +1,142 @@
+"""Asks the kernel what it can do, by trying; never by its version.
+
+Small programs are loaded, and run on a packet where only running tells; nothing stays. Needs
+CAP_BPF and CAP_NET_ADMIN, else everything is unavailable for that reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from . import bpf, libbpf
+from .errors import KernelError
+
+# enum bpf_map_type, bpf_func_id, bpf_attach_type: include/uapi/linux/bpf.h
+MAP_LPM_TRIE, MAP_RINGBUF = 11, 27
+HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_NEIGH, HELPER_REDIRECT_PEER = 21, 152, 155
+TCX_INGRESS = 46
+LOOPBACK = 1
+PACKET = bytes(64)
+
+RETURN_ZERO = ((0xB7, 0, 0, 0), (0x95, 0, 0, 0))
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One ability of the kernel: `reason` why it is missing, `fallback` what is done without it.
+
+    `needed_by` says what cannot work without it; empty for features that have a fallback.
+    """
+
+    name: str
+    available: bool
+    reason: str
+    fallback: str
+    needed_by: str = ""
+
+
+def probe() -> list[Feature]:
+    """Try every feature that pycni uses or tells about. KernelError without the BPF library."""
+    return [
+        _try("redirect_peer", partial(_has_helper, HELPER_REDIRECT_PEER),
+             needed_by="delivery to pods (bpf_redirect_peer, 5.10)"),
+        _try("redirect_neigh", partial(_has_helper, HELPER_REDIRECT_NEIGH),
+             fallback="the overlay device finds the next hop"),
+        _try("set_tunnel_key", partial(_has_helper, HELPER_SET_TUNNEL_KEY),
+             needed_by="traffic between nodes (bpf_skb_set_tunnel_key)"),
+        _try("ringbuf", partial(_has_map_type, MAP_RINGBUF),
+             needed_by="drop events (BPF_MAP_TYPE_RINGBUF, 5.8)"),
+        _try("lpm_trie", partial(_has_map_type, MAP_LPM_TRIE),
+             needed_by="routes to other nodes (BPF_MAP_TYPE_LPM_TRIE, CONFIG_BPF_SYSCALL)"),
+        _try("btf", _has_btf, needed_by="the layout check of pinned maps (BPF_BTF_LOAD, 4.18)"),
+        _try("prog_test_run", _can_test_run,
+             fallback="features that only a run shows count as missing"),
+        _try("tunnel_key_local", _sets_local_address,
+             fallback="the kernel's routes choose the outer source address"),
+        _try("tcx", _has_tcx, fallback="clsact filters, as now"),
+        _try("jit", _is_jited, fallback="programs are interpreted, many times slower"),
+    ]  # fmt: skip
+
+
+def require(features: Iterable[Feature]) -> None:
+    """Raise KernelError naming every feature that is missing and has no fallback."""
+    missing = [item for item in features if item.needed_by and not item.available]
+    if missing:
+        raise KernelError(
+            f"this kernel ({os.uname().release}) lacks {', '.join(f.name for f in missing)}",
+            details="\n".join(f"{f.name}: {f.reason}; needed by {f.needed_by}" for f in missing),
+            hint="run as root, on Linux 5.10 or later with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF",
+        )
+
+
+def _try(
+    name: str, attempt: Callable[[], bool], *, fallback: str = "", needed_by: str = ""
+) -> Feature:
+    reason = ""
+    try:
+        available = attempt()
+        reason = "" if available else "the kernel refuses it"
+    except OSError as error:
+        available = False
+        denied = error.errno in (errno.EPERM, errno.EACCES)
+        reason = "not permitted: run as root" if denied else error.strerror or str(error)
+    return Feature(name, available, reason, fallback, needed_by)
+
+
+def _has_helper(helper: int) -> bool:
+    return _can_load() and libbpf.probe_helper(helper)
+
+
+def _has_map_type(map_type: int) -> bool:
+    return _can_load() and libbpf.probe_map_type(map_type)
+
+
+def _can_load() -> bool:
+    """libbpf's own probes take any refusal but one for a yes, a missing privilege too."""
+    with bpf.load_instructions("probe_load", _assemble(RETURN_ZERO)):
+        return True
+
+
+def _has_btf() -> bool:
+    libbpf.load_btf()
+    return True
+
+
+def _can_test_run() -> bool:
+    with bpf.load_instructions("probe_run", _assemble(RETURN_ZERO)) as program:
+        return program.test_run(PACKET).action == 0
+
+
+def _is_jited() -> bool:
+    with bpf.load_instructions("probe_jit", _assemble(RETURN_ZERO)) as program:
+        return program.info.jited
+
+
+def _has_tcx() -> bool:
+    return libbpf.query_attach_type(LOOPBACK, TCX_INGRESS) >= 0
+
+
+def _sets_local_address() -> bool:
+    """bpf_skb_set_tunnel_key takes the local address (44 of 44 bytes) or says EINVAL (6.0)."""
+    size = 44  # sizeof(struct bpf_tunnel_key) with local_ipv6
+    zero_key = [(0x7A, 10, -offset, 0) for offset in range(8, 56, 8)]  # *(u64 *)(r10 - n) = 0
+    call = (
+        (0xBF, 10 << 4 | 2, 0, 0),  # r2 = r10
+        (0x07, 2, 0, -48),  # r2 -= 48; r1 is the context
+        (0xB7, 3, 0, size),
+        (0xB7, 4, 0, 0),  # no flags
+        (0x85, 0, 0, HELPER_SET_TUNNEL_KEY),
+        (0x95, 0, 0, 0),
+    )
+    with bpf.load_instructions("probe_key", _assemble((*zero_key, *call))) as program:
+        return program.test_run(PACKET).action == 0
+
+
+def _assemble(instructions: Iterable[tuple[int, int, int, int]]) -> bytes:
+    """(opcode, source << 4 | destination, offset, immediate): struct bpf_insn."""
+    return b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions)

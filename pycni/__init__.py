@@ -1,0 +1,1 @@
+"""pycni: a Kubernetes network plugin whose dataplane is eBPF (docs/architecture.md)."""

@@ -1,0 +1,159 @@
+"""The node agent: answers the plugin, follows the cluster, keeps the tables true.
+
+Forwarding never needs it: what it writes stays in the kernel when it ends. Threads: one per plugin
+call, one for the store, one for heartbeats, one for link events; each failure is logged and
+retried, and none of them deletes anything on the strength of a list it could not read to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from pycni import attachments, membership, provision, rpc, verbs
+from pycni.errors import PycniError, SetupError
+from pycni.files import make_private_directory
+from pycni.lease import NAME_HEAD
+from pycni.node import Node
+from pycni.settings import Settings
+from pycni.stores import HEARTBEAT_INTERVAL, open_store
+
+RETRY_INTERVAL = 1.0
+"""Seconds until a failed loop tries again."""
+
+RTMGRP_LINK = 1
+RTM_DELLINK = 17
+CALLS_AT_ONCE = 64
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, *, setup: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT, in the node's network namespace and on the main thread.
+
+    Sets the node up first, unless told not to. Raises PycniError or LoaderError if that fails, or
+    SetupError if another agent serves this node.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if setup:
+        provision.setup(settings, report=log.info)
+    node = Node.load(settings)
+    with _listen(settings.socket_path) as listener:
+        loops = [
+            threading.Thread(target=_keep, args=(what, work, stop), name=what, daemon=True)
+            for what, work in (
+                ("cluster", lambda: _follow_cluster(settings, stop)),
+                ("heartbeat", lambda: _beat(settings, node, stop)),
+                ("links", lambda: _follow_links(settings, stop)),
+            )
+        ]
+        for loop in loops:
+            loop.start()
+        log.info("serving node=%s socket=%s", node.name, settings.socket_path)
+        _serve(listener, settings, stop)
+    log.info("stopped node=%s", node.name)
+
+
+@contextlib.contextmanager
+def _listen(path: Path) -> Iterator[socket.socket]:
+    """The agent's socket, mode 0600 in a 0700 directory; removed at the end."""
+    make_private_directory(path.parent)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise SetupError(
+                f"another agent serves {path}", hint="stop it first: one agent runs per node"
+            )
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(CALLS_AT_ONCE)
+        listener.settimeout(0.2)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
+    slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
+    calls: set[threading.Thread] = set()
+
+    def answer(connection: socket.socket) -> None:
+        try:
+            rpc.serve_connection(
+                connection,
+                lambda env, stdin, netns: verbs.answer(env, stdin, netns, settings=settings),
+            )
+        except Exception:
+            log.exception("a call failed")
+        finally:
+            slots.release()
+
+    while not stop.is_set():
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        slots.acquire()
+        call = threading.Thread(target=answer, args=(connection,), daemon=True)
+        calls = {thread for thread in calls if thread.is_alive()} | {call}
+        call.start()
+    for call in calls:
+        call.join()
+
+
+def _keep(what: str, work: Callable[[], None], stop: threading.Event) -> None:
+    """Run a loop again after each failure, until `stop`."""
+    while not stop.is_set():
+        try:
+            work()
+        except (PycniError, OSError) as error:
+            log.warning("%s failed, trying again in %g s error=%s", what, RETRY_INTERVAL, error)
+        except Exception:
+            log.exception("%s failed, trying again in %g s", what, RETRY_INTERVAL)
+        stop.wait(RETRY_INTERVAL)
+
+
+def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
+    members = membership.Membership(settings.node_name)
+    for event in open_store(settings.store_url, settings.cluster).watch(stop):
+        members.feed(event)
+        if members.synced:
+            changed = membership.write(settings.pin_root, members.others, synced=True)
+            if changed:
+                log.info("nodes=%d entries_changed=%d", len(members.others), changed)
+
+
+def _beat(settings: Settings, node: Node, stop: threading.Event) -> None:
+    store = open_store(settings.store_url, settings.cluster)
+    while not stop.is_set():
+        store.heartbeat(node.name)
+        stop.wait(HEARTBEAT_INTERVAL)
+
+
+def _follow_links(settings: Settings, stop: threading.Event) -> None:
+    """Sweep once, then whenever a pod's link goes: its namespace may have ended without a DEL."""
+    with IPRoute() as events, IPRoute() as ipr:
+        events.bind(groups=RTMGRP_LINK)
+        attachments.sweep(ipr, settings)
+        while not stop.is_set():
+            for message in events.get():
+                gone = message["header"]["type"] == RTM_DELLINK
+                if gone and str(message.get("ifname")).startswith(NAME_HEAD):
+                    changed = attachments.sweep(ipr, settings)
+                    if changed:
+                        log.info("link=%s gone, entries_changed=%d", message.get("ifname"), changed)

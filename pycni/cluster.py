@@ -1,0 +1,142 @@
+"""The cluster's shared parameters, and what must hold between them and a node's underlay.
+
+Every node of a cluster has the same ones; the store refuses a node that differs. Pure: no netlink,
+no files. Prefix lengths are in bits, MTUs in bytes of the IP packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from pycni.errors import ClusterError
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+LONGEST_NODE_PREFIX = {4: 30, 6: 126}
+"""A pod CIDR holds its network address, a gateway and at least one pod (IPv4: and a broadcast)."""
+
+V4_MAPPED = ip_network("::ffff:0:0/96")
+"""RFC 4291, section 2.5.5.2: how the dataplane writes IPv4 addresses."""
+
+VNI_MAX = 2**24 - 1
+"""RFC 7348, section 5: the VNI has 24 bits."""
+
+VXLAN_OVERHEAD = {4: 50, 6: 70}
+"""By family of the VTEPs: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, 5)."""
+
+IPV4_MTU_MIN = 576
+"""RFC 791, section 3.1: what every host must be able to receive."""
+
+IPV6_MTU_MIN = 1280
+"""RFC 8200, section 5."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What all nodes agree on. Raises ClusterError when the parts do not fit each other."""
+
+    cidrs: tuple[IPNetwork, ...]
+    """At most one per family; all pod addresses are in them."""
+    node_prefix4: int
+    """Length of a node's IPv4 pod CIDR."""
+    node_prefix6: int
+    """Length of a node's IPv6 pod CIDR."""
+    vni: int
+    port: int
+    """UDP destination port of the overlay."""
+
+    def __post_init__(self) -> None:
+        families = [cidr.version for cidr in self.cidrs]
+        if not families or len(set(families)) != len(families):
+            raise ClusterError(
+                f"{len(families)} cluster CIDRs ({_join(self.cidrs) or 'none'})",
+                hint="give one IPv4 CIDR, one IPv6 CIDR, or one of each",
+            )
+        for cidr in self.cidrs:
+            _check_cidr(cidr, self.node_prefix(cidr.version))
+
+    def node_prefix(self, version: int) -> int:
+        """Length of a node's pod CIDR of that IP version (4 or 6)."""
+        return self.node_prefix4 if version == 4 else self.node_prefix6
+
+    def has_family(self, version: int) -> bool:
+        """Whether pods get an address of that IP version (4 or 6)."""
+        return any(cidr.version == version for cidr in self.cidrs)
+
+
+def node_capacity(cidr: IPNetwork, node_prefix: int) -> int:
+    """How many nodes a cluster CIDR has pod CIDRs for."""
+    return 1 << (node_prefix - cidr.prefixlen)
+
+
+def check_underlay(cluster: Cluster, networks: Iterable[IPNetwork]) -> None:
+    """Raises ClusterError if a cluster CIDR overlaps one of the networks the node has already.
+
+    Default routes (/0) overlap everything and are passed over.
+    """
+    for network in networks:
+        for cidr in cluster.cidrs:
+            if network.prefixlen and _overlap(cidr, network):
+                raise ClusterError(
+                    f"the cluster CIDR {cidr} overlaps the network {network} of this node",
+                    hint="choose cluster_cidrs that no network around the nodes uses",
+                )
+
+
+def overlay_mtu(uplink_mtu: int, vtep_family: int, cluster: Cluster) -> int:
+    """Largest pod packet that fits the uplink once encapsulated; `vtep_family` is 4 or 6.
+
+    Raises ClusterError when that is less than the pods' IP versions need.
+    """
+    overhead = VXLAN_OVERHEAD[vtep_family]
+    mtu = uplink_mtu - overhead
+    if mtu < mtu_needed(cluster):
+        raise ClusterError(
+            f"the uplink's MTU of {uplink_mtu} leaves {mtu} bytes for pods, "
+            f"IPv{_most_demanding(cluster)} needs {mtu_needed(cluster)}",
+            hint=f"raise the uplink's MTU to {mtu_needed(cluster) + overhead} or more"
+            + (", or run the cluster without IPv6" if cluster.has_family(6) else ""),
+        )
+    return mtu
+
+
+def mtu_needed(cluster: Cluster) -> int:
+    """The smallest MTU that pods with these IP versions can have."""
+    return IPV6_MTU_MIN if cluster.has_family(6) else IPV4_MTU_MIN
+
+
+def _most_demanding(cluster: Cluster) -> int:
+    return 6 if cluster.has_family(6) else 4
+
+
+def _check_cidr(cidr: IPNetwork, node_prefix: int) -> None:
+    longest = LONGEST_NODE_PREFIX[cidr.version]
+    if not cidr.prefixlen <= node_prefix <= longest:
+        raise ClusterError(
+            f"nodes cannot have a /{node_prefix} each out of the cluster CIDR {cidr}",
+            hint=f"node_prefix.ipv{cidr.version} must be from {cidr.prefixlen} to {longest}"
+            if cidr.prefixlen <= longest
+            else f"the cluster CIDR must be a /{longest} or larger",
+        )
+    if not _is_usable(cidr):
+        raise ClusterError(
+            f"pods cannot have addresses out of {cidr}",
+            hint="choose a private range, such as 10.244.0.0/16 or fd00:10:244::/56",
+        )
+
+
+def _is_usable(cidr: IPNetwork) -> bool:
+    first = cidr.network_address
+    special = first.is_loopback or first.is_multicast or first.is_link_local or first.is_unspecified
+    return not special and not _overlap(cidr, V4_MAPPED)
+
+
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _join(cidrs: Iterable[IPNetwork]) -> str:
+    return ", ".join(map(str, cidrs))

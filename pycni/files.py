@@ -1,0 +1,70 @@
+"""Private directories and files of a node: made with mode 0700 and 0600, replaced atomically.
+
+Nothing here knows what the files hold. OSError is turned into FileError, which names the path.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from pycni.errors import FileError
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+WRITABLE_BY_OTHERS = 0o022
+
+
+def make_private_directory(path: Path) -> None:
+    """Makes `path` with mode 0700, and missing parents with the usual one.
+
+    A directory that is there already keeps its mode, unless others could plant files in it:
+    one that is writable by others, or owned by another user, raises FileError.
+    """
+    try:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        found = path.stat()
+    except OSError as error:
+        raise FileError(
+            f"the directory {path} cannot be made: {error.strerror}",
+            hint="run as root, and choose a path on a writable file system",
+        ) from error
+    if found.st_uid != os.geteuid():
+        raise FileError(
+            f"the directory {path} belongs to user {found.st_uid}, not to user {os.geteuid()}",
+            hint=f"give it to the user pycni runs as: chown {os.geteuid()} {path}",
+        )
+    if found.st_mode & WRITABLE_BY_OTHERS:
+        raise FileError(
+            f"the directory {path} is writable by others (mode {stat.S_IMODE(found.st_mode):04o})",
+            hint=f"close it: chmod 0700 {path}",
+        )
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Puts `content` at `path` with mode 0600: readers see the old or the new bytes, never a part.
+
+    Not `durable` saves the wait for the disk: after a power cut the file may be empty, so its
+    reader must cope. Raises FileError; then the old file is as before.
+    """
+    make_private_directory(path.parent)
+    try:
+        # mkstemp makes the file with mode 0600 and O_CLOEXEC.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise FileError(
+            f"the file {path} cannot be written: {error.strerror}",
+            hint="check free space, and that the file system is not mounted read-only",
+        ) from error

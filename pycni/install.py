@@ -1,0 +1,154 @@
+"""The two files a container runtime looks for: the plugin and its network configuration list.
+
+Both are staged beside their final names and renamed, because a runtime may execute the one and read
+the other at any moment. A file that pycni did not write is never replaced or removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pycni import plugin
+from pycni.errors import FileError
+from pycni.netconf import parse_netconf
+
+PLUGIN = "pycni"
+"""The plugin's file name, which is the `type` in a network configuration."""
+
+CONFLIST = "10-pycni.conflist"
+"""Runtimes take the list whose name sorts first."""
+
+SHEBANG = "#!/usr/bin/python3 -IS"
+"""-I: no PYTHON* variable of the runtime has an effect; -S: no search for site-packages."""
+
+MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
+CONFLIST_MARKER = "writtenBy"
+CONFLIST_MARK = "pycni install"
+
+STAGED_SUFFIX = ".new"
+
+
+def install(
+    bin_dir: Path,
+    conf_dir: Path,
+    *,
+    socket: Path,
+    settings: Path | None,
+    python: Path = Path(sys.executable),
+    network_name: str = "pycni",
+    cni_version: str = plugin.VERSIONS[-1],
+    ip_masq: bool = True,
+    mtu: int | None = None,
+) -> tuple[Path, Path]:
+    """Write the plugin (mode 0755) and the list; returns their paths. Replaces our own older ones.
+
+    `python` is the interpreter that has pycni installed; with no agent the plugin runs it. Raises
+    FileError, or InvalidConfig and IncompatibleVersion for a network that would not work.
+    """
+    network = render_conflist(
+        network_name=network_name, cni_version=cni_version, ip_masq=ip_masq, mtu=mtu
+    )
+    targets = (
+        (bin_dir / PLUGIN, render_plugin(socket=socket, python=python, settings=settings), 0o755),
+        (conf_dir / CONFLIST, network, 0o644),
+    )
+    with ExitStack() as undo:
+        staged = []
+        for target, content, mode in targets:
+            try:
+                _refuse_foreign(target)
+                temporary = _stage(target, content, mode)
+                undo.callback(temporary.unlink, missing_ok=True)
+            except OSError as error:
+                raise FileError(
+                    f"{target} cannot be written: {error.strerror}",
+                    hint="run as root; choose directories of a file system that is not read-only",
+                ) from error
+            staged.append(temporary)
+        for temporary, (target, _, _) in zip(staged, targets, strict=True):
+            temporary.replace(target)
+    return targets[0][0], targets[1][0]
+
+
+def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
+    """Remove what `install` wrote and nobody changed into something else; returns what went.
+
+    The list goes first: a runtime that still knows the network needs the plugin for DEL.
+    """
+    removed = []
+    for target in (conf_dir / CONFLIST, bin_dir / PLUGIN):
+        if is_ours(target):
+            target.unlink()
+            removed.append(target)
+    return removed
+
+
+def is_ours(target: Path) -> bool:
+    """Whether `install` wrote `target`; a list that somebody put another plugin in is not ours."""
+    try:
+        text = target.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    if target.name == PLUGIN:
+        return MARKER in text.splitlines()[:2]
+    try:
+        document = json.loads(text)
+        types = [one["type"] for one in document["plugins"]]
+        return document[CONFLIST_MARKER] == CONFLIST_MARK and types == [PLUGIN]
+    except (ValueError, TypeError, LookupError):
+        return False
+
+
+def render_plugin(*, socket: Path, python: Path, settings: Path | None) -> bytes:
+    """The plugin's file: pycni/plugin.py as an executable, with its three constants filled in."""
+    values = {"SOCKET": socket, "PYTHON": python, "SETTINGS": settings or ""}
+    lines = [SHEBANG, MARKER]
+    for line in Path(plugin.__file__).read_text(encoding="utf-8").splitlines():
+        name = line.partition(" = ")[0]
+        lines.append(f"{name} = {str(values[name])!a}" if name in values else line)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def render_conflist(
+    *, network_name: str, cni_version: str, ip_masq: bool, mtu: int | None
+) -> bytes:
+    """The network configuration list, checked as the plugin will check it."""
+    own: dict[str, Any] = {"type": PLUGIN, "ipMasq": ip_masq}
+    if mtu is not None:
+        own["mtu"] = mtu
+    head = {"cniVersion": cni_version, "name": network_name}
+    parse_netconf(json.dumps(head | own).encode())
+    document = head | {CONFLIST_MARKER: CONFLIST_MARK, "plugins": [own]}
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _refuse_foreign(target: Path) -> None:
+    if os.path.lexists(target) and not is_ours(target):
+        raise FileError(
+            f"{target} is there already, and pycni did not write it as it is",
+            hint="move it away, or choose another directory",
+        )
+
+
+def _stage(target: Path, content: bytes, mode: int) -> Path:
+    """A finished file beside `target`, under a name that no runtime takes for a list."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=STAGED_SUFFIX
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        Path(name).unlink()
+        raise
+    return Path(name)

@@ -1,0 +1,193 @@
+"""What `make lab` proves: each check is a name and whether it held, on real packets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pycni.errors import PycniError
+from pycni.lab import processes, runtime
+from pycni.lab.cluster import Lab, peer_command
+from pycni.lab.layout import WORLD, LabNode, Pod
+from pycni.lab.topology import kernel_entries
+
+ICMP_HEADERS = {4: 20 + 8, 6: 40 + 8}
+"""Bytes of IP and ICMP headers before the payload."""
+
+TRANSFER = 10_000_000
+"""Bytes of the TCP check."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing proven, or not; `found` says what was seen."""
+
+    name: str
+    passed: bool
+    found: str = ""
+
+
+def everything(lab: Lab) -> Iterator[Check]:
+    """All checks in order. Leaves the lab as it was, but for the address of one pod."""
+    yield from matrix(lab)
+    yield from hosts_and_world(lab)
+    yield from largest_packets(lab)
+    yield from transfers(lab)
+    yield from attached(lab)
+    yield from reattach(lab)
+    yield from tables(lab)
+    yield from kernel_tables(lab)
+
+
+def matrix(lab: Lab) -> Iterator[Check]:
+    """Each pod pings every other pod, both families."""
+
+    def from_pod(source: Pod) -> list[Check]:
+        targets = [
+            (target, address)
+            for target in lab.layout.pods
+            if target != source
+            for address in lab.addresses(target)
+        ]
+        answers = lab.peer(source.netns, "echo", *(address for _, address in targets))
+        return [
+            _answered(f"ping {source.name} -> {target.name} {address}", answer)
+            for (target, address), answer in zip(targets, answers, strict=True)
+        ]
+
+    with ThreadPoolExecutor(4) as pool:
+        for checks in pool.map(from_pod, lab.layout.pods):
+            yield from checks
+
+
+def hosts_and_world(lab: Lab) -> Iterator[Check]:
+    """Pods to every node's own address, nodes to every pod, pods to the world."""
+    for node in lab.layout.nodes:
+        nodes = [str(a.ip) for other in lab.layout.nodes for a in other.underlay]
+        world = [str(address) for address in WORLD]
+        pod = node.pods[0]
+        for address, answer in zip(
+            nodes + world, lab.peer(pod.netns, "echo", *nodes, *world), strict=True
+        ):
+            where = "the world" if address in world else "node"
+            yield _answered(f"ping {pod.name} -> {where} {address}", answer)
+        pods = [address for pod in lab.layout.pods for address in lab.addresses(pod)]
+        for address, answer in zip(pods, lab.peer(node.netns, "echo", *pods), strict=True):
+            yield _answered(f"ping {node.name} -> pod {address}", answer)
+
+
+def largest_packets(lab: Lab) -> Iterator[Check]:
+    """A packet as large as the pod's MTU, with DF, to a pod on the same and on another node."""
+    source = lab.layout.pods[0]
+    for target in _near_and_far(lab, source):
+        for address in lab.addresses(target):
+            family = 6 if ":" in address else 4
+            size = _mtu(lab, source) - ICMP_HEADERS[family]
+            (answer,) = lab.peer(
+                source.netns, "echo", address, "--size", str(size), "--dont-fragment"
+            )
+            yield _answered(f"DF ping of MTU size {source.name} -> {target.name} {address}", answer)
+
+
+def transfers(lab: Lab) -> Iterator[Check]:
+    """10 MB over TCP, each way, between nodes and on one, both families."""
+    first = lab.layout.pods[0]
+    for other in _near_and_far(lab, first):
+        for source, target in ((first, other), (other, first)):
+            for address in lab.addresses(target):
+                yield _transfer(lab, source, target, address)
+
+
+def attached(lab: Lab) -> Iterator[Check]:
+    """CHECK of every attachment against its result."""
+    for pod in lab.layout.pods:
+        node, result = lab.layout.node(pod.node), lab.results[pod.name]
+        yield _holds(f"CHECK {pod.name}", partial(runtime.check, node, pod, result))
+
+
+def reattach(lab: Lab) -> Iterator[Check]:
+    """DEL and ADD of a pod: it gets another address, and is reached there."""
+    pod, source = lab.layout.pods[0], lab.layout.pods[-1]
+    before = lab.addresses(pod)
+    yield _holds(f"DEL {pod.name}", lambda: lab.detach(pod))
+    gone = lab.peer(source.netns, "echo", *before)
+    yield Check("the old addresses are silent", not any(a["received"] for a in gone), str(gone))
+    yield _holds(f"DEL {pod.name} again", lambda: runtime.delete(lab.layout.node(pod.node), pod))
+    yield _holds(f"ADD {pod.name}", lambda: lab.attach(pod))
+    after = lab.addresses(pod)
+    yield Check("no address is reused at once", not set(before) & set(after), f"{before} {after}")
+    for answer in lab.peer(source.netns, "echo", *after):
+        yield _answered(f"ping {source.name} -> {pod.name} {answer['address']}", answer)
+
+
+def tables(lab: Lab) -> Iterator[Check]:
+    """One `remotes` entry per other node and family, one `endpoints` entry per local pod and
+    family."""
+    families = len(lab.addresses(lab.layout.pods[0]))
+    for node in lab.layout.nodes:
+        remotes = lab.pycni(node, "maps", "dump", "remotes")
+        wanted = (len(lab.layout.nodes) - 1) * families
+        yield Check(f"{node.name}: {wanted} remotes", len(remotes) == wanted, str(remotes))
+        endpoints = lab.pycni(node, "endpoints")
+        wanted = len(node.pods) * families
+        yield Check(f"{node.name}: {wanted} endpoints", len(endpoints) == wanted, str(endpoints))
+
+
+def kernel_tables(lab: Lab) -> Iterator[Check]:
+    """No route, neighbour or FDB entry of a node names a pod or another node."""
+    for node in lab.layout.nodes:
+        yield from _kernel_tables(lab, node)
+
+
+def _kernel_tables(lab: Lab, node: LabNode) -> Iterator[Check]:
+    pods = {address for pod in lab.layout.pods for address in lab.addresses(pod)}
+    for table, destinations in kernel_entries(node.netns).items():
+        named = sorted(pods & destinations)
+        yield Check(f"{node.name}: no pod among its {table}", not named, " ".join(named))
+
+
+def _transfer(lab: Lab, source: Pod, target: Pod, address: str) -> Check:
+    name = f"{TRANSFER // 1_000_000} MB over TCP {source.name} -> {target.name} {address}"
+    with subprocess.Popen(
+        processes.inside(target.netns, peer_command("receive", address)), stdout=subprocess.PIPE
+    ) as receiver:
+        assert receiver.stdout is not None
+        try:
+            port = json.loads(receiver.stdout.readline())["port"]
+            sent = lab.peer(source.netns, "send", address, str(port), str(TRANSFER))
+            got = json.loads(receiver.stdout.readline())
+        except (PycniError, ValueError) as error:
+            receiver.kill()
+            return Check(name, False, str(error))
+    same = (got["bytes"], got["sha256"]) == (sent["bytes"], sent["sha256"])
+    return Check(name, same, f"{sent['bytes'] * 8 / sent['seconds'] / 1e6:.0f} Mbit/s")
+
+
+def _near_and_far(lab: Lab, pod: Pod) -> list[Pod]:
+    """A pod on the same node and one on another, as far as there are such."""
+    near = [p for p in lab.layout.pods if p.node == pod.node and p != pod][:1]
+    far = [p for p in lab.layout.pods if p.node != pod.node][:1]
+    return near + far
+
+
+def _mtu(lab: Lab, pod: Pod) -> int:
+    node = lab.layout.node(pod.node)
+    return int(json.loads((node.directory / "state" / "node.json").read_bytes())["mtu"])
+
+
+def _answered(name: str, answer: dict[str, Any]) -> Check:
+    found = f"{answer['received']}/{answer['sent']} answered"
+    return Check(name, answer["received"] == answer["sent"], found)
+
+
+def _holds(name: str, step: Callable[[], object]) -> Check:
+    try:
+        step()
+    except PycniError as error:
+        return Check(name, False, f"{error.message} {error.details}".strip())
+    return Check(name, True)

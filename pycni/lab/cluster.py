@@ -1,0 +1,229 @@
+"""The lab as a whole: brought up, looked at, taken down.
+
+What is up is written to a file before it is made, so that `down` finds all of it, whatever stopped
+`up`. The file and everything else of a lab is under its directory, mode 0700.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loader import libbpf
+from pycni import install
+from pycni.errors import NotAvailable, PycniError, SetupError
+from pycni.files import make_private_directory, replace_file
+from pycni.lab import processes, runtime, topology
+from pycni.lab.layout import BASE, NODES_LIMIT, LabNode, Layout, Pod, draw
+from pycni.lab.processes import Kept
+
+AGENT_TIMEOUT = 60.0
+"""Seconds an agent may take to serve: the first one on a machine compiles."""
+
+PEER = Path(__file__).with_name("peer.py")
+
+Report = Callable[[str], None]
+Json = dict[str, Any]
+
+
+@dataclass
+class Lab:
+    """A lab that is up, or half up. `results` are the CNI results of the pods, by pod name."""
+
+    layout: Layout
+    agents: dict[str, Kept] = field(default_factory=dict)
+    results: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def _record(self) -> Path:
+        return self.layout.directory / "lab.json"
+
+    def save(self) -> None:
+        document = {
+            "nodes": len(self.layout.nodes),
+            "pods": len(self.layout.pods) // len(self.layout.nodes),
+            "agents": {name: vars(kept) for name, kept in self.agents.items()},
+            "results": self.results,
+        }
+        replace_file(self._record, json.dumps(document).encode())
+
+    @classmethod
+    def load(cls, name: str, *, base: Path = BASE) -> Lab:
+        """The lab of that name. Raises NotAvailable if it is not up."""
+        try:
+            document = json.loads((base / name / "lab.json").read_bytes())
+        except FileNotFoundError:
+            raise NotAvailable(f"there is no lab {name}", hint="run: pycni lab up") from None
+        return cls(
+            layout=draw(name, nodes=document["nodes"], pods=document["pods"], base=base),
+            agents={name: Kept(**kept) for name, kept in document["agents"].items()},
+            results=document["results"],
+        )
+
+    def addresses(self, pod: Pod) -> list[str]:
+        """A pod's addresses, IPv4 first, as ADD returned them."""
+        return [ip["address"].partition("/")[0] for ip in self.results[pod.name]["ips"]]
+
+    def pod(self, name: str) -> Pod:
+        """Raises NotAvailable naming the pods there are."""
+        for pod in self.layout.pods:
+            if pod.name == name:
+                return pod
+        raise NotAvailable(
+            f"the lab has no pod {name}",
+            hint="it has " + ", ".join(pod.name for pod in self.layout.pods),
+        )
+
+    def attach(self, pod: Pod) -> None:
+        """ADD through the installed plugin."""
+        self.results[pod.name] = runtime.add(self.layout.node(pod.node), pod)
+        self.save()
+
+    def detach(self, pod: Pod) -> None:
+        """DEL through the installed plugin."""
+        runtime.delete(self.layout.node(pod.node), pod)
+        self.results.pop(pod.name, None)
+        self.save()
+
+    def start_agent(self, node: LabNode) -> None:
+        """Start a node's agent; `wait_for_agent` waits until it serves."""
+        self.agents[node.name] = processes.start(
+            node.netns, pycni_command(node, "--verbose", "agent"), log=node.log_path
+        )
+        self.save()
+
+    def stop_agent(self, node: LabNode, *, kill: bool = False) -> None:
+        """End a node's agent by SIGTERM, or by SIGKILL."""
+        kept = self.agents.pop(node.name, None)
+        if kept is not None:
+            processes.stop(kept, kill=kill)
+            self.save()
+
+    def pycni(self, node: LabNode, *arguments: str) -> Any:
+        """Run the CLI on a node with `-o json`; returns the document. Raises PycniError."""
+        done = processes.run(node.netns, pycni_command(node, *arguments, "-o", "json"))
+        if done.returncode != 0 and not done.stdout:
+            raise PycniError(f"pycni {' '.join(arguments)} on {node.name} failed: "
+                             f"{done.stderr.decode(errors='replace').strip()}")  # fmt: skip
+        return json.loads(done.stdout)
+
+    def peer(self, netns: str, *arguments: str, timeout: float = 60.0) -> Any:
+        """Run peer.py inside a namespace; returns the document it prints. Raises PycniError."""
+        done = processes.run(netns, peer_command(*arguments), timeout=timeout)
+        if done.returncode != 0:
+            raise PycniError(f"peer {' '.join(arguments[:1])} in {netns} failed: "
+                             f"{done.stderr.decode(errors='replace').strip()[-300:]}")  # fmt: skip
+        return json.loads(done.stdout)
+
+
+def up(
+    name: str, *, nodes: int, pods: int, base: Path = BASE, report: Report = lambda _: None
+) -> Lab:
+    """Bring a lab up; everything is taken down again if that fails or is interrupted."""
+    if not 1 <= nodes <= NODES_LIMIT:
+        raise SetupError(f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}")
+    lab = Lab(draw(name, nodes=nodes, pods=pods, base=base))
+    if lab.layout.directory.exists():
+        raise SetupError(f"the lab {name} is up already", hint="run: pycni lab down")
+    make_private_directory(base)
+    make_private_directory(lab.layout.directory)
+    try:
+        lab.save()
+        report(f"{nodes} nodes, joined by a bridge")
+        topology.make_underlay(lab.layout)
+        for node in lab.layout.nodes:
+            _prepare(lab, node)
+            lab.start_agent(node)
+        report("agents: compile, load, join")
+        for node in lab.layout.nodes:
+            wait_for_agent(lab, node)
+        wait_for_members(lab)
+        report(f"{len(lab.layout.pods)} pods, attached by the plugin")
+        for pod in lab.layout.pods:
+            topology.make_netns(pod.netns)
+            lab.attach(pod)
+    except BaseException:
+        down(lab)
+        raise
+    return lab
+
+
+def down(lab: Lab) -> None:
+    """Take everything of a lab down; right on a lab that is half up or half down."""
+    for node in lab.layout.nodes:
+        lab.stop_agent(node)
+    for pod in lab.layout.pods:
+        topology.remove_netns(pod.netns)
+    for node in lab.layout.nodes:
+        topology.remove_netns(node.netns)
+        with suppress(OSError):  # not mounted, or by teardown no longer
+            libbpf.unmount(node.directory / "bpf")
+    topology.remove_netns(lab.layout.underlay_netns)
+    shutil.rmtree(lab.layout.directory)
+    with suppress(OSError):
+        lab.layout.directory.parent.rmdir()
+
+
+def wait_for_agent(lab: Lab, node: LabNode) -> None:
+    """Until the agent serves. Raises SetupError with the end of its log if it does not."""
+    path = node.directory / "run" / "agent.sock"
+    deadline = time.monotonic() + AGENT_TIMEOUT
+    while time.monotonic() < deadline and lab.agents[node.name].alive:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            if agent.connect_ex(str(path)) == 0:
+                return
+        time.sleep(0.02)
+    tail = node.log_path.read_text(errors="replace").strip()[-2000:]
+    raise SetupError(f"the agent of {node.name} does not serve", details=tail)
+
+
+def wait_for_members(lab: Lab) -> None:
+    """Until each node knows all others."""
+    deadline = time.monotonic() + AGENT_TIMEOUT
+    for node in lab.layout.nodes:
+        while len(lab.pycni(node, "maps", "dump", "vteps")) < len(lab.layout.nodes) - 1:
+            if time.monotonic() > deadline:
+                raise SetupError(f"{node.name} does not know all {len(lab.layout.nodes)} nodes")
+            time.sleep(0.1)
+
+
+def pycni_command(node: LabNode, *arguments: str) -> Sequence[str | Path]:
+    """The CLI with a node's settings."""
+    return (sys.executable, "-m", "pycni", "--config", node.settings_path, *arguments)
+
+
+def peer_command(*arguments: str) -> Sequence[str | Path]:
+    return (sys.executable, "-IS", PEER, *arguments)
+
+
+def _prepare(lab: Lab, node: LabNode) -> None:
+    """A node's namespace, settings and CNI directories: what an operator prepares."""
+    for directory in (node.directory, node.bin_dir, node.conf_dir):
+        make_private_directory(directory)
+    (node.directory / "bpf").mkdir()
+    settings = {
+        "node_name": node.name,
+        "state_dir": node.directory / "state",
+        "run_dir": node.directory / "run",
+        "bpffs": node.directory / "bpf",
+        "cache_dir": lab.layout.directory / "cache",
+        "store": f"sqlite:{lab.layout.directory}/store/cluster.db",
+    }
+    text = "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in settings.items())
+    replace_file(node.settings_path, text.encode())
+    topology.make_node(lab.layout, node)
+    install.install(
+        node.bin_dir,
+        node.conf_dir,
+        socket=node.directory / "run" / "agent.sock",
+        settings=node.settings_path,
+        network_name=lab.layout.name,
+    )

@@ -1,0 +1,165 @@
+"""The program that runs inside a pod of the lab: pings and transfers, exactly counted.
+
+Standard library only, run as `python -IS peer.py VERB ...`; prints one JSON document. A ping
+program resends until its count is answered, which hides loss: here every request is sent once.
+"""
+
+import argparse
+import json
+import os
+import selectors
+import socket
+import struct
+import time
+from hashlib import sha256
+from typing import Any
+
+ECHO_REQUEST = {4: 8, 6: 128}
+ECHO_REPLY = {4: 0, 6: 129}
+GRACE = 1.0
+"""Seconds to wait for the last replies."""
+CHUNK = 65536
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    echo_parser = verbs.add_parser("echo")
+    echo_parser.add_argument("addresses", nargs="+")
+    echo_parser.add_argument("--count", type=int, default=3)
+    echo_parser.add_argument("--interval", type=float, default=0.01)
+    echo_parser.add_argument("--size", type=int, default=56, help="bytes after the ICMP header")
+    echo_parser.add_argument("--dont-fragment", action="store_true")
+    receive_parser = verbs.add_parser("receive")
+    receive_parser.add_argument("address")
+    send_parser = verbs.add_parser("send")
+    send_parser.add_argument("address")
+    send_parser.add_argument("port", type=int)
+    send_parser.add_argument("size", type=int)
+    options = parser.parse_args()
+    answer: Any
+    if options.verb == "echo":
+        answer = [echo(address, options) for address in options.addresses]
+    elif options.verb == "receive":
+        answer = receive(options.address)
+    else:
+        answer = send(options.address, options.port, options.size)
+    print(json.dumps(answer))
+
+
+def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Send `count` echo requests, each once; who answered which (RFC 792, RFC 4443)."""
+    family = 6 if ":" in address else 4
+    identifier = os.getpid() & 0xFFFF
+    protocol = socket.IPPROTO_ICMPV6 if family == 6 else socket.IPPROTO_ICMP
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    answered: set[int] = set()
+    errors = 0
+    with (
+        socket.socket(kind, socket.SOCK_RAW, protocol) as raw,
+        selectors.DefaultSelector() as ready,
+    ):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        if options.dont_fragment:
+            forbid_fragments(raw, family)
+        raw.connect((address, 0))
+        raw.setblocking(False)
+        ready.register(raw, selectors.EVENT_READ)
+        begin = time.monotonic()
+        for sequence in range(options.count):
+            try:
+                raw.send(request(family, identifier, sequence, options.size))
+            except OSError:
+                errors += 1
+            wait_until(
+                ready, raw, family, identifier, answered, begin + (sequence + 1) * options.interval
+            )
+        end = time.monotonic() + GRACE
+        while len(answered) < options.count - errors and time.monotonic() < end:
+            wait_until(ready, raw, family, identifier, answered, time.monotonic() + 0.02)
+    return {"address": address, "sent": options.count, "received": len(answered), "errors": errors}
+
+
+def wait_until(
+    ready: selectors.BaseSelector,
+    raw: socket.socket,
+    family: int,
+    identifier: int,
+    answered: set[int],
+    deadline: float,
+) -> None:
+    """Collect replies until `deadline` (CLOCK_MONOTONIC)."""
+    while (left := deadline - time.monotonic()) > 0:
+        if not ready.select(left):
+            return
+        try:
+            packet = raw.recv(CHUNK)
+        except OSError:  # an ICMP error about an earlier request
+            continue
+        message = packet[(packet[0] & 0xF) * 4 :] if family == 4 else packet
+        if len(message) >= 8 and message[0] == ECHO_REPLY[family]:
+            their_identifier, sequence = struct.unpack_from("!HH", message, 4)
+            if their_identifier == identifier:
+                answered.add(sequence)
+
+
+def request(family: int, identifier: int, sequence: int, size: int) -> bytes:
+    """An echo request; the kernel fills in the checksum of ICMPv6."""
+    body = bytes(index & 0xFF for index in range(size))
+    head = struct.pack("!BBHHH", ECHO_REQUEST[family], 0, 0, identifier, sequence)
+    if family == 6:
+        return head + body
+    check = checksum(head + body)
+    return struct.pack("!BBHHH", ECHO_REQUEST[family], 0, check, identifier, sequence) + body
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def forbid_fragments(raw: socket.socket, family: int) -> None:
+    """Set DF, and refuse to fragment locally (ip(7), ipv6(7): IP_PMTUDISC_DO is 2)."""
+    if family == 4:
+        raw.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER
+    else:
+        raw.setsockopt(socket.IPPROTO_IPV6, 23, 2)  # IPV6_MTU_DISCOVER
+
+
+def receive(address: str) -> dict[str, Any]:
+    """Accept one connection and read it to its end. Announces the port on the first line."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((address, 0))
+        listener.listen(1)
+        listener.settimeout(20)
+        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+        connection, _ = listener.accept()
+        total, digest = 0, sha256()
+        with connection:
+            connection.settimeout(20)
+            while data := connection.recv(CHUNK):
+                total += len(data)
+                digest.update(data)
+    return {"bytes": total, "sha256": digest.hexdigest()}
+
+
+def send(address: str, port: int, size: int) -> dict[str, Any]:
+    """Send `size` bytes that are not all alike."""
+    block = b"".join(sha256(index.to_bytes(4, "big")).digest() for index in range(2048))
+    digest, left, begin = sha256(), size, time.monotonic()
+    with socket.create_connection((address, port), timeout=20) as connection:
+        while left:
+            part = block[:left]
+            connection.sendall(part)
+            digest.update(part)
+            left -= len(part)
+    return {"bytes": size, "sha256": digest.hexdigest(), "seconds": time.monotonic() - begin}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Processes inside a lab's namespaces: run to the end, or kept and ended by pid.
+
+The lab is the one place, beside the compiler and IPAM plugins, that starts programs: it plays the
+part of an operator and of a container runtime. A kept process is known by its pid and start time,
+so that a pid used again is never signalled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pycni.lab.topology import NETNS_DIR
+
+STOP_TIMEOUT = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A process that outlives the call that started it."""
+
+    pid: int
+    started: int
+    """Start time in clock ticks since boot (proc(5), stat, field 22)."""
+
+    @property
+    def alive(self) -> bool:
+        return start_time(self.pid) == self.started
+
+
+def inside(netns: str, command: Sequence[str | Path]) -> list[str]:
+    """The command line that runs `command` in a named namespace; only the network changes."""
+    return ["nsenter", f"--net={NETNS_DIR / netns}", "--", *map(str, command)]
+
+
+def run(
+    netns: str,
+    command: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end and return status, stdout and stderr."""
+    return subprocess.run(
+        inside(netns, command),
+        input=stdin,
+        env=None if env is None else dict(env),
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def start(netns: str, command: Sequence[str | Path], *, log: Path) -> Kept:
+    """Start a process of its own session, its output appended to `log` (mode 0600)."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            inside(netns, command),
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+    process.returncode = 0  # kept on purpose: `stop` reaps it, or init does
+    return Kept(process.pid, start_time(process.pid) or 0)
+
+
+def stop(kept: Kept, *, kill: bool = False) -> None:
+    """End a process: SIGTERM and, if it does not go, SIGKILL; or SIGKILL at once."""
+    for number in (signal.SIGKILL,) if kill else (signal.SIGTERM, signal.SIGKILL):
+        if not kept.alive:
+            break
+        os.kill(kept.pid, number)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while kept.alive and time.monotonic() < deadline:
+            _reap(kept.pid)
+            time.sleep(0.01)
+    _reap(kept.pid)
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of a process in clock ticks; None if there is none, or it has ended unreaped."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass

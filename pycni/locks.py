@@ -1,0 +1,106 @@
+"""Locks between the processes of one node: the agent and plugins that run without it.
+
+flock(2) on files of the run directory; a lock ends with its last descriptor, so also when its
+holder is killed. Order: the attachment's lock first, then the network's; nobody takes a second
+attachment's lock while holding one. Lock files are never unlinked: a waiter would hold a lock on a
+file that nobody else can see any more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pycni.errors import FileError, TryAgain
+from pycni.files import FILE_MODE, make_private_directory
+
+LOCK_DIRECTORY = "locks"
+NETWORK_LOCK = "network.lock"
+DEADLINE = 10.0
+"""Seconds an ADD or DEL waits; runtimes give up after minutes."""
+POLL_INTERVAL = 0.01
+"""Seconds between two tries: flock(2) has no timeout of its own."""
+BUCKET_DIGITS = 3
+"""Attachments share 16^3 lock files, so that files which are never unlinked stay few. Two that
+share one only wait for each other."""
+
+
+@contextmanager
+def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> Iterator[int]:
+    """Held for a whole ADD, CHECK or DEL of the attachment `key`, which may have any length.
+
+    Gives the lock's descriptor: a child that inherits it keeps the lock until it ends too.
+    Raises TryAgain after `timeout` seconds (0: one try), FileError if the file cannot be opened.
+    """
+    bucket = hashlib.sha256(key.encode()).hexdigest()[:BUCKET_DIGITS]
+    path = run_dir / LOCK_DIRECTORY / f"attachment-{bucket}.lock"
+    with _locked(path, f"the attachment {key}", timeout) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def network_lock(run_dir: Path, *, timeout: float = DEADLINE) -> Iterator[int]:
+    """Held while an address is chosen and its veth made. Otherwise as `attachment_lock`."""
+    with _locked(run_dir / LOCK_DIRECTORY / NETWORK_LOCK, "the node's network", timeout) as lock:
+        yield lock
+
+
+@contextmanager
+def _locked(path: Path, what: str, timeout: float) -> Iterator[int]:
+    make_private_directory(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    except OSError as error:
+        raise FileError(
+            f"the lock file {path} cannot be opened: {error.strerror}",
+            hint="the run directory must be writable by root",
+        ) from error
+    try:
+        _wait_for(descriptor, what, timeout)
+        _write_holder(descriptor, str(os.getpid()))
+        try:
+            yield descriptor
+        finally:
+            _write_holder(descriptor, "")
+    finally:
+        # close(2), not LOCK_UN: unlocking would also take the lock from a child that inherited it.
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, what: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TryAgain(
+                    f"{what} is locked by {_read_holder(descriptor)}",
+                    details=f"waited {timeout:g} s",
+                    hint="it is being worked on; try again",
+                ) from None
+        time.sleep(POLL_INTERVAL)
+
+
+def _write_holder(descriptor: int, holder: str) -> None:
+    """Only for the message of those who wait: a full file system must not fail the lock."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+    except OSError:
+        pass
+
+
+def _read_holder(descriptor: int) -> str:
+    pid = os.pread(descriptor, 32, 0).decode(errors="replace")
+    if not pid.isdigit():
+        return "another process"
+    if not Path("/proc", pid).exists():
+        return f"a child of process {pid}, which is gone"
+    return f"process {pid}"

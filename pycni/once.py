@@ -1,0 +1,64 @@
+"""What the plugin becomes when no agent answers: the same work, in a process of its own.
+
+Run as `python -I -m pycni.once [SETTINGS]` with the environment and stdin of a CNI call. Prints one
+JSON document or nothing, whatever happens, so it imports the rest of pycni under its own guard.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pycni import plugin
+from pycni.errors import PycniError, speakable
+
+if TYPE_CHECKING:
+    from pycni.cni import Reply
+
+
+def main() -> None:
+    """Answer the call and exit. Whatever else is written to stdout on the way goes to stderr."""
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    os.chdir("/")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        reply = _reply(Path(sys.argv[1]) if sys.argv[1:] and sys.argv[1] else None)
+        status, answer, log = reply.status, reply.stdout, reply.stderr
+    except BaseException as error:
+        message = speakable(f"pycni failed: {type(error).__name__}: {error}")
+        status, answer, _ = plugin.failure(999, message)
+        log = traceback.format_exc().encode(errors="backslashreplace")
+    try:
+        plugin.write(stdout, answer)
+        plugin.write(2, log)
+    except OSError:
+        status = 1
+    os._exit(status)
+
+
+def _reply(settings_file: Path | None) -> Reply:
+    from pycni import settings, verbs
+
+    stdin = _stdin()
+    try:
+        loaded = settings.load(settings_file)
+    except PycniError as error:
+        return verbs.failure(error, stdin if isinstance(stdin, bytes) else b"", env=os.environ)
+    netns = plugin.open_netns(os.environb.get(b"CNI_NETNS", b""))
+    return verbs.answer(os.environ, stdin, netns, settings=loaded)
+
+
+def _stdin() -> bytes | OSError:
+    try:
+        return plugin.read_stdin()
+    except OSError as error:
+        return error
+
+
+if __name__ == "__main__":
+    main()

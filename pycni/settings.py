@@ -1,0 +1,300 @@
+"""A node's settings: one TOML file, every key optional.
+
+Only what the file says and its defaults: nothing here looks at links, routes or the store. An
+unknown key is an error, because a misspelt one would silently be its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from pycni.cluster import IPV4_MTU_MIN, VNI_MAX, Cluster, IPAddress, IPNetwork, mtu_needed
+from pycni.errors import ClusterError, InvalidSettings
+from pycni.files import make_private_directory
+
+DEFAULT_PATH = Path("/etc/pycni/pycni.toml")
+
+DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
+"""256 nodes in both families, with the default prefixes of NodePrefix."""
+
+KUBE_PROXY_MARKS = 0x4000 | 0x8000
+"""Bits kube-proxy marks packets with: --iptables-masquerade-bit 14, and KUBE-MARK-DROP's 15."""
+
+IFNAME_MAX = 15
+"""Bytes; IFNAMSIZ of linux/if.h without the closing zero."""
+
+SOCKET_PATH_MAX = 107
+"""Bytes; sun_path of unix(7) without the closing zero."""
+
+PORT_MAX = 2**16 - 1
+MTU_MAX = 2**16 - 1
+"""Bytes; IPv4's total length has 16 bits (RFC 791, 3.1)."""
+
+DNS_NAME_MAX = 253
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""RFC 1123, section 2.1, in lower case as Kubernetes has it; a subdomain is labels with dots."""
+
+
+def _node_name(value: str) -> str:
+    if len(value) > DNS_NAME_MAX or not all(map(DNS_LABEL.fullmatch, value.split("."))):
+        raise ValueError("must be a DNS name: a-z, 0-9 and '-', in labels of 63 with dots between")
+    return value
+
+
+def _ifname(value: str) -> str:
+    if len(value.encode()) > IFNAME_MAX or value in (".", "..") or re.search(r"[/:%\s]", value):
+        raise ValueError("must be the name of a network interface, or empty")
+    return value
+
+
+def _vtep(value: object) -> object:
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be an IP address in quotes, or empty")
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise ValueError("must be an IP address, or empty") from None
+    if not _is_routable(address):
+        raise ValueError("must be an address other nodes can reach")
+    return address
+
+
+def _is_routable(address: IPAddress) -> bool:
+    return not (
+        address.is_loopback
+        or address.is_multicast
+        or address.is_link_local
+        or address.is_unspecified
+    )
+
+
+def _cidr(value: object) -> object:
+    if not isinstance(value, str) or "/" not in value:
+        raise ValueError("must be a network with its prefix length, such as '10.244.0.0/16'")
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("is no network such as '10.244.0.0/16' or 'fd00:10:244::/56'") from None
+    if str(network.network_address) != str(ip_address(value.partition("/")[0])):
+        raise ValueError(f"has bits set after its prefix; did you mean '{network}'?")
+    return network
+
+
+def _absolute(value: object) -> object:
+    if not isinstance(value, (str, Path)) or not Path(value).is_absolute():
+        raise ValueError("must be an absolute path in quotes")
+    return value
+
+
+def _mark(value: int) -> int:
+    if value.bit_count() != 1 or value >= 2**32 or value < 0:
+        raise ValueError("must have exactly one of 32 bits set, such as 0x20000000")
+    if value & KUBE_PROXY_MARKS:
+        raise ValueError("is a bit of kube-proxy's; choose another than 0x4000 and 0x8000")
+    return value
+
+
+def _vni(value: int) -> int:
+    if not 1 <= value <= VNI_MAX:
+        raise ValueError(f"must be from 1 to {VNI_MAX}")
+    return value
+
+
+def _port(value: int) -> int:
+    if not 1 <= value <= PORT_MAX:
+        raise ValueError(f"must be from 1 to {PORT_MAX}")
+    return value
+
+
+def _mtu(value: int) -> int:
+    if value and not IPV4_MTU_MIN <= value <= MTU_MAX:
+        raise ValueError(f"must be 0 (automatic) or from {IPV4_MTU_MIN} to {MTU_MAX}")
+    return value
+
+
+WRONG_TYPE = {
+    "int_type": "must be a whole number",
+    "string_type": "must be text in quotes",
+    "tuple_type": "must be a list in brackets",
+    "model_type": "must be a table such as { ipv4 = 24, ipv6 = 64 }",
+}
+"""What pydantic's error types mean to a writer of TOML."""
+
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
+
+
+class NodePrefix(BaseModel):
+    """Prefix lengths, in bits, of the pod CIDR that each node gets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ipv4: StrictInt = 24
+    ipv6: StrictInt = 64
+
+
+class Settings(BaseModel):
+    """What the administrator may choose. `load` reads it from a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    node_name: Annotated[StrictStr, AfterValidator(_node_name)] = Field(
+        default_factory=lambda: socket.gethostname().lower(), validate_default=True
+    )
+    """Name in the cluster store; the node's name in Kubernetes."""
+    uplink: Annotated[StrictStr, AfterValidator(_ifname)] = ""
+    """Interface towards the other nodes; empty: the one with the default route."""
+    vtep: Annotated[IPAddress | None, BeforeValidator(_vtep)] = None
+    """Address other nodes send to; None (in the file: empty): the uplink's first global one."""
+    state_dir: AbsolutePath = Path("/var/lib/pycni")
+    run_dir: AbsolutePath = Path("/run/pycni")
+    bpffs: AbsolutePath = Path("/sys/fs/bpf")
+    cache_dir: AbsolutePath = Path("/var/cache/pycni")
+    store: StrictStr = ""
+    """URL of the cluster store; empty: the embedded one. Read `store_url` instead."""
+    cluster_cidrs: tuple[Cidr, ...] = DEFAULT_CLUSTER_CIDRS
+    node_prefix: NodePrefix = NodePrefix()
+    vni: Annotated[StrictInt, AfterValidator(_vni)] = 7
+    port: Annotated[StrictInt, AfterValidator(_port)] = 4789
+    """UDP port of the overlay (RFC 7348)."""
+    mtu: Annotated[StrictInt, AfterValidator(_mtu)] = 0
+    """Bytes of a pod's IP packet; 0: the uplink's less what encapsulation takes."""
+    masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
+    """The bit of skb->mark that asks for masquerading."""
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:{self.state_dir}/cluster.db"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the agent listens."""
+        return self.run_dir / "agent.sock"
+
+    @property
+    def pin_root(self) -> Path:
+        """The directory below which programs and maps are pinned."""
+        return self.bpffs / "pycni"
+
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(
+            cidrs=self.cluster_cidrs,
+            node_prefix4=self.node_prefix.ipv4,
+            node_prefix6=self.node_prefix.ipv6,
+            vni=self.vni,
+            port=self.port,
+        )
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings in `path`; without one, those in DEFAULT_PATH, all defaults if it is absent.
+
+    Raises InvalidSettings: which key has what value in which file, and what it may be.
+    """
+    file = path or DEFAULT_PATH
+    return parse(_read(file, must_exist=path is not None), file)
+
+
+def parse(text: str, file: Path) -> Settings:
+    """The settings in a TOML text; `file` is where it came from, for the errors."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(
+            f"{file} is not TOML: {error}", hint="correct that line; see https://toml.io"
+        ) from error
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems = [_describe(problem, values) for problem in error.errors()]
+        raise _wrong(file, problems) from error
+    _check_together(settings, file)
+    return settings
+
+
+def make_directories(settings: Settings) -> None:
+    """Makes the state, run and cache directories, mode 0700. Raises FileError."""
+    for directory in (settings.state_dir, settings.run_dir, settings.cache_dir):
+        make_private_directory(directory)
+
+
+def _read(file: Path, *, must_exist: bool) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if not must_exist:
+            return ""
+        raise InvalidSettings(
+            f"there is no settings file {file}", hint="name an existing file, or none for defaults"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{file} is not UTF-8", hint="save it as UTF-8 text") from error
+    except OSError as error:
+        raise InvalidSettings(
+            f"{file} cannot be read: {error.strerror}", hint="it must be a file root can read"
+        ) from error
+
+
+def _check_together(settings: Settings, file: Path) -> None:
+    """What only several keys together can violate."""
+    try:
+        cluster = settings.cluster
+    except ClusterError as error:
+        raise InvalidSettings(
+            f"{file}: cluster_cidrs and node_prefix: {error.message}", hint=error.hint
+        ) from error
+    if settings.mtu and settings.mtu < mtu_needed(cluster):
+        problem = f"mtu = {settings.mtu}: must be {mtu_needed(cluster)} or more with IPv6 pods"
+        raise _wrong(file, [problem])
+    if settings.vtep and any(settings.vtep in cidr for cidr in cluster.cidrs):
+        raise _wrong(file, [f"vtep = '{settings.vtep}': must not be in one of cluster_cidrs"])
+    if len(bytes(settings.socket_path)) > SOCKET_PATH_MAX:
+        limit = SOCKET_PATH_MAX - len("/") - len(settings.socket_path.name)
+        problem = f"run_dir = '{settings.run_dir}': must be {limit} bytes or less, for a socket"
+        raise _wrong(file, [problem])
+
+
+def _wrong(file: Path, problems: list[str]) -> InvalidSettings:
+    return InvalidSettings(f"{file}: {'; '.join(problems)}", hint=f"correct it in {file}")
+
+
+def _describe(problem: Any, values: Mapping[str, object]) -> str:
+    location: tuple[str | int, ...] = problem["loc"]
+    key = location[0] if isinstance(location[0], str) else ""
+    dotted = ".".join(part for part in location[:2] if isinstance(part, str) and part in _KEYS)
+    if problem["type"] == "extra_forbidden":
+        return _describe_unknown([str(part) for part in location])
+    text: str = WRONG_TYPE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    origin = "" if key in values else " (not set in the file; this is the default)"
+    return f"{dotted} = {problem['input']!r}{origin}: {text}"
+
+
+def _describe_unknown(location: list[str]) -> str:
+    known = NodePrefix.model_fields if len(location) > 1 else Settings.model_fields
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    guess = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    return f"unknown key {'.'.join(location)}: {guess}"
+
+
+_KEYS = {*Settings.model_fields, *NodePrefix.model_fields}

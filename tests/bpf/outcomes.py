@@ -1,0 +1,85 @@
+"""What a program did with a packet, as one value that tables write down and tests compare whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+from world import OVERLAY_IFINDEX
+
+# include/uapi/linux/bpf.h
+BPF_F_INGRESS = 1
+
+
+class Action(IntEnum):
+    """include/uapi/linux/pkt_cls.h"""
+
+    UNSPEC = -1
+    OK = 0
+    SHOT = 2
+    REDIRECT = 7
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Arguments of a redirect helper."""
+
+    helper: str  # "redirect" or "redirect_peer"
+    ifindex: int
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that is seen of a run.
+
+    `tunnel` is the VTEP that the vxlan device is told to send to; the rest of the key is the same
+    for all packets of a node and checked where it is read.
+    """
+
+    action: Action
+    packet: bytes
+    redirect: Redirect | None = None
+    tunnel: str | None = None
+    mark: int = 0
+    drops: dict[str, int] = field(default_factory=dict)  # reason to packets
+
+    def __str__(self) -> str:
+        rest = replace(self, packet=b"")
+        return f"{rest}\n{Ether(self.packet).command()}\n{self.packet.hex(' ')}"
+
+
+def dropped(reason: str, packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.SHOT, bytes(packet), drops={reason: 1})
+
+
+def passed(packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.OK, bytes(packet))
+
+
+def left_to_others(packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.UNSPEC, bytes(packet))
+
+
+def into_pod(ifindex: int, packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect_peer", ifindex))
+
+
+def out_of_veth(ifindex: int, packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", ifindex))
+
+
+def to_stack(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
+    target = Redirect("redirect", OVERLAY_IFINDEX, BPF_F_INGRESS)
+    return Outcome(Action.REDIRECT, bytes(packet), target, mark=mark)
+
+
+def to_node(vtep: str, packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", OVERLAY_IFINDEX), vtep)
+
+
+def with_macs(packet: Packet, *, src: str, dst: str) -> Packet:
+    """The same packet with another Ethernet header; checksums and lengths stay as they are."""
+    return Ether(src=src, dst=dst, type=packet.type) / bytes(packet)[14:]

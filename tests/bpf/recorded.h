@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Stands before a program under test (see dataplane.py) and watches helpers.
+ *
+ * BPF_PROG_TEST_RUN reports that a packet was redirected, but not where to: the
+ * helpers keep that in a per-CPU variable. And its packets carry no tunnel
+ * metadata. So the helpers below note their arguments, then do what they always
+ * do; and before the first look at the metadata, some is given to the packet.
+ *
+ * bpf_skb_get_tunnel_key() takes what bpf_skb_set_tunnel_key() wrote as if it
+ * had come from a wire, the local address for the remote one: it asks for the
+ * metadata of no direction. So the real helper runs in the program, and a
+ * kernel that changes its mind about sizes or families fails a test here.
+ */
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+enum helper {
+	NO_HELPER,
+	REDIRECT,
+	REDIRECT_PEER,
+};
+
+struct redirect_record {
+	__u32 helper; /* enum helper */
+	__u32 ifindex;
+	__u64 flags;
+};
+
+struct tunnel_record {
+	struct bpf_tunnel_key key;
+	__u32 size; /* 0: no key */
+	__u64 flags;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct redirect_record);
+} last_redirect SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tunnel_record);
+} last_tunnel SEC(".maps"), given_tunnel SEC(".maps");
+
+static __always_inline long record_redirect(__u32 helper, __u32 ifindex,
+					    __u64 flags)
+{
+	struct redirect_record record = { helper, ifindex, flags };
+	__u32 first = 0;
+
+	bpf_map_update_elem(&last_redirect, &first, &record, BPF_ANY);
+	if (helper == REDIRECT_PEER)
+		return bpf_redirect_peer(ifindex, flags);
+	return bpf_redirect(ifindex, flags);
+}
+
+static __always_inline long record_tunnel(struct __sk_buff *ctx,
+					  struct bpf_tunnel_key *key,
+					  __u32 size, __u64 flags)
+{
+	struct tunnel_record record = {};
+	__u32 first = 0;
+
+	record.key = *key;
+	record.size = size;
+	record.flags = flags;
+	bpf_map_update_elem(&last_tunnel, &first, &record, BPF_ANY);
+	return bpf_skb_set_tunnel_key(ctx, key, size, flags);
+}
+
+static __always_inline long give_tunnel(struct __sk_buff *ctx)
+{
+	struct tunnel_record *given;
+	__u32 first = 0;
+
+	given = bpf_map_lookup_elem(&given_tunnel, &first);
+	if (!given || !given->size)
+		return 0;
+	return bpf_skb_set_tunnel_key(ctx, &given->key, sizeof(given->key),
+				      given->flags);
+}
+
+#define bpf_redirect(ifindex, flags) record_redirect(REDIRECT, ifindex, flags)
+#define bpf_redirect_peer(ifindex, flags) \
+	record_redirect(REDIRECT_PEER, ifindex, flags)
+#define bpf_skb_set_tunnel_key(ctx, key, size, flags) \
+	record_tunnel(ctx, key, size, flags)
+#define bpf_skb_get_tunnel_key(ctx, key, size, flags) \
+	(give_tunnel(ctx), (bpf_skb_get_tunnel_key)(ctx, key, size, flags))

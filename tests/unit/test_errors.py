@@ -1,0 +1,69 @@
+"""pycni/errors.py: the tree, the codes, and what a runtime is told."""
+
+import re
+
+import pytest
+
+from pycni import errors
+from pycni.errors import InvalidNetns, PycniError
+
+VERSION = "1.0.0"
+
+
+def all_errors(base: type[PycniError] = PycniError) -> list[type[PycniError]]:
+    return [base, *(error for child in base.__subclasses__() for error in all_errors(child))]
+
+
+def test_the_docstring_draws_every_error_in_its_place_with_its_code():
+    drawn = re.findall(r"^ {4}([│ ├└─]*)(\w+)(?: +(\d+))?  ", errors.__doc__, re.MULTILINE)
+    parents: list[str] = []
+    found = {}
+    for branch, name, code in drawn:
+        del parents[len(branch) // 4 :]
+        found[name] = (parents[-1] if parents else "Exception", code)
+        parents.append(name)
+
+    real = {
+        error.__name__: (
+            error.__base__.__name__,
+            str(error.code) if "code" in vars(error) else "",
+        )
+        for error in all_errors()
+    }
+
+    assert found == real
+
+
+@pytest.mark.parametrize("error", all_errors())
+def test_every_code_may_be_emitted(error):
+    reserved = {0, 9, 10, *range(12, 50), *range(52, 100)}
+
+    assert error.code not in reserved
+
+
+def test_an_error_object_has_code_message_and_details_with_the_hint_last():
+    error = InvalidNetns("CNI_NETNS is no namespace", details="found a FIFO", hint="give another")
+
+    assert error.to_json(VERSION) == {
+        "cniVersion": VERSION,
+        "code": 8,
+        "msg": "CNI_NETNS is no namespace",
+        "details": "found a FIFO; give another",
+    }
+
+
+def test_empty_details_are_left_out():
+    assert "details" not in PycniError("something").to_json(VERSION)
+
+
+@pytest.mark.parametrize(
+    "phrase", ["not found", "Not Found", "no such file or directory", "No such file or directory"]
+)
+def test_a_phrase_that_a_runtime_takes_for_success_is_never_told(phrase):
+    error = PycniError(f"link {phrase}", details=f"details: {phrase}", hint=f"hint: {phrase}")
+
+    told = str(error.to_json(VERSION)).lower()
+
+    assert "not found" not in told
+    assert "no such file or directory" not in told
+    assert "link missing" in told

@@ -1,0 +1,199 @@
+"""The settings file: defaults, every kind of mistake, and what only keys together violate."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pycni import settings
+from pycni.errors import InvalidSettings
+from pycni.settings import Settings
+
+FILE = Path("/etc/pycni/pycni.toml")
+
+
+def parse(text: str) -> Settings:
+    return settings.parse(text, FILE)
+
+
+def refused(text: str) -> InvalidSettings:
+    with pytest.raises(InvalidSettings) as caught:
+        parse(text)
+    return caught.value
+
+
+def test_an_absent_default_file_means_all_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "DEFAULT_PATH", tmp_path / "pycni.toml")
+    monkeypatch.setattr(socket, "gethostname", lambda: "Node-One")
+
+    loaded = settings.load()
+
+    assert loaded.node_name == "node-one"
+    assert loaded.vtep is None
+    assert loaded.store_url == "sqlite:/var/lib/pycni/cluster.db"
+    assert loaded.socket_path == Path("/run/pycni/agent.sock")
+    assert loaded.pin_root == Path("/sys/fs/bpf/pycni")
+    assert loaded.cluster.cidrs == settings.DEFAULT_CLUSTER_CIDRS
+    assert (loaded.cluster.node_prefix4, loaded.cluster.node_prefix6) == (24, 64)
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="there is no settings file"):
+        settings.load(tmp_path / "pycni.toml")
+
+
+def test_a_file_is_read_with_its_values(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text(
+        """
+        node_name = "worker-1.example"
+        uplink = "eth0"
+        vtep = "2001:db8::1"
+        state_dir = "/srv/pycni"
+        cluster_cidrs = ["10.32.0.0/12"]
+        node_prefix = { ipv4 = 25 }
+        vni = 42
+        port = 8472
+        mtu = 1400
+        masquerade_mark = 0x100
+        """
+    )
+
+    loaded = settings.load(file)
+
+    assert loaded.node_name == "worker-1.example"
+    assert loaded.vtep == ip_address("2001:db8::1")
+    assert loaded.store_url == "sqlite:/srv/pycni/cluster.db"
+    assert loaded.cluster.cidrs == (ip_network("10.32.0.0/12"),)
+    assert loaded.cluster.node_prefix4 == 25
+    assert (loaded.vni, loaded.port, loaded.mtu) == (42, 8472, 1400)
+    assert loaded.masquerade_mark == 0x100
+
+
+def test_a_named_store_is_taken_as_it_is() -> None:
+    assert parse('store = "sqlite:/shared/nodes.db"').store_url == "sqlite:/shared/nodes.db"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        parse("").vni = 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('node_name = "A_b"', "node_name = 'A_b': must be a DNS name"),
+        ('node_name = ""', "node_name = '': must be a DNS name"),
+        (f'node_name = "{"a." * 130}a"', "must be a DNS name"),
+        ('node_name = "a\\n"', "must be a DNS name"),
+        ('uplink = "an-overlong-name"', "uplink = 'an-overlong-name': must be the name"),
+        ('uplink = "a/b"', "uplink = 'a/b': must be the name"),
+        ('uplink = ".."', "uplink = '..': must be the name"),
+        ('vtep = "node-one"', "vtep = 'node-one': must be an IP address"),
+        ("vtep = 4", "vtep = 4: must be an IP address in quotes"),
+        ('vtep = "127.0.0.1"', "vtep = '127.0.0.1': must be an address other nodes can reach"),
+        ('vtep = "fe80::1"', "vtep = 'fe80::1': must be an address other nodes can reach"),
+        ('vtep = "10.244.0.1"', "vtep = '10.244.0.1': must not be in one of cluster_cidrs"),
+        ('state_dir = "state"', "state_dir = 'state': must be an absolute path"),
+        ("bpffs = 1", "bpffs = 1: must be an absolute path"),
+        ("store = 3", "store = 3: must be text in quotes"),
+        ('cluster_cidrs = "10.0.0.0/8"', "cluster_cidrs = '10.0.0.0/8': must be a list"),
+        ("cluster_cidrs = []", "cluster_cidrs and node_prefix: 0 cluster CIDRs"),
+        ('cluster_cidrs = ["10.0.0.0/8", "11.0.0.0/8"]', "2 cluster CIDRs"),
+        ('cluster_cidrs = ["10.0.0.1/8"]', "did you mean '10.0.0.0/8'?"),
+        ('cluster_cidrs = ["10.0.0.0"]', "must be a network with its prefix length"),
+        ('cluster_cidrs = ["10.0.0.0/64"]', "is no network"),
+        ("node_prefix = 24", "node_prefix = 24: must be a table"),
+        ('node_prefix = { ipv4 = "24" }', "node_prefix.ipv4 = '24': must be a whole number"),
+        ("node_prefix = { ipv4 = 12 }", "nodes cannot have a /12 each out of"),
+        ("vni = 0", "vni = 0: must be from 1 to 16777215"),
+        ("vni = 16777216", "vni = 16777216: must be from 1 to 16777215"),
+        ("vni = true", "vni = True: must be a whole number"),
+        ("port = 65536", "port = 65536: must be from 1 to 65535"),
+        ("mtu = 575", "mtu = 575: must be 0 (automatic) or from 576"),
+        ("mtu = 1279", "mtu = 1279: must be 1280 or more with IPv6 pods"),
+        ("masquerade_mark = 0", "masquerade_mark = 0: must have exactly one"),
+        ("masquerade_mark = 3", "masquerade_mark = 3: must have exactly one"),
+        ("masquerade_mark = -1", "masquerade_mark = -1: must have exactly one"),
+        ("masquerade_mark = 0x100000000", "must have exactly one of 32 bits"),
+        ("masquerade_mark = 0x4000", "is a bit of kube-proxy's"),
+        ("masquerade_mark = 0x8000", "is a bit of kube-proxy's"),
+        (f'run_dir = "/{"x" * 96}"', "must be 96 bytes or less, for a socket"),
+        ("vni = ", "is not TOML"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_and_file(text: str, message: str) -> None:
+    error = refused(text)
+
+    assert message in error.message
+    assert str(FILE) in error.message
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("vtpe = 1", "unknown key vtpe: did you mean vtep?"),
+        ("node_prefix = { ipv5 = 64 }", "unknown key node_prefix.ipv5: did you mean ipv"),
+        ("zzz = 1", "unknown key zzz: there are node_name, uplink, "),
+    ],
+)
+def test_an_unknown_key_is_refused_with_a_guess(text: str, message: str) -> None:
+    assert message in refused(text).message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    message = refused("vni = 0\nport = 0\nvtpe = 1").message
+
+    assert "vni = 0" in message
+    assert "port = 0" in message
+    assert "vtpe" in message
+
+
+def test_a_hostname_that_is_no_node_name_is_said_to_be_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "my_host")
+
+    assert "node_name = 'my_host' (not set in the file; this is the default)" in refused("").message
+
+
+def test_a_small_mtu_is_enough_without_ipv6() -> None:
+    assert parse('mtu = 576\ncluster_cidrs = ["10.0.0.0/8"]').mtu == 576
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_bytes(b"\xff")
+
+    with pytest.raises(InvalidSettings, match="is not UTF-8"):
+        settings.load(file)
+
+
+def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="cannot be read"):
+        settings.load(tmp_path)
+
+
+def test_directories_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    loaded = Settings(
+        node_name="node-one",
+        state_dir=tmp_path / "state",
+        run_dir=tmp_path / "run",
+        cache_dir=tmp_path / "cache",
+    )
+
+    settings.make_directories(loaded)
+    settings.make_directories(loaded)
+
+    for directory in (loaded.state_dir, loaded.run_dir, loaded.cache_dir):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert directory.stat().st_uid == os.geteuid()
