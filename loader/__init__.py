@@ -3,6 +3,7 @@
 `load` prepares everything beside the running programs (staging), then pins, switches the
 `programs` link and replaces the filters, each step with its undo; whatever fails, the node goes
 on as it was. Forwarding needs no process afterwards. Independent of the package pycni.
+Objects come from `loader.compile`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 from . import attach, pins, staging
 from .attach import Hook
 from .bpf import Map
-from .compile import PROGRAMS, Objects, compile_programs
 from .errors import GoneError, LoaderError
+from .objects import PROGRAMS, Objects
 from .programs import Programs
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ __all__ = [
     "Objects",
     "Programs",
     "attach_endpoint",
-    "compile_programs",
     "load",
     "unload",
 ]

@@ -23,6 +23,7 @@ HEADERS_HINT = "apt install linux-libc-dev libbpf-dev"
 # v3: 32-bit ALU and jumps, known to every kernel since 5.1
 FLAGS = ("-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror")
 
+
 @dataclass(frozen=True)
 class Clang:
     """A compiler: its path, what it says of its version, and where the asm headers are."""

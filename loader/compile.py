@@ -4,7 +4,7 @@ A cache entry is a directory `<digest>/` with one object per program and a manif
 aside and renamed into place, so it is whole or absent. The digest covers every source, the flags
 and clang's version. A prebuilt directory is a copy of a cache entry, for nodes without clang.
 
-Runs no shell and reads nothing of clang's output; needs no privileges and touches no kernel state.
+Needs no privileges and touches no kernel state. Whoever only loads need not import it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ import errno
 import hashlib
 import json
 import os
-import re
-import shutil
-import subprocess
-import sysconfig
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+from . import clang
 from .errors import CompileError
+from .objects import PROGRAMS, Objects
 
-PROGRAMS = ("from_container", "to_container", "from_underlay", "from_overlay", "to_overlay")
+__all__ = ["PROGRAMS", "SOURCES", "Objects", "compile_programs", "source_digest"]
+
 MANIFEST = "manifest.json"
+
 
 def _sources() -> Path:
     here = Path(__file__).resolve().parent
@@ -34,18 +32,6 @@ def _sources() -> Path:
 
 
 SOURCES = _sources()
-
-
-@dataclass(frozen=True)
-class Objects:
-    """The compiled programs; equal digests mean equal programs."""
-
-    directory: Path
-    digest: str
-
-    def path(self, program: str) -> Path:
-        """The object file of one of PROGRAMS."""
-        return self.directory / f"{program}.o"
 
 
 def compile_programs(
@@ -59,13 +45,13 @@ def compile_programs(
     """
     digest = source_digest(sources)
     try:
-        clang = find_clang()
+        compiler = clang.find_clang()
     except CompileError as missing:
         return _compiled_before(cache, prebuilt, digest, missing)
-    directory = cache / _entry_name(digest, clang)
+    directory = cache / _entry_name(digest, compiler)
     if not _holds(directory, digest):
         _open_cache(cache)
-        _build(cache, directory, sources, digest, clang)
+        _build(cache, directory, sources, digest, compiler)
     _check_private(cache)
     return Objects(directory, directory.name)
 
@@ -75,7 +61,7 @@ def source_digest(sources: Path) -> str:
     files = sorted(path for path in sources.rglob("*") if path.suffix in (".c", ".h"))
     if not files:
         raise CompileError(f"no C sources in {sources}", hint="install pycni again")
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    digest = hashlib.sha256(" ".join(clang.FLAGS).encode())
     for path in files:
         content = path.read_bytes()
         digest.update(f"\0{path.relative_to(sources)}\0{len(content)}\0".encode())
@@ -83,8 +69,8 @@ def source_digest(sources: Path) -> str:
     return digest.hexdigest()
 
 
-def _entry_name(digest: str, clang: Clang) -> str:
-    return f"{digest[:24]}-{clang.version[:8]}"
+def _entry_name(digest: str, compiler: clang.Clang) -> str:
+    return f"{digest[:24]}-{compiler.version[:8]}"
 
 
 def _compiled_before(
@@ -121,7 +107,7 @@ def _check_private(cache: Path) -> None:
         )
 
 
-def _build(cache: Path, directory: Path, sources: Path, digest: str, clang: Clang) -> None:
+def _build(cache: Path, directory: Path, sources: Path, digest: str, compiler: clang.Clang) -> None:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as temporary:
         staging = Path(temporary) / directory.name
         staging.mkdir()

@@ -98,7 +98,7 @@ def _has_map_type(map_type: int) -> bool:
 
 def _can_load() -> bool:
     """libbpf's own probes take any refusal but one for a yes, a missing privilege too."""
-    with bpf.load_instructions("probe_load", _assemble(RETURN_ZERO)):
+    with bpf.load_instructions("probe_load", assemble(RETURN_ZERO)):
         return True
 
 
@@ -108,12 +108,12 @@ def _has_btf() -> bool:
 
 
 def _can_test_run() -> bool:
-    with bpf.load_instructions("probe_run", _assemble(RETURN_ZERO)) as program:
+    with bpf.load_instructions("probe_run", assemble(RETURN_ZERO)) as program:
         return program.test_run(PACKET).action == 0
 
 
 def _is_jited() -> bool:
-    with bpf.load_instructions("probe_jit", _assemble(RETURN_ZERO)) as program:
+    with bpf.load_instructions("probe_jit", assemble(RETURN_ZERO)) as program:
         return program.info.jited
 
 
@@ -133,10 +133,10 @@ def _sets_local_address() -> bool:
         (0x85, 0, 0, HELPER_SET_TUNNEL_KEY),
         (0x95, 0, 0, 0),
     )
-    with bpf.load_instructions("probe_key", _assemble((*zero_key, *call))) as program:
+    with bpf.load_instructions("probe_key", assemble((*zero_key, *call))) as program:
         return program.test_run(PACKET).action == 0
 
 
-def _assemble(instructions: Iterable[tuple[int, int, int, int]]) -> bytes:
+def assemble(instructions: Iterable[tuple[int, int, int, int]]) -> bytes:
     """(opcode, source << 4 | destination, offset, immediate): struct bpf_insn."""
     return b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions)

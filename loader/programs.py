@@ -10,8 +10,8 @@ from types import TracebackType
 
 from . import pins
 from .bpf import Program
-from .compile import PROGRAMS
 from .errors import LoaderError
+from .objects import PROGRAMS
 
 
 class Programs:

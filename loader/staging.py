@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import btf, pins
 from .bpf import Map, Object, Program
-from .compile import PROGRAMS, Objects
+from .objects import PROGRAMS, Objects
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _keep(what: str, work: Callable[[], None], stop: threading.Event) -> None:
 
 def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
     members = membership.Membership(settings.node_name)
-    for event in open_store(settings.store_url, settings.cluster).watch(stop):
+    for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
         if members.synced:
             changed = membership.write(settings.pin_root, members.others, synced=True)
@@ -139,7 +139,7 @@ def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
 
 
 def _beat(settings: Settings, node: Node, stop: threading.Event) -> None:
-    store = open_store(settings.store_url, settings.cluster)
+    store = open_store(settings.store_url, settings.cluster, create=False)
     while not stop.is_set():
         store.heartbeat(node.name)
         stop.wait(HEARTBEAT_INTERVAL)

@@ -17,7 +17,6 @@
     ├── InterfaceExists        100  somebody else's interface has the name
     ├── DuplicateAttachment    101  a second ADD of a live attachment
     ├── PoolExhausted          102  no address left
-    ├── AddressUnavailable     104  a requested address or MAC cannot be had
     ├── CheckMismatch          105  CHECK found a difference
     └── DataplaneError         107  a program cannot be loaded or attached
         └── SetupError              a part of the node's setup
@@ -147,12 +146,6 @@ class PoolExhausted(PycniError):
     """No address is left in a pod CIDR."""
 
     code = 102
-
-
-class AddressUnavailable(PycniError):
-    """An address or MAC that was asked for cannot be had."""
-
-    code = 104
 
 
 class CheckMismatch(PycniError):

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +62,14 @@ def install(
     with ExitStack() as undo:
         staged = []
         for target, content, mode in targets:
-            try:
+            with _errors_about(target):
                 _refuse_foreign(target)
                 temporary = _stage(target, content, mode)
                 undo.callback(temporary.unlink, missing_ok=True)
-            except OSError as error:
-                raise FileError(
-                    f"{target} cannot be written: {error.strerror}",
-                    hint="run as root; choose directories of a file system that is not read-only",
-                ) from error
-            staged.append(temporary)
-        for temporary, (target, _, _) in zip(staged, targets, strict=True):
-            temporary.replace(target)
+            staged.append((temporary, target))
+        for temporary, target in staged:
+            with _errors_about(target):
+                temporary.replace(target)
     return targets[0][0], targets[1][0]
 
 
@@ -84,7 +81,8 @@ def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
     removed = []
     for target in (conf_dir / CONFLIST, bin_dir / PLUGIN):
         if is_ours(target):
-            target.unlink()
+            with _errors_about(target):
+                target.unlink()
             removed.append(target)
     return removed
 
@@ -126,6 +124,18 @@ def render_conflist(
     parse_netconf(json.dumps(head | own).encode())
     document = head | {CONFLIST_MARKER: CONFLIST_MARK, "plugins": [own]}
     return json.dumps(document, indent=2).encode() + b"\n"
+
+
+@contextmanager
+def _errors_about(target: Path) -> Iterator[None]:
+    """Turn an OSError into a FileError that names `target`."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"{target} cannot be written: {error.strerror}",
+            hint="run as root; choose directories of a file system that is not read-only",
+        ) from error
 
 
 def _refuse_foreign(target: Path) -> None:

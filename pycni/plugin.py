@@ -111,8 +111,10 @@ def send(agent: socket, request: bytes, netns: "int | None") -> None:
     rights = []
     if netns is not None:
         rights.append((SOL_SOCKET, SCM_RIGHTS, netns.to_bytes(4, sys.byteorder)))
-    sent = agent.sendmsg([request], rights)
-    agent.sendall(memoryview(request)[sent:])
+    left = memoryview(request)
+    left = left[agent.sendmsg([left], rights) :]
+    if left:  # Sending nothing would fail if the agent has already answered and closed.
+        agent.sendall(left)
 
 
 def run_in_process(stdin: "bytes | None") -> "Answer":

@@ -16,10 +16,11 @@ from typing import Any
 from pyroute2 import IPRoute
 
 import loader
-from loader import Hook, compile_programs, pins, probe
+from loader import Hook, pins, probe
+from loader.compile import compile_programs
 from loader.probe import Feature
 from pycni import cluster, locks, masquerade, membership, overlay, podnet, uplink
-from pycni.errors import ClusterError, StoreError
+from pycni.errors import ClusterError, InvalidSettings, StoreError
 from pycni.lease import find_link, leases
 from pycni.maps import Config
 from pycni.node import Node, record_path
@@ -52,8 +53,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
         link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
         shared = settings.cluster
         cluster.check_underlay(shared, overlay.underlay_networks(ipr))
-        fitting = cluster.overlay_mtu(link.mtu, link.vtep.version, shared)
-        mtu = settings.mtu or fitting
+        mtu = _overlay_mtu(settings, link)
 
         report("joining the cluster")
         store = open_store(settings.store_url, shared)
@@ -160,6 +160,18 @@ def _node(
     )
 
 
+def _overlay_mtu(settings: Settings, link: Uplink) -> int:
+    """The settings' MTU if it fits the uplink, or else the largest that does."""
+    largest = cluster.overlay_mtu(link.mtu, link.vtep.version, settings.cluster)
+    if settings.mtu > largest:
+        raise InvalidSettings(
+            f"mtu = {settings.mtu} does not fit the uplink {link.ifname}",
+            details=f"its MTU of {link.mtu} leaves {largest} bytes for pods",
+            hint="lower `mtu` in the settings, or set it to 0 for the largest that fits",
+        )
+    return settings.mtu or largest
+
+
 def _config(
     settings: Settings, node: Node, overlay_ifindex: int, features: list[Feature]
 ) -> Config:
@@ -193,7 +205,7 @@ def _index(link: Any | None) -> int:
 def _leave_cluster(settings: Settings) -> None:
     """Take this node out of the store; an absent or broken store must not keep a node up."""
     with suppress(StoreError, ClusterError):
-        open_store(settings.store_url, settings.cluster).remove(settings.node_name)
+        open_store(settings.store_url, settings.cluster, create=False).remove(settings.node_name)
 
 
 def _remove_runtime_files(settings: Settings) -> None:

@@ -19,6 +19,15 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
+/* BTF holds the types of variables. These are here to be found in it by the
+ * agent, which knows no number of a reason by itself.
+ */
+const volatile struct {
+	enum attach_point point;
+	enum drop_reason reason;
+	struct drop_event event;
+} described SEC(".rodata");
+
 static __always_inline void send_event(struct __sk_buff *ctx, __u8 point,
 				       __u8 reason)
 {

@@ -79,7 +79,7 @@ def nodes(path: Path | None, output: str) -> None:
             "agent": "alive" if now - node.heartbeat < HEARTBEAT_FRESH else "silent",
             "seen_seconds_ago": round(now - node.heartbeat),
         }
-        for node in open_store(settings.store_url, settings.cluster).nodes()
+        for node in open_store(settings.store_url, settings.cluster, create=False).nodes()
     ]
     emit(rows, output, columns=("name", "id", "vtep", "pod_cidrs", "agent", "seen_seconds_ago"))
 
@@ -159,7 +159,7 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
 
 def _store_check(settings: Settings) -> tuple[str, bool, str]:
     try:
-        count = len(open_store(settings.store_url, settings.cluster).nodes())
+        count = len(open_store(settings.store_url, settings.cluster, create=False).nodes())
     except PycniError as error:
         return "store", False, error.message
     return "store", True, f"{count} nodes in {settings.store_url}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import click
@@ -11,8 +12,8 @@ from pycni import agent as node_agent
 from pycni import install as installation
 from pycni import provision
 from pycni.errors import StoreError
-from pycni.settings import DEFAULT_PATH, Settings, load
-from pycni.stores import open_store
+from pycni.settings import DEFAULT_PATH, load
+from pycni.stores import HEARTBEAT_FRESH, open_store
 
 BIN_DIR = Path("/opt/cni/bin")
 CONF_DIR = Path("/etc/cni/net.d")
@@ -87,9 +88,17 @@ def uninstall(bin_dir: Path, conf_dir: Path) -> None:
 @click.pass_obj
 def forget(path: Path | None, node: str) -> None:
     """Take a NODE that is gone for good out of the cluster."""
-    settings: Settings = load(path)
-    if not open_store(settings.store_url, settings.cluster).remove(node):
+    settings = load(path)
+    store = open_store(settings.store_url, settings.cluster, create=False)
+    found = next((known for known in store.nodes() if known.name == node), None)
+    if found is None:
         raise StoreError(f"the cluster has no node {node}", hint="`pycni nodes` lists them")
+    if time.time() - found.heartbeat < HEARTBEAT_FRESH:
+        raise StoreError(
+            f"the agent of node {node} is alive",
+            hint="run `pycni teardown` on it; forget is for nodes that cannot do it themselves",
+        )
+    store.remove(node)
     click.echo(f"node {node} is forgotten")
 
 

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+from cases import Dataplanes
 from dataplane import Dataplane, compile_recorded
-from world import FAMILIES, Family
+from world import FAMILIES, IPV4, Family, cluster
 
 from loader.compile import Objects
 
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """The programs behind recorded.h."""
     return compile_recorded(tmp_path_factory.mktemp("recorded"))
 
 
-@pytest.fixture(scope="session", params=FAMILIES, ids=lambda underlay: f"over {underlay.name}")
-def dataplane(request: pytest.FixtureRequest, recorded: Objects) -> Iterator[Dataplane]:
-    """The programs of one node, in turn over an IPv4 and an IPv6 underlay."""
-    with Dataplane(recorded, request.param) as dataplane:
-        yield dataplane
+@pytest.fixture(scope="session")
+def dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
+    """The programs of one node, by the name of the underlay's family."""
+    with ExitStack() as stack:
+        yield {
+            underlay.name: stack.enter_context(Dataplane(recorded, underlay))
+            for underlay in FAMILIES
+        }
+
+
+@pytest.fixture
+def dataplane(dataplanes: Dataplanes) -> Dataplane:
+    """The programs over IPv4, with the maps of `cluster()` and packets without metadata."""
+    dataplane = dataplanes[IPV4.name]
+    dataplane.fill(cluster(IPV4))
+    dataplane.arrive_from(None)
+    return dataplane
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
 def family(request: pytest.FixtureRequest) -> Family:
     """The family of the pods' packets."""
-    return request.param
+    chosen: Family = request.param
+    return chosen

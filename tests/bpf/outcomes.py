@@ -48,7 +48,7 @@ class Outcome:
 
     def __str__(self) -> str:
         rest = replace(self, packet=b"")
-        return f"{rest}\n{Ether(self.packet).command()}\n{self.packet.hex(' ')}"
+        return f"{rest!r}\n{Ether(self.packet).command()}\n{self.packet.hex(' ')}"
 
 
 def dropped(reason: str, packet: Packet | bytes) -> Outcome:

@@ -1,0 +1,55 @@
+"""A row of a packet table, and how a row is checked: whole packet in, whole outcome out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from dataplane import Dataplane
+from outcomes import Outcome
+from scapy.packet import Packet
+from world import FAMILIES, VNI, Family, Tables, cluster
+
+
+@dataclass(frozen=True)
+class Case:
+    """`tables` are the maps' contents (None: those of `cluster()`); `came_from` is the VTEP in the
+    tunnel metadata of the packet, None if it has none."""
+
+    description: str
+    packet: Packet | bytes
+    outcome: Outcome
+    tables: Tables | None = None
+    came_from: str | None = None
+    vni: int = VNI
+    gso_size: int = 0
+    mark: int = 0
+
+
+Dataplanes = dict[str, Dataplane]  # by the name of the underlay's family
+Rows = Callable[[Family, Family], Iterator[Case]]  # family of the pods, of the underlay
+
+
+def in_all_families(rows: Rows) -> pytest.MarkDecorator:
+    """Parametrize a test as (underlay, case): the table for each family over each underlay."""
+    return pytest.mark.parametrize(
+        ("underlay", "case"),
+        [
+            pytest.param(underlay, case, id=f"{family.name} over {underlay.name}: {case.description}")
+            for underlay in FAMILIES
+            for family in FAMILIES
+            for case in rows(family, underlay)
+        ],
+    )
+
+
+def check(dataplanes: Dataplanes, program: str, underlay: Family, case: Case) -> None:
+    """Run the case and compare everything that is seen of it."""
+    dataplane = dataplanes[underlay.name]
+    dataplane.fill(cluster(underlay) if case.tables is None else case.tables)
+    dataplane.arrive_from(case.came_from, vni=case.vni)
+
+    outcome = dataplane.run(program, case.packet, mark=case.mark, gso_size=case.gso_size)
+
+    assert outcome == case.outcome, f"{case.description}\ngot  {outcome}\nwant {case.outcome}"

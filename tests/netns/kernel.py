@@ -1,0 +1,80 @@
+"""Kernel things for tests, each made for one test and gone after it.
+
+A network namespace lives as long as a child process that holds it; it has no name and no mount,
+so nothing stays even if the tests are killed. Nothing here touches the namespace the tests run in.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+from pyroute2.netns import create_socket
+
+from loader import libbpf
+
+needs_root = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces"),
+]
+
+
+@contextmanager
+def netns() -> Iterator[str]:
+    """A new network namespace; yields its path, /proc/<pid>/ns/net."""
+    command = ["unshare", "--net", "cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        try:
+            holder.stdin.write(b"ready\n")
+            holder.stdin.flush()
+            assert holder.stdout.readline() == b"ready\n"
+            path = f"/proc/{holder.pid}/ns/net"
+            assert not Path(path).samefile("/proc/self/ns/net")
+            yield path
+        finally:
+            holder.stdin.close()  # cat ends, and with it the namespace
+            holder.wait()
+
+
+@contextmanager
+def iproute(netns_path: str) -> Iterator[IPRoute]:
+    """Netlink in a namespace of `netns()`."""
+    with IPRoute(netns=netns_path) as ipr:
+        yield ipr
+
+
+@contextmanager
+def bpffs(directory: Path) -> Iterator[Path]:
+    """A BPF file system of its own, mounted at `directory`/bpf."""
+    path = directory / "bpf"
+    path.mkdir()
+    libbpf.mount_bpffs(path)
+    try:
+        yield path
+    finally:
+        libbpf.unmount(path)
+        path.rmdir()
+
+
+def veth(ipr: IPRoute, name: str, peer: str) -> tuple[int, int]:
+    """A veth pair, both ends up in the namespace of `ipr`; yields the interface indexes."""
+    ipr.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+    ends = (ipr.link_lookup(ifname=name)[0], ipr.link_lookup(ifname=peer)[0])
+    for index in ends:
+        ipr.link("set", index=index, state="up")
+    return ends
+
+
+def send(netns_path: str, ifname: str, frame: bytes) -> None:
+    """Send a frame, from the Ethernet header on, out of an interface of a namespace."""
+    with create_socket(netns_path, socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((ifname, 0))
+        sender.send(frame)

@@ -1,0 +1,120 @@
+"""The formats of pycni/maps.py against the BTF of the compiled programs, and the codecs themselves."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from loader import btf
+from loader.compile import Objects, compile_programs
+from pycni import maps
+from pycni.maps import Config, Endpoint
+
+MIRRORS = {
+    "endpoint": (maps.ENDPOINT_FORMAT, (4, 6, 2)),
+    "remote_key": (maps.REMOTE_KEY_FORMAT, (4, 16)),
+    "vtep": (maps.VTEP_FORMAT, (4,)),
+    "drop_count": (maps.DROP_COUNT_FORMAT, (8, 8)),
+    "drop_event": (maps.DROP_EVENT_FORMAT, (8, 4, 4, 1, 1, 2, 4, 64)),
+    "config": (maps.CONFIG_FORMAT, (4, 4, 4, 4, 4, 2, 6, 6, 1, 5, 16, 16, 16, 32, 32)),
+}
+"""Struct in C, its mirror in Python, and the sizes of the members that the mirror stands for."""
+
+POD = ip_address("10.244.1.5")
+POD6 = ip_address("fd00:10:244:1::5")
+NODE_CIDR = ip_network("10.244.1.0/24")
+NODE_CIDR6 = ip_network("fd00:10:244:1::/64")
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return compile_programs(tmp_path_factory.mktemp("abi") / "cache")
+
+
+@pytest.mark.parametrize("name", MIRRORS)
+def test_every_member_is_where_python_packs_it(objects: Objects, name: str) -> None:
+    mirror, sizes = MIRRORS[name]
+
+    members = [m for p in ("from_container", "from_overlay") for m in _members(objects, p, name)]
+
+    assert members
+    assert tuple(member.size for member in members[: len(sizes)]) == sizes
+    ends = [0, *(member.offset + member.size for member in members[: len(sizes)])]
+    assert [member.offset for member in members[: len(sizes)]] == ends[:-1]
+    assert ends[-1] == mirror.size
+
+
+def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None:
+    config = Config(
+        vni=7,
+        port=4789,
+        overlay_ifindex=12,
+        overlay_mtu=1450,
+        masquerade_mark=0x20000000,
+        tunnel_key_local=True,
+        vtep=ip_address("192.0.2.1"),
+        gateways=(ip_address("10.244.1.1"),),
+        clusters=(ip_network("10.244.0.0/16"),),
+    )
+    found = {
+        member.name: config.pack()[member.offset : member.offset + member.size]
+        for member in btf.struct(objects.path("from_container"), "config")
+    }
+
+    assert struct.unpack("=I", found["vni"]) == (7,)
+    assert struct.unpack("=I", found["overlay_ifindex"]) == (12,)
+    assert struct.unpack("=I", found["overlay_mtu"]) == (1450,)
+    assert struct.unpack("=I", found["masquerade_mark"]) == (0x20000000,)
+    assert struct.unpack("!H", found["vxlan_port"]) == (4789,)
+    assert found["gateway_mac"].hex(":") == maps.GATEWAY_MAC
+    assert found["overlay_mac"].hex(":") == maps.OVERLAY_MAC
+    assert found["tunnel_key_local"] == b"\x01"
+    assert found["vtep"] == maps.pack_address(ip_address("192.0.2.1"))
+    assert found["gateway4"] == maps.pack_address(ip_address("10.244.1.1"))
+    assert found["gateway6"] == bytes(16)
+    assert found["cluster4"][:16] == maps.pack_address(ip_address("10.244.0.0"))
+    assert found["cluster4"][16:] == b"\xff" * 14 + bytes(2)
+    assert found["cluster6"] == bytes(16) + b"\xff" * 16
+
+
+def test_the_masquerade_flag_is_the_one_of_the_header() -> None:
+    header = (Path(__file__).parents[2] / "bpf/lib/types.h").read_text()
+
+    assert f"#define ENDPOINT_MASQUERADE {maps.ENDPOINT_MASQUERADE} " in header
+
+
+@pytest.mark.parametrize("address", [POD, POD6])
+def test_an_address_comes_back_as_it_went(address: maps.IPAddress) -> None:
+    assert maps.unpack_address(maps.pack_address(address)) == address
+
+
+def test_ipv4_addresses_are_v4_mapped_in_network_order() -> None:
+    assert maps.pack_address(POD).hex() == "00000000000000000000ffff0af40105"
+
+
+@pytest.mark.parametrize("network", [NODE_CIDR, NODE_CIDR6, ip_network("10.244.9.9/32")])
+def test_a_prefix_comes_back_as_it_went(network: maps.IPNetwork) -> None:
+    assert maps.REMOTES.unpack_key(maps.REMOTES.pack_key(network)) == network
+
+
+def test_an_ipv4_prefix_counts_from_the_top_of_128_bits() -> None:
+    length, _ = maps.REMOTE_KEY_FORMAT.unpack(maps.REMOTES.pack_key(NODE_CIDR))
+
+    assert length == 96 + 24
+
+
+@pytest.mark.parametrize("masquerade", [True, False])
+def test_an_endpoint_comes_back_as_it_went(masquerade: bool) -> None:
+    endpoint = Endpoint(ifindex=77, mac="02:00:00:00:00:05", masquerade=masquerade)
+
+    assert maps.ENDPOINTS.unpack_value(maps.ENDPOINTS.pack_value(endpoint)) == endpoint
+
+
+def _members(objects: Objects, program: str, name: str) -> list[btf.Member]:
+    try:
+        return btf.struct(objects.path(program), name)
+    except btf.LayoutError:  # this program does not use the struct
+        return []

@@ -1,0 +1,137 @@
+"""pycni/once.py: the plugin's work without an agent, as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONF = b'{"cniVersion": "1.0.0", "name": "podnet"}'
+DEL = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c0ffee", "CNI_IFNAME": "eth0"}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    file = tmp_path / "pycni.toml"
+    file.write_text('node_name = "node-one"\n')
+    return file
+
+
+def run(env, *, settings, before="pass", stdin=CONF):
+    """The module as `python -m` runs it, after the Python statements in `before`.
+
+    `stdin` is bytes, or a file that becomes descriptor 0.
+    """
+    code = f"import sys; {before}; from pycni import once; once.main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, str(settings)],
+        env=env | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=30,
+        check=False,
+        **({"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}),
+    )
+
+
+def test_an_error_is_one_json_document_on_stdout(settings):
+    done = run(DEL | {"CNI_COMMAND": "FROB"}, settings=settings)
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == 4
+
+
+def test_it_runs_as_a_module(settings):
+    done = subprocess.run(
+        [sys.executable, "-m", "pycni.once", str(settings)],
+        env={"CNI_COMMAND": "FROB", "PYTHONPATH": str(ROOT)},
+        input=CONF,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert json.loads(done.stdout)["code"] == 4
+
+
+def test_wrong_settings_are_told_with_their_code(settings):
+    settings.write_text("vni = 'x'\n")
+
+    done = run(DEL, settings=settings)
+
+    assert json.loads(done.stdout)["code"] == 7
+    assert str(settings) in json.loads(done.stdout)["msg"]
+
+
+def test_without_a_settings_file_the_usual_one_is_meant(tmp_path):
+    default = tmp_path / "pycni.toml"
+    default.write_text("vni = 'x'\n")
+    before = f"import pathlib, pycni.settings as s; s.DEFAULT_PATH = pathlib.Path({str(default)!r})"
+
+    done = run(DEL, settings="", before=before)
+
+    assert str(default) in json.loads(done.stdout)["msg"]
+
+
+def test_stdin_that_cannot_be_read_is_told(settings):
+    with Path("/dev/null").open("wb") as for_writing_only:
+        done = run(DEL, settings=settings, stdin=for_writing_only)
+
+    assert json.loads(done.stdout)["code"] == 5
+
+
+def test_what_anything_prints_goes_to_stderr(settings):
+    before = (
+        "import os, pycni.verbs as v, pycni.cni as c; "
+        "v.answer = lambda *_, **__: "
+        "(print('noise', flush=True), os.system('echo noise'), c.Reply(0, b'{}', b'log'))[-1]"
+    )
+
+    done = run(DEL, settings=settings, before=before)
+
+    assert (done.returncode, done.stdout) == (0, b"{}")
+    assert done.stderr == b"noise\nnoise\nlog"
+
+
+@pytest.mark.parametrize("broken", ["pycni.settings", "pycni.verbs"])
+def test_a_broken_installation_is_an_internal_error(settings, broken):
+    done = run(DEL, settings=settings, before=f"sys.modules[{broken!r}] = None")
+
+    error = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert error["code"] == 999
+    assert "not found" not in error["msg"]
+    assert b"Traceback" in done.stderr
+
+
+def test_sigterm_unwinds_what_was_begun(settings):
+    before = (
+        "import os, signal, pycni.verbs as v; "
+        "v.answer = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)"
+    )
+
+    done = run(DEL, settings=settings, before=before)
+
+    assert done.returncode == 1
+    assert "KeyboardInterrupt" in json.loads(done.stdout)["msg"]
+
+
+def test_a_closed_stdout_is_an_error_and_no_crash(settings):
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from pycni import once; once.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(settings)],
+        env={"CNI_COMMAND": "FROB", "PYTHONPATH": str(ROOT)},
+        input=CONF,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    os.close(writer)
+
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
