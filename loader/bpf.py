@@ -18,7 +18,7 @@ from types import TracebackType
 from . import libbpf
 from .errors import KernelError, LayoutError, LoaderError, VerifierError
 from .libbpf import check, library, possible_cpus, text
-from .maps import Descriptor, Map, MapInfo, RingBuffer, own_map
+from .maps import Descriptor, Map, MapInfo, RingBuffer, open_pin, own_map
 
 __all__ = [
     "Map",
@@ -71,7 +71,7 @@ class Program(Descriptor):
     @classmethod
     def open_pinned(cls, path: Path) -> Program:
         """Open the program pinned at `path`, named by the file; OSError ENOENT if there is none."""
-        return cls(check(library().bpf_obj_get(os.fsencode(path)), path), path.name)
+        return cls(open_pin(path, "prog"), path.name)
 
     @property
     def info(self) -> ProgramInfo:

@@ -93,8 +93,8 @@ class Map(Descriptor):
 
     @classmethod
     def open_pinned(cls, path: Path) -> Map:
-        """Open the map pinned at `path`; OSError ENOENT if there is none."""
-        return own_map(check(library().bpf_obj_get(os.fsencode(path)), path))
+        """Open the map pinned at `path`; OSError ENOENT if there is none, ValueError if no map."""
+        return own_map(open_pin(path, "map"))
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, None if absent. TypeError for a map with a value per CPU."""
@@ -227,6 +227,18 @@ def _map_info(fd: int) -> MapInfo:
     return MapInfo(
         text(name), kind, key_size, value_size, max_entries, flags, number, *fields[11:14]
     )
+
+
+def open_pin(path: Path, kind: str) -> int:
+    """Descriptor of a pinned "map" or "prog"; ValueError if something else is pinned there.
+
+    The kernel would answer questions about a map with those of a program (fs name in proc(5)).
+    """
+    fd = check(library().bpf_obj_get(os.fsencode(path)), path)
+    if Path(f"/proc/self/fd/{fd}").readlink().name != f"anon_inode:bpf-{kind}":
+        os.close(fd)
+        raise ValueError(f"{path} is not a {kind}")
+    return fd
 
 
 def own_map(fd: int) -> Map:

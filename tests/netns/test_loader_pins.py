@@ -67,9 +67,7 @@ def test_place_that_cannot_be_made_says_what_to_do() -> None:
         pins.ensure_bpffs(Path("/proc/none"))
 
 
-def test_mount_that_fails_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mount_that_fails_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_path: Path) -> None:
         raise PermissionError(1, "Operation not permitted")
 

@@ -1,4 +1,4 @@
-"""The formats of pycni/maps.py against the BTF of the compiled programs, and the codecs themselves."""
+"""The formats of pycni/maps.py against the BTF of the compiled programs, and the codecs."""
 
 from __future__ import annotations
 
