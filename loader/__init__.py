@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
 __all__ = [
+    "ENDPOINT_PROGRAMS",
     "PROGRAMS",
     "Hook",
     "Loaded",
@@ -33,6 +34,7 @@ __all__ = [
     "Objects",
     "Programs",
     "attach_endpoint",
+    "detach",
     "load",
     "unload",
 ]
@@ -97,14 +99,15 @@ def attach_endpoint(
     """Attach the current programs to the host end of an endpoint; returns their fingerprint.
 
     Pass `programs` to keep descriptors from call to call. LoaderError if nothing is loaded,
-    AttachError (GoneError) if the interface cannot be used; it is then as before.
+    AttachError (GoneError) if the interface cannot be used; neither program is then attached.
     """
     with pins.locked(root, exclusive=False), ExitStack() as owned, ExitStack() as undo:
         current = owned.enter_context(Programs(root)) if programs is None else programs
         fingerprint = current.refresh()
-        for name in ENDPOINT_PROGRAMS:
+        added = False
+        for number, name in enumerate(ENDPOINT_PROGRAMS):
             hook = Hook(ifindex, name)
-            added = attach.attach(ipr, hook, current[name], fingerprint)
+            added |= attach.attach(ipr, hook, current[name], fingerprint, has_clsact=number > 0)
             undo.callback(attach.detach, ipr, hook, remove_qdisc=added)
         undo.pop_all()
     return fingerprint
@@ -117,13 +120,8 @@ def unload(root: Path, ipr: IPRoute, hooks: Iterable[Hook]) -> None:
     """
     hooks = tuple(hooks)
     endpoints = {hook.ifindex for hook in hooks if hook.program in ENDPOINT_PROGRAMS}
-    ours = pins.marked_clsact(root) | endpoints
-    for ifindex in ours | {hook.ifindex for hook in hooks}:
-        for program in attach.attached(ipr, ifindex):
-            attach.detach(ipr, Hook(ifindex, program))
-        if ifindex in ours:
-            attach.remove_clsact(ipr, ifindex)
-        pins.unmark_clsact(root, ifindex)
+    for ifindex in pins.marked_clsact(root) | {hook.ifindex for hook in hooks}:
+        detach(root, ipr, ifindex, remove_qdisc=ifindex in endpoints)
     if not root.is_dir():
         return
     with pins.locked(root, exclusive=True):
@@ -132,6 +130,18 @@ def unload(root: Path, ipr: IPRoute, hooks: Iterable[Hook]) -> None:
         for pin in (root / "maps").glob("*"):
             pin.unlink()
         pins.remove_root(root)
+
+
+def detach(root: Path, ipr: IPRoute, ifindex: int, *, remove_qdisc: bool = False) -> None:
+    """Take every filter of ours from an interface, and its clsact qdisc if `load` added it.
+
+    `remove_qdisc` says that the qdisc is ours without that record. It stays while others use it.
+    """
+    for program in attach.attached(ipr, ifindex):
+        attach.detach(ipr, Hook(ifindex, program))
+    if remove_qdisc or ifindex in pins.marked_clsact(root):
+        attach.remove_clsact(ipr, ifindex)
+    pins.unmark_clsact(root, ifindex)
 
 
 def _commit(

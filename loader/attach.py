@@ -52,13 +52,16 @@ class Filter:
     handle: int
 
 
-def attach(ipr: IPRoute, hook: Hook, program: Program, fingerprint: str) -> bool:
+def attach(
+    ipr: IPRoute, hook: Hook, program: Program, fingerprint: str, *, has_clsact: bool = False
+) -> bool:
     """Attach, or atomically replace our older filter; True if the clsact qdisc was added for it.
 
-    GoneError if the interface does not exist; AttachError if others hold the place. After an
-    error the interface is as before.
+    `has_clsact` spares two messages where the caller has just had the qdisc added. GoneError if
+    the interface does not exist; AttachError if others hold the place. After an error the
+    interface is as before.
     """
-    added = _add_clsact(ipr, hook)
+    added = not has_clsact and _add_clsact(ipr, hook)
     try:
         _add_filter(ipr, hook, program, fingerprint)
     except BaseException:

@@ -103,10 +103,8 @@ class Types:
         return f"{item.name or 'type'}:{self.size(number)}"
 
     def enumerators(self, number: int) -> dict[str, int]:
-        """Names and values of an enum."""
-        item = self.types[number]
-        form = "=Ii" if item.flag else "=II"
-        pairs = packing.iter_unpack(form, item.tail)
+        """Names and values of an enum; struct btf_enum holds them as __s32."""
+        pairs = packing.iter_unpack("=Ii", self.types[number].tail)
         return {self._string(name): value for name, value in pairs}
 
     def _string(self, offset: int) -> str:

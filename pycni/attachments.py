@@ -171,6 +171,11 @@ def _attach(root: Path, ipr: IPRoute, lease: Lease) -> None:
             details=error.details,
             hint=error.hint,
         ) from error
+    except FileNotFoundError as error:
+        raise DataplaneError(
+            f"cannot attach the programs to {lease.host_ifname}: the pin {error.filename} is gone",
+            hint="run: pycni setup",
+        ) from error
 
 
 def _put_endpoints(endpoints: Endpoints, lease: Lease) -> None:

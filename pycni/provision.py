@@ -195,7 +195,7 @@ def _leave_former_uplink(
     if before is not None and before.uplink != link.ifname:
         former = find_link(ipr, before.uplink)
         if former is not None:
-            loader.detach(settings.pin_root, ipr, [Hook(former["index"], "from_underlay")])
+            loader.detach(settings.pin_root, ipr, former["index"])
 
 
 def _index(link: Any | None) -> int:

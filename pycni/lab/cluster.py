@@ -140,7 +140,7 @@ def up(
         report(f"{nodes} nodes, joined by a bridge")
         topology.make_underlay(lab.layout)
         for node in lab.layout.nodes:
-            _prepare(lab, node)
+            prepare_node(lab, node)
             lab.start_agent(node)
         report("agents: compile, load, join")
         for node in lab.layout.nodes:
@@ -204,7 +204,7 @@ def peer_command(*arguments: str) -> Sequence[str | Path]:
     return (sys.executable, "-IS", PEER, *arguments)
 
 
-def _prepare(lab: Lab, node: LabNode) -> None:
+def prepare_node(lab: Lab, node: LabNode) -> None:
     """A node's namespace, settings and CNI directories: what an operator prepares."""
     for directory in (node.directory, node.bin_dir, node.conf_dir):
         make_private_directory(directory)

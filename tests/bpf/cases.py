@@ -36,7 +36,9 @@ def in_all_families(rows: Rows) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("underlay", "case"),
         [
-            pytest.param(underlay, case, id=f"{family.name} over {underlay.name}: {case.description}")
+            pytest.param(
+                underlay, case, id=f"{family.name} over {underlay.name}: {case.description}"
+            )
             for underlay in FAMILIES
             for family in FAMILIES
             for case in rows(family, underlay)

@@ -9,29 +9,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
+from layout import address, config, mac, prefix, prefix_length
 from outcomes import Action, Outcome, Redirect
 from scapy.packet import Packet
-from world import (
-    GATEWAY_MAC,
-    IPV4,
-    IPV6,
-    MASQUERADE_MARK,
-    OVERLAY_IFINDEX,
-    OVERLAY_MAC,
-    OVERLAY_MTU,
-    VNI,
-    VXLAN_PORT,
-    Family,
-    Tables,
-)
+from world import VNI, Family, Tables
 
 from loader import btf
-from loader.bpf import Map, Object, RingBuffer
-from loader.compile import PROGRAMS, SOURCES, Objects, compile_programs
+from loader.bpf import Map, Object, Program, RingBuffer, TestRun
+from loader.clang import compile_file, find_clang
+from loader.compile import SOURCES, compile_programs
+from loader.objects import PROGRAMS, Objects
 
 FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
@@ -42,6 +33,8 @@ TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, 
 HELPERS = {1: "redirect", 2: "redirect_peer"}
 NO_TUNNEL = bytes(TUNNEL_RECORD.size)
 
+IP6_LENGTH = 14 + 40  # with the Ethernet header
+
 # include/uapi/linux/bpf.h
 BPF_F_TUNINFO_IPV6 = 1
 BPF_F_ZERO_CSUM_TX = 2
@@ -50,7 +43,7 @@ KEY_SIZE, KEY_SIZE_WITHOUT_LOCAL = 44, 28
 
 
 def compile_recorded(directory: Path) -> Objects:
-    """The programs behind recorded.h, compiled below `directory`."""
+    """The programs behind recorded.h, and cut.c, compiled below `directory`."""
     sources = directory / "sources"
     sources.mkdir()
     recorder = Path(__file__).with_name("recorded.h")
@@ -58,56 +51,17 @@ def compile_recorded(directory: Path) -> Objects:
         includes = (recorder, SOURCES / f"{program}.c")
         text = "".join(f'#include "{path}"\n' for path in includes)
         (sources / f"{program}.c").write_text(text)
-    return compile_programs(directory / "objects", sources=sources)
+    objects = compile_programs(directory / "objects", sources=sources)
+    cutter = Path(__file__).with_name("cut.c")
+    compile_file(cutter, objects.path("cut"), clang=find_clang())
+    return objects
 
 
-def address(text: str) -> bytes:
-    """union ip_addr"""
+def tunnel_address(text: str) -> bytes:
+    """An address in struct bpf_tunnel_key: there IPv4 is a number in host order."""
     parsed = ip_address(text)
-    return bytes(10) + b"\xff\xff" + parsed.packed if parsed.version == 4 else parsed.packed
-
-
-def prefix_length(text: str) -> int:
-    """Counted from the top of the 128 bits."""
-    network = ip_network(text)
-    return network.prefixlen + 128 - network.max_prefixlen
-
-
-def mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def prefix(text: str) -> bytes:
-    """struct prefix"""
-    mask = (1 << 128) - (1 << 128 - prefix_length(text))
-    return address(str(ip_network(text).network_address)) + mask.to_bytes(16, "big")
-
-
-def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
-    """struct config by member name, whatever its layout; `changes` are raw members."""
-    members = {
-        "vni": struct.pack("=I", VNI),
-        "overlay_ifindex": struct.pack("=I", OVERLAY_IFINDEX),
-        "overlay_mtu": struct.pack("=I", OVERLAY_MTU),
-        "masquerade_mark": struct.pack("=I", MASQUERADE_MARK),
-        "event_mask": struct.pack("=I", 0),
-        "vxlan_port": struct.pack("!H", VXLAN_PORT),
-        "gateway_mac": mac(GATEWAY_MAC),
-        "overlay_mac": mac(OVERLAY_MAC),
-        "tunnel_key_local": b"\1",
-        "vtep": address(underlay.node_one),
-        "gateway4": address(IPV4.gateway),
-        "gateway6": address(IPV6.gateway),
-        "cluster4": prefix(IPV4.cluster),
-        "cluster6": prefix(IPV6.cluster),
-    } | changes
-    some = objects.path(PROGRAMS[0])
-    raw = bytearray(btf.size_of(some, "config"))
-    for member in btf.struct(some, "config"):
-        if member.name in members:
-            raw[member.offset : member.offset + member.size] = members.pop(member.name)
-    assert not members, f"struct config has no {', '.join(members)}"
-    return bytes(raw)
+    raw = parsed.packed if parsed.version == 6 else struct.pack("=I", int(parsed))
+    return raw.ljust(16, b"\0")
 
 
 class Dataplane:
@@ -122,7 +76,8 @@ class Dataplane:
         self._drops_before: Mapping[str, int] = {}
         self._close = ExitStack()
         self.maps: dict[str, Map] = {}
-        self.programs = {}
+        self.programs: dict[str, Program] = {}
+        self._cutters: dict[str, Program] = {}
         constants = config(objects, underlay, **changes)
         for program in PROGRAMS:
             with Object.open(objects.path(program)) as opened:
@@ -135,6 +90,7 @@ class Dataplane:
                     if name not in self.maps:
                         self.maps[name] = self._close.enter_context(opened.map(name))
                 self.programs[program] = self._close.enter_context(opened.program(program))
+            self._cutters[program] = self._cutter_before(objects, self.programs[program])
 
     def __enter__(self) -> Self:
         return self
@@ -163,12 +119,9 @@ class Dataplane:
         """Tunnel metadata of the packets from now on; None: they have none."""
         record = NO_TUNNEL
         if vtep is not None:
-            v6 = ip_address(vtep).version == 6
-            source = ip_address(vtep).packed if v6 else _host_order(vtep)
-            flags = BPF_F_TUNINFO_IPV6 if v6 else 0
-            record = TUNNEL_RECORD.pack(
-                vni, bytes(16), 0, 0, 0, 0, source.ljust(16, b"\0"), KEY_SIZE, flags
-            )
+            flags = BPF_F_TUNINFO_IPV6 if ip_address(vtep).version == 6 else 0
+            source = tunnel_address(vtep)
+            record = TUNNEL_RECORD.pack(vni, bytes(16), 0, 0, 0, 0, source, KEY_SIZE, flags)
         self.maps["given_tunnel"].update(FIRST, record)
 
     def run(
@@ -180,13 +133,18 @@ class Dataplane:
         self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         raw = bytes(packet)
         segments = -(-len(raw) // gso_size) if gso_size else 0
-        result = self.programs[program].test_run(
-            raw, mark=mark, gso_size=gso_size, gso_segs=segments
-        )
+        result = self.test_run(program, raw, mark=mark, gso_size=gso_size, gso_segs=segments)
         return Outcome(
             Action(result.action), result.packet, self.last_redirect(), self._last_tunnel(),
             result.mark, self._counted(program, before, len(raw)),
         )  # fmt: skip
+
+    def test_run(self, program: str, packet: bytes, **fields: int) -> TestRun:
+        """Program.test_run() for packets of any length, and nothing more."""
+        if len(packet) >= IP6_LENGTH:
+            return self.programs[program].test_run(packet, **fields)
+        padded = packet.ljust(IP6_LENGTH, b"\0")
+        return self._cutters[program].test_run(padded, priority=len(packet), **fields)
 
     def drops(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(attach point, reason) to (packets, bytes) of all CPUs, where not zero."""
@@ -214,23 +172,26 @@ class Dataplane:
         helper, ifindex, flags = REDIRECT_RECORD.unpack(record)
         return Redirect(HELPERS[helper], ifindex, flags) if helper else None
 
-    def last_tunnel(self) -> tuple[object, ...]:
-        """Members of the last tunnel key written, then its size and the flags."""
-        return TUNNEL_RECORD.unpack(self.maps["last_tunnel"].lookup(FIRST) or b"")
+    def _cutter_before(self, objects: Objects, program: Program) -> Program:
+        with Object.open(objects.path("cut")) as opened:
+            opened.load()
+            # The kernel empties the array when nobody holds it open.
+            goes_on = self._close.enter_context(opened.map("goes_on"))
+            goes_on.update(FIRST, struct.pack("=I", program.fd))
+            return self._close.enter_context(opened.program("cut"))
 
     def _last_tunnel(self) -> str | None:
-        """The VTEP of the key, after a check of everything else in it."""
-        vni, remote, tos, ttl, ext, label, local, size, flags = self.last_tunnel()
+        """The VTEP of the key that was written, after a check of everything else in it."""
+        record = self.maps["last_tunnel"].lookup(FIRST) or b""
+        vni, remote, tos, ttl, ext, label, local, size, flags = TUNNEL_RECORD.unpack(record)
         if not size:
             return None
-        v6 = bool(int(str(flags)) & BPF_F_TUNINFO_IPV6)
-        source = ip_address(self.underlay.node_one).packed if v6 else _host_order(self.underlay.node_one)
-        expected = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT | (BPF_F_TUNINFO_IPV6 if v6 else 0)
+        v6 = flags & BPF_F_TUNINFO_IPV6
         assert (vni, tos, ttl, ext, label) == (VNI, 0, 64, 0, 0)
-        assert (local, flags) == (source.ljust(16, b"\0"), expected)
+        assert local == tunnel_address(self.underlay.node_one)
+        assert flags == v6 | BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT
         assert size == (KEY_SIZE if self._local else KEY_SIZE_WITHOUT_LOCAL)
-        packed = bytes(remote) if v6 else bytes(remote)[3::-1]  # type: ignore[call-overload]
-        return str(ip_address(packed))
+        return str(ip_address(remote if v6 else remote[3::-1]))
 
     def _counted(
         self, program: str, before: dict[tuple[str, str], tuple[int, int]], length: int
@@ -244,7 +205,3 @@ class Dataplane:
                 assert octets - octets_before == length * (packets - packets_before)
                 counted[reason] = packets - packets_before
         return counted
-
-
-def _host_order(ip4: str) -> bytes:
-    return struct.pack("=I", int(ip_address(ip4)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cases import Case, Dataplanes, check, in_all_families
@@ -94,7 +95,7 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("the longest prefix wins", packet, there, moved)
 
 
-def refused(family: Family, underlay: Family) -> Iterator[Case]:
+def refused(family: Family, _underlay: Family) -> Iterator[Case]:
     packet = family.from_pod_one(family.pod_two)
     yield Case("nobody is known", packet, dropped("SPOOFED_SOURCE", packet), EMPTY)
     packet = family.from_pod_one(family.pod_far, src=family.pod_two, eth_src=POD_TWO_MAC)
@@ -126,7 +127,7 @@ def only_ipv4(family: Family, underlay: Family) -> Iterator[Case]:
     broadcast = family.from_pod_one("255.255.255.255", src="0.0.0.0", eth_dst=BROADCAST_MAC)
     yield Case("DHCP", broadcast, dropped("MULTICAST", broadcast))
 
-    def to_pod_two(**fields: object) -> Packet:
+    def to_pod_two(**fields: Any) -> Packet:
         return FROM_POD_ONE / IP(src=family.pod_one, dst=family.pod_two, **fields) / PAYLOAD
 
     packet = to_pod_two(ihl=4)
@@ -236,23 +237,17 @@ def test_a_packet_goes_where_its_destination_is(
 
 
 @in_all_families(refused)
-def test_a_pod_may_not(
-    dataplanes: Dataplanes, underlay: Family, case: Case
-) -> None:
+def test_a_pod_may_not(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
 @in_all_families(only_ipv4)
-def test_ipv4_headers(
-    dataplanes: Dataplanes, underlay: Family, case: Case
-) -> None:
+def test_ipv4_headers(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
 @in_all_families(only_ipv6)
-def test_ipv6_headers(
-    dataplanes: Dataplanes, underlay: Family, case: Case
-) -> None:
+def test_ipv6_headers(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
@@ -271,9 +266,7 @@ def test_each_segment_must_fit_between_nodes(
 
 
 @in_all_families(marks)
-def test_the_masquerade_mark(
-    dataplanes: Dataplanes, underlay: Family, case: Case
-) -> None:
+def test_the_masquerade_mark(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 

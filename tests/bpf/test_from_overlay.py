@@ -74,7 +74,9 @@ def refused(family: Family, underlay: Family) -> Iterator[Case]:
     unknown = dropped("UNKNOWN_VTEP", good)
     yield Case("unknown VTEP", good, unknown, came_from=underlay.stranger)
     yield Case("VTEP of a node that left", good, unknown, EMPTY, came_from=two)
-    yield Case("VNI of another overlay", good, dropped("WRONG_VNI", good), came_from=two, vni=VNI + 1)
+    yield Case(
+        "VNI of another overlay", good, dropped("WRONG_VNI", good), came_from=two, vni=VNI + 1
+    )
     yield Case("VNI zero", good, dropped("WRONG_VNI", good), came_from=two, vni=0)
     three = underlay.node_three
     yield Case("pod of another node", good, dropped("SPOOFED_INNER", good), came_from=three)
@@ -108,7 +110,9 @@ def refused(family: Family, underlay: Family) -> Iterator[Case]:
     if family is not IPV4:
         mapped = IPv6(src=f"::ffff:{IPV4.pod_far}", dst=family.pod_one)
         packet = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC) / mapped / PAYLOAD
-        yield Case("source that passes for IPv4", packet, dropped("BAD_HEADER", packet), came_from=two)
+        yield Case(
+            "source that passes for IPv4", packet, dropped("BAD_HEADER", packet), came_from=two
+        )
 
 
 def without_metadata(family: Family, _underlay: Family) -> Iterator[Case]:

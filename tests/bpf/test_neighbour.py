@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import pytest
 from dataplane import Dataplane
 from outcomes import dropped, into_pod
@@ -16,7 +19,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
-from scapy.utils6 import in6_getnsma, in6_getnsmac, inet_ntop, inet_pton
+from scapy.utils6 import in6_getnsma, in6_getnsmac
 from world import BROADCAST_MAC, FOREIGN_MAC, GATEWAY_MAC, IPV4, IPV6, POD_ONE_MAC, VETH_ONE
 
 pytestmark = pytest.mark.root
@@ -36,9 +39,14 @@ def arp_reply(target: str, *, asker: str = IPV4.pod_one) -> Packet:
     return Ether(src=GATEWAY_MAC, dst=POD_ONE_MAC) / arp
 
 
-def solicitation(target: str, *options: Packet, src: str = IPV6.pod_one, **fields: int) -> Packet:
-    group = in6_getnsma(inet_pton(10, target))
-    ip6 = IPv6(src=src, dst=inet_ntop(10, group), hlim=fields.pop("hlim", 255), **fields)
+def solicitation(target: str, *options: Packet, src: str = IPV6.pod_one, **fields: Any) -> Packet:
+    group = in6_getnsma(socket.inet_pton(socket.AF_INET6, target))
+    ip6 = IPv6(
+        src=src,
+        dst=socket.inet_ntop(socket.AF_INET6, group),
+        hlim=fields.pop("hlim", 255),
+        **fields,
+    )
     packet = Ether(src=POD_ONE_MAC, dst=in6_getnsmac(group)) / ip6 / ICMPv6ND_NS(tgt=target)
     for option in options:
         packet /= option

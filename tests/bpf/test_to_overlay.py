@@ -73,9 +73,7 @@ def test_the_host_reaches_pods(dataplanes: Dataplanes, underlay: Family, case: C
     check(dataplanes, "to_overlay", underlay, case)
 
 
-def test_a_packet_with_its_key_set_is_left_alone(
-    dataplanes: Dataplanes, family: Family
-) -> None:
+def test_a_packet_with_its_key_set_is_left_alone(dataplanes: Dataplanes, family: Family) -> None:
     for dataplane in dataplanes.values():
         dataplane.arrive_from(dataplane.underlay.node_one)
         packet = from_host(family, family.nobody)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
@@ -54,8 +55,10 @@ class Family:
     far_cidr: str
     third_cidr: str
 
-    def ip(self, src: str, dst: str, **fields: object) -> Packet:
-        return IP(src=src, dst=dst, **fields) if self.bits == 32 else IPv6(src=src, dst=dst, **fields)
+    def ip(self, src: str, dst: str, **fields: Any) -> Packet:
+        return (
+            IP(src=src, dst=dst, **fields) if self.bits == 32 else IPv6(src=src, dst=dst, **fields)
+        )
 
     def from_pod_one(self, dst: str, **changes: str) -> Packet:
         """What pod one sends to `dst`, with src, eth_src or eth_dst changed."""

@@ -65,7 +65,7 @@ def bpffs(directory: Path) -> Iterator[Path]:
 
 
 def veth(ipr: IPRoute, name: str, peer: str) -> tuple[int, int]:
-    """A veth pair, both ends up in the namespace of `ipr`; yields the interface indexes."""
+    """A veth pair, both ends up in the namespace of `ipr`; returns the interface indexes."""
     ipr.link("add", ifname=name, kind="veth", peer={"ifname": peer})
     ends = (ipr.link_lookup(ifname=name)[0], ipr.link_lookup(ifname=peer)[0])
     for index in ends:

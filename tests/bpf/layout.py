@@ -1,0 +1,71 @@
+"""Addresses, prefixes and `struct config` as the bytes of bpf/lib/types.h."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address, ip_network
+
+from world import (
+    GATEWAY_MAC,
+    IPV4,
+    IPV6,
+    MASQUERADE_MARK,
+    OVERLAY_IFINDEX,
+    OVERLAY_MAC,
+    OVERLAY_MTU,
+    VNI,
+    VXLAN_PORT,
+    Family,
+)
+
+from loader import btf
+from loader.objects import PROGRAMS, Objects
+
+
+def address(text: str) -> bytes:
+    """union ip_addr"""
+    parsed = ip_address(text)
+    return bytes(10) + b"\xff\xff" + parsed.packed if parsed.version == 4 else parsed.packed
+
+
+def prefix_length(text: str) -> int:
+    """Counted from the top of the 128 bits."""
+    network = ip_network(text)
+    return network.prefixlen + 128 - network.max_prefixlen
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def prefix(text: str) -> bytes:
+    """struct prefix"""
+    mask = (1 << 128) - (1 << 128 - prefix_length(text))
+    return address(str(ip_network(text).network_address)) + mask.to_bytes(16, "big")
+
+
+def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
+    """struct config by member name, whatever its layout; `changes` are raw members."""
+    members = {
+        "vni": struct.pack("=I", VNI),
+        "overlay_ifindex": struct.pack("=I", OVERLAY_IFINDEX),
+        "overlay_mtu": struct.pack("=I", OVERLAY_MTU),
+        "masquerade_mark": struct.pack("=I", MASQUERADE_MARK),
+        "event_mask": struct.pack("=I", 0),
+        "vxlan_port": struct.pack("!H", VXLAN_PORT),
+        "gateway_mac": mac(GATEWAY_MAC),
+        "overlay_mac": mac(OVERLAY_MAC),
+        "tunnel_key_local": b"\1",
+        "vtep": address(underlay.node_one),
+        "gateway4": address(IPV4.gateway),
+        "gateway6": address(IPV6.gateway),
+        "cluster4": prefix(IPV4.cluster),
+        "cluster6": prefix(IPV6.cluster),
+    } | changes
+    some = objects.path(PROGRAMS[0])
+    raw = bytearray(btf.size_of(some, "config"))
+    for member in btf.struct(some, "config"):
+        if member.name in members:
+            raw[member.offset : member.offset + member.size] = members.pop(member.name)
+    assert not members, f"struct config has no {', '.join(members)}"
+    return bytes(raw)

@@ -1,0 +1,90 @@
+"""The objects as they are shipped: every setting passes the verifier, every name is documented."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from dataplane import Dataplane
+from layout import config, prefix
+from outcomes import dropped, to_node, to_stack, with_macs
+from world import FAMILIES, GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
+
+from loader import btf
+from loader.bpf import Object
+from loader.compile import PROGRAMS, SOURCES, Objects, compile_programs
+
+pytestmark = pytest.mark.root
+
+# types.h: mask all ones and address zero where the family is off
+NO_CLUSTER = bytes(16) + b"\xff" * 16
+
+SETTINGS = {
+    "both families": {},
+    "IPv4 only": {"gateway6": bytes(16), "cluster6": NO_CLUSTER},
+    "IPv6 only": {"gateway4": bytes(16), "cluster4": NO_CLUSTER},
+    "a kernel before 6.0": {"tunnel_key_local": b"\0"},
+    "every drop an event": {"event_mask": struct.pack("=I", 0)},
+    "no masquerade mark": {"masquerade_mark": struct.pack("=I", 0)},
+    "the whole world is the cluster": {"cluster4": prefix("0.0.0.0/0"), "cluster6": prefix("::/0")},
+}
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return compile_programs(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("underlay", FAMILIES, ids=lambda underlay: f"over {underlay.name}")
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+def test_every_setting_passes_the_verifier(
+    shipped: Objects, program: str, underlay: Family, changes: dict[str, bytes]
+) -> None:
+    with Object.open(shipped.path(program)) as opened:
+        opened.set_rodata(config(shipped, underlay, **changes))
+
+        opened.load()
+
+        assert opened.programs() == (program,)
+
+
+def test_an_old_kernel_chooses_the_tunnels_source(recorded: Objects, family: Family) -> None:
+    with Dataplane(recorded, IPV4, tunnel_key_local=b"\0") as dataplane:
+        dataplane.fill(cluster(IPV4))
+        packet = family.from_pod_one(family.pod_far)
+
+        outcome = dataplane.run("from_container", packet)
+
+    encapsulated = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
+    assert outcome == to_node(IPV4.node_two, encapsulated)
+
+
+def test_a_family_that_is_off_has_no_cluster(recorded: Objects) -> None:
+    with Dataplane(recorded, IPV4, gateway6=bytes(16), cluster6=NO_CLUSTER) as dataplane:
+        dataplane.fill(cluster(IPV4))
+        packet6 = IPV6.from_pod_one(IPV6.nobody)
+        packet4 = IPV4.from_pod_one(IPV4.nobody)
+
+        assert dataplane.run("from_container", packet6) == to_stack(packet6)
+        assert dataplane.run("from_container", packet4) == dropped("UNKNOWN_DESTINATION", packet4)
+
+
+def test_the_readme_has_every_reason_and_no_other(shipped: Objects) -> None:
+    reasons = btf.enum(shipped.path("from_container"), "drop_reason").keys() - {"DROP_REASONS"}
+
+    documented = re.findall(
+        r"^\| `([A-Z0-9_]+)`", (SOURCES / "README.md").read_text(), re.MULTILINE
+    )
+
+    assert sorted(f"DROP_{name}" for name in documented) == sorted(reasons)
+
+
+def test_the_readme_has_every_header() -> None:
+    text = Path(SOURCES / "README.md").read_text()
+
+    missing = [path.stem for path in SOURCES.glob("lib/*.h") if f"`{path.stem}`" not in text]
+
+    assert missing == []

@@ -1,0 +1,86 @@
+"""Who may run which test: those in tests/bpf and tests/netns need root and what is checked here.
+
+A skip says what is missing. With CI=true a skip is a failure: a machine that cannot run the tests
+has not shown that they pass.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT_DIRECTORIES = ("bpf", "netns")
+
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+"""Bits of capabilities(7), from linux/capability.h."""
+
+CI = os.environ.get("CI", "").lower() in ("true", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in ROOT_DIRECTORIES:
+            item.add_marker(pytest.mark.root)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") is not None:
+        lacking = missing()
+        if lacking:
+            pytest.skip(f"missing: {', '.join(lacking)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    report = yield
+    return _unforgiving(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    report = yield
+    return _unforgiving(report)
+
+
+@cache
+def missing() -> tuple[str, ...]:
+    """What this machine lacks for the tests that need root."""
+    if os.geteuid() != 0:
+        return ("root",)
+    effective = _effective_capabilities()
+    lacking = [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
+    if shutil.which("nsenter") is None:
+        lacking.append("nsenter (apt install util-linux)")
+    if not _is_installed():
+        lacking.append(f"pycni, installed for {sys.executable} (make test does it)")
+    return tuple(lacking)
+
+
+def _effective_capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _is_installed() -> bool:
+    """As the plugin without an agent finds it: not by PYTHONPATH or the current directory."""
+    command = [sys.executable, "-I", "-c", "import pycni"]
+    return subprocess.run(command, cwd="/", capture_output=True, check=False).returncode == 0
+
+
+def _unforgiving(report: Any) -> Any:
+    if CI and report.outcome == "skipped":
+        report.outcome = "failed"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"with CI=true a skip is a failure: {reason}"
+    return report

@@ -1,0 +1,81 @@
+"""Labs shared by tests, and the proof that the tests leave the machine as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import labs
+import pytest
+from pyroute2 import IPRoute
+
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import Pod
+
+SESSION_VARIABLE = "PYCNI_TEST_SESSION"
+"""Inherited by all that the tests start, so that what is left of it can be told from others'."""
+
+BPFFS = Path("/sys/fs/bpf")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _untouched_machine() -> Iterator[None]:
+    if os.geteuid() != 0:
+        yield
+        return
+    os.environ[SESSION_VARIABLE] = labs.SESSION
+    before = _machine()
+    yield
+    shutil.rmtree(labs.BASE, ignore_errors=True)
+    deadline = time.monotonic() + labs.DEADLINE
+    while _left_behind() and time.monotonic() < deadline:  # a process may be about to end
+        time.sleep(0.1)
+    assert _left_behind() == []
+    assert _machine() == before
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Two nodes with two pods each, shared by tests that put back what they change."""
+    with labs.made_lab(nodes=2, pods=2) as made:
+        yield made
+
+
+@pytest.fixture
+def spare(lab: Lab) -> Iterator[Pod]:
+    """A pod of the first node with nothing attached, before the test and after."""
+    with labs.made_pod(lab, lab.layout.nodes[0]) as pod:
+        yield pod
+        assert labs.execute(lab, pod, "DEL").status == 0
+
+
+def _machine() -> dict[str, set[str]]:
+    """The machine's own network, which no test may change."""
+    with IPRoute() as ipr:
+        links = {str(link.get("ifname")) for link in ipr.get_links()}
+        routes = {f"{r.get('RTA_DST')}/{r['dst_len']}" for r in ipr.get_routes()}
+    return {"links": links, "routes": routes, "pins": {path.name for path in BPFFS.glob("*")}}
+
+
+def _left_behind() -> list[str]:
+    """Namespaces, mounts and processes of this session. Others may run tests at the same time."""
+    namespaces = Path("/run/netns").glob(f"{labs.SESSION}*")
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    return [
+        *map(str, namespaces),
+        *(line for line in mounts if labs.SESSION in line),
+        *(f"process {pid}" for pid in _started_here()),
+    ]
+
+
+def _started_here() -> Iterator[int]:
+    mark = f"{SESSION_VARIABLE}={labs.SESSION}".encode()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (directory / "environ").read_bytes().split(b"\0"):
+                yield int(directory.name)
+        except OSError:
+            continue

@@ -1,0 +1,208 @@
+"""What a node is at one moment, as lines of text in sections, to compare before with after.
+
+`take` runs this file as a program inside the node's namespace: sysctls, nftables and links are then
+the node's. What the kernel changes by itself (ages, reachability, statistics) is left out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import socket
+import stat
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from pycni import dumps
+from pycni.errors import NotAvailable
+from pycni.lab import processes
+from pycni.lab.layout import LabNode
+from pycni.settings import Settings, load
+
+Snapshot = dict[str, list[str]]
+
+IFA_F_TENTATIVE = 0x40
+RTM_F_CLONED = 0x200
+NUD_PERSISTENT = 0x40 | 0x80
+"""NUD_NOARP and NUD_PERMANENT, linux/neighbour.h: not learnt, made by somebody."""
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+NFT_CTX_OUTPUT_JSON = 1 << 4
+
+VOLATILE_FILES = ("rotation.json", "cluster.db", "locks")
+"""The rotation survives a DEL on purpose; the store has heartbeats; lock files are never removed."""
+
+SYSCTL_TREES = ("net/ipv4/conf", "net/ipv6/conf")
+SYSCTLS = ("net/ipv4/ip_forward",)
+
+
+def take(node: LabNode) -> Snapshot:
+    """The node as it is now."""
+    done = processes.run(node.netns, [sys.executable, __file__, node.settings_path])
+    assert done.returncode == 0, done.stderr.decode()
+    snapshot: Snapshot = json.loads(done.stdout)
+    return snapshot
+
+
+def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
+    """What went (-) and what came (+), a line each; empty if the node is as it was."""
+    found = []
+    for section in before.keys() - set(without):
+        had, has = set(before[section]), set(after[section])
+        found += [f"- {section}: {line}" for line in sorted(had - has)]
+        found += [f"+ {section}: {line}" for line in sorted(has - had)]
+    return found
+
+
+def main() -> None:
+    settings = load(Path(sys.argv[1]))
+    with IPRoute() as ipr:
+        names = {link["index"]: str(link.get("ifname")) for link in ipr.get_links()}
+        sections = {
+            "links": sorted(_links(ipr)),
+            "addresses": sorted(_addresses(ipr, names)),
+            "routes": sorted(_routes(ipr, names)),
+            "neighbours": sorted(_neighbours(ipr, names)),
+            "fdb": sorted(_fdb(ipr, names)),
+            "qdiscs": sorted(_qdiscs(ipr, names)),
+            "filters": sorted(_filters(ipr, names)),
+            "pins": sorted(_pins(settings.bpffs)),
+            "maps": sorted(_maps(settings.pin_root)),
+            "nft": sorted(_nft()),
+            "files": sorted(_files(settings)),
+            "sysctls": sorted(_sysctls()),
+            "mounts": sorted(_mounts(settings.bpffs)),
+        }
+    print(json.dumps(sections))  # noqa: T201
+
+
+def _links(ipr: IPRoute) -> Iterator[str]:
+    for link in ipr.get_links():
+        yield (
+            f"{link['index']} {link.get('ifname')} {link.get(('linkinfo', 'kind'))} "
+            f"{link.get('address')} mtu={link.get('mtu')} flags={link['flags']:x} "
+            f"alias={link.get('ifalias')}"
+        )
+
+
+def _addresses(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    for entry in ipr.get_addr():
+        address = entry.get("IFA_LOCAL") or entry.get("IFA_ADDRESS")
+        flags = (entry.get("IFA_FLAGS") or 0) & ~IFA_F_TENTATIVE
+        yield f"{names[entry['index']]} {address}/{entry['prefixlen']} flags={flags:x}"
+
+
+def _routes(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for route in ipr.get_routes(family=family):
+            if not route["flags"] & RTM_F_CLONED:
+                yield (
+                    f"{route.get('RTA_DST')}/{route['dst_len']} via {route.get('RTA_GATEWAY')} "
+                    f"dev {names.get(route.get('RTA_OIF'))} src {route.get('RTA_PREFSRC')} "
+                    f"table {route.get('RTA_TABLE')} type {route['type']} family {family} "
+                    f"metric {route.get('RTA_PRIORITY')}"
+                )
+
+
+def _neighbours(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    """All but those the kernel makes and drops by itself for multicast and for who is silent."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for entry in ipr.get_neighbours(family=family):
+            address = str(entry.get("NDA_DST"))
+            if entry.get("NDA_LLADDR") and not address.lower().startswith(("ff", "224.", "239.")):
+                kind = "made" if entry["state"] & NUD_PERSISTENT else "learnt"
+                yield f"{names[entry['ifindex']]} {address} {entry.get('NDA_LLADDR')} {kind}"
+
+
+def _fdb(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    for entry in ipr.fdb("dump"):
+        yield f"{names[entry['ifindex']]} {entry.get('NDA_LLADDR')} {entry.get('NDA_DST')}"
+
+
+def _qdiscs(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    for qdisc in ipr.get_qdiscs():
+        yield f"{names[qdisc['index']]} {qdisc.get('TCA_KIND')} {qdisc['handle']:x}"
+
+
+def _filters(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    clsact = {q["index"] for q in ipr.get_qdiscs() if q.get("TCA_KIND") == "clsact"}
+    for index in clsact:
+        for parent in (INGRESS, EGRESS):
+            for entry in ipr.get_filters(index=index, parent=parent):
+                options = entry.get_attr("TCA_OPTIONS")
+                if entry["handle"] and hasattr(options, "get_attr"):
+                    yield (
+                        f"{names[index]} {parent:x} {entry.get('TCA_KIND')} "
+                        f"prio={entry['info'] >> 16} handle={entry['handle']:x} "
+                        f"{options.get_attr('TCA_BPF_NAME')} program={options.get_attr('TCA_BPF_ID')}"
+                    )
+
+
+def _pins(bpffs: Path) -> Iterator[str]:
+    for path in bpffs.rglob("*"):
+        target = f" -> {path.readlink()}" if path.is_symlink() else ""
+        yield f"{path.relative_to(bpffs)}{target}"
+
+
+def _maps(root: Path) -> Iterator[str]:
+    for name in ("endpoints", "remotes", "vteps"):
+        with suppress(NotAvailable):
+            for row in dumps.dump(root, name)[0]:
+                yield f"{name} {json.dumps(row)}"
+
+
+def _nft() -> Iterator[str]:
+    nft = ctypes.CDLL("libnftables.so.1")
+    nft.nft_ctx_new.restype = ctypes.c_void_p
+    nft.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+    context = ctypes.c_void_p(nft.nft_ctx_new(0))
+    nft.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
+    nft.nft_ctx_buffer_output(context)
+    assert nft.nft_run_cmd_from_buffer(context, b"list ruleset") == 0
+    for entry in json.loads(nft.nft_ctx_get_output_buffer(context))["nftables"]:
+        for kind, body in entry.items():
+            if kind != "metainfo":
+                body.pop("handle", None)
+                yield f"{kind} {json.dumps(body)}"
+    nft.nft_ctx_free(context)
+
+
+def _files(settings: Settings) -> Iterator[str]:
+    for root in (settings.state_dir, settings.run_dir):
+        for path in (root, *root.rglob("*")) if root.exists() else ():
+            relative = path.relative_to(root)
+            if str(relative).startswith(VOLATILE_FILES):
+                continue
+            mode = path.lstat().st_mode
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else ""
+            yield f"{root.name}/{relative} {stat.filemode(mode)} {digest}"
+
+
+def _sysctls() -> Iterator[str]:
+    for tree in SYSCTL_TREES:
+        for directory, _, files in os.walk(f"/proc/sys/{tree}"):
+            for file in files:
+                with suppress(OSError):  # some cannot be read before they are set
+                    yield _sysctl(Path(directory, file))
+    for name in SYSCTLS:
+        yield _sysctl(Path("/proc/sys", name))
+
+
+def _sysctl(path: Path) -> str:
+    return f"{path.relative_to('/proc/sys')} = {path.read_text().strip()}"
+
+
+def _mounts(bpffs: Path) -> Iterator[str]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        where, kind = line.split()[1:3]
+        if where == str(bpffs):
+            yield f"{where} {kind}"
+
+
+if __name__ == "__main__":
+    main()

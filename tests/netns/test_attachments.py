@@ -1,0 +1,415 @@
+"""ADD, CHECK and DEL on real pods: what they make, and that they leave nothing else.
+
+Each runs with the agent and without one: the same work in the plugin's own process.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import pytest
+from labs import (
+    execute,
+    made_pod,
+    prepared_lab,
+    pycni,
+    rows,
+    setup,
+    unanswered,
+    wait_until,
+)
+from pyroute2 import IPRoute
+from snapshot import differences, take
+
+from loader import pins
+from pycni import maps
+from pycni.lab import checks, topology
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import POD_IFNAME, WORLD, LabNode, Pod
+from pycni.lease import AttachmentKey
+from pycni.settings import load
+
+INTERFACE_EXISTS = 100
+DUPLICATE = 101
+EXHAUSTED = 102
+MISMATCH = 105
+DATAPLANE = 107
+UNKNOWN_CONTAINER = 3
+NOT_AVAILABLE = 50
+
+STRANGER_MAC = "02:00:00:00:00:99"
+HUNG = 5.0
+"""Seconds a call may take that has nobody to wait for."""
+
+both_ways = pytest.mark.parametrize("alone", [False, True], ids=["by the agent", "without one"])
+
+
+@both_ways
+def test_a_node_is_as_before_after_add_ping_and_del(lab: Lab, spare: Pod, alone: bool) -> None:
+    node = lab.layout.node(spare.node)
+    everyone = [address for pod in lab.layout.pods for address in lab.addresses(pod)]
+    assert unanswered(lab, node.netns, everyone) == []
+    before = take(node)
+
+    added = execute(lab, spare, "ADD", alone=alone)
+    assert added.status == 0, added.text
+    assert unanswered(lab, spare.netns, everyone) == []
+    for pod in lab.layout.pods:
+        assert unanswered(lab, pod.netns, added.addresses) == []
+    assert unanswered(lab, spare.netns, [str(address) for address in WORLD]) == []
+    during = take(node)
+    deleted = execute(lab, spare, "DEL", alone=alone)
+
+    assert (deleted.status, deleted.document) == (0, {})
+    assert differences(before, take(node)) == []
+    new = [line for line in differences(before, during) if "sysctls" not in line]
+    assert {line.partition(":")[0] for line in new} == {
+        *("+ links", "+ qdiscs", "+ filters", "+ maps"),
+    }, new
+    with IPRoute(netns=spare.netns) as pod:
+        assert pod.link_lookup(ifname=POD_IFNAME) == []
+
+
+@both_ways
+def test_nothing_of_the_result_is_unlike_the_pod(lab: Lab, spare: Pod, alone: bool) -> None:
+    result = execute(lab, spare, "ADD", alone=alone).document
+
+    host, inside = result["interfaces"]
+    with IPRoute(netns=spare.netns) as pod:
+        (link,) = pod.get_links(pod.link_lookup(ifname=POD_IFNAME)[0])
+        addresses = {
+            f"{entry.get('IFA_ADDRESS')}/{entry['prefixlen']}"
+            for entry in pod.get_addr(index=link["index"])
+            if not IPv6Address.is_link_local.fget(_v6(entry.get("IFA_ADDRESS")))
+        }
+    assert addresses == {ip["address"] for ip in result["ips"]}
+    assert (inside["name"], inside["mac"]) == (POD_IFNAME, link.get("address"))
+    assert inside["sandbox"].endswith(spare.netns)
+    with IPRoute(netns=lab.layout.node(spare.node).netns) as node:
+        assert node.link_lookup(ifname=host["name"]) != []
+
+
+@both_ways
+def test_a_second_add_is_refused_and_the_first_goes_on(
+    lab: Lab, spare: Pod, alone: bool
+) -> None:
+    node, other = lab.layout.node(spare.node), lab.layout.pods[-1]
+    first = execute(lab, spare, "ADD", alone=alone)
+    before = take(node)
+
+    second = execute(lab, spare, "ADD", alone=alone)
+
+    assert second.document["code"] == DUPLICATE
+    assert spare.name in second.text
+    assert differences(before, take(node)) == []
+    assert unanswered(lab, other.netns, first.addresses) == []
+
+
+@both_ways
+def test_check_finds_what_is_no_longer_as_add_made_it(lab: Lab, spare: Pod, alone: bool) -> None:
+    result = execute(lab, spare, "ADD", alone=alone).document
+    assert execute(lab, spare, "CHECK", alone=alone, prevResult=result).status == 0
+
+    with IPRoute(netns=spare.netns) as pod:
+        (index,) = pod.link_lookup(ifname=POD_IFNAME)
+        pod.link("set", index=index, state="down")
+    checked = execute(lab, spare, "CHECK", alone=alone, prevResult=result)
+
+    assert checked.document["code"] == MISMATCH
+    assert "down" in checked.text
+
+
+def test_check_of_what_was_never_attached_fails(lab: Lab, spare: Pod) -> None:
+    result = lab.results[lab.layout.pods[0].name]
+
+    checked = execute(lab, spare, "CHECK", prevResult=result)
+
+    assert checked.document["code"] == UNKNOWN_CONTAINER
+
+
+@both_ways
+def test_del_succeeds_any_number_of_times(lab: Lab, spare: Pod, alone: bool) -> None:
+    before = take(lab.layout.node(spare.node))
+    execute(lab, spare, "ADD", alone=alone)
+
+    replies = [
+        execute(lab, spare, "DEL", alone=alone),
+        execute(lab, spare, "DEL", alone=alone),
+        execute(lab, spare, "DEL", alone=alone, env={"CNI_NETNS": None}),
+        execute(lab, spare, "DEL", alone=alone, env={"CNI_NETNS": "/run/netns/never-was"}),
+    ]
+
+    assert [(reply.status, reply.document) for reply in replies] == [(0, {})] * 4
+    assert differences(before, take(lab.layout.node(spare.node))) == []
+
+
+def test_addresses_are_not_reused_at_once(lab: Lab, spare: Pod) -> None:
+    first = execute(lab, spare, "ADD").addresses
+    execute(lab, spare, "DEL")
+
+    second = execute(lab, spare, "ADD").addresses
+
+    assert not set(first) & set(second)
+
+
+@contextmanager
+def pod_interface_taken(lab: Lab, pod: Pod) -> Iterator[None]:
+    with IPRoute(netns=pod.netns) as ipr:
+        ipr.link("add", ifname=POD_IFNAME, kind="bridge", address=STRANGER_MAC)
+        yield
+        (index,) = ipr.link_lookup(ifname=POD_IFNAME)
+        (link,) = ipr.get_links(index)
+        assert link.get("address") == STRANGER_MAC
+        ipr.link("del", index=index)
+
+
+@contextmanager
+def host_interface_taken(lab: Lab, pod: Pod) -> Iterator[None]:
+    name = AttachmentKey(lab.layout.name, pod.name, POD_IFNAME).host_ifname
+    with IPRoute(netns=lab.layout.node(pod.node).netns) as ipr:
+        ipr.link("add", ifname=name, kind="bridge", address=STRANGER_MAC)
+        yield
+        (link,) = ipr.get_links(ipr.link_lookup(ifname=name)[0])
+        assert link.get("address") == STRANGER_MAC
+        ipr.link("del", index=link["index"])
+
+
+@contextmanager
+def endpoints_full(lab: Lab, pod: Pod, *, room: int = 0) -> Iterator[None]:
+    root = load(lab.layout.node(pod.node).settings_path).pin_root
+    filled = []
+    with maps.open_endpoints(root) as table:
+        try:
+            for number in range(1 << 16):
+                address = IPv6Address(f"2001:db8::{number:x}")
+                table.put(address, maps.Endpoint(1, STRANGER_MAC))
+                filled.append(address)
+        except OSError as error:
+            assert error.errno in (errno.E2BIG, errno.ENOSPC)
+        for address in filled[:room]:
+            table.remove(address)
+        yield
+        for address in filled:
+            table.remove(address)
+
+
+@contextmanager
+def room_for_one_family(lab: Lab, pod: Pod) -> Iterator[None]:
+    with endpoints_full(lab, pod, room=1):
+        yield
+
+
+@contextmanager
+def map_pin_gone(lab: Lab, pod: Pod) -> Iterator[None]:
+    pin = pins.map_path(load(lab.layout.node(pod.node).settings_path).pin_root, "endpoints")
+    with away(pin):
+        yield
+
+
+@contextmanager
+def program_pin_gone(lab: Lab, pod: Pod) -> Iterator[None]:
+    current = pins.current(load(lab.layout.node(pod.node).settings_path).pin_root)
+    assert current is not None
+    # to_container comes second: from_container is attached by then
+    with away(current / "to_container"):
+        yield
+
+
+@contextmanager
+def record_gone(lab: Lab, pod: Pod) -> Iterator[None]:
+    with away(lab.layout.node(pod.node).directory / "state" / "node.json"):
+        yield
+
+
+@contextmanager
+def no_ipv6_in_the_pod(lab: Lab, pod: Pod) -> Iterator[None]:
+    command = "from pathlib import Path as P\n" + "".join(
+        f"P('/proc/sys/net/ipv6/conf/{where}/disable_ipv6').write_text('1')\n"
+        for where in ("default", "all")
+    )
+    in_namespace(pod.netns, command)
+    yield
+
+
+@contextmanager
+def another_default_route(lab: Lab, pod: Pod) -> Iterator[None]:
+    with IPRoute(netns=pod.netns) as ipr:
+        ipr.link("add", ifname="other0", kind="bridge")
+        (index,) = ipr.link_lookup(ifname="other0")
+        ipr.link("set", index=index, state="up")
+        ipr.addr("add", index=index, address="192.0.2.1", prefixlen=24)
+        ipr.route("add", dst="default", gateway="192.0.2.2", oif=index)
+        yield
+        ipr.link("del", index=index)
+
+
+@contextmanager
+def away(path: Path) -> Iterator[None]:
+    """Under another name for a while."""
+    hidden = path.with_name(f"{path.name}-away")
+    path.rename(hidden)
+    try:
+        yield
+    finally:
+        hidden.rename(path)
+
+
+def in_namespace(netns: str, source: str) -> None:
+    import sys
+
+    from pycni.lab import processes
+
+    done = processes.run(netns, [sys.executable, "-IS", "-c", source])
+    assert done.returncode == 0, done.stderr.decode()
+
+
+Obstacle = Callable[[Lab, Pod], "contextmanager[None]"]
+
+OBSTACLES = [
+    (record_gone, NOT_AVAILABLE, "setup"),
+    (map_pin_gone, NOT_AVAILABLE, "setup"),
+    (pod_interface_taken, INTERFACE_EXISTS, POD_IFNAME),
+    (host_interface_taken, INTERFACE_EXISTS, "pcn"),
+    (program_pin_gone, DATAPLANE, "to_container"),
+    (endpoints_full, DATAPLANE, "full"),
+    (room_for_one_family, DATAPLANE, "full"),
+    (no_ipv6_in_the_pod, 999, "IPv6"),
+    (another_default_route, 999, "default route"),
+]
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("obstacle", "code", "word"), OBSTACLES, ids=[case[0].__name__ for case in OBSTACLES]
+)
+def test_a_failing_add_leaves_nothing(
+    lab: Lab, spare: Pod, alone: bool, obstacle: Obstacle, code: int, word: str
+) -> None:
+    node = lab.layout.node(spare.node)
+    with obstacle(lab, spare):
+        before = take(node)
+
+        added = execute(lab, spare, "ADD", alone=alone)
+        # the agent answers a link's end by a sweep, which clears entries that no link stands for
+        after = take(node)
+
+        assert (added.status, added.document.get("code")) == (1, code), added.text + added.stderr
+        assert word in added.text
+        assert "Traceback" not in added.stderr
+        without = ("maps",) if obstacle in (endpoints_full, room_for_one_family) else ()
+        assert differences(before, after, without=without) == []
+    with IPRoute(netns=spare.netns) as pod:
+        assert pod.link_lookup(ifname=POD_IFNAME) == []
+
+
+def test_an_exhausted_pool_is_said_and_recovers(tmp_path: Path) -> None:
+    """A /29 has a network address, a gateway, a broadcast address and five for pods."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(
+            prepared_lab(nodes=1, node_prefix={"ipv4": 29, "ipv6": 64})
+        )
+        (node,) = lab.layout.nodes
+        setup(node)
+        pods = [stack.enter_context(made_pod(lab, node)) for _ in range(6)]
+        assert [execute(lab, pod, "ADD").status for pod in pods[:5]] == [0] * 5
+        before = take(node)
+
+        refused = execute(lab, pods[5], "ADD")
+
+        assert refused.document["code"] == EXHAUSTED
+        assert "no IP addresses available" in refused.text
+        assert differences(before, take(node)) == []
+        assert execute(lab, pods[0], "DEL").status == 0
+        assert execute(lab, pods[5], "ADD").status == 0
+
+
+def test_a_namespace_that_ends_without_del_takes_its_entries_along(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    before = take(node)
+    with made_pod(lab, node) as pod:
+        added = execute(lab, pod, "ADD")
+        assert added.status == 0
+    gone = set(added.addresses)
+
+    wait_until(
+        lambda: not gone & {row["address"] for row in rows(lab, node, "endpoints")},
+        "the agent sweeps the endpoints table",
+    )
+
+    assert execute(lab, pod, "DEL").status == 0
+    assert differences(before, take(node)) == []
+
+
+def test_del_without_agent_clears_what_a_namespace_left(lab: Lab) -> None:
+    """The agent's sweep may come first; then there is nothing left to do."""
+    node = lab.layout.nodes[0]
+    before = take(node)
+    with made_pod(lab, node) as pod:
+        assert execute(lab, pod, "ADD", alone=True).status == 0
+
+    wait_until(lambda: not _has_link(node, lab, pod), "the kernel removes the link")
+    deleted = execute(lab, pod, "DEL", alone=True)
+
+    assert deleted.status == 0
+    assert differences(before, take(node)) == []
+
+
+def test_many_pods_at_once_get_addresses_of_their_own(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    before = take(node)
+    with ExitStack() as stack:
+        pods = [stack.enter_context(made_pod(lab, node)) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            # by the agent and by plugins of their own, side by side
+            replies = list(
+                pool.map(lambda one: execute(lab, one[1], "ADD", alone=one[0] % 4 == 0),
+                         enumerate(pods))
+            )  # fmt: skip
+            addresses = [address for reply in replies for address in reply.addresses]
+            unreached = unanswered(lab, lab.layout.pods[-1].netns, addresses)
+            deleted = list(pool.map(lambda pod: execute(lab, pod, "DEL").status, pods))
+
+    assert len(set(addresses)) == 2 * len(pods)
+    assert unreached == []
+    assert deleted == [0] * len(pods)
+    assert differences(before, take(node)) == []
+
+
+def test_the_kernel_has_no_entry_per_pod_or_per_node(lab: Lab) -> None:
+    found = [check for check in checks.kernel_tables(lab) if not check.passed]
+
+    assert found == []
+
+
+def test_each_other_node_is_one_remote_per_family(lab: Lab) -> None:
+    for node, other in zip(lab.layout.nodes, reversed(lab.layout.nodes), strict=True):
+        remotes = rows(lab, node, "remotes")
+
+        assert len(remotes) == 2
+        assert {row["vtep"] for row in remotes} == {str(other.underlay[0].ip)}
+
+
+def test_a_call_takes_no_longer_than_it_must(lab: Lab, spare: Pod) -> None:
+    begin = time.monotonic()
+
+    execute(lab, spare, "ADD")
+    execute(lab, spare, "DEL")
+
+    assert time.monotonic() - begin < HUNG
+
+
+def _has_link(node: LabNode, lab: Lab, pod: Pod) -> bool:
+    name = AttachmentKey(lab.layout.name, pod.name, POD_IFNAME).host_ifname
+    with IPRoute(netns=node.netns) as ipr:
+        return bool(ipr.link_lookup(ifname=name))
+
+
+def _v6(text: str) -> IPv6Address:
+    return IPv6Address(text if ":" in text else f"::ffff:{text}")
