@@ -7,7 +7,6 @@ gone with the process. Runs in the caller's netns and changes nothing there.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -43,7 +42,7 @@ KEY_SIZE, KEY_SIZE_WITHOUT_LOCAL = 44, 28
 
 
 def compile_recorded(directory: Path) -> Objects:
-    """The programs behind recorded.h, and cut.c, compiled below `directory`."""
+    """The programs behind recorded.h, and unusual.c, compiled below `directory`."""
     sources = directory / "sources"
     sources.mkdir()
     recorder = Path(__file__).with_name("recorded.h")
@@ -52,8 +51,8 @@ def compile_recorded(directory: Path) -> Objects:
         text = "".join(f'#include "{path}"\n' for path in includes)
         (sources / f"{program}.c").write_text(text)
     objects = compile_programs(directory / "objects", sources=sources)
-    cutter = Path(__file__).with_name("cut.c")
-    compile_file(cutter, objects.path("cut"), clang=find_clang())
+    unusual = Path(__file__).with_name("unusual.c")
+    compile_file(unusual, objects.path("unusual"), clang=find_clang())
     return objects
 
 
@@ -73,11 +72,10 @@ class Dataplane:
         self.points = btf.enum(objects.path(PROGRAMS[0]), "attach_point")
         self._local = changes.get("tunnel_key_local") != b"\0"
         self._tables = Tables()
-        self._drops_before: Mapping[str, int] = {}
         self._close = ExitStack()
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
-        self._cutters: dict[str, Program] = {}
+        self._unusual: dict[tuple[str, str], Program] = {}  # ("cut" or "tag", program)
         constants = config(objects, underlay, **changes)
         for program in PROGRAMS:
             with Object.open(objects.path(program)) as opened:
@@ -90,7 +88,7 @@ class Dataplane:
                     if name not in self.maps:
                         self.maps[name] = self._close.enter_context(opened.map(name))
                 self.programs[program] = self._close.enter_context(opened.program(program))
-            self._cutters[program] = self._cutter_before(objects, self.programs[program])
+            self._put_unusual_before(objects, self.programs[program])
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +133,7 @@ class Dataplane:
         segments = -(-len(raw) // gso_size) if gso_size else 0
         result = self.test_run(program, raw, mark=mark, gso_size=gso_size, gso_segs=segments)
         return Outcome(
-            Action(result.action), result.packet, self.last_redirect(), self._last_tunnel(),
+            Action(result.action), result.packet, self.last_redirect(), self.last_tunnel(),
             result.mark, self._counted(program, before, len(raw)),
         )  # fmt: skip
 
@@ -144,7 +142,11 @@ class Dataplane:
         if len(packet) >= IP6_LENGTH:
             return self.programs[program].test_run(packet, **fields)
         padded = packet.ljust(IP6_LENGTH, b"\0")
-        return self._cutters[program].test_run(padded, priority=len(packet), **fields)
+        return self._unusual["cut", program].test_run(padded, priority=len(packet), **fields)
+
+    def test_run_tagged(self, program: str, packet: bytes) -> TestRun:
+        """Run a packet whose VLAN tag is in the skb, not in its bytes."""
+        return self._unusual["tag", program].test_run(packet)
 
     def drops(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(attach point, reason) to (packets, bytes) of all CPUs, where not zero."""
@@ -172,15 +174,17 @@ class Dataplane:
         helper, ifindex, flags = REDIRECT_RECORD.unpack(record)
         return Redirect(HELPERS[helper], ifindex, flags) if helper else None
 
-    def _cutter_before(self, objects: Objects, program: Program) -> Program:
-        with Object.open(objects.path("cut")) as opened:
+    def _put_unusual_before(self, objects: Objects, program: Program) -> None:
+        with Object.open(objects.path("unusual")) as opened:
             opened.load()
             # The kernel empties the array when nobody holds it open.
             goes_on = self._close.enter_context(opened.map("goes_on"))
             goes_on.update(FIRST, struct.pack("=I", program.fd))
-            return self._close.enter_context(opened.program("cut"))
+            for name in opened.programs():
+                before = self._close.enter_context(opened.program(name))
+                self._unusual[name, program.name] = before
 
-    def _last_tunnel(self) -> str | None:
+    def last_tunnel(self) -> str | None:
         """The VTEP of the key that was written, after a check of everything else in it."""
         record = self.maps["last_tunnel"].lookup(FIRST) or b""
         vni, remote, tos, ttl, ext, label, local, size, flags = TUNNEL_RECORD.unpack(record)

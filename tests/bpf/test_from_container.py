@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cases import Case, Dataplanes, check, in_all_families
 from dataplane import Dataplane
-from outcomes import dropped, into_pod, to_node, to_stack, with_macs
+from outcomes import Action, dropped, into_pod, to_node, to_stack, with_macs
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
@@ -40,6 +40,7 @@ FROM_POD_ONE = Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
 MARK_OF_OTHERS = 0x7
 TCP_HEADER, UDP_HEADER = 20, 8
 LLDP = 0x88CC
+ICMPV6, ND_SOLICITATION = 58, 135
 EXPERIMENT = 253  # protocol number for experiments, RFC 3692
 
 
@@ -136,6 +137,12 @@ def only_ipv4(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("total length below the header", packet, dropped("BAD_HEADER", packet))
     packet = to_pod_two(options=[IPOption_Timestamp()])
     yield Case("options", packet, into_pod(VETH_TWO, delivered(packet)))
+    packet = (
+        FROM_POD_ONE
+        / IP(src=family.pod_one, dst=family.pod_two, proto=ICMPV6)
+        / Raw(bytes([ND_SOLICITATION, *bytes(31)]))
+    )
+    yield Case("ICMPv6 in IPv4 asks nothing", packet, into_pod(VETH_TWO, delivered(packet)))
     whole = FROM_POD_ONE / IP(src=family.pod_one, dst=family.pod_far) / Raw(bytes(100))
     for number, part in enumerate(fragment(whole, fragsize=48)):
         there = to_node(underlay.node_two, encapsulated(part))
@@ -237,17 +244,21 @@ def test_a_packet_goes_where_its_destination_is(
 
 
 @in_all_families(refused)
-def test_a_pod_may_not(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
+def test_a_pod_may_not_send(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
 @in_all_families(only_ipv4)
-def test_ipv4_headers(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
+def test_ipv4_headers_decide_nothing_unless_broken(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
 @in_all_families(only_ipv6)
-def test_ipv6_headers(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
+def test_ipv6_headers_decide_nothing_unless_broken(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
@@ -266,7 +277,9 @@ def test_each_segment_must_fit_between_nodes(
 
 
 @in_all_families(marks)
-def test_the_masquerade_mark(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
+def test_only_what_leaves_the_cluster_is_marked(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
     check(dataplanes, "from_container", underlay, case)
 
 
@@ -276,3 +289,14 @@ def test_the_stack_gets_packets_under_its_own_mac(dataplane: Dataplane, family: 
     outcome = dataplane.run("from_container", packet)
 
     assert outcome == to_stack(with_macs(packet, src=POD_ONE_MAC, dst=GATEWAY_MAC))
+
+
+def test_a_vlan_tag_outside_of_the_bytes_is_seen(dataplane: Dataplane, family: Family) -> None:
+    packet = bytes(family.from_pod_one(family.pod_two))
+    before = dataplane.drops().get(("FROM_CONTAINER", "UNKNOWN_L3"), (0, 0))
+
+    result = dataplane.test_run_tagged("from_container", packet)
+
+    packets, _ = dataplane.drops()["FROM_CONTAINER", "UNKNOWN_L3"]
+    assert result.action == Action.SHOT
+    assert packets == before[0] + 1

@@ -55,6 +55,8 @@ def guarded(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("from ourselves", packet, dropped("UNKNOWN_VTEP", packet))
     packet = vxlan(family, underlay, two, one, vxlan_header(VNI + 1))
     yield Case("VNI of another overlay", packet, dropped("WRONG_VNI", packet))
+    packet = vxlan(family, underlay, two, one, vxlan_header(VNI + (1 << 23)))
+    yield Case("VNI with its top bit set", packet, dropped("WRONG_VNI", packet))
     packet = vxlan(family, underlay, two, one, vxlan_header(VNI << 8))
     yield Case("VNI in the wrong place", packet, dropped("WRONG_VNI", packet))
     header = vxlan_header()
@@ -93,6 +95,9 @@ def left_alone(family: Family, underlay: Family) -> Iterator[Case]:
         whole = vxlan(family, underlay, strange, one, VXLAN())
         for number, part in enumerate(fragment(whole, fragsize=48)[1:], 1):
             yield Case(f"fragment {number}", part, left_to_others(part))
+        looks_like_udp = bytes(UDP(dport=VXLAN_PORT) / VXLAN())
+        packet = UPLINK / IP(src=strange, dst=one, proto=17, frag=1) / Raw(looks_like_udp)
+        yield Case("data of a fragment that passes for a header", packet, left_to_others(packet))
         packet = UPLINK / IP(src=strange, dst=one, ihl=2) / UDP(dport=VXLAN_PORT)
         yield Case("broken header", packet, left_to_others(packet))
     else:

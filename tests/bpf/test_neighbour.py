@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dataplane import Dataplane
-from outcomes import dropped, into_pod
+from outcomes import Action, dropped, into_pod
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -134,6 +134,12 @@ UNANSWERED = {
     "ND probe for a link-local address": (solicitation(LINK_LOCAL, src="::"), "UNANSWERED_PROBE"),
     "ND for its own address": (solicitation(IPV6.pod_one), "UNANSWERED_PROBE"),
     "ND that passed a router": (solicitation(IPV6.gateway, hlim=254), "BAD_HEADER"),
+    "ND of an unknown code": (
+        Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
+        / IPv6(src=IPV6.pod_one, dst=IPV6.gateway, hlim=255)
+        / ICMPv6ND_NS(tgt=IPV6.gateway, code=1),
+        "BAD_HEADER",
+    ),
     "ND for a group": (solicitation(IPV6.group), "BAD_HEADER"),
     "ND for an address that passes for IPv4": (
         solicitation(f"::ffff:{IPV4.gateway}"),
@@ -163,3 +169,13 @@ def test_no_answer_is_due(dataplane: Dataplane, question: Packet, reason: str) -
     outcome = dataplane.run("from_container", question)
 
     assert outcome == dropped(reason, question)
+
+
+def test_a_question_with_a_vlan_tag_is_not_for_us(dataplane: Dataplane) -> None:
+    for question in (arp_request(IPV4.gateway), solicitation(IPV6.gateway)):
+        padded = bytes(question).ljust(60, b"\0")
+
+        result = dataplane.test_run_tagged("from_container", padded)
+
+        assert result.action == Action.SHOT
+        assert result.packet == padded
