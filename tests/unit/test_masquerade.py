@@ -1,0 +1,32 @@
+"""ipMasq where nftables cannot be had; what it does is tested in network namespaces."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from pycni import masquerade
+from pycni.errors import SetupError
+
+MARK = 0x20000000
+
+
+def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> ctypes.CDLL:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+
+    with pytest.raises(SetupError) as caught:
+        masquerade.setup(MARK, overlay="pycni0")
+
+    assert "libnftables.so.1" in caught.value.message
+    assert caught.value.hint == "apt install libnftables1"
+
+
+def test_what_nftables_refuses_is_told_in_its_words() -> None:
+    with pytest.raises(SetupError) as caught:
+        masquerade._run([{"add": {"table": {"family": "martian", "name": "pycni"}}}])
+
+    assert "martian" in caught.value.details
