@@ -57,6 +57,7 @@ def load(
     config: bytes,
     hooks: Callable[[], Iterable[Hook]],
     ipr: IPRoute,
+    confirm: Callable[[Loaded], object] = lambda _: None,
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
 
@@ -65,7 +66,8 @@ def load(
     may write to a map whose max_entries changes during the load. Loading the same again does
     nothing but attach what is not attached.
 
-    Raises LoaderError of all kinds; pins, filters and qdiscs are then as before.
+    `confirm` is called when all is in place; if it raises, all is put back. Raises LoaderError of
+    all kinds and what `confirm` raises; pins, filters and qdiscs are then as before.
     """
     fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
     with ExitStack() as undo:
@@ -86,11 +88,13 @@ def load(
                 for hook in hooks()
                 if renewed or not _is_attached(ipr, hook, fingerprint)
             ]
+            loaded = Loaded(fingerprint, renewed or any(attached))
+            confirm(loaded)
             steps.pop_all()
             if renewed and before is not None and before.is_dir():
                 pins.remove_programs(before)
         undo.pop_all()
-    return Loaded(fingerprint, renewed or any(attached))
+    return loaded
 
 
 def attach_endpoint(

@@ -30,7 +30,7 @@ def ensure_bpffs(path: Path) -> bool:
     Runs in the caller's mount namespace. BpffsError says what to do when that is not possible.
     """
     hint = f"mount -t bpf bpffs {path}"
-    if is_bpffs(_existing(path)):
+    if not needs_bpffs(path):
         return False
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -47,8 +47,18 @@ def ensure_bpffs(path: Path) -> bool:
     return True
 
 
+def needs_bpffs(path: Path) -> bool:
+    """Whether `ensure_bpffs` would have to mount one."""
+    return not is_bpffs(_existing(path))
+
+
 def unmount_bpffs(path: Path) -> bool:
-    """Undo of an ensure_bpffs that mounted; False, and nothing done, while it holds pins."""
+    """Undo of an ensure_bpffs that mounted; False, and nothing done, while it holds pins.
+
+    Also False if nothing is mounted at `path` any more, as after a reboot.
+    """
+    if not (path.is_mount() and is_bpffs(path)):
+        return False
     if any(entry.name not in KERNEL_FILES for entry in path.iterdir()):
         return False
     try:

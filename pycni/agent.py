@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from pycni import attachments, membership, provision, rpc, verbs
+from pycni import attachments, locks, membership, provision, rpc, verbs
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.lease import NAME_HEAD
@@ -32,6 +32,8 @@ RETRY_INTERVAL = 1.0
 RTMGRP_LINK = 1
 RTM_DELLINK = 17
 CALLS_AT_ONCE = 64
+ACCEPT_INTERVAL = 0.2
+"""Seconds between two looks at whether to stop."""
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +83,27 @@ def _listen(path: Path) -> Iterator[socket.socket]:
         finally:
             os.umask(before)
         listener.listen(CALLS_AT_ONCE)
-        listener.settimeout(0.2)
+        listener.settimeout(ACCEPT_INTERVAL)
+        mark = _mark(path)
         try:
             yield listener
         finally:
-            path.unlink(missing_ok=True)
+            if _mark(path) == mark:
+                path.unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """Tells the file at `path` from any other that comes after it; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def _serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
+    """Answer calls until `stop`, or until the socket's file is gone: teardown has taken it."""
+    mark = _mark(settings.socket_path)
     slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
     calls: set[threading.Thread] = set()
 
@@ -107,6 +122,9 @@ def _serve(listener: socket.socket, settings: Settings, stop: threading.Event) -
         try:
             connection, _ = listener.accept()
         except TimeoutError:
+            if _mark(settings.socket_path) != mark:
+                log.warning("socket=%s is gone, stopping", settings.socket_path)
+                stop.set()
             continue
         slots.acquire()
         call = threading.Thread(target=answer, args=(connection,), daemon=True)
@@ -133,7 +151,8 @@ def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
         if members.synced:
-            changed = membership.write(settings.pin_root, members.others, synced=True)
+            with locks.network_lock(settings.run_dir):  # a setup may be replacing the maps
+                changed = membership.write(settings.pin_root, members.others, synced=True)
             if changed:
                 log.info("nodes=%d entries_changed=%d", len(members.others), changed)
 

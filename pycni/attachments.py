@@ -50,7 +50,6 @@ def add(request: Request, conf: NetConf, netns_fd: int, settings: Settings) -> R
     with (
         locks.attachment_lock(settings.run_dir, key.digest),
         IPRoute() as ipr,
-        maps.open_endpoints(settings.pin_root) as endpoints,
         ExitStack() as undo,
     ):
         if find_lease(ipr, key) is not None:
@@ -58,17 +57,20 @@ def add(request: Request, conf: NetConf, netns_fd: int, settings: Settings) -> R
                 f"container {request.container_id} has {request.ifname} attached already",
                 hint="run DEL first",
             )
-        podnet.teardown_orphan(ipr, key)
-        with locks.network_lock(settings.run_dir):
+        podnet.teardown(ipr, key)  # what a killed ADD left before it wrote the lease
+        with (
+            locks.network_lock(settings.run_dir),
+            maps.open_endpoints(settings.pin_root) as endpoints,
+        ):
             wanted = _choose(ipr, key, conf=conf, node=node, settings=settings)
             lease = podnet.setup(ipr, netns_fd, key=key, lease=wanted, mtu=mtu)
-            undo.callback(podnet.teardown, ipr, lease.host_ifname)
+            undo.callback(podnet.teardown, ipr, key)
             _attach(settings.pin_root, ipr, lease)
-            undo.callback(_remove_endpoints, endpoints, lease)
+            undo.callback(_remove_endpoints, settings, lease)
             _put_endpoints(endpoints, lease)
-        podnet.configure(netns_fd, request.ifname, lease=lease, gateways=node.gateways)
+        gateways = podnet.configure(netns_fd, request.ifname, lease=lease, gateways=node.gateways)
         undo.pop_all()
-    return _result(request, conf, lease=lease, node=node, mtu=mtu)
+    return _result(request, conf, lease=lease, gateways=gateways, node=node, mtu=mtu)
 
 
 def delete(request: Request, conf: NetConf, settings: Settings) -> None:
@@ -76,13 +78,11 @@ def delete(request: Request, conf: NetConf, settings: Settings) -> None:
     key = AttachmentKey(conf.name, request.container_id, request.ifname)
     with locks.attachment_lock(settings.run_dir, key.digest), IPRoute() as ipr:
         lease = find_lease(ipr, key)
+        if lease is not None:
+            _remove_endpoints(settings, lease)
+        podnet.teardown(ipr, key)
         if lease is None:
-            podnet.teardown_orphan(ipr, key)
             sweep(ipr, settings)
-            return
-        with suppress(NotAvailable), maps.open_endpoints(settings.pin_root) as endpoints:
-            _remove_endpoints(endpoints, lease)
-        podnet.teardown(ipr, lease.host_ifname)
 
 
 def check(request: Request, conf: NetConf, netns_fd: int, settings: Settings) -> None:
@@ -192,15 +192,29 @@ def _put_endpoints(endpoints: Endpoints, lease: Lease) -> None:
             ) from error
 
 
-def _remove_endpoints(endpoints: Endpoints, lease: Lease) -> None:
+def _remove_endpoints(settings: Settings, lease: Lease) -> None:
     """Entries that lead to this lease's link; an address that moved on is left alone."""
-    for address in lease.addresses:
-        entry = endpoints.get(address)
-        if entry is not None and entry.ifindex == lease.ifindex:
-            endpoints.remove(address)
+    with (
+        locks.network_lock(settings.run_dir),
+        suppress(NotAvailable),
+        maps.open_endpoints(settings.pin_root) as endpoints,
+    ):
+        for address in lease.addresses:
+            entry = endpoints.get(address)
+            if entry is not None and entry.ifindex == lease.ifindex:
+                endpoints.remove(address)
 
 
-def _result(request: Request, conf: NetConf, *, lease: Lease, node: Node, mtu: int) -> Result:
+def _result(
+    request: Request,
+    conf: NetConf,
+    *,
+    lease: Lease,
+    gateways: tuple[IPAddress, ...],
+    node: Node,
+    mtu: int,
+) -> Result:
+    """`gateways` are those the pod has a default route by."""
     gateway = {address.version: address for address in node.gateways}
     return Result(
         interfaces=(
@@ -216,7 +230,7 @@ def _result(request: Request, conf: NetConf, *, lease: Lease, node: Node, mtu: i
             for address in lease.addresses
         ),
         routes=tuple(
-            Route(ip_network(EVERYWHERE[version]), gateway=gateway[version]) for version in gateway
+            Route(ip_network(EVERYWHERE[address.version]), gateway=address) for address in gateways
         ),
         dns=conf.dns_result(),
     )

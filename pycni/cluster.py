@@ -86,6 +86,20 @@ def check_underlay(cluster: Cluster, networks: Iterable[IPNetwork]) -> None:
                 )
 
 
+def check_routes(cluster: Cluster, networks: Iterable[IPNetwork]) -> None:
+    """Raises ClusterError if the node has a route to a cluster CIDR, or to a part of one.
+
+    A route to a network around it is no obstacle: the cluster's own is more specific.
+    """
+    for network in networks:
+        for cidr in cluster.cidrs:
+            if _overlap(cidr, network) and network.prefixlen >= cidr.prefixlen:
+                raise ClusterError(
+                    f"this node has a route to {network}, which is in the cluster CIDR {cidr}",
+                    hint="remove the route, or choose other cluster_cidrs",
+                )
+
+
 def overlay_mtu(uplink_mtu: int, vtep_family: int, cluster: Cluster) -> int:
     """Largest pod packet that fits the uplink once encapsulated; `vtep_family` is 4 or 6.
 

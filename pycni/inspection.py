@@ -12,11 +12,11 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from loader import ENDPOINT_PROGRAMS, attach
-from pycni.lease import Lease, find_link
+from pycni.lease import Lease
+from pycni.links import IFF_UP, find_link
 from pycni.maps import GATEWAY_MAC
+from pycni.nsenter import open_iproute
 from pycni.result import Result
-
-IFF_UP = 0x1
 
 
 def host_end(ipr: IPRoute, lease: Lease) -> list[str]:
@@ -44,7 +44,7 @@ def pod_end(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> li
     MAC, MTU and routes are compared with `previous`, the chain's final result: a later plugin may
     have changed them, and multus takes the default route away on purpose.
     """
-    with IPRoute(netns=f"/proc/self/fd/{netns_fd}") as pod:
+    with open_iproute(netns_fd) as pod:
         link = find_link(pod, ifname)
         if link is None:
             return [f"the pod has no interface {ifname}"]

@@ -17,13 +17,14 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from pycni.cluster import IPAddress
+from pycni.links import find_link
 from pycni.maps import GATEWAY_MAC
 
 ALIAS_HEAD = "pycni:1"
 """First word of the alias of a link that is ours; the number is the alias format's version."""
 
-ALIAS_LIMIT = 255
-"""Bytes of an alias the kernel keeps (IFALIASZ - 1, linux/if.h)."""
+ALIAS_LIMIT = 254
+"""Bytes of an alias: the kernel takes less than IFALIASZ (256, linux/if.h), with a closing zero."""
 
 NAME_HEAD = "pcn"
 
@@ -98,13 +99,12 @@ def find_lease(ipr: IPRoute, key: AttachmentKey) -> Lease | None:
     return lease if lease is not None and key.digest.startswith(lease.key_digest) else None
 
 
-def is_orphan(link: Any) -> bool:
-    """Whether a link is a host end of ours that a killed ADD left before it wrote the alias."""
+def is_ours(link: Any) -> bool:
+    """Whether a link is a host end of ours, its alias written, not yet written or edited."""
     return bool(
         link.get("ifname", "").startswith(NAME_HEAD)
         and link.get(("linkinfo", "kind")) == "veth"
         and link.get("address") == GATEWAY_MAC
-        and not link.get("ifalias")
     )
 
 
@@ -129,11 +129,3 @@ def read_lease(link: Any) -> Lease | None:
         )
     except (KeyError, ValueError):  # somebody edited the alias: no longer a lease we can trust
         return None
-
-
-def find_link(ipr: IPRoute, ifname: str) -> Any | None:
-    """The link message of an interface of the node, or None."""
-    for index in ipr.link_lookup(ifname=ifname):
-        for link in ipr.get_links(index):
-            return link
-    return None

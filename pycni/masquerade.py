@@ -20,6 +20,13 @@ NFT_CTX_OUTPUT_JSON = 1 << 4
 SRCNAT_PRIORITY = 100
 
 
+def exists() -> bool:
+    """Whether the table is there. Raises SetupError."""
+    listed = _run([{"list": {"tables": {"family": "inet"}}}])
+    tables = (entry.get("table", {}) for entry in listed)
+    return any(table.get("name") == TABLE["name"] for table in tables)
+
+
 def setup(mark: int, *, overlay: str) -> None:
     """Write the table, replacing an older one of ours in the same transaction.
 
@@ -54,7 +61,8 @@ def teardown() -> None:
     _run([{"add": {"table": TABLE}}, {"delete": {"table": TABLE}}])
 
 
-def _run(commands: list[dict[str, Any]]) -> None:
+def _run(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run commands in one transaction; returns what they list."""
     nft = _library()
     context = ctypes.c_void_p(nft.nft_ctx_new(0))
     try:
@@ -69,6 +77,8 @@ def _run(commands: list[dict[str, Any]]) -> None:
                 details=problem.splitlines()[0] if problem else "",
                 hint="the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)",
             )
+        output = nft.nft_ctx_get_output_buffer(context)
+        return list(json.loads(output)["nftables"]) if output else []
     finally:
         nft.nft_ctx_free(context)
 
@@ -82,5 +92,6 @@ def _library() -> ctypes.CDLL:
         ) from error
     nft.nft_ctx_new.restype = ctypes.c_void_p
     nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    nft.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
     nft.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return nft

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -20,6 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pycni import sysctl
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import SetupError
+from pycni.links import IFF_NOARP, IFF_UP, add_address, find_link, generate_no_address
 from pycni.maps import GATEWAY_MAC
 
 DEVICE = "pycni0"
@@ -28,10 +29,8 @@ NEXT_HOPS: dict[int, str] = {4: "169.254.1.1", 6: "fe80::1"}
 """Next hop of the cluster route, per family. Nobody has it: on a NOARP device it only keeps the
 kernel to one hidden neighbour entry a family, where an on-link route would make one per pod."""
 
-IFF_UP = 0x1
-IFF_NOARP = 0x80
-IFA_F_NODAD = 0x02
-IN6_ADDR_GEN_MODE_NONE = 1
+IPV6_FORWARDING = "net/ipv6/conf/all/forwarding"
+RT_TABLE_MAIN = 254
 
 
 def setup(ipr: IPRoute, *, port: int, mtu: int) -> int:
@@ -43,10 +42,8 @@ def setup(ipr: IPRoute, *, port: int, mtu: int) -> int:
     existing = find(ipr)
     if existing is not None:
         if _is_ours(existing, port):
-            index = int(existing["index"])
-            if existing.get("mtu") != mtu:
-                ipr.link("set", index=index, mtu=mtu)
-            return index
+            set_mtu(ipr, int(existing["index"]), mtu)
+            return int(existing["index"])
         if existing.get(("linkinfo", "kind")) != "vxlan" or existing.get("address") != GATEWAY_MAC:
             raise SetupError(
                 f"there is an interface {DEVICE} already that pycni did not make",
@@ -61,6 +58,11 @@ def teardown(ipr: IPRoute) -> None:
     device = find(ipr)
     if device is not None and device.get("address") == GATEWAY_MAC:
         ipr.link("del", index=device["index"])
+
+
+def set_mtu(ipr: IPRoute, ifindex: int, mtu: int) -> None:
+    """Make `mtu` (bytes of an inner IP packet) the device's."""
+    ipr.link("set", index=ifindex, mtu=mtu)
 
 
 def bring_up(
@@ -83,26 +85,24 @@ def bring_up(
         if error.code == errno.EADDRINUSE:
             raise _port_taken(port) from error
         raise SetupError(f"cannot set {DEVICE} up: {os.strerror(error.code)}") from error
-    _replace_addresses(ipr, ifindex, gateways)
-    for cluster in clusters:
-        gateway = next(g for g in gateways if g.version == cluster.version)
-        ipr.route(
-            "replace",
-            dst=str(cluster),
-            gateway=NEXT_HOPS[cluster.version],
-            oif=ifindex,
-            prefsrc=str(gateway),
-            flags=["onlink"],
-            family=_family(cluster),
-        )
+    try:
+        _replace_addresses(ipr, ifindex, gateways)
+        for cluster in clusters:
+            gateway = next(g for g in gateways if g.version == cluster.version)
+            _route(ipr, ifindex, cluster, source=gateway)
+    except NetlinkError as error:
+        raise SetupError(
+            f"cannot give {DEVICE} its addresses and routes: {os.strerror(error.code)}",
+            hint="is IPv6 off on this node? Then leave the IPv6 network out of cluster_cidrs",
+        ) from error
 
 
-def enable_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
-    """Let packets pass between the overlay device and the uplink.
+def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
+    """Kernel parameters that let packets pass between the overlay device and the uplink.
 
-    IPv4 per device. IPv6 has one switch for the whole host, and a host that forwards ignores router
-    advertisements unless accept_ra is 2 (ip-sysctl.rst), so an uplink that lives by them keeps
-    them. Returns what to write back at teardown.
+    IPv4 per device. IPv6 has one switch for the whole host, and a host that forwards ignores
+    router advertisements unless accept_ra is 2 (ip-sysctl.rst): an uplink that lives by them
+    keeps them.
     """
     wanted = {
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
@@ -113,27 +113,37 @@ def enable_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
         accept_ra = f"net/ipv6/conf/{uplink}/accept_ra"
         if sysctl.read(accept_ra) == "1":
             wanted[accept_ra] = "2"
-        wanted["net/ipv6/conf/all/forwarding"] = "1"
-    before: dict[str, str] = {}
-    for name, value in wanted.items():
-        replaced = sysctl.write(name, value)
-        if replaced is not None:
-            before[name] = replaced
-    return {name: value for name, value in before.items() if f"/{DEVICE}/" not in name}
+        wanted[IPV6_FORWARDING] = "1"
+    return wanted
 
 
-def restore_forwarding(before: dict[str, str]) -> None:
-    """Write back what `enable_forwarding` returned."""
-    for name, value in before.items():
+def parameters_before(wanted: dict[str, str]) -> dict[str, str]:
+    """What to write back, in this order, to undo `wanted`; the device's own go with it.
+
+    Writing IPv6's switch for all interfaces overwrites each one's, so those that differ follow it.
+    """
+    before = {
+        name: value
+        for name in wanted
+        if f"/{DEVICE}/" not in name and (value := sysctl.read(name)) not in (None, wanted[name])
+    }
+    if IPV6_FORWARDING in before:
+        for name in sysctl.names("net/ipv6/conf/*/forwarding"):
+            value = sysctl.read(name)
+            if value not in (None, before[IPV6_FORWARDING]) and f"/{DEVICE}/" not in name:
+                before[name] = value
+    return before
+
+
+def write_parameters(values: dict[str, str]) -> None:
+    """Write kernel parameters; those of interfaces that are gone are passed over."""
+    for name, value in values.items():
         sysctl.write(name, value)
 
 
 def find(ipr: IPRoute) -> Any | None:
     """The device's link message, or None."""
-    for index in ipr.link_lookup(ifname=DEVICE):
-        for link in ipr.get_links(index):
-            return link
-    return None
+    return find_link(ipr, DEVICE)
 
 
 def underlay_networks(ipr: IPRoute) -> list[IPNetwork]:
@@ -148,6 +158,18 @@ def underlay_networks(ipr: IPRoute) -> list[IPNetwork]:
         if not (network.is_loopback or network.is_link_local):
             networks.append(network)
     return networks
+
+
+def routed_networks(ipr: IPRoute) -> list[IPNetwork]:
+    """Networks the main routing table has routes to, but for those by our own overlay device."""
+    own = find(ipr)
+    return [
+        ip_network(f"{route.get('RTA_DST')}/{route['dst_len']}")
+        for route in ipr.get_routes()
+        if route.get("RTA_TABLE") == RT_TABLE_MAIN
+        and route.get("RTA_DST")
+        and (own is None or route.get("RTA_OIF") != own["index"])
+    ]
 
 
 def _create(ipr: IPRoute, *, port: int, mtu: int) -> int:
@@ -174,8 +196,7 @@ def _create(ipr: IPRoute, *, port: int, mtu: int) -> int:
             ) from error
         undo.callback(teardown, ipr)
         (index,) = ipr.link_lookup(ifname=DEVICE)
-        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
-        ipr.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+        generate_no_address(ipr, index)
         undo.pop_all()
     return int(index)
 
@@ -244,17 +265,18 @@ def _replace_addresses(ipr: IPRoute, ifindex: int, gateways: tuple[IPAddress, ..
     }
     for gateway in gateways:
         if have.pop(str(gateway), None) is None:
-            _add_address(ipr, ifindex, gateway)
+            add_address(ipr, ifindex, gateway)
     for address, message in have.items():
         ipr.addr("del", index=ifindex, address=address, prefixlen=message["prefixlen"])
 
 
-def _add_address(ipr: IPRoute, ifindex: int, address: IPv4Address | IPv6Address) -> None:
-    if address.version == 4:
-        ipr.addr("add", index=ifindex, address=str(address), prefixlen=32)
-    else:
-        ipr.addr("add", index=ifindex, address=str(address), prefixlen=128, flags=IFA_F_NODAD)
-
-
-def _family(network: IPNetwork) -> int:
-    return socket.AF_INET if network.version == 4 else socket.AF_INET6
+def _route(ipr: IPRoute, ifindex: int, cluster: IPNetwork, *, source: IPAddress) -> None:
+    ipr.route(
+        "replace",
+        dst=str(cluster),
+        gateway=NEXT_HOPS[cluster.version],
+        oif=ifindex,
+        prefsrc=str(source),
+        flags=["onlink"],
+        family=socket.AF_INET if cluster.version == 4 else socket.AF_INET6,
+    )

@@ -1,7 +1,7 @@
 """A pod's link: the veth pair, its ends configured in both network namespaces.
 
-Functions here run in the node's namespace and reach the pod's through a descriptor; they never
-switch a thread's namespace. The host end carries the lease (lease.py).
+Functions here run in the node's namespace and reach the pod's through a descriptor (nsenter.py).
+The host end carries the lease (lease.py).
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from ipaddress import IPv6Address
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from pycni import nsenter, sysctl
 from pycni.cluster import IPAddress
 from pycni.errors import InterfaceExists, PycniError
-from pycni.lease import AttachmentKey, Lease, find_link, is_orphan
+from pycni.lease import AttachmentKey, Lease, is_ours
+from pycni.links import IFF_UP, add_address, delete_link, find_link, generate_no_address
 from pycni.maps import GATEWAY_MAC
-
-IFF_UP = 0x1
-IFA_F_NODAD = 0x02
-IN6_ADDR_GEN_MODE_NONE = 1
 
 
 def setup(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, lease: Lease, mtu: int) -> Lease:
@@ -35,72 +33,43 @@ def setup(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, lease: Lease, mtu:
     _create(ipr, netns_fd, key=key, mac=lease.mac, mtu=mtu)
     try:
         (ifindex,) = ipr.link_lookup(ifname=key.host_ifname)
-        ipr.link(
-            "set",
-            index=ifindex,
-            flags=IFF_UP,
-            change=IFF_UP,
-            IFLA_IFALIAS=lease.alias(),
-            IFLA_AF_SPEC=_no_generated_address(),
-        )
+        _keep_ipv6_out(key.host_ifname)
+        ipr.link("set", index=ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
     except BaseException:
-        teardown(ipr, key.host_ifname)
+        teardown(ipr, key)
         raise
     return replace(lease, host_ifname=key.host_ifname, ifindex=ifindex)
 
 
-def teardown(ipr: IPRoute, host_ifname: str) -> bool:
-    """Delete the pair by its host end; False if it is gone already."""
-    found = ipr.link_lookup(ifname=host_ifname)
-    if not found:
-        return False
-    try:
-        ipr.link("del", index=found[0])
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
-        return False
-    return True
-
-
-def teardown_orphan(ipr: IPRoute, key: AttachmentKey) -> bool:
-    """Delete what a killed ADD of this attachment left; a link that is not ours stays."""
+def teardown(ipr: IPRoute, key: AttachmentKey) -> bool:
+    """Delete the pair by its host end; False if it is gone already, or its name is a stranger's."""
     link = find_link(ipr, key.host_ifname)
-    return link is not None and is_orphan(link) and teardown(ipr, key.host_ifname)
+    return link is not None and is_ours(link) and delete_link(ipr, key.host_ifname)
 
 
-def configure(netns_fd: int, ifname: str, *, lease: Lease, gateways: tuple[IPAddress, ...]) -> None:
-    """Give the pod's end its addresses and default routes, and set it up.
+def configure(
+    netns_fd: int, ifname: str, *, lease: Lease, gateways: tuple[IPAddress, ...]
+) -> tuple[IPAddress, ...]:
+    """Set the pod's end up with its addresses and default routes; returns the gateways in use.
 
     Addresses are /32 and /128: every other address lies behind the gateway, on-link by decree. The
-    IPv6 ones skip duplicate address detection (RFC 4862, 5.4), which would cost 1.7 s: the node
-    gives each address to one pod only. The link-local address is ours too, for the same reason.
+    IPv6 link-local address is ours too, since the kernel's would go through duplicate address
+    detection. A family that has a default route by another interface keeps that one.
     """
-    with IPRoute(netns=f"/proc/self/fd/{netns_fd}") as pod:
+    with nsenter.open_iproute(netns_fd) as pod:
         (index,) = pod.link_lookup(ifname=ifname)
-        pod.link("set", index=index, IFLA_AF_SPEC=_no_generated_address())
+        generate_no_address(pod, index)
         pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
-        for address in lease.addresses:
-            try:
-                _add_address(pod, index, address)
-            except NetlinkError as error:
-                raise PycniError(
-                    f"cannot give {ifname} the address {address}: {os.strerror(error.code)}",
-                    hint="is IPv6 disabled in the pod (net.ipv6.conf.all.disable_ipv6)?"
-                    if address.version == 6
-                    else "",
-                ) from error
         if any(address.version == 6 for address in lease.addresses):
-            _add_address(pod, index, link_local(lease.mac), prefixlen=64)
-        for gateway in gateways:
-            pod.route(
-                "add",
-                dst="default",
-                gateway=str(gateway),
-                oif=index,
-                flags=["onlink"],
-                family=socket.AF_INET if gateway.version == 4 else socket.AF_INET6,
-            )
+            with suppress(OSError):  # what cannot be enabled fails below, by name
+                nsenter.enable_ipv6(netns_fd, ifname)
+        for address in lease.addresses:
+            _add_address(pod, index, address, ifname=ifname)
+        if any(address.version == 6 for address in lease.addresses):
+            add_address(pod, index, link_local(lease.mac), prefixlen=64)
+        return tuple(
+            gateway for gateway in gateways if _add_default_route(pod, index, gateway, ifname)
+        )
 
 
 def link_local(mac: str) -> IPv6Address:
@@ -134,20 +103,42 @@ def _create(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: i
         ) from error
 
 
-def _add_address(pod: IPRoute, index: int, address: IPAddress, prefixlen: int = 0) -> None:
-    if isinstance(address, IPv4Address):
-        pod.addr("add", index=index, address=str(address), prefixlen=prefixlen or 32)
-    else:
-        pod.addr(
+def _keep_ipv6_out(host_ifname: str) -> None:
+    """The node's IPv6 has no business on a host veth, and would add multicast entries per pod.
+
+    Programs take every packet from it and put every packet on it. Where sysctls cannot be written
+    the entries are all that differs.
+    """
+    with suppress(OSError):
+        sysctl.write(f"net/ipv6/conf/{host_ifname}/disable_ipv6", "1")
+
+
+def _add_address(pod: IPRoute, index: int, address: IPAddress, *, ifname: str) -> None:
+    try:
+        add_address(pod, index, address)
+    except NetlinkError as error:
+        raise PycniError(
+            f"cannot give {ifname} the address {address}: {os.strerror(error.code)}",
+            hint="IPv6 is off in the pod: check net.ipv6.conf, and that `mtu` is 1280 or more"
+            if address.version == 6
+            else "",
+        ) from error
+
+
+def _add_default_route(pod: IPRoute, index: int, gateway: IPAddress, ifname: str) -> bool:
+    try:
+        pod.route(
             "add",
-            index=index,
-            address=str(address),
-            prefixlen=prefixlen or 128,
-            flags=IFA_F_NODAD,
+            dst="default",
+            gateway=str(gateway),
+            oif=index,
+            flags=["onlink"],
+            family=socket.AF_INET if gateway.version == 4 else socket.AF_INET6,
         )
-
-
-def _no_generated_address() -> dict[str, Any]:
-    """Attributes that keep the kernel from making a link-local address with its DAD and MLD."""
-    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
-    return {"attrs": [("AF_INET6", mode)]}
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            return False
+        raise PycniError(
+            f"cannot give {ifname} the default route via {gateway}: {os.strerror(error.code)}"
+        ) from error
+    return True

@@ -11,17 +11,17 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pyroute2 import IPRoute
 
 import loader
-from loader import Hook, pins, probe
+from loader import Hook, Loaded, pins, probe
 from loader.compile import compile_programs
 from loader.probe import Feature
-from pycni import cluster, locks, masquerade, membership, overlay, podnet, uplink
-from pycni.errors import ClusterError, InvalidSettings, StoreError
-from pycni.lease import find_link, leases
+from pycni import cluster, locks, masquerade, membership, overlay, uplink
+from pycni.errors import InvalidSettings, PycniError, SetupError
+from pycni.lease import leases
+from pycni.links import delete_link, find_link
 from pycni.maps import Config
 from pycni.node import Node, record_path
 from pycni.settings import Settings, make_directories
@@ -51,78 +51,71 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
     with locks.network_lock(settings.run_dir), IPRoute() as ipr, ExitStack() as undo:
         before = Node.load_if_any(settings)
         link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
-        shared = settings.cluster
-        cluster.check_underlay(shared, overlay.underlay_networks(ipr))
         mtu = _overlay_mtu(settings, link)
+        cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
+        cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
 
         report("joining the cluster")
-        store = open_store(settings.store_url, shared)
-        known = {node.name for node in store.nodes()}
-        record = store.register(settings.node_name, link.vtep, identity=machine_identity())
-        if record.name not in known:
-            undo.callback(store.remove, record.name)
-
-        others = [node for node in store.nodes() if node.name != record.name]
+        record, others = _join(settings, ipr, link, before, undo)
+        node = _node(settings, record, link, mtu=mtu, before=before)
+        parameters = overlay.plan_forwarding(link.ifname, ipv6=settings.cluster.has_family(6))
+        node = replace(node, sysctls=overlay.parameters_before(parameters) | node.sysctls)
+        _record(settings, node, before, undo)  # before the first change: killed, we can restore
 
         report("loading the dataplane")
-        node = _node(settings, record, link, mtu=mtu, before=before)
-        mounted = pins.ensure_bpffs(settings.bpffs)
-        if mounted:
+        if pins.ensure_bpffs(settings.bpffs):
             undo.callback(pins.unmount_bpffs, settings.bpffs)
-            node = replace(node, mounted_bpffs=True)
-        existed = overlay.find(ipr) is not None
-        ifindex = overlay.setup(ipr, port=settings.port, mtu=mtu)
-        if not existed:
-            undo.callback(overlay.teardown, ipr)
-        _leave_former_uplink(settings, ipr, before, link)
+        ifindex = _make_device(settings, ipr, mtu, undo)
+
+        def open_up(_: Loaded) -> None:
+            report("opening the overlay")
+            membership.write(settings.pin_root, others, synced=True)
+            overlay.bring_up(
+                ipr,
+                ifindex,
+                port=settings.port,
+                gateways=node.gateways,
+                clusters=node.cluster_cidrs,
+            )
+            undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
+            overlay.write_parameters(parameters)
+            _make_table(settings, undo)
+
         loaded = loader.load(
             settings.pin_root,
             objects,
             config=_config(settings, node, ifindex, features).pack(),
             hooks=lambda: hooks(ipr, ifindex, link.ifindex),
             ipr=ipr,
+            confirm=open_up,
         )
-        if before is None:
-            undo.callback(loader.unload, settings.pin_root, ipr, hooks(ipr, ifindex, link.ifindex))
-        membership.write(settings.pin_root, others, synced=True)
-
-        report("opening the overlay")
-        masquerade.setup(settings.masquerade_mark, overlay=overlay.DEVICE)
-        if before is None:
-            undo.callback(masquerade.teardown)
-        overlay.bring_up(
-            ipr, ifindex, port=settings.port, gateways=node.gateways, clusters=shared.cidrs
-        )
-        sysctls = overlay.enable_forwarding(link.ifname, ipv6=shared.has_family(6))
-        undo.callback(overlay.restore_forwarding, sysctls)
-        node = replace(node, sysctls=sysctls | node.sysctls)
-        node.save(settings)
         undo.pop_all()
+        _leave_former_uplink(settings, ipr, before, link)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
 
 def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
     """Return the host to what it was, pods' links included; right on a half set up node too.
 
-    The node leaves the cluster, so the others stop sending to it. The compile cache and the
-    embedded store stay: they are the administrator's. Raises PycniError or LoaderError.
+    The node leaves the cluster, so the others stop sending to it; an agent that serves it ends. The
+    compile cache and the embedded store stay: they are the administrator's. Raises PycniError or
+    LoaderError.
     """
     node = Node.load_if_any(settings)
     with locks.network_lock(settings.run_dir), IPRoute() as ipr:
         report("leaving the cluster")
-        _leave_cluster(settings)
+        _leave_cluster(settings, node, report)
         report("removing the pods' links")
         for lease in list(leases(ipr)):
-            podnet.teardown(ipr, lease.host_ifname)
+            delete_link(ipr, lease.host_ifname)
         report("unloading the dataplane")
-        link = find_link(ipr, node.uplink) if node is not None else None
-        device = overlay.find(ipr)
-        places = hooks(ipr, _index(device), _index(link))
-        loader.unload(settings.pin_root, ipr, places)
+        for link in list(ipr.get_links()):
+            loader.detach(settings.pin_root, ipr, link["index"])
+        loader.unload(settings.pin_root, ipr, ())
         overlay.teardown(ipr)
         masquerade.teardown()
         if node is not None:
-            overlay.restore_forwarding(node.sysctls)
+            overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
                 pins.unmount_bpffs(settings.bpffs)
     record_path(settings).unlink(missing_ok=True)
@@ -143,6 +136,71 @@ def hooks(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]
     return found
 
 
+def _join(
+    settings: Settings, ipr: IPRoute, link: Uplink, before: Node | None, undo: ExitStack
+) -> tuple[NodeRecord, list[NodeRecord]]:
+    """This node's record and those of the others.
+
+    A node that was set up never makes a new store: in an empty one it would take another's CIDRs.
+    """
+    store = open_store(settings.store_url, settings.cluster, create=before is None)
+    known = {node.name: node for node in store.nodes()}
+    identity = machine_identity()
+    record = store.register(settings.node_name, link.vtep, identity=identity)
+    former = known.pop(record.name, None)
+    if former is None:
+        undo.callback(store.remove, record.name)
+    elif former.vtep != record.vtep:
+        undo.callback(store.register, former.name, former.vtep, identity=identity)
+    others = list(known.values())
+    _refuse_renumbering(ipr, before, record)
+    _refuse_mixed_underlay(record, others)
+    return record, others
+
+
+def _refuse_renumbering(ipr: IPRoute, before: Node | None, record: NodeRecord) -> None:
+    if before is not None and before.pod_cidrs != record.pod_cidrs and any(leases(ipr)):
+        have, given = (" ".join(map(str, node.pod_cidrs)) for node in (before, record))
+        raise SetupError(
+            f"the cluster store gives this node {given}, but its pods have addresses of {have}",
+            hint="restore the store from before, or drain the node, then pycni teardown and setup",
+        )
+
+
+def _refuse_mixed_underlay(record: NodeRecord, others: list[NodeRecord]) -> None:
+    for other in others:
+        if other.vtep.version != record.vtep.version:
+            raise SetupError(
+                f"this node's VTEP is {record.vtep}, that of node {other.name} is {other.vtep}: "
+                "they cannot reach each other",
+                hint="set `vtep` to an address of the same IP version on all nodes",
+            )
+
+
+def _record(settings: Settings, node: Node, before: Node | None, undo: ExitStack) -> None:
+    if before is None:
+        undo.callback(record_path(settings).unlink, missing_ok=True)
+    else:
+        undo.callback(before.save, settings)
+    node.save(settings)
+
+
+def _make_device(settings: Settings, ipr: IPRoute, mtu: int, undo: ExitStack) -> int:
+    former = overlay.find(ipr)
+    ifindex = overlay.setup(ipr, port=settings.port, mtu=mtu)
+    if former is not None and former["index"] == ifindex:
+        undo.callback(overlay.set_mtu, ipr, ifindex, former.get("mtu"))
+    else:
+        undo.callback(overlay.teardown, ipr)
+    return ifindex
+
+
+def _make_table(settings: Settings, undo: ExitStack) -> None:
+    if not masquerade.exists():
+        undo.callback(masquerade.teardown)
+    masquerade.setup(settings.masquerade_mark, overlay=overlay.DEVICE)
+
+
 def _node(
     settings: Settings, record: NodeRecord, link: Uplink, *, mtu: int, before: Node | None
 ) -> Node:
@@ -156,7 +214,7 @@ def _node(
         mtu=mtu,
         port=settings.port,
         sysctls=before.sysctls if before else {},
-        mounted_bpffs=before.mounted_bpffs if before else False,
+        mounted_bpffs=pins.needs_bpffs(settings.bpffs) or bool(before and before.mounted_bpffs),
     )
 
 
@@ -198,14 +256,13 @@ def _leave_former_uplink(
             loader.detach(settings.pin_root, ipr, former["index"])
 
 
-def _index(link: Any | None) -> int:
-    return 0 if link is None else int(link["index"])
-
-
-def _leave_cluster(settings: Settings) -> None:
+def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> None:
     """Take this node out of the store; an absent or broken store must not keep a node up."""
-    with suppress(StoreError, ClusterError):
-        open_store(settings.store_url, settings.cluster, create=False).remove(settings.node_name)
+    name = settings.node_name if node is None else node.name
+    try:
+        open_store(settings.store_url, settings.cluster, create=False).remove(name)
+    except PycniError as error:
+        report(f"the store keeps node {name}: {error.message}")
 
 
 def _remove_runtime_files(settings: Settings) -> None:

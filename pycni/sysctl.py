@@ -18,6 +18,11 @@ def read(name: str) -> str | None:
         return None
 
 
+def names(pattern: str) -> list[str]:
+    """Existing parameters that match, e.g. "net/ipv6/conf/*/forwarding"."""
+    return sorted(str(path.relative_to(PROC_SYS)) for path in PROC_SYS.glob(pattern))
+
+
 def write(name: str, value: str) -> str | None:
     """Set a parameter; returns the value it had if that differs, else None.
 

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 
 from pycni.cluster import IPAddress
 from pycni.errors import SetupError
-from pycni.lease import find_link
+from pycni.links import find_link
 
 RT_SCOPE_UNIVERSE = 0
 

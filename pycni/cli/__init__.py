@@ -7,10 +7,12 @@ status 1; wrong usage is click's status 2.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
 import click
+from pyroute2.netlink.exceptions import NetlinkError
 
 from loader.errors import LoaderError
 from pycni import settings
@@ -65,6 +67,8 @@ def main() -> None:
         sys.exit(explain(error))
     except OSError as error:
         sys.exit(f"pycni: {error}")
+    except NetlinkError as error:
+        sys.exit(f"pycni: the kernel refused a change of the network: {os.strerror(error.code)}")
 
 
 def explain(error: PycniError | LoaderError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterable
 
@@ -24,6 +25,7 @@ pods_option = click.option(
 @click.group()
 def lab() -> None:
     """A cluster on this machine: nodes and pods as network namespaces."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean up, as Ctrl-C
 
 
 @lab.command()

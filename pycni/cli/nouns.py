@@ -14,7 +14,8 @@ from loader import attach, pins, probe
 from pycni import dumps, maps, overlay, provision
 from pycni.cli.output import emit, output_option
 from pycni.errors import PycniError
-from pycni.lease import find_link, leases
+from pycni.lease import leases
+from pycni.links import IFF_UP, find_link
 from pycni.node import Node
 from pycni.settings import Settings, load
 from pycni.stores import HEARTBEAT_FRESH, open_store
@@ -133,7 +134,7 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
     checks.append(("programs", fingerprint is not None, fingerprint or "not loaded: pycni setup"))
     with IPRoute() as ipr:
         device = overlay.find(ipr)
-        up = device is not None and bool(device["flags"] & overlay.IFF_UP)
+        up = device is not None and bool(device["flags"] & IFF_UP)
         checks.append((f"device {overlay.DEVICE}", up, "up" if up else "missing or down"))
         link = find_link(ipr, node.uplink) if node else None
         wanted = provision.hooks(

@@ -7,6 +7,7 @@ What is up is written to a file before it is made, so that `down` finds all of i
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sys
@@ -28,6 +29,8 @@ from pycni.lab.processes import Kept
 AGENT_TIMEOUT = 60.0
 """Seconds an agent may take to serve: the first one on a machine compiles."""
 
+NAME = re.compile("[A-Za-z][A-Za-z0-9-]{0,31}")
+RECORD = "lab.json"
 PEER = Path(__file__).with_name("peer.py")
 
 Report = Callable[[str], None]
@@ -44,7 +47,7 @@ class Lab:
 
     @property
     def _record(self) -> Path:
-        return self.layout.directory / "lab.json"
+        return self.layout.directory / RECORD
 
     def save(self) -> None:
         document = {
@@ -59,7 +62,7 @@ class Lab:
     def load(cls, name: str, *, base: Path = BASE) -> Lab:
         """The lab of that name. Raises NotAvailable if it is not up."""
         try:
-            document = json.loads((base / name / "lab.json").read_bytes())
+            document = json.loads((base / name / RECORD).read_bytes())
         except FileNotFoundError:
             raise NotAvailable(f"there is no lab {name}", hint="run: pycni lab up") from None
         return cls(
@@ -130,9 +133,20 @@ def up(
     """Bring a lab up; everything is taken down again if that fails or is interrupted."""
     if not 1 <= nodes <= NODES_LIMIT:
         raise SetupError(f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}")
+    if not NAME.fullmatch(name):
+        raise SetupError(
+            f"a lab cannot have the name {name!r}",
+            hint="use a letter, then letters, digits and '-', 32 in all",
+        )
     lab = Lab(draw(name, nodes=nodes, pods=pods, base=base))
-    if lab.layout.directory.exists():
-        raise SetupError(f"the lab {name} is up already", hint="run: pycni lab down")
+    if (lab.layout.directory / RECORD).exists():
+        raise SetupError(f"the lab {name} is up already", hint=f"run: pycni lab down --name {name}")
+    strangers = [netns for netns in lab.layout.namespaces if topology.exists(netns)]
+    if strangers:
+        raise SetupError(
+            f"there is a network namespace {strangers[0]} that is not of this lab",
+            hint="choose another --name",
+        )
     make_private_directory(base)
     make_private_directory(lab.layout.directory)
     try:
@@ -160,13 +174,11 @@ def down(lab: Lab) -> None:
     """Take everything of a lab down; right on a lab that is half up or half down."""
     for node in lab.layout.nodes:
         lab.stop_agent(node)
-    for pod in lab.layout.pods:
-        topology.remove_netns(pod.netns)
+    for netns in lab.layout.namespaces:
+        topology.remove_netns(netns)
     for node in lab.layout.nodes:
-        topology.remove_netns(node.netns)
         with suppress(OSError):  # not mounted, or by teardown no longer
             libbpf.unmount(node.directory / "bpf")
-    topology.remove_netns(lab.layout.underlay_netns)
     shutil.rmtree(lab.layout.directory)
     with suppress(OSError):
         lab.layout.directory.parent.rmdir()

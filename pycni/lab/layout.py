@@ -73,6 +73,15 @@ class Layout:
     def pods(self) -> tuple[Pod, ...]:
         return tuple(pod for node in self.nodes for pod in node.pods)
 
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Every namespace of the lab, pods first: the order to remove them in."""
+        return (
+            *(pod.netns for pod in self.pods),
+            *(node.netns for node in self.nodes),
+            self.underlay_netns,
+        )
+
     def node(self, name: str) -> LabNode:
         return next(node for node in self.nodes if node.name == name)
 

@@ -1,0 +1,72 @@
+"""Small steps on links that the node's, the pods' and the lab's share. All through a given IPRoute.
+
+Flag values are of linux/if.h, linux/if_addr.h and linux/if_link.h.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycni.cluster import IPAddress
+
+IFF_UP = 0x1
+IFF_NOARP = 0x80
+IFA_F_NODAD = 0x02
+IN6_ADDR_GEN_MODE_NONE = 1
+
+
+def find_link(ipr: IPRoute, ifname: str) -> Any | None:
+    """The link message of an interface, or None; also if it goes between the two questions."""
+    try:
+        for index in ipr.link_lookup(ifname=ifname):
+            for link in ipr.get_links(index):
+                return link
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+    return None
+
+
+def delete_link(ipr: IPRoute, ifname: str) -> bool:
+    """Delete an interface; False if it is gone already."""
+    try:
+        for index in ipr.link_lookup(ifname=ifname):
+            ipr.link("del", index=index)
+            return True
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+    return False
+
+
+def add_address(ipr: IPRoute, index: int, address: IPAddress, *, prefixlen: int = 0) -> None:
+    """Add an address, as a host address unless `prefixlen` says otherwise.
+
+    IPv6 skips duplicate address detection (RFC 4862, 5.4): it would cost 1.7 s, and every address
+    given here is given once.
+    """
+    flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
+    ipr.addr(
+        "add",
+        index=index,
+        address=str(address),
+        prefixlen=prefixlen or address.max_prefixlen,
+        **flags,
+    )
+
+
+def generate_no_address(ipr: IPRoute, index: int) -> None:
+    """Keep the kernel from making a link-local address, with its DAD and MLD, when the link rises.
+
+    A link that IPv6 does not use at all (EAFNOSUPPORT: MTU below 1280, or IPv6 off) makes none.
+    """
+    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
+    try:
+        ipr.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+    except NetlinkError as error:
+        if error.code != errno.EAFNOSUPPORT:
+            raise
