@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -265,7 +266,7 @@ def unanswered(lab: Lab, netns: str, addresses: Sequence[str], **options: int) -
 
 @contextmanager
 def answering(netns: str, address: str, port: int = 0) -> Iterator[tuple[int, Callable[[], Any]]]:
-    """A UDP server in a namespace: its port, and a function that waits for the next it heard."""
+    """A UDP server in a namespace: its port, and a function for the next datagram it heard."""
     with ExitStack() as stack:
         server = subprocess.Popen(
             processes.inside(netns, _talk("answer", address, str(port))), stdout=subprocess.PIPE
@@ -274,7 +275,12 @@ def answering(netns: str, address: str, port: int = 0) -> Iterator[tuple[int, Ca
         stack.callback(server.kill)
         assert server.stdout is not None
         output = server.stdout
-        yield json.loads(output.readline()), lambda: json.loads(output.readline())
+
+        def heard() -> Any:
+            assert select([output], [], [], DEADLINE)[0], "the server hears nothing"
+            return json.loads(output.readline())
+
+        yield heard(), heard
 
 
 def ask(netns: str, address: str, port: int, *, size: int = 8) -> str | None:

@@ -35,7 +35,7 @@ INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
 VOLATILE_FILES = ("rotation.json", "cluster.db", "locks")
-"""The rotation survives a DEL on purpose; the store has heartbeats; lock files are never removed."""
+"""The rotation outlives a DEL on purpose, the store has heartbeats, lock files stay."""
 
 SYSCTL_TREES = ("net/ipv4/conf", "net/ipv6/conf")
 SYSCTLS = ("net/ipv4/ip_forward",)
@@ -98,9 +98,11 @@ def _addresses(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
 
 
 def _routes(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    """But for link-local ones, which come when duplicate address detection ends."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for route in ipr.get_routes(family=family):
-            if not route["flags"] & RTM_F_CLONED:
+            own = str(route.get("RTA_DST")).startswith(("fe80", "ff00"))
+            if not own and not route["flags"] & RTM_F_CLONED:
                 yield (
                     f"{route.get('RTA_DST')}/{route['dst_len']} via {route.get('RTA_GATEWAY')} "
                     f"dev {names.get(route.get('RTA_OIF'))} src {route.get('RTA_PREFSRC')} "
@@ -110,18 +112,21 @@ def _routes(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
 
 
 def _neighbours(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
-    """All but those the kernel makes and drops by itself for multicast and for who is silent."""
+    """All but those that come and go by themselves: multicast, link-local, unanswered."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for entry in ipr.get_neighbours(family=family):
             address = str(entry.get("NDA_DST"))
-            if entry.get("NDA_LLADDR") and not address.lower().startswith(("ff", "224.", "239.")):
+            if entry.get("NDA_LLADDR") and not address.startswith(("ff", "fe80", "224.")):
                 kind = "made" if entry["state"] & NUD_PERSISTENT else "learnt"
                 yield f"{names[entry['ifindex']]} {address} {entry.get('NDA_LLADDR')} {kind}"
 
 
 def _fdb(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    """But for the groups that the kernel itself joins on every interface."""
     for entry in ipr.fdb("dump"):
-        yield f"{names[entry['ifindex']]} {entry.get('NDA_LLADDR')} {entry.get('NDA_DST')}"
+        mac = str(entry.get("NDA_LLADDR"))
+        if not int(mac[:2], 16) & 1:
+            yield f"{names[entry['ifindex']]} {mac} {entry.get('NDA_DST')}"
 
 
 def _qdiscs(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
@@ -139,7 +144,8 @@ def _filters(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
                     yield (
                         f"{names[index]} {parent:x} {entry.get('TCA_KIND')} "
                         f"prio={entry['info'] >> 16} handle={entry['handle']:x} "
-                        f"{options.get_attr('TCA_BPF_NAME')} program={options.get_attr('TCA_BPF_ID')}"
+                        f"{options.get_attr('TCA_BPF_NAME')} "
+                        f"program={options.get_attr('TCA_BPF_ID')}"
                     )
 
 

@@ -1,0 +1,26 @@
+"""`pycni setup` with C sources of a test: python setup_from.py SETTINGS SOURCES."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from loader.compile import compile_programs
+from loader.errors import LoaderError
+from pycni import provision
+from pycni.cli import explain
+from pycni.errors import PycniError
+from pycni.settings import load
+
+
+def main() -> None:
+    provision.compile_programs = partial(compile_programs, sources=Path(sys.argv[2]))
+    try:
+        provision.setup(load(Path(sys.argv[1])))
+    except (PycniError, LoaderError) as error:
+        sys.exit(explain(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Other programs on a running node: all hooks get them, no packet notices; or nothing changes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from labs import CACHE, Flood, execute, made_lab, made_pod, setup, unanswered
+from pyroute2 import IPRoute
+from snapshot import differences, take
+
+import loader.compile
+from loader import attach
+from loader.compile import compile_programs
+from loader.errors import LoaderError
+from pycni.lab import processes
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import LabNode
+
+FLOOD = 1000
+LONG_FLOOD = 4000
+"""At one per millisecond, longer than an upgrade takes."""
+SETUP_FROM = Path(__file__).with_name("setup_from.py")
+
+HOOKS = {"from_container", "to_container", "from_underlay", "from_overlay", "to_overlay"}
+
+HARMLESS = "/* a change */\n"
+UNCOMPILABLE = "this is no C;\n"
+UNVERIFIABLE = """
+SEC("tc")
+int to_overlay(struct __sk_buff *ctx)
+{
+	return *(volatile int *)(long)ctx->data;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with made_lab(nodes=2, pods=2) as made:
+        yield made
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of the sources, to be changed."""
+    copy = tmp_path / "bpf"
+    shutil.copytree(loader.compile.SOURCES, copy)
+    return copy
+
+
+def test_no_packet_is_lost_during_an_upgrade_of_both_nodes(lab: Lab, sources: Path) -> None:
+    source, target = lab.layout.pods[0], lab.layout.pods[-1]
+    before = [fingerprints(node) for node in lab.layout.nodes]
+    change(sources, "from_container.c", HARMLESS)
+    compile_programs(CACHE, sources=sources)
+
+    with Flood(source, lab.addresses(target), count=LONG_FLOOD) as flood:
+        done = [setup_from(node, sources) for node in lab.layout.nodes]
+        assert flood.flowing
+        lost = flood.lost()
+
+    assert [one.returncode for one in done] == [0, 0], done
+    assert lost == dict.fromkeys(lab.addresses(target), 0)
+    for node, old in zip(lab.layout.nodes, before, strict=True):
+        new = fingerprints(node)
+        assert len(old) == len(new) == 1
+        assert old != new
+
+
+def test_an_upgrade_reaches_every_hook_and_keeps_the_rest(lab: Lab, sources: Path) -> None:
+    node = lab.layout.nodes[0]
+    before = take(node)
+    change(sources, "lib/encap.h", HARMLESS)
+
+    assert setup_from(node, sources).returncode == 0
+
+    after = take(node)
+    kept = differences(before, after, without=("filters", "pins", "nft"))
+    assert kept == []
+    assert len(before["filters"]) == len(after["filters"]) == 2 * len(node.pods) + 3
+    assert not set(before["filters"]) & set(after["filters"])
+    assert len(before["pins"]) == len(after["pins"])
+
+
+def test_pods_attached_after_an_upgrade_get_the_new_programs(lab: Lab, sources: Path) -> None:
+    """Also by the agent, which began with the old ones."""
+    node, other = lab.layout.nodes
+    change(sources, "lib/drop.h", HARMLESS)
+    assert setup_from(node, sources).returncode == 0
+
+    with made_pod(lab, node) as pod:
+        added = execute(lab, pod, "ADD")
+
+        assert len(fingerprints(node)) == 1
+        assert unanswered(lab, other.pods[0].netns, added.addresses) == []
+        assert execute(lab, pod, "DEL").status == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "word"),
+    [
+        ("to_overlay.c", UNCOMPILABLE, "cannot compile"),
+        ("to_overlay.c", UNVERIFIABLE, "to_overlay"),
+    ],
+    ids=["does not compile", "is refused by the verifier"],
+)
+def test_a_failed_upgrade_changes_nothing(
+    lab: Lab, sources: Path, file: str, text: str, word: str
+) -> None:
+    source, target = lab.layout.pods[0], lab.layout.pods[-1]
+    node = lab.layout.nodes[0]
+    before = take(node)
+    (sources / file).write_text(includes(sources / file) + text)
+    with suppress(LoaderError):  # so that the flood needs not outlast the compiler
+        compile_programs(CACHE, sources=sources)
+
+    with Flood(source, lab.addresses(target), count=LONG_FLOOD) as flood:
+        failed = setup_from(node, sources)
+        assert flood.flowing
+        lost = flood.lost()
+
+    assert failed.returncode == 1
+    assert word in failed.stderr.decode()
+    assert "Traceback" not in failed.stderr.decode()
+    assert lost == dict.fromkeys(lab.addresses(target), 0)
+    assert differences(before, take(node)) == []
+
+
+def test_a_second_setup_changes_nothing(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    setup(node)  # the programs of the package, after those of other tests
+    before = take(node)
+
+    said = setup(node)
+
+    assert "unchanged" in said
+    assert differences(before, take(node)) == []
+
+
+def change(sources: Path, name: str, line: str) -> None:
+    file = sources / name
+    file.write_text(file.read_text() + line)
+
+
+def includes(file: Path) -> str:
+    """The part of a source before its first step."""
+    return "".join(
+        f"{line}\n" for line in file.read_text().splitlines() if line.startswith("#include")
+    )
+
+
+def setup_from(node: LabNode, sources: Path) -> subprocess.CompletedProcess[bytes]:
+    return processes.run(node.netns, [sys.executable, SETUP_FROM, node.settings_path, sources])
+
+
+def fingerprints(node: LabNode) -> set[str]:
+    """Of the programs at a node's hooks; every hook has its program."""
+    found: set[str] = set()
+    programs: set[str] = set()
+    with IPRoute(netns=node.netns) as ipr:
+        for link in ipr.get_links():
+            attached = attach.attached(ipr, link["index"])
+            programs |= attached.keys()
+            found |= set(attached.values())
+    assert programs == HOOKS
+    return found
