@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from pycni.errors import FileError
@@ -47,21 +46,24 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Puts `content` at `path` with mode 0600: readers see the old or the new bytes, never a part.
 
     Not `durable` saves the wait for the disk: after a power cut the file may be empty, so its
-    reader must cope. Raises FileError; then the old file is as before.
+    reader must cope. Raises FileError; then the old file is as before. Who writes one path from
+    several processes holds a lock: the new bytes are made under one fixed name, so that a killed
+    writer leaves no more than one file, which the next one takes over.
     """
     make_private_directory(path.parent)
+    temporary = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        # mkstemp makes the file with mode 0600 and O_CLOEXEC.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor = os.open(temporary, flags, FILE_MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except OSError:
-            Path(temporary).unlink()
+            temporary.unlink()
             raise
     except OSError as error:
         raise FileError(

@@ -31,12 +31,26 @@ SIOCGSKNS = 0x894C
 T = TypeVar("T")
 
 
+def inside(netns_fd: int, work: Callable[[], T]) -> T:
+    """Run `work` in the namespace of a descriptor, in a thread that ends with it."""
+
+    def enter_and_work() -> T:
+        if _libc().setns(netns_fd, CLONE_NEWNET) != 0:
+            raise InvalidNetns(
+                f"the pod's network namespace cannot be entered: {_strerror()}",
+                hint="run as root in the node's own user namespace",
+            )
+        return work()
+
+    return _in_thread(enter_and_work)
+
+
 def open_iproute(netns_fd: int) -> IPRoute:
     """An IPRoute in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered.
 
     Before anything is written, the kernel is asked which namespace the socket is in.
     """
-    made = _inside(netns_fd, _netlink_socket)
+    made = inside(netns_fd, _netlink_socket)
     try:
         namespace = ioctl(made, SIOCGSKNS)
         try:
@@ -51,7 +65,7 @@ def open_iproute(netns_fd: int) -> IPRoute:
 
 def enable_ipv6(netns_fd: int, ifname: str) -> None:
     """Let an interface of the pod have IPv6 addresses. Raises OSError if the kernel refuses."""
-    _inside(netns_fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0"))
+    inside(netns_fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0"))
 
 
 def create(path: Path) -> None:
@@ -79,20 +93,6 @@ def remove(path: Path) -> None:
 
 def _netlink_socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
-
-
-def _inside(netns_fd: int, work: Callable[[], T]) -> T:
-    """Run `work` in the namespace of a descriptor."""
-
-    def enter_and_work() -> T:
-        if _libc().setns(netns_fd, CLONE_NEWNET) != 0:
-            raise InvalidNetns(
-                f"the pod's network namespace cannot be entered: {_strerror()}",
-                hint="run as root in the node's own user namespace",
-            )
-        return work()
-
-    return _in_thread(enter_and_work)
 
 
 def _mount_new(path: Path) -> None:

@@ -174,6 +174,8 @@ def down(lab: Lab) -> None:
     """Take everything of a lab down; right on a lab that is half up or half down."""
     for node in lab.layout.nodes:
         lab.stop_agent(node)
+        for unrecorded in list(processes.inhabitants(node.netns)):  # `up` was stopped meanwhile
+            processes.stop(unrecorded)
     for netns in lab.layout.namespaces:
         topology.remove_netns(netns)
     for node in lab.layout.nodes:

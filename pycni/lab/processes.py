@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def stop(kept: Kept, *, kill: bool = False) -> None:
             _reap(kept.pid)
             time.sleep(0.01)
     _reap(kept.pid)
+
+
+def inhabitants(netns: str) -> Iterator[Kept]:
+    """The processes inside a named namespace; none if there is no such namespace."""
+    with suppress(OSError):
+        namespace = (NETNS_DIR / netns).stat()
+        for directory in Path("/proc").glob("[0-9]*"):
+            pid = int(directory.name)
+            with suppress(OSError):
+                if os.path.samestat((directory / "ns/net").stat(), namespace):
+                    yield Kept(pid, start_time(pid) or 0)
 
 
 def start_time(pid: int) -> int | None:

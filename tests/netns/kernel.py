@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
-from pyroute2.netns import create_socket
 
 from loader import libbpf
+from pycni import nsenter
 
 needs_root = [
     pytest.mark.root,
@@ -47,7 +47,7 @@ def netns() -> Iterator[str]:
 @contextmanager
 def iproute(netns_path: str) -> Iterator[IPRoute]:
     """Netlink in a namespace of `netns()`."""
-    with IPRoute(netns=netns_path) as ipr:
+    with open(netns_path) as namespace, nsenter.open_iproute(namespace.fileno()) as ipr:
         yield ipr
 
 
@@ -75,6 +75,13 @@ def veth(ipr: IPRoute, name: str, peer: str) -> tuple[int, int]:
 
 def send(netns_path: str, ifname: str, frame: bytes) -> None:
     """Send a frame, from the Ethernet header on, out of an interface of a namespace."""
-    with create_socket(netns_path, socket.AF_PACKET, socket.SOCK_RAW) as sender:
+
+    def packet_socket() -> socket.socket:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+
+    with (
+        open(netns_path) as namespace,
+        nsenter.inside(namespace.fileno(), packet_socket) as sender,
+    ):
         sender.bind((ifname, 0))
         sender.send(frame)

@@ -21,14 +21,13 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from loader import libbpf
 from pycni import install
 from pycni.files import make_private_directory
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, peer_command, pycni_command
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod, draw
+from pycni.lab.topology import open_iproute
 
 SESSION = f"t{os.getpid()}"
 BASE = Path(tempfile.gettempdir() if os.geteuid() else "/run") / SESSION
@@ -118,7 +117,7 @@ def reboot(lab: Lab, node: LabNode) -> None:
     libbpf.unmount(node.directory / "bpf")
     for path in sorted((node.directory / "run").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    with IPRoute(netns=lab.layout.underlay_netns) as ipr:
+    with open_iproute(lab.layout.underlay_netns) as ipr:
         for index in ipr.link_lookup(ifname=node.port):
             ipr.link("del", index=index)
     topology.make_node(lab.layout, node)
@@ -251,7 +250,7 @@ class Flood:
         return found
 
     def _sent(self) -> int:
-        with IPRoute(netns=self._source.netns) as ipr:
+        with open_iproute(self._source.netns) as ipr:
             (index,) = ipr.link_lookup(ifname=POD_IFNAME)
             (link,) = ipr.get_links(index)
             return int(link.get("IFLA_STATS64")["tx_packets"])

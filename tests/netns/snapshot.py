@@ -1,7 +1,7 @@
 """What a node is at one moment, as lines of text in sections, to compare before with after.
 
-`take` runs this file as a program inside the node's namespace: sysctls, nftables and links are then
-the node's. What the kernel changes by itself (ages, reachability, statistics) is left out.
+`take` looks from inside the node's namespace: sysctls, nftables and links are then the node's. What
+the kernel changes by itself (ages, reachability, statistics) is left out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import json
 import os
 import socket
 import stat
-import sys
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from pyroute2 import IPRoute
 
 from pycni import dumps
 from pycni.errors import NotAvailable
-from pycni.lab import processes
 from pycni.lab.layout import LabNode
+from pycni.lab.topology import NETNS_DIR
 from pycni.settings import Settings, load
 
 Snapshot = dict[str, list[str]]
 
+CLONE_NEWNET = 0x40000000
 IFA_F_TENTATIVE = 0x40
 RTM_F_CLONED = 0x200
 NUD_PERSISTENT = 0x40 | 0x80
@@ -42,11 +43,9 @@ SYSCTLS = ("net/ipv4/ip_forward",)
 
 
 def take(node: LabNode) -> Snapshot:
-    """The node as it is now."""
-    done = processes.run(node.netns, [sys.executable, __file__, node.settings_path])
-    assert done.returncode == 0, done.stderr.decode()
-    snapshot: Snapshot = json.loads(done.stdout)
-    return snapshot
+    """The node as it is now, seen by a thread that enters the namespace and ends."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_look, NETNS_DIR / node.netns, load(node.settings_path)).result()
 
 
 def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
@@ -59,11 +58,13 @@ def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] =
     return found
 
 
-def main() -> None:
-    settings = load(Path(sys.argv[1]))
+def _look(netns: Path, settings: Settings) -> Snapshot:
+    with netns.open() as opened:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.setns(opened.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     with IPRoute() as ipr:
         names = {link["index"]: str(link.get("ifname")) for link in ipr.get_links()}
-        sections = {
+        return {
             "links": sorted(_links(ipr)),
             "addresses": sorted(_addresses(ipr, names)),
             "routes": sorted(_routes(ipr, names)),
@@ -78,7 +79,6 @@ def main() -> None:
             "sysctls": sorted(_sysctls()),
             "mounts": sorted(_mounts(settings.bpffs)),
         }
-    print(json.dumps(sections))  # noqa: T201
 
 
 def _links(ipr: IPRoute) -> Iterator[str]:
@@ -208,7 +208,3 @@ def _mounts(bpffs: Path) -> Iterator[str]:
         where, kind = line.split()[1:3]
         if where == str(bpffs):
             yield f"{where} {kind}"
-
-
-if __name__ == "__main__":
-    main()

@@ -11,12 +11,13 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from labs import Flood, execute, made_lab, made_pod, pycni, rows, unanswered, wait_until
-from pyroute2 import IPRoute
 from snapshot import differences, take
 
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
+from pycni.lab.topology import NETNS_DIR
+from pycni.nsenter import open_iproute
 
 FLOOD = 1000
 FEW_SECONDS = 5.0
@@ -167,5 +168,5 @@ def test_a_second_agent_of_a_node_is_refused(lab: Lab) -> None:
 
 
 def _any_link(node: LabNode, before: dict[str, list[str]]) -> bool:
-    with IPRoute(netns=node.netns) as ipr:
+    with (NETNS_DIR / node.netns).open() as opened, open_iproute(opened.fileno()) as ipr:
         return len(ipr.get_links()) > len(before["links"])

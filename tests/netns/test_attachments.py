@@ -24,7 +24,6 @@ from labs import (
     unanswered,
     wait_until,
 )
-from pyroute2 import IPRoute
 from snapshot import differences, take
 
 from loader import pins
@@ -32,6 +31,7 @@ from pycni import maps
 from pycni.lab import checks, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, WORLD, LabNode, Pod
+from pycni.lab.topology import open_iproute
 from pycni.lease import AttachmentKey
 from pycni.settings import load
 
@@ -72,7 +72,7 @@ def test_a_node_is_as_before_after_add_ping_and_del(lab: Lab, spare: Pod, alone:
     new = differences(before, during, without=("sysctls",))
     sections = {line.partition(":")[0] for line in new}
     assert sections == {"+ links", "+ qdiscs", "+ filters", "+ maps"}, new
-    with IPRoute(netns=spare.netns) as pod:
+    with open_iproute(spare.netns) as pod:
         assert pod.link_lookup(ifname=POD_IFNAME) == []
 
 
@@ -81,7 +81,7 @@ def test_nothing_of_the_result_is_unlike_the_pod(lab: Lab, spare: Pod, alone: bo
     result = execute(lab, spare, "ADD", alone=alone).document
 
     host, inside = result["interfaces"]
-    with IPRoute(netns=spare.netns) as pod:
+    with open_iproute(spare.netns) as pod:
         (link,) = pod.get_links(pod.link_lookup(ifname=POD_IFNAME)[0])
         addresses = {
             f"{entry.get('IFA_ADDRESS')}/{entry['prefixlen']}"
@@ -91,7 +91,7 @@ def test_nothing_of_the_result_is_unlike_the_pod(lab: Lab, spare: Pod, alone: bo
     assert addresses == {ip["address"] for ip in result["ips"]}
     assert (inside["name"], inside["mac"]) == (POD_IFNAME, link.get("address"))
     assert inside["sandbox"].endswith(spare.netns)
-    with IPRoute(netns=lab.layout.node(spare.node).netns) as node:
+    with open_iproute(lab.layout.node(spare.node).netns) as node:
         assert node.link_lookup(ifname=host["name"]) != []
 
 
@@ -114,7 +114,7 @@ def test_check_finds_what_is_no_longer_as_add_made_it(lab: Lab, spare: Pod, alon
     result = execute(lab, spare, "ADD", alone=alone).document
     assert execute(lab, spare, "CHECK", alone=alone, prevResult=result).status == 0
 
-    with IPRoute(netns=spare.netns) as pod:
+    with open_iproute(spare.netns) as pod:
         (index,) = pod.link_lookup(ifname=POD_IFNAME)
         pod.link("set", index=index, state="down")
     checked = execute(lab, spare, "CHECK", alone=alone, prevResult=result)
@@ -158,7 +158,7 @@ def test_addresses_are_not_reused_at_once(lab: Lab, spare: Pod) -> None:
 
 @contextmanager
 def pod_interface_taken(_lab: Lab, pod: Pod) -> Iterator[None]:
-    with IPRoute(netns=pod.netns) as ipr:
+    with open_iproute(pod.netns) as ipr:
         ipr.link("add", ifname=POD_IFNAME, kind="bridge", address=STRANGER_MAC)
         yield
         (index,) = ipr.link_lookup(ifname=POD_IFNAME)
@@ -170,7 +170,7 @@ def pod_interface_taken(_lab: Lab, pod: Pod) -> Iterator[None]:
 @contextmanager
 def host_interface_taken(lab: Lab, pod: Pod) -> Iterator[None]:
     name = AttachmentKey(lab.layout.name, pod.name, POD_IFNAME).host_ifname
-    with IPRoute(netns=lab.layout.node(pod.node).netns) as ipr:
+    with open_iproute(lab.layout.node(pod.node).netns) as ipr:
         ipr.link("add", ifname=name, kind="bridge", address=STRANGER_MAC)
         yield
         (link,) = ipr.get_links(ipr.link_lookup(ifname=name)[0])
@@ -230,7 +230,7 @@ def record_gone(lab: Lab, pod: Pod) -> Iterator[None]:
 def gateway_is_the_pods_own(lab: Lab, pod: Pod) -> Iterator[None]:
     """The last step fails: a route cannot lead by an address of the pod itself."""
     gateway = lab.results[lab.layout.node(pod.node).pods[0].name]["ips"][0]["gateway"]
-    with IPRoute(netns=pod.netns) as ipr:
+    with open_iproute(pod.netns) as ipr:
         (loopback,) = ipr.link_lookup(ifname="lo")
         ipr.addr("add", index=loopback, address=gateway, prefixlen=32)
         yield
@@ -240,7 +240,7 @@ def gateway_is_the_pods_own(lab: Lab, pod: Pod) -> Iterator[None]:
 @contextmanager
 def another_default_route(pod: Pod) -> Iterator[str]:
     """By an interface that another network made; gives its gateway."""
-    with IPRoute(netns=pod.netns) as ipr:
+    with open_iproute(pod.netns) as ipr:
         ipr.link("add", ifname="other0", kind="bridge")
         (index,) = ipr.link_lookup(ifname="other0")
         ipr.link("set", index=index, state="up")
@@ -300,7 +300,7 @@ def test_a_failing_add_leaves_nothing(
         assert "Traceback" not in added.stderr
         without = ("maps",) if obstacle in (endpoints_full, room_for_one_family) else ()
         assert differences(before, after, without=without) == []
-    with IPRoute(netns=spare.netns) as pod:
+    with open_iproute(spare.netns) as pod:
         assert pod.link_lookup(ifname=POD_IFNAME) == []
 
 
@@ -310,7 +310,7 @@ def test_a_default_route_of_another_network_stays(lab: Lab, spare: Pod) -> None:
         added = execute(lab, spare, "ADD")
 
         assert added.status == 0, added.text
-        with IPRoute(netns=spare.netns) as pod:
+        with open_iproute(spare.netns) as pod:
             (route,) = pod.get_default_routes(family=socket.AF_INET)
         assert route.get("RTA_GATEWAY") == gateway
         assert [entry["dst"] for entry in added.document["routes"]] == ["::/0"]
@@ -428,7 +428,7 @@ def test_a_call_takes_no_longer_than_it_must(lab: Lab, spare: Pod) -> None:
 
 def _has_link(node: LabNode, lab: Lab, pod: Pod) -> bool:
     name = AttachmentKey(lab.layout.name, pod.name, POD_IFNAME).host_ifname
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         return bool(ipr.link_lookup(ifname=name))
 
 

@@ -25,6 +25,7 @@ from snapshot import differences, take
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
+from pycni.lab.topology import open_iproute
 
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 
@@ -79,7 +80,7 @@ def refused(lab: Lab, pod: Pod, code: int, word: str, **call: Any) -> None:
     assert word in reply.text
     assert "Traceback" not in reply.stderr
     assert differences(before, take(node)) == []
-    with IPRoute(netns=pod.netns) as ipr:
+    with open_iproute(pod.netns) as ipr:
         assert [str(link.get("ifname")) for link in ipr.get_links()] == ["lo"]
 
 
@@ -124,7 +125,7 @@ Obstacle = Callable[[LabNode], AbstractContextManager[object]]
 
 @contextmanager
 def links(node: LabNode) -> Iterator[IPRoute]:
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         yield ipr
 
 

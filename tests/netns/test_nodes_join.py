@@ -19,13 +19,13 @@ from labs import (
     wait_until,
     write_settings,
 )
-from pyroute2 import IPRoute
 from snapshot import differences, take
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
+from pycni.lab.topology import open_iproute
 from pycni.stores.sqlite import POLL_INTERVAL
 
 OTHER_VTEP = "198.18.0.77"
@@ -161,7 +161,7 @@ def test_a_living_node_cannot_be_forgotten(lab: Lab) -> None:
 
 def move_vtep(lab: Lab, node: LabNode) -> None:
     """Give a node another address to be reached at, and set it up again."""
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         (uplink,) = ipr.link_lookup(ifname="eth0")
         ipr.addr("add", index=uplink, address=OTHER_VTEP, prefixlen=24)
     write_settings(node, vtep=OTHER_VTEP)

@@ -9,11 +9,11 @@ from ipaddress import ip_address
 
 import pytest
 from labs import FAMILIES, answering, ask, unanswered
-from pyroute2 import IPRoute
 
 from pycni.lab import checks
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
+from pycni.lab.topology import open_iproute
 
 RAISED_MTU = 1500
 HEADERS = checks.ICMP_HEADERS
@@ -45,14 +45,14 @@ def raised_mtu(lab: Lab, pod: Pod) -> Iterator[None]:
 
 
 def set_mtu(netns: str, ifname: str, mtu: int) -> None:
-    with IPRoute(netns=netns) as ipr:
+    with open_iproute(netns) as ipr:
         (index,) = ipr.link_lookup(ifname=ifname)
         ipr.link("set", index=index, mtu=mtu)
 
 
 def learnt_mtu(pod: Pod, address: str) -> int:
     """The path MTU a pod's kernel knows for an address; 0 if none."""
-    with IPRoute(netns=pod.netns) as ipr:
+    with open_iproute(pod.netns) as ipr:
         (route,) = ipr.route("get", dst=address)
         metrics = route.get("RTA_METRICS")
         return int(metrics.get("RTAX_MTU") or 0) if metrics is not None else 0

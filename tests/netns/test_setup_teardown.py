@@ -18,13 +18,13 @@ from labs import (
     unanswered,
     write_settings,
 )
-from pyroute2 import IPRoute
 from snapshot import INGRESS, Snapshot, differences, take
 
 from loader import libbpf, pins
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
+from pycni.lab.topology import open_iproute
 from pycni.settings import load
 
 ETH_P_ALL = 3
@@ -60,7 +60,7 @@ def unlike(before: Snapshot, after: Snapshot) -> list[str]:
 
 def add_foreign_filter(node: LabNode) -> None:
     """Another program's clsact qdisc, with a filter that passes everything on."""
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         (uplink,) = ipr.link_lookup(ifname=NODE_UPLINK)
         ipr.tc("add", "clsact", uplink)
         ipr.tc(
@@ -132,7 +132,7 @@ def test_teardown_takes_the_pods_links_along(lab: Lab) -> None:
 
         assert unlike(before, take(node)) == []
         assert execute(lab, pod, "DEL").status == 0
-        with IPRoute(netns=pod.netns) as ipr:
+        with open_iproute(pod.netns) as ipr:
             assert ipr.link_lookup(ifname="eth0") == []
 
 
@@ -182,7 +182,7 @@ def test_teardown_clears_a_node_that_is_half_gone(lab: Lab) -> None:
     node = lab.layout.nodes[0]
     before = take(node)
     setup(node)
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         ipr.link("del", index=ipr.link_lookup(ifname="pycni0")[0])
     pins.map_path(load(node.settings_path).pin_root, "vteps").unlink()
 
@@ -196,7 +196,7 @@ def test_setup_repairs_a_node_that_is_half_gone(lab: Lab) -> None:
     setup(second)
     setup(first)
     before = take(first)
-    with IPRoute(netns=first.netns) as ipr:
+    with open_iproute(first.netns) as ipr:
         ipr.link("del", index=ipr.link_lookup(ifname="pycni0")[0])
         ipr.tc("del", "clsact", ipr.link_lookup(ifname=NODE_UPLINK)[0])
     pins.map_path(load(first.settings_path).pin_root, "remotes").unlink()
@@ -239,7 +239,7 @@ def test_a_bpffs_that_was_mounted_before_stays(lab: Lab) -> None:
 
 def test_a_node_moves_to_another_uplink(lab: Lab) -> None:
     node = lab.layout.nodes[0]
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         ipr.link("add", ifname="eth1", kind="veth", peer={"ifname": "eth1p"})
         (index,) = ipr.link_lookup(ifname="eth1")
         ipr.link("set", index=index, state="up")
@@ -267,6 +267,6 @@ def test_an_ipv4_only_cluster_leaves_ipv6_alone() -> None:
             added = execute(lab, pod, "ADD")
             assert len(added.addresses) == 1
             assert unanswered(lab, node.netns, added.addresses) == []
-            with IPRoute(netns=pod.netns) as ipr:
+            with open_iproute(pod.netns) as ipr:
                 assert list(ipr.get_default_routes(family=socket.AF_INET6)) == []
             assert execute(lab, pod, "DEL").status == 0

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from labs import CACHE, Flood, execute, made_lab, made_pod, setup, unanswered
-from pyroute2 import IPRoute
 from snapshot import differences, take
 
 import loader.compile
@@ -21,6 +20,7 @@ from loader.errors import LoaderError
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
+from pycni.lab.topology import open_iproute
 
 FLOOD = 1000
 LONG_FLOOD = 4000
@@ -165,7 +165,7 @@ def fingerprints(node: LabNode) -> set[str]:
     """Of the programs at a node's hooks; every hook has its program."""
     found: set[str] = set()
     programs: set[str] = set()
-    with IPRoute(netns=node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         for link in ipr.get_links():
             attached = attach.attached(ipr, link["index"])
             programs |= attached.keys()

@@ -1,0 +1,155 @@
+"""Rate limits on real packets, as bytes over seconds: not above the rate, and not far below it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from labs import Reply, execute, made_pod, rows
+from snapshot import differences, take
+
+from pycni.lab import processes
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import Pod
+
+TRAFFIC = Path(__file__).with_name("traffic.py")
+MEGABIT = 10**6
+RATE = 20 * MEGABIT
+BURST_OF_CONTAINERD = 2**32 - 1
+BURST_OF_CRIO = 8 * (2**32 - 1) - 1
+SECONDS = 2.0
+TOLERANCE = 0.1
+"""Of the rate, both ways; headers are in the rate, and not in what is counted here."""
+INVALID = 7
+
+both_ways = pytest.mark.parametrize("alone", [False, True], ids=["by the agent", "without one"])
+other_pods = pytest.mark.parametrize("other", [0, -1], ids=["same node", "other node"])
+protocols = pytest.mark.parametrize("protocol", ["tcp", "udp"])
+
+
+def add(lab: Lab, pod: Pod, *, alone: bool = False, **limits: int) -> Reply:
+    return execute(lab, pod, "ADD", alone=alone, runtimeConfig={"bandwidth": limits})
+
+
+def address(addresses: list[str], family: int = 4) -> str:
+    return next(one for one in addresses if ip_address(one).version == family)
+
+
+def traffic(*words: object) -> list[str]:
+    return [sys.executable, "-IS", str(TRAFFIC), *map(str, words)]
+
+
+def throughput(source: str, target: str, to: str, protocol: str) -> float:
+    """Bits per second of payload from one namespace to an address in another."""
+    command = processes.inside(target, traffic("count", protocol, to))
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as counter:
+        try:
+            assert counter.stdout is not None
+            port = json.loads(counter.stdout.readline())
+            sent = processes.run(
+                source, traffic("stream", protocol, to, port, "--seconds", SECONDS)
+            )
+            assert sent.returncode == 0, sent.stderr.decode()
+            seen = json.loads(counter.stdout.readline())
+        finally:
+            counter.kill()
+    return float(seen["bytes"]) * 8 / float(seen["seconds"])
+
+
+def assert_limited(bits_per_second: float) -> None:
+    assert (1 - TOLERANCE) * RATE < bits_per_second < (1 + TOLERANCE) * RATE
+
+
+@pytest.fixture
+def limited(lab: Lab, spare: Pod) -> Reply:
+    """The spare pod of the first node with both limits, as containerd asks for them."""
+    reply = add(
+        lab,
+        spare,
+        IngressRate=RATE,
+        IngressBurst=BURST_OF_CONTAINERD,
+        EgressRate=RATE,
+        EgressBurst=BURST_OF_CONTAINERD,
+    )
+    assert reply.status == 0, reply.text
+    return reply
+
+
+@other_pods
+@protocols
+def test_a_pod_receives_no_more_than_its_ingress_rate(
+    lab: Lab, spare: Pod, limited: Reply, other: int, protocol: str
+) -> None:
+    source = lab.layout.pods[other]
+
+    assert_limited(throughput(source.netns, spare.netns, address(limited.addresses), protocol))
+
+
+@other_pods
+@protocols
+@pytest.mark.usefixtures("limited")
+def test_a_pod_sends_no_more_than_its_egress_rate(
+    lab: Lab, spare: Pod, other: int, protocol: str
+) -> None:
+    target = lab.layout.pods[other]
+
+    assert_limited(throughput(spare.netns, target.netns, address(lab.addresses(target)), protocol))
+
+
+def test_ipv6_and_the_node_itself_are_limited_too(lab: Lab, spare: Pod, limited: Reply) -> None:
+    node = lab.layout.nodes[0]
+
+    assert_limited(throughput(node.netns, spare.netns, address(limited.addresses, 6), "tcp"))
+
+
+@pytest.mark.parametrize("burst", [BURST_OF_CRIO, 8 * 64000])
+def test_the_limit_holds_with_any_burst(lab: Lab, spare: Pod, burst: int) -> None:
+    reply = add(lab, spare, ingressRate=RATE, ingressBurst=burst)
+    source = lab.layout.pods[0]
+
+    assert_limited(throughput(source.netns, spare.netns, address(reply.addresses), "tcp"))
+
+
+def test_a_limit_of_one_direction_is_none_of_the_other(lab: Lab, spare: Pod) -> None:
+    reply = add(lab, spare, ingressRate=RATE, ingressBurst=BURST_OF_CONTAINERD)
+    other = lab.layout.pods[0]
+
+    sent = throughput(spare.netns, other.netns, address(lab.addresses(other)), "tcp")
+
+    assert reply.status == 0, reply.text
+    assert sent > 5 * RATE
+
+
+@both_ways
+def test_the_agents_sweep_and_check_know_a_limited_pod(lab: Lab, spare: Pod, alone: bool) -> None:
+    node = lab.layout.nodes[0]
+    before = take(node)
+    reply = add(lab, spare, alone=alone, ingressRate=RATE, ingressBurst=BURST_OF_CONTAINERD)
+    limits = {"bandwidth": {"ingressRate": RATE, "ingressBurst": BURST_OF_CONTAINERD}}
+    with made_pod(lab, node) as never_attached:
+        assert execute(lab, never_attached, "DEL").status == 0  # which sweeps
+
+    checked = execute(
+        lab, spare, "CHECK", alone=alone, prevResult=reply.document, runtimeConfig=limits
+    )
+    entries = {row["address"]: row["shaped"] for row in rows(lab, node, "endpoints")}
+    deleted = execute(lab, spare, "DEL", alone=alone)
+
+    assert checked.status == 0, checked.text
+    assert [entries[one] for one in reply.addresses] == [True, True]
+    assert deleted.status == 0
+    assert differences(before, take(node)) == []
+
+
+def test_a_rate_without_burst_is_refused_before_anything_is_made(lab: Lab, spare: Pod) -> None:
+    node = lab.layout.nodes[0]
+    before = take(node)
+
+    refused = add(lab, spare, ingressRate=RATE)
+
+    assert refused.document["code"] == INVALID
+    assert differences(before, take(node)) == []
