@@ -5,24 +5,32 @@ PYTHON ?= /usr/bin/python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
+# the runtimes and reference plugins that the tests drive
+TEST_PACKAGES = iproute2 containerd runc podman conmon containernetworking-plugins busybox-static
 
 .DEFAULT_GOAL := help
-.PHONY: help packages lab test lint wheel clean
+.PHONY: help packages test-packages lab test lint test-cnitool wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-packages: ## Debian packages, if any is missing
-	@dpkg-query -W -f='$${db:Status-Status}\n' $(PACKAGES) 2>/dev/null | grep -cx installed | \
-		grep -qx $(words $(PACKAGES)) || { apt-get update -q && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); }
+# $(call install,PACKAGES): with apt, if any of them is missing
+install = @dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed | \
+	grep -qx $(words $(1)) || { apt-get update -q && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); }
+
+packages: ## Debian packages that pycni needs
+	$(call install,$(PACKAGES))
+
+test-packages: packages ## Debian packages that its tests need
+	$(call install,$(TEST_PACKAGES))
 
 $(VENV)/lab: pyproject.toml | packages
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -e .
 	@touch $@
 
-$(VENV)/test: $(VENV)/lab
+$(VENV)/test: $(VENV)/lab | test-packages
 	$(BIN)/pip install -q -e .[test]
 	@touch $@
 
@@ -37,6 +45,10 @@ lint: $(VENV)/test ## style, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+test-cnitool: $(VENV)/test ## the reference runtime; needs Go
+	GOBIN=$(CURDIR)/$(VENV)/go go install github.com/containernetworking/cni/cnitool@v1.3.0
+	CNITOOL=$(CURDIR)/$(VENV)/go/cnitool $(BIN)/pytest tests/runtimes/cnitool.py
 
 wheel: $(VENV)/test ## the installable package, C sources inside
 	$(BIN)/pip wheel -q --no-deps -w dist .

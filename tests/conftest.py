@@ -1,4 +1,4 @@
-"""Who may run which test: those in tests/bpf and tests/netns need root and what is checked here.
+"""Who may run which test: those in ROOT_DIRECTORIES need root and what is checked here.
 
 A skip says what is missing. With CI=true a skip is a failure: a machine that cannot run the tests
 has not shown that they pass.
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-ROOT_DIRECTORIES = ("bpf", "netns")
+ROOT_DIRECTORIES = ("bpf", "netns", "runtimes", "conformance")
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 """Bits of capabilities(7), from linux/capability.h."""

@@ -1,0 +1,130 @@
+"""Container images, put together byte by byte: nothing is downloaded and nothing compiled.
+
+An image is an OCI layout in a tar archive (OCI image format specification 1.0), which containerd
+and podman both load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import struct
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PAUSE = "localhost/pause:1"
+BUSYBOX = "localhost/busybox:1"
+
+BUSYBOX_PROGRAM = Path("/bin/busybox")
+"""Static, of Debian's busybox-static."""
+
+SLEEPING_CODE = {
+    # pause(2) is system call 34: mov eax, 34; syscall; jmp to the first
+    "x86_64": (62, "amd64", bytes.fromhex("b822000000 0f05 ebf7")),
+    # ppoll(2) is 73, with nothing to wait for: mov x0..x4, 0; mov x8, 73; svc 0; b to the first
+    "aarch64": (
+        183,
+        "arm64",
+        struct.pack(
+            "<8I",
+            *(0xD2800000 + register for register in range(5)),
+            0xD2800928,
+            0xD4000001,
+            0x17FFFFF9,
+        ),
+    ),
+}
+"""By machine: ELF's and OCI's name for it, and code that sleeps for ever."""
+
+LOAD_ADDRESS = 0x400000
+ELF_HEADER, PROGRAM_HEADER = 64, 56
+"""Bytes, elf(5)."""
+
+
+def pause_archive(path: Path) -> None:
+    """An image of one program that sleeps until it is killed."""
+    _write_archive(path, PAUSE, {"pause": sleeping_program()}, ["/pause"])
+
+
+def busybox_archive(path: Path) -> None:
+    """An image of busybox, which sleeps unless it is told something else."""
+    files = {"bin/busybox": BUSYBOX_PROGRAM.read_bytes()}
+    _write_archive(path, BUSYBOX, files, ["/bin/busybox", "sleep", "3600"])
+
+
+def sleeping_program() -> bytes:
+    """A static executable: an ELF header, one segment, the code (elf(5))."""
+    machine, _, code = SLEEPING_CODE[platform.machine()]
+    start = ELF_HEADER + PROGRAM_HEADER
+    size = start + len(code)
+    header = struct.pack(
+        "<4s5B7xHHIQQQIHHHHHH",
+        *(b"\x7fELF", 2, 1, 1, 0, 0),  # 64 bits, little endian, version 1, System V
+        *(2, machine, 1),  # an executable
+        *(LOAD_ADDRESS + start, ELF_HEADER, 0, 0),
+        *(ELF_HEADER, PROGRAM_HEADER, 1, 0, 0, 0),
+    )
+    readable_and_executable = 5
+    segment = struct.pack(
+        "<IIQQQQQQ", 1, readable_and_executable, 0, *(LOAD_ADDRESS,) * 2, *(size,) * 2, 0x1000
+    )
+    return header + segment + code
+
+
+def _write_archive(
+    path: Path, name: str, files: Mapping[str, bytes], command: Sequence[str]
+) -> None:
+    layer = _tar(files, mode=0o755)
+    config = _json(
+        {
+            "architecture": SLEEPING_CODE[platform.machine()][1],
+            "os": "linux",
+            "config": {"Cmd": list(command), "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        }
+    )
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
+            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+        }
+    )
+    entry = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest)
+    entry["annotations"] = {
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name,
+    }
+    blobs = {f"blobs/sha256/{_digest(one)[7:]}": one for one in (layer, config, manifest)}
+    layout = {
+        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+        "index.json": _json({"schemaVersion": 2, "manifests": [entry]}),
+    }
+    path.write_bytes(_tar(layout | blobs, mode=0o644))
+
+
+def _descriptor(media_type: str, blob: bytes) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob)}
+
+
+def _digest(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _tar(files: Mapping[str, bytes], *, mode: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,108 @@
+"""What a pod's specification asks of the plugin through containerd: host ports and bandwidth.
+
+containerd spells the keys as Go does (HostPort, IngressRate) and gives a burst of nearly 2**32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+
+import pytest
+from containerd import Containerd, sandbox
+from messages import TCP, UDP
+from reach import greeting, greets, rates
+
+from pycni.lab.cluster import Lab
+
+PROTOCOLS = {"tcp": TCP, "udp": UDP}
+PORT, HOST_PORT = 8080, 18080
+
+RATE = 20.0
+"""Mbit/s."""
+TOLERANCE = 0.1
+SECONDS = 2.5
+
+Gone = Callable[[], None]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_host_port_is_reached_from_everywhere_until_the_pod_stops(
+    cluster: Lab, first_node: Containerd, all_gone: Gone, protocol: str
+) -> None:
+    with sandbox(first_node) as neighbour, sandbox(first_node, port(first_node, protocol)) as pod:
+        pod_netns = str(first_node.cri.netns(pod))
+        places = {
+            "the world": cluster.layout.underlay_netns,
+            "the node": first_node.node.netns,
+            "another node": cluster.layout.nodes[1].netns,
+            "another pod": str(first_node.cri.netns(neighbour)),
+            "the pod": pod_netns,
+        }
+        unreached = [
+            f"from {place} by {address.ip}"
+            for address in first_node.node.underlay
+            for place, netns in places.items()
+            if not reached(pod_netns, address, protocol=protocol, source=netns)
+        ]
+
+    assert unreached == []
+    assert silent(cluster, first_node.node.underlay, protocol)
+    all_gone()
+
+
+def test_a_host_port_follows_the_pod_that_succeeds_another(
+    cluster: Lab, first_node: Containerd, all_gone: Gone
+) -> None:
+    for _ in range(2):
+        with sandbox(first_node, port(first_node, "tcp")) as pod:
+            assert reached(
+                str(first_node.cri.netns(pod)),
+                first_node.node.underlay[0],
+                protocol="tcp",
+                source=cluster.layout.underlay_netns,
+            )
+
+    all_gone()
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_the_bandwidth_annotation_limits_one_direction_only(
+    first_node: Containerd, all_gone: Gone, direction: str
+) -> None:
+    limited = first_node.cri.pod(**{f"{direction}_bandwidth": f"{RATE:.0f}M"})
+    with sandbox(first_node, limited) as pod, sandbox(first_node) as other:
+        netns = {one: str(first_node.cri.netns(one)) for one in (pod, other)}
+        address = {one: first_node.cri.addresses(one)[0] for one in (pod, other)}
+        slow, fast = ((other, pod), (pod, other))[:: 1 if direction == "ingress" else -1]
+
+        at_last = rates(netns[slow[0]], netns[slow[1]], address[slow[1]], seconds=SECONDS)[-2:]
+        unlimited = rates(netns[fast[0]], netns[fast[1]], address[fast[1]], seconds=0.5)
+
+    assert sum(at_last) / 2 == pytest.approx(RATE, rel=TOLERANCE)
+    assert max(unlimited) > 2 * RATE
+    all_gone()
+
+
+def port(node: Containerd, protocol: str) -> object:
+    """A pod with one host port."""
+    mapping = {"protocol": PROTOCOLS[protocol], "container_port": PORT, "host_port": HOST_PORT}
+    return node.cri.pod(ports=[mapping])
+
+
+def reached(
+    pod_netns: str,
+    address: IPv4Interface | IPv6Interface,
+    *,
+    protocol: str,
+    source: str,
+) -> bool:
+    """Whether a server in the pod answers at the host port."""
+    with greets(pod_netns, protocol, PORT, family=address.version):
+        return greeting(source, protocol, str(address.ip), HOST_PORT) is not None
+
+
+def silent(cluster: Lab, addresses: Sequence[IPv4Interface | IPv6Interface], protocol: str) -> bool:
+    """Whether nobody answers at the host port."""
+    world = cluster.layout.underlay_netns
+    return all(greeting(world, protocol, str(one.ip), HOST_PORT) is None for one in addresses)
