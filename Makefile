@@ -6,10 +6,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 # the runtimes and reference plugins that the tests drive
-TEST_PACKAGES = iproute2 containerd runc podman conmon containernetworking-plugins busybox-static
+TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
+	busybox-static
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test lint test-cnitool wheel clean
+.PHONY: help packages test-packages lab test lint conformance test-cnitool wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +46,10 @@ lint: $(VENV)/test ## style, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+conformance: $(VENV)/test ## the CNI contract, case by case: pycni, and for comparison ptp and bridge
+	cd tests && ../$(BIN)/python -m conformance conformance/subjects/pycni.toml \
+		conformance/subjects/ptp.toml conformance/subjects/bridge.toml
 
 test-cnitool: $(VENV)/test ## the reference runtime; needs Go
 	GOBIN=$(CURDIR)/$(VENV)/go go install github.com/containernetworking/cni/cnitool@v1.3.0

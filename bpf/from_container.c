@@ -44,6 +44,9 @@ static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
 	return hand_to_stack(ctx, packet);
 }
 
+/* The overlay device routes loopback addresses, for the host's own connections
+ * to host ports: what a pod sends to one must not get that far.
+ */
 static __always_inline int route_packet(struct __sk_buff *ctx)
 {
 	struct endpoint *source, *ep;
@@ -77,7 +80,7 @@ static __always_inline int route_packet(struct __sk_buff *ctx)
 		return send_to_node(ctx, &packet);
 	if (is_own_gateway(&packet.dst))
 		return hand_to_stack(ctx, &packet);
-	if (is_in_cluster(&packet.dst))
+	if (is_in_cluster(&packet.dst) || is_loopback(&packet.dst))
 		return -DROP_UNKNOWN_DESTINATION;
 	return send_out_of_cluster(ctx, &packet, source);
 }

@@ -14,14 +14,26 @@
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
 
+/* If a host port leads it to a pod, the pod's answer to a node goes through the
+ * overlay, past the host's connection tracking, unless the node is hidden.
+ */
+static __always_inline int pass_plain(struct __sk_buff *ctx,
+				      const struct packet *packet)
+{
+	if (is_known_vtep(&packet->src))
+		ctx->mark |= config.masquerade_mark;
+	return TC_ACT_UNSPEC;
+}
+
 static __always_inline int guard_overlay(struct __sk_buff *ctx)
 {
 	struct packet packet = {};
 	int drop;
 
-	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst) ||
-	    !is_udp_to(ctx, &packet, config.vxlan_port))
+	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst))
 		return TC_ACT_UNSPEC;
+	if (!is_udp_to(ctx, &packet, config.vxlan_port))
+		return pass_plain(ctx, &packet);
 
 	if (!is_known_vtep(&packet.src))
 		return -DROP_UNKNOWN_VTEP;

@@ -23,6 +23,7 @@ RING_BATCH = 4096  # records one poll() returns at most
 # enum bpf_map_type: include/uapi/linux/bpf.h
 MAP_TYPES = {1: "hash", 2: "array", 5: "percpu_hash", 6: "percpu_array", 9: "lru_hash",
              10: "lru_percpu_hash", 11: "lpm_trie", 27: "ringbuf"}  # fmt: skip
+BPF_NOEXIST = 1  # include/uapi/linux/bpf.h
 PERCPU_TYPES = frozenset({5, 6, 10, 21})
 _MAP_INFO = struct.Struct("=6I16s2I2Q4IQ")  # struct bpf_map_info
 
@@ -119,6 +120,13 @@ class Map(Descriptor):
             cpus = possible_cpus()
             value = value.ljust(self._value_bytes // cpus, b"\0") * cpus
         self._write(key, value)
+
+    def insert(self, key: bytes, value: bytes) -> bool:
+        """Insert atomically; False if `key` is there already. Errors are those of `update`."""
+        self._sized("key", key, self.info.key_size)
+        self._sized("value", value, self.info.value_size)
+        result = library().bpf_map_update_elem(self.fd, key, value, BPF_NOEXIST)
+        return result != -errno.EEXIST and check(result, self.info.name) == 0
 
     def update_percpu(self, key: bytes, values: list[bytes]) -> None:
         """Insert or replace with one value per possible CPU, in CPU order."""

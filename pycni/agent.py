@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from pycni import attachments, locks, membership, provision, rpc, verbs
+from pycni import delegations, locks, membership, provision, rpc, upkeep, verbs
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.lease import NAME_HEAD
@@ -151,7 +151,9 @@ def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
         if members.synced:
-            with locks.network_lock(settings.run_dir):  # a setup may be replacing the maps
+            with locks.network_lock(
+                settings.run_dir, shared=True
+            ):  # a setup may be replacing the maps
                 changed = membership.write(settings.pin_root, members.others, synced=True)
             if changed:
                 log.info("nodes=%d entries_changed=%d", len(members.others), changed)
@@ -168,11 +170,19 @@ def _follow_links(settings: Settings, stop: threading.Event) -> None:
     """Sweep once, then whenever a pod's link goes: its namespace may have ended without a DEL."""
     with IPRoute() as events, IPRoute() as ipr:
         events.bind(groups=RTMGRP_LINK)
-        attachments.sweep(ipr, settings)
+        _release_what_ended(ipr, settings)
         while not stop.is_set():
-            for message in events.get():
-                gone = message["header"]["type"] == RTM_DELLINK
-                if gone and str(message.get("ifname")).startswith(NAME_HEAD):
-                    changed = attachments.sweep(ipr, settings)
-                    if changed:
-                        log.info("link=%s gone, entries_changed=%d", message.get("ifname"), changed)
+            gone = [
+                message.get("ifname")
+                for message in events.get()
+                if message["header"]["type"] == RTM_DELLINK
+            ]
+            if any(str(name).startswith(NAME_HEAD) for name in gone):
+                _release_what_ended(ipr, settings)
+
+
+def _release_what_ended(ipr: IPRoute, settings: Settings) -> None:
+    addresses = upkeep.sweep(ipr, settings)
+    delegated = delegations.release_orphans(settings)
+    if addresses or delegated:
+        log.info("released addresses=%d delegated=%d", addresses, delegated)

@@ -1,99 +1,180 @@
-"""ADD, DEL and CHECK of one attachment: the pod's link, its programs, its endpoint entries.
+"""ADD, DEL and CHECK of one attachment: the pod's link, its programs, its addresses.
 
 The same code runs in the agent and, with no agent, in the plugin's own process. Everything happens
-in the node's network namespace; the pod's is a descriptor. State is the kernel's alone: the lease
-is the host end of the veth (lease.py).
+in the node's network namespace; the pod's is a descriptor. State is the kernel's: the lease is the
+host end of the veth (lease.py), and the endpoints table says which link has an address. Another
+process that stops or is killed keeps nobody waiting but those who work on its attachment.
 """
 
 from __future__ import annotations
 
-import errno
 from contextlib import ExitStack, suppress
-from ipaddress import ip_interface, ip_network
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyroute2 import IPRoute
 
 from loader import LoaderError, attach_endpoint
-from pycni import inspection, ipam, locks, maps, podnet
+from pycni import (
+    addresses,
+    assignment,
+    bandwidth,
+    delegate,
+    delegations,
+    endpoints,
+    inspection,
+    locks,
+    maps,
+    outside,
+    podnet,
+    portmap,
+    requests,
+    upkeep,
+)
+from pycni.assignment import Assignment
+from pycni.bandwidth import Limits
+from pycni.call import Call
 from pycni.cluster import IPAddress
-from pycni.cni import Request
+from pycni.endpoints import Endpoints
 from pycni.errors import (
     CheckMismatch,
     DataplaneError,
     DuplicateAttachment,
+    MissingPlugin,
     NotAvailable,
     UnknownContainer,
 )
-from pycni.lease import AttachmentKey, Lease, find_lease, leases
-from pycni.maps import GATEWAY_MAC, Endpoint, Table
-from pycni.netconf import NetConf
+from pycni.ipam import Rotation
+from pycni.lease import Lease, find_lease, host_ifname
+from pycni.maps import GATEWAY_MAC
 from pycni.node import Node
-from pycni.reconcile import apply, plan
-from pycni.result import Address, Interface, Result, Route
+from pycni.portmap import PortMapping
+from pycni.result import Dns, Interface, Result
 from pycni.settings import Settings
 
-Endpoints = Table[IPAddress, Endpoint]
 
-EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
-
-
-def add(request: Request, conf: NetConf, netns_fd: int, settings: Settings) -> Result:
+def add(call: Call) -> Result:
     """Attach a pod: addresses, veth, programs, endpoint entries; returns the CNI result.
 
     Raises PycniError (with its CNI code) and leaves nothing behind then. A second ADD of a live
-    attachment is refused before anything is touched.
+    attachment is refused before anything is touched, IPAM included.
     """
-    node = Node.load(settings)
-    key = AttachmentKey(conf.name, request.container_id, request.ifname)
-    mtu = node.pod_mtu(conf.mtu)
+    node = Node.load(call.settings)
+    wanted = _read(call, node)
     with (
-        locks.attachment_lock(settings.run_dir, key.digest),
+        locks.attachment_lock(
+            call.settings.run_dir, call.key.digest, timeout=call.patience()
+        ) as lock,
         IPRoute() as ipr,
         ExitStack() as undo,
     ):
-        if find_lease(ipr, key) is not None:
+        if find_lease(ipr, call.key.digest) is not None:
             raise DuplicateAttachment(
-                f"container {request.container_id} has {request.ifname} attached already",
+                f"container {call.request.container_id} has {call.request.ifname} attached already",
                 hint="run DEL first",
             )
-        podnet.teardown(ipr, key)  # what a killed ADD left before it wrote the lease
+        _clear_remains(call, ipr, lock)
+        given = assignment.delegated(call, lock, undo) if call.conf.delegate else None
+        ifindex = podnet.setup(
+            ipr, call.netns_fd, key=call.key, mac=wanted.lease.mac, mtu=wanted.mtu
+        )
+        undo.callback(podnet.teardown, ipr, call.key.host_ifname)
+        lease = replace(wanted.lease, host_ifname=call.key.host_ifname, ifindex=ifindex)
+        bandwidth.setup(
+            ipr,
+            call.netns_fd,
+            ifindex=ifindex,
+            ifname=call.request.ifname,
+            mtu=wanted.mtu,
+            limits=wanted.limits,
+        )
         with (
-            locks.network_lock(settings.run_dir),
-            maps.open_endpoints(settings.pin_root) as endpoints,
+            locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
+            maps.open_endpoints(call.settings.pin_root) as table,
         ):
-            wanted = _choose(ipr, key, conf=conf, node=node, settings=settings)
-            lease = podnet.setup(ipr, netns_fd, key=key, lease=wanted, mtu=mtu)
-            undo.callback(podnet.teardown, ipr, key)
-            _attach(settings.pin_root, ipr, lease)
-            undo.callback(_remove_endpoints, settings, lease)
-            _put_endpoints(endpoints, lease)
-        gateways = podnet.configure(netns_fd, request.ifname, lease=lease, gateways=node.gateways)
+            _attach(call.settings.pin_root, ipr, lease)
+            lease = _take_addresses(call, ipr, table, lease, node=node, given=given, undo=undo)
+            podnet.claim(ipr, lease)
+        given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
+        routes = podnet.configure(
+            call.netns_fd,
+            call.request.ifname,
+            mac=lease.mac,
+            addresses=[one.address for one in given.ips],
+            routes=given.routes,
+        )
+        portmap.setup(wanted.ports, lease.addresses, owner=call.request.container_id)
         undo.pop_all()
-    return _result(request, conf, lease=lease, gateways=gateways, node=node, mtu=mtu)
+    return Result(
+        interfaces=(
+            Interface(lease.host_ifname, mac=GATEWAY_MAC, mtu=wanted.mtu),
+            Interface(
+                call.request.ifname, mac=lease.mac, mtu=wanted.mtu, sandbox=call.request.netns
+            ),
+        ),
+        ips=tuple(replace(one, interface=1) for one in given.ips),
+        routes=routes,
+        dns=given.dns if wanted.dns == Dns() else wanted.dns,
+    )
 
 
-def delete(request: Request, conf: NetConf, settings: Settings) -> None:
-    """Detach a pod; right with no agent, no namespace, no prevResult, and any number of times."""
-    key = AttachmentKey(conf.name, request.container_id, request.ifname)
-    with locks.attachment_lock(settings.run_dir, key.digest), IPRoute() as ipr:
-        lease = find_lease(ipr, key)
-        if lease is not None:
-            _remove_endpoints(settings, lease)
-        podnet.teardown(ipr, key)
-        if lease is None:
-            sweep(ipr, settings)
+def delete(call: Call) -> None:
+    """Detach a pod; right with no agent, no namespace, no prevResult, and any number of times.
+
+    The IPAM plugin's DEL comes last, when no packet can have the address any more; what it reports
+    is raised after everything of ours is gone.
+    """
+    with (
+        locks.attachment_lock(
+            call.settings.run_dir, call.key.digest, timeout=call.patience()
+        ) as lock,
+        IPRoute() as ipr,
+    ):
+        detach(ipr, call.settings, call.key.digest)
+        _release_delegated(call, lock)
 
 
-def check(request: Request, conf: NetConf, netns_fd: int, settings: Settings) -> None:
-    """Raise CheckMismatch unless everything ADD made is as ADD made it.
+def detach(ipr: IPRoute, settings: Settings, digest: str) -> None:
+    """Remove the link, then what its addresses have; callers hold the attachment's lock."""
+    lease = find_lease(ipr, digest) or upkeep.find_renamed(ipr, settings, digest)
+    podnet.teardown(ipr, host_ifname(digest) if lease is None else lease.host_ifname)
+    if lease is None:
+        upkeep.sweep(ipr, settings)
+        return
+    with (
+        locks.network_lock(settings.run_dir, shared=True),
+        suppress(NotAvailable),
+        maps.open_endpoints(settings.pin_root) as table,
+    ):
+        node = Node.load_if_any(settings)
+        for address in lease.addresses:
+            endpoints.release(
+                table,
+                address,
+                lease.ifindex,
+                run_dir=settings.run_dir,
+                belongings=upkeep.belongings(ipr, settings, node, ports=lease.ports),
+            )
+
+
+def check(call: Call) -> None:
+    """Raise CheckMismatch unless everything ADD made is as ADD made it, IPAM plugin first.
 
     What later plugins of the chain changed is judged by `prevResult`, not by our own record.
     """
-    Node.load(settings)
-    key = AttachmentKey(conf.name, request.container_id, request.ifname)
-    with IPRoute() as ipr, maps.open_endpoints(settings.pin_root) as endpoints:
-        lease = find_lease(ipr, key)
+    Node.load(call.settings)
+    if call.conf.delegate:
+        delegate.execute(
+            "CHECK",
+            call.conf.delegate,
+            env=call.env,
+            stdin=call.stdin,
+            lock=None,
+            timeout=call.left(),
+        )
+    request = call.request
+    with IPRoute() as ipr, maps.open_endpoints(call.settings.pin_root) as table:
+        lease = find_lease(ipr, call.key.digest)
         if lease is None:
             raise UnknownContainer(
                 f"nothing is attached as {request.ifname} of container {request.container_id}"
@@ -101,12 +182,12 @@ def check(request: Request, conf: NetConf, netns_fd: int, settings: Settings) ->
         problems = [
             *inspection.host_end(ipr, lease),
             *inspection.pod_end(
-                netns_fd, request.ifname, lease=lease, previous=conf.previous_result()
+                call.netns_fd, request.ifname, lease=lease, previous=call.conf.previous_result()
             ),
             *(
-                f"the endpoints map has {endpoints.get(address)} for {address}"
+                f"the endpoints map has {table.get(address)} for {address}"
                 for address in lease.addresses
-                if endpoints.get(address) != _endpoint(lease)
+                if table.get(address) != lease.endpoint
             ),
         ]
     if problems:
@@ -117,49 +198,110 @@ def check(request: Request, conf: NetConf, netns_fd: int, settings: Settings) ->
         )
 
 
-def sweep(ipr: IPRoute, settings: Settings) -> int:
-    """Make the endpoints map agree with the leases; returns the number of entries changed.
+@dataclass(frozen=True)
+class _Wanted:
+    """What a call asks for, read and checked before anything is done."""
 
-    What a deleted namespace or a reboot took with its links goes; an entry that was lost comes
-    back.
-    """
-    with (
-        locks.network_lock(settings.run_dir),
-        suppress(NotAvailable),
-        maps.open_endpoints(settings.pin_root) as endpoints,
-    ):
-        have = dict(endpoints.items())
-        want = {address: _endpoint(lease) for lease in leases(ipr) for address in lease.addresses}
-        changes = plan(have, want, synced=True)
-        apply(changes, endpoints)
-        return len(changes.upserts) + len(changes.deletes)
-    return 0
+    lease: Lease
+    """Without addresses and link."""
+    mtu: int
+    ports: tuple[PortMapping, ...]
+    limits: Limits
+    dns: Dns
 
 
-def _choose(
-    ipr: IPRoute, key: AttachmentKey, *, conf: NetConf, node: Node, settings: Settings
-) -> Lease:
-    """A free address of each of the node's pod CIDRs, as a lease not yet taken."""
-    used = {address for lease in leases(ipr) for address in lease.addresses}
-    rotation = ipam.Rotation(settings.state_dir)
-    addresses = []
-    for cidr in node.pod_cidrs:
-        address = ipam.pick(cidr, used, rotation.last(cidr))
-        rotation.remember(cidr, address)
-        addresses.append(address)
-    return Lease(
+def _read(call: Call, node: Node) -> _Wanted:
+    request, conf, key = call.request, call.conf, call.key
+    if not conf.delegate:
+        apart = addresses.outside(addresses.ranges(conf, node), node)
+        outside.refuse_others(apart, node=node, settings=call.settings)
+    ports = portmap.parse(conf.runtime_config)
+    limits = bandwidth.parse(conf.runtime_config)
+    lease = Lease(
         key_digest=key.digest,
         network=key.network,
         container_id=key.container_id,
         ifname=key.ifname,
-        mac=key.mac,
-        addresses=tuple(addresses),
+        mac=requests.mac(request, conf) or key.mac,
+        addresses=(),
         masquerade=conf.ip_masq,
+        ports=bool(ports),
+        shaped=limits.shaped,
     )
+    return _Wanted(lease, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 
 
-def _endpoint(lease: Lease) -> Endpoint:
-    return Endpoint(lease.ifindex, lease.mac, lease.masquerade)
+def _clear_remains(call: Call, ipr: IPRoute, lock: int) -> None:
+    """What an ADD left that was killed before it wrote the lease, and that no DEL followed."""
+    if podnet.teardown(ipr, call.key.host_ifname):
+        upkeep.sweep(ipr, call.settings)
+    remains = delegations.find(call.settings, call.key.digest)
+    if remains is not None:
+        delegations.release(call.settings, remains, env=call.env, lock=lock, timeout=call.left())
+
+
+def _take_addresses(
+    call: Call,
+    ipr: IPRoute,
+    table: Endpoints,
+    lease: Lease,
+    *,
+    node: Node,
+    given: Assignment | None,
+    undo: ExitStack,
+) -> Lease:
+    """The lease with its addresses, each of them reserved and, where needed, published."""
+    settings = call.settings
+
+    def claim(address: IPAddress) -> bool:
+        if not endpoints.reserve(table, address, lease.endpoint):
+            return False
+        undo.callback(_give_back, call, ipr, address, lease=lease, node=node)
+        if not outside.is_outside(address, node):
+            return True
+        if outside.publish(ipr, address, node=node, settings=settings):
+            return True
+        _give_back(call, ipr, address, lease=lease, node=node)
+        return False
+
+    if given is None:
+        rotation = Rotation(settings.state_dir)
+        taken = addresses.take(call.request, call.conf, node=node, rotation=rotation, claim=claim)
+    else:
+        taken = tuple(one.address.ip for one in given.ips)
+        for address in taken:
+            if not claim(address):
+                raise outside.taken(address)
+    return replace(lease, addresses=taken)
+
+
+def _give_back(call: Call, ipr: IPRoute, address: IPAddress, *, lease: Lease, node: Node) -> None:
+    """What cannot be released now is when the link is gone, by a sweep."""
+    with suppress(NotAvailable), maps.open_endpoints(call.settings.pin_root) as table:
+        endpoints.release(
+            table,
+            address,
+            lease.ifindex,
+            run_dir=call.settings.run_dir,
+            belongings=upkeep.belongings(ipr, call.settings, node, ports=lease.ports),
+        )
+
+
+def _release_delegated(call: Call, lock: int) -> None:
+    """The IPAM plugin's DEL, with what its ADD was given if there was one."""
+    known = delegations.find(call.settings, call.key.digest)
+    if known is not None:
+        delegations.release(call.settings, known, env=call.env, lock=lock, timeout=call.left())
+    elif call.conf.delegate:
+        with suppress(MissingPlugin):  # what it never gave it need not take back
+            delegate.execute(
+                "DEL",
+                call.conf.delegate,
+                env=call.env,
+                stdin=call.stdin,
+                lock=lock,
+                timeout=call.left(),
+            )
 
 
 def _attach(root: Path, ipr: IPRoute, lease: Lease) -> None:
@@ -176,61 +318,3 @@ def _attach(root: Path, ipr: IPRoute, lease: Lease) -> None:
             f"cannot attach the programs to {lease.host_ifname}: the pin {error.filename} is gone",
             hint="run: pycni setup",
         ) from error
-
-
-def _put_endpoints(endpoints: Endpoints, lease: Lease) -> None:
-    for address in lease.addresses:
-        try:
-            endpoints.put(address, _endpoint(lease))
-        except OSError as error:
-            if error.errno not in (errno.E2BIG, errno.ENOSPC):
-                raise
-            raise DataplaneError(
-                "the endpoints map is full",
-                details=f"adding {address}: {error.strerror}",
-                hint="spread the pods over more nodes",
-            ) from error
-
-
-def _remove_endpoints(settings: Settings, lease: Lease) -> None:
-    """Entries that lead to this lease's link; an address that moved on is left alone."""
-    with (
-        locks.network_lock(settings.run_dir),
-        suppress(NotAvailable),
-        maps.open_endpoints(settings.pin_root) as endpoints,
-    ):
-        for address in lease.addresses:
-            entry = endpoints.get(address)
-            if entry is not None and entry.ifindex == lease.ifindex:
-                endpoints.remove(address)
-
-
-def _result(
-    request: Request,
-    conf: NetConf,
-    *,
-    lease: Lease,
-    gateways: tuple[IPAddress, ...],
-    node: Node,
-    mtu: int,
-) -> Result:
-    """`gateways` are those the pod has a default route by."""
-    gateway = {address.version: address for address in node.gateways}
-    return Result(
-        interfaces=(
-            Interface(lease.host_ifname, mac=GATEWAY_MAC, mtu=mtu),
-            Interface(request.ifname, mac=lease.mac, mtu=mtu, sandbox=request.netns),
-        ),
-        ips=tuple(
-            Address(
-                ip_interface(f"{address}/{address.max_prefixlen}"),
-                gateway=gateway[address.version],
-                interface=1,
-            )
-            for address in lease.addresses
-        ),
-        routes=tuple(
-            Route(ip_network(EVERYWHERE[address.version]), gateway=address) for address in gateways
-        ),
-        dns=conf.dns_result(),
-    )

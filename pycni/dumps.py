@@ -145,7 +145,7 @@ def _read_drops(root: Path) -> list[Row]:
 
 
 READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
-    "endpoints": (_read_endpoints, ("address", "ifindex", "mac", "masquerade")),
+    "endpoints": (_read_endpoints, ("address", "ifindex", "mac", "masquerade", "shaped")),
     "remotes": (_read_remotes, ("prefix", "vtep")),
     "vteps": (_read_vteps, ("vtep", "node")),
     "drops": (_read_drops, ("reason", "direction", "packets", "bytes")),

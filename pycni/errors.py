@@ -9,17 +9,24 @@
     ├── InvalidConfig            7  decoded, but a value is wrong
     │   ├── InvalidSettings         the node's settings file
     │   ├── ClusterError            cluster parameters that do not fit each other or the underlay
-    │   └── InvalidPool             a pod CIDR without room
+    │   ├── InvalidPool             a pod CIDR without room
+    │   └── MissingPlugin           ipam.type names no plugin that can be executed
     ├── InvalidNetns             8  CNI_NETNS is no network namespace, or is the node's own
     ├── TryAgain                11  locked, or the agent is restarting
     ├── NotAvailable            50  pycni is not set up on this node
+    │   ├── LimitedConnectivity 51  nor do the pods that it has reach all they should
     │   └── StoreError              the cluster store does not answer
     ├── InterfaceExists        100  somebody else's interface has the name
     ├── DuplicateAttachment    101  a second ADD of a live attachment
     ├── PoolExhausted          102  no address left
+    ├── HostPortTaken          103  another pod has the host port
+    ├── AddressUnavailable     104  an address that was asked for is another's
     ├── CheckMismatch          105  CHECK found a difference
-    └── DataplaneError         107  a program cannot be loaded or attached
-        └── SetupError              a part of the node's setup
+    ├── GarbageLeft            106  GC could not remove everything
+    ├── DataplaneError         107  a program cannot be loaded or attached
+    │   └── SetupError              a part of the node's setup
+    ├── DelegateFailed         108  an IPAM plugin failed without saying why
+    └── DelegateError            ?  an IPAM plugin's own error, with its own code
 
 Codes: CNI spec 1.0.0, section 5 "Error"; 8 and 999 are libcni's and skel's; 100 and up are ours.
 Only the plugin and the CLI print errors.
@@ -108,6 +115,10 @@ class InvalidPool(InvalidConfig):
     """A pod CIDR has no room for a gateway and a pod."""
 
 
+class MissingPlugin(InvalidConfig):
+    """The plugin that `ipam.type` names cannot be executed: it has done nothing."""
+
+
 class InvalidNetns(PycniError):
     """CNI_NETNS is no network namespace, or is the node's own."""
 
@@ -124,6 +135,12 @@ class NotAvailable(PycniError):
     """pycni cannot serve on this node as it is."""
 
     code = 50
+
+
+class LimitedConnectivity(NotAvailable):
+    """pycni cannot serve on this node, and the pods that are there suffer."""
+
+    code = 51
 
 
 class StoreError(NotAvailable):
@@ -148,10 +165,28 @@ class PoolExhausted(PycniError):
     code = 102
 
 
+class HostPortTaken(PycniError):
+    """Another pod of this node has the host port; that pod is untouched."""
+
+    code = 103
+
+
+class AddressUnavailable(PycniError):
+    """An address that was asked for, or that an IPAM plugin gave, cannot be this pod's."""
+
+    code = 104
+
+
 class CheckMismatch(PycniError):
     """CHECK found something missing or changed."""
 
     code = 105
+
+
+class GarbageLeft(PycniError):
+    """GC removed what it could; the details say what is left."""
+
+    code = 106
 
 
 class DataplaneError(PycniError):
@@ -162,6 +197,30 @@ class DataplaneError(PycniError):
 
 class SetupError(DataplaneError):
     """A part of the node's setup cannot be made."""
+
+
+class DelegateFailed(PycniError):
+    """An IPAM plugin failed, and what it said is no error of the CNI specification."""
+
+    code = 108
+
+
+class DelegateError(PycniError):
+    """An error that an IPAM plugin reported: passed on as it is, code, message and details."""
+
+    def __init__(self, code: int, message: str, *, details: str = "") -> None:
+        super().__init__(message, details=details)
+        self.reported_code = code
+
+    def to_json(self, cni_version: str) -> dict[str, str | int]:
+        document: dict[str, str | int] = {
+            "cniVersion": cni_version,
+            "code": self.reported_code,
+            "msg": self.message,
+        }
+        if self.details:
+            document["details"] = self.details
+        return document
 
 
 def speakable(text: str) -> str:

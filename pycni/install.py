@@ -32,6 +32,13 @@ MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
 CONFLIST_MARKER = "writtenBy"
 CONFLIST_MARK = "pycni install"
 
+CNI_VERSION = "1.0.0"
+CNI_VERSIONS = ("0.4.0", "1.0.0", "1.1.0")
+"""A runtime takes the highest that it knows; one that does not know of several takes the first
+one's. Debian 12's runtimes and IPAM plugins refuse 1.1.0."""
+
+CAPABILITIES = ("bandwidth", "dns", "ipRanges", "ips", "mac", "portMappings")
+
 STAGED_SUFFIX = ".new"
 
 
@@ -43,7 +50,7 @@ def install(
     settings: Path | None,
     python: Path = Path(sys.executable),
     network_name: str = "pycni",
-    cni_version: str = plugin.VERSIONS[-1],
+    cni_version: str = CNI_VERSION,
     ip_masq: bool = True,
     mtu: int | None = None,
 ) -> tuple[Path, Path]:
@@ -117,11 +124,17 @@ def render_conflist(
     *, network_name: str, cni_version: str, ip_masq: bool, mtu: int | None
 ) -> bytes:
     """The network configuration list, checked as the plugin will check it."""
-    own: dict[str, Any] = {"type": PLUGIN, "ipMasq": ip_masq}
+    own: dict[str, Any] = {
+        "type": PLUGIN,
+        "ipMasq": ip_masq,
+        "capabilities": dict.fromkeys(CAPABILITIES, True),
+    }
     if mtu is not None:
         own["mtu"] = mtu
-    head = {"cniVersion": cni_version, "name": network_name}
+    head: dict[str, Any] = {"cniVersion": cni_version, "name": network_name}
     parse_netconf(json.dumps(head | own).encode())
+    if cni_version in CNI_VERSIONS:
+        head["cniVersions"] = CNI_VERSIONS
     document = head | {CONFLIST_MARKER: CONFLIST_MARK, "plugins": [own]}
     return json.dumps(document, indent=2).encode() + b"\n"
 

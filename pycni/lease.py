@@ -9,16 +9,19 @@ links and makes none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress
+from pycni.errors import InvalidConfig
 from pycni.links import find_link
-from pycni.maps import GATEWAY_MAC
+from pycni.maps import GATEWAY_MAC, Endpoint
 
 ALIAS_HEAD = "pycni:1"
 """First word of the alias of a link that is ours; the number is the alias format's version."""
@@ -27,6 +30,13 @@ ALIAS_LIMIT = 254
 """Bytes of an alias: the kernel takes less than IFALIASZ (256, linux/if.h), with a closing zero."""
 
 NAME_HEAD = "pcn"
+
+CUT = "~"
+"""In an alias, between the beginning of a name that is too long and a hash of the whole: no name
+has this character."""
+CUT_DIGITS = 16
+NETWORK_ROOM = 48
+"""Bytes of an alias for the network's name, if the addresses leave them."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +49,14 @@ class AttachmentKey:
 
     @property
     def digest(self) -> str:
-        """52 bits in hex: enough for a name, and the alias holds the whole key."""
+        """128 bits in hex; the alias holds them all, names the first of them."""
         text = "\0".join((self.network, self.container_id, self.ifname))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
     @property
     def host_ifname(self) -> str:
         """Deterministic name of the host end: 15 bytes, the kernel's limit."""
-        return NAME_HEAD + self.digest[:12]
+        return host_ifname(self.digest)
 
     @property
     def mac(self) -> str:
@@ -65,23 +75,55 @@ class Lease:
     mac: str
     addresses: tuple[IPAddress, ...]
     masquerade: bool
+    ports: bool = False
+    """Whether ports of the node lead to it."""
+    shaped: bool = False
+    """Whether what is sent to it is limited, at the host end."""
     host_ifname: str = ""
     ifindex: int = 0
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """What the endpoints table has for each of the addresses."""
+        return Endpoint(self.ifindex, self.mac, self.masquerade, self.shaped)
+
     def alias(self) -> str:
-        """Text for the link's alias. A container ID that would not fit is cut; the digest is
-        not."""
+        """Text for the link's alias, in which names that do not fit are cut; the digest is not.
+
+        Raises InvalidConfig if there are more addresses than fit.
+        """
         fixed = [
             ALIAS_HEAD,
-            f"key={self.key_digest[:32]}",
-            f"net={self.network[:48]}",
+            f"key={self.key_digest}",
             f"if={self.ifname}",
             f"mac={self.mac}",
             *(f"ip={address}" for address in self.addresses),
             *(["masq"] if self.masquerade else []),
+            *(["ports"] if self.ports else []),
+            *(["shaped"] if self.shaped else []),
         ]
-        room = ALIAS_LIMIT - len(" ".join(fixed).encode()) - len(" id=")
-        return " ".join([*fixed, f"id={self.container_id[:room]}"])
+        room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
+        least = len(CUT) + CUT_DIGITS
+        if room < 2 * least:
+            raise InvalidConfig(
+                f"an interface cannot have {len(self.addresses)} addresses",
+                details=", ".join(map(str, self.addresses)),
+                hint="the alias of its link must hold them all: attach a second interface",
+            )
+        network = _cut(self.network, min(NETWORK_ROOM, room - least))
+        container = _cut(self.container_id, room - len(network))
+        return " ".join([*fixed, f"net={network}", f"id={container}"])
+
+    def is_of(self, network: str) -> bool:
+        """Whether the attachment is of that network."""
+        if CUT in self.network:
+            network = _cut(network, len(self.network))
+        return self.network == network
+
+
+def host_ifname(digest: str) -> str:
+    """Deterministic name of the host end of the attachment with that digest."""
+    return NAME_HEAD + digest[:12]
 
 
 def leases(ipr: IPRoute) -> Iterator[Lease]:
@@ -92,17 +134,30 @@ def leases(ipr: IPRoute) -> Iterator[Lease]:
             yield lease
 
 
-def find_lease(ipr: IPRoute, key: AttachmentKey) -> Lease | None:
-    """The lease of one attachment, or None."""
-    link = find_link(ipr, key.host_ifname)
+def find_lease(ipr: IPRoute, digest: str) -> Lease | None:
+    """The lease of the attachment whose key has that digest, or None."""
+    link = find_link(ipr, host_ifname(digest))
     lease = None if link is None else read_lease(link)
-    return lease if lease is not None and key.digest.startswith(lease.key_digest) else None
+    return lease if lease is not None and lease.key_digest == digest else None
+
+
+def find_renamed(ipr: IPRoute, digest: str, ifindexes: Iterable[int]) -> Lease | None:
+    """The same, for a link that somebody gave another name, among the links of these indexes."""
+    for ifindex in ifindexes:
+        with suppress(NetlinkError):
+            for link in ipr.get_links(ifindex):
+                lease = _read_alias(link)
+                if lease is not None and lease.key_digest == digest and is_ours(link):
+                    return lease
+    return None
 
 
 def is_ours(link: Any) -> bool:
-    """Whether a link is a host end of ours, its alias written, not yet written or edited."""
+    """Whether a link is a host end of ours: by its name, its alias written, not yet or edited; or
+    by its alias, if it was renamed."""
+    named = link.get("ifname", "").startswith(NAME_HEAD)
     return bool(
-        link.get("ifname", "").startswith(NAME_HEAD)
+        (named or _read_alias(link) is not None)
         and link.get(("linkinfo", "kind")) == "veth"
         and link.get("address") == GATEWAY_MAC
     )
@@ -110,8 +165,12 @@ def is_ours(link: Any) -> bool:
 
 def read_lease(link: Any) -> Lease | None:
     """What a link message's alias says; None for a link that is not ours."""
+    return _read_alias(link) if link.get("ifname", "").startswith(NAME_HEAD) else None
+
+
+def _read_alias(link: Any) -> Lease | None:
     head, *words = (link.get("ifalias") or "").split(" ")
-    if head != ALIAS_HEAD or not link.get("ifname", "").startswith(NAME_HEAD):
+    if head != ALIAS_HEAD:
         return None
     pairs = [word.partition("=") for word in words]
     fields = {name: value for name, _, value in pairs}
@@ -124,8 +183,18 @@ def read_lease(link: Any) -> Lease | None:
             mac=fields["mac"],
             addresses=tuple(ip_address(value) for name, _, value in pairs if name == "ip"),
             masquerade="masq" in fields,
+            ports="ports" in fields,
+            shaped="shaped" in fields,
             host_ifname=link.get("ifname"),
             ifindex=link["index"],
         )
     except (KeyError, ValueError):  # somebody edited the alias: no longer a lease we can trust
         return None
+
+
+def _cut(name: str, room: int) -> str:
+    """A name in so many bytes (names are ASCII): whole, or its beginning and a hash."""
+    if len(name) <= room:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:CUT_DIGITS]
+    return name[: room - CUT_DIGITS - len(CUT)] + CUT + digest

@@ -1,9 +1,9 @@
 """Locks between the processes of one node: the agent and plugins that run without it.
 
 flock(2) on files of the run directory; a lock ends with its last descriptor, so also when its
-holder is killed. Order: the attachment's lock first, then the network's; nobody takes a second
-attachment's lock while holding one. Lock files are never unlinked: a waiter would hold a lock on a
-file that nobody else can see any more.
+holder is killed. Order: the attachment's lock first, then the network's, then an address's; nobody
+takes a second attachment's lock while waiting for it. Lock files are never unlinked: a waiter would
+hold a lock on a file that nobody else can see any more.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pycni.cluster import IPAddress
 from pycni.errors import FileError, TryAgain
 from pycni.files import FILE_MODE, make_private_directory
 
@@ -44,14 +45,29 @@ def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> It
 
 
 @contextmanager
-def network_lock(run_dir: Path, *, timeout: float = DEADLINE) -> Iterator[int]:
-    """Held while an address is chosen and its veth made. Otherwise as `attachment_lock`."""
-    with _locked(run_dir / LOCK_DIRECTORY / NETWORK_LOCK, "the node's network", timeout) as lock:
-        yield lock
+def network_lock(
+    run_dir: Path, *, shared: bool = False, timeout: float = DEADLINE
+) -> Iterator[int]:
+    """Held by setup and teardown, which replace maps; `shared` by those who write into maps.
+
+    A stopped process that shares it keeps setup waiting, and no other attachment.
+    """
+    path = run_dir / LOCK_DIRECTORY / NETWORK_LOCK
+    with _locked(path, "the node's network", timeout, shared=shared) as descriptor:
+        yield descriptor
 
 
 @contextmanager
-def _locked(path: Path, what: str, timeout: float) -> Iterator[int]:
+def address_lock(run_dir: Path, address: IPAddress, *, timeout: float = DEADLINE) -> Iterator[int]:
+    """Held for the microseconds between a look at an address's entry and its removal."""
+    bucket = hashlib.sha256(address.packed).hexdigest()[:BUCKET_DIGITS]
+    path = run_dir / LOCK_DIRECTORY / f"address-{bucket}.lock"
+    with _locked(path, f"the address {address}", timeout) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def _locked(path: Path, what: str, timeout: float, *, shared: bool = False) -> Iterator[int]:
     make_private_directory(path.parent)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
@@ -61,7 +77,10 @@ def _locked(path: Path, what: str, timeout: float) -> Iterator[int]:
             hint="the run directory must be writable by root",
         ) from error
     try:
-        _wait_for(descriptor, what, timeout)
+        _wait_for(descriptor, what, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        if shared:
+            yield descriptor
+            return
         _write_holder(descriptor, str(os.getpid()))
         try:
             yield descriptor
@@ -72,11 +91,11 @@ def _locked(path: Path, what: str, timeout: float) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, what: str, timeout: float) -> None:
+def _wait_for(descriptor: int, what: str, timeout: float, kind: int) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:

@@ -28,6 +28,7 @@ OVERLAY_MAC = "02:70:79:63:6e:6f"
 """Inner source MAC between nodes."""
 
 ENDPOINT_MASQUERADE = 1
+ENDPOINT_SHAPED = 2
 V4_MAPPED = bytes(10) + b"\xff\xff"
 V4_PREFIX_OFFSET = 96
 
@@ -46,6 +47,8 @@ class Endpoint:
     ifindex: int
     mac: str
     masquerade: bool = False
+    shaped: bool = False
+    """What is sent to the pod must pass the qdisc of the host end."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,10 @@ class Table(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         self._map.update(self._codec.pack_key(key), self._codec.pack_value(value))
+
+    def insert(self, key: K, value: V) -> bool:
+        """Put, atomically, unless there is an entry: then False."""
+        return self._map.insert(self._codec.pack_key(key), self._codec.pack_value(value))
 
     def remove(self, key: K) -> bool:
         """True if the entry was there."""
@@ -199,13 +206,18 @@ def _unpack_network(raw: bytes) -> IPNetwork:
 
 
 def _pack_endpoint(endpoint: Endpoint) -> bytes:
-    flags = ENDPOINT_MASQUERADE if endpoint.masquerade else 0
+    flags = endpoint.masquerade * ENDPOINT_MASQUERADE | endpoint.shaped * ENDPOINT_SHAPED
     return ENDPOINT_FORMAT.pack(endpoint.ifindex, pack_mac(endpoint.mac), flags)
 
 
 def _unpack_endpoint(raw: bytes) -> Endpoint:
     ifindex, mac, flags = ENDPOINT_FORMAT.unpack(raw)
-    return Endpoint(ifindex, unpack_mac(mac), bool(flags & ENDPOINT_MASQUERADE))
+    return Endpoint(
+        ifindex,
+        unpack_mac(mac),
+        masquerade=bool(flags & ENDPOINT_MASQUERADE),
+        shaped=bool(flags & ENDPOINT_SHAPED),
+    )
 
 
 ENDPOINTS: Codec[IPAddress, Endpoint] = Codec(

@@ -1,7 +1,8 @@
 """The other nodes as the dataplane sees them: the `vteps` and `remotes` tables.
 
 One `vteps` entry per other node and one `remotes` entry per CIDR of it, whatever the number of
-pods. Deciding is pure (reconcile.py); this module translates records to entries and applies.
+pods; and one for each address that it published from outside of its CIDRs. Deciding is pure
+(reconcile.py); this module translates records to entries and applies.
 """
 
 from __future__ import annotations
@@ -63,4 +64,4 @@ def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, int]:
 
 
 def wanted_remotes(nodes: Iterable[NodeRecord]) -> dict[IPNetwork, IPAddress]:
-    return {cidr: node.vtep for node in nodes for cidr in node.pod_cidrs}
+    return {prefix: node.vtep for node in nodes for prefix in (*node.pod_cidrs, *node.extra)}

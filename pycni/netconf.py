@@ -1,8 +1,8 @@
 """The network configuration a runtime gives on stdin, decoded and checked.
 
 Decides error codes 6 (cannot be decoded), 7 (a value is wrong) and, with pycni/cni.py, 1 (version).
-Unknown keys are ignored everywhere. Source: CNI spec 1.0.0, section 1 "Network configuration
-format", and for `dns`, section 5 "Result types".
+Unknown keys are ignored everywhere. Source: CNI spec 1.1.0, section 1 "Network configuration
+format"; for `dns`, section 5 "Result types"; for what GC keeps, section 2 "GC".
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ MTU_MAX = 65535
 
 HEAD = ("cniVersion", "name")
 DNS_KEYS = ("nameservers", "domain", "search", "options")
+IPAM_KEYS = ("type", "ranges", "exclude")
+
+OWN_IPAM = ("", "pycni")
+"""Values of `ipam.type` that mean our own; any other names a plugin."""
+
+KEPT_BY_GC = ("cni.dev/valid-attachments", "cni.dev/attachments")
+"""What GC is told to keep; the second is an older spelling, set by libcni beside the first."""
 
 
 def _is_address(text: str) -> str:
@@ -30,8 +37,10 @@ def _is_address(text: str) -> str:
     return text
 
 
-def _fold(value: Any) -> Any:
-    return document.pick(value, DNS_KEYS) if isinstance(value, dict) else value
+def _fold(keys: tuple[str, ...]) -> BeforeValidator:
+    return BeforeValidator(
+        lambda value: document.pick(value, keys) if isinstance(value, dict) else value
+    )
 
 
 class _Strict(BaseModel):
@@ -47,6 +56,15 @@ class DnsConf(_Strict):
     options: list[str] = []
 
 
+class IpamConf(_Strict):
+    """The `ipam` object; the keys of a plugin that we delegate to are that plugin's."""
+
+    type: str = ""
+    ranges: Any = None
+    """Of our own: what addresses.py reads."""
+    exclude: Any = None
+
+
 class NetConf(_Strict):
     """A configuration, as far as pycni knows its keys."""
 
@@ -57,12 +75,20 @@ class NetConf(_Strict):
     ip_masq: bool = Field(default=False, alias="ipMasq")
     mtu: int | None = Field(default=None, ge=MTU_MIN, le=MTU_MAX)
     """Bytes of an IP packet; None leaves the choice to the node."""
-    dns: Annotated[DnsConf, BeforeValidator(_fold)] = DnsConf()
+    dns: Annotated[DnsConf, _fold(DNS_KEYS)] = DnsConf()
+    ipam: Annotated[IpamConf, _fold(IPAM_KEYS)] = IpamConf()
     prev_result: Any = Field(default=None, alias="prevResult")
     """As decoded; `previous_result` reads it."""
     runtime_config: dict[str, Any] = Field(default={}, alias="runtimeConfig")
     """Capability payloads, with the spelling of the keys as the runtime has it."""
     args: Any = None
+    kept_by_gc: dict[str, Any] = {}
+    """Those of KEPT_BY_GC that are there; `valid_attachments` reads them."""
+
+    @property
+    def delegate(self) -> str:
+        """The IPAM plugin that gives the addresses; empty if they are our own."""
+        return "" if self.ipam.type in OWN_IPAM else self.ipam.type
 
     def dns_result(self) -> Dns:
         """The configured DNS parameters, as a result has them."""
@@ -81,6 +107,26 @@ class NetConf(_Strict):
                 hint="the container runtime must give the result of ADD to CHECK",
             )
         return result.from_json(self.prev_result, self.cni_version)
+
+    def valid_attachments(self) -> set[tuple[str, str]] | None:
+        """Container ID and interface name of all that GC is to keep; None if it was not told.
+
+        Raises InvalidConfig. null is an empty list: Go writes so.
+        """
+        listed = next((self.kept_by_gc[k] for k in KEPT_BY_GC if k in self.kept_by_gc), ())
+        if listed == ():
+            return None
+        try:
+            if not isinstance(listed, list | None):
+                raise TypeError("no list")
+            found = [document.pick(one, ("containerID", "ifname")) for one in listed or []]
+            return {(str(one["containerID"]), str(one["ifname"])) for one in found}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InvalidConfig(
+                f"{KEPT_BY_GC[0]} in the network configuration is wrong",
+                details=f"found {listed!r}",
+                hint="it must be a list of objects with containerID and ifname",
+            ) from error
 
 
 KEYS = tuple(field.alias or name for name, field in NetConf.model_fields.items())
@@ -122,6 +168,7 @@ def _decode(stdin: bytes) -> dict[str, Any]:
                 details=f"found {found[key]!r}",
             )
     found["cniVersion"] = found["cniVersion"] or OLDEST
+    found["kept_by_gc"] = {key: value[key] for key in KEPT_BY_GC if key in value}
     return found
 
 

@@ -108,6 +108,9 @@ def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
         f"net/ipv4/conf/{uplink}/forwarding": "1",
         f"net/ipv4/conf/{DEVICE}/send_redirects": "0",
+        # for the host's own connections from 127.0.0.1 to host ports; from_container drops what
+        # a pod sends to a loopback address
+        f"net/ipv4/conf/{DEVICE}/route_localnet": "1",
     }
     if ipv6:
         accept_ra = f"net/ipv6/conf/{uplink}/accept_ra"

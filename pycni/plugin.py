@@ -20,7 +20,7 @@ PYTHON = "/usr/bin/python3"
 SETTINGS = ""
 """The node's settings file; empty: the usual one, if there is one."""
 
-VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """Versions of the CNI specification that pycni speaks, oldest first."""
 
 HELLO = b"1"
@@ -32,8 +32,14 @@ FRAME_LIMIT = STDIN_LIMIT + (8 << 20)
 
 HELLO_SECONDS = 1.0
 SEND_SECONDS = 5.0
-REPLY_SECONDS = 60.0
-"""The agent limits itself to less; this is for one that is stopped."""
+SECONDS = {b"ADD": 20.0, b"CHECK": 10.0, b"DEL": 15.0, b"GC": 25.0, b"STATUS": 1.0}
+"""What each command limits itself to; runtimes wait for minutes, except for STATUS."""
+
+GRACE_SECONDS = 10.0
+"""For undoing what ran out of time. A reply that takes longer is from an agent that is stopped."""
+
+STATUS_SECONDS = 0.3
+"""In place of HELLO_SECONDS and GRACE_SECONDS: some runtimes ask every few seconds, and wait."""
 
 VERSION_SECONDS = 0.05
 """How long VERSION waits for stdin, which some runtimes never write."""
@@ -68,8 +74,7 @@ def run() -> None:
 
 def main(environ: "dict[bytes, bytes]") -> "Answer":
     """Exit status, stdout and stderr for one call; does not return if it becomes `pycni.once`."""
-    env = {key: value for key, value in environ.items() if key.startswith(b"CNI_")}
-    command = env.get(b"CNI_COMMAND", b"")
+    command = environ.get(b"CNI_COMMAND", b"")
     if not command:
         about = f"pycni, a CNI plugin with an eBPF dataplane; CNI versions {', '.join(VERSIONS)}\n"
         return 0, b"", about.encode()
@@ -79,14 +84,17 @@ def main(environ: "dict[bytes, bytes]") -> "Answer":
         stdin = read_stdin()
     except OSError:
         return run_in_process(None)
-    request = pack(b"\0".join(b"%b=%b" % pair for pair in env.items()), stdin)
+    # All of it: an IPAM plugin that we execute gets the runtime's environment, like ourselves.
+    request = pack(b"\0".join(b"%b=%b" % pair for pair in environ.items()), stdin)
+    hurried = command == b"STATUS"
     try:
-        agent = connect(SOCKET)
-        send(agent, request, open_netns(env.get(b"CNI_NETNS", b"")))
+        agent = connect(SOCKET, STATUS_SECONDS if hurried else HELLO_SECONDS)
+        send(agent, request, open_netns(environ.get(b"CNI_NETNS", b"")))
     except OSError:
         return run_in_process(stdin)
     try:
-        agent.settimeout(REPLY_SECONDS)
+        grace = STATUS_SECONDS if hurried else GRACE_SECONDS
+        agent.settimeout(SECONDS.get(command, 0) + grace)
         status, stdout, stderr = unpack(receive(agent.recv))
     except (OSError, ValueError, EOFError):
         if command == b"ADD":  # It may be half done: the runtime's DEL clears it away.
@@ -95,10 +103,10 @@ def main(environ: "dict[bytes, bytes]") -> "Answer":
     return int(status), stdout, stderr
 
 
-def connect(path: str) -> socket:
+def connect(path: str, seconds: float = HELLO_SECONDS) -> socket:
     """A connection to an agent that has said HELLO; OSError if there is none, or it is busy."""
     agent = socket(AF_UNIX, SOCK_STREAM)
-    agent.settimeout(HELLO_SECONDS)
+    agent.settimeout(seconds)
     agent.connect(path)
     if agent.recv(1) != HELLO:
         raise OSError("no agent of this version")

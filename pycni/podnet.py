@@ -1,7 +1,7 @@
 """A pod's link: the veth pair, its ends configured in both network namespaces.
 
 Functions here run in the node's namespace and reach the pod's through a descriptor (nsenter.py).
-The host end carries the lease (lease.py).
+The host end carries the lease (lease.py), once `claim` has written it.
 """
 
 from __future__ import annotations
@@ -9,67 +9,74 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from ipaddress import IPv6Address
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni import nsenter, sysctl
-from pycni.cluster import IPAddress
 from pycni.errors import InterfaceExists, PycniError
 from pycni.lease import AttachmentKey, Lease, is_ours
 from pycni.links import IFF_UP, add_address, delete_link, find_link, generate_no_address
 from pycni.maps import GATEWAY_MAC
+from pycni.result import IPInterface, Route
 
 
-def setup(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, lease: Lease, mtu: int) -> Lease:
-    """Create the veth pair, its pod's end down in the pod's namespace; returns the taken lease.
+def setup(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
+    """Create the veth pair, both ends down, the pod's in its namespace; returns the host's ifindex.
 
-    Raises InterfaceExists if either name is taken, PycniError for any other refusal of the kernel.
-    Nothing of the link is left behind on an error.
+    It is no lease yet, see `claim`. Raises InterfaceExists if either name is taken, PycniError for
+    any other refusal of the kernel. Nothing of the link is left behind on an error.
     """
-    _create(ipr, netns_fd, key=key, mac=lease.mac, mtu=mtu)
+    _create(ipr, netns_fd, key=key, mac=mac, mtu=mtu)
     try:
-        (ifindex,) = ipr.link_lookup(ifname=key.host_ifname)
         _keep_ipv6_out(key.host_ifname)
-        ipr.link("set", index=ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
+        return socket.if_nametoindex(key.host_ifname)
     except BaseException:
-        teardown(ipr, key)
+        teardown(ipr, key.host_ifname)
         raise
-    return replace(lease, host_ifname=key.host_ifname, ifindex=ifindex)
 
 
-def teardown(ipr: IPRoute, key: AttachmentKey) -> bool:
+def teardown(ipr: IPRoute, host_ifname: str) -> bool:
     """Delete the pair by its host end; False if it is gone already, or its name is a stranger's."""
-    link = find_link(ipr, key.host_ifname)
-    return link is not None and is_ours(link) and delete_link(ipr, key.host_ifname)
+    link = find_link(ipr, host_ifname)
+    return link is not None and is_ours(link) and delete_link(ipr, host_ifname)
+
+
+def claim(ipr: IPRoute, lease: Lease) -> None:
+    """Write the lease to the host end, and set that up. Raises InvalidConfig if it does not fit."""
+    ipr.link("set", index=lease.ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
 
 
 def configure(
-    netns_fd: int, ifname: str, *, lease: Lease, gateways: tuple[IPAddress, ...]
-) -> tuple[IPAddress, ...]:
-    """Set the pod's end up with its addresses and default routes; returns the gateways in use.
+    netns_fd: int,
+    ifname: str,
+    *,
+    mac: str,
+    addresses: Iterable[IPInterface],
+    routes: Iterable[Route],
+) -> tuple[Route, ...]:
+    """Set the pod's end up with its addresses and routes; returns the routes in effect.
 
-    Addresses are /32 and /128: every other address lies behind the gateway, on-link by decree. The
-    IPv6 link-local address is ours too, since the kernel's would go through duplicate address
-    detection. A family that has a default route by another interface keeps that one.
+    Whatever the prefix lengths, neighbours need not be there: the node's programs answer for all.
+    The IPv6 link-local address is ours too, since the kernel's would go through duplicate address
+    detection. A destination that has a route by another interface keeps that one.
     """
+    addresses = tuple(addresses)
     with nsenter.open_iproute(netns_fd) as pod:
         (index,) = pod.link_lookup(ifname=ifname)
         generate_no_address(pod, index)
         pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
-        if any(address.version == 6 for address in lease.addresses):
+        if any(address.version == 6 for address in addresses):
             with suppress(OSError):  # what cannot be enabled fails below, by name
                 nsenter.enable_ipv6(netns_fd, ifname)
-        for address in lease.addresses:
+        for address in addresses:
             _add_address(pod, index, address, ifname=ifname)
-        if any(address.version == 6 for address in lease.addresses):
-            add_address(pod, index, link_local(lease.mac), prefixlen=64)
-        return tuple(
-            gateway for gateway in gateways if _add_default_route(pod, index, gateway, ifname)
-        )
+        if any(address.version == 6 for address in addresses):
+            add_address(pod, index, link_local(mac), prefixlen=64)
+        return tuple(route for route in routes if _add_route(pod, index, route, ifname))
 
 
 def link_local(mac: str) -> IPv6Address:
@@ -113,9 +120,9 @@ def _keep_ipv6_out(host_ifname: str) -> None:
         sysctl.write(f"net/ipv6/conf/{host_ifname}/disable_ipv6", "1")
 
 
-def _add_address(pod: IPRoute, index: int, address: IPAddress, *, ifname: str) -> None:
+def _add_address(pod: IPRoute, index: int, address: IPInterface, *, ifname: str) -> None:
     try:
-        add_address(pod, index, address)
+        add_address(pod, index, address.ip, prefixlen=address.network.prefixlen)
     except NetlinkError as error:
         raise PycniError(
             f"cannot give {ifname} the address {address}: {os.strerror(error.code)}",
@@ -125,20 +132,25 @@ def _add_address(pod: IPRoute, index: int, address: IPAddress, *, ifname: str) -
         ) from error
 
 
-def _add_default_route(pod: IPRoute, index: int, gateway: IPAddress, ifname: str) -> bool:
+def _add_route(pod: IPRoute, index: int, route: Route, ifname: str) -> bool:
+    via = {} if route.gateway is None else {"gateway": str(route.gateway), "flags": ["onlink"]}
+    metrics = {key: value for key, value in (("mtu", route.mtu), ("advmss", route.advmss)) if value}
+    optional = {"priority": route.priority, "table": route.table, "scope": route.scope}
     try:
         pod.route(
             "add",
-            dst="default",
-            gateway=str(gateway),
+            dst=str(route.dst),
             oif=index,
-            flags=["onlink"],
-            family=socket.AF_INET if gateway.version == 4 else socket.AF_INET6,
+            family=socket.AF_INET if route.dst.version == 4 else socket.AF_INET6,
+            **via,
+            **({"metrics": metrics} if metrics else {}),
+            **{key: value for key, value in optional.items() if value is not None},
         )
     except NetlinkError as error:
         if error.code == errno.EEXIST:
             return False
+        what = "default route" if route.dst.prefixlen == 0 else f"route to {route.dst}"
         raise PycniError(
-            f"cannot give {ifname} the default route via {gateway}: {os.strerror(error.code)}"
+            f"cannot give {ifname} the {what} via {route.gateway}: {os.strerror(error.code)}"
         ) from error
     return True

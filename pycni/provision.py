@@ -18,7 +18,17 @@ import loader
 from loader import Hook, Loaded, pins, probe
 from loader.compile import compile_programs
 from loader.probe import Feature
-from pycni import cluster, locks, masquerade, membership, overlay, uplink
+from pycni import (
+    cluster,
+    delegations,
+    locks,
+    masquerade,
+    membership,
+    overlay,
+    porttable,
+    upkeep,
+    uplink,
+)
 from pycni.errors import InvalidSettings, PycniError, SetupError
 from pycni.lease import leases
 from pycni.links import delete_link, find_link
@@ -79,7 +89,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             )
             undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
             overlay.write_parameters(parameters)
-            _make_table(settings, undo)
+            _make_tables(settings, node, undo)
 
         loaded = loader.load(
             settings.pin_root,
@@ -89,8 +99,11 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             ipr=ipr,
             confirm=open_up,
         )
+        upkeep.restore(ipr, settings, node)
+        delegations.setup(settings)
         undo.pop_all()
         _leave_former_uplink(settings, ipr, before, link)
+    delegations.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
 
@@ -114,10 +127,12 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
         loader.unload(settings.pin_root, ipr, ())
         overlay.teardown(ipr)
         masquerade.teardown()
+        porttable.teardown()
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
                 pins.unmount_bpffs(settings.bpffs)
+    delegations.teardown(settings)
     record_path(settings).unlink(missing_ok=True)
     _remove_runtime_files(settings)
 
@@ -195,10 +210,14 @@ def _make_device(settings: Settings, ipr: IPRoute, mtu: int, undo: ExitStack) ->
     return ifindex
 
 
-def _make_table(settings: Settings, undo: ExitStack) -> None:
+def _make_tables(settings: Settings, node: Node, undo: ExitStack) -> None:
+    mark = settings.masquerade_mark
     if not masquerade.exists():
         undo.callback(masquerade.teardown)
-    masquerade.setup(settings.masquerade_mark, overlay=overlay.DEVICE)
+    masquerade.setup(mark, overlay=overlay.DEVICE)
+    if not porttable.exists():
+        undo.callback(porttable.teardown)
+    porttable.setup(mark, overlay=overlay.DEVICE, clusters=node.cluster_cidrs)
 
 
 def _node(

@@ -1,8 +1,8 @@
 """The result of ADD, the same for all versions of the CNI specification, and its JSON in each.
 
 Converts as the reference library in Go does. The old form (0.1.0, 0.2.0: `ip4` and `ip6`) has one
-address per family and no interfaces, so it loses what does not fit. Source: CNI spec 0.2.0, 0.4.0
-and 1.0.0, "Success" of section "Result".
+address per family and no interfaces, so it loses what does not fit. Source: CNI spec 0.2.0, 0.4.0,
+1.0.0 and 1.1.0, "Success" of section "Result".
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ OLD_FORM = ("0.1.0", "0.2.0")
 WITH_IP_VERSION = ("0.3.0", "0.3.1", "0.4.0")
 """The versions whose `ips` say "4" or "6"."""
 
+WITH_DETAILS = ("1.1.0",)
+"""The versions whose interfaces have an MTU and whose routes have metrics."""
+
+IPInterface = IPv4Interface | IPv6Interface
+
 INTERFACE_KEYS = ("name", "mac", "sandbox")
+INTERFACE_DETAILS = {"mtu": "mtu", "socketPath": "socket_path", "pciID": "pci_id"}
+"""Key in JSON: attribute."""
+ROUTE_DETAILS = ("mtu", "advmss", "priority", "table", "scope")
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,16 @@ class Interface:
     sandbox: str = ""
     """CNI_NETNS verbatim: chained plugins compare it."""
     mtu: int | None = None
-    """Bytes of an IP packet; results have it since 1.1.0 only."""
+    """Bytes of an IP packet; results have this and the following since 1.1.0 only."""
+    socket_path: str = ""
+    pci_id: str = ""
 
 
 @dataclass(frozen=True)
 class Address:
     """An address of the pod, with its prefix length."""
 
-    address: IPv4Interface | IPv6Interface
+    address: IPInterface
     gateway: IPv4Address | IPv6Address | None = None
     interface: int | None = None
     """Index into `Result.interfaces`."""
@@ -57,10 +67,16 @@ class Address:
 
 @dataclass(frozen=True)
 class Route:
-    """A route in the pod."""
+    """A route in the pod; what follows `gateway` is in results since 1.1.0 only."""
 
     dst: IPv4Network | IPv6Network
     gateway: IPv4Address | IPv6Address | None = None
+    mtu: int | None = None
+    """Bytes of an IP packet; with the kernel's RTAX_ADVMSS and its metric, table and scope:"""
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None
+    scope: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,14 +122,14 @@ def to_json(result: Result, version: str) -> dict[str, Any]:
         body = _to_old_form(result, version)
     else:
         body = {
-            "interfaces": [_interface(one) for one in result.interfaces],
+            "interfaces": [_interface(one, version) for one in result.interfaces],
             "ips": [_ip(one, version) for one in result.ips],
-            "routes": [_route(one) for one in result.routes],
+            "routes": [_route(one, version) for one in result.routes],
         }
     return {"cniVersion": version, **_without_empty(body | {"dns": dns_to_json(result.dns)})}
 
 
-def from_json(document: Any, version: str) -> Result:
+def from_json(document: Any, version: str, *, what: str = "prevResult") -> Result:
     """The result in a decoded document; `version` is what it is in unless it says so itself.
 
     Raises DecodingError (code 6) naming the part, IncompatibleVersion for an unknown version.
@@ -121,7 +137,7 @@ def from_json(document: Any, version: str) -> Result:
     try:
         return _from_json(_mapping(document), version)
     except (ValueError, TypeError) as error:
-        raise DecodingError("prevResult is no CNI result", details=str(error)) from error
+        raise DecodingError(f"{what} is no CNI result", details=str(error)) from error
 
 
 def dns_to_json(dns: Dns) -> dict[str, Any]:
@@ -141,7 +157,7 @@ def _to_old_form(result: Result, version: str) -> dict[str, Any]:
     for family in (4, 6):
         first = next((one for one in result.ips if one.address.version == family), None)
         if first is not None:
-            routes = [_route(one) for one in result.routes if one.dst.version == family]
+            routes = [_route(one, version) for one in result.routes if one.dst.version == family]
             body[f"ip{family}"] = _without_empty(
                 {"ip": str(first.address), "gateway": _text(first.gateway), "routes": routes}
             )
@@ -150,8 +166,11 @@ def _to_old_form(result: Result, version: str) -> dict[str, Any]:
     return body
 
 
-def _interface(one: Interface) -> dict[str, Any]:
-    return _without_empty({key: getattr(one, key) for key in INTERFACE_KEYS})
+def _interface(one: Interface, version: str) -> dict[str, Any]:
+    document = {key: getattr(one, key) for key in INTERFACE_KEYS}
+    if version in WITH_DETAILS:
+        document |= {key: getattr(one, name) for key, name in INTERFACE_DETAILS.items()}
+    return _without_empty(document)
 
 
 def _ip(one: Address, version: str) -> dict[str, Any]:
@@ -164,8 +183,11 @@ def _ip(one: Address, version: str) -> dict[str, Any]:
     return document | _without_empty({"gateway": _text(one.gateway)})
 
 
-def _route(one: Route) -> dict[str, Any]:
-    return _without_empty({"dst": str(one.dst), "gw": _text(one.gateway)})
+def _route(one: Route, version: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"dst": str(one.dst), "gw": _text(one.gateway)}
+    if version in WITH_DETAILS:
+        document |= {key: getattr(one, key) for key in ROUTE_DETAILS}
+    return _without_empty(document)
 
 
 def _text(value: object | None) -> str:
@@ -173,7 +195,7 @@ def _text(value: object | None) -> str:
 
 
 def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if value not in ("", [], {})}
+    return {key: value for key, value in document.items() if value not in ("", [], {}, None)}
 
 
 def _from_json(document: Mapping[str, Any], version: str) -> Result:
@@ -201,9 +223,16 @@ def _from_json(document: Mapping[str, Any], version: str) -> Result:
 
 
 def _read_interface(document: Mapping[str, Any]) -> Interface:
-    found = pick(document, INTERFACE_KEYS)
+    found = pick(document, (*INTERFACE_KEYS, *INTERFACE_DETAILS))
     name, mac, sandbox = (_string(found, key) for key in INTERFACE_KEYS)
-    return Interface(name, mac, sandbox)
+    return Interface(
+        name,
+        mac,
+        sandbox,
+        mtu=_number(found, "mtu"),
+        socket_path=_string(found, "socketPath"),
+        pci_id=_string(found, "pciID"),
+    )
 
 
 def _read_address(found: Mapping[str, Any], key: str) -> Address:
@@ -215,8 +244,12 @@ def _read_address(found: Mapping[str, Any], key: str) -> Address:
 
 def _read_routes(found: Mapping[str, Any]) -> Iterable[Route]:
     for one in _mappings(found, "routes"):
-        route = pick(one, ("dst", "gw"))
-        yield Route(ip_network(_cidr(route, "dst"), strict=False), _address(route, "gw"))
+        route = pick(one, ("dst", "gw", *ROUTE_DETAILS))
+        yield Route(
+            ip_network(_cidr(route, "dst"), strict=False),
+            _address(route, "gw"),
+            **{key: _number(route, key) for key in ROUTE_DETAILS},
+        )
 
 
 def _read_dns(document: Mapping[str, Any]) -> Dns:
@@ -239,6 +272,13 @@ def _cidr(found: Mapping[str, Any], key: str) -> str:
 def _address(found: Mapping[str, Any], key: str) -> IPv4Address | IPv6Address | None:
     text = _string(found, key)
     return ip_address(text) if text else None
+
+
+def _number(found: Mapping[str, Any], key: str) -> int | None:
+    value = found.get(key)
+    if value is not None and (type(value) is not int or value < 0):
+        raise TypeError(f"{key} is {value!r}, not a number")
+    return value
 
 
 def _string(found: Mapping[str, Any], key: str) -> str:

@@ -1,37 +1,37 @@
 """One call of the plugin, from environment and stdin to exit status, stdout and stderr.
 
 The same for the agent (pycni/agent.py) and without one (pycni/once.py). Decides the order of the
-checks and turns every exception into an error object; the work is done by pycni/attachments.py.
+checks and turns every exception into an error object; the work is done by the modules in WORK.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import traceback
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from pycni import attachments, netconf, netns, result
-from pycni.cni import Reply, Request, check_command_version, parse_request
+from pycni import attachments, garbage, netconf, netns, readiness, result
+from pycni.call import Call
+from pycni.cni import Reply, check_command_version, parse_request
 from pycni.errors import FileError, InvalidNetns, PycniError
-from pycni.netconf import NetConf
-from pycni.plugin import version_of, version_reply
+from pycni.plugin import SECONDS, version_of, version_reply
 from pycni.result import Result
 from pycni.settings import Settings
 
+Work = Mapping[str, Callable[[Call], Result | None]]
 
-class Attachments(Protocol):
-    """What does the work: pycni.attachments, or a test's."""
+WORK: Work = {
+    "ADD": attachments.add,
+    "CHECK": attachments.check,
+    "DEL": attachments.delete,
+    "GC": garbage.collect,
+    "STATUS": readiness.check,
+}
+"""What does the work, by command; a Result is printed."""
 
-    def add(
-        self, request: Request, conf: NetConf, netns_fd: int, settings: Settings, /
-    ) -> Result: ...
-
-    def delete(self, request: Request, conf: NetConf, settings: Settings, /) -> None: ...
-
-    def check(
-        self, request: Request, conf: NetConf, netns_fd: int, settings: Settings, /
-    ) -> None: ...
+IN_THE_POD = ("ADD", "CHECK")
 
 
 def answer(
@@ -40,7 +40,7 @@ def answer(
     netns_fd: int | None,
     *,
     settings: Settings,
-    work: Attachments = attachments,
+    work: Work = WORK,
 ) -> Reply:
     """Do what the call asks for, in the node's network namespace; raises nothing but interrupts.
 
@@ -86,8 +86,9 @@ def _answer(
     netns_fd: int | None,
     *,
     settings: Settings,
-    work: Attachments,
+    work: Work,
 ) -> bytes:
+    begin = time.monotonic()
     request = parse_request(env)
     if request.command == "VERSION":
         return version_reply(b"" if isinstance(stdin, OSError) else stdin)
@@ -99,25 +100,23 @@ def _answer(
         )
     conf = netconf.parse_netconf(stdin, lenient=request.command == "DEL")
     check_command_version(request.command, conf.cni_version)
-    if request.command == "DEL":
-        work.delete(request, conf, settings)
+    pod = -1
+    if request.command in IN_THE_POD:
+        pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
+    previous = Result()
+    if request.command == "CHECK" or (request.command == "ADD" and conf.prev_result is not None):
+        previous = conf.previous_result()
+    end = begin + SECONDS[request.command.encode()]
+    made = work[request.command](Call(request, conf, env, stdin, settings, end, pod))
+    if made is None:
         return b""
-    pod = _pod_netns(request, netns_fd)
-    if request.command == "CHECK":
-        conf.previous_result()
-        work.check(request, conf, pod, settings)
-        return b""
-    previous = Result() if conf.prev_result is None else conf.previous_result()
-    made = work.add(request, conf, pod, settings)
     return _encode(result.to_json(made.after(previous), conf.cni_version))
 
 
-def _pod_netns(request: Request, netns_fd: int | None) -> int:
+def _check_netns(netns_fd: int | None, path: str, *, allow_own: bool) -> int:
     if netns_fd is None:
-        raise InvalidNetns(
-            "CNI_NETNS cannot be opened", details=netns.found(request.netns), hint=netns.HINT
-        )
-    netns.check(netns_fd, allow_own=request.allow_own_netns)
+        raise InvalidNetns("CNI_NETNS cannot be opened", details=netns.found(path), hint=netns.HINT)
+    netns.check(netns_fd, allow_own=allow_own)
     return netns_fd
 
 

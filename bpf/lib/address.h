@@ -48,6 +48,14 @@ static __always_inline bool is_multicast(const union ip_addr *addr)
 	       addr->words[3] == 0xffffffff;
 }
 
+static __always_inline bool is_loopback(const union ip_addr *addr)
+{
+	if (is_mapped_ip4(addr))
+		return addr->bytes[12] == 127;
+	return !addr->words[0] && !addr->words[1] && !addr->words[2] &&
+	       addr->words[3] == bpf_htonl(1);
+}
+
 /* volatile, because one side is often a constant of config.h */
 static __always_inline bool same_address(const volatile union ip_addr *a,
 					 const volatile union ip_addr *b)

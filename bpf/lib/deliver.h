@@ -25,6 +25,9 @@ static __always_inline int redirect_into_pod(struct __sk_buff *ctx,
 	return bpf_redirect_peer(ifindex, 0);
 }
 
+/* bpf_redirect_peer() passes by the qdisc of the host veth: a pod whose rate
+ * that qdisc limits is reached through it, and through to_container.
+ */
 static __always_inline int deliver_local(struct __sk_buff *ctx,
 					 const struct endpoint *ep)
 {
@@ -32,6 +35,8 @@ static __always_inline int deliver_local(struct __sk_buff *ctx,
 
 	if (drop)
 		return drop;
+	if (ep->flags & ENDPOINT_SHAPED)
+		return bpf_redirect(ep->ifindex, 0);
 	return redirect_into_pod(ctx, ep->ifindex);
 }
 

@@ -21,6 +21,7 @@ struct endpoint {
 };
 
 #define ENDPOINT_MASQUERADE 1 /* ipMasq: mark what leaves the cluster */
+#define ENDPOINT_SHAPED 2 /* a qdisc on the host veth limits its rate */
 
 /* remotes: longest prefix -> the VTEP that owns it. prefixlen counts from
  * the top of the 128 bits: an IPv4 /24 is 96 + 24.

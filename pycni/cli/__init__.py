@@ -17,7 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from loader.errors import LoaderError
 from pycni import settings
 from pycni.cli.lab import lab
-from pycni.cli.nouns import drops, endpoints, maps_group, nodes, status
+from pycni.cli.nouns import drops, endpoints, maps_group, nodes, ports, status
 from pycni.cli.verbs import agent, forget, install, setup, teardown, uninstall
 from pycni.errors import PycniError
 
@@ -51,6 +51,7 @@ for command in (
     forget,
     status,
     endpoints,
+    ports,
     nodes,
     maps_group,
     drops,

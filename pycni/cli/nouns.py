@@ -11,7 +11,7 @@ import click
 from pyroute2 import IPRoute
 
 from loader import attach, pins, probe
-from pycni import dumps, maps, overlay, provision
+from pycni import dumps, maps, overlay, porttable, provision
 from pycni.cli.output import emit, output_option
 from pycni.errors import PycniError
 from pycni.lease import leases
@@ -58,10 +58,30 @@ def endpoints(path: Path | None, output: str) -> None:
                     "ifindex": endpoint.ifindex,
                     "mac": endpoint.mac,
                     "masquerade": endpoint.masquerade,
+                    "shaped": endpoint.shaped,
                 }
             )
     rows.sort(key=lambda row: (row["container"], row["address"]))
     emit(rows, output, columns=("address", "container", "host_interface", "mac", "masquerade"))
+
+
+@click.command()
+@output_option
+def ports(output: str) -> None:
+    """The ports of this node that lead to pods on it."""
+    rows = [
+        {
+            "port": forward.host_port,
+            "protocol": forward.protocol,
+            "address": str(forward.host_ip or ""),
+            "pod": str(forward.pod),
+            "pod_port": forward.pod_port,
+            "container": forward.owner,
+        }
+        for forward in porttable.forwards()
+    ]
+    rows.sort(key=lambda row: (row["port"], row["protocol"], row["address"], row["pod"]))
+    emit(rows, output, columns=("port", "protocol", "address", "pod", "pod_port", "container"))
 
 
 @click.command()

@@ -37,6 +37,8 @@ class NodeRecord:
     """One per family of the cluster, IPv4 first."""
     heartbeat: float
     """When its agent last said that it lives; Unix time in seconds."""
+    extra: tuple[IPNetwork, ...] = ()
+    """Prefixes outside its pod CIDRs that it published."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,24 @@ class Store(Protocol):
         """Says that the node lives. Raises StoreError if it is not registered (any more)."""
         ...
 
+    def publish(self, name: str, prefix: IPNetwork) -> str:
+        """Makes `prefix` one of the node's, unless it is another's; returns whose it is then.
+
+        Another's is what another has published, or what overlaps another's pod CIDRs. Raises
+        StoreError if the node is not registered.
+        """
+        ...
+
+    def withdraw(self, name: str, prefix: IPNetwork) -> None:
+        """The undo of `publish`; no error if the prefix is not the node's."""
+        ...
+
     def nodes(self) -> tuple[NodeRecord, ...]:
         """All nodes, by name."""
         ...
 
     def remove(self, name: str) -> bool:
-        """Takes a node out and frees its id and CIDRs; False if there was none of that name."""
+        """Takes a node out and frees its id and prefixes; False if there was none of that name."""
         ...
 
     def watch(self, stop: threading.Event) -> Iterator[Event]:

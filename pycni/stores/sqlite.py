@@ -7,9 +7,7 @@ may use the file at a time; SQLite's locks do not hold over network file systems
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,33 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
-from pycni.errors import ClusterError, StoreError, TryAgain
+from pycni.errors import StoreError, TryAgain
 from pycni.files import make_private_directory
-from pycni.stores import HEARTBEAT_FRESH, Event, NodeRecord, Put, Removed, Synced
+from pycni.stores import HEARTBEAT_FRESH, Event, NodeRecord, Put, Removed, Synced, schema
 
-APPLICATION_ID = 0x7079636E
-""""pycn": tells our files from other people's databases."""
-SCHEMA_VERSION = 1
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for other writers, who hold the lock for milliseconds."""
 POLL_INTERVAL = 0.2
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
 OPEN_MODE = "rw"
 """Never "rwc": only `open` makes the file."""
 
-SCHEMA = """
-CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE nodes (
-    name TEXT PRIMARY KEY,
-    node_id INTEGER NOT NULL UNIQUE,
-    vtep TEXT NOT NULL UNIQUE,
-    pod_cidr4 TEXT UNIQUE,
-    pod_cidr6 TEXT UNIQUE,
-    identity TEXT NOT NULL,
-    heartbeat REAL NOT NULL
-) STRICT, WITHOUT ROWID;
+SELECT_NODES = """
+SELECT name, node_id, vtep, pod_cidr4, pod_cidr6,
+    (SELECT group_concat(prefix, ' ') FROM
+        (SELECT prefix FROM extras WHERE node = name ORDER BY prefix)),
+    heartbeat FROM nodes
 """
-SELECT_NODES = "SELECT name, node_id, vtep, pod_cidr4, pod_cidr6, heartbeat FROM nodes"
 
 Row = tuple[Any, ...]
 
@@ -69,13 +55,16 @@ class SqliteStore:
             make_private_directory(path.parent)
         if create and not path.exists():
             with _explained(path):
-                _create(path, cluster)
+                schema.create(path, cluster)
+        if path.exists():
+            with _explained(path):
+                schema.migrate(path)
         store = cls(path, cluster)
         with store._connect():
             return store
 
     def register(self, name: str, vtep: IPAddress, *, identity: str) -> NodeRecord:
-        with self._connect() as db, _transaction(db):
+        with self._connect() as db, schema.transaction(db):
             self._check_conflicts(db, name, vtep, identity)
             changed = db.execute(
                 "UPDATE nodes SET vtep = ?, identity = ?, heartbeat = ? WHERE name = ?",
@@ -99,12 +88,29 @@ class SqliteStore:
                     f"the node {name} is not registered in {self.path}", hint="register it again"
                 )
 
+    def publish(self, name: str, prefix: IPNetwork) -> str:
+        with self._connect() as db, schema.transaction(db):
+            owner = _owner(db, prefix)
+            if owner:
+                return owner
+            if not db.execute("SELECT 1 FROM nodes WHERE name = ?", (name,)).fetchone():
+                raise StoreError(
+                    f"the node {name} is not registered in {self.path}", hint="register it again"
+                )
+            db.execute("INSERT INTO extras VALUES (?, ?)", (str(prefix), name))
+            return name
+
+    def withdraw(self, name: str, prefix: IPNetwork) -> None:
+        with self._connect() as db:
+            db.execute("DELETE FROM extras WHERE prefix = ? AND node = ?", (str(prefix), name))
+
     def nodes(self) -> tuple[NodeRecord, ...]:
         with self._connect() as db:
             return tuple(map(_record, _list(db)))
 
     def remove(self, name: str) -> bool:
-        with self._connect() as db:
+        with self._connect() as db, schema.transaction(db):
+            db.execute("DELETE FROM extras WHERE node = ?", (name,))
             return db.execute("DELETE FROM nodes WHERE name = ?", (name,)).rowcount > 0
 
     def watch(self, stop: threading.Event) -> Iterator[Event]:
@@ -114,7 +120,7 @@ class SqliteStore:
             opened = _file_id(self.path)
             while not stop.is_set():
                 # Before the list: what is written in between is seen now, and once more next time.
-                latest = _pragma(db, "data_version")
+                latest = schema.pragma(db, "data_version")
                 if latest != version:
                     rows = {row[0]: row for row in _list(db)}
                     yield from _changes(known, rows)
@@ -135,13 +141,13 @@ class SqliteStore:
             db = sqlite3.connect(
                 f"{self.path.as_uri()}?mode={OPEN_MODE}",
                 uri=True,
-                timeout=BUSY_TIMEOUT,
+                timeout=schema.BUSY_TIMEOUT,
                 isolation_level=None,
                 check_same_thread=False,
             )
             try:
-                _check_file(db, self.path)
-                _check_cluster(db, self.path, self.cluster)
+                schema.check_file(db, self.path)
+                schema.check_cluster(db, self.path, self.cluster)
                 # Enough in WAL mode for consistency; a power cut may lose the last registrations,
                 # but then the machine lost its pods as well.
                 db.execute("PRAGMA synchronous = NORMAL")
@@ -173,66 +179,15 @@ class SqliteStore:
             )
 
 
-def _create(path: Path, cluster: Cluster) -> None:
-    """Makes the whole file aside, then links it into place: nobody ever sees half a store, and of
-    several processes one wins."""
-    # mkstemp makes the file with mode 0600; SQLite gives its -wal and -shm files the same mode.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        db = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(SCHEMA)
-            db.executemany("INSERT INTO cluster VALUES (?, ?)", _parameters(cluster).items())
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        finally:
-            db.close()
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
-
-
-def _check_file(db: sqlite3.Connection, path: Path) -> None:
-    if _pragma(db, "application_id") != APPLICATION_ID:
-        raise StoreError(
-            f"{path} is not a cluster store of pycni",
-            hint="name another file in store, or move this one away",
-        )
-    version = _pragma(db, "user_version")
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {version}, this pycni knows {SCHEMA_VERSION}",
-            hint="use the same version of pycni on all nodes that share the file",
-        )
-
-
-def _check_cluster(db: sqlite3.Connection, path: Path, cluster: Cluster) -> None:
-    stored = dict(db.execute("SELECT key, value FROM cluster"))
-    wanted = _parameters(cluster)
-    differences = [
-        f"{key} is {stored.get(key, 'absent')} in the store and {wanted.get(key, 'absent')} here"
-        for key in sorted(stored.keys() | wanted.keys())
-        if stored.get(key) != wanted.get(key)
-    ]
-    if differences:
-        raise ClusterError(
-            f"{path} belongs to a cluster with other parameters: {'; '.join(differences)}",
-            hint="give this node the store's parameters; to change them for the whole cluster, "
-            "tear all nodes down and remove the file",
-        )
-
-
-def _parameters(cluster: Cluster) -> dict[str, str]:
-    parameters = {"vni": str(cluster.vni), "port": str(cluster.port)}
-    for cidr in cluster.cidrs:
-        parameters[f"cluster_cidr.ipv{cidr.version}"] = str(cidr)
-        parameters[f"node_prefix.ipv{cidr.version}"] = str(cluster.node_prefix(cidr.version))
-    return parameters
+def _owner(db: sqlite3.Connection, prefix: IPNetwork) -> str:
+    """Name of the node that has a prefix, or a part of it; empty if none has."""
+    row = db.execute("SELECT node FROM extras WHERE prefix = ?", (str(prefix),)).fetchone()
+    if row is not None:
+        return str(row[0])
+    for name, cidr in db.execute(f"SELECT name, pod_cidr{prefix.version} FROM nodes"):
+        if cidr is not None and prefix.overlaps(ip_network(cidr)):
+            return str(name)
+    return ""
 
 
 def _first_free_cidr(db: sqlite3.Connection, cluster: Cluster, version: int) -> str | None:
@@ -242,6 +197,12 @@ def _first_free_cidr(db: sqlite3.Connection, cluster: Cluster, version: int) -> 
     column = f"pod_cidr{version}"
     taken = {row[0] for row in db.execute(f"SELECT {column} FROM nodes")}
     prefix = cluster.node_prefix(version)
+    published = [ip_network(row[0]) for row in db.execute("SELECT prefix FROM extras")]
+    taken |= {
+        str(one.supernet(new_prefix=prefix))
+        for one in published
+        if one.version == version and one.network_address in cidr
+    }
     capacity = node_capacity(cidr, prefix)
     if len(taken) >= capacity:
         raise StoreError(
@@ -268,13 +229,14 @@ def _list(db: sqlite3.Connection) -> list[Row]:
 
 
 def _record(row: Row) -> NodeRecord:
-    name, node_id, vtep, cidr4, cidr6, heartbeat = row
+    name, node_id, vtep, cidr4, cidr6, extra, heartbeat = row
     return NodeRecord(
         name=name,
         node_id=node_id,
         vtep=ip_address(vtep),
         pod_cidrs=tuple(ip_network(cidr) for cidr in (cidr4, cidr6) if cidr is not None),
         heartbeat=heartbeat,
+        extra=tuple(ip_network(prefix) for prefix in (extra or "").split()),
     )
 
 
@@ -287,28 +249,12 @@ def _changes(known: dict[str, Row], rows: dict[str, Row]) -> Iterator[Event]:
             yield Put(_record(row))
 
 
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
-
-
 def _file_id(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Takes the write lock at once: a lock asked for later could not wait for other writers."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
 
 
 @contextmanager
@@ -322,7 +268,7 @@ def _explained(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise TryAgain(
                 f"the cluster store {path} is busy: other agents are writing to it",
-                details=f"waited {BUSY_TIMEOUT:g} s",
+                details=f"waited {schema.BUSY_TIMEOUT:g} s",
                 hint="try again; if it stays so, look for a stopped process that has it open",
             ) from error
         raise StoreError(

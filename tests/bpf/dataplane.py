@@ -25,6 +25,7 @@ from loader.objects import PROGRAMS, Objects
 
 FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
+ENDPOINT_MASQUERADE, ENDPOINT_SHAPED = 1, 2
 REMOTE_KEY = struct.Struct("=I16s")
 DROP_COUNT = struct.Struct("=QQ")
 REDIRECT_RECORD = struct.Struct("=IIQ")
@@ -104,7 +105,8 @@ class Dataplane:
             for key in self.maps[name].keys():  # noqa: SIM118 (a BPF map, not a dict)
                 self.maps[name].delete(key)
         for where, ep in tables.endpoints.items():
-            value = ENDPOINT.pack(ep.ifindex, mac(ep.mac), ep.masquerade)
+            flags = ep.masquerade * ENDPOINT_MASQUERADE | ep.shaped * ENDPOINT_SHAPED
+            value = ENDPOINT.pack(ep.ifindex, mac(ep.mac), flags)
             self.maps["endpoints"].update(address(where), value)
         for where, vtep in tables.remotes.items():
             key = REMOTE_KEY.pack(prefix_length(where), prefix(where)[:16])

@@ -59,8 +59,8 @@ def passed(packet: Packet | bytes) -> Outcome:
     return Outcome(Action.OK, bytes(packet))
 
 
-def left_to_others(packet: Packet | bytes) -> Outcome:
-    return Outcome(Action.UNSPEC, bytes(packet))
+def left_to_others(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
+    return Outcome(Action.UNSPEC, bytes(packet), mark=mark)
 
 
 def into_pod(ifindex: int, packet: Packet | bytes) -> Outcome:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cases import Case, Dataplanes, check, in_all_families
 from dataplane import Dataplane
-from outcomes import Action, dropped, into_pod, to_node, to_stack, with_macs
+from outcomes import Action, dropped, into_pod, out_of_veth, to_node, to_stack, with_macs
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
@@ -78,6 +78,8 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("own gateway", packet, to_stack(packet))
     packet = send(family.nobody)
     yield Case("cluster address of nobody", packet, dropped("UNKNOWN_DESTINATION", packet))
+    packet = send(family.loopback)
+    yield Case("loopback address", packet, dropped("UNKNOWN_DESTINATION", packet))
     packet = send(family.world)
     yield Case("the world", packet, to_stack(packet))
     packet = send(family.node_one)
@@ -94,6 +96,17 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     )
     there = to_node(underlay.node_three, encapsulated(packet))
     yield Case("the longest prefix wins", packet, there, moved)
+
+
+def to_shaped_pods(family: Family, underlay: Family) -> Iterator[Case]:
+    shaped = cluster(underlay, shaped=True)
+    packet = family.from_pod_one(family.pod_two)
+    yield Case("pod of this node", packet, out_of_veth(VETH_TWO, delivered(packet)), shaped)
+    packet = family.from_pod_one(family.pod_far)
+    there = to_node(underlay.node_two, encapsulated(packet))
+    yield Case("pod of node two", packet, there, shaped)
+    packet = family.from_pod_one(family.world)
+    yield Case("the world", packet, to_stack(packet), shaped)
 
 
 def refused(family: Family, _underlay: Family) -> Iterator[Case]:
@@ -238,6 +251,13 @@ def marks(family: Family, underlay: Family) -> Iterator[Case]:
 
 @in_all_families(destinations)
 def test_a_packet_goes_where_its_destination_is(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(dataplanes, "from_container", underlay, case)
+
+
+@in_all_families(to_shaped_pods)
+def test_shaped_pods_are_reached_through_their_host_veth(
     dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
     check(dataplanes, "from_container", underlay, case)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from cases import Case, Dataplanes, check, in_all_families
-from outcomes import dropped, into_pod, passed, with_macs
+from outcomes import dropped, into_pod, out_of_veth, passed, with_macs
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
@@ -68,6 +68,13 @@ def accepted(family: Family, underlay: Family) -> Iterator[Case]:
         yield Case("later fragment", packet, into_pod(VETH_ONE, delivered(packet)), came_from=two)
 
 
+def to_shaped_pods(family: Family, underlay: Family) -> Iterator[Case]:
+    shaped, two = cluster(underlay, shaped=True), underlay.node_two
+    packet = inner(family, family.pod_far, family.pod_one)
+    there = out_of_veth(VETH_ONE, delivered(packet))
+    yield Case("pod to pod", packet, there, shaped, came_from=two)
+
+
 def refused(family: Family, underlay: Family) -> Iterator[Case]:
     two = underlay.node_two
     good = inner(family, family.pod_far, family.pod_one)
@@ -123,6 +130,13 @@ def without_metadata(family: Family, _underlay: Family) -> Iterator[Case]:
 
 @in_all_families(accepted)
 def test_a_node_may_send(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
+    check(dataplanes, "from_overlay", underlay, case)
+
+
+@in_all_families(to_shaped_pods)
+def test_shaped_pods_are_reached_through_their_host_veth(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
     check(dataplanes, "from_overlay", underlay, case)
 
 

@@ -18,6 +18,7 @@ from world import (
     FOREIGN_MAC,
     GATEWAY_MAC,
     IPV4,
+    MASQUERADE_MARK,
     OVERLAY_MAC,
     PAYLOAD,
     POD_ONE_MAC,
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.root
 UPLINK = Ether(src=FOREIGN_MAC, dst=POD_ONE_MAC)
 I_FLAG = "Instance"
 RESERVED = 0xFF
+MARK_OF_OTHERS = 0x7
 
 
 def vxlan_header(vni: int = VNI, flags: str = I_FLAG) -> Packet:
@@ -106,12 +108,36 @@ def left_alone(family: Family, underlay: Family) -> Iterator[Case]:
         yield Case("fragment", packet, left_to_others(packet))
 
 
+def plain(_family: Family, underlay: Family) -> Iterator[Case]:
+    one, two = underlay.node_one, underlay.node_two
+    marked = MASQUERADE_MARK | MARK_OF_OTHERS
+    for name, protocol in {"UDP": UDP(dport=5353), "TCP": TCP(dport=VXLAN_PORT)}.items():
+        packet = UPLINK / underlay.ip(two, one) / protocol / Raw(bytes(8))
+        to_be_hidden = left_to_others(packet, mark=marked)
+        yield Case(f"{name} from a node", packet, to_be_hidden, mark=MARK_OF_OTHERS)
+        packet = UPLINK / underlay.ip(two, underlay.node_three) / protocol
+        yield Case(f"{name} from a node to another", packet, left_to_others(packet))
+        packet = UPLINK / underlay.ip(underlay.world, one) / protocol
+        yield Case(f"{name} from the world", packet, left_to_others(packet))
+    if underlay is IPV4:
+        _, second = fragment(UPLINK / underlay.ip(two, one) / UDP() / Raw(bytes(80)), fragsize=48)
+        hidden = left_to_others(second, mark=MASQUERADE_MARK)
+        yield Case("later fragment from a node", second, hidden)
+
+
 def _only_udp(underlay: Family, src: str, dst: str) -> Packet:
     return underlay.ip(src, dst, **({"proto": 17} if underlay is IPV4 else {"nh": 17}))
 
 
 @in_all_families(guarded)
 def test_only_nodes_reach_the_overlay(dataplanes: Dataplanes, underlay: Family, case: Case) -> None:
+    check(dataplanes, "from_underlay", underlay, case)
+
+
+@in_all_families(plain)
+def test_nodes_are_marked_to_be_hidden_behind_the_gateway(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
     check(dataplanes, "from_underlay", underlay, case)
 
 

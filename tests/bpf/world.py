@@ -51,6 +51,7 @@ class Family:
     stranger: str  # sends VXLAN, but is no node
     world: str
     group: str
+    loopback: str
     cluster: str
     far_cidr: str
     third_cidr: str
@@ -75,7 +76,7 @@ IPV4 = Family(
     pod_one="10.1.1.11", pod_two="10.1.1.12", pod_far="10.1.2.11", pod_third="10.1.3.11",
     nobody="10.1.9.9", gateway="10.1.1.1", far_gateway="10.1.2.1",
     node_one="172.30.0.1", node_two="172.30.0.2", node_three="172.30.0.3",
-    stranger="198.51.100.9", world="192.0.2.80", group="239.1.2.3",
+    stranger="198.51.100.9", world="192.0.2.80", group="239.1.2.3", loopback="127.0.0.53",
     cluster="10.1.0.0/16", far_cidr="10.1.2.0/24", third_cidr="10.1.3.0/24",
 )  # fmt: skip
 IPV6 = Family(
@@ -84,7 +85,7 @@ IPV6 = Family(
     pod_third="fd10:0:0:3::11",
     nobody="fd10:0:0:9::9", gateway="fd10:0:0:1::1", far_gateway="fd10:0:0:2::1",
     node_one="fd30::1", node_two="fd30::2", node_three="fd30::3",
-    stranger="2001:db8:9::9", world="2001:db8::80", group="ff0e::1:2:3",
+    stranger="2001:db8:9::9", world="2001:db8::80", group="ff0e::1:2:3", loopback="::1",
     cluster="fd10::/48", far_cidr="fd10:0:0:2::/64", third_cidr="fd10:0:0:3::/64",
 )  # fmt: skip
 FAMILIES = (IPV4, IPV6)
@@ -97,6 +98,7 @@ class Endpoint:
     ifindex: int
     mac: str
     masquerade: bool = False
+    shaped: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,13 @@ class Tables:
 EMPTY = Tables()
 
 
-def cluster(underlay: Family, *, masquerade: bool = False) -> Tables:
+def cluster(underlay: Family, *, masquerade: bool = False, shaped: bool = False) -> Tables:
     """Two pods here, two other nodes, in both families, over an underlay of one family."""
     endpoints: dict[str, Endpoint] = {}
     remotes: dict[str, str] = {}
     for family in FAMILIES:
-        endpoints[family.pod_one] = Endpoint(VETH_ONE, POD_ONE_MAC, masquerade)
-        endpoints[family.pod_two] = Endpoint(VETH_TWO, POD_TWO_MAC, masquerade)
+        endpoints[family.pod_one] = Endpoint(VETH_ONE, POD_ONE_MAC, masquerade, shaped)
+        endpoints[family.pod_two] = Endpoint(VETH_TWO, POD_TWO_MAC, masquerade, shaped)
         remotes[family.far_cidr] = underlay.node_two
         remotes[family.third_cidr] = underlay.node_three
     return Tables(endpoints, remotes, (underlay.node_two, underlay.node_three))

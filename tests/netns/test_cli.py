@@ -11,7 +11,18 @@ from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 
 import pytest
-from labs import drops, made_lab, prepared_lab, pycni, rows, send_frames, setup, wait_until
+from labs import (
+    drops,
+    execute,
+    made_lab,
+    made_pod,
+    prepared_lab,
+    pycni,
+    rows,
+    send_frames,
+    setup,
+    wait_until,
+)
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
@@ -20,6 +31,7 @@ from pycni.lab.layout import POD_IFNAME
 NOUNS = {
     ("status",): {"check", "ok", "state"},
     ("endpoints",): {"address", "container", "host_interface", "mac", "masquerade"},
+    ("ports",): {"port", "protocol", "address", "pod", "pod_port", "container"},
     ("nodes",): {"name", "id", "vtep", "pod_cidrs", "agent"},
     ("maps", "list"): {"name", "type", "entries", "max_entries", "pin"},
     ("maps", "dump", "endpoints"): {"address", "ifindex", "mac", "masquerade"},
@@ -28,6 +40,7 @@ NOUNS = {
     ("maps", "dump", "drops"): {"reason", "direction", "packets", "bytes"},
     ("drops",): {"reason", "direction", "packets", "bytes"},
 }
+HOST_PORT = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 SPOOFED = bytes.fromhex("02707963 6e690200 00000099 0800".replace(" ", "")) + bytes.fromhex(
     "45000014 00000000 40010000 c0000207 0af40002".replace(" ", "")
 )
@@ -53,6 +66,14 @@ def agent_dead(lab: Lab) -> Iterator[None]:
         cluster.wait_for_agent(lab, node)
 
 
+@contextmanager
+def host_port_open(lab: Lab) -> Iterator[None]:
+    with made_pod(lab, lab.layout.nodes[0]) as pod:
+        assert execute(lab, pod, "ADD", runtimeConfig=HOST_PORT).status == 0
+        yield
+        assert execute(lab, pod, "DEL").status == 0
+
+
 def test_every_noun_speaks_json_and_tables_with_the_agent_alive_and_dead(lab: Lab) -> None:
     node = lab.layout.nodes[0]
 
@@ -64,7 +85,7 @@ def test_every_noun_speaks_json_and_tables_with_the_agent_alive_and_dead(lab: La
         assert found != [], noun
         return noun, table.returncode, found[0].keys(), table.stdout.decode()
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, host_port_open(lab):
         alive = list(pool.map(both_forms, NOUNS))
         with agent_dead(lab):
             dead = list(pool.map(both_forms, NOUNS))

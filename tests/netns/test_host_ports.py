@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,6 +27,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from snapshot import differences, take
 
+from pycni import nft, nsenter
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode, Pod
@@ -37,6 +39,7 @@ LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 ROUTER = {4: str(UNDERLAY4.ip), 6: str(UNDERLAY6.ip)}
 """The world's address towards the nodes."""
 INVALID, TAKEN = 7, 103
+SERVICE = "10.96.0.10"
 PROTOCOLS = ("tcp", "udp", "sctp")
 
 both_families = pytest.mark.parametrize("family", FAMILIES)
@@ -172,6 +175,34 @@ def test_another_node_reaches_the_pod(lab: Lab, protocol: str, family: int) -> N
     target = underlay(lab.layout.nodes[0], family)
 
     assert ask(lab.layout.nodes[1].netns, target, protocol=protocol) is not None
+
+
+@pytest.mark.parametrize("client", [0, -1], ids=["same node", "other node"])
+def test_a_service_of_kube_proxy_answers_pods(lab: Lab, spare: Pod, client: int) -> None:
+    """Its rewriting, on the client's node, is undone there: the answer comes back to it."""
+    source = lab.layout.pods[client]
+    netns = lab.layout.node(source.node).netns
+    reply = add(lab, spare)
+    backend = f"{of_family(4, reply.addresses)}:{POD_PORT}"
+    rule = f"ip daddr {SERVICE} tcp dport {HOST_PORT} dnat to {backend}"
+    chain = f"chain prerouting {{ type nat hook prerouting priority -100; {rule}; }}"
+
+    in_netns(netns, lambda: nft.run(f"table ip service {{ {chain}; }}", what="a Service"))
+    try:
+        with serving(spare, reply.addresses):
+            seen = ask(source.netns, SERVICE)
+    finally:
+        in_netns(netns, lambda: nft.run("delete table ip service", what="a Service"))
+
+    assert seen is not None
+
+
+def in_netns(name: str, work: Callable[[], object]) -> None:
+    descriptor = os.open(topology.NETNS_DIR / name, os.O_RDONLY)
+    try:
+        nsenter.inside(descriptor, work)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_host_ip_is_the_only_address_that_leads_to_the_pod(lab: Lab, spare: Pod) -> None:

@@ -134,7 +134,7 @@ def test_commands_without_an_attachment_do_not_look_at_its_variables(command):
     assert parse_request(junk | {"CNI_COMMAND": command}).command == command
 
 
-@pytest.mark.parametrize("version", ["9.9.9", "1", "1.0", "abc", "1.1.0", "1.0.0\n", ""])
+@pytest.mark.parametrize("version", ["9.9.9", "1", "1.0", "abc", "1.2.0", "1.0.0\n", ""])
 def test_an_unknown_version_is_refused_with_the_list_of_known_ones(version):
     with pytest.raises(IncompatibleVersion) as caught:
         check_version(version)
@@ -147,7 +147,7 @@ def test_add_and_del_came_with_the_first_version_and_check_with_0_4_0(version):
     check_version(version)
     check_command_version("ADD", version)
     check_command_version("DEL", version)
-    if version in ("0.4.0", "1.0.0"):
+    if version in ("0.4.0", "1.0.0", "1.1.0"):
         check_command_version("CHECK", version)
     else:
         with pytest.raises(IncompatibleVersion, match="does not allow CHECK"):
@@ -158,3 +158,4 @@ def test_add_and_del_came_with_the_first_version_and_check_with_0_4_0(version):
 def test_gc_and_status_came_after_1_0_0(command):
     with pytest.raises(IncompatibleVersion, match=f"does not allow {command}"):
         check_command_version(command, "1.0.0")
+    check_command_version(command, "1.1.0")

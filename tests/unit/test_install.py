@@ -26,6 +26,9 @@ def put(dirs, **options):
     return install(*dirs, **{"socket": SOCKET, "settings": SETTINGS, "python": PYTHON} | options)
 
 
+CAPABILITIES = dict.fromkeys(installer.CAPABILITIES, True)
+
+
 def test_a_runtime_finds_an_executable_and_a_list(dirs):
     plugin, conflist = put(dirs, network_name="podnet", mtu=1400)
 
@@ -35,16 +38,18 @@ def test_a_runtime_finds_an_executable_and_a_list(dirs):
     assert stat.S_IMODE(conflist.stat().st_mode) == 0o644
     assert json.loads(conflist.read_text()) == {
         "cniVersion": "1.0.0",
+        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
         "name": "podnet",
         "writtenBy": "pycni install",
-        "plugins": [{"type": "pycni", "ipMasq": True, "mtu": 1400}],
+        "plugins": [{"type": "pycni", "ipMasq": True, "mtu": 1400, "capabilities": CAPABILITIES}],
     }
 
 
 def test_without_an_mtu_the_node_chooses(dirs):
     _, conflist = put(dirs, ip_masq=False)
 
-    assert json.loads(conflist.read_text())["plugins"] == [{"type": "pycni", "ipMasq": False}]
+    (own,) = json.loads(conflist.read_text())["plugins"]
+    assert own == {"type": "pycni", "ipMasq": False, "capabilities": CAPABILITIES}
 
 
 def test_the_plugin_starts_isolated_with_its_paths_filled_in(dirs):

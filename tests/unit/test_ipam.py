@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import InvalidPool, PoolExhausted
-from pycni.ipam import ROTATION_FILE, Rotation, gateway, pick
+from pycni.ipam import ROTATION_FILE, Pool, Rotation, gateway, node_pool, ranges_pool, take
 
 NODE4 = ip_network("10.244.1.0/24")
 NODE6 = ip_network("fd00:10:244:1::/64")
@@ -21,12 +22,17 @@ SMALL4 = ip_network("10.244.1.0/29")
 SMALL6 = ip_network("fd00:10:244:1::/125")
 POD_ONE = ip_address("10.244.1.2")
 POD_TWO = ip_address("10.244.1.3")
+POOL4, POOL6 = node_pool(NODE4), node_pool(NODE6)
 POD_LAST = ip_address("10.244.1.254")
 
 CIDRS = st.one_of(
     st.builds(lambda bits: IPv4Network((0x0AF40000, bits)), st.integers(24, 30)),
     st.builds(lambda bits: IPv6Network((0xFD << 120, bits)), st.integers(120, 126)),
 )
+
+
+def pick(cidr: IPNetwork, used: Collection[IPAddress], last: IPAddress | None) -> IPAddress:
+    return take(node_pool(cidr), last, lambda address: address not in used)
 
 
 def every_address(cidr: IPNetwork) -> list[IPAddress]:
@@ -147,16 +153,16 @@ def test_a_freed_address_comes_back_only_after_the_pool_wrapped(
 
 
 def test_rotation_survives_the_process(tmp_path: Path) -> None:
-    Rotation(tmp_path).remember(NODE4, POD_TWO)
-    Rotation(tmp_path).remember(NODE6, NODE6[9])
+    Rotation(tmp_path).remember({POOL4.name: POD_TWO})
+    Rotation(tmp_path).remember({POOL6.name: NODE6[9]})
 
-    assert Rotation(tmp_path).last(NODE4) == POD_TWO
-    assert Rotation(tmp_path).last(NODE6) == NODE6[9]
+    assert Rotation(tmp_path).last(POOL4) == POD_TWO
+    assert Rotation(tmp_path).last(POOL6) == NODE6[9]
     assert stat.S_IMODE((tmp_path / ROTATION_FILE).stat().st_mode) == 0o600
 
 
 def test_nothing_was_last_at_the_beginning(tmp_path: Path) -> None:
-    assert Rotation(tmp_path / "absent").last(NODE4) is None
+    assert Rotation(tmp_path / "absent").last(POOL4) is None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_nothing_was_last_at_the_beginning(tmp_path: Path) -> None:
         b"[]",
         b'{"10.244.1.0/24": 7}',
         b'{"10.244.1.0/24": "no address"}',
-        b'{"10.244.1.0/24": "10.9.9.9"}',
+        b'{"10.244.1.0/24": "fd00::9"}',
         b"[" * 100_000,
     ],
 )
@@ -176,10 +182,10 @@ def test_a_damaged_rotation_file_only_means_a_new_beginning(tmp_path: Path, cont
     (tmp_path / ROTATION_FILE).write_bytes(content)
     rotation = Rotation(tmp_path)
 
-    assert rotation.last(NODE4) is None
+    assert rotation.last(POOL4) is None
 
-    rotation.remember(NODE4, POD_TWO)
-    assert rotation.last(NODE4) == POD_TWO
+    rotation.remember({POOL4.name: POD_TWO})
+    assert rotation.last(POOL4) == POD_TWO
 
 
 def test_a_state_directory_that_cannot_be_written_does_not_fail_an_add(
@@ -189,6 +195,42 @@ def test_a_state_directory_that_cannot_be_written_does_not_fail_an_add(
     blocker.touch()
 
     with caplog.at_level(logging.WARNING):
-        Rotation(blocker).remember(NODE4, POD_ONE)
+        Rotation(blocker).remember({POOL4.name: POD_ONE})
 
     assert "rotation not saved" in caplog.text
+
+
+def test_excluded_addresses_are_never_given() -> None:
+    pool = node_pool(SMALL4).without([ip_network("10.244.1.4/31"), SMALL6])
+
+    assert [address for address in usable(SMALL4) if address in addresses_of(pool)] == [
+        ip_address("10.244.1.2"),
+        ip_address("10.244.1.3"),
+        ip_address("10.244.1.6"),
+    ]
+
+
+def test_a_large_exclusion_costs_nothing() -> None:
+    pool = POOL6.without([ip_network("fd00:10:244:1::/65")])
+
+    assert take(pool, None, lambda _: True) == ip_address("fd00:10:244:1:8000::")
+
+
+def test_ranges_are_used_one_after_the_other_and_each_address_once() -> None:
+    pool = ranges_pool(4, [(POD_TWO, POD_TWO + 2), (POD_ONE, POD_TWO + 1)])
+
+    assert addresses_of(pool) == [POD_TWO, POD_TWO + 1, POD_TWO + 2, POD_ONE]
+
+
+def test_the_pool_is_walked_once_from_the_one_after_the_last() -> None:
+    pool = ranges_pool(4, [(POD_ONE, POD_ONE + 3), (POD_LAST, POD_LAST)])
+
+    assert addresses_of(pool, POD_TWO) == [POD_ONE + 2, POD_ONE + 3, POD_LAST, POD_ONE, POD_TWO]
+
+
+def addresses_of(pool: Pool, last: IPAddress | None = None) -> list[IPAddress]:
+    """In the order in which they would be given."""
+    asked: list[IPAddress] = []
+    with pytest.raises(PoolExhausted):
+        take(pool, last, lambda address: bool(asked.append(address)))
+    return asked

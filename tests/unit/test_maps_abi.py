@@ -80,10 +80,11 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["cluster6"] == bytes(16) + b"\xff" * 16
 
 
-def test_the_masquerade_flag_is_the_one_of_the_header() -> None:
+@pytest.mark.parametrize("name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED"])
+def test_a_flag_is_the_one_of_the_header(name: str) -> None:
     header = (Path(__file__).parents[2] / "bpf/lib/types.h").read_text()
 
-    assert f"#define ENDPOINT_MASQUERADE {maps.ENDPOINT_MASQUERADE} " in header
+    assert f"#define {name} {getattr(maps, name)} " in header
 
 
 @pytest.mark.parametrize("address", [POD, POD6])
@@ -107,8 +108,9 @@ def test_an_ipv4_prefix_counts_from_the_top_of_128_bits() -> None:
 
 
 @pytest.mark.parametrize("masquerade", [True, False])
-def test_an_endpoint_comes_back_as_it_went(masquerade: bool) -> None:
-    endpoint = Endpoint(ifindex=77, mac="02:00:00:00:00:05", masquerade=masquerade)
+@pytest.mark.parametrize("shaped", [True, False])
+def test_an_endpoint_comes_back_as_it_went(masquerade: bool, shaped: bool) -> None:
+    endpoint = Endpoint(77, "02:00:00:00:00:05", masquerade=masquerade, shaped=shaped)
 
     assert maps.ENDPOINTS.unpack_value(maps.ENDPOINTS.pack_value(endpoint)) == endpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from pycni.membership import Membership, wanted_remotes, wanted_vteps
@@ -71,3 +72,11 @@ def test_one_vtep_a_node_and_one_remote_a_node_and_family() -> None:
         NODE_TWO.pod_cidrs[1]: NODE_TWO.vtep,
         NODE_THREE.pod_cidrs[0]: NODE_THREE.vtep,
     }
+
+
+def test_what_a_node_published_is_a_remote_of_its_own() -> None:
+    extra = ip_network("10.215.0.33/32")
+
+    remotes = wanted_remotes([replace(NODE_THREE, extra=(extra,))])
+
+    assert remotes == {NODE_THREE.pod_cidrs[0]: NODE_THREE.vtep, extra: NODE_THREE.vtep}

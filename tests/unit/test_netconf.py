@@ -72,7 +72,7 @@ def test_name_and_version_must_be_strings(key, value):
 
 
 @pytest.mark.parametrize("lenient", [False, True])
-@pytest.mark.parametrize("version", ["9.9.9", "1", "1.0", "abc", "1.1.0"])
+@pytest.mark.parametrize("version", ["9.9.9", "1", "1.0", "abc", "1.2.0"])
 def test_an_unknown_version_is_incompatible_for_every_command(version, lenient):
     with pytest.raises(IncompatibleVersion):
         parse_netconf(conf(cniVersion=version), lenient=lenient)
@@ -183,3 +183,55 @@ def test_a_previous_result_that_is_missing_or_none_is_told_when_it_is_asked_for(
         read.previous_result()
 
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("keys", "plugin"),
+    [
+        ({}, ""),
+        ({"ipam": None}, ""),
+        ({"ipam": {}}, ""),
+        ({"ipam": {"type": None}}, ""),
+        ({"ipam": {"type": "pycni", "ranges": []}}, ""),
+        ({"ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}}, "host-local"),
+        ({"IPAM": {"Type": "static"}}, "static"),
+    ],
+)
+def test_addresses_are_our_own_unless_ipam_names_another_plugin(keys, plugin):
+    assert parse_netconf(conf(**keys)).delegate == plugin
+
+
+@pytest.mark.parametrize("ipam", ["host-local", [], {"type": 5}, {"type": ["static"]}])
+def test_ipam_of_a_wrong_type_is_told(ipam):
+    with pytest.raises(InvalidConfig, match="ipam"):
+        parse_netconf(conf(ipam=ipam))
+
+
+ONE = {"containerID": "one", "ifname": "eth0"}
+TWO = {"containerID": "two", "ifname": "eth0"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        ({}, None),
+        ({"cni.dev/valid-attachments": None}, set()),
+        ({"cni.dev/valid-attachments": []}, set()),
+        ({"cni.dev/valid-attachments": [ONE, ONE]}, {("one", "eth0")}),
+        ({"cni.dev/attachments": [ONE]}, {("one", "eth0")}),
+        ({"cni.dev/attachments": None}, set()),
+        ({"cni.dev/attachments": [ONE], "cni.dev/valid-attachments": [TWO]}, {("two", "eth0")}),
+    ],
+)
+def test_what_gc_keeps_is_listed_empty_or_not_told(keys, kept):
+    assert parse_netconf(conf(**keys)).valid_attachments() == kept
+
+
+@pytest.mark.parametrize(
+    "listed", ["x", "", 0, 5, {}, {"a": 1}, ["one"], [None], [{"containerID": "one"}]]
+)
+def test_a_list_for_gc_that_is_none_is_told(listed):
+    read = parse_netconf(conf(**{"cni.dev/valid-attachments": listed}))
+
+    with pytest.raises(InvalidConfig, match="valid-attachments"):
+        read.valid_attachments()

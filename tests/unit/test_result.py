@@ -50,6 +50,13 @@ BODIES = {
     "0.3.1": MIDDLE,
     "0.4.0": MIDDLE,
     "1.0.0": NEW,
+    "1.1.0": NEW,
+}
+DETAILS = {
+    "interfaces": [{"name": "eth0", "mtu": 1450, "socketPath": "/run/x", "pciID": "0000:00:1f.6"}],
+    "routes": [
+        {"dst": "0.0.0.0/0", "mtu": 1400, "advmss": 1360, "priority": 9, "table": 254, "scope": 0}
+    ],
 }
 
 
@@ -89,7 +96,7 @@ def test_empty_parts_are_left_out(version):
 
     if version in ("0.1.0", "0.2.0"):
         assert told == {"cniVersion": version, "ip4": {"ip": "10.1.0.5/32"}}
-    elif version == "1.0.0":
+    elif version in ("1.0.0", "1.1.0"):
         assert told == {"cniVersion": version, "ips": [{"address": "10.1.0.5/32"}]}
     else:
         ip = {"version": "4", "address": "10.1.0.5/32"}
@@ -211,3 +218,20 @@ def test_a_chained_result_comes_behind_the_previous_one_with_its_indices_shifted
 
 def test_our_dns_replaces_the_previous_one():
     assert DUAL.after(Result(dns=Dns(domain="old"))).dns == DNS
+
+
+def test_mtu_metrics_table_and_scope_are_told_since_1_1_0_only():
+    result = from_json(DETAILS, "1.1.0")
+
+    assert to_json(result, "1.1.0") == {"cniVersion": "1.1.0", **DETAILS}
+    assert to_json(result, "1.0.0") == {
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "eth0"}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+
+
+@pytest.mark.parametrize("value", ["1400", -1, 1.5, True])
+def test_a_number_that_is_none_is_told(value):
+    with pytest.raises(DecodingError, match="no CNI result"):
+        from_json({"interfaces": [{"name": "eth0", "mtu": value}]}, "1.1.0")

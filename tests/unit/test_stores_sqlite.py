@@ -31,6 +31,7 @@ from pycni.stores import (
     Synced,
     machine_identity,
     open_store,
+    schema,
     sqlite,
 )
 from pycni.stores.sqlite import SqliteStore
@@ -285,7 +286,7 @@ def test_another_schema_version_is_refused(store: SqliteStore) -> None:
     with closing(sqlite3.connect(store.path)) as db:
         db.execute("PRAGMA user_version = 9")
 
-    with pytest.raises(StoreError, match="has schema version 9, this pycni knows 1"):
+    with pytest.raises(StoreError, match="has schema version 9, this pycni knows 2"):
         SqliteStore.open(store.path, CLUSTER)
 
 
@@ -360,7 +361,7 @@ def test_a_store_that_is_gone_is_an_error_and_not_made_anew(store: SqliteStore) 
 def test_a_writer_that_does_not_end_makes_others_try_again(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT", 0.05)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
 
@@ -371,7 +372,7 @@ def test_a_writer_that_does_not_end_makes_others_try_again(
 def test_an_interrupted_creation_leaves_no_store(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "SCHEMA", "CREATE NONSENSE")
+    monkeypatch.setattr(schema, "SCHEMA", "CREATE NONSENSE")
 
     with pytest.raises(StoreError, match="syntax error"):
         SqliteStore.open(file, CLUSTER)
@@ -626,3 +627,80 @@ def test_without_a_machine_id_the_boot_tells_machines_apart(
     boot_id.write_text("boot-two\n")
 
     assert machine_identity() != first
+
+
+# Prefixes outside of a node's pod CIDRs
+
+ELSEWHERE = ip_network("10.215.0.33/32")
+IN_THE_NEXT_NODES = ip_network("10.244.1.7/32")
+
+
+def test_a_published_prefix_is_the_nodes_until_it_is_withdrawn(store: SqliteStore) -> None:
+    one = register_one(store)
+
+    assert store.publish(NODE_ONE, ELSEWHERE) == NODE_ONE
+    assert store.publish(NODE_ONE, ELSEWHERE) == NODE_ONE
+    assert store.nodes() == (replace(one, extra=(ELSEWHERE,)),)
+
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    assert store.nodes() == (one,)
+
+
+def test_what_another_node_has_cannot_be_published(store: SqliteStore) -> None:
+    register_one(store)
+    register_two(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    assert store.publish(NODE_TWO, ELSEWHERE) == NODE_ONE
+    assert store.publish(NODE_ONE, IN_THE_NEXT_NODES) == NODE_TWO
+
+    store.withdraw(NODE_TWO, ELSEWHERE)
+    assert store.nodes()[0].extra == (ELSEWHERE,)
+
+
+def test_only_a_registered_node_publishes(store: SqliteStore) -> None:
+    with pytest.raises(StoreError, match="not registered"):
+        store.publish(NODE_ONE, ELSEWHERE)
+
+
+def test_a_pod_cidr_with_a_published_address_in_it_is_not_given_to_another(
+    store: SqliteStore,
+) -> None:
+    register_one(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+    store.publish(NODE_ONE, IN_THE_NEXT_NODES)
+
+    assert register_two(store).pod_cidrs[0] == ip_network("10.244.2.0/24")
+
+
+def test_a_node_that_leaves_takes_its_prefixes_along(store: SqliteStore) -> None:
+    register_one(store)
+    register_two(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    store.remove(NODE_ONE)
+
+    assert store.publish(NODE_TWO, ELSEWHERE) == NODE_TWO
+
+
+def test_publishing_is_an_event(store: SqliteStore) -> None:
+    one = register_one(store)
+    events = watch(store)
+    assert [next(events), next(events)] == [Put(one), Synced()]
+
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    assert next(events) == Put(replace(one, extra=(ELSEWHERE,)))
+    events.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(store: SqliteStore) -> None:
+    one = register_one(store)
+    with closing(sqlite3.connect(store.path)) as db:
+        db.executescript("DROP TABLE extras; PRAGMA user_version = 1")
+
+    with pytest.raises(StoreError, match="has schema version 1"):
+        store.nodes()
+    assert SqliteStore.open(store.path, CLUSTER, create=False).nodes() == (one,)
+    assert store.publish(NODE_ONE, ELSEWHERE) == NODE_ONE

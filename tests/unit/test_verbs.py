@@ -23,33 +23,29 @@ ADD = {
 }
 DEL = ADD | {"CNI_COMMAND": "DEL"}
 CHECK = ADD | {"CNI_COMMAND": "CHECK"}
+GC = {"CNI_COMMAND": "GC", "CNI_PATH": "/opt/cni/bin"}
+STATUS = {"CNI_COMMAND": "STATUS", "CNI_CONTAINERID": "", "CNI_NETNS": ""}
 POD = Address(ip_interface("10.244.0.2/32"), interface=0)
 RESULT = Result((Interface("eth0", sandbox=NETNS),), (POD,))
 
 
 class Work:
-    """Stands in for pycni.attachments: notes its calls, raises what it is given."""
+    """Stands in for verbs.WORK: notes its calls, raises what it is given."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
         self.calls: list[str] = []
-        self.seen: tuple[object, ...] = ()
+        self.seen = None
 
-    def _note(self, name: str, *seen: object) -> None:
-        self.calls.append(name)
-        self.seen = seen
-        if self.error is not None:
-            raise self.error
+    def __getitem__(self, command):
+        def do(call):
+            self.calls.append(command)
+            self.seen = call
+            if self.error is not None:
+                raise self.error
+            return RESULT if command == "ADD" else None
 
-    def add(self, request, conf, netns_fd, settings):
-        self._note("add", request, conf, netns_fd, settings)
-        return RESULT
-
-    def delete(self, request, conf, settings):
-        self._note("delete", request, conf, settings)
-
-    def check(self, request, conf, netns_fd, settings):
-        self._note("check", request, conf, netns_fd, settings)
+        return do
 
 
 @pytest.fixture
@@ -94,17 +90,37 @@ def test_add_answers_in_the_configurations_version(work, pod, version):
     assert (reply.status, reply.stderr) == (0, b"")
     assert document["cniVersion"] == version
     assert ("ip4" in document) is (version in ("0.1.0", "0.2.0"))
-    assert work.calls == ["add"]
+    assert work.calls == ["ADD"]
 
 
 def test_add_is_given_request_configuration_namespace_and_settings(work, pod):
     ask(ADD, conf(mtu=1400), pod, work=work)
 
-    request, configuration, descriptor, settings = work.seen
-    assert request.ifname == "eth0"
-    assert configuration.mtu == 1400
-    assert descriptor == pod
-    assert settings is SETTINGS
+    call = work.seen
+    assert call.request.ifname == "eth0"
+    assert call.conf.mtu == 1400
+    assert (call.env, call.stdin) == (ADD, conf(mtu=1400))
+    assert call.netns_fd == pod
+    assert call.settings is SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("env", "seconds"),
+    [(ADD, 20), (CHECK, 10), (DEL, 15), (GC, 25), (STATUS, 1)],
+    ids=["ADD", "CHECK", "DEL", "GC", "STATUS"],
+)
+def test_each_command_has_its_own_time(work, pod, env, seconds):
+    ask(env, conf(cniVersion="1.1.0", prevResult={}), pod, work=work)
+
+    assert seconds - 1 < work.seen.left() <= seconds
+
+
+@pytest.mark.parametrize("env", [GC, STATUS])
+def test_gc_and_status_print_nothing(work, env):
+    reply = ask(env, conf(cniVersion="1.1.0"), work=work)
+
+    assert (reply.status, reply.stdout, reply.stderr) == (0, b"", b"")
+    assert work.calls == [env["CNI_COMMAND"]]
 
 
 def test_add_keeps_the_previous_result_of_a_chain(work, pod):
@@ -123,7 +139,7 @@ def test_del_needs_no_namespace_no_previous_result_and_no_right_keys(work, stdin
     reply = ask(DEL | {"CNI_NETNS": namespace}, stdin, work=work)
 
     assert (reply.status, reply.stdout, reply.stderr) == (0, b"", b"")
-    assert work.calls == ["delete"]
+    assert work.calls == ["DEL"]
 
 
 @pytest.mark.parametrize("previous", [5, "x", [], {"ips": "broken"}])
@@ -135,7 +151,7 @@ def test_check_prints_nothing(work, pod):
     reply = ask(CHECK, conf(prevResult={}), pod, work=work)
 
     assert (reply.status, reply.stdout, reply.stderr) == (0, b"", b"")
-    assert work.calls == ["check"]
+    assert work.calls == ["CHECK"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +243,7 @@ def test_an_interrupt_is_not_swallowed():
 
 
 @pytest.mark.parametrize(
-    ("stdin", "version"), [(conf(cniVersion="0.4.0"), "0.4.0"), (OSError(9, "?"), "1.0.0")]
+    ("stdin", "version"), [(conf(cniVersion="0.4.0"), "0.4.0"), (OSError(9, "?"), VERSIONS[-1])]
 )
 def test_version_lists_what_is_supported(work, stdin, version):
     reply = ask({"CNI_COMMAND": "VERSION", "CNI_NETNS": "dummy"}, stdin, work=work)

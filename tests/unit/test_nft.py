@@ -1,4 +1,4 @@
-"""ipMasq where nftables cannot be had; what it does is tested in network namespaces."""
+"""The door to libnftables, where it is shut; what the tables do is tested in namespaces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from pycni import masquerade
+from pycni import masquerade, nft
 from pycni.errors import SetupError
 
 MARK = 0x20000000
@@ -22,11 +22,13 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
         masquerade.setup(MARK, overlay="pycni0")
 
     assert "libnftables.so.1" in caught.value.message
+    assert masquerade.WHAT in caught.value.message
     assert caught.value.hint == "apt install libnftables1"
 
 
 def test_what_nftables_refuses_is_told_in_its_words() -> None:
     with pytest.raises(SetupError) as caught:
-        masquerade._run([{"add": {"table": {"family": "martian", "name": "pycni"}}}])
+        nft.run([{"add": {"table": {"family": "martian", "name": "pycni"}}}], what="a table")
 
+    assert "a table" in caught.value.message
     assert "martian" in caught.value.details

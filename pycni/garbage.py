@@ -1,0 +1,87 @@
+"""GC: everything of one network goes that the runtime does not list as valid.
+
+Goes on after an error and tells of all at the end. An attachment that somebody is working on is
+left to them. Source: CNI spec 1.1.0, section 2 "GC".
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycni import attachments, delegate, delegations, locks, upkeep
+from pycni.call import Call
+from pycni.errors import GarbageLeft, PycniError, TryAgain
+from pycni.lease import AttachmentKey, host_ifname, leases
+
+
+def collect(call: Call) -> None:
+    """Detach what is not valid, then have the IPAM plugin do the same.
+
+    Without a list (some runtimes send none) only what has no link any more is cleared away. Raises
+    GarbageLeft, or what the IPAM plugin reported.
+    """
+    valid = call.conf.valid_attachments()
+    problems = []
+    with IPRoute() as ipr:
+        if valid is not None:
+            kept = {AttachmentKey(call.conf.name, *one).digest for one in valid}
+            for digest in _attached(call, ipr) - kept:
+                try:
+                    _remove(call, ipr, digest)
+                except (PycniError, NetlinkError, OSError) as error:
+                    problems.append(f"{host_ifname(digest)}: {error}")
+        upkeep.sweep(ipr, call.settings)
+    delegations.release_orphans(call.settings)
+    refused = _forward(call)
+    if problems:
+        if refused is not None:
+            problems.append(f"{call.conf.delegate}: {refused}")
+        raise GarbageLeft(
+            "not all that is no longer valid could be removed", details="; ".join(problems)
+        )
+    if refused is not None:
+        raise refused
+
+
+def _attached(call: Call, ipr: IPRoute) -> set[str]:
+    """Digests of all attachments to the network: those with a link, and those with a delegation."""
+    network = call.conf.name
+    linked = {lease.key_digest for lease in leases(ipr) if lease.is_of(network)}
+    recorded = delegations.recorded(call.settings)
+    return linked | {one.key.digest for one in recorded if one.key.network == network}
+
+
+def _remove(call: Call, ipr: IPRoute, digest: str) -> None:
+    settings = call.settings
+    with ExitStack() as held:
+        try:
+            lock = held.enter_context(locks.attachment_lock(settings.run_dir, digest, timeout=0))
+        except TryAgain:
+            return  # an ADD or DEL is at work, and knows better
+        attachments.detach(ipr, settings, digest)
+        known = delegations.find(settings, digest)
+        if known is not None:
+            delegations.release(
+                settings, known, env=known.env_of_del, lock=lock, timeout=call.left()
+            )
+
+
+def _forward(call: Call) -> PycniError | None:
+    """The IPAM plugin's GC; what it reports is returned, to be raised after our own."""
+    if not call.conf.delegate:
+        return None
+    try:
+        delegate.execute(
+            "GC",
+            call.conf.delegate,
+            env=call.env,
+            stdin=call.stdin,
+            lock=None,
+            timeout=call.left(),
+        )
+    except PycniError as error:
+        return error
+    return None

@@ -1,0 +1,69 @@
+"""nftables: the one door to libnftables (libnftables(3)), loaded by ctypes.
+
+Commands go in as nft(8) script or as libnftables-json(5) objects, answers come out as JSON; each
+call is one transaction, in the network namespace of the calling thread. What the tables are for,
+this module does not know.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pycni.errors import SetupError
+
+NFT_CTX_OUTPUT_JSON = 1 << 4
+FAMILY = "inet"
+
+
+def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+    """Run commands in one transaction; returns what they list. All of them hold, or none.
+
+    Raises SetupError, which names the object of the commands by `what`.
+    """
+    nft = _library(what)
+    text = commands if isinstance(commands, str) else json.dumps({"nftables": list(commands)})
+    context = ctypes.c_void_p(nft.nft_ctx_new(0))
+    try:
+        nft.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
+        nft.nft_ctx_buffer_output(context)
+        nft.nft_ctx_buffer_error(context)
+        if nft.nft_run_cmd_from_buffer(context, text.encode()) != 0:
+            problem = nft.nft_ctx_get_error_buffer(context).decode(errors="replace").strip()
+            raise SetupError(
+                f"nftables refused {what}",
+                details=problem.splitlines()[0] if problem else "",
+                hint="the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)",
+            )
+        output = nft.nft_ctx_get_output_buffer(context)
+        return list(json.loads(output)["nftables"]) if output else []
+    finally:
+        nft.nft_ctx_free(context)
+
+
+def table_exists(name: str, *, what: str) -> bool:
+    """Whether there is a table of this name in our family. Raises SetupError."""
+    listed = run([{"list": {"tables": {"family": FAMILY}}}], what=what)
+    return any(entry.get("table", {}).get("name") == name for entry in listed)
+
+
+def delete_table(name: str, *, what: str) -> None:
+    """Delete a table; no error if it is gone."""
+    table = {"table": {"family": FAMILY, "name": name}}
+    run([{"add": table}, {"delete": table}], what=what)
+
+
+def _library(what: str) -> ctypes.CDLL:
+    try:
+        nft = ctypes.CDLL("libnftables.so.1")
+    except OSError as error:
+        raise SetupError(
+            f"{what} needs libnftables.so.1", hint="apt install libnftables1"
+        ) from error
+    nft.nft_ctx_new.restype = ctypes.c_void_p
+    nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    nft.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+    nft.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    return nft

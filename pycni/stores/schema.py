@@ -1,0 +1,136 @@
+"""What is in a store's file: its tables, the mark that it is ours, the cluster it belongs to.
+
+Makes files, brings older ones up to date, and refuses others; the nodes in them are sqlite.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pycni.cluster import Cluster
+from pycni.errors import ClusterError, StoreError
+
+APPLICATION_ID = 0x7079636E
+""""pycn": tells our files from other people's databases."""
+SCHEMA_VERSION = 2
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for other writers, who hold the lock for milliseconds."""
+
+EXTRAS = """
+CREATE TABLE extras (prefix TEXT PRIMARY KEY, node TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+MIGRATIONS = {1: EXTRAS}
+"""What makes a schema of that version one of the next."""
+SCHEMA = f"""{EXTRAS}
+CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE nodes (
+    name TEXT PRIMARY KEY,
+    node_id INTEGER NOT NULL UNIQUE,
+    vtep TEXT NOT NULL UNIQUE,
+    pod_cidr4 TEXT UNIQUE,
+    pod_cidr6 TEXT UNIQUE,
+    identity TEXT NOT NULL,
+    heartbeat REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def create(path: Path, cluster: Cluster) -> None:
+    """Makes the whole file aside, then links it into place: nobody ever sees half a store, and of
+    several processes one wins."""
+    # mkstemp makes the file with mode 0600; SQLite gives its -wal and -shm files the same mode.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        db = sqlite3.connect(temporary, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(SCHEMA)
+            db.executemany("INSERT INTO cluster VALUES (?, ?)", _parameters(cluster).items())
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        finally:
+            db.close()
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+def migrate(path: Path) -> None:
+    """Bring an older schema up to date, in one transaction, once of however many try."""
+    db = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
+    )
+    try:
+        while pragma(db, "application_id") == APPLICATION_ID and (
+            pragma(db, "user_version") in MIGRATIONS
+        ):
+            with transaction(db):
+                version = pragma(db, "user_version")
+                if version in MIGRATIONS:
+                    db.execute(MIGRATIONS[version])
+                    db.execute(f"PRAGMA user_version = {version + 1}")
+    finally:
+        db.close()
+
+
+def check_file(db: sqlite3.Connection, path: Path) -> None:
+    if pragma(db, "application_id") != APPLICATION_ID:
+        raise StoreError(
+            f"{path} is not a cluster store of pycni",
+            hint="name another file in store, or move this one away",
+        )
+    version = pragma(db, "user_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, this pycni knows {SCHEMA_VERSION}",
+            hint="use the same version of pycni on all nodes that share the file",
+        )
+
+
+def check_cluster(db: sqlite3.Connection, path: Path, cluster: Cluster) -> None:
+    stored = dict(db.execute("SELECT key, value FROM cluster"))
+    wanted = _parameters(cluster)
+    differences = [
+        f"{key} is {stored.get(key, 'absent')} in the store and {wanted.get(key, 'absent')} here"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise ClusterError(
+            f"{path} belongs to a cluster with other parameters: {'; '.join(differences)}",
+            hint="give this node the store's parameters; to change them for the whole cluster, "
+            "tear all nodes down and remove the file",
+        )
+
+
+def _parameters(cluster: Cluster) -> dict[str, str]:
+    parameters = {"vni": str(cluster.vni), "port": str(cluster.port)}
+    for cidr in cluster.cidrs:
+        parameters[f"cluster_cidr.ipv{cidr.version}"] = str(cidr)
+        parameters[f"node_prefix.ipv{cidr.version}"] = str(cluster.node_prefix(cidr.version))
+    return parameters
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Takes the write lock at once: a lock asked for later could not wait for other writers."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

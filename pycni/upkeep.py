@@ -1,0 +1,65 @@
+"""Keeping what the node has for its pods' addresses true: after a crash, a reboot, a lost map.
+
+`sweep` is for links that ended without a DEL, and is cheap; `restore` is for setup, which may have
+made empty maps under living pods. Both run in the node's namespace.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pyroute2 import IPRoute
+
+from pycni import endpoints, lease, locks, maps, outside, portmap
+from pycni.cluster import IPAddress
+from pycni.endpoints import Belongings
+from pycni.errors import NotAvailable
+from pycni.lease import Lease, leases
+from pycni.node import Node
+from pycni.settings import Settings
+
+
+def sweep(ipr: IPRoute, settings: Settings) -> int:
+    """Release the addresses whose links are gone, with a namespace or in a reboot; how many."""
+    with (
+        locks.network_lock(settings.run_dir, shared=True),
+        suppress(NotAvailable),
+        maps.open_endpoints(settings.pin_root) as table,
+    ):
+        take_away = belongings(ipr, settings, Node.load_if_any(settings), ports=True)
+        return endpoints.sweep(table, run_dir=settings.run_dir, belongings=take_away)
+    return 0
+
+
+def find_renamed(ipr: IPRoute, settings: Settings, digest: str) -> Lease | None:
+    """The lease of an attachment whose link somebody gave another name."""
+    with suppress(NotAvailable), maps.open_endpoints(settings.pin_root) as table:
+        return lease.find_renamed(ipr, digest, endpoints.renamed(table))
+    return None
+
+
+def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
+    """Make entries, published prefixes and host ports agree with the leases.
+
+    Callers hold the network lock. Raises PycniError.
+    """
+    take_away = belongings(ipr, settings, node, ports=True)
+    with maps.open_endpoints(settings.pin_root) as table:
+        endpoints.sweep(table, run_dir=settings.run_dir, belongings=take_away)
+        held = list(leases(ipr))
+        endpoints.restore(table, held, run_dir=settings.run_dir)
+    alive = {address for one in held for address in one.addresses}
+    outside.restore(ipr, alive, node=node, settings=settings)
+    portmap.sweep(alive)
+
+
+def belongings(ipr: IPRoute, settings: Settings, node: Node | None, *, ports: bool) -> Belongings:
+    """What to take away before an address is given back; `ports`: it may have host ports."""
+
+    def take_away(address: IPAddress) -> None:
+        if ports:
+            portmap.teardown((address,))
+        if node is not None and outside.is_outside(address, node):
+            outside.withdraw(ipr, address, node=node, settings=settings)
+
+    return take_away

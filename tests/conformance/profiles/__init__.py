@@ -1,0 +1,1 @@
+"""Cases for one plugin only, a module each; `profile` of a subject names it."""

@@ -1,0 +1,92 @@
+"""Makes the sandbox a pycni node: settings, `pycni install`, `pycni setup`, a running agent.
+
+Run by the suite inside the sandbox, with the sandbox's directory as its argument. Writes
+`pycni.json`, which tells profiles/pycni.py where everything is.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pycni import install
+
+AGENT_TIMEOUT = 60.0
+"""Seconds until the agent serves."""
+
+DELEGATED = {
+    "type": "host-local",
+    "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]],
+    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+}
+"""IPAM by another plugin, with addresses outside the node's own CIDRs."""
+
+CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "dns")
+
+
+def main() -> None:
+    home = Path(sys.argv[1])
+    places = {
+        "state_dir": home / "state",
+        "run_dir": home / "run",
+        "bpffs": Path("/sys/fs/bpf"),
+        "cache_dir": home / "cache",
+        "store": f"sqlite:{home}/store/cluster.db",
+        "node_name": "conformance",
+    }
+    settings = home / "pycni.toml"
+    settings.write_text("".join(f"{key} = {json.dumps(str(one))}\n" for key, one in places.items()))
+    command = [sys.executable, "-m", "pycni", "--config", str(settings)]
+    subprocess.run([*command, "setup"], check=True, stdout=subprocess.DEVNULL)
+    agent_socket = home / "run" / "agent.sock"
+    _, conflist = install.install(
+        home / "bin", home / "net.d", socket=agent_socket, settings=settings
+    )
+    _configurations(home, json.loads(conflist.read_bytes()))
+    agent = [*command, "--verbose", "agent"]
+    with (home / "agent.log").open("ab") as log:
+        process = subprocess.Popen(agent, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    _wait_until_it_serves(process, agent_socket)
+    (home / "pycni.json").write_text(
+        json.dumps(
+            {
+                "agent": process.pid,
+                "command": agent,
+                "setup": [*command, "setup"],
+                "python": sys.executable,
+                "socket": str(agent_socket),
+                "state_dir": str(places["state_dir"]),
+                "pin_root": "/sys/fs/bpf/pycni",
+            }
+        )
+    )
+    process.returncode = 0  # it stays
+
+
+def _configurations(home: Path, conflist: dict[str, Any]) -> None:
+    """The installed network, with all capabilities declared; and one that delegates IPAM."""
+    (plugin,) = conflist["plugins"]
+    declared = {"capabilities": dict.fromkeys(CAPABILITIES, True)}
+    own = {"cniVersion": "1.0.0", "name": "pycni", **plugin, **declared}
+    (home / "own.json").write_text(json.dumps(own))
+    delegated = {**own, "name": "delegated", "ipam": DELEGATED}
+    (home / "delegated.json").write_text(json.dumps(delegated))
+
+
+def _wait_until_it_serves(process: subprocess.Popen[bytes], path: Path) -> None:
+    end = time.monotonic() + AGENT_TIMEOUT
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            if agent.connect_ex(str(path)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit("the agent does not serve")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The suite itself: it finds what is wrong with a plugin, and harms nothing outside its sandbox."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance import schema
+from conformance.registry import VERSIONS
+
+HERE = Path(__file__).parent
+
+RESULT = {
+    "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/x"}],
+    "ips": [{"address": "192.0.2.2/24", "gateway": "192.0.2.1", "interface": 0}],
+    "routes": [{"dst": "0.0.0.0/0"}],
+}
+
+LIAR = f"""#!{sys.executable} -IS
+import json, os
+if os.environ.get("CNI_COMMAND") == "VERSION":
+    print(json.dumps({{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}}))
+elif os.environ.get("CNI_COMMAND") == "ADD":
+    print(json.dumps({{"cniVersion": "1.0.0", **{RESULT!r}}}))
+    open("/run/left-behind-" + os.environ.get("CNI_CONTAINERID", ""), "w").close()
+"""
+"""A plugin that attaches nothing, says it has, and leaves a file."""
+
+
+@pytest.mark.parametrize("version", [one for one in VERSIONS if one >= "1.0.0"])
+def test_a_right_result_has_no_problems(version: str) -> None:
+    assert schema.problems({"cniVersion": version, **RESULT}, version) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"cniVersion": "0.4.0"}, "cniVersion"),
+        ({"ips": [{"address": "192.0.2.2", "interface": 0}]}, "address"),
+        ({"ips": [{"address": "192.0.2.2/24", "interface": 1}]}, "interface"),
+        ({"ips": [{"address": "192.0.2.2/24", "interface": -1}]}, "interface"),
+        ({"ips": [{"address": "192.0.2.2/24", "interface": 0, "gateway": ""}]}, "gateway"),
+        ({"ips": [{"version": "4", "address": "192.0.2.2/24", "interface": 0}]}, "version"),
+        ({"interfaces": [{"name": "eth0", "mac": ""}]}, "mac"),
+        ({"routes": [{"dst": "nowhere"}]}, "dst"),
+        ({"dns": {"nameservers": ["a.name"]}}, "nameservers"),
+        ({"ip4": {"ip": "192.0.2.2/24"}}, "ip4"),
+    ],
+)
+def test_a_wrong_result_is_described(change: dict[str, object], word: str) -> None:
+    problems = schema.problems({"cniVersion": "1.0.0", **RESULT, **change}, "1.0.0")
+
+    assert any(word in problem for problem in problems), problems
+
+
+@pytest.mark.root
+def test_a_plugin_that_lies_fails_and_the_machine_is_as_before(tmp_path: Path) -> None:
+    plugin, conf, report = tmp_path / "liar", tmp_path / "liar.json", tmp_path / "report.json"
+    plugin.write_text(LIAR)
+    plugin.chmod(0o755)
+    conf.write_text(json.dumps({"cniVersion": "1.0.0", "name": "lies", "type": "liar"}))
+    options: list[str | Path] = ["--only", "A2,B1,C1,C4,D2,E4,F1,F5", "--json", report]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", "--plugin", plugin, "--conf", conf, *options],
+        cwd=HERE.parent,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+    cases = {one["case"]: one for one in json.loads(report.read_bytes())["liar"]["cases"]}
+    assert done.returncode == 1
+    assert cases["C1[1.0.0 liar]"]["reason"] == "there is no eth0 in the pod"
+    assert cases["C1[1.1.0 liar]"]["result"] == "skip"
+    assert cases["F1[empty]"]["result"] == "pass"
+    assert cases["F5"]["reason"].startswith("not supported")
+    assert "/run/left-behind-" in cases["D2"]["reason"]
+    assert cases["B1[empty]"]["result"] == "fail"
+    assert list(Path("/run").glob("left-behind-*")) == []
+    assert not Path("/run/conformance").exists()
