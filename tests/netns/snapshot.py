@@ -174,6 +174,9 @@ def _nft() -> Iterator[str]:
         for kind, body in entry.items():
             if kind != "metainfo":
                 body.pop("handle", None)
+                for part in body.get("expr", ()):
+                    if isinstance(part, dict) and "counter" in part:
+                        part["counter"] = None  # other plugins' rules count every packet
                 yield f"{kind} {json.dumps(body)}"
     nft.nft_ctx_free(context)
 
