@@ -10,10 +10,10 @@ TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetwork
 	busybox-static
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test lint conformance test-cnitool wheel clean
+.PHONY: help packages test-packages lab test lint conformance fuzz soak bench-cni test-cnitool wheel clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # $(call install,PACKAGES): with apt, if any of them is missing
 install = @dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed | \
@@ -50,6 +50,15 @@ lint: $(VENV)/test ## style, types, import layers
 conformance: $(VENV)/test ## the CNI contract, case by case: pycni, and for comparison ptp and bridge
 	cd tests && ../$(BIN)/python -m conformance conformance/subjects/pycni.toml \
 		conformance/subjects/ptp.toml conformance/subjects/bridge.toml
+
+fuzz: $(VENV)/test ## random calls, frames and orders of verbs, for minutes
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz
+
+soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
+	$(BIN)/python tests/fuzz/soak.py --count 1000
+
+bench-cni: $(VENV)/test ## ADD and DEL against ptp and bridge, in interleaved rounds
+	cd tests && ../$(BIN)/python -m bench.cni
 
 test-cnitool: $(VENV)/test ## the reference runtime; needs Go
 	GOBIN=$(CURDIR)/$(VENV)/go go install github.com/containernetworking/cni/cnitool@v1.3.0

@@ -111,10 +111,8 @@ def _ranges(value: Any, key: str) -> Iterator[Range]:
     if not isinstance(value, list):
         raise _wrong(key, value)
     for one in value:
-        if isinstance(one, list):
-            yield from _ranges(one, key)
-        else:
-            yield _range(one, key)
+        for inner in one if isinstance(one, list) else [one]:
+            yield _range(inner, key)
 
 
 def _range(value: Any, key: str) -> Range:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,9 @@ def find(plugin: str, search: str) -> Path:
         raise MissingPlugin(f"ipam.type {plugin!r} is not the name of a plugin")
     for directory in search.split(":"):
         candidate = Path(directory, plugin)
-        if candidate.is_absolute() and candidate.is_file():
-            return candidate
+        with suppress(OSError):  # a name that is too long, a directory nobody may search
+            if candidate.is_absolute() and candidate.is_file():
+                return candidate
     raise MissingPlugin(
         f"there is no IPAM plugin {plugin} on CNI_PATH",
         details=f"looked in {search}",

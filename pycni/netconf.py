@@ -8,6 +8,7 @@ format"; for `dns`, section 5 "Result types"; for what GC keeps, section 2 "GC".
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -120,8 +121,11 @@ class NetConf(_Strict):
             if not isinstance(listed, list | None):
                 raise TypeError("no list")
             found = [document.pick(one, ("containerID", "ifname")) for one in listed or []]
-            return {(str(one["containerID"]), str(one["ifname"])) for one in found}
-        except (AttributeError, KeyError, TypeError) as error:
+            pairs = {(str(one["containerID"]), str(one["ifname"])) for one in found}
+            for word in chain.from_iterable(pairs):
+                word.encode()  # UnicodeEncodeError: half a surrogate pair
+            return pairs
+        except (AttributeError, KeyError, TypeError, UnicodeError) as error:
             raise InvalidConfig(
                 f"{KEPT_BY_GC[0]} in the network configuration is wrong",
                 details=f"found {listed!r}",

@@ -1,0 +1,37 @@
+"""One lab for what is done to a node at random, with strangers in it, and gone after the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "runtimes"))
+
+import leftovers
+from labs import BASE, SESSION, made_lab
+
+from pycni.lab.cluster import Lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """After all of it: no process, mount or namespace of this session."""
+    yield
+    if os.geteuid() != 0:
+        return
+    shutil.rmtree(BASE, ignore_errors=True)
+    assert leftovers.found(BASE, SESSION) == []
+    assert [*Path("/run/netns").glob(f"{SESSION}*")] == []
+
+
+@pytest.fixture(scope="session")
+def lab(_nothing_is_left: None) -> Iterator[Lab]:
+    """Two nodes with a pod each, which nobody may touch."""
+    with made_lab(nodes=2, pods=1) as made:
+        yield made
