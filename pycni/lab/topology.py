@@ -21,7 +21,8 @@ from pycni.lab.layout import (
 )
 from pycni.links import add_address
 
-NETNS_DIR = Path("/run/netns")
+NETNS_DIR = Path("/run/pycni-netns")
+"""Not /run/netns: a runtime that binds that on itself pins what others mounted below it."""
 RT_TABLE_LOCAL = 255
 
 
@@ -81,7 +82,7 @@ def exists(name: str) -> bool:
 def remove_netns(name: str) -> None:
     """Unmount and unlink a named namespace; its links go with it."""
     nsenter.remove(NETNS_DIR / name)
-    with suppress(OSError):  # not empty, or a mount point that ip-netns(8) made
+    with suppress(OSError):  # others are in it
         NETNS_DIR.rmdir()
 
 

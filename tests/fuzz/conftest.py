@@ -17,6 +17,7 @@ import leftovers
 from labs import BASE, SESSION, made_lab
 
 from pycni.lab.cluster import Lab
+from pycni.lab.topology import NETNS_DIR
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,7 +28,7 @@ def _nothing_is_left() -> Iterator[None]:
         return
     shutil.rmtree(BASE, ignore_errors=True)
     assert leftovers.found(BASE, SESSION) == []
-    assert [*Path("/run/netns").glob(f"{SESSION}*")] == []
+    assert [*NETNS_DIR.glob(f"{SESSION}*")] == []
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pyroute2 import IPRoute
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
+from pycni.lab.topology import NETNS_DIR
 
 SESSION_VARIABLE = "PYCNI_TEST_SESSION"
 """Inherited by all that the tests start, so that what is left of it can be told from others'."""
@@ -62,7 +63,7 @@ def _machine() -> dict[str, set[str]]:
 
 def _left_behind() -> list[str]:
     """Namespaces, mounts and processes of this session. Others may run tests at the same time."""
-    namespaces = Path("/run/netns").glob(f"{labs.SESSION}*")
+    namespaces = NETNS_DIR.glob(f"{labs.SESSION}*")
     mounts = Path("/proc/mounts").read_text().splitlines()
     return [
         *map(str, namespaces),

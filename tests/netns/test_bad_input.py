@@ -25,7 +25,7 @@ from snapshot import differences, take
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
-from pycni.lab.topology import open_iproute
+from pycni.lab.topology import NETNS_DIR, open_iproute
 
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 
@@ -104,14 +104,14 @@ def test_add_refuses_a_wrong_configuration(
 
 @pytest.mark.parametrize("alone", [False, True], ids=["by the agent", "without one"])
 def test_add_refuses_the_nodes_own_namespace(lab: Lab, spare: Pod, alone: bool) -> None:
-    own = f"/run/netns/{lab.layout.node(spare.node).netns}"
+    own = str(NETNS_DIR / lab.layout.node(spare.node).netns)
 
     refused(lab, spare, NETNS, "of the node itself", env={"CNI_NETNS": own}, alone=alone)
 
 
 def test_a_namespace_that_ended_is_refused(lab: Lab, spare: Pod) -> None:
     """Its path is still there, as a plain file."""
-    path = f"/run/netns/{lab.layout.name}-ended"
+    path = str(NETNS_DIR / f"{lab.layout.name}-ended")
     with open(path, "w"):
         pass
     try:

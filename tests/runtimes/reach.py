@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pyroute2.netns import create_socket
+from pycni import nsenter
+from pycni.lab.topology import NETNS_DIR
 
 ANSWER_SECONDS = 2.0
 CHUNK = 1 << 16
@@ -105,6 +106,9 @@ def _rate(receiver: socket.socket, seconds: float) -> float:
 
 
 def _socket(netns: str, protocol: str, family: int) -> socket.socket:
-    made: socket.socket = create_socket(netns, FAMILIES[family], TYPES[protocol])
+    with open(NETNS_DIR / netns) as namespace:
+        made = nsenter.inside(
+            namespace.fileno(), lambda: socket.socket(FAMILIES[family], TYPES[protocol])
+        )
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return made
