@@ -33,9 +33,9 @@ def _untouched_machine() -> Iterator[None]:
     with suppress(OSError):
         labs.BASE.rmdir()
     deadline = time.monotonic() + labs.DEADLINE
-    while set(_left_behind()) - others and time.monotonic() < deadline:
+    while (left := set(_left_behind()) - others) and time.monotonic() < deadline:
         time.sleep(0.1)  # a process may be about to end
-    assert set(_left_behind()) - others == set()
+    assert left == set(), [_command(what) for what in left]
     assert _machine() == before
 
 
@@ -69,15 +69,22 @@ def _left_behind() -> list[str]:
     return [
         *map(str, namespaces),
         *(line for line in mounts if labs.SESSION in line),
-        *(f"process {pid}" for pid in _started_here()),
+        *_started_here(),
     ]
 
 
-def _started_here() -> Iterator[int]:
+def _started_here() -> Iterator[str]:
+    """A path in /proc for each process."""
     mark = f"{SESSION_VARIABLE}={labs.SESSION}".encode()
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (directory / "environ").read_bytes().split(b"\0"):
-                yield int(directory.name)
+                yield str(directory)
         except OSError:
             continue
+
+
+def _command(process: str) -> str:
+    with suppress(OSError):
+        return (Path(process) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return process

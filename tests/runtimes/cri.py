@@ -152,5 +152,6 @@ class Cri:
 
 
 def _channel(socket: Path) -> grpc.Channel:
-    options = [("grpc.default_authority", "localhost")]
+    """Of its own: by default gRPC gives a connection to the same path that is still closing."""
+    options = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
     return grpc.insecure_channel(f"unix:{socket}", options=options)
