@@ -173,6 +173,8 @@ def check(call: Call) -> None:
             timeout=call.left(),
         )
     request = call.request
+    ports = portmap.parse(call.conf.runtime_config)
+    limits = bandwidth.parse(call.conf.runtime_config)
     with IPRoute() as ipr, maps.open_endpoints(call.settings.pin_root) as table:
         lease = find_lease(ipr, call.key.digest)
         if lease is None:
@@ -188,6 +190,10 @@ def check(call: Call) -> None:
                 f"the endpoints map has {table.get(address)} for {address}"
                 for address in lease.addresses
                 if table.get(address) != lease.endpoint
+            ),
+            *portmap.problems(ports, lease.addresses),
+            *bandwidth.problems(
+                ipr, call.netns_fd, ifindex=lease.ifindex, ifname=request.ifname, limits=limits
             ),
         ]
     if problems:

@@ -38,6 +38,8 @@ QUEUE = 0.05
 """Seconds of the rate that may wait; and, however slow, one segmented packet of 64 KiB."""
 QUEUE_MIN = 65536
 ETHERNET_HEADER = 14
+TC_H_ROOT = 0xFFFFFFFF
+"""linux/pkt_sched.h"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Rate:
     bits_per_second: int
     burst: int
     """Bits that may pass at once after a silence."""
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_second} bit/s"
 
     def bucket(self, mtu: int) -> dict[str, int]:
         """Parameters of tc-tbf(8), in bytes (per second); frames up to `mtu` pass whole."""
@@ -97,13 +102,37 @@ def setup(
             _add(pod, inside, limits.egress, mtu)
 
 
+def problems(
+    ipr: IPRoute, netns_fd: int, *, ifindex: int, ifname: str, limits: Limits
+) -> list[str]:
+    """Which of the limits are not in force, a sentence each; changes nothing."""
+    found = []
+    if limits.ingress is not None and not _is_limited(ipr, ifindex, limits.ingress):
+        found.append(f"what {ifname} receives is not limited to {limits.ingress}")
+    if limits.egress is not None:
+        with nsenter.open_iproute(netns_fd) as pod:
+            inside = next(iter(pod.link_lookup(ifname=ifname)), 0)
+            if not _is_limited(pod, inside, limits.egress):
+                found.append(f"what {ifname} sends is not limited to {limits.egress}")
+    return found
+
+
+def _is_limited(ipr: IPRoute, ifindex: int, rate: Rate) -> bool:
+    """Whether the root of a link is a token bucket of that rate, in whole bytes."""
+    return any(
+        qdisc["parent"] == TC_H_ROOT
+        and qdisc.get("kind") == "tbf"
+        and qdisc.get("TCA_OPTIONS").get("TCA_TBF_PARMS")["rate"] == rate.bits_per_second // 8
+        for qdisc in ipr.get_qdiscs(index=ifindex)
+    )
+
+
 def _add(ipr: IPRoute, ifindex: int, rate: Rate, mtu: int) -> None:
     try:
         ipr.tc("add", "tbf", ifindex, **rate.bucket(mtu))
     except NetlinkError as error:
         raise DataplaneError(
-            f"cannot limit interface {ifindex} to {rate.bits_per_second} bit/s: "
-            f"{os.strerror(error.code)}",
+            f"cannot limit interface {ifindex} to {rate}: {os.strerror(error.code)}",
             hint="the kernel needs NET_SCH_TBF" if error.code == errno.ENOENT else "",
         ) from error
 

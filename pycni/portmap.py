@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -73,6 +73,25 @@ def setup(mappings: Sequence[PortMapping], addresses: Collection[IPAddress], *, 
             conntrack.forget_other_answers(
                 PROTOCOLS["udp"], forward.host_port, host_ip=forward.host_ip, pod=forward.pod
             )
+
+
+def problems(mappings: Sequence[PortMapping], addresses: Collection[IPAddress]) -> list[str]:
+    """What of these mappings the node does not do, a sentence each; changes nothing.
+
+    Raises InvalidConfig as `setup` does.
+    """
+    wanted = plan(mappings, addresses, owner="")
+    if not wanted:
+        return []
+    present: list[Forward] = []
+    with suppress(NotAvailable):
+        present = [replace(forward, owner="") for forward in porttable.forwards()]
+    return [
+        f"host port {forward.host_port}/{forward.protocol} does not lead to port "
+        f"{forward.pod_port} of {forward.pod}"
+        for forward in wanted
+        if forward not in present
+    ]
 
 
 def teardown(addresses: Collection[IPAddress]) -> None:

@@ -27,7 +27,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from snapshot import differences, take
 
-from pycni import nft, nsenter
+from pycni import nft, nsenter, porttable
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode, Pod
@@ -294,6 +294,23 @@ def test_del_closes_the_ports_without_being_told_which(lab: Lab, spare: Pod, alo
     assert deleted.status == 0
     assert opened != []
     assert [line for line in differences(before, take(node)) if "nft" in line] == []
+
+
+def test_check_finds_a_port_that_is_closed(lab: Lab, spare: Pod) -> None:
+    reply = add(lab, spare, mapping("tcp"), mapping("udp"))
+    wanted = {"portMappings": [mapping("tcp"), mapping("udp")]}
+
+    well = execute(lab, spare, "CHECK", prevResult=reply.document, runtimeConfig=wanted)
+    in_netns(lab.layout.nodes[0].netns, close_udp)
+    ill = execute(lab, spare, "CHECK", prevResult=reply.document, runtimeConfig=wanted)
+
+    assert (well.status, ill.status) == (0, 1)
+    assert f"host port {HOST_PORT}/udp does not lead to port {POD_PORT} of" in ill.text
+    assert f"host port {HOST_PORT}/tcp" not in ill.text
+
+
+def close_udp() -> None:
+    porttable.change(delete=[one for one in porttable.forwards() if one.protocol == "udp"])
 
 
 def test_a_pod_that_ends_without_del_gives_its_ports_back(lab: Lab, spare: Pod) -> None:

@@ -10,17 +10,26 @@ from pathlib import Path
 
 import pytest
 from labs import Reply, execute, made_pod, rows
+from pyroute2 import IPRoute
 from snapshot import differences, take
 
+from pycni.bandwidth import TC_H_ROOT
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import Pod
+from pycni.lab.layout import POD_IFNAME, Pod
+from pycni.lab.topology import NETNS_DIR
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 MEGABIT = 10**6
 RATE = 20 * MEGABIT
 BURST_OF_CONTAINERD = 2**32 - 1
 BURST_OF_CRIO = 8 * (2**32 - 1) - 1
+LIMITS = {
+    "IngressRate": RATE,
+    "IngressBurst": BURST_OF_CONTAINERD,
+    "EgressRate": RATE,
+    "EgressBurst": BURST_OF_CONTAINERD,
+}
 SECONDS = 2.0
 TOLERANCE = 0.1
 """Of the rate, both ways; headers are in the rate, and not in what is counted here."""
@@ -67,14 +76,7 @@ def assert_limited(bits_per_second: float) -> None:
 @pytest.fixture
 def limited(lab: Lab, spare: Pod) -> Reply:
     """The spare pod of the first node with both limits, as containerd asks for them."""
-    reply = add(
-        lab,
-        spare,
-        IngressRate=RATE,
-        IngressBurst=BURST_OF_CONTAINERD,
-        EgressRate=RATE,
-        EgressBurst=BURST_OF_CONTAINERD,
-    )
+    reply = add(lab, spare, **LIMITS)
     assert reply.status == 0, reply.text
     return reply
 
@@ -143,6 +145,25 @@ def test_the_agents_sweep_and_check_know_a_limited_pod(lab: Lab, spare: Pod, alo
     assert [entries[one] for one in reply.addresses] == [True, True]
     assert deleted.status == 0
     assert differences(before, take(node)) == []
+
+
+@pytest.mark.parametrize("end", ["receives", "sends"])
+def test_check_finds_a_limit_that_is_gone(lab: Lab, spare: Pod, limited: Reply, end: str) -> None:
+    node = lab.layout.nodes[0]
+    netns, ifname = {
+        "receives": (node.netns, limited.document["interfaces"][0]["name"]),
+        "sends": (spare.netns, POD_IFNAME),
+    }[end]
+    with IPRoute(netns=str(NETNS_DIR / netns)) as ipr:
+        ipr.tc("del", index=ipr.link_lookup(ifname=ifname)[0], parent=TC_H_ROOT)
+
+    checked = execute(
+        lab, spare, "CHECK", prevResult=limited.document, runtimeConfig={"bandwidth": LIMITS}
+    )
+
+    assert checked.status == 1
+    problems = [one for one in checked.document["details"].split("; ") if "limited" in one]
+    assert problems == [f"what {POD_IFNAME} {end} is not limited to {RATE} bit/s"]
 
 
 def test_a_rate_without_burst_is_refused_before_anything_is_made(lab: Lab, spare: Pod) -> None:
