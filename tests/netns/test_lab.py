@@ -132,9 +132,12 @@ def test_a_failing_up_leaves_nothing(name: str, tmp_path: Path) -> None:
     ["node1", "node2/agent.log", "node1/run/agent.sock", "node1/state/rotation.json"],
 )
 def test_an_interrupted_up_leaves_nothing(name: str, moment: str) -> None:
-    """Interrupted once a file is there, as by Ctrl-C: the whole process group gets SIGINT."""
+    """Interrupted once a file is there, as by Ctrl-C: the whole process group gets SIGINT.
+
+    Which a shell's background job, and so all that it starts, would ignore.
+    """
     with subprocess.Popen(
-        command("up", name, "--pods", "6"),
+        ["env", "--default-signal=INT", *command("up", name, "--pods", "6")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
