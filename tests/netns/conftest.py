@@ -19,6 +19,9 @@ from pycni.lab.topology import NETNS_DIR
 SESSION_VARIABLE = "PYCNI_TEST_SESSION"
 """Inherited by all that the tests start, so that what is left of it can be told from others'."""
 
+TRACKER = b"multiprocessing.resource_tracker"
+"""A process that Python starts beside one with processes of its own, and that ends with it."""
+
 BPFFS = Path("/sys/fs/bpf")
 
 
@@ -78,7 +81,8 @@ def _started_here() -> Iterator[str]:
     mark = f"{SESSION_VARIABLE}={labs.SESSION}".encode()
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (directory / "environ").read_bytes().split(b"\0"):
+            is_ours = mark in (directory / "environ").read_bytes().split(b"\0")
+            if is_ours and TRACKER not in (directory / "cmdline").read_bytes():
                 yield str(directory)
         except OSError:
             continue

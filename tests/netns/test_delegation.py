@@ -12,6 +12,7 @@ import pytest
 from labs import execute, made_pod, rows, unanswered, wait_until
 from snapshot import differences, take
 
+from pycni import delegations
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.node import Node
@@ -214,7 +215,11 @@ def test_a_namespace_that_ends_gives_back_the_lease_too(lab: Lab, ipam: Ipam) ->
     with made_pod(lab, lab.layout.nodes[0]) as pod:
         added = execute(lab, pod, "ADD", env=ipam.path, ipam=ipam.conf(44))
         assert added.status == 0, added.text
-    wait_until(lambda: ipam.leases() == [], "the agent has the lease released")
+    records = lab.layout.nodes[0].directory / "state" / delegations.DIRECTORY
+    wait_until(
+        lambda: ipam.leases() == [] and list(records.iterdir()) == [],
+        "the agent has the lease released",
+    )
 
 
 @pytest.mark.usefixtures("clean")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from labs import Reply, execute, made_pod, rows
-from pyroute2 import IPRoute
 from snapshot import differences, take
 
 from pycni.bandwidth import TC_H_ROOT
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import NETNS_DIR
+from pycni.lab.topology import open_iproute
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 MEGABIT = 10**6
@@ -31,6 +30,7 @@ LIMITS = {
     "EgressBurst": BURST_OF_CONTAINERD,
 }
 SECONDS = 2.0
+TRIES = 3
 TOLERANCE = 0.1
 """Of the rate, both ways; headers are in the rate, and not in what is counted here."""
 INVALID = 7
@@ -69,8 +69,17 @@ def throughput(source: str, target: str, to: str, protocol: str) -> float:
     return float(seen["bytes"]) * 8 / float(seen["seconds"])
 
 
-def assert_limited(bits_per_second: float) -> None:
-    assert (1 - TOLERANCE) * RATE < bits_per_second < (1 + TOLERANCE) * RATE
+def assert_limited(*words: str) -> None:
+    """Between TOLERANCE below the rate and above it, as `throughput` measures it.
+
+    Never above; a busy machine may send too little, and tries again.
+    """
+    for _ in range(TRIES):
+        bits_per_second = throughput(*words)
+        assert bits_per_second < (1 + TOLERANCE) * RATE
+        if bits_per_second > (1 - TOLERANCE) * RATE:
+            return
+    assert bits_per_second > (1 - TOLERANCE) * RATE
 
 
 @pytest.fixture
@@ -88,7 +97,7 @@ def test_a_pod_receives_no_more_than_its_ingress_rate(
 ) -> None:
     source = lab.layout.pods[other]
 
-    assert_limited(throughput(source.netns, spare.netns, address(limited.addresses), protocol))
+    assert_limited(source.netns, spare.netns, address(limited.addresses), protocol)
 
 
 @other_pods
@@ -99,13 +108,13 @@ def test_a_pod_sends_no_more_than_its_egress_rate(
 ) -> None:
     target = lab.layout.pods[other]
 
-    assert_limited(throughput(spare.netns, target.netns, address(lab.addresses(target)), protocol))
+    assert_limited(spare.netns, target.netns, address(lab.addresses(target)), protocol)
 
 
 def test_ipv6_and_the_node_itself_are_limited_too(lab: Lab, spare: Pod, limited: Reply) -> None:
     node = lab.layout.nodes[0]
 
-    assert_limited(throughput(node.netns, spare.netns, address(limited.addresses, 6), "tcp"))
+    assert_limited(node.netns, spare.netns, address(limited.addresses, 6), "tcp")
 
 
 @pytest.mark.parametrize("burst", [BURST_OF_CRIO, 8 * 64000])
@@ -113,7 +122,7 @@ def test_the_limit_holds_with_any_burst(lab: Lab, spare: Pod, burst: int) -> Non
     reply = add(lab, spare, ingressRate=RATE, ingressBurst=burst)
     source = lab.layout.pods[0]
 
-    assert_limited(throughput(source.netns, spare.netns, address(reply.addresses), "tcp"))
+    assert_limited(source.netns, spare.netns, address(reply.addresses), "tcp")
 
 
 def test_a_limit_of_one_direction_is_none_of_the_other(lab: Lab, spare: Pod) -> None:
@@ -154,7 +163,7 @@ def test_check_finds_a_limit_that_is_gone(lab: Lab, spare: Pod, limited: Reply, 
         "receives": (node.netns, limited.document["interfaces"][0]["name"]),
         "sends": (spare.netns, POD_IFNAME),
     }[end]
-    with IPRoute(netns=str(NETNS_DIR / netns)) as ipr:
+    with open_iproute(netns) as ipr:
         ipr.tc("del", index=ipr.link_lookup(ifname=ifname)[0], parent=TC_H_ROOT)
 
     checked = execute(

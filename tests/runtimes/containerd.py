@@ -18,11 +18,11 @@ import images
 import leftovers
 from cri import Cri, Refused
 from labs import wait_until
-from pyroute2 import IPRoute
 from recorder import Recorder
 
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
+from pycni.lab.topology import open_iproute
 
 LOOPBACK = Path("/usr/lib/cni/loopback")
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""
@@ -152,7 +152,7 @@ class Containerd:
 
     def mtu(self, sandbox: str) -> int:
         """Bytes, of a pod's interface."""
-        with IPRoute(netns=str(self.cri.netns(sandbox))) as ipr:
+        with open_iproute(str(self.cri.netns(sandbox))) as ipr:
             (link,) = ipr.get_links(ipr.link_lookup(ifname=POD_IFNAME)[0])
             return int(link.get("IFLA_MTU"))
 

@@ -13,11 +13,11 @@ import pytest
 import unchanged
 from labs import POD_IFNAME, unanswered, wait_until
 from podman import Failed, Podman
-from pyroute2 import IPRoute
 from reach import greeting, greets
 
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
+from pycni.lab.topology import open_iproute
 
 REQUESTED_HOST = 77
 """Of the IPv4 pod CIDR of podman's node."""
@@ -47,7 +47,7 @@ def container(podman: Podman, *options: str, image: str = images.PAUSE) -> Itera
 def test_a_container_has_what_podman_says_it_has(podman_node: Podman, all_gone: Gone) -> None:
     with container(podman_node) as made:
         attached = podman_node.attached(made)
-        with IPRoute(netns=str(podman_node.netns(made))) as ipr:
+        with open_iproute(str(podman_node.netns(made))) as ipr:
             (index,) = ipr.link_lookup(ifname=POD_IFNAME)
             mac = ipr.get_links(index)[0].get("address")
             addresses = {str(one.get("IFA_ADDRESS")) for one in ipr.get_addr(index=index)}
