@@ -8,29 +8,28 @@ retried, and none of them deletes anything on the strength of a list it could no
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
-from pycni import delegations, locks, membership, provision, rpc, upkeep, verbs
+from pycni import delegations, linkevents, locks, membership, provision, rpc, upkeep, verbs
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
-from pycni.lease import NAME_HEAD
+from pycni.lease import NAME_HEAD, read_lease
+from pycni.netlink import Link
 from pycni.node import Node
+from pycni.rtnl import Rtnl
 from pycni.settings import Settings
 from pycni.stores import HEARTBEAT_INTERVAL, open_store
 
 RETRY_INTERVAL = 1.0
 """Seconds until a failed loop tries again."""
 
-RTMGRP_LINK = 1
-RTM_DELLINK = 17
 CALLS_AT_ONCE = 64
 ACCEPT_INTERVAL = 0.2
 """Seconds between two looks at whether to stop."""
@@ -167,22 +166,39 @@ def _beat(settings: Settings, node: Node, stop: threading.Event) -> None:
 
 
 def _follow_links(settings: Settings, stop: threading.Event) -> None:
-    """Sweep once, then whenever a pod's link goes: its namespace may have ended without a DEL."""
-    with IPRoute() as events, IPRoute() as ipr:
-        events.bind(groups=RTMGRP_LINK)
-        _release_what_ended(ipr, settings)
+    """Release what had no link when this began, then what a link had whenever one goes: a pod's
+    namespace may have ended without a DEL."""
+    with linkevents.subscribe() as events, Rtnl() as ipr:
+        _sweep(ipr, settings)
         while not stop.is_set():
-            gone = [
-                message.get("ifname")
-                for message in events.get()
-                if message["header"]["type"] == RTM_DELLINK
-            ]
-            if any(str(name).startswith(NAME_HEAD) for name in gone):
-                _release_what_ended(ipr, settings)
+            try:
+                links = list(linkevents.gone(events))
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                log.warning("link events were lost, looking for what ended meanwhile")
+                _sweep(ipr, settings)
+            else:
+                _release(ipr, settings, links)
 
 
-def _release_what_ended(ipr: IPRoute, settings: Settings) -> None:
-    addresses = upkeep.sweep(ipr, settings)
+def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
+    """What pods had whose links are gone, by their aliases; one without was never claimed, or was
+    edited, and takes a sweep."""
+    gone = [read_lease(link) for link in links if link.get("ifname", "").startswith(NAME_HEAD)]
+    if None in gone:
+        _sweep(ipr, settings)
+    elif gone:
+        addresses = sum(upkeep.release(ipr, settings, lease) for lease in gone if lease)
+        _release_delegated(settings, addresses)
+
+
+def _sweep(ipr: Rtnl, settings: Settings) -> None:
+    _release_delegated(settings, upkeep.sweep(ipr, settings))
+
+
+def _release_delegated(settings: Settings, addresses: int) -> None:
+    """The last step of a release, in which `addresses` were given back."""
     delegated = delegations.release_orphans(settings)
     if addresses or delegated:
         log.info("released addresses=%d delegated=%d", addresses, delegated)

@@ -50,6 +50,7 @@ from pycni.maps import GATEWAY_MAC
 from pycni.node import Node
 from pycni.portmap import PortMapping
 from pycni.result import Dns, Interface, Result
+from pycni.rtnl import Rtnl
 from pycni.settings import Settings
 
 
@@ -65,7 +66,7 @@ def add(call: Call) -> Result:
         locks.attachment_lock(
             call.settings.run_dir, call.key.digest, timeout=call.patience()
         ) as lock,
-        IPRoute() as ipr,
+        Rtnl() as ipr,
         ExitStack() as undo,
     ):
         if find_lease(ipr, call.key.digest) is not None:
@@ -128,33 +129,20 @@ def delete(call: Call) -> None:
         locks.attachment_lock(
             call.settings.run_dir, call.key.digest, timeout=call.patience()
         ) as lock,
-        IPRoute() as ipr,
+        Rtnl() as ipr,
     ):
         detach(ipr, call.settings, call.key.digest)
         _release_delegated(call, lock)
 
 
-def detach(ipr: IPRoute, settings: Settings, digest: str) -> None:
+def detach(ipr: Rtnl, settings: Settings, digest: str) -> None:
     """Remove the link, then what its addresses have; callers hold the attachment's lock."""
     lease = find_lease(ipr, digest) or upkeep.find_renamed(ipr, settings, digest)
     podnet.teardown(ipr, host_ifname(digest) if lease is None else lease.host_ifname)
     if lease is None:
         upkeep.sweep(ipr, settings)
         return
-    with (
-        locks.network_lock(settings.run_dir, shared=True),
-        suppress(NotAvailable),
-        maps.open_endpoints(settings.pin_root) as table,
-    ):
-        node = Node.load_if_any(settings)
-        for address in lease.addresses:
-            endpoints.release(
-                table,
-                address,
-                lease.ifindex,
-                run_dir=settings.run_dir,
-                belongings=upkeep.belongings(ipr, settings, node, ports=lease.ports),
-            )
+    upkeep.release(ipr, settings, lease)
 
 
 def check(call: Call) -> None:
@@ -237,7 +225,7 @@ def _read(call: Call, node: Node) -> _Wanted:
     return _Wanted(lease, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 
 
-def _clear_remains(call: Call, ipr: IPRoute, lock: int) -> None:
+def _clear_remains(call: Call, ipr: Rtnl, lock: int) -> None:
     """What an ADD left that was killed before it wrote the lease, and that no DEL followed."""
     if podnet.teardown(ipr, call.key.host_ifname):
         upkeep.sweep(ipr, call.settings)
@@ -248,7 +236,7 @@ def _clear_remains(call: Call, ipr: IPRoute, lock: int) -> None:
 
 def _take_addresses(
     call: Call,
-    ipr: IPRoute,
+    ipr: Rtnl,
     table: Endpoints,
     lease: Lease,
     *,
@@ -281,7 +269,7 @@ def _take_addresses(
     return replace(lease, addresses=taken)
 
 
-def _give_back(call: Call, ipr: IPRoute, address: IPAddress, *, lease: Lease, node: Node) -> None:
+def _give_back(call: Call, ipr: Rtnl, address: IPAddress, *, lease: Lease, node: Node) -> None:
     """What cannot be released now is when the link is gone, by a sweep."""
     with suppress(NotAvailable), maps.open_endpoints(call.settings.pin_root) as table:
         endpoints.release(
@@ -310,7 +298,7 @@ def _release_delegated(call: Call, lock: int) -> None:
             )
 
 
-def _attach(root: Path, ipr: IPRoute, lease: Lease) -> None:
+def _attach(root: Path, ipr: Rtnl, lease: Lease) -> None:
     try:
         attach_endpoint(root, ipr, lease.ifindex)
     except LoaderError as error:

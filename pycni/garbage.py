@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni import attachments, delegate, delegations, locks, upkeep
 from pycni.call import Call
 from pycni.errors import GarbageLeft, PycniError, TryAgain
 from pycni.lease import AttachmentKey, host_ifname, leases
+from pycni.rtnl import Rtnl
 
 
 def collect(call: Call) -> None:
@@ -25,7 +25,7 @@ def collect(call: Call) -> None:
     """
     valid = call.conf.valid_attachments()
     problems = []
-    with IPRoute() as ipr:
+    with Rtnl() as ipr:
         if valid is not None:
             kept = {AttachmentKey(call.conf.name, *one).digest for one in valid}
             for digest in _attached(call, ipr) - kept:
@@ -46,7 +46,7 @@ def collect(call: Call) -> None:
         raise refused
 
 
-def _attached(call: Call, ipr: IPRoute) -> set[str]:
+def _attached(call: Call, ipr: Rtnl) -> set[str]:
     """Digests of all attachments to the network: those with a link, and those with a delegation."""
     network = call.conf.name
     linked = {lease.key_digest for lease in leases(ipr) if lease.is_of(network)}
@@ -54,7 +54,7 @@ def _attached(call: Call, ipr: IPRoute) -> set[str]:
     return linked | {one.key.digest for one in recorded if one.key.network == network}
 
 
-def _remove(call: Call, ipr: IPRoute, digest: str) -> None:
+def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
     settings = call.settings
     with ExitStack() as held:
         try:

@@ -1,4 +1,5 @@
-"""Small steps on links that the node's, the pods' and the lab's share. All through a given IPRoute.
+"""Small steps on links that the node's, the pods' and the lab's share. All through a given IPRoute,
+or Rtnl.
 
 Flag values are of linux/if.h, linux/if_addr.h and linux/if_link.h.
 """
@@ -12,19 +13,18 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress
+from pycni.rtnl import NO_IPV6_ADDRESS
 
 IFF_UP = 0x1
 IFF_NOARP = 0x80
 IFA_F_NODAD = 0x02
-IN6_ADDR_GEN_MODE_NONE = 1
 
 
 def find_link(ipr: IPRoute, ifname: str) -> Any | None:
-    """The link message of an interface, or None; also if it goes between the two questions."""
+    """The link message of an interface, or None."""
     try:
-        for index in ipr.link_lookup(ifname=ifname):
-            for link in ipr.get_links(index):
-                return link
+        for link in ipr.link("get", ifname=ifname):
+            return link
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
@@ -64,9 +64,8 @@ def generate_no_address(ipr: IPRoute, index: int) -> None:
 
     A link that IPv6 does not use at all (EAFNOSUPPORT: MTU below 1280, or IPv6 off) makes none.
     """
-    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
     try:
-        ipr.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+        ipr.link("set", index=index, IFLA_AF_SPEC=NO_IPV6_ADDRESS)
     except NetlinkError as error:
         if error.code != errno.EAFNOSUPPORT:
             raise

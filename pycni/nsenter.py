@@ -21,6 +21,7 @@ from pyroute2 import IPRoute
 
 from pycni import sysctl
 from pycni.errors import InvalidNetns
+from pycni.rtnl import Rtnl
 
 CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
@@ -46,21 +47,13 @@ def inside(netns_fd: int, work: Callable[[], T]) -> T:
 
 
 def open_iproute(netns_fd: int) -> IPRoute:
-    """An IPRoute in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered.
+    """An IPRoute in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered."""
+    return IPRoute(fileno=_open_netlink(netns_fd).detach())
 
-    Before anything is written, the kernel is asked which namespace the socket is in.
-    """
-    made = inside(netns_fd, _netlink_socket)
-    try:
-        namespace = ioctl(made, SIOCGSKNS)
-        try:
-            if not os.path.samestat(os.fstat(namespace), os.fstat(netns_fd)):
-                raise InvalidNetns("the netlink socket is in another namespace than the pod's")
-        finally:
-            os.close(namespace)
-        return IPRoute(fileno=made.detach())
-    finally:
-        made.close()
+
+def open_rtnl(netns_fd: int) -> Rtnl:
+    """The same as an Rtnl, for the requests that an attachment makes."""
+    return Rtnl(_open_netlink(netns_fd))
 
 
 def enable_ipv6(netns_fd: int, ifname: str) -> None:
@@ -89,6 +82,22 @@ def remove(path: Path) -> None:
         if number not in (errno.ENOENT, errno.EINVAL):
             raise OSError(number, os.strerror(number), str(path))
     path.unlink(missing_ok=True)
+
+
+def _open_netlink(netns_fd: int) -> socket.socket:
+    """Before anything can be written, the kernel is asked which namespace the socket is in."""
+    made = inside(netns_fd, _netlink_socket)
+    try:
+        namespace = ioctl(made, SIOCGSKNS)
+        try:
+            if not os.path.samestat(os.fstat(namespace), os.fstat(netns_fd)):
+                raise InvalidNetns("the netlink socket is in another namespace than the pod's")
+        finally:
+            os.close(namespace)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _netlink_socket() -> socket.socket:

@@ -13,18 +13,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address
 
-from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycni import nsenter, sysctl
+from pycni import nsenter, sysctl, unlisting
 from pycni.errors import InterfaceExists, PycniError
 from pycni.lease import AttachmentKey, Lease, is_ours
-from pycni.links import IFF_UP, add_address, delete_link, find_link, generate_no_address
+from pycni.links import IFF_UP, add_address, find_link, generate_no_address
 from pycni.maps import GATEWAY_MAC
 from pycni.result import IPInterface, Route
+from pycni.rtnl import Rtnl
 
 
-def setup(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
+def setup(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
     """Create the veth pair, both ends down, the pod's in its namespace; returns the host's ifindex.
 
     It is no lease yet, see `claim`. Raises InterfaceExists if either name is taken, PycniError for
@@ -39,13 +39,13 @@ def setup(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int
         raise
 
 
-def teardown(ipr: IPRoute, host_ifname: str) -> bool:
+def teardown(ipr: Rtnl, host_ifname: str) -> bool:
     """Delete the pair by its host end; False if it is gone already, or its name is a stranger's."""
     link = find_link(ipr, host_ifname)
-    return link is not None and is_ours(link) and delete_link(ipr, host_ifname)
+    return link is not None and is_ours(link) and unlisting.delete_link(link["index"])
 
 
-def claim(ipr: IPRoute, lease: Lease) -> None:
+def claim(ipr: Rtnl, lease: Lease) -> None:
     """Write the lease to the host end, and set that up. Raises InvalidConfig if it does not fit."""
     ipr.link("set", index=lease.ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
 
@@ -65,7 +65,7 @@ def configure(
     detection. A destination that has a route by another interface keeps that one.
     """
     addresses = tuple(addresses)
-    with nsenter.open_iproute(netns_fd) as pod:
+    with nsenter.open_rtnl(netns_fd) as pod:
         (index,) = pod.link_lookup(ifname=ifname)
         generate_no_address(pod, index)
         pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
@@ -87,7 +87,7 @@ def link_local(mac: str) -> IPv6Address:
     )
 
 
-def _create(ipr: IPRoute, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> None:
+def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> None:
     try:
         ipr.link(
             "add",
@@ -120,7 +120,7 @@ def _keep_ipv6_out(host_ifname: str) -> None:
         sysctl.write(f"net/ipv6/conf/{host_ifname}/disable_ipv6", "1")
 
 
-def _add_address(pod: IPRoute, index: int, address: IPInterface, *, ifname: str) -> None:
+def _add_address(pod: Rtnl, index: int, address: IPInterface, *, ifname: str) -> None:
     try:
         add_address(pod, index, address.ip, prefixlen=address.network.prefixlen)
     except NetlinkError as error:
@@ -132,7 +132,7 @@ def _add_address(pod: IPRoute, index: int, address: IPInterface, *, ifname: str)
         ) from error
 
 
-def _add_route(pod: IPRoute, index: int, route: Route, ifname: str) -> bool:
+def _add_route(pod: Rtnl, index: int, route: Route, ifname: str) -> bool:
     via = {} if route.gateway is None else {"gateway": str(route.gateway), "flags": ["onlink"]}
     metrics = {key: value for key, value in (("mtu", route.mtu), ("advmss", route.advmss)) if value}
     optional = {"priority": route.priority, "table": route.table, "scope": route.scope}

@@ -16,6 +16,7 @@ from pycni.endpoints import Belongings
 from pycni.errors import NotAvailable
 from pycni.lease import Lease, leases
 from pycni.node import Node
+from pycni.rtnl import Rtnl
 from pycni.settings import Settings
 
 
@@ -29,6 +30,23 @@ def sweep(ipr: IPRoute, settings: Settings) -> int:
         take_away = belongings(ipr, settings, Node.load_if_any(settings), ports=True)
         return endpoints.sweep(table, run_dir=settings.run_dir, belongings=take_away)
     return 0
+
+
+def release(ipr: Rtnl, settings: Settings, lease: Lease) -> int:
+    """Give back what addresses a lease still has, its link being gone; how many they were."""
+    released = 0
+    with (
+        locks.network_lock(settings.run_dir, shared=True),
+        suppress(NotAvailable),
+        maps.open_endpoints(settings.pin_root) as table,
+    ):
+        node = Node.load_if_any(settings)
+        take_away = belongings(ipr, settings, node, ports=lease.ports)
+        for address in lease.addresses:
+            released += endpoints.release(
+                table, address, lease.ifindex, run_dir=settings.run_dir, belongings=take_away
+            )
+    return released
 
 
 def find_renamed(ipr: IPRoute, settings: Settings, digest: str) -> Lease | None:

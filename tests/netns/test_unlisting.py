@@ -1,0 +1,176 @@
+"""pycni/unlisting.py and linkevents.py: a link is gone for everybody when its end is told."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+from kernel import iproute, needs_root, netns, veth
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycni import linkevents, nsenter, unlisting
+from pycni.rtnl import Rtnl
+
+pytestmark = needs_root
+
+ALIAS = "pycni:1 key=x"
+T = TypeVar("T")
+
+
+@pytest.fixture
+def path() -> Iterator[str]:
+    with netns() as made:
+        yield made
+
+
+def within(path: str, work: Callable[[], T]) -> T:
+    with open(path) as namespace:
+        return nsenter.inside(namespace.fileno(), work)
+
+
+def names(path: str) -> set[str]:
+    with iproute(path) as ipr:
+        return {str(link.get("ifname")) for link in ipr.get_links()}
+
+
+def threads_that_delete() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "delete" in thread.name]
+
+
+def read_to_the_end(events: socket.socket) -> None:
+    while True:
+        list(linkevents.gone(events))
+
+
+@pytest.fixture(autouse=True)
+def _waited_out() -> Iterator[None]:
+    yield
+    for thread in threads_that_delete():
+        thread.join(10)
+    assert threads_that_delete() == []
+
+
+def test_both_ends_are_gone_when_it_returns(path: str) -> None:
+    with iproute(path) as ipr:
+        index, _ = veth(ipr, "one0", "two0")
+
+    assert within(path, lambda: unlisting.delete_link(index))
+
+    assert names(path) == {"lo"}
+
+
+def test_a_name_can_be_used_again_at_once(path: str) -> None:
+    for _ in range(5):
+        with iproute(path) as ipr:
+            index, _ = veth(ipr, "one0", "two0")
+
+        assert within(path, lambda index=index: unlisting.delete_link(index))
+
+
+def test_a_link_that_is_gone_already_is_no_error(path: str) -> None:
+    assert within(path, lambda: unlisting.delete_link(999)) is False
+
+
+def test_a_refusal_is_raised(path: str) -> None:
+    with iproute(path) as ipr:
+        (loopback,) = ipr.link_lookup(ifname="lo")
+
+    with pytest.raises(NetlinkError) as caught:
+        within(path, lambda: unlisting.delete_link(loopback))
+
+    assert caught.value.code == errno.EOPNOTSUPP
+
+
+def test_the_kernels_answer_does_when_its_word_is_lost(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(events: socket.socket) -> list[object]:
+        events.recv(linkevents.BUFFER)
+        raise OSError(errno.ENOBUFS, "messages were lost")
+
+    monkeypatch.setattr(linkevents, "gone", lost)
+    with iproute(path) as ipr:
+        index, _ = veth(ipr, "one0", "two0")
+
+    assert within(path, lambda: unlisting.delete_link(index))
+
+    assert names(path) == {"lo"}
+
+
+def test_other_links_events_are_passed_over(path: str) -> None:
+    """A pair that comes and goes all the time is not taken for the one that is deleted."""
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        with Rtnl() as ipr:
+            while not stop.is_set():
+                ipr.link("add", ifname="other0", kind="veth", peer={"ifname": "other1"})
+                ipr.link("del", index=ipr.link_lookup(ifname="other0")[0])
+
+    with iproute(path) as ipr:
+        index, _ = veth(ipr, "one0", "two0")
+    rival = threading.Thread(target=lambda: within(path, come_and_go))
+    rival.start()
+    try:
+        assert within(path, lambda: unlisting.delete_link(index))
+        found = names(path)
+    finally:
+        stop.set()
+        rival.join()
+
+    assert not found & {"one0", "two0"}
+
+
+def test_an_event_has_what_the_link_was(path: str) -> None:
+    with within(path, linkevents.subscribe) as events, iproute(path) as ipr:
+        index, _ = veth(ipr, "one0", "two0")
+        ipr.link("set", index=index, IFLA_IFALIAS=ALIAS)
+        ipr.link("del", index=index)
+
+        gone = []
+        while len(gone) < 2:
+            gone += linkevents.gone(events)
+
+    (one,) = (link for link in gone if link["ifname"] == "one0")
+    assert (one["index"], one["ifalias"], one["linkinfo", "kind"]) == (index, ALIAS, "veth")
+    assert {link["ifname"] for link in gone} == {"one0", "two0"}
+
+
+def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
+    with within(path, linkevents.subscribe) as events, iproute(path) as ipr:
+        port, _ = veth(ipr, "one0", "two0")
+        ipr.link("add", ifname="bridge0", kind="bridge")
+        (bridge,) = ipr.link_lookup(ifname="bridge0")
+        ipr.link("set", index=port, master=bridge)
+        ipr.link("set", index=port, master=0)
+        ipr.link("del", index=bridge)
+
+        gone = []
+        while not gone:
+            gone += linkevents.gone(events)
+
+    assert [link["ifname"] for link in gone] == ["bridge0"]
+
+
+def test_lost_messages_are_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linkevents, "ROOM", 1)  # the kernel's least: a few kilobytes
+    with within(path, linkevents.subscribe) as events, iproute(path) as ipr:
+        for _ in range(20):
+            index, _ = veth(ipr, "one0", "two0")
+            ipr.link("del", index=index)
+
+        with pytest.raises(OSError, match="buffer") as caught:
+            read_to_the_end(events)
+
+    assert caught.value.errno == errno.ENOBUFS
+
+
+def test_a_socket_that_cannot_be_had_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linkevents, "SO_RCVBUFFORCE", 9999)
+
+    with pytest.raises(OSError, match="not available"):
+        linkevents.subscribe()

@@ -1,0 +1,104 @@
+"""pycni/agent.py: what it does when links go."""
+
+import errno
+import threading
+from contextlib import nullcontext
+from ipaddress import ip_address
+
+import pytest
+
+from pycni import agent
+from pycni.lease import AttachmentKey, Lease
+
+POD_ONE = Lease(
+    key_digest=AttachmentKey("podnet", "c1", "eth0").digest,
+    network="podnet",
+    container_id="c1",
+    ifname="eth0",
+    mac="02:00:00:00:00:01",
+    addresses=(ip_address("192.0.2.1"),),
+    masquerade=False,
+)
+IFINDEX = 42
+SETTINGS = None
+"""Nothing of them is read here."""
+
+
+def link(name, alias=None):
+    found = {"index": IFINDEX, "flags": 0, "ifname": name}
+    return found if alias is None else found | {"ifalias": alias}
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What was asked of others: a sweep, or the release of a lease by its link."""
+    calls = []
+    monkeypatch.setattr(agent.upkeep, "sweep", lambda *_: calls.append("sweep") or 0)
+    monkeypatch.setattr(
+        agent.upkeep, "release", lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1
+    )
+    monkeypatch.setattr(
+        agent.delegations, "release_orphans", lambda _: calls.append("delegated") or 0
+    )
+    return calls
+
+
+@pytest.fixture
+def follow(monkeypatch):
+    """Follow links whose events are these: lists of links, or errors."""
+
+    def run(*events):
+        waiting = list(events)
+        stop = threading.Event()
+
+        def gone(_socket):
+            event = waiting.pop(0)
+            if not waiting:
+                stop.set()
+            if isinstance(event, OSError):
+                raise event
+            return iter(event)
+
+        monkeypatch.setattr(agent.linkevents, "subscribe", nullcontext)
+        monkeypatch.setattr(agent.linkevents, "gone", gone)
+        agent._follow_links(SETTINGS, stop)
+
+    return run
+
+
+def test_at_first_everything_is_looked_at(done, follow):
+    follow([])
+
+    assert done == ["sweep", "delegated"]
+
+
+def test_a_pods_link_that_goes_gives_back_what_its_alias_says(done, follow):
+    follow([link("pcn0", POD_ONE.alias()), link("veth0", "somebody's")])
+
+    assert done[2:] == [IFINDEX, "delegated"]
+
+
+def test_links_of_others_are_nothing_to_do(done, follow):
+    follow([link("veth0"), link("eth7", POD_ONE.alias())])
+
+    assert done[2:] == []
+
+
+@pytest.mark.parametrize("alias", [None, "somebody edited this"])
+def test_a_pods_link_without_a_lease_takes_a_sweep(done, follow, alias):
+    follow([link("pcn0", POD_ONE.alias()), link("pcn1", alias)])
+
+    assert done[2:] == ["sweep", "delegated"]
+
+
+def test_after_lost_events_everything_is_looked_at_again(done, follow):
+    follow(OSError(errno.ENOBUFS, "lost"), [link("pcn0", POD_ONE.alias())])
+
+    assert done[2:] == ["sweep", "delegated", IFINDEX, "delegated"]
+
+
+def test_another_error_is_for_the_loop_that_tries_again(done, follow):
+    with pytest.raises(OSError, match="broken"):
+        follow(OSError(errno.EBADF, "broken"))
+
+    assert done == ["sweep", "delegated"]
