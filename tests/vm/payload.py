@@ -26,6 +26,12 @@ HERE = Path(__file__).parent
 TESTS = HERE.parent
 PROJECT = TESTS.parent
 SYSTEM_PYTHON = Path("/usr/bin/python3")
+INSIDE = "/pycni"
+"""Where guests mount it."""
+
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = f"{INSIDE}/python/bin/python"
+PACKAGES = f"{INSIDE}/python/lib/{VERSION}/site-packages"
 TESTS_NEED = ("pytest", "scapy", "hypothesis")
 CHANGE = "/* a change */\n"
 """What makes other programs of the same sources: their names have a hash of them."""
@@ -45,8 +51,7 @@ def build(directory: Path) -> Path:
 
 def _environment(target: Path, scratch: Path) -> None:
     """As `python3 -m venv` makes it, and pip fills it, for another machine and without network."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = target / "lib" / version / "site-packages"
+    site = target / "lib" / VERSION / "site-packages"
     site.mkdir(parents=True)
     (target / "bin").mkdir()
     (target / "bin" / "python").symlink_to(SYSTEM_PYTHON)

@@ -32,7 +32,6 @@ GRACE_SECONDS = 15.0
 """What a guest may take to say that a command was out of time."""
 
 CONSOLE = "console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0 root=/dev/ram0"
-PERMISSIVE = "security=none"
 
 
 class GuestError(Exception):
@@ -59,13 +58,13 @@ class Disks:
 class Guest:
     """A virtual machine; started by the constructor, ended by `close` or the end of the `with`.
 
-    `directory` gets its socket and its console's log. `devices` are further arguments of qemu.
-    Start it in the thread that lives longest: the guest is killed when that ends.
+    `directory` gets its console's log. `devices` are further arguments of qemu, and `inherit` the
+    descriptors that these name. Start it in the thread that lives longest: the guest is killed when that ends.
     """
 
     def __init__(
         self, name: str, kernel: Kernel, disks: Disks, directory: Path,
-        *, devices: Sequence[str] = (), command_line: str = "",
+        *, devices: Sequence[str] = (), inherit: Sequence[int] = (), command_line: str = "",
     ) -> None:  # fmt: skip
         self.name = name
         self.kernel = kernel
@@ -97,7 +96,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 stdout=complaints,
                 stderr=complaints,
-                pass_fds=(guest.fileno(),),
+                pass_fds=(guest.fileno(), *inherit),
                 start_new_session=True,
             )  # fmt: skip
 
