@@ -20,7 +20,7 @@ from . import clang
 from .errors import CompileError
 from .objects import PROGRAMS, Objects
 
-__all__ = ["PROGRAMS", "SOURCES", "Objects", "compile_programs", "source_digest"]
+__all__ = ["PREBUILT", "PROGRAMS", "SOURCES", "Objects", "compile_programs", "source_digest"]
 
 MANIFEST = "manifest.json"
 
@@ -32,10 +32,12 @@ def _sources() -> Path:
 
 
 SOURCES = _sources()
+PREBUILT = Path(__file__).resolve().parent / "bpf_objects"
+"""In an installed wheel: objects of its sources (hatch_build.py)."""
 
 
 def compile_programs(
-    cache: Path, *, sources: Path = SOURCES, prebuilt: Path | None = None
+    cache: Path, *, sources: Path = SOURCES, prebuilt: Path | None = PREBUILT
 ) -> Objects:
     """Return objects of `sources`, compiling only if no cache entry holds.
 
@@ -80,7 +82,7 @@ def _compiled_before(
         if _holds(directory, digest):
             _check_private(cache)
             return Objects(directory, directory.name)
-    if prebuilt is not None:
+    if prebuilt is not None and prebuilt.is_dir():
         if _holds(prebuilt, digest):
             objects = (prebuilt / MANIFEST).read_bytes()
             return Objects(prebuilt, f"{digest[:24]}-{hashlib.sha256(objects).hexdigest()[:8]}")

@@ -19,6 +19,8 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
+_Static_assert((EVENT_HEAD & (EVENT_HEAD - 1)) == 0, "a power of two");
+
 /* BTF holds the types of variables. These are here to be found in it by the
  * agent, which knows no number of a reason by itself.
  */
@@ -31,8 +33,8 @@ const volatile struct {
 static __always_inline void send_event(struct __sk_buff *ctx, __u8 point,
 				       __u8 reason)
 {
-	__u32 head_length = ctx->len;
 	struct drop_event *event;
+	__u32 head_length;
 
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) /* full: the counter still has it */
@@ -45,10 +47,16 @@ static __always_inline void send_event(struct __sk_buff *ctx, __u8 point,
 	event->point = point;
 	event->reason = reason;
 
+	/* 1 to EVENT_HEAD by arithmetic. What a comparison tells the verifier is
+	 * lost where the compiler compares one copy and passes another, and
+	 * before 6.8 "!= 0" tells it nothing at all.
+	 */
+	head_length = ctx->len;
 	if (head_length > EVENT_HEAD)
 		head_length = EVENT_HEAD;
-	if (head_length &&
-	    !bpf_skb_load_bytes(ctx, 0, event->head, head_length))
+	barrier_var(head_length);
+	head_length = ((head_length - 1) & (EVENT_HEAD - 1)) + 1;
+	if (!bpf_skb_load_bytes(ctx, 0, event->head, head_length))
 		event->head_length = head_length;
 	bpf_ringbuf_submit(event, 0);
 }

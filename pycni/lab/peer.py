@@ -32,6 +32,7 @@ def main() -> None:
     echo_parser.add_argument("--dont-fragment", action="store_true")
     receive_parser = verbs.add_parser("receive")
     receive_parser.add_argument("address")
+    receive_parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     send_parser = verbs.add_parser("send")
     send_parser.add_argument("address")
     send_parser.add_argument("port", type=int)
@@ -41,7 +42,7 @@ def main() -> None:
     if options.verb == "echo":
         answer = [echo(address, options) for address in options.addresses]
     elif options.verb == "receive":
-        answer = receive(options.address)
+        answer = receive(options.address, options.port)
     else:
         answer = send(options.address, options.port, options.size)
     print(json.dumps(answer))
@@ -130,11 +131,11 @@ def forbid_fragments(raw: socket.socket, family: int) -> None:
         raw.setsockopt(socket.IPPROTO_IPV6, 23, 2)  # IPV6_MTU_DISCOVER
 
 
-def receive(address: str) -> dict[str, Any]:
+def receive(address: str, port: int) -> dict[str, Any]:
     """Accept one connection and read it to its end. Announces the port on the first line."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.bind((address, 0))
+        listener.bind((address, port))
         listener.listen(1)
         listener.settimeout(20)
         print(json.dumps({"port": listener.getsockname()[1]}), flush=True)

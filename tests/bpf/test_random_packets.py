@@ -2,7 +2,7 @@
 
 The check reads packets with its own few lines, not with the programs' or scapy's: a redirect is
 right only if the maps of `cluster()` say so for the addresses at the places where IP has them.
-SEED=... repeats a run.
+SEED=... repeats a run, PACKETS=... makes it shorter or longer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from loader.compile import PROGRAMS
 
 pytestmark = pytest.mark.root
 
-PACKETS = 100_000
+PACKETS = int(os.environ.get("PACKETS", 100_000))
 LONGEST = 1600
 ETH_P_IP, ETH_P_IPV6, ETH_P_ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 INTERESTING = (0x00, 0x01, 0x3A, 0x40, 0x45, 0x60, 0x7F, 0x80, 0x87, 0xFF)

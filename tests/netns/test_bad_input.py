@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from labs import (
 from pyroute2 import IPRoute
 from snapshot import differences, take
 
+from loader import probe
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
@@ -32,6 +35,7 @@ VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 PORT = 4789
 STRANGER_MAC = "02:00:00:00:00:99"
 NO_PROGRAMS = "/nonexistent"
+SETUP_WITHOUT = Path(__file__).with_name("setup_without.py")
 
 
 def config(**changes: Any) -> bytes:
@@ -292,6 +296,49 @@ def test_a_node_with_other_cluster_parameters_is_refused(bare: Lab) -> None:
     assert failed.returncode == 1
     assert b"vni is 7 in the store and 8 here" in failed.stderr
     assert unlike(before, take(second)) == []
+
+
+NEEDED_HELPERS = [
+    (probe.HELPER_REDIRECT_PEER, "redirect_peer", "bpf_redirect_peer"),
+    (probe.HELPER_SET_TUNNEL_KEY, "set_tunnel_key", "bpf_skb_set_tunnel_key"),
+]
+
+
+def setup_without(node: LabNode, helper: int) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, SETUP_WITHOUT, node.settings_path, str(helper)]
+    return processes.run(node.netns, command)
+
+
+@pytest.mark.parametrize(
+    ("helper", "feature", "name"), NEEDED_HELPERS, ids=[case[1] for case in NEEDED_HELPERS]
+)
+def test_a_kernel_without_a_needed_helper_is_refused(
+    bare: Lab, helper: int, feature: str, name: str
+) -> None:
+    node, other = bare.layout.nodes
+    before = take(node)
+
+    failed = setup_without(node, helper)
+
+    said = failed.stderr.decode()
+    assert failed.returncode == 1, said
+    assert f"this kernel ({os.uname().release}) lacks {feature}" in said
+    assert name in said
+    assert "to do:" in said
+    assert "Linux 5.10" in said
+    assert "Traceback" not in said
+    assert unlike(before, take(node)) == []
+    setup(other)
+    assert [row["name"] for row in bare.pycni(other, "nodes")] == [other.name]
+
+
+def test_a_kernel_without_a_helper_that_has_a_fallback_serves(bare: Lab) -> None:
+    node = bare.layout.nodes[0]
+
+    done = setup_without(node, probe.HELPER_REDIRECT_NEIGH)
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert pycni(node, "status").returncode == 0
 
 
 def without_clang(node: LabNode) -> subprocess.CompletedProcess[bytes]:

@@ -1,0 +1,29 @@
+"""`pycni setup` on a kernel that lacks a helper: python setup_without.py SETTINGS HELPER.
+
+HELPER is its number in enum bpf_func_id; libbpf's probe is what the kernel is asked with.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from loader import libbpf
+from loader.errors import LoaderError
+from pycni import provision
+from pycni.cli import explain
+from pycni.errors import PycniError
+from pycni.settings import load
+
+
+def main() -> None:
+    lacking, asks = int(sys.argv[2]), libbpf.probe_helper
+    libbpf.probe_helper = lambda helper: helper != lacking and asks(helper)
+    try:
+        provision.setup(load(Path(sys.argv[1])))
+    except (PycniError, LoaderError) as error:
+        sys.exit(explain(error))
+
+
+if __name__ == "__main__":
+    main()

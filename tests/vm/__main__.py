@@ -1,0 +1,53 @@
+"""`python -m vm [--kernel NAME] [--step NAME]`: `make test-kernels`.
+
+Status 0 if every step passed on every kernel.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from vm import cache, kernels, payload, report, root, scenarios
+from vm.apt import ArchiveError
+from vm.qemu import Disks
+
+
+@click.command()
+@click.option("--kernel", "names", multiple=True, type=click.Choice([*kernels.SUITES]))
+@click.option("--step", "steps", multiple=True, type=click.Choice([*scenarios.STEPS]))
+@click.option("--refresh", is_flag=True, help="Fetch the newest kernels of their suites again.")
+def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
+    """Boot distribution kernels and show that the dataplane loads and forwards on them."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    console = Console()
+    columns = {name: body for name, body in scenarios.STEPS.items() if name in (steps or (name,))}
+    where = cache.directory()
+    outcomes = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="pycni-vm-") as scratch:
+            console.print("preparing the guests' disks ...")
+            disks = Disks(root.fetch(where), payload.build(Path(scratch)))
+            for name in names or kernels.SUITES:
+                if refresh:
+                    kernels.forget(name, where)
+                kernel = kernels.fetch(name, where)
+                console.print(f"{kernel.release} ...", highlight=False)
+                logs = cache.logs(name)
+                outcomes.append(scenarios.run(kernel, disks, logs, columns))
+                for step in outcomes[-1].steps:
+                    verdict = "passed" if step.passed else "FAILED"
+                    console.print(f"  {step.name}: {verdict}, {step.seconds:.0f} s")
+    except ArchiveError as error:
+        sys.exit(f"vm: {error}")
+    report.show(console, outcomes, columns)
+    sys.exit(not all(outcome.passed for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Where downloads and logs stay between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def directory() -> Path:
+    """$XDG_CACHE_HOME/pycni/vm, or the same below ~/.cache (XDG Base Directory Specification)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    found = Path(home) / "pycni" / "vm"
+    found.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return found
+
+
+def logs(kernel: str) -> Path:
+    """An empty directory for the consoles of one run with a kernel; the last run's are kept."""
+    found = directory() / "logs" / kernel
+    found.mkdir(parents=True, exist_ok=True)
+    for old in found.iterdir():
+        old.unlink()
+    return found

@@ -1,0 +1,165 @@
+"""A pycni node in a guest, as an operator makes it, with pods as a runtime attaches them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
+from vm.payload import INSIDE, PACKAGES, PYTHON
+from vm.qemu import Done, Guest, GuestError, Running
+
+Interface = IPv4Interface | IPv6Interface
+
+UPLINK = "eth0"
+SETTINGS = "/etc/pycni/pycni.toml"
+PLUGIN = "/opt/cni/bin/pycni"
+CONFLIST = "/etc/cni/net.d/10-pycni.conflist"
+PEER = ("python3", "-IS", f"{PACKAGES}/pycni/lab/peer.py")
+PORT = 5000
+"""TCP port of transfers, in pods."""
+LISTENER_SECONDS = 30.0
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Node:
+    """`underlay` is its address on the link; `pods` are addresses by pod name, IPv4 first."""
+
+    guest: Guest
+    underlay: Interface
+    pods: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.guest.name
+
+    def prepare(self, members: Sequence[Node], *, mtu: int = 1500, **settings: object) -> None:
+        """The uplink with its address and route, the settings, and who else is in the cluster."""
+        router = self.underlay.network.broadcast_address - 1
+        self._ip(
+            f"link set {UPLINK} mtu {mtu} up",
+            f"addr flush dev {UPLINK} scope global",
+            f"addr add {self.underlay} dev {UPLINK}{' nodad' * (router.version == 6)}",
+            f"route add default via {router} dev {UPLINK}",
+        )
+        values = {"node_name": self.name, **settings}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        self.guest.check(["mkdir", "-p", "/etc/pycni"])
+        self.guest.check(["tee", SETTINGS], stdin=text)
+        others = [f"{member.name}={member.underlay.ip}" for member in members]
+        self.guest.check([PYTHON, f"{INSIDE}/guest/members.py", *others])
+
+    def pycni(self, *arguments: str) -> Done:
+        """The CLI, whatever comes of it."""
+        return self.guest.run([PYTHON, "-m", "pycni", *arguments])
+
+    def setup(self) -> str:
+        """`pycni setup` and `install`, which must succeed; returns what setup says."""
+        said = self.guest.check([PYTHON, "-m", "pycni", "setup"])
+        self.guest.check([PYTHON, "-m", "pycni", "install"])
+        return said
+
+    def teardown(self) -> None:
+        """The pods' namespaces go, and `pycni teardown` must succeed."""
+        for pod in list(self.pods):
+            self._ip(f"netns del {pod}")
+            del self.pods[pod]
+        self.guest.check([PYTHON, "-m", "pycni", "teardown", "--yes"])
+
+    def facts(self) -> Json:
+        """See guest/facts.py."""
+        found: Json = json.loads(self.guest.check([PYTHON, f"{INSIDE}/guest/facts.py"]))
+        return found
+
+    def add(self, pod: str) -> None:
+        """A pod: its namespace, and ADD by the installed plugin. Raises GuestError."""
+        self._ip(f"netns add {pod}", f"-n {pod} link set lo up")
+        result = json.loads(self._plugin("ADD", pod))
+        self.pods[pod] = [ip["address"].partition("/")[0] for ip in result["ips"]]
+
+    def delete(self, pod: str) -> None:
+        """DEL, and the end of its namespace."""
+        self._plugin("DEL", pod)
+        self._ip(f"netns del {pod}")
+        del self.pods[pod]
+
+    def echo(self, pod: str, addresses: Sequence[str], **options: int | bool) -> dict[str, int]:
+        """Echo requests, each sent once, from a pod; those unanswered, by address."""
+        return lost(self.start_echo(pod, addresses, **options).wait())
+
+    def start_echo(self, pod: str, addresses: Sequence[str], **options: int | bool) -> Running:
+        words = []
+        for name, value in options.items():
+            words.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                words.append(str(value))
+        return self._peer(pod, "echo", *addresses, *words)
+
+    def send(self, pod: str, target: Node, address: str, size: int) -> tuple[Json, Json]:
+        """`size` bytes over TCP to a pod of `target` that has `address`: what both ends counted."""
+        (receiver,) = (name for name, has in target.pods.items() if address in has)
+        receiving = target._peer(receiver, "receive", address, "--port", str(PORT))
+        target._wait_for_listener(receiver)
+        sent = _document(self._peer(pod, "send", address, str(PORT), str(size)).wait())
+        return sent, _document(receiving.wait())
+
+    def mtu(self, pod: str) -> int:
+        """Bytes of the largest IP packet of a pod."""
+        return int(self._link(pod)["mtu"])
+
+    def sent(self, pod: str) -> int:
+        """Packets that a pod has sent so far."""
+        return int(self._link(pod)["stats64"]["tx"]["packets"])
+
+    def _link(self, pod: str) -> Json:
+        command = ["ip", "-n", pod, "-json", "-stats", "link", "show", "dev", "eth0"]
+        (link,) = json.loads(self.guest.check(command))
+        found: Json = link
+        return found
+
+    def _peer(self, pod: str, *arguments: str) -> Running:
+        return self.guest.start(["ip", "netns", "exec", pod, *PEER, *arguments])
+
+    def _wait_for_listener(self, pod: str) -> None:
+        command = ["ip", "netns", "exec", pod, "ss", "-Hltn", "sport", "=", f":{PORT}"]
+        deadline = time.monotonic() + LISTENER_SECONDS
+        while not self.guest.check(command).strip():
+            if time.monotonic() > deadline:
+                raise GuestError(f"{self.name}: nobody listens in {pod}")
+            time.sleep(0.1)
+
+    def _plugin(self, command: str, pod: str) -> str:
+        conflist = json.loads(self.guest.check(["cat", CONFLIST]))
+        config = conflist["plugins"][0] | {
+            "name": conflist["name"],
+            "cniVersion": conflist["cniVersion"],
+        }
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": pod,
+            "CNI_NETNS": f"/run/netns/{pod}",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": "/opt/cni/bin",
+        }
+        return self.guest.check([PLUGIN], stdin=json.dumps(config), env=environment)
+
+    def _ip(self, *lines: str) -> None:
+        self.guest.check(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")
+
+
+def lost(echoed: Done) -> dict[str, int]:
+    """How many requests of `start_echo` were not answered, by address; only where there are."""
+    answers = _document(echoed)
+    missing = {one["address"]: one["sent"] - one["received"] for one in answers}
+    return {address: count for address, count in missing.items() if count}
+
+
+def _document(done: Done) -> Any:
+    if done.status != 0:
+        raise GuestError(f"a peer failed: {done.stderr[-1000:]}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,44 @@
+"""The table: kernels down, steps across, with seconds; then what each kernel lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from vm.scenarios import Outcome
+
+
+def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) -> None:
+    """Print it all; why a step failed comes last, where a reader looks first."""
+    columns = tuple(columns)
+    table = Table("kernel", "boot s", *columns, "run s")
+    for outcome in outcomes:
+        cells = {step.name: _cell(step.passed, step.seconds) for step in outcome.steps}
+        table.add_row(
+            f"{outcome.kernel.name}\n{outcome.kernel.release}",
+            f"{outcome.boot_seconds:.1f}" if outcome.boot_seconds else "FAILED",
+            *(cells.get(column, "not run") for column in columns),
+            f"{outcome.seconds:.0f}",
+        )
+    console.print(table)
+    for outcome in outcomes:
+        console.print(f"{outcome.kernel.release} lacks" if outcome.missing else
+                      f"{outcome.kernel.release} lacks nothing", highlight=False)  # fmt: skip
+        for feature in outcome.missing:
+            console.print(
+                f"  {feature['name']} ({feature['reason']}): {feature['fallback']}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+    for outcome in outcomes:
+        for step in outcome.steps:
+            if not step.passed:
+                console.print(
+                    f"\n{outcome.kernel.release}: {step.name} failed:\n{step.found}",
+                    highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
+
+
+def _cell(passed: bool, seconds: float) -> str:
+    return f"{'passed' if passed else 'FAILED'}\n{seconds:.0f}"

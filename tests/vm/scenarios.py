@@ -1,0 +1,244 @@
+"""What is shown on each kernel, step by step, on two nodes over a virtual link.
+
+A step is a column of the table. It raises AssertionError or GuestError with what was found; what
+it needs of earlier steps is why a failed one ends the kernel's run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import Any
+
+from vm.kernels import Kernel
+from vm.link import pair
+from vm.node import SETTINGS, UPLINK, Node, lost
+from vm.payload import INSIDE, PYTHON
+from vm.qemu import Disks, GuestError
+
+IPV4 = ("192.0.2.1/24", "192.0.2.2/24")
+IPV6 = ("2001:db8::1/64", "2001:db8::2/64")
+JUMBO = 9000
+"""Bytes of the uplink's MTU; pods get what VXLAN leaves of it."""
+VXLAN_BYTES = {4: 50, 6: 70}
+CACHE = "/var/cache/pycni"
+"""Where setup looks for objects compiled before; see vm.payload."""
+
+ICMP_HEADERS = {4: 20 + 8, 6: 40 + 8}
+TRANSFER = 4_000_000
+"""Bytes over TCP, each way and family."""
+PING = {"count": 20, "interval": 0.02}
+FLOOD = {"count": 4000, "interval": 0.01}
+"""Longer than an upgrade of both nodes takes, on a slow guest too; `upgrade` makes sure."""
+TABLES_SECONDS = 600.0
+
+PROGRAMS = {
+    "from_container", "to_container", "from_underlay", "from_overlay", "to_overlay",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One column of the table; `found` is what was wrong, if it did not pass."""
+
+    name: str
+    passed: bool
+    seconds: float
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A kernel's row, and what its probe says is missing."""
+
+    kernel: Kernel
+    steps: tuple[Step, ...]
+    boot_seconds: float
+    seconds: float
+    missing: tuple[dict[str, Any], ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(step.passed for step in self.steps)
+
+
+@dataclass
+class Cluster:
+    """The two nodes of a run."""
+
+    a: Node
+    b: Node
+
+    @property
+    def nodes(self) -> tuple[Node, Node]:
+        return self.a, self.b
+
+
+Body = Callable[[Cluster], object]
+
+
+def run(
+    kernel: Kernel, disks: Disks, directory: Path, steps: Mapping[str, Body],
+    *, capture: Path | None = None,
+) -> Outcome:  # fmt: skip
+    """Boot two guests and go through the steps, up to one that fails."""
+    begin = time.monotonic()
+    done: list[Step] = []
+    missing: tuple[dict[str, Any], ...] = ()
+    boot = 0.0
+    try:
+        with pair(kernel, disks, directory, capture=capture) as (a, b):
+            boot = max(a.boot_seconds, b.boot_seconds)
+            cluster = Cluster(Node(a, ip_interface(IPV4[0])), Node(b, ip_interface(IPV4[1])))
+            features = cluster.a.facts()["features"]
+            missing = tuple(one for one in features if not one["available"])
+            for name, body in steps.items():
+                done.append(_step(name, body, cluster))
+                if not done[-1].passed:
+                    break
+    except GuestError as error:
+        done.append(Step("boot", False, time.monotonic() - begin, str(error)))
+    return Outcome(kernel, tuple(done), boot, time.monotonic() - begin, missing)
+
+
+def _step(name: str, body: Body, cluster: Cluster) -> Step:
+    begin = time.monotonic()
+    try:
+        body(cluster)
+    except (AssertionError, GuestError) as error:
+        return Step(name, False, time.monotonic() - begin, str(error))
+    return Step(name, True, time.monotonic() - begin)
+
+
+def load(cluster: Cluster) -> None:
+    """Both nodes set up, two pods on each; every program is attached where it belongs."""
+    for node in cluster.nodes:
+        node.prepare(cluster.nodes)
+    _bring_up(cluster)
+
+
+def packet_tables(cluster: Cluster) -> None:
+    """tests/bpf as it is: every program, every case, every setting."""
+    command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{INSIDE}/tests/bpf"]
+    done = cluster.b.guest.run(
+        command,
+        env={"PYCNI_RECORDED": f"{INSIDE}/tests/recorded/compiled", "CI": "true"},
+        timeout=TABLES_SECONDS,
+    )
+    assert done.status == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def same_node(cluster: Cluster) -> None:
+    """Pod to pod on one node, both families: echo, the largest packet, TCP."""
+    one, two = cluster.a.pods
+    for address in cluster.a.pods[two]:
+        _reaches(cluster.a, one, cluster.a, address)
+
+
+def cross_node(cluster: Cluster, family: int) -> None:
+    """Pod to pod on the other node, each way."""
+    for source, target in (cluster.nodes, cluster.nodes[::-1]):
+        pod, far = next(iter(source.pods)), next(iter(target.pods))
+        (address,) = (one for one in target.pods[far] if ip_address(one).version == family)
+        _reaches(source, pod, target, address)
+
+
+def upgrade(cluster: Cluster) -> None:
+    """Both nodes get other programs while packets flow; none is lost, and no hook forgotten."""
+    pod, far = next(iter(cluster.a.pods)), next(iter(cluster.b.pods))
+    before = [_fingerprints(node) for node in cluster.nodes]
+    for node in cluster.nodes:
+        node.guest.check(["cp", "-r", f"{INSIDE}/upgrade/cache/.", CACHE])
+    floods = [cluster.a.start_echo(pod, [to], **FLOOD) for to in cluster.b.pods[far]]
+    sent = cluster.a.sent(pod)
+    while cluster.a.sent(pod) < sent + 100:
+        time.sleep(0.1)
+    arguments = (f"{INSIDE}/upgrade/setup_from.py", SETTINGS, f"{INSIDE}/upgrade/bpf")
+    upgrades = [node.guest.start([PYTHON, *arguments]) for node in cluster.nodes]
+    for upgrading in upgrades:
+        done = upgrading.wait()
+        assert done.status == 0, done.stderr
+    flowing = cluster.a.guest.check(["pgrep", "--count", "--full", "peer.py echo"])
+    assert [lost(flood.wait()) for flood in floods] == [{} for _ in floods]
+    assert int(flowing) >= len(floods), "the flood ended before the upgrade"
+    after = [_fingerprints(node) for node in cluster.nodes]
+    assert not set(before) & set(after), f"the programs were {before} and are {after}"
+
+
+def underlay6(cluster: Cluster) -> None:
+    """The nodes torn down, and set up again over an IPv6 underlay."""
+    for node, at in zip(cluster.nodes, IPV6, strict=True):
+        node.teardown()
+        node.underlay = ip_interface(at)
+    for node in cluster.nodes:
+        node.prepare(cluster.nodes, vtep=str(node.underlay.ip))
+    _bring_up(cluster)
+    _cross_both(cluster)
+
+
+def jumbo(cluster: Cluster) -> None:
+    """The same with a large MTU on the link, which pods get the whole of."""
+    for node in cluster.nodes:
+        node.teardown()
+    for node in cluster.nodes:
+        node.prepare(cluster.nodes, mtu=JUMBO, vtep=str(node.underlay.ip))
+    _bring_up(cluster)
+    pod = next(iter(cluster.a.pods))
+    assert cluster.a.mtu(pod) == JUMBO - VXLAN_BYTES[6]
+    _cross_both(cluster)
+
+
+STEPS: dict[str, Body] = {
+    "load": load,
+    "packet tables": packet_tables,
+    "same-node": same_node,
+    "cross-node v4": partial(cross_node, family=4),
+    "cross-node v6": partial(cross_node, family=6),
+    "upgrade under traffic": upgrade,
+    "IPv6 underlay": underlay6,
+    "jumbo": jumbo,
+}
+"""In the order they are run: the table's columns."""
+
+
+def _bring_up(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        node.setup()
+        for number in (1, 2):
+            node.add(f"pod{number}")
+        _fingerprints(node)
+        status = node.pycni("status", "-o", "json")
+        assert status.status == 0, status.stdout + status.stderr
+
+
+def _cross_both(cluster: Cluster) -> None:
+    for family in (4, 6):
+        cross_node(cluster, family)
+
+
+def _reaches(source: Node, pod: str, target: Node, address: str) -> None:
+    """Echo, an echo as large as the pod's MTU with DF, and a transfer each way over TCP."""
+    family = ip_address(address).version
+    largest = source.mtu(pod) - ICMP_HEADERS[family]
+    small = source.echo(pod, [address], **PING)
+    large = source.echo(pod, [address], **PING, size=largest, dont_fragment=True)
+    assert small == large == {}, f"{source.name} {pod} to {address}: lost {small}, large {large}"
+    sent, got = source.send(pod, target, address, TRANSFER)
+    assert sent["bytes"] == got["bytes"] == TRANSFER
+    assert sent["sha256"] == got["sha256"], f"{address} received other bytes than were sent"
+
+
+def _fingerprints(node: Node) -> str:
+    """The one fingerprint of all programs at a node's hooks, each of which has its program."""
+    hooks = node.facts()["hooks"]
+    pods = [name for name, programs in hooks.items() if "to_container" in programs]
+    assert len(pods) == len(node.pods), hooks
+    programs = [program for attached in hooks.values() for program in attached]
+    assert set(programs) == PROGRAMS, hooks
+    assert "from_underlay" in hooks[UPLINK]
+    (fingerprint,) = {one for attached in hooks.values() for one in attached.values()}
+    return str(fingerprint)
