@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from pycni import delegations, locks, membership, provision, rpc, upkeep, verbs
+from pycni import delegations, locks, membership, notify, provision, rpc, upkeep, verbs
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.lease import NAME_HEAD
@@ -62,6 +62,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
         for loop in loops:
             loop.start()
         log.info("serving node=%s socket=%s", node.name, settings.socket_path)
+        notify.ready()
         _serve(listener, settings, stop)
     log.info("stopped node=%s", node.name)
 
