@@ -90,7 +90,8 @@ class Gateway:
         response = self._post(endpoint, path, request)
         if response.status == http.client.UNAUTHORIZED and self._token:
             response.close()
-            self._token = self._authenticate(endpoint)  # tokens end with time, and with etcd
+            self._token = ""  # it ended, with time or with etcd; and nobody may log in with it
+            self._token = self._authenticate(endpoint)
             response = self._post(endpoint, path, request)
         if response.status == http.client.OK:
             return response

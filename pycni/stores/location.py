@@ -31,27 +31,30 @@ class Location:
     @classmethod
     def parse(cls, url: str) -> Location:
         """Raises InvalidSettings: what is wrong with the URL."""
+        scheme, _, rest = url.partition("://")
+        address, _, query = rest.partition("?")
+        hosts, _, path = address.partition("/")
         try:
-            parts = urlsplit(url)
-            endpoints = tuple(map(_endpoint, parts.netloc.split(",")))
-            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
-                           if parts.query else ())  # fmt: skip
+            endpoints = tuple(map(_endpoint, hosts.split(",")))
+            options = dict(
+                parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else ()
+            )
         except ValueError as error:
             raise _wrong(url, str(error)) from error
         if unknown := options.keys() - OPTIONS:
             raise _wrong(url, f"unknown option {min(unknown)!r}")
-        tls = KINDS[parts.scheme]
+        tls = KINDS[scheme]
         if not tls and options.keys() & {"ca", "cert", "key"}:
             raise _wrong(url, "ca, cert and key are for etcds://")
         if ("cert" in options) != ("key" in options):
             raise _wrong(url, "cert and key need each other")
         if ("user" in options) != ("password_file" in options):
             raise _wrong(url, "user and password_file need each other")
-        files = {name: Path(path) for name, path in options.items() if name != "user"}
-        for name, path in files.items():
-            if not path.is_absolute():
+        files = {name: Path(text) for name, text in options.items() if name != "user"}
+        for name, file in files.items():
+            if not file.is_absolute():
                 raise _wrong(url, f"{name} must be an absolute path")
-        prefix = parts.path.strip("/") or DEFAULT_PREFIX
+        prefix = path.strip("/") or DEFAULT_PREFIX
         return cls(endpoints, f"/{prefix}/", tls, user=options.get("user", ""), **files)
 
     def __str__(self) -> str:
