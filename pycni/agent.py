@@ -151,16 +151,14 @@ def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
     members = membership.Membership(settings.node_name)
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
-        if members.synced:
-            if not members.knows_us:
-                log.warning("store=%s does not know this node: nobody is removed; run: pycni setup",
-                            settings.store_url)  # fmt: skip
+        if members.synced and not members.knows_us:
+            log.warning("store=%s does not know this node, so nothing it says is believed; "
+                        "run: pycni setup", settings.store_url)  # fmt: skip
+        elif members.synced:
             with locks.network_lock(
                 settings.run_dir, shared=True
             ):  # a setup may be replacing the maps
-                changed = membership.write(
-                    settings.pin_root, members.others, synced=members.knows_us
-                )
+                changed = membership.write(settings.pin_root, members.others, synced=True)
             if changed:
                 log.info("nodes=%d entries_changed=%d", len(members.others), changed)
 

@@ -38,7 +38,7 @@ class Membership:
     @property
     def knows_us(self) -> bool:
         """Whether this node is one of them. A store without it is another than the one it joined,
-        or one that lost its data: what else is absent there says nothing."""
+        or one that lost its data, and may have given this node's place to another."""
         return self._own_name in self._nodes
 
     @property
