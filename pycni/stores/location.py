@@ -32,6 +32,8 @@ class Location:
     def parse(cls, url: str) -> Location:
         """Raises InvalidSettings: what is wrong with the URL."""
         scheme, _, rest = url.partition("://")
+        if scheme not in KINDS:
+            raise _wrong(url, "it must begin with etcd:// or etcds://")
         address, _, query = rest.partition("?")
         hosts, _, path = address.partition("/")
         try:

@@ -29,7 +29,7 @@ from stores_in_tests import (
 )
 
 from pycni.errors import FileError, InvalidSettings, StoreError, TryAgain
-from pycni.stores import HEARTBEAT_FRESH, Put, Synced, etcd, gateway
+from pycni.stores import HEARTBEAT_FRESH, Put, Synced, etcd, gateway, open_store
 from pycni.stores.etcd import CLUSTER as CLUSTER_KEY
 from pycni.stores.etcd import NODES, EtcdStore
 from pycni.stores.keys import put_key, to_base64
@@ -390,6 +390,7 @@ def test_a_full_etcd_refuses_changes_and_says_what_to_do(mortal: Etcd) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
+        ("etcd:http://one", "it must begin with etcd:// or etcds://"),
         ("etcd://", "'' is no host"),
         ("etcd://one,,two", "'' is no host"),
         ("etcd://one:port", "Port could not be cast"),
@@ -405,7 +406,7 @@ def test_a_full_etcd_refuses_changes_and_says_what_to_do(mortal: Etcd) -> None:
 )
 def test_a_url_that_is_wrong_is_refused_with_what_is_wrong(url: str, problem: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
-        EtcdStore.open(url, CLUSTER)
+        open_store(url, CLUSTER)
 
     assert problem in caught.value.message
     assert "etcd://HOST:2379" in caught.value.hint
