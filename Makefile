@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 # the runtimes and reference plugins that the tests drive
-TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
+TEST_PACKAGES = systemd etcd-server openssl iproute2 iptables containerd runc podman conmon containernetworking-plugins \
 	busybox-static
 
 .DEFAULT_GOAL := help

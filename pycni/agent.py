@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pycni import delegations, linkevents, locks, membership, provision, rpc, upkeep, verbs
+from pycni import delegations, linkevents, locks, membership, notify, provision, rpc, upkeep, verbs
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.lease import NAME_HEAD, read_lease
@@ -61,6 +61,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
         for loop in loops:
             loop.start()
         log.info("serving node=%s socket=%s", node.name, settings.socket_path)
+        notify.ready()
         _serve(listener, settings, stop)
     log.info("stopped node=%s", node.name)
 
@@ -149,7 +150,10 @@ def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
     members = membership.Membership(settings.node_name)
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
-        if members.synced:
+        if members.synced and not members.knows_us:
+            log.warning("store=%s does not know this node, so nothing it says is believed; "
+                        "run: pycni setup", settings.store_url)  # fmt: skip
+        elif members.synced:
             with locks.network_lock(
                 settings.run_dir, shared=True
             ):  # a setup may be replacing the maps

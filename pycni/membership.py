@@ -36,6 +36,12 @@ class Membership:
                 self.synced = True
 
     @property
+    def knows_us(self) -> bool:
+        """Whether this node is one of them. A store without it is another than the one it joined,
+        or one that lost its data, and may have given this node's place to another."""
+        return self._own_name in self._nodes
+
+    @property
     def others(self) -> list[NodeRecord]:
         """Every known node but this one."""
         return [node for name, node in self._nodes.items() if name != self._own_name]

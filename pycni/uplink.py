@@ -30,11 +30,11 @@ class Uplink:
 
 
 def find(ipr: IPRoute, *, ifname: str = "", vtep: IPAddress | None = None) -> Uplink:
-    """The uplink the settings name, or else the interface of the default route.
+    """The uplink the settings name, else the interface that has `vtep`, else the default route's.
 
     Raises SetupError if there is none, or it has no address to be a VTEP.
     """
-    link = _named(ipr, ifname) if ifname else _default(ipr)
+    link = _named(ipr, ifname) if ifname else _having(ipr, vtep) if vtep else _default(ipr)
     name = str(link.get("ifname"))
     addresses = _global_addresses(ipr, link["index"])
     if not addresses:
@@ -59,6 +59,16 @@ def _named(ipr: IPRoute, ifname: str) -> Any:
             hint="correct `uplink` in the settings; `ip link` lists the interfaces",
         )
     return link
+
+
+def _having(ipr: IPRoute, vtep: IPAddress) -> Any:
+    for link in ipr.get_links():
+        if vtep in _global_addresses(ipr, link["index"]):
+            return link
+    raise SetupError(
+        f"no interface of this node has the address {vtep}",
+        hint="correct `vtep` in the settings; `ip address` lists the addresses",
+    )
 
 
 def _default(ipr: IPRoute) -> Any:

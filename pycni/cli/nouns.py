@@ -98,7 +98,7 @@ def nodes(path: Path | None, output: str) -> None:
             "vtep": str(node.vtep),
             "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs],
             "agent": "alive" if now - node.heartbeat < HEARTBEAT_FRESH else "silent",
-            "seen_seconds_ago": round(now - node.heartbeat),
+            "seen_seconds_ago": round(now - node.heartbeat) if node.heartbeat else None,
         }
         for node in open_store(settings.store_url, settings.cluster, create=False).nodes()
     ]

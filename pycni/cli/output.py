@@ -43,4 +43,6 @@ def _console() -> Console:
 def _text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
+    if value is None:
+        return "-"
     return "yes" if value is True else "no" if value is False else str(value)

@@ -10,7 +10,7 @@ import click
 
 from pycni import agent as node_agent
 from pycni import install as installation
-from pycni import provision
+from pycni import provision, units
 from pycni.errors import StoreError
 from pycni.settings import DEFAULT_PATH, load
 from pycni.stores import HEARTBEAT_FRESH, open_store
@@ -55,12 +55,22 @@ def agent(path: Path | None, with_setup: bool) -> None:
 @click.option("--name", default="pycni", show_default=True, help="Name of the network.")
 @click.option("--mtu", type=int, default=None, help="MTU of pods; the node's overlay MTU if unset.")
 @click.option("--ip-masq/--no-ip-masq", default=True, help="Hide pods behind the node outside.")
+@click.option("--systemd", is_flag=True, help="The units pycni-setup and pycni-agent, too.")
+@click.option("--unit-dir", type=directory, default=units.UNIT_DIR, show_default=True)
 @click.pass_obj
 def install(
-    path: Path | None, bin_dir: Path, conf_dir: Path, name: str, mtu: int | None, ip_masq: bool
+    path: Path | None,
+    bin_dir: Path,
+    conf_dir: Path,
+    name: str,
+    mtu: int | None,
+    ip_masq: bool,
+    systemd: bool,
+    unit_dir: Path,
 ) -> None:
     """Install the CNI plugin and its network configuration."""
     settings = load(path)
+    services = units.plan(unit_dir, settings, config=_given(path)) if systemd else {}
     written = installation.install(
         bin_dir,
         conf_dir,
@@ -70,17 +80,23 @@ def install(
         ip_masq=ip_masq,
         mtu=mtu,
     )
-    for file in written:
+    for file in (*written, *units.install(services)):
         click.echo(f"wrote {file}")
+    if systemd:
+        click.echo("now: systemctl daemon-reload && systemctl enable --now pycni-setup pycni-agent")
 
 
 @click.command()
 @click.option("--bin-dir", type=directory, default=BIN_DIR, show_default=True)
 @click.option("--conf-dir", type=directory, default=CONF_DIR, show_default=True)
-def uninstall(bin_dir: Path, conf_dir: Path) -> None:
-    """Remove the CNI plugin and its network configuration, if they are pycni's."""
-    for file in installation.uninstall(bin_dir, conf_dir):
+@click.option("--unit-dir", type=directory, default=units.UNIT_DIR, show_default=True)
+def uninstall(bin_dir: Path, conf_dir: Path, unit_dir: Path) -> None:
+    """Remove the CNI plugin, its network configuration and the units, if they are pycni's."""
+    services = units.uninstall(unit_dir)
+    for file in (*installation.uninstall(bin_dir, conf_dir), *services):
         click.echo(f"removed {file}")
+    if services:
+        click.echo("now: systemctl daemon-reload")
 
 
 @click.command()
@@ -100,6 +116,10 @@ def forget(path: Path | None, node: str) -> None:
         )
     store.remove(node)
     click.echo(f"node {node} is forgotten")
+
+
+def _given(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
 
 
 def _settings_path(path: Path | None) -> Path:

@@ -36,7 +36,7 @@ class NodeRecord:
     pod_cidrs: tuple[IPNetwork, ...]
     """One per family of the cluster, IPv4 first."""
     heartbeat: float
-    """When its agent last said that it lives; Unix time in seconds."""
+    """When its agent last said that it lives; Unix time in seconds, 0 if that is not known."""
     extra: tuple[IPNetwork, ...] = ()
     """Prefixes outside its pod CIDRs that it published."""
 
@@ -112,23 +112,29 @@ class Store(Protocol):
 
 
 def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
-    """The store at `url`: `sqlite:/absolute/path`, made if absent unless `create` is False.
+    """The store at `url`: `sqlite:/absolute/path`, or `etcd://HOST:PORT/PREFIX` (gateway.py).
 
-    Raises InvalidSettings for an unknown kind of URL, ClusterError when the store was made with
-    other cluster parameters, StoreError when it cannot be opened.
+    Made if absent, unless `create` is False. Raises InvalidSettings for an unknown kind of URL,
+    ClusterError when the store was made with other cluster parameters, StoreError when it cannot be
+    opened.
     """
     kind, _, rest = url.partition(":")
-    path = Path(rest.removeprefix("//"))
+    # Imported here, so that a node imports the client of its own kind of store only.
+    if kind in ("etcd", "etcds"):
+        from pycni.stores.etcd import EtcdStore
+
+        return EtcdStore.open(url, cluster, create=create)
     if kind != "sqlite":
         raise InvalidSettings(
             f"store = {url!r}: unknown kind of store {kind!r}",
-            hint="use 'sqlite:/absolute/path', or leave store empty for the embedded one",
+            hint="use 'etcd://HOST:2379', or 'sqlite:/absolute/path' where all agents share a file "
+            "system, or leave store empty for a cluster of one machine",
         )
+    path = Path(rest.removeprefix("//"))
     if not path.is_absolute():
         raise InvalidSettings(
             f"store = {url!r}: the path is not absolute", hint="use 'sqlite:/absolute/path'"
         )
-    # Here, so that a node imports the client of its own kind of store only.
     from pycni.stores.sqlite import SqliteStore
 
     return SqliteStore.open(path, cluster, create=create)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pycni.cluster import Cluster
-from pycni.errors import ClusterError, StoreError
+from pycni.errors import StoreError
+from pycni.stores import places
 
 APPLICATION_ID = 0x7079636E
 """"pycn": tells our files from other people's databases."""
@@ -52,7 +53,7 @@ def create(path: Path, cluster: Cluster) -> None:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(SCHEMA)
-            db.executemany("INSERT INTO cluster VALUES (?, ?)", _parameters(cluster).items())
+            db.executemany("INSERT INTO cluster VALUES (?, ?)", places.parameters(cluster).items())
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         finally:
@@ -98,26 +99,7 @@ def check_file(db: sqlite3.Connection, path: Path) -> None:
 
 def check_cluster(db: sqlite3.Connection, path: Path, cluster: Cluster) -> None:
     stored = dict(db.execute("SELECT key, value FROM cluster"))
-    wanted = _parameters(cluster)
-    differences = [
-        f"{key} is {stored.get(key, 'absent')} in the store and {wanted.get(key, 'absent')} here"
-        for key in sorted(stored.keys() | wanted.keys())
-        if stored.get(key) != wanted.get(key)
-    ]
-    if differences:
-        raise ClusterError(
-            f"{path} belongs to a cluster with other parameters: {'; '.join(differences)}",
-            hint="give this node the store's parameters; to change them for the whole cluster, "
-            "tear all nodes down and remove the file",
-        )
-
-
-def _parameters(cluster: Cluster) -> dict[str, str]:
-    parameters = {"vni": str(cluster.vni), "port": str(cluster.port)}
-    for cidr in cluster.cidrs:
-        parameters[f"cluster_cidr.ipv{cidr.version}"] = str(cidr)
-        parameters[f"node_prefix.ipv{cidr.version}"] = str(cluster.node_prefix(cidr.version))
-    return parameters
+    places.refuse_other_cluster(stored, cluster, where=str(path))
 
 
 def pragma(db: sqlite3.Connection, name: str) -> int:

@@ -17,10 +17,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
+from pycni.cluster import Cluster, IPAddress, IPNetwork
 from pycni.errors import StoreError, TryAgain
 from pycni.files import make_private_directory
-from pycni.stores import HEARTBEAT_FRESH, Event, NodeRecord, Put, Removed, Synced, schema
+from pycni.stores import HEARTBEAT_FRESH, Event, NodeRecord, Put, Removed, Synced, places, schema
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
@@ -66,16 +66,15 @@ class SqliteStore:
     def register(self, name: str, vtep: IPAddress, *, identity: str) -> NodeRecord:
         with self._connect() as db, schema.transaction(db):
             self._check_conflicts(db, name, vtep, identity)
-            changed = db.execute(
-                "UPDATE nodes SET vtep = ?, identity = ?, heartbeat = ? WHERE name = ?",
-                (str(vtep), identity, self.clock(), name),
-            )
-            if changed.rowcount == 0:
-                cidr4, cidr6 = (_first_free_cidr(db, self.cluster, version) for version in (4, 6))
-                db.execute(
-                    "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (name, _first_free_id(db), str(vtep), cidr4, cidr6, identity, self.clock()),
-                )
+            record = places.place(_records(db), self.cluster, name, vtep)
+            cidrs = {cidr.version: str(cidr) for cidr in record.pod_cidrs}
+            db.execute(
+                "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                "vtep = excluded.vtep, identity = excluded.identity, "
+                "heartbeat = excluded.heartbeat",
+                (name, record.node_id, str(vtep), cidrs.get(4), cidrs.get(6), identity,
+                 self.clock()),
+            )  # fmt: skip
             return _record(db.execute(f"{SELECT_NODES} WHERE name = ?", (name,)).fetchone())
 
     def heartbeat(self, name: str) -> None:
@@ -90,7 +89,7 @@ class SqliteStore:
 
     def publish(self, name: str, prefix: IPNetwork) -> str:
         with self._connect() as db, schema.transaction(db):
-            owner = _owner(db, prefix)
+            owner = places.owner(_records(db), prefix)
             if owner:
                 return owner
             if not db.execute("SELECT 1 FROM nodes WHERE name = ?", (name,)).fetchone():
@@ -106,7 +105,7 @@ class SqliteStore:
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         with self._connect() as db:
-            return tuple(map(_record, _list(db)))
+            return _records(db)
 
     def remove(self, name: str) -> bool:
         with self._connect() as db, schema.transaction(db):
@@ -179,53 +178,12 @@ class SqliteStore:
             )
 
 
-def _owner(db: sqlite3.Connection, prefix: IPNetwork) -> str:
-    """Name of the node that has a prefix, or a part of it; empty if none has."""
-    row = db.execute("SELECT node FROM extras WHERE prefix = ?", (str(prefix),)).fetchone()
-    if row is not None:
-        return str(row[0])
-    for name, cidr in db.execute(f"SELECT name, pod_cidr{prefix.version} FROM nodes"):
-        if cidr is not None and prefix.overlaps(ip_network(cidr)):
-            return str(name)
-    return ""
-
-
-def _first_free_cidr(db: sqlite3.Connection, cluster: Cluster, version: int) -> str | None:
-    cidr = next((cidr for cidr in cluster.cidrs if cidr.version == version), None)
-    if cidr is None:
-        return None
-    column = f"pod_cidr{version}"
-    taken = {row[0] for row in db.execute(f"SELECT {column} FROM nodes")}
-    prefix = cluster.node_prefix(version)
-    published = [ip_network(row[0]) for row in db.execute("SELECT prefix FROM extras")]
-    taken |= {
-        str(one.supernet(new_prefix=prefix))
-        for one in published
-        if one.version == version and one.network_address in cidr
-    }
-    capacity = node_capacity(cidr, prefix)
-    if len(taken) >= capacity:
-        raise StoreError(
-            f"no free pod CIDR: {cidr} cut into /{prefix} is enough for {capacity} nodes, "
-            f"and there are {len(taken)}",
-            hint="remove nodes that are gone, or build the cluster with larger cluster_cidrs",
-        )
-    candidates = (str(_subnet(cidr, prefix, index)) for index in range(len(taken) + 1))
-    return next(candidate for candidate in candidates if candidate not in taken)
-
-
-def _subnet(cidr: IPNetwork, prefix: int, index: int) -> IPNetwork:
-    size = 1 << (cidr.max_prefixlen - prefix)
-    return ip_network((cidr.network_address + index * size, prefix))
-
-
-def _first_free_id(db: sqlite3.Connection) -> int:
-    taken = {row[0] for row in db.execute("SELECT node_id FROM nodes")}
-    return next(number for number in range(1, len(taken) + 2) if number not in taken)
-
-
 def _list(db: sqlite3.Connection) -> list[Row]:
     return db.execute(f"{SELECT_NODES} ORDER BY name").fetchall()
+
+
+def _records(db: sqlite3.Connection) -> tuple[NodeRecord, ...]:
+    return tuple(map(_record, _list(db)))
 
 
 def _record(row: Row) -> NodeRecord:

@@ -188,6 +188,16 @@ def a_vtep_that_is_not_ours(node: LabNode) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def a_vtep_of_another_interface(node: LabNode) -> AbstractContextManager[object]:
+    write_settings(node, vtep="198.18.0.99", uplink=NODE_UPLINK)
+    return nullcontext()
+
+
+def no_etcd(node: LabNode) -> AbstractContextManager[object]:
+    write_settings(node, store="etcd://127.0.0.1:1")
+    return nullcontext()
+
+
 def overlapping_networks(node: LabNode) -> AbstractContextManager[object]:
     write_settings(node, cluster_cidrs=["198.18.0.0/16"])
     return nullcontext()
@@ -226,7 +236,9 @@ OBSTACLES: list[tuple[Obstacle, str]] = [
     (uplink_without_address, "no global address"),
     (no_bpffs_possible, "not empty"),
     (no_uplink_of_that_name, "eth7"),
-    (a_vtep_that_is_not_ours, "198.18.0.99"),
+    (a_vtep_that_is_not_ours, "no interface of this node has the address 198.18.0.99"),
+    (a_vtep_of_another_interface, "not an address of the uplink"),
+    (no_etcd, "does not answer: 127.0.0.1:1: Connection refused"),
     (overlapping_networks, "overlaps"),
     (large_mtu, "mtu = 1500"),
     (unknown_key, "did you mean vni"),

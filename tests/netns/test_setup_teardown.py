@@ -237,7 +237,8 @@ def test_a_bpffs_that_was_mounted_before_stays(lab: Lab) -> None:
     assert len(take(node)["mounts"]) == 1
 
 
-def test_a_node_moves_to_another_uplink(lab: Lab) -> None:
+@pytest.mark.parametrize("choice", [{"uplink": "eth1"}, {"vtep": "198.19.0.1"}], ids=str)
+def test_a_node_moves_to_another_uplink(lab: Lab, choice: dict[str, str]) -> None:
     node = lab.layout.nodes[0]
     with open_iproute(node.netns) as ipr:
         ipr.link("add", ifname="eth1", kind="veth", peer={"ifname": "eth1p"})
@@ -246,7 +247,7 @@ def test_a_node_moves_to_another_uplink(lab: Lab) -> None:
         ipr.addr("add", index=index, address="198.19.0.1", prefixlen=24)
     before = take(node)
     setup(node)
-    write_settings(node, uplink="eth1")
+    write_settings(node, **choice)
 
     setup(node)
     during = take(node)

@@ -63,6 +63,20 @@ def test_nothing_is_synced_before_the_store_says_so() -> None:
     assert members.synced
 
 
+def test_a_store_without_this_node_is_known_for_it() -> None:
+    members = Membership("one")
+    ours = NodeRecord("one", 1, ip_address("192.0.2.1"), (), 0.0)
+
+    for event, known in (
+        (Put(NODE_TWO), False),
+        (Synced(), False),
+        (Put(ours), True),
+        (Removed("one"), False),
+    ):
+        members.feed(event)
+        assert members.knows_us is known
+
+
 def test_one_vtep_a_node_and_one_remote_a_node_and_family() -> None:
     nodes = [NODE_TWO, NODE_THREE]
 

@@ -1,9 +1,9 @@
 """What guests test: pycni's wheel, installed, and the tests that run inside; a disk, made anew.
 
-    guest/       what the host starts there
-    python/      a virtual environment: the wheel of this tree, and what it and the tests need
-    tests/       the packet tables; in recorded/ the programs that they run
-    upgrade/     other sources, and a cache that has their objects: guests have no clang
+guest/       what the host starts there
+python/      a virtual environment: the wheel of this tree, and what it and the tests need
+tests/       the packet tables; in recorded/ the programs that they run
+upgrade/     other sources, and a cache that has their objects: guests have no clang
 """
 
 from __future__ import annotations

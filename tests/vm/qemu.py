@@ -209,7 +209,9 @@ class Running:
         what = f"finish {' '.join(self.command)}"
         reply = self.guest.answer(self.number, self.deadline + GRACE_SECONDS, what)
         if reply["status"] is None:
-            raise GuestError(f"{self.guest.name} did not {what} in time:\n{reply['stderr'][-2000:]}")
+            raise GuestError(
+                f"{self.guest.name} did not {what} in time:\n{reply['stderr'][-2000:]}"
+            )
         return Done(reply["status"], reply["stdout"], reply["stderr"])
 
     def end(self) -> Done:

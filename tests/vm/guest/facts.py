@@ -10,7 +10,5 @@ from pyroute2 import IPRoute
 from loader import attach, probe
 
 with IPRoute() as ipr:
-    hooks = {
-        link.get("ifname"): attach.attached(ipr, link["index"]) for link in ipr.get_links()
-    }
+    hooks = {link.get("ifname"): attach.attached(ipr, link["index"]) for link in ipr.get_links()}
 print(json.dumps({"features": [asdict(one) for one in probe.probe()], "hooks": hooks}))

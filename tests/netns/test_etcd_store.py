@@ -1,0 +1,151 @@
+"""Nodes that find each other through etcd: what they do while it is away, empty, or back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from labs import Flood, prepared_lab, pycni, rows, teardown, unanswered, wait_until, write_settings
+
+from pycni.lab import cluster, processes
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import LabNode
+from pycni.lab.processes import Kept
+
+FLOOD = 2000
+
+
+@dataclass
+class Server:
+    """etcd on a node, at its underlay address."""
+
+    lab: Lab
+    node: LabNode
+    process: Kept | None = None
+
+    @property
+    def url(self) -> str:
+        return f"etcd://{self.node.underlay[0].ip}:2379"
+
+    @property
+    def data(self) -> Path:
+        return self.lab.layout.directory / "etcd"
+
+    def start(self) -> None:
+        address = self.node.underlay[0].ip
+        client, peer = f"http://{address}:2379", f"http://{address}:2380"
+        self.process = processes.start(
+            self.node.netns,
+            [
+                *("etcd", "--name=lab", f"--data-dir={self.data}"),
+                *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}"),
+                *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
+                *(f"--initial-cluster=lab={peer}", "--logger=zap"),
+            ],
+            log=self.lab.layout.directory / "etcd.log",
+        )
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self.process is not None:
+            processes.stop(self.process, kill=kill)
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with prepared_lab(nodes=3, pods=1) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def server(lab: Lab) -> Iterator[Server]:
+    """etcd on the third host; the first two are nodes with a pod each."""
+    server = Server(lab, lab.layout.nodes[2])
+    try:
+        server.start()
+        for node in lab.layout.nodes:
+            write_settings(node, store=server.url)
+        wait_until(lambda: b"there is no cluster" in nodes(lab.layout.nodes[0]), "etcd answers")
+        for node in lab.layout.nodes[:2]:
+            lab.start_agent(node)
+            cluster.wait_for_agent(lab, node)
+        for node in lab.layout.nodes[:2]:
+            wait_until(lambda node=node: len(rows(lab, node, "vteps")) == 1, "two nodes")
+            lab.attach(node.pods[0])
+        yield server
+    finally:
+        with suppress(ProcessLookupError):
+            server.stop(kill=True)
+
+
+def nodes(node: LabNode) -> bytes:
+    """What `pycni nodes` says, or complains of."""
+    done = pycni(node, "nodes", "-o", "json")
+    return done.stdout or done.stderr
+
+
+def tables(lab: Lab, node: LabNode) -> tuple[list, list]:
+    return rows(lab, node, "remotes"), rows(lab, node, "vteps")
+
+
+def wait_for_complaint(node: LabNode, text: str) -> None:
+    wait_until(lambda: text in node.log_path.read_text(), f"the agent says {text!r}")
+
+
+def test_packets_flow_while_etcd_is_away_and_nodes_join_when_it_is_back(
+    lab: Lab, server: Server
+) -> None:
+    first, second, third = lab.layout.nodes
+    pods = [node.pods[0] for node in (first, second)]
+    before = [tables(lab, node) for node in (first, second)]
+
+    with Flood(pods[0], lab.addresses(pods[1]), count=FLOOD) as flood:
+        server.stop(kill=True)
+        for node in (first, second):
+            wait_for_complaint(node, "does not answer")
+        refused = pycni(third, "setup")
+        added = pycni(first, "status")
+        found = [tables(lab, node) for node in (first, second)]
+        lost = flood.lost()
+
+    assert found == before
+    assert set(lost.values()) == {0}
+    assert refused.returncode == 1
+    assert b"does not answer" in refused.stderr
+    assert b"check that etcd runs" in refused.stderr
+    assert b"does not answer" in added.stdout + added.stderr
+
+    server.start()
+    wait_until(lambda: second.name.encode() in nodes(first), "etcd is back")
+    setup = pycni(third, "setup")
+    assert setup.returncode == 0, setup.stderr
+    for node in (first, second):
+        wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 4, "the third is seen")
+    teardown(third)
+    for node in (first, second):
+        wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 2, "the third is gone")
+
+
+def test_an_etcd_that_comes_back_empty_takes_nothing_away(lab: Lab, server: Server) -> None:
+    first, second, third = lab.layout.nodes
+    before = [tables(lab, node) for node in (first, second)]
+
+    server.stop(kill=True)
+    server.data.rename(server.data.with_name("lost"))
+    server.start()
+    for node in (first, second):
+        wait_for_complaint(node, "there is no cluster")
+    assert [tables(lab, node) for node in (first, second)] == before
+
+    made = pycni(third, "setup")  # a new node makes the cluster anew, and has the first CIDR
+    assert made.returncode == 0, made.stderr
+    for node in (first, second):
+        wait_for_complaint(node, "does not know this node")
+
+    assert [row["name"] for row in json.loads(nodes(first))] == [third.name]
+    assert [tables(lab, node) for node in (first, second)] == before
+    assert unanswered(lab, second.pods[0].netns, lab.addresses(first.pods[0])) == []
