@@ -17,6 +17,9 @@ from vm import cache, kernels, payload, report, root, scenarios
 from vm.apt import ArchiveError
 from vm.qemu import Disks
 
+WIDTH = 150
+"""Characters of the table, whatever the terminal has: cut cells would say nothing."""
+
 
 @click.command()
 @click.option("--kernel", "names", multiple=True, type=click.Choice([*kernels.SUITES]))
@@ -45,7 +48,7 @@ def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
                     console.print(f"  {step.name}: {verdict}, {step.seconds:.0f} s")
     except ArchiveError as error:
         sys.exit(f"vm: {error}")
-    report.show(console, outcomes, columns)
+    report.show(Console(width=WIDTH), outcomes, columns)
     sys.exit(not all(outcome.passed for outcome in outcomes))
 
 

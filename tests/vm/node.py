@@ -21,7 +21,9 @@ CONFLIST = "/etc/cni/net.d/10-pycni.conflist"
 PEER = ("python3", "-IS", f"{PACKAGES}/pycni/lab/peer.py")
 PORT = 5000
 """TCP port of transfers, in pods."""
-LISTENER_SECONDS = 30.0
+AGENT_SOCKET = "/run/pycni/agent.sock"
+AGENT_SECONDS = 3600.0
+"""Longer than any guest lives."""
 
 Json = dict[str, Any]
 
@@ -39,30 +41,29 @@ class Node:
         return self.guest.name
 
     def prepare(self, members: Sequence[Node], *, mtu: int = 1500, **settings: object) -> None:
-        """The uplink with its address and route, the settings, and who else is in the cluster."""
+        """The uplink, the settings, the plugin, and who is in the cluster."""
         router = self.underlay.network.broadcast_address - 1
         self._ip(
             f"link set {UPLINK} mtu {mtu} up",
             f"addr flush dev {UPLINK} scope global",
             f"addr add {self.underlay} dev {UPLINK}{' nodad' * (router.version == 6)}",
-            f"route add default via {router} dev {UPLINK}",
+            f"route replace default via {router} dev {UPLINK}",
         )
         values = {"node_name": self.name, **settings}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         self.guest.check(["mkdir", "-p", "/etc/pycni"])
         self.guest.check(["tee", SETTINGS], stdin=text)
         others = [f"{member.name}={member.underlay.ip}" for member in members]
-        self.guest.check([PYTHON, f"{INSIDE}/guest/members.py", *others])
+        self.guest.check([PYTHON, f"{INSIDE}/guest/prepare.py", *others])
 
     def pycni(self, *arguments: str) -> Done:
         """The CLI, whatever comes of it."""
         return self.guest.run([PYTHON, "-m", "pycni", *arguments])
 
-    def setup(self) -> str:
-        """`pycni setup` and `install`, which must succeed; returns what setup says."""
-        said = self.guest.check([PYTHON, "-m", "pycni", "setup"])
-        self.guest.check([PYTHON, "-m", "pycni", "install"])
-        return said
+    def start_agent(self) -> None:
+        """`pycni agent`, which sets the node up first; until it serves. Raises GuestError."""
+        agent = self.guest.start([PYTHON, "-m", "pycni", "agent"], timeout=AGENT_SECONDS)
+        self._wait_for(["ss", "-Hlx", "src", AGENT_SOCKET], agent)
 
     def teardown(self) -> None:
         """The pods' namespaces go, and `pycni teardown` must succeed."""
@@ -78,7 +79,8 @@ class Node:
 
     def add(self, pod: str) -> None:
         """A pod: its namespace, and ADD by the installed plugin. Raises GuestError."""
-        self._ip(f"netns add {pod}", f"-n {pod} link set lo up")
+        self._ip(f"netns add {pod}")
+        self.guest.check(["ip", "-n", pod, "link", "set", "lo", "up"])
         result = json.loads(self._plugin("ADD", pod))
         self.pods[pod] = [ip["address"].partition("/")[0] for ip in result["ips"]]
 
@@ -104,7 +106,8 @@ class Node:
         """`size` bytes over TCP to a pod of `target` that has `address`: what both ends counted."""
         (receiver,) = (name for name, has in target.pods.items() if address in has)
         receiving = target._peer(receiver, "receive", address, "--port", str(PORT))
-        target._wait_for_listener(receiver)
+        listening = ["ip", "netns", "exec", receiver, "ss", "-Hltn", "sport", "=", f":{PORT}"]
+        target._wait_for(listening, receiving)
         sent = _document(self._peer(pod, "send", address, str(PORT), str(size)).wait())
         return sent, _document(receiving.wait())
 
@@ -125,12 +128,11 @@ class Node:
     def _peer(self, pod: str, *arguments: str) -> Running:
         return self.guest.start(["ip", "netns", "exec", pod, *PEER, *arguments])
 
-    def _wait_for_listener(self, pod: str) -> None:
-        command = ["ip", "netns", "exec", pod, "ss", "-Hltn", "sport", "=", f":{PORT}"]
-        deadline = time.monotonic() + LISTENER_SECONDS
-        while not self.guest.check(command).strip():
-            if time.monotonic() > deadline:
-                raise GuestError(f"{self.name}: nobody listens in {pod}")
+    def _wait_for(self, listing: Sequence[str], server: Running) -> None:
+        """Until a listing of sockets has the server's."""
+        while not self.guest.check(listing).strip():
+            if server.ended:
+                raise GuestError(f"{self.name}: {server.wait().stderr}")
             time.sleep(0.1)
 
     def _plugin(self, command: str, pod: str) -> str:

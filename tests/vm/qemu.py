@@ -165,6 +165,13 @@ class Guest:
             self._answers[message["id"]] = message
         return self._answers.pop(number)
 
+    def has_answered(self, number: int) -> bool:
+        """Whether the answer to a request has come; does not wait for it."""
+        while number not in self._answers and select.select([self._host], [], [], 0)[0]:
+            message = self._receive(time.monotonic() + GRACE_SECONDS, "finish a line")
+            self._answers[message["id"]] = message
+        return number in self._answers
+
     def end(self, number: int) -> None:
         self._send({"end": number})
 
@@ -203,6 +210,10 @@ class Running:
     number: int
     command: tuple[str, ...]
     deadline: float
+
+    @property
+    def ended(self) -> bool:
+        return self.guest.has_answered(self.number)
 
     def wait(self) -> Done:
         """Its end. Raises GuestError if it was out of time, or the guest is gone."""

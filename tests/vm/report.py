@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -13,12 +14,12 @@ from vm.scenarios import Outcome
 def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) -> None:
     """Print it all; why a step failed comes last, where a reader looks first."""
     columns = tuple(columns)
-    table = Table("kernel", "boot s", *columns, "run s")
+    table = Table("kernel", "boot", *columns, "run", caption="seconds", box=SIMPLE, pad_edge=False)
     for outcome in outcomes:
         cells = {step.name: _cell(step.passed, step.seconds) for step in outcome.steps}
         table.add_row(
-            f"{outcome.kernel.name}\n{outcome.kernel.release}",
-            f"{outcome.boot_seconds:.1f}" if outcome.boot_seconds else "FAILED",
+            outcome.kernel.release,
+            f"{outcome.boot_seconds:.0f}" if outcome.boot_seconds else "FAILED",
             *(cells.get(column, "not run") for column in columns),
             f"{outcome.seconds:.0f}",
         )
@@ -41,4 +42,4 @@ def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) 
 
 
 def _cell(passed: bool, seconds: float) -> str:
-    return f"{'passed' if passed else 'FAILED'}\n{seconds:.0f}"
+    return f"{'passed' if passed else 'FAILED'} {seconds:.0f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_interface
@@ -22,8 +23,8 @@ from vm.qemu import Disks, GuestError
 
 IPV4 = ("192.0.2.1/24", "192.0.2.2/24")
 IPV6 = ("2001:db8::1/64", "2001:db8::2/64")
-JUMBO = 9000
-"""Bytes of the uplink's MTU; pods get what VXLAN leaves of it."""
+MTU, JUMBO = 1500, 9000
+"""Bytes of the uplink's; pods get what VXLAN leaves of them."""
 VXLAN_BYTES = {4: 50, 6: 70}
 CACHE = "/var/cache/pycni"
 """Where setup looks for objects compiled before; see vm.payload."""
@@ -34,7 +35,9 @@ TRANSFER = 4_000_000
 PING = {"count": 20, "interval": 0.02}
 FLOOD = {"count": 4000, "interval": 0.01}
 """Longer than an upgrade of both nodes takes, on a slow guest too; `upgrade` makes sure."""
-TABLES_SECONDS = 600.0
+TABLES_SECONDS = 900.0
+RANDOM_PACKETS = 5000
+"""Of tests/bpf/test_random_packets.py, which sends more to the machine's own kernel."""
 
 PROGRAMS = {
     "from_container", "to_container", "from_underlay", "from_overlay", "to_overlay",
@@ -116,8 +119,6 @@ def _step(name: str, body: Body, cluster: Cluster) -> Step:
 
 def load(cluster: Cluster) -> None:
     """Both nodes set up, two pods on each; every program is attached where it belongs."""
-    for node in cluster.nodes:
-        node.prepare(cluster.nodes)
     _bring_up(cluster)
 
 
@@ -126,7 +127,11 @@ def packet_tables(cluster: Cluster) -> None:
     command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{INSIDE}/tests/bpf"]
     done = cluster.b.guest.run(
         command,
-        env={"PYCNI_RECORDED": f"{INSIDE}/tests/recorded/compiled", "CI": "true"},
+        env={
+            "PYCNI_RECORDED": f"{INSIDE}/tests/recorded/compiled",
+            "PACKETS": str(RANDOM_PACKETS),
+            "CI": "true",
+        },
         timeout=TABLES_SECONDS,
     )
     assert done.status == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -150,7 +155,7 @@ def cross_node(cluster: Cluster, family: int) -> None:
 def upgrade(cluster: Cluster) -> None:
     """Both nodes get other programs while packets flow; none is lost, and no hook forgotten."""
     pod, far = next(iter(cluster.a.pods)), next(iter(cluster.b.pods))
-    before = [_fingerprints(node) for node in cluster.nodes]
+    before = [_fingerprint(node) for node in cluster.nodes]
     for node in cluster.nodes:
         node.guest.check(["cp", "-r", f"{INSIDE}/upgrade/cache/.", CACHE])
     floods = [cluster.a.start_echo(pod, [to], **FLOOD) for to in cluster.b.pods[far]]
@@ -165,28 +170,21 @@ def upgrade(cluster: Cluster) -> None:
     flowing = cluster.a.guest.check(["pgrep", "--count", "--full", "peer.py echo"])
     assert [lost(flood.wait()) for flood in floods] == [{} for _ in floods]
     assert int(flowing) >= len(floods), "the flood ended before the upgrade"
-    after = [_fingerprints(node) for node in cluster.nodes]
+    after = [_fingerprint(node) for node in cluster.nodes]
     assert not set(before) & set(after), f"the programs were {before} and are {after}"
 
 
 def underlay6(cluster: Cluster) -> None:
     """The nodes torn down, and set up again over an IPv6 underlay."""
     for node, at in zip(cluster.nodes, IPV6, strict=True):
-        node.teardown()
         node.underlay = ip_interface(at)
-    for node in cluster.nodes:
-        node.prepare(cluster.nodes, vtep=str(node.underlay.ip))
-    _bring_up(cluster)
+    _bring_up(cluster, again=True)
     _cross_both(cluster)
 
 
 def jumbo(cluster: Cluster) -> None:
     """The same with a large MTU on the link, which pods get the whole of."""
-    for node in cluster.nodes:
-        node.teardown()
-    for node in cluster.nodes:
-        node.prepare(cluster.nodes, mtu=JUMBO, vtep=str(node.underlay.ip))
-    _bring_up(cluster)
+    _bring_up(cluster, again=True, mtu=JUMBO)
     pod = next(iter(cluster.a.pods))
     assert cluster.a.mtu(pod) == JUMBO - VXLAN_BYTES[6]
     _cross_both(cluster)
@@ -205,14 +203,20 @@ STEPS: dict[str, Body] = {
 """In the order they are run: the table's columns."""
 
 
-def _bring_up(cluster: Cluster) -> None:
-    for node in cluster.nodes:
-        node.setup()
+def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
+    """Both nodes at once; their agents make them nodes."""
+
+    def one(node: Node) -> None:
+        if again:
+            node.teardown()
+        node.prepare(cluster.nodes, mtu=mtu, vtep=str(node.underlay.ip))
+        node.start_agent()
         for number in (1, 2):
             node.add(f"pod{number}")
-        _fingerprints(node)
-        status = node.pycni("status", "-o", "json")
-        assert status.status == 0, status.stdout + status.stderr
+        _fingerprint(node)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, cluster.nodes))
 
 
 def _cross_both(cluster: Cluster) -> None:
@@ -232,7 +236,7 @@ def _reaches(source: Node, pod: str, target: Node, address: str) -> None:
     assert sent["sha256"] == got["sha256"], f"{address} received other bytes than were sent"
 
 
-def _fingerprints(node: Node) -> str:
+def _fingerprint(node: Node) -> str:
     """The one fingerprint of all programs at a node's hooks, each of which has its program."""
     hooks = node.facts()["hooks"]
     pods = [name for name, programs in hooks.items() if "to_container" in programs]
