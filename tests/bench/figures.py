@@ -123,3 +123,20 @@ def _cell(figure: Figure, values: Values, path: str, reference: str) -> str:
     if path == reference or reference not in values:
         return text
     return f"{text} **{ratio(values, path, reference):.2f} ×**"
+
+
+def lookup_rows(ways: Mapping[str, str], samples: Samples) -> list[tuple[str, ...]]:
+    """A row per way, a column per figure of `samples`: median and quartiles."""
+    rows: list[tuple[str, ...]] = [("ns per lookup", *samples)]
+    for way, title in ways.items():
+        cells = []
+        for figure in samples:
+            each = samples.of(figure).get(way)
+            cells.append("" if each is None else _spread(each))
+        rows.append((title, *cells))
+    return rows
+
+
+def _spread(each: Sequence[float], places: int = 1) -> str:
+    median, low, high = (f"{x:,.{places}f}" for x in (statistics.median(each), *quartiles(each)))
+    return f"{median} ({low} – {high})"
