@@ -89,7 +89,10 @@ def goal_rows(goals: Sequence[Goal], samples: Samples) -> list[tuple[str, ...]]:
         each = values[goal.path]
         if goal.reference is not None:
             each = ratios(values, goal.path, goal.reference)
-        found = (f"{one:.{2 if goal.reference else 0}f}" for one in (goal.found(values), *quartiles(each)))
+        found = (
+            f"{one:.{2 if goal.reference else 0}f}"
+            for one in (goal.found(values), *quartiles(each))
+        )
         median, low, high = found
         rows.append(
             (goal.title, str(goal), median, f"{low} – {high}",

@@ -143,9 +143,7 @@ def _bridge() -> Iterator[Path]:
             pods.append(namespace(f"bridge-pod{number}", undo))
             add_veth(host, f"pod{number}", pods[-1], bridge=bridge)
             set_address(pods[-1], address)
-        yield Path(
-            BRIDGE, ON_A_NODE, *pods, str(POD_TWO.ip), tuple((pod, "eth0") for pod in pods)
-        )
+        yield Path(BRIDGE, ON_A_NODE, *pods, str(POD_TWO.ip), tuple((pod, "eth0") for pod in pods))
 
 
 @contextmanager
@@ -161,9 +159,7 @@ def _on_own_node() -> Iterator[Path]:
 
 
 @contextmanager
-def _own_lab(
-    name: str, *, nodes: int, pods: int, encap: str, known: int = 0
-) -> Iterator[Lab]:
+def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) -> Iterator[Lab]:
     """Nodes of pycni, joined by one veth pair if there are two; no bridge is between them.
 
     `known` is how many nodes the store has, these included.

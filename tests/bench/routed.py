@@ -91,9 +91,7 @@ def _add_route(node: Node, other: Node, mac: str) -> None:
         index = find(ipr, DEVICE)
         ipr.neigh("add", dst=str(other.vtep), lladdr=mac, ifindex=index, state=NUD_PERMANENT)
         ipr.fdb("append", ifindex=index, lladdr=mac, dst=str(other.underlay))
-        ipr.route(
-            "add", dst=other.pod_cidr, gateway=str(other.vtep), oif=index, flags=["onlink"]
-        )
+        ipr.route("add", dst=other.pod_cidr, gateway=str(other.vtep), oif=index, flags=["onlink"])
 
 
 def _enable_forwarding(node: Node) -> None:
