@@ -15,31 +15,31 @@ struct {
 	__type(value, struct remote);
 } remotes SEC(".maps");
 
-static __always_inline void cut_to_prefix(struct remote_key *key,
-					  const union ip_addr *addr,
-					  const volatile struct remote_key *cut)
+static __always_inline struct remote *
+lookup_node_prefix(const union ip_addr *addr,
+		   const volatile struct remote_key *cut)
 {
-	key->prefixlen = cut->prefixlen;
+	struct remote_key key = { .prefixlen = cut->prefixlen };
+
 	for (int i = 0; i < 4; i++)
-		key->addr.words[i] = addr->words[i] & cut->addr.words[i];
+		key.addr.words[i] = addr->words[i] & cut->addr.words[i];
+	return bpf_map_lookup_elem(&remotes, &key);
 }
 
 /* A hash, for its cost does not grow with the nodes as a trie's does: see
- * docs/lookups.md. It can be one because all pod CIDRs have the same length;
- * which comes first is no matter, since nobody publishes an address in the pod
- * CIDR of another.
+ * docs/lookups.md. It can be one because all pod CIDRs of a family have the same
+ * length; which of the two comes first is no matter, since nobody publishes an
+ * address in the pod CIDR of another.
  */
 static __always_inline struct remote *lookup_remote(const union ip_addr *addr)
 {
 	struct remote_key single = { .prefixlen = 128, .addr = *addr };
-	struct remote_key key;
-	struct remote *remote;
+	struct remote *remote = NULL;
 
-	if (is_mapped_ip4(addr))
-		cut_to_prefix(&key, addr, &config.node_prefix4);
-	else
-		cut_to_prefix(&key, addr, &config.node_prefix6);
-	remote = bpf_map_lookup_elem(&remotes, &key);
+	if (is_in_prefix(addr, &config.cluster4))
+		remote = lookup_node_prefix(addr, &config.node_prefix4);
+	else if (is_in_prefix(addr, &config.cluster6))
+		remote = lookup_node_prefix(addr, &config.node_prefix6);
 	return remote ? remote : bpf_map_lookup_elem(&remotes, &single);
 }
 

@@ -4,27 +4,16 @@
  * `destinations` entries. `nothing` does all but the lookup. A program returns
  * how many were found.
  */
-#include <stdbool.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "remotes.h"
 
 #define LOOKUPS 64
 #define CLUSTER 0x0a800000 /* 10.128.0.0 */
 #define CLUSTER_BITS 9
+#define WORLD 0xc0000200 /* 192.0.2.0 */
 #define CLUSTER6 0xfd000010 /* fd00:10::/32, a /64 per node */
 #define POD 7
 #define ENTRIES 16384
-
-union address {
-	__u8 bytes[16];
-	__u32 words[4];
-};
-
-struct lpm_key {
-	__u32 prefixlen;
-	union address addr;
-};
 
 struct lpm4_key {
 	__u32 prefixlen;
@@ -32,14 +21,15 @@ struct lpm4_key {
 };
 
 struct cached {
-	union address addr;
-	union address vtep;
+	union ip_addr addr;
+	union ip_addr vtep;
 };
 
 const volatile struct scene {
 	__u32 destinations;
 	__u32 host_bits; /* of an entry: 8 for nodes, 0 for pods, IPv4 */
 	__u32 ip6;
+	__u32 outside; /* ask for addresses that are in no map */
 } scene SEC(".rodata");
 
 static __u32 seed = 1;
@@ -50,12 +40,12 @@ static __u32 seed = 1;
 		__uint(max_entries, ENTRIES);       \
 		__uint(map_flags, map_flag);        \
 		__type(key, key_type);              \
-		__type(value, union address);       \
+		__type(value, union ip_addr);       \
 	} name SEC(".maps")
 
-MAP(lpm_map, LPM_TRIE, struct lpm_key, BPF_F_NO_PREALLOC);
+MAP(lpm_map, LPM_TRIE, struct remote_key, BPF_F_NO_PREALLOC);
 MAP(lpm4_map, LPM_TRIE, struct lpm4_key, BPF_F_NO_PREALLOC);
-MAP(hash_map, HASH, union address, 0);
+MAP(hash_map, HASH, union ip_addr, 0);
 MAP(hash4_map, HASH, __be32, 0);
 MAP(array_map, ARRAY, __u32, 0);
 
@@ -75,7 +65,7 @@ static __always_inline __u32 draw(void)
 	return ((__u64)seed * scene.destinations) >> 32;
 }
 
-static __always_inline void draw_address(union address *addr)
+static __always_inline void draw_address(union ip_addr *addr)
 {
 	__u32 index = draw();
 
@@ -88,28 +78,29 @@ static __always_inline void draw_address(union address *addr)
 		addr->words[0] = 0;
 		addr->words[1] = 0;
 		addr->words[2] = bpf_htonl(0xffff);
-		addr->words[3] = bpf_htonl(CLUSTER + (index << scene.host_bits) +
+		addr->words[3] = bpf_htonl((scene.outside ? WORLD : CLUSTER) +
+					   (index << scene.host_bits) +
 					   (scene.host_bits ? POD : 0));
 	}
 }
 
-static __always_inline union address *find_lpm(const union address *addr)
+static __always_inline union ip_addr *find_lpm(const union ip_addr *addr)
 {
-	struct lpm_key key = { .prefixlen = 128, .addr = *addr };
+	struct remote_key key = { .prefixlen = 128, .addr = *addr };
 
 	return bpf_map_lookup_elem(&lpm_map, &key);
 }
 
-static __always_inline union address *find_lpm4(const union address *addr)
+static __always_inline union ip_addr *find_lpm4(const union ip_addr *addr)
 {
 	struct lpm4_key key = { .prefixlen = 32, .addr = addr->words[3] };
 
 	return bpf_map_lookup_elem(&lpm4_map, &key);
 }
 
-static __always_inline union address *find_hash(const union address *addr)
+static __always_inline union ip_addr *find_hash(const union ip_addr *addr)
 {
-	union address key = *addr;
+	union ip_addr key = *addr;
 
 	if (scene.ip6)
 		key.words[2] = key.words[3] = 0;
@@ -118,22 +109,22 @@ static __always_inline union address *find_hash(const union address *addr)
 	return bpf_map_lookup_elem(&hash_map, &key);
 }
 
-/* The entry of an address of its own, then that of its node. */
-static __always_inline union address *find_hash_twice(const union address *addr)
+/* What bpf/ has. */
+static __always_inline union ip_addr *find_remotes(const union ip_addr *addr)
 {
-	union address *found = bpf_map_lookup_elem(&hash_map, addr);
+	struct remote *remote = lookup_remote(addr);
 
-	return found ? found : find_hash(addr);
+	return remote ? &remote->vtep : NULL;
 }
 
-static __always_inline union address *find_hash4(const union address *addr)
+static __always_inline union ip_addr *find_hash4(const union ip_addr *addr)
 {
 	__be32 key = addr->words[3] & bpf_htonl(-1U << scene.host_bits);
 
 	return bpf_map_lookup_elem(&hash4_map, &key);
 }
 
-static __always_inline union address *find_array(const union address *addr)
+static __always_inline union ip_addr *find_array(const union ip_addr *addr)
 {
 	__u32 index = bpf_ntohl(scene.ip6 ? addr->words[1] : addr->words[3]);
 
@@ -142,9 +133,9 @@ static __always_inline union address *find_array(const union address *addr)
 	return bpf_map_lookup_elem(&array_map, &index);
 }
 
-static __always_inline union address *find_cached(const union address *addr)
+static __always_inline union ip_addr *find_cached(const union ip_addr *addr)
 {
-	union address *found;
+	union ip_addr *found;
 	struct cached *last;
 	__u32 zero = 0;
 
@@ -164,20 +155,20 @@ static __always_inline union address *find_cached(const union address *addr)
 	return found;
 }
 
-static __always_inline union address *find_nothing(const union address *addr)
+static __always_inline union ip_addr *find_nothing(const union ip_addr *addr)
 {
-	return (union address *)addr;
+	return (union ip_addr *)addr;
 }
 
 #define PROGRAM(name)                                        \
 	SEC("tc")                                            \
-	int name(struct __sk_buff *ctx)                      \
+	int do_##name(struct __sk_buff *ctx)                    \
 	{                                                    \
 		int found = 0;                               \
                                                              \
 		(void)ctx;                                   \
 		for (int i = 0; i < LOOKUPS; i++) {          \
-			union address addr, *vtep;           \
+			union ip_addr addr, *vtep;           \
                                                              \
 			draw_address(&addr);                 \
 			barrier_var(addr.words[3]);          \
@@ -192,7 +183,7 @@ PROGRAM(nothing)
 PROGRAM(lpm)
 PROGRAM(lpm4)
 PROGRAM(hash)
-PROGRAM(hash_twice)
+PROGRAM(remotes)
 PROGRAM(hash4)
 PROGRAM(array)
 PROGRAM(cached)

@@ -1,5 +1,5 @@
-"""Two nodes as flannel's vxlan backend makes them: pods on a bridge, and for the other node a route,
-a neighbour entry and an FDB entry on a kernel vxlan device.
+"""Two nodes as flannel's vxlan backend makes them: pods on a bridge, and for the other node a
+route, a neighbour entry and an FDB entry on a kernel vxlan device.
 
 After the backend's own description (flannel, Documentation/backends.md, and pkg/backend/vxlan):
 device `flannel.1`, VNI 1, UDP port 8472, no learning. flannel's and kube-proxy's netfilter rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -97,6 +98,12 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     packet = send(family.nobody)
     there = to_node(underlay.node_three, encapsulated(packet))
     yield Case("an address that node three published", packet, there, published)
+    packet = send(family.world)
+    there = to_node(underlay.node_three, encapsulated(packet))
+    abroad = replace(
+        published, remotes={f"{family.world}/{family.bits}": underlay.node_three}
+    )
+    yield Case("a published address outside of the cluster", packet, there, abroad)
     beside = send(str(ip_address(family.nobody) + 1))
     there = dropped("UNKNOWN_DESTINATION", beside)
     yield Case("the address beside one that is published", beside, there, published)

@@ -81,7 +81,7 @@ def write_sources(
     endpoint: str = ENDPOINT,
     broken: dict[str, str] | None = None,
 ) -> Path:
-    """Write the sources; `kind` and `endpoints` are the map's, `broken` adds a line to a program."""
+    """Write the sources; `kind` and `endpoints`: of the map; `broken` adds a line to a program."""
     (directory / "lib").mkdir(parents=True)
     header = HEADER.format(kind=kind, endpoints=endpoints, endpoint=endpoint)
     (directory / "lib/all.h").write_text(header)
