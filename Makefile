@@ -6,11 +6,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 # the runtimes and reference plugins that the tests drive
-TEST_PACKAGES = systemd etcd-server openssl iproute2 iptables containerd runc podman conmon containernetworking-plugins \
-	busybox-static
+TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
+	busybox-static systemd etcd-server openssl iperf3
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test lint conformance fuzz soak bench-cni test-cnitool wheel clean
+.PHONY: help packages test-packages lab test lint conformance fuzz soak bench bench-quick bench-cni bench-lookups test-cnitool wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ $(VENV)/test: $(VENV)/lab | test-packages
 	$(BIN)/pip install -q -e .[test]
 	@touch $@
 
+$(VENV)/bench: $(VENV)/test
+	$(BIN)/pip install -q -e .[bench]
+	@touch $@
+
 lab: $(VENV)/lab ## two nodes, three pods each: bring up, prove, take down
 	$(BIN)/pycni lab run --nodes 2 --pods 3
 
@@ -56,6 +60,15 @@ fuzz: $(VENV)/test ## random calls, frames and orders of verbs, for minutes
 
 soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
 	$(BIN)/python tests/fuzz/soak.py --count 1000
+
+bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
+	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs
+
+bench-quick: $(VENV)/test ## the same in two minutes, printed only
+	cd tests && ../$(BIN)/python -m bench.dataplane --quick
+
+bench-lookups: $(VENV)/test ## the node of a pod address, by kind of map; into docs/
+	cd tests && ../$(BIN)/python -m bench.lookups --docs ../docs
 
 bench-cni: $(VENV)/test ## ADD and DEL against ptp and bridge, in interleaved rounds
 	cd tests && ../$(BIN)/python -m bench.cni

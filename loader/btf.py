@@ -163,7 +163,12 @@ def map_layout(info: bpf.MapInfo, types: Types | None) -> str:
     max_entries is left out: a map of another size has the same layout. Without types (a map
     made without BTF) only the sizes are told.
     """
-    parts = [info.type_name, f"flags {info.flags:#x}"]
+    return f"{info.type_name}, flags {info.flags:#x}, {entry_layout(info, types)}"
+
+
+def entry_layout(info: bpf.MapInfo, types: Types | None) -> str:
+    """What two maps must share for the entries of one to be those of the other, in words."""
+    parts = []
     described = (
         ("key", info.key_size, info.btf_key_type_id),
         ("value", info.value_size, info.btf_value_type_id),

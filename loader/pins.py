@@ -23,6 +23,9 @@ from .errors import BpffsError, LayoutError
 CURRENT = "programs"
 KERNEL_FILES = frozenset({"maps.debug", "progs.debug"})  # the kernel puts these in a bpffs's root
 
+KEYED = frozenset({"hash", "lru_hash", "lpm_trie"})
+"""Kinds of maps whose entries mean the same in another map."""
+
 
 def ensure_bpffs(path: Path) -> bool:
     """Have a BPF file system at or above `path`; True if one was mounted at `path`.
@@ -192,15 +195,22 @@ def replace_map(root: Path, name: str, new: bpf.Map) -> None:
 
 
 def fits(have: bpf.Map, wanted: bpf.MapInfo, types: btf.Types | None) -> bool:
-    """Whether a program declaring `wanted` may use the map as it is; False: another size only.
+    """Whether a program declaring `wanted` may use the map as it is.
 
-    `types` are the types of the declaring object. LayoutError names both layouts.
+    False: it needs another size, or another of KEYED kinds, that can take over the entries. `types`
+    are the types of the declaring object. LayoutError names both layouts.
     """
     have_types = btf.types_of_map(have.info)
-    comparable = have_types is not None and types is not None
-    found = btf.map_layout(have.info, have_types if comparable else None)
-    needed = btf.map_layout(wanted, types if comparable else None)
+    if have_types is None or types is None:
+        have_types = types = None
+    found = btf.map_layout(have.info, have_types)
+    needed = btf.map_layout(wanted, types)
     if found != needed:
+        kinds = {have.info.type_name, wanted.type_name}
+        entries = btf.entry_layout(have.info, have_types)
+        same_entries = types is not None and entries == btf.entry_layout(wanted, types)
+        if len(kinds) == 2 and kinds <= KEYED and same_entries:
+            return False
         raise LayoutError(
             f"pinned map {wanted.name} has another layout than the new programs",
             details=f"pinned: {found}\nneeded: {needed}",
@@ -210,12 +220,12 @@ def fits(have: bpf.Map, wanted: bpf.MapInfo, types: btf.Types | None) -> bool:
 
 
 def copy_entries(old: bpf.Map, new: bpf.Map) -> None:
-    """Fill a new map of another size with the entries of the old.
+    """Fill a new map of another size or kind with the entries of the old.
 
     Arrays and ring buffers start empty: an index means nothing in a table of another size.
     LayoutError if the entries are too many.
     """
-    if old.info.type_name not in ("hash", "lru_hash", "lpm_trie"):
+    if old.info.type_name not in KEYED:
         return
     try:
         for key, value in old.items():

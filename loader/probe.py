@@ -17,7 +17,7 @@ from . import bpf, libbpf
 from .errors import KernelError
 
 # enum bpf_map_type, bpf_func_id, bpf_attach_type: include/uapi/linux/bpf.h
-MAP_LPM_TRIE, MAP_RINGBUF = 11, 27
+MAP_RINGBUF = 27
 HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_NEIGH, HELPER_REDIRECT_PEER = 21, 152, 155
 TCX_INGRESS = 46
 LOOPBACK = 1
@@ -51,8 +51,6 @@ def probe() -> list[Feature]:
              needed_by="traffic between nodes (bpf_skb_set_tunnel_key)"),
         _try("ringbuf", partial(_has_map_type, MAP_RINGBUF),
              needed_by="drop events (BPF_MAP_TYPE_RINGBUF, 5.8)"),
-        _try("lpm_trie", partial(_has_map_type, MAP_LPM_TRIE),
-             needed_by="routes to other nodes (BPF_MAP_TYPE_LPM_TRIE, CONFIG_BPF_SYSCALL)"),
         _try("btf", _has_btf, needed_by="the layout check of pinned maps (BPF_BTF_LOAD, 4.18)"),
         _try("prog_test_run", _can_test_run,
              fallback="features that only a run shows count as missing"),

@@ -22,9 +22,6 @@ Row = dict[str, Any]
 
 NAMES = ("endpoints", "remotes", "vteps", "drops")
 
-MAP_TYPES = {1: "hash", 6: "percpu_array", 11: "lpm_trie", 27: "ringbuf"}
-"""enum bpf_map_type of linux/bpf.h, as far as our maps go."""
-
 
 @dataclass(frozen=True)
 class DropEvent:
@@ -45,7 +42,7 @@ def describe(root: Path, name: str) -> Row:
         info = opened.info
         return {
             "name": name,
-            "type": MAP_TYPES.get(info.type, str(info.type)),
+            "type": info.type_name,
             "entries": len(opened.keys()),
             "max_entries": info.max_entries,
             "pin": str(pins.map_path(root, name)),

@@ -37,7 +37,7 @@ REMOTE_KEY_FORMAT = struct.Struct("=I16s")
 VTEP_FORMAT = struct.Struct("=I")
 DROP_COUNT_FORMAT = struct.Struct("=QQ")
 DROP_EVENT_FORMAT = struct.Struct("=QIIBBHI64s")
-CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sB5x16s16s16s32s32s")
+CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sB5x16s16s16s32s32sI16sI16s")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Config:
     vtep: IPAddress
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
+    pod_cidrs: tuple[IPNetwork, ...]
+    """This node's; those of all nodes have their lengths."""
     event_mask: int = 0x0F
 
     def pack(self) -> bytes:
@@ -83,6 +85,8 @@ class Config:
             self._gateway(6),
             self._cluster(4),
             self._cluster(6),
+            *self._node_prefix(4),
+            *self._node_prefix(6),
         )
 
     def _gateway(self, family: int) -> bytes:
@@ -91,10 +95,14 @@ class Config:
     def _cluster(self, family: int) -> bytes:
         for cluster in self.clusters:
             if cluster.version == family:
-                length = prefix_length(cluster)
-                mask = ((1 << length) - 1) << (128 - length)
-                return pack_address(cluster.network_address) + mask.to_bytes(16, "big")
+                return pack_address(cluster.network_address) + _pack_mask(cluster)
         return bytes(16) + b"\xff" * 16  # nothing has this address: the family is off
+
+    def _node_prefix(self, family: int) -> tuple[int, bytes]:
+        for cidr in self.pod_cidrs:
+            if cidr.version == family:
+                return prefix_length(cidr), _pack_mask(cidr)
+        return 0, bytes(16)  # no entry has this length
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ def open_endpoints(root: Path) -> Table[IPAddress, Endpoint]:
 
 
 def open_remotes(root: Path) -> Table[IPNetwork, IPAddress]:
-    """Pod CIDR -> VTEP of the node that owns it."""
+    """Pod CIDR of another node, or an address that it published -> its VTEP."""
     return Table(open_map(root, "remotes"), REMOTES)
 
 
@@ -193,6 +201,11 @@ def pack_mac(mac: str) -> bytes:
 
 def unpack_mac(raw: bytes) -> str:
     return raw.hex(":")
+
+
+def _pack_mask(network: IPNetwork) -> bytes:
+    length = prefix_length(network)
+    return (((1 << length) - 1) << (128 - length)).to_bytes(16, "big")
 
 
 def _pack_network(network: IPNetwork) -> bytes:

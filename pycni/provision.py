@@ -262,6 +262,7 @@ def _config(
         vtep=node.vtep,
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
+        pod_cidrs=node.pod_cidrs,
     )
 
 

@@ -1,26 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* remotes: longest prefix of pods elsewhere -> the VTEP that owns it */
+/* remotes: pod CIDRs and single addresses of pods elsewhere -> their VTEP */
 #ifndef PYCNI_REMOTES_H
 #define PYCNI_REMOTES_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "types.h"
+#include "config.h"
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct remote_key);
 	__type(value, struct remote);
 } remotes SEC(".maps");
 
+static __always_inline struct remote *
+lookup_node_prefix(const union ip_addr *addr,
+		   const volatile struct remote_key *cut)
+{
+	struct remote_key key = { .prefixlen = cut->prefixlen };
+
+	for (int i = 0; i < 4; i++)
+		key.addr.words[i] = addr->words[i] & cut->addr.words[i];
+	return bpf_map_lookup_elem(&remotes, &key);
+}
+
+/* A hash, for its cost does not grow with the nodes as a trie's does: see
+ * docs/lookups.md. It can be one because all pod CIDRs of a family have the same
+ * length; which of the two comes first is no matter, since nobody publishes an
+ * address in the pod CIDR of another.
+ */
 static __always_inline struct remote *lookup_remote(const union ip_addr *addr)
 {
-	struct remote_key key = { .prefixlen = 128, .addr = *addr };
+	struct remote_key single = { .prefixlen = 128, .addr = *addr };
+	struct remote *remote = NULL;
 
-	return bpf_map_lookup_elem(&remotes, &key);
+	if (is_in_prefix(addr, &config.cluster4))
+		remote = lookup_node_prefix(addr, &config.node_prefix4);
+	else if (is_in_prefix(addr, &config.cluster6))
+		remote = lookup_node_prefix(addr, &config.node_prefix6);
+	return remote ? remote : bpf_map_lookup_elem(&remotes, &single);
 }
 
 #endif

@@ -23,8 +23,9 @@ struct endpoint {
 #define ENDPOINT_MASQUERADE 1 /* ipMasq: mark what leaves the cluster */
 #define ENDPOINT_SHAPED 2 /* a qdisc on the host veth limits its rate */
 
-/* remotes: longest prefix -> the VTEP that owns it. prefixlen counts from
- * the top of the 128 bits: an IPv4 /24 is 96 + 24.
+/* remotes: pod CIDR of a node, or an address outside of it that it published
+ * -> its VTEP. prefixlen counts from the top of the 128 bits: an IPv4 /24 is
+ * 96 + 24.
  */
 struct remote_key {
 	__u32 prefixlen;
@@ -114,6 +115,11 @@ struct config {
 				 * address zero where the family is off
 				 */
 	struct prefix cluster6;
+	struct remote_key node_prefix4; /* length and mask of the pod CIDRs of
+					 * all nodes; zero where the family is
+					 * off
+					 */
+	struct remote_key node_prefix6;
 };
 
 _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
@@ -122,6 +128,6 @@ _Static_assert(sizeof(struct remote_key) == 20, "remote_key");
 _Static_assert(sizeof(struct remote) == 16, "remote");
 _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct drop_event) == 88, "drop_event");
-_Static_assert(sizeof(struct config) == 152, "config");
+_Static_assert(sizeof(struct config) == 192, "config");
 
 #endif

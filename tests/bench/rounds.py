@@ -27,7 +27,7 @@ def one_by_one(field: Field, rounds: int, *, label: str) -> Iterator[Measurement
     """ADD and DEL of one pod."""
     adds, deletes = _series(field.rivals), _series(field.rivals)
     for number in range(rounds):
-        for one in _turned(field.rivals, number):
+        for one in turned(field.rivals, number):
             container = f"one{number}"
             pod = number % len(one.pods)
             adds[one.name].append(_milliseconds(one, [one.add(pod, container)]))
@@ -40,7 +40,7 @@ def at_once(field: Field, rounds: int, *, label: str) -> Iterator[Measurement]:
     """AT_ONCE pods at once, until the last is attached, and detached."""
     adds, deletes = _series(field.rivals), _series(field.rivals)
     for number in range(rounds):
-        for one in _turned(field.rivals, number):
+        for one in turned(field.rivals, number):
             names = [f"burst{number}-{pod}" for pod in range(AT_ONCE)]
             adds[one.name].append(_milliseconds(one, [*map(one.add, range(AT_ONCE), names)]))
             deletes[one.name].append(_milliseconds(one, [*map(one.delete, range(AT_ONCE), names)]))
@@ -55,7 +55,7 @@ def without_work(field: Field, rounds: int) -> Iterator[Measurement]:
     commands["ptp"] = field.ptp.version()
     took: Series = {name: [] for name in commands}
     for number in range(rounds):
-        for name in _turned(list(commands), number):
+        for name in turned(list(commands), number):
             took[name].append(1000 * seconds(field.pycni.node.netns, [commands[name]]))
     yield Measurement("VERSION", "ms", took, "python3 -ISc pass", Target(DIFFERENCE, 3.0))
 
@@ -70,7 +70,7 @@ def growth(field: Field, rounds: int) -> Iterator[Measurement]:
     adds: Series = {name: [] for name in places}
     deletes: Series = {name: [] for name in places}
     for number in range(rounds):
-        for name in _turned(list(places), number):
+        for name in turned(list(places), number):
             one, pod = places[name]
             container = f"last{number}"
             adds[name].append(_milliseconds(one, [one.add(pod, container)]))
@@ -96,6 +96,7 @@ def _series(rivals: Sequence[Contender]) -> Series:
     return {one.name: [] for one in rivals}
 
 
-def _turned(items: Sequence[T], number: int) -> list[T]:
+def turned(items: Sequence[T], number: int) -> list[T]:
+    """The items in an order that is another in each round, and begins with each in turn."""
     at = number % len(items)
     return [*items[at:], *items[:at]]

@@ -59,7 +59,7 @@ class Measurement:
 
 def lines(measurements: Iterable[Measurement]) -> list[str]:
     """The table in Markdown, one row per contender of a measurement."""
-    rows = [HEAD]
+    rows: list[tuple[str, ...]] = [HEAD]
     for one in measurements:
         for name, samples in one.samples.items():
             judged = one.target is not None and name == one.judged
@@ -74,7 +74,12 @@ def lines(measurements: Iterable[Measurement]) -> list[str]:
                     ("missed" if one.missed else "met") if judged else "",
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    return markdown(rows)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown, the first row its head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     texts = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows

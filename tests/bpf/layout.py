@@ -44,6 +44,11 @@ def prefix(text: str) -> bytes:
     return address(str(ip_network(text).network_address)) + mask.to_bytes(16, "big")
 
 
+def node_prefix(text: str) -> bytes:
+    """Length and mask of a pod CIDR, as a struct remote_key."""
+    return struct.pack("=I", prefix_length(text)) + prefix(text)[16:]
+
+
 def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
     """struct config by member name, whatever its layout; `changes` are raw members."""
     members = {
@@ -61,6 +66,8 @@ def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
         "gateway6": address(IPV6.gateway),
         "cluster4": prefix(IPV4.cluster),
         "cluster6": prefix(IPV6.cluster),
+        "node_prefix4": node_prefix(IPV4.far_cidr),
+        "node_prefix6": node_prefix(IPV6.far_cidr),
     } | changes
     some = objects.path(PROGRAMS[0])
     raw = bytearray(btf.size_of(some, "config"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -88,14 +90,32 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     known = family is underlay
     there = to_node(underlay.node_two, encapsulated(packet)) if known else to_stack(packet)
     yield Case("node two itself", packet, there)
-    packet = send(family.pod_far)
-    moved = Tables(
+    published = Tables(
         cluster(underlay).endpoints,
-        {**cluster(underlay).remotes, f"{family.pod_far}/{family.bits}": underlay.node_three},
+        {**cluster(underlay).remotes, f"{family.nobody}/{family.bits}": underlay.node_three},
         cluster(underlay).vteps,
     )
+    packet = send(family.nobody)
     there = to_node(underlay.node_three, encapsulated(packet))
-    yield Case("the longest prefix wins", packet, there, moved)
+    yield Case("an address that node three published", packet, there, published)
+    packet = send(family.world)
+    there = to_node(underlay.node_three, encapsulated(packet))
+    abroad = replace(
+        published, remotes={f"{family.world}/{family.bits}": underlay.node_three}
+    )
+    yield Case("a published address outside of the cluster", packet, there, abroad)
+    beside = send(str(ip_address(family.nobody) + 1))
+    there = dropped("UNKNOWN_DESTINATION", beside)
+    yield Case("the address beside one that is published", beside, there, published)
+    first = ip_network(f"{family.nobody}/{ip_network(family.far_cidr).prefixlen}", strict=False)
+    published = Tables(
+        cluster(underlay).endpoints,
+        {f"{first.network_address}/{family.bits}": underlay.node_three},
+        cluster(underlay).vteps,
+    )
+    packet = send(family.nobody)
+    there = dropped("UNKNOWN_DESTINATION", packet)
+    yield Case("a published address that could be a prefix's first", packet, there, published)
 
 
 def to_shaped_pods(family: Family, underlay: Family) -> Iterator[Case]:

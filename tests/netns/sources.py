@@ -26,7 +26,7 @@ struct config {{
 const volatile struct config config SEC(".rodata");
 
 struct {{
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_{kind});
 	__uint(max_entries, {endpoints});
 	__type(key, __u32);
 	__type(value, struct endpoint);
@@ -76,13 +76,14 @@ def write_sources(
     directory: Path,
     *,
     version: int = 1,
+    kind: str = "HASH",
     endpoints: int = 8,
     endpoint: str = ENDPOINT,
     broken: dict[str, str] | None = None,
 ) -> Path:
-    """Write the sources; `endpoints` is max_entries, `broken` adds a line to a program."""
+    """Write the sources; `kind` and `endpoints`: of the map; `broken` adds a line to a program."""
     (directory / "lib").mkdir(parents=True)
-    header = HEADER.format(endpoints=endpoints, endpoint=endpoint)
+    header = HEADER.format(kind=kind, endpoints=endpoints, endpoint=endpoint)
     (directory / "lib/all.h").write_text(header)
     for name in PROGRAMS:
         extra = (broken or {}).get(name, "")

@@ -189,6 +189,35 @@ def test_larger_map_takes_over_the_entries(node: Node) -> None:
     assert not list((node.root / "maps").glob("*-staged"))
 
 
+def test_map_of_another_kind_takes_over_the_entries(node: Node) -> None:
+    node.load(node.compile())
+    node.put(3)
+
+    node.load(node.compile("v2", kind="LRU_HASH"))
+
+    assert node.entries() == {key(3): ENTRY}
+    with bpf.Map.open_pinned(pins.map_path(node.root, "endpoints")) as endpoints:
+        assert endpoints.info.type_name == "lru_hash"
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [{"kind": "LRU_HASH", "endpoint": WIDER_ENDPOINT}, {"kind": "ARRAY"}],
+    ids=["other entries", "a kind whose keys mean something else"],
+)
+def test_map_of_another_kind_is_refused_naming_both(node: Node, sources: dict[str, str]) -> None:
+    node.load(node.compile())
+    before = node.state()
+
+    with pytest.raises(LayoutError, match="endpoints") as error:
+        node.load(node.compile("v2", **sources))
+
+    pinned, needed = error.value.details.splitlines()
+    assert pinned.startswith("pinned: hash,")
+    assert needed.startswith(f"needed: {sources['kind'].lower()},")
+    assert node.state() == before
+
+
 def test_map_too_small_for_its_entries_is_refused(node: Node) -> None:
     node.load(node.compile())
     for number in range(8):

@@ -29,6 +29,9 @@ SETUP_FROM = Path(__file__).with_name("setup_from.py")
 
 HOOKS = {"from_container", "to_container", "from_underlay", "from_overlay", "to_overlay"}
 
+HASH = "__uint(type, BPF_MAP_TYPE_HASH);"
+TRIE = "__uint(type, BPF_MAP_TYPE_LPM_TRIE); __uint(map_flags, BPF_F_NO_PREALLOC);"
+
 HARMLESS = "/* a change */\n"
 UNCOMPILABLE = "this is no C;\n"
 UNVERIFIABLE = """
@@ -104,6 +107,26 @@ def test_pods_attached_after_an_upgrade_get_the_new_programs(lab: Lab, sources: 
         assert execute(lab, pod, "DEL").status == 0
 
 
+def test_an_upgrade_to_another_kind_of_map_takes_the_entries_over(lab: Lab, sources: Path) -> None:
+    """From the trie that `remotes` once was."""
+    source, target = lab.layout.pods[0], lab.layout.pods[-1]
+    node = lab.layout.nodes[0]
+    remotes = sources / "lib/remotes.h"
+    remotes.write_text(remotes.read_text().replace(HASH, TRIE))
+    assert setup_from(node, sources).returncode == 0
+    assert kind_of_remotes(lab, node) == "lpm_trie"
+    before = take(node)
+
+    with Flood(source, lab.addresses(target), count=LONG_FLOOD) as flood:
+        setup(node)
+        assert flood.flowing
+        lost = flood.lost()
+
+    assert kind_of_remotes(lab, node) == "hash"
+    assert lost == dict.fromkeys(lab.addresses(target), 0)
+    assert differences(before, take(node), without=("filters", "pins", "nft")) == []
+
+
 @pytest.mark.parametrize(
     ("file", "text", "word"),
     [
@@ -155,6 +178,11 @@ def includes(file: Path) -> str:
     return "".join(
         f"{line}\n" for line in file.read_text().splitlines() if line.startswith("#include")
     )
+
+
+def kind_of_remotes(lab: Lab, node: LabNode) -> str:
+    listed = {row["name"]: row["type"] for row in lab.pycni(node, "maps", "list")}
+    return str(listed["remotes"])
 
 
 def setup_from(node: LabNode, sources: Path) -> subprocess.CompletedProcess[bytes]:

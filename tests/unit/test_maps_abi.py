@@ -19,7 +19,7 @@ MIRRORS = {
     "vtep": (maps.VTEP_FORMAT, (4,)),
     "drop_count": (maps.DROP_COUNT_FORMAT, (8, 8)),
     "drop_event": (maps.DROP_EVENT_FORMAT, (8, 4, 4, 1, 1, 2, 4, 64)),
-    "config": (maps.CONFIG_FORMAT, (4, 4, 4, 4, 4, 2, 6, 6, 1, 5, 16, 16, 16, 32, 32)),
+    "config": (maps.CONFIG_FORMAT, (4, 4, 4, 4, 4, 2, 6, 6, 1, 5, 16, 16, 16, 32, 32, 20, 20)),
 }
 """Struct in C, its mirror in Python, and the sizes of the members that the mirror stands for."""
 
@@ -58,6 +58,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         vtep=ip_address("192.0.2.1"),
         gateways=(ip_address("10.244.1.1"),),
         clusters=(ip_network("10.244.0.0/16"),),
+        pod_cidrs=(NODE_CIDR,),
     )
     found = {
         member.name: config.pack()[member.offset : member.offset + member.size]
@@ -78,6 +79,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["cluster4"][:16] == maps.pack_address(ip_address("10.244.0.0"))
     assert found["cluster4"][16:] == b"\xff" * 14 + bytes(2)
     assert found["cluster6"] == bytes(16) + b"\xff" * 16
+    assert found["node_prefix4"] == struct.pack("=I", 96 + 24) + b"\xff" * 15 + bytes(1)
+    assert found["node_prefix6"] == bytes(20)
 
 
 @pytest.mark.parametrize("name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED"])
