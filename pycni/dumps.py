@@ -20,9 +20,9 @@ from pycni.maps import DROP_COUNT_FORMAT, DROP_EVENT_FORMAT
 
 Row = dict[str, Any]
 
-NAMES = ("endpoints", "remotes", "vteps", "drops")
+NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops")
 
-MAP_TYPES = {1: "hash", 6: "percpu_array", 11: "lpm_trie", 27: "ringbuf"}
+MAP_TYPES = {1: "hash", 2: "array", 6: "percpu_array", 11: "lpm_trie", 27: "ringbuf"}
 """enum bpf_map_type of linux/bpf.h, as far as our maps go."""
 
 
@@ -122,6 +122,11 @@ def _read_vteps(root: Path) -> list[Row]:
         return [{"vtep": str(vtep), "node": number} for vtep, number in table.items()]
 
 
+def _read_nexthops(root: Path) -> list[Row]:
+    with maps.open_nexthops(root) as table:
+        return [{"vtep": str(vtep), **vars(hop)} for vtep, hop in table.items()]
+
+
 def _read_drops(root: Path) -> list[Row]:
     """Only what was dropped at all: most reasons never happen."""
     names = _Names.of(root)
@@ -148,5 +153,6 @@ READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
     "endpoints": (_read_endpoints, ("address", "ifindex", "mac", "masquerade", "shaped")),
     "remotes": (_read_remotes, ("prefix", "vtep")),
     "vteps": (_read_vteps, ("vtep", "node")),
+    "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),
     "drops": (_read_drops, ("reason", "direction", "packets", "bytes")),
 }

@@ -27,6 +27,7 @@ FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
 ENDPOINT_MASQUERADE, ENDPOINT_SHAPED = 1, 2
 REMOTE_KEY = struct.Struct("=I16s")
+SELF = struct.Struct("=16sQ")
 DROP_COUNT = struct.Struct("=QQ")
 REDIRECT_RECORD = struct.Struct("=IIQ")
 TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, flags
@@ -77,7 +78,7 @@ class Dataplane:
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
         self._unusual: dict[tuple[str, str], Program] = {}  # ("cut" or "tag", program)
-        constants = config(objects, underlay, **changes)
+        constants = config(objects, **changes)
         for program in PROGRAMS:
             with Object.open(objects.path(program)) as opened:
                 shared = [name for name in opened.maps() if name in self.maps]
@@ -90,6 +91,12 @@ class Dataplane:
                         self.maps[name] = self._close.enter_context(opened.map(name))
                 self.programs[program] = self._close.enter_context(opened.program(program))
             self._put_unusual_before(objects, self.programs[program])
+        self.vouch(True)
+
+    def vouch(self, fresh: bool) -> None:
+        """Whether the agent vouches for next hops from now on."""
+        until = (1 << 63) if fresh else 0
+        self.maps["self"].update(FIRST, SELF.pack(address(self.underlay.node_one), until))
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,6 @@ from world import (
     OVERLAY_MTU,
     VNI,
     VXLAN_PORT,
-    Family,
 )
 
 from loader import btf
@@ -44,7 +43,7 @@ def prefix(text: str) -> bytes:
     return address(str(ip_network(text).network_address)) + mask.to_bytes(16, "big")
 
 
-def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
+def config(objects: Objects, **changes: bytes) -> bytes:
     """struct config by member name, whatever its layout; `changes` are raw members."""
     members = {
         "vni": struct.pack("=I", VNI),
@@ -56,7 +55,8 @@ def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
         "gateway_mac": mac(GATEWAY_MAC),
         "overlay_mac": mac(OVERLAY_MAC),
         "tunnel_key_local": b"\1",
-        "vtep": address(underlay.node_one),
+        "own_encap": b"\0",
+        "decap_l3": b"\1",
         "gateway4": address(IPV4.gateway),
         "gateway6": address(IPV6.gateway),
         "cluster4": prefix(IPV4.cluster),
