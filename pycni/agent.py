@@ -1,9 +1,9 @@
 """The node agent: answers the plugin, follows the cluster, keeps the tables true.
 
 Forwarding never needs it: what it writes stays in the kernel when it ends. Threads: one per plugin
-call, one for the store, one for heartbeats, one for link events, one for next hops; each failure
-is logged and retried, and none of them deletes anything on the strength of a list it could not
-read to its end.
+call, and one each for the store, heartbeats, link events, next hops and this node's address; each
+failure is logged and retried, and none of them deletes anything on the strength of a list it could
+not read to its end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from pycni import delegations, locks, membership, nexthops, provision, rpc, upkeep, verbs
+from pycni import (
+    delegations,
+    locks,
+    membership,
+    nexthops,
+    provision,
+    relocation,
+    rpc,
+    upkeep,
+    verbs,
+)
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.lease import NAME_HEAD
@@ -60,6 +70,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
                 ("heartbeat", lambda: _beat(settings, node, stop)),
                 ("links", lambda: _follow_links(settings, stop)),
                 ("nexthops", lambda: nexthops.follow(settings, stop, waker)),
+                ("address", lambda: relocation.follow(settings, stop, waker.wake)),
             )
         ]
         for loop in loops:

@@ -49,9 +49,10 @@ AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 RTMGRP_LINK, RTMGRP_NEIGH = 0x1, 0x4
 RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV4_RULE = 0x10, 0x40, 0x80
 RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x100, 0x400
+ADDRESS_GROUPS = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 GROUPS = (
-    RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
-    | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
+    ADDRESS_GROUPS | RTMGRP_LINK | RTMGRP_NEIGH
+    | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_ROUTE
 )  # fmt: skip
 
 BUFFER = 1 << 16
@@ -125,10 +126,10 @@ class Fib:
         self._asker.close()
         self._events.close()
 
-    def subscribe(self) -> None:
+    def subscribe(self, groups: int = GROUPS) -> None:
         """Have `changes` tell of what happens from now on."""
         self._events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EVENT_BUFFER)
-        self._events.bind((0, GROUPS))
+        self._events.bind((0, groups))
         self._events.setblocking(False)
 
     def wait(self, seconds: float, *others: int) -> None:
@@ -202,6 +203,8 @@ class Fib:
 
     def _ask(self, kind: int, bodies: list[bytes], *, flags: int = 0) -> list[bytes | None]:
         """One answer to each, None for a refusal."""
+        if not bodies:  # an empty message is an error
+            return []
         first = self._sequence + 1
         self._sequence += len(bodies)
         messages = [
