@@ -9,8 +9,10 @@
 #include "lib/endpoints.h"
 #include "lib/mtu.h"
 #include "lib/neighbour.h"
+#include "lib/nexthops.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
+#include "lib/self.h"
 #include "lib/vteps.h"
 
 /* Pod to pod goes to the stack when it is too big: the kernel routes it back
@@ -22,17 +24,21 @@ static __always_inline int send_to_pod_elsewhere(struct __sk_buff *ctx,
 						 const struct packet *packet,
 						 const struct remote *remote)
 {
-	if (exceeds_overlay_mtu(ctx, packet))
+	__u32 measured = measure_packet(ctx, packet);
+
+	if (measured > config.overlay_mtu)
 		return hand_to_stack(ctx, packet);
-	return encap_and_redirect(ctx, &remote->vtep);
+	return encap_and_redirect(ctx, packet, &remote->vtep, measured);
 }
 
 static __always_inline int send_to_node(struct __sk_buff *ctx,
 					const struct packet *packet)
 {
-	if (exceeds_overlay_mtu(ctx, packet))
+	__u32 measured = measure_packet(ctx, packet);
+
+	if (measured > config.overlay_mtu)
 		return -DROP_TOO_BIG;
-	return encap_and_redirect(ctx, &packet->dst);
+	return encap_and_redirect(ctx, packet, &packet->dst, measured);
 }
 
 static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,

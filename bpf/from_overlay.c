@@ -10,6 +10,7 @@
 #include "lib/endpoints.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
+#include "lib/self.h"
 #include "lib/tunnel.h"
 #include "lib/vteps.h"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc ingress of the uplink: a guard before the vxlan device's UDP socket. What
- * is not VXLAN to this node is none of our business, broken or not, and goes
- * on to other people's filters.
+/* tc ingress of the uplink: VXLAN straight into pods, and a guard before the
+ * vxlan device's UDP socket for the rest of it. What is not VXLAN to this node
+ * is none of our business, broken or not, and goes on to other people's
+ * filters.
  *
  * Fragments and IPv6 extension headers can get past it. from_overlay applies
  * the same checks to what the kernel makes of those.
@@ -9,8 +10,10 @@
 
 #include "lib/types.h"
 #include "lib/config.h"
+#include "lib/decap.h"
 #include "lib/drop.h"
 #include "lib/parse.h"
+#include "lib/self.h"
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
 
@@ -41,10 +44,21 @@ static __always_inline int guard_overlay(struct __sk_buff *ctx)
 	return drop ? drop : TC_ACT_UNSPEC;
 }
 
+static __always_inline int receive_packet(struct __sk_buff *ctx)
+{
+	int verdict = TC_ACT_UNSPEC;
+
+	if (config.own_encap)
+		verdict = decap_ourselves(ctx);
+	if (verdict != TC_ACT_UNSPEC)
+		return verdict;
+	return guard_overlay(ctx);
+}
+
 SEC("tc")
 int from_underlay(struct __sk_buff *ctx)
 {
-	return settle_verdict(ctx, FROM_UNDERLAY, guard_overlay(ctx));
+	return settle_verdict(ctx, FROM_UNDERLAY, receive_packet(ctx));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -10,6 +10,7 @@
 #include "lib/endpoints.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
+#include "lib/self.h"
 #include "lib/tunnel.h"
 
 static __always_inline int send_to_pod(struct __sk_buff *ctx)

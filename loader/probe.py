@@ -19,9 +19,16 @@ from .errors import KernelError
 # enum bpf_map_type, bpf_func_id, bpf_attach_type: include/uapi/linux/bpf.h
 MAP_RINGBUF = 27
 HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_NEIGH, HELPER_REDIRECT_PEER = 21, 152, 155
+HELPER_ADJUST_ROOM, HELPER_KTIME_COARSE = 50, 160
 TCX_INGRESS = 46
 LOOPBACK = 1
 PACKET = bytes(64)
+IPV4_PACKET = bytes(12) + b"\x08\x00" + bytes(114)
+
+# bpf_skb_adjust_room: fixed GSO, IPv4 and UDP outside, an Ethernet header of 14 bytes inside
+ENCAP_FLAGS = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 6 | 14 << 56
+ENCAP_LENGTH = 50
+DECAP_L3_IPV6 = 1 << 8
 
 RETURN_ZERO = ((0xB7, 0, 0, 0), (0x95, 0, 0, 0))
 
@@ -56,6 +63,10 @@ def probe() -> list[Feature]:
              fallback="features that only a run shows count as missing"),
         _try("tunnel_key_local", _sets_local_address,
              fallback="the kernel's routes choose the outer source address"),
+        _try("own_encap", _encapsulates,
+             fallback="the metadata device carries all traffic between nodes"),
+        _try("decap_l3", _decapsulates_other_family,
+             fallback="the metadata device receives IPv4 in IPv6 and IPv6 in IPv4"),
         _try("tcx", _has_tcx, fallback="clsact filters, as now"),
         _try("jit", _is_jited, fallback="programs are interpreted, many times slower"),
     ]  # fmt: skip
@@ -133,6 +144,30 @@ def _sets_local_address() -> bool:
     )
     with bpf.load_instructions("probe_key", assemble((*zero_key, *call))) as program:
         return program.test_run(PACKET).action == 0
+
+
+def _encapsulates() -> bool:
+    """bpf_skb_adjust_room makes room for VXLAN (ENCAP_L2_ETH, 5.13); there is a coarse clock."""
+    return _has_helper(HELPER_KTIME_COARSE) and _adjusts_room(ENCAP_LENGTH, ENCAP_FLAGS)
+
+
+def _decapsulates_other_family() -> bool:
+    """bpf_skb_adjust_room sets the protocol of what was inside (DECAP_L3_IPV6, 6.3)."""
+    return _adjusts_room(-ENCAP_LENGTH, DECAP_L3_IPV6)
+
+
+def _adjusts_room(length: int, flags: int) -> bool:
+    low = flags & 0xFFFFFFFF
+    call = (
+        (0xB7, 2, 0, length),  # r1 is the context
+        (0xB7, 3, 0, 1),  # BPF_ADJ_ROOM_MAC
+        (0x18, 4, 0, low - (1 << 32) if low >> 31 else low),  # r4 = flags, in two halves
+        (0x00, 0, 0, flags >> 32),
+        (0x85, 0, 0, HELPER_ADJUST_ROOM),
+        (0x95, 0, 0, 0),
+    )
+    with bpf.load_instructions("probe_room", assemble(call)) as program:
+        return program.test_run(IPV4_PACKET).action == 0
 
 
 def assemble(instructions: Iterable[tuple[int, int, int, int]]) -> bytes:

@@ -1,8 +1,9 @@
 """The node agent: answers the plugin, follows the cluster, keeps the tables true.
 
 Forwarding never needs it: what it writes stays in the kernel when it ends. Threads: one per plugin
-call, one for the store, one for heartbeats, one for link events; each failure is logged and
-retried, and none of them deletes anything on the strength of a list it could not read to its end.
+call, and one each for the store, heartbeats, link events, next hops and this node's address; each
+failure is logged and retried, and none of them deletes anything on the strength of a list it could
+not read to its end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pycni import delegations, linkevents, locks, membership, notify, provision, rpc, upkeep, verbs
+from pycni import (
+    delegations,
+    linkevents,
+    locks,
+    membership,
+    nexthops,
+    notify,
+    provision,
+    relocation,
+    rpc,
+    upkeep,
+    verbs,
+)
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.lease import NAME_HEAD, read_lease
@@ -49,13 +62,16 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     if setup:
         provision.setup(settings, report=log.info)
     node = Node.load(settings)
+    waker = nexthops.Waker()
     with _listen(settings.socket_path) as listener:
         loops = [
             threading.Thread(target=_keep, args=(what, work, stop), name=what, daemon=True)
             for what, work in (
-                ("cluster", lambda: _follow_cluster(settings, stop)),
+                ("cluster", lambda: _follow_cluster(settings, stop, waker)),
                 ("heartbeat", lambda: _beat(settings, node, stop)),
                 ("links", lambda: _follow_links(settings, stop)),
+                ("nexthops", lambda: nexthops.follow(settings, stop, waker)),
+                ("address", lambda: relocation.follow(settings, stop, waker.wake)),
             )
         ]
         for loop in loops:
@@ -146,7 +162,7 @@ def _keep(what: str, work: Callable[[], None], stop: threading.Event) -> None:
         stop.wait(RETRY_INTERVAL)
 
 
-def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
+def _follow_cluster(settings: Settings, stop: threading.Event, waker: nexthops.Waker) -> None:
     members = membership.Membership(settings.node_name)
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
@@ -159,6 +175,7 @@ def _follow_cluster(settings: Settings, stop: threading.Event) -> None:
             ):  # a setup may be replacing the maps
                 changed = membership.write(settings.pin_root, members.others, synced=True)
             if changed:
+                waker.wake()
                 log.info("nodes=%d entries_changed=%d", len(members.others), changed)
 
 

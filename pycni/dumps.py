@@ -20,7 +20,7 @@ from pycni.maps import DROP_COUNT_FORMAT, DROP_EVENT_FORMAT
 
 Row = dict[str, Any]
 
-NAMES = ("endpoints", "remotes", "vteps", "drops")
+NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ def _read_vteps(root: Path) -> list[Row]:
         return [{"vtep": str(vtep), "node": number} for vtep, number in table.items()]
 
 
+def _read_nexthops(root: Path) -> list[Row]:
+    with maps.open_nexthops(root) as table:
+        return [{"vtep": str(vtep), **vars(hop)} for vtep, hop in table.items()]
+
+
 def _read_drops(root: Path) -> list[Row]:
     """Only what was dropped at all: most reasons never happen."""
     names = _Names.of(root)
@@ -145,5 +150,6 @@ READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
     "endpoints": (_read_endpoints, ("address", "ifindex", "mac", "masquerade", "shaped")),
     "remotes": (_read_remotes, ("prefix", "vtep")),
     "vteps": (_read_vteps, ("vtep", "node")),
+    "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),
     "drops": (_read_drops, ("reason", "direction", "packets", "bytes")),
 }

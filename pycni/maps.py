@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -29,6 +29,7 @@ OVERLAY_MAC = "02:70:79:63:6e:6f"
 
 ENDPOINT_MASQUERADE = 1
 ENDPOINT_SHAPED = 2
+ENDPOINT_FORWARDS = 4
 V4_MAPPED = bytes(10) + b"\xff\xff"
 V4_PREFIX_OFFSET = 96
 
@@ -37,7 +38,10 @@ REMOTE_KEY_FORMAT = struct.Struct("=I16s")
 VTEP_FORMAT = struct.Struct("=I")
 DROP_COUNT_FORMAT = struct.Struct("=QQ")
 DROP_EVENT_FORMAT = struct.Struct("=QIIBBHI64s")
-CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sB5x16s16s16s32s32sI16sI16s")
+NEXTHOP_FORMAT = struct.Struct("=II6s6sI")
+SELF_FORMAT = struct.Struct("=16sQ")
+CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sBBB3x16s16s32s32sI16sI16s")
+ONLY_KEY = struct.pack("=I", 0)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,29 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class NextHop:
+    """How packets leave to another node; `mtu` is the largest IP packet of a pod, in bytes."""
+
+    ifindex: int
+    mtu: int
+    dst_mac: str
+    src_mac: str
+    used: bool = field(default=False, compare=False)
+    """Whether packets went this way since this entry was written."""
+
+
+@dataclass(frozen=True)
+class Self:
+    """What changes of a node while it runs: its underlay address, and until when next hops hold.
+
+    `fresh_until` is nanoseconds of CLOCK_MONOTONIC.
+    """
+
+    vtep: IPAddress
+    fresh_until: int
+
+
+@dataclass(frozen=True)
 class Config:
     """What a node's programs are told at load; becomes `struct config` in their .rodata."""
 
@@ -61,7 +88,8 @@ class Config:
     overlay_mtu: int
     masquerade_mark: int
     tunnel_key_local: bool
-    vtep: IPAddress
+    own_encap: bool
+    decap_l3: bool
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -80,7 +108,8 @@ class Config:
             pack_mac(GATEWAY_MAC),
             pack_mac(OVERLAY_MAC),
             self.tunnel_key_local,
-            pack_address(self.vtep),
+            self.own_encap,
+            self.decap_l3,
             self._gateway(4),
             self._gateway(6),
             self._cluster(4),
@@ -169,6 +198,16 @@ def open_vteps(root: Path) -> Table[IPAddress, int]:
     return Table(open_map(root, "vteps"), VTEPS)
 
 
+def open_nexthops(root: Path) -> Table[IPAddress, NextHop]:
+    """Underlay address of another node -> how packets to it leave."""
+    return Table(open_map(root, "nexthops"), NEXTHOPS)
+
+
+def open_self(root: Path) -> Table[None, Self]:
+    """The one entry about this node."""
+    return Table(open_map(root, "self"), SELF)
+
+
 def open_map(root: Path, name: str) -> bpf.Map:
     """A pinned map by name. Raises NotAvailable if it is not there, as after a reboot."""
     try:
@@ -233,6 +272,16 @@ def _unpack_endpoint(raw: bytes) -> Endpoint:
     )
 
 
+def _unpack_nexthop(raw: bytes) -> NextHop:
+    ifindex, mtu, dst_mac, src_mac, used = NEXTHOP_FORMAT.unpack(raw)
+    return NextHop(ifindex, mtu, unpack_mac(dst_mac), unpack_mac(src_mac), used=bool(used))
+
+
+def _unpack_self(raw: bytes) -> Self:
+    vtep, fresh_until = SELF_FORMAT.unpack(raw)
+    return Self(unpack_address(vtep), fresh_until)
+
+
 ENDPOINTS: Codec[IPAddress, Endpoint] = Codec(
     pack_address, unpack_address, _pack_endpoint, _unpack_endpoint
 )
@@ -241,4 +290,18 @@ REMOTES: Codec[IPNetwork, IPAddress] = Codec(
 )
 VTEPS: Codec[IPAddress, int] = Codec(
     pack_address, unpack_address, VTEP_FORMAT.pack, lambda raw: int(VTEP_FORMAT.unpack(raw)[0])
+)
+NEXTHOPS: Codec[IPAddress, NextHop] = Codec(
+    pack_address,
+    unpack_address,
+    lambda hop: NEXTHOP_FORMAT.pack(
+        hop.ifindex, hop.mtu, pack_mac(hop.dst_mac), pack_mac(hop.src_mac), hop.used
+    ),
+    _unpack_nexthop,
+)
+SELF: Codec[None, Self] = Codec(
+    lambda _: ONLY_KEY,
+    lambda _: None,
+    lambda own: SELF_FORMAT.pack(pack_address(own.vtep), own.fresh_until),
+    _unpack_self,
 )

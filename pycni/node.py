@@ -35,6 +35,8 @@ class Node:
     mtu: int
     """Largest IP packet that fits the overlay, in bytes."""
     port: int
+    encap: str = "kernel"
+    """Who makes VXLAN on this node: "ebpf", our programs, or "kernel", the metadata device."""
     sysctls: dict[str, str] = field(default_factory=dict)
     """Values from before setup, to be written back by teardown."""
     mounted_bpffs: bool = False
@@ -71,6 +73,7 @@ class Node:
             "uplink": self.uplink,
             "mtu": self.mtu,
             "port": self.port,
+            "encap": self.encap,
             "sysctls": self.sysctls,
             "mounted_bpffs": self.mounted_bpffs,
         }

@@ -24,6 +24,7 @@ from pycni import (
     locks,
     masquerade,
     membership,
+    nexthops,
     overlay,
     porttable,
     upkeep,
@@ -55,6 +56,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
+    encap = _encap(settings, features)
     report("compiling the programs")
     objects = compile_programs(settings.cache_dir)
     make_directories(settings)
@@ -68,6 +70,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
         report("joining the cluster")
         record, others = _join(settings, ipr, link, before, undo)
         node = _node(settings, record, link, mtu=mtu, before=before)
+        node = replace(node, encap=encap)
         parameters = overlay.plan_forwarding(link.ifname, ipv6=settings.cluster.has_family(6))
         node = replace(node, sysctls=overlay.parameters_before(parameters) | node.sysctls)
         _record(settings, node, before, undo)  # before the first change: killed, we can restore
@@ -79,6 +82,9 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
 
         def open_up(_: Loaded) -> None:
             report("opening the overlay")
+            if before is not None and before.vtep != node.vtep:
+                undo.callback(nexthops.write_vtep, settings, before.vtep)
+            nexthops.write_vtep(settings, node.vtep)
             membership.write(settings.pin_root, others, synced=True)
             overlay.bring_up(
                 ipr,
@@ -249,6 +255,23 @@ def _overlay_mtu(settings: Settings, link: Uplink) -> int:
     return settings.mtu or largest
 
 
+def _encap(settings: Settings, features: list[Feature]) -> str:
+    """Who makes VXLAN on this kernel. SetupError if the settings insist on what it cannot."""
+    able = _has(features, "own_encap")
+    if settings.encap == "ebpf" and not able:
+        (feature,) = (f for f in features if f.name == "own_encap")
+        raise SetupError(
+            'encap = "ebpf": this kernel does not let programs encapsulate',
+            details=feature.reason,
+            hint='set encap to "auto" or "kernel"; it takes Linux 5.13',
+        )
+    return "ebpf" if able and settings.encap != "kernel" else "kernel"
+
+
+def _has(features: list[Feature], name: str) -> bool:
+    return any(feature.name == name and feature.available for feature in features)
+
+
 def _config(
     settings: Settings, node: Node, overlay_ifindex: int, features: list[Feature]
 ) -> Config:
@@ -258,8 +281,9 @@ def _config(
         overlay_ifindex=overlay_ifindex,
         overlay_mtu=node.mtu,
         masquerade_mark=settings.masquerade_mark,
-        tunnel_key_local=any(f.name == "tunnel_key_local" and f.available for f in features),
-        vtep=node.vtep,
+        tunnel_key_local=_has(features, "tunnel_key_local"),
+        own_encap=node.encap == "ebpf",
+        decap_l3=_has(features, "decap_l3"),
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,

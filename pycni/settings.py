@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -135,6 +135,7 @@ def _mtu(value: int) -> int:
 WRONG_TYPE = {
     "int_type": "must be a whole number",
     "string_type": "must be text in quotes",
+    "literal_error": 'must be "ebpf", "kernel" or "auto"',
     "tuple_type": "must be a list in brackets",
     "model_type": "must be a table such as { ipv4 = 24, ipv6 = 64 }",
 }
@@ -179,6 +180,8 @@ class Settings(BaseModel):
     """UDP port of the overlay (RFC 7348)."""
     mtu: Annotated[StrictInt, AfterValidator(_mtu)] = 0
     """Bytes of a pod's IP packet; 0: the uplink's less what encapsulation takes."""
+    encap: Literal["ebpf", "kernel", "auto"] = "auto"
+    """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
 

@@ -19,11 +19,6 @@ static __always_inline bool is_own_gateway(const union ip_addr *addr)
 	       same_address(addr, &config.gateway6);
 }
 
-static __always_inline bool is_own_vtep(const union ip_addr *addr)
-{
-	return same_address(addr, &config.vtep);
-}
-
 static __always_inline bool is_in_cluster(const union ip_addr *addr)
 {
 	return is_in_prefix(addr, &config.cluster4) ||

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Whether a packet fits between nodes. */
+/* How big a packet is between nodes. */
 #ifndef PYCNI_MTU_H
 #define PYCNI_MTU_H
 
@@ -10,6 +10,7 @@
 #include "config.h"
 #include "parse.h"
 
+#define IMMEASURABLE 0xffffffff
 #define TCP_DATA_OFFSET 12 /* the byte that holds it, RFC 9293 3.1 */
 
 /* Bytes of a GSO packet's transport header, 0 when that takes more looking
@@ -29,19 +30,21 @@ static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx,
 	return (data_offset >> 4) * 4;
 }
 
-/* Of a GSO packet every segment must fit, not the whole. One that cannot be
- * measured counts as too big: the stack, which gets it then, measures better.
+/* Bytes of the largest IP packet that this one is on the wire: of a GSO packet,
+ * its segments. One that cannot be measured counts as larger than all others:
+ * the stack, which gets it then, measures better.
  */
-static __always_inline bool exceeds_overlay_mtu(struct __sk_buff *ctx,
-						const struct packet *packet)
+static __always_inline __u32 measure_packet(struct __sk_buff *ctx,
+					    const struct packet *packet)
 {
 	__u32 l4_header;
 
 	if (!ctx->gso_size)
-		return packet->l3_length > config.overlay_mtu;
+		return packet->l3_length;
 	l4_header = measure_l4_header(ctx, packet);
-	return !l4_header || packet->l4_off - ETH_HLEN + l4_header +
-				ctx->gso_size > config.overlay_mtu;
+	if (!l4_header)
+		return IMMEASURABLE;
+	return packet->l4_off - ETH_HLEN + l4_header + ctx->gso_size;
 }
 
 #endif

@@ -12,56 +12,64 @@
 #include <linux/ipv6.h>
 
 #include "address.h"
+#include "ecn.h"
 #include "ethernet.h"
 
 #define IP4_FRAGMENT_OFFSET 0x1fff /* in frag_off, RFC 791 3.1 */
+#define IP4_MORE_FRAGMENTS 0x2000
+#define IP4_FRAGMENT (IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET)
 
 struct packet {
 	union ip_addr src;
 	union ip_addr dst;
 	__u32 l3_length; /* bytes, from the IP header on */
 	__u32 l4_off;	 /* bytes, from the Ethernet header on */
+	__be16 l3_proto; /* as in the Ethernet header */
 	__u8 l4_proto;	 /* IPv6: the first next header */
+	__u8 ecn;	 /* RFC 3168 5 */
 	bool l4_present; /* false in all fragments but the first */
+	bool fragment;	 /* IPv4's; IPv6 says it in l4_proto */
 	bool multicast;	 /* to an IP or a MAC group */
 	__u8 src_mac[ETH_ALEN];
 };
 
 static __always_inline int parse_ip4(struct __sk_buff *ctx,
-				     struct packet *packet)
+				     struct packet *packet, __u32 l3_off)
 {
-	struct iphdr *ip4 = pull_head(ctx, ETH_HLEN + sizeof(*ip4));
+	struct iphdr *ip4 = pull_head(ctx, l3_off + sizeof(*ip4));
 	__u32 header;
 
 	if (!ip4)
 		return -DROP_TRUNCATED;
-	ip4 = (void *)ip4 + ETH_HLEN;
+	ip4 = (void *)ip4 + l3_off;
 
 	header = ip4->ihl * 4;
 	packet->l3_length = bpf_ntohs(ip4->tot_len);
 	/* A GSO packet above 64 KiB ("BIG TCP") cannot say its length. */
 	if (!packet->l3_length && ctx->gso_size)
-		packet->l3_length = ctx->len - ETH_HLEN;
+		packet->l3_length = ctx->len - l3_off;
 	if (ip4->version != 4 || header < sizeof(*ip4) ||
 	    packet->l3_length < header)
 		return -DROP_BAD_HEADER;
 
 	map_ip4(&packet->src, ip4->saddr);
 	map_ip4(&packet->dst, ip4->daddr);
-	packet->l4_off = ETH_HLEN + header;
+	packet->l4_off = l3_off + header;
 	packet->l4_proto = ip4->protocol;
+	packet->ecn = read_ecn4(ip4);
+	packet->fragment = ip4->frag_off & bpf_htons(IP4_FRAGMENT);
 	packet->l4_present = !(ip4->frag_off & bpf_htons(IP4_FRAGMENT_OFFSET));
 	return 0;
 }
 
 static __always_inline int parse_ip6(struct __sk_buff *ctx,
-				     struct packet *packet)
+				     struct packet *packet, __u32 l3_off)
 {
-	struct ipv6hdr *ip6 = pull_head(ctx, ETH_HLEN + sizeof(*ip6));
+	struct ipv6hdr *ip6 = pull_head(ctx, l3_off + sizeof(*ip6));
 
 	if (!ip6)
 		return -DROP_TRUNCATED;
-	ip6 = (void *)ip6 + ETH_HLEN;
+	ip6 = (void *)ip6 + l3_off;
 
 	if (ip6->version != 6)
 		return -DROP_BAD_HEADER;
@@ -69,10 +77,12 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 	packet->l3_length = sizeof(*ip6) + bpf_ntohs(ip6->payload_len);
 	copy_ip6(&packet->src, &ip6->saddr);
 	copy_ip6(&packet->dst, &ip6->daddr);
-	packet->l4_off = ETH_HLEN + sizeof(*ip6);
+	packet->l4_off = l3_off + sizeof(*ip6);
 	packet->l4_proto = ip6->nexthdr;
+	packet->ecn = read_ecn6(ip6);
 	/* A fragment's next header is 44: nobody takes that for a port. */
 	packet->l4_present = true;
+	packet->fragment = false;
 
 	/* On the wire these would pass for the IPv4 keys of our maps. */
 	if (is_mapped_ip4(&packet->src) || is_mapped_ip4(&packet->dst))
@@ -80,10 +90,13 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 	return 0;
 }
 
-static __always_inline int parse_packet(struct __sk_buff *ctx,
-					struct packet *packet)
+/* `off` is where the Ethernet header is: past the outer headers, for a packet
+ * that is not unwrapped yet.
+ */
+static __always_inline int parse_packet_at(struct __sk_buff *ctx,
+					   struct packet *packet, __u32 off)
 {
-	struct ethhdr *eth = pull_head(ctx, sizeof(*eth));
+	struct ethhdr *eth = pull_head(ctx, off + sizeof(*eth));
 	int drop = -DROP_UNKNOWN_L3;
 	bool group;
 
@@ -95,24 +108,32 @@ static __always_inline int parse_packet(struct __sk_buff *ctx,
 	if (ctx->vlan_present)
 		return -DROP_UNKNOWN_L3;
 
+	eth = (void *)eth + off;
 	copy_mac(packet->src_mac, eth->h_source);
 	group = eth->h_dest[0] & 1;
+	packet->l3_proto = eth->h_proto;
 
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
-		drop = parse_ip4(ctx, packet);
+		drop = parse_ip4(ctx, packet, off + ETH_HLEN);
 		break;
 	case bpf_htons(ETH_P_IPV6):
-		drop = parse_ip6(ctx, packet);
+		drop = parse_ip6(ctx, packet, off + ETH_HLEN);
 		break;
 	}
 	if (drop)
 		return drop;
 
-	if (ETH_HLEN + packet->l3_length > ctx->len)
+	if (off + ETH_HLEN + packet->l3_length > ctx->len)
 		return -DROP_TRUNCATED;
 	packet->multicast = group || is_multicast(&packet->dst);
 	return 0;
+}
+
+static __always_inline int parse_packet(struct __sk_buff *ctx,
+					struct packet *packet)
+{
+	return parse_packet_at(ctx, packet, 0);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <linux/errno.h>
 
 #include "config.h"
+#include "self.h"
 
 /* Kernels before 6.0 know bpf_tunnel_key without its local address, and later
  * ones still take that size.
@@ -52,19 +53,23 @@ static __always_inline int write_tunnel(struct __sk_buff *ctx,
 	 */
 	__u64 flags = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT;
 	__u32 size = KEY_WITHOUT_LOCAL;
+	struct self *own = get_self();
 	struct bpf_tunnel_key key = {
 		.tunnel_id = config.vni,
 		.tunnel_ttl = UNDERLAY_TTL,
 	};
 
+	if (!own)
+		return -DROP_REWRITE_FAILED;
+
 	if (is_mapped_ip4(vtep)) {
 		key.remote_ipv4 = bpf_ntohl(vtep->words[3]);
-		key.local_ipv4 = bpf_ntohl(config.vtep.words[3]);
+		key.local_ipv4 = bpf_ntohl(own->vtep.words[3]);
 	} else {
 		flags |= BPF_F_TUNINFO_IPV6;
 		for (int i = 0; i < 4; i++) {
 			key.remote_ipv6[i] = vtep->words[i];
-			key.local_ipv6[i] = config.vtep.words[i];
+			key.local_ipv6[i] = own->vtep.words[i];
 		}
 	}
 	/* Else the kernel's route lookup chooses the source, which on a node

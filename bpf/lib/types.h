@@ -22,6 +22,7 @@ struct endpoint {
 
 #define ENDPOINT_MASQUERADE 1 /* ipMasq: mark what leaves the cluster */
 #define ENDPOINT_SHAPED 2 /* a qdisc on the host veth limits its rate */
+#define ENDPOINT_FORWARDS 4 /* the pod passes packets on: a router, VMs */
 
 /* remotes: pod CIDR of a node, or an address outside of it that it published
  * -> its VTEP. prefixlen counts from the top of the 128 bits: an IPv4 /24 is
@@ -39,6 +40,23 @@ struct remote {
 /* vteps: underlay address -> the node that may send VXLAN to us from it */
 struct vtep {
 	__u32 node; /* row of the node in the cluster store */
+};
+
+/* nexthops: underlay address of another node -> how packets to it leave */
+struct nexthop {
+	__u32 ifindex;
+	__u32 mtu; /* largest IP packet of a pod that fits this way, bytes */
+	__u8 dst_mac[6];
+	__u8 src_mac[6];
+	__u32 used; /* set by the programs, cleared by the agent */
+};
+
+/* self: what changes of this node while it runs, in the one entry 0 */
+struct self {
+	union ip_addr vtep; /* our underlay address */
+	__u64 fresh_until; /* ns of the coarse monotonic clock: to when the
+			    * agent vouches for what is in nexthops
+			    */
 };
 
 /* drops: [attach_point * DROP_REASONS + reason], one per CPU */
@@ -107,8 +125,9 @@ struct config {
 			      * drops frames from its own address as loops
 			      */
 	__u8 tunnel_key_local; /* kernel >= 6.0 takes a local tunnel address */
-	__u8 pad[5];
-	union ip_addr vtep; /* our underlay address */
+	__u8 own_encap; /* else all VXLAN goes through the metadata device */
+	__u8 decap_l3; /* kernel >= 6.3 takes IPv4 out of IPv6, and back */
+	__u8 pad[3];
 	union ip_addr gateway4; /* this node's address in its pod CIDR */
 	union ip_addr gateway6;
 	struct prefix cluster4; /* all pods of all nodes; mask all ones and
@@ -126,8 +145,10 @@ _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
 _Static_assert(sizeof(struct endpoint) == 12, "endpoint");
 _Static_assert(sizeof(struct remote_key) == 20, "remote_key");
 _Static_assert(sizeof(struct remote) == 16, "remote");
+_Static_assert(sizeof(struct nexthop) == 24, "nexthop");
+_Static_assert(sizeof(struct self) == 24, "self");
 _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct drop_event) == 88, "drop_event");
-_Static_assert(sizeof(struct config) == 192, "config");
+_Static_assert(sizeof(struct config) == 176, "config");
 
 #endif

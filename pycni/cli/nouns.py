@@ -11,7 +11,7 @@ import click
 from pyroute2 import IPRoute
 
 from loader import attach, pins, probe
-from pycni import dumps, maps, overlay, porttable, provision
+from pycni import dumps, maps, nexthops, overlay, porttable, provision
 from pycni.cli.output import emit, output_option
 from pycni.errors import PycniError
 from pycni.lease import leases
@@ -167,6 +167,7 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
         ]
         state = ", ".join(missing) + " missing or of another load" if missing else f"{len(wanted)}"
         checks.append(("filters", not missing, state))
+    checks.append(("encap", node is not None, _encap(settings, node)))
     checks.append(_store_check(settings))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         alive = agent.connect_ex(str(settings.socket_path)) == 0
@@ -176,6 +177,23 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
         for feature in probe.probe()
     ]
     return checks
+
+
+def _encap(settings: Settings, node: Node | None) -> str:
+    """Who makes VXLAN now."""
+    if node is None:
+        return "not set up: pycni setup"
+    if node.encap == "kernel":
+        return f"kernel (settings: {settings.encap})"
+    try:
+        with maps.open_nexthops(settings.pin_root) as table:
+            known = sum(1 for _ in table.items())
+        fresh = nexthops.is_fresh(settings)
+    except PycniError:
+        return "ebpf, but not loaded: pycni setup"
+    if not fresh:
+        return "ebpf, but no agent vouches for next hops: the kernel does it meanwhile"
+    return f"ebpf (settings: {settings.encap}), {known} next hops known"
 
 
 def _store_check(settings: Settings) -> tuple[str, bool, str]:

@@ -22,7 +22,7 @@ from pycni.errors import StoreError, TryAgain
 from pycni.files import make_private_directory
 from pycni.stores import HEARTBEAT_FRESH, Event, NodeRecord, Put, Removed, Synced, places, schema
 
-POLL_INTERVAL = 0.2
+POLL_INTERVAL = 0.05
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
 OPEN_MODE = "rw"
 """Never "rwc": only `open` makes the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +31,27 @@ def dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
             underlay.name: stack.enter_context(Dataplane(recorded, underlay))
             for underlay in FAMILIES
         }
+
+
+@pytest.fixture(scope="session")
+def own_dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
+    """The same, encapsulating themselves."""
+    with ExitStack() as stack:
+        yield {
+            underlay.name: stack.enter_context(Dataplane(recorded, underlay, own_encap=b"\1"))
+            for underlay in FAMILIES
+        }
+
+
+@pytest.fixture
+def make_dataplane(recorded: Objects) -> Iterator[Callable[..., Dataplane]]:
+    """Loads the programs with other constants."""
+    with ExitStack() as stack:
+
+        def make(underlay: Family, **changes: bytes) -> Dataplane:
+            return stack.enter_context(Dataplane(recorded, underlay, **changes))
+
+        yield make
 
 
 @pytest.fixture

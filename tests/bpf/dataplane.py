@@ -25,8 +25,10 @@ from loader.objects import PROGRAMS, Objects
 
 FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
-ENDPOINT_MASQUERADE, ENDPOINT_SHAPED = 1, 2
+ENDPOINT_MASQUERADE, ENDPOINT_SHAPED, ENDPOINT_FORWARDS = 1, 2, 4
+NEXTHOP = struct.Struct("=II6s6sI")
 REMOTE_KEY = struct.Struct("=I16s")
+SELF = struct.Struct("=16sQ")
 DROP_COUNT = struct.Struct("=QQ")
 REDIRECT_RECORD = struct.Struct("=IIQ")
 TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, flags
@@ -77,7 +79,7 @@ class Dataplane:
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
         self._unusual: dict[tuple[str, str], Program] = {}  # ("cut" or "tag", program)
-        constants = config(objects, underlay, **changes)
+        constants = config(objects, **changes)
         for program in PROGRAMS:
             with Object.open(objects.path(program)) as opened:
                 shared = [name for name in opened.maps() if name in self.maps]
@@ -90,6 +92,12 @@ class Dataplane:
                         self.maps[name] = self._close.enter_context(opened.map(name))
                 self.programs[program] = self._close.enter_context(opened.program(program))
             self._put_unusual_before(objects, self.programs[program])
+        self.vouch(True)
+
+    def vouch(self, fresh: bool) -> None:
+        """Whether the agent vouches for next hops from now on."""
+        until = (1 << 63) if fresh else 0
+        self.maps["self"].update(FIRST, SELF.pack(address(self.underlay.node_one), until))
 
     def __enter__(self) -> Self:
         return self
@@ -101,11 +109,12 @@ class Dataplane:
         """Make the maps hold exactly `tables`."""
         if tables == self._tables:
             return
-        for name in ("endpoints", "remotes", "vteps"):
+        for name in ("endpoints", "remotes", "vteps", "nexthops"):
             for key in self.maps[name].keys():  # noqa: SIM118 (a BPF map, not a dict)
                 self.maps[name].delete(key)
         for where, ep in tables.endpoints.items():
             flags = ep.masquerade * ENDPOINT_MASQUERADE | ep.shaped * ENDPOINT_SHAPED
+            flags |= ep.forwards * ENDPOINT_FORWARDS
             value = ENDPOINT.pack(ep.ifindex, mac(ep.mac), flags)
             self.maps["endpoints"].update(address(where), value)
         for where, vtep in tables.remotes.items():
@@ -113,6 +122,9 @@ class Dataplane:
             self.maps["remotes"].update(key, address(vtep))
         for row, vtep in enumerate(tables.vteps):
             self.maps["vteps"].update(address(vtep), struct.pack("=I", row))
+        for vtep, hop in tables.nexthops.items():
+            value = NEXTHOP.pack(hop.ifindex, hop.mtu, mac(hop.dst_mac), mac(hop.src_mac), 0)
+            self.maps["nexthops"].update(address(vtep), value)
         self._tables = tables
 
     def arrive_from(self, vtep: str | None, *, vni: int = VNI) -> None:

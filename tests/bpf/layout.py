@@ -15,7 +15,6 @@ from world import (
     OVERLAY_MTU,
     VNI,
     VXLAN_PORT,
-    Family,
 )
 
 from loader import btf
@@ -49,7 +48,7 @@ def node_prefix(text: str) -> bytes:
     return struct.pack("=I", prefix_length(text)) + prefix(text)[16:]
 
 
-def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
+def config(objects: Objects, **changes: bytes) -> bytes:
     """struct config by member name, whatever its layout; `changes` are raw members."""
     members = {
         "vni": struct.pack("=I", VNI),
@@ -61,7 +60,8 @@ def config(objects: Objects, underlay: Family, **changes: bytes) -> bytes:
         "gateway_mac": mac(GATEWAY_MAC),
         "overlay_mac": mac(OVERLAY_MAC),
         "tunnel_key_local": b"\1",
-        "vtep": address(underlay.node_one),
+        "own_encap": b"\0",
+        "decap_l3": b"\1",
         "gateway4": address(IPV4.gateway),
         "gateway6": address(IPV6.gateway),
         "cluster4": prefix(IPV4.cluster),

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from world import OVERLAY_IFINDEX
+from world import OVERLAY_IFINDEX, UPLINK_IFINDEX
 
 # include/uapi/linux/bpf.h
 BPF_F_INGRESS = 1
@@ -78,6 +78,10 @@ def to_stack(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
 
 def to_node(vtep: str, packet: Packet | bytes) -> Outcome:
     return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", OVERLAY_IFINDEX), vtep)
+
+
+def out_of_uplink(packet: Packet | bytes) -> Outcome:
+    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", UPLINK_IFINDEX))
 
 
 def with_macs(packet: Packet, *, src: str, dst: str) -> Packet:

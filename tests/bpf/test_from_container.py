@@ -100,9 +100,7 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("an address that node three published", packet, there, published)
     packet = send(family.world)
     there = to_node(underlay.node_three, encapsulated(packet))
-    abroad = replace(
-        published, remotes={f"{family.world}/{family.bits}": underlay.node_three}
-    )
+    abroad = replace(published, remotes={f"{family.world}/{family.bits}": underlay.node_three})
     yield Case("a published address outside of the cluster", packet, there, abroad)
     beside = send(str(ip_address(family.nobody) + 1))
     there = dropped("UNKNOWN_DESTINATION", beside)

@@ -26,6 +26,9 @@ GROUP_MAC = "01:00:5e:01:02:03"
 VETH_ONE = 1  # test_run's packets come in on the loopback device, and that is always 1
 VETH_TWO = 42
 OVERLAY_IFINDEX = 7
+UPLINK_IFINDEX = 9
+UPLINK_MAC = "0a:00:00:00:01:01"
+ROUTER_MAC = "0a:00:00:00:01:fe"
 VNI = 100
 VXLAN_PORT = 8472
 OVERLAY_MTU = 1450
@@ -99,15 +102,28 @@ class Endpoint:
     mac: str
     masquerade: bool = False
     shaped: bool = False
+    forwards: bool = False
+
+
+@dataclass(frozen=True)
+class NextHop:
+    """Value of the map `nexthops`."""
+
+    mtu: int = OVERLAY_MTU
+    ifindex: int = UPLINK_IFINDEX
+    dst_mac: str = ROUTER_MAC
+    src_mac: str = UPLINK_MAC
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Contents of the maps: pods here, prefixes elsewhere to their VTEP, and the known VTEPs."""
+    """Contents of the maps: pods here, prefixes elsewhere to their VTEP, the known VTEPs, and how
+    packets to them leave."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     remotes: Mapping[str, str] = field(default_factory=dict)
     vteps: tuple[str, ...] = ()
+    nexthops: Mapping[str, NextHop] = field(default_factory=dict)
 
 
 EMPTY = Tables()
