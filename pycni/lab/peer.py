@@ -7,9 +7,11 @@ program resends until its count is answered, which hides loss: here every reques
 import argparse
 import json
 import os
+import select
 import selectors
 import socket
 import struct
+import sys
 import time
 from hashlib import sha256
 from typing import Any
@@ -19,6 +21,8 @@ ECHO_REPLY = {4: 0, 6: 129}
 GRACE = 1.0
 """Seconds to wait for the last replies."""
 CHUNK = 65536
+SEQUENCES = 65536
+"""Echo requests that can be told apart."""
 
 
 def main() -> None:
@@ -27,6 +31,7 @@ def main() -> None:
     echo_parser = verbs.add_parser("echo")
     echo_parser.add_argument("addresses", nargs="+")
     echo_parser.add_argument("--count", type=int, default=3)
+    echo_parser.add_argument("--until-eof", action="store_true", help="then go on until stdin ends")
     echo_parser.add_argument("--interval", type=float, default=0.01)
     echo_parser.add_argument("--size", type=int, default=56, help="bytes after the ICMP header")
     echo_parser.add_argument("--dont-fragment", action="store_true")
@@ -49,7 +54,7 @@ def main() -> None:
 
 
 def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Send `count` echo requests, each once; who answered which (RFC 792, RFC 4443)."""
+    """Send `count` echo requests or more, each once; who answered which (RFC 792, RFC 4443)."""
     family = 6 if ":" in address else 4
     identifier = os.getpid() & 0xFFFF
     protocol = socket.IPPROTO_ICMPV6 if family == 6 else socket.IPPROTO_ICMP
@@ -67,18 +72,23 @@ def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
         raw.setblocking(False)
         ready.register(raw, selectors.EVENT_READ)
         begin = time.monotonic()
-        for sequence in range(options.count):
+        sent = 0
+        while sent < options.count or (options.until_eof and sent < SEQUENCES and not at_eof()):
             try:
-                raw.send(request(family, identifier, sequence, options.size))
+                raw.send(request(family, identifier, sent, options.size))
             except OSError:
                 errors += 1
-            wait_until(
-                ready, raw, family, identifier, answered, begin + (sequence + 1) * options.interval
-            )
+            sent += 1
+            wait_until(ready, raw, family, identifier, answered, begin + sent * options.interval)
         end = time.monotonic() + GRACE
-        while len(answered) < options.count - errors and time.monotonic() < end:
+        while len(answered) < sent - errors and time.monotonic() < end:
             wait_until(ready, raw, family, identifier, answered, time.monotonic() + 0.02)
-    return {"address": address, "sent": options.count, "received": len(answered), "errors": errors}
+    return {"address": address, "sent": sent, "received": len(answered), "errors": errors}
+
+
+def at_eof() -> bool:
+    """Whether stdin has ended; nothing is written to it before."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def wait_until(
