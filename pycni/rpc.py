@@ -93,5 +93,9 @@ def _receive_call(
     packed_env, stdin = unpack(receive(read))
     if len(descriptors) > 1:
         raise ValueError(f"{len(descriptors)} descriptors came with one call")
-    pairs = (os.fsdecode(pair).partition("=") for pair in packed_env.split(b"\0") if pair)
-    return {key: value for key, _, value in pairs}, stdin
+    env: dict[str, str] = {}
+    for pair in packed_env.split(b"\0"):
+        key, equals, value = os.fsdecode(pair).partition("=")
+        if equals:
+            env.setdefault(key, value)  # of two the first counts, as for getenv(3)
+    return env, stdin

@@ -64,6 +64,14 @@ def test_a_call_reaches_the_handler_and_its_reply_the_plugin(agent):
     assert agent.plugin.recv(1) == b""
 
 
+def test_of_two_variables_with_one_name_the_first_counts(agent):
+    agent.plugin.recv(1)
+    send(agent.plugin, pack(b"A=1\0A=2\0nothing\0\0=3\0B=", STDIN), None)
+    receive(agent.plugin.recv)
+
+    assert agent.calls[0][0] == {"A": "1", "": "3", "B": ""}
+
+
 def test_the_network_namespace_comes_as_a_descriptor_and_is_closed_afterwards(tmp_path):
     namespace = tmp_path / "netns"
     namespace.touch()
