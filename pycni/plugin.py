@@ -4,7 +4,8 @@
 only (importing `json` alone would double its run time) and nothing of pycni: the system's
 interpreter runs it, without site-packages. When no agent answers it becomes `pycni.once`, which
 does the same work in its own process. pycni/rpc.py is the other end and takes the framing from
-here.
+here. pycni/launcher.c, where it could be compiled, does the same in C while all goes well, and
+becomes this file when it does not.
 
     agent → plugin   HELLO, within HELLO_SECONDS of connecting: "send it, I will answer"
     plugin → agent   pack(environment, stdin), with the pod's network namespace as a descriptor
@@ -41,6 +42,10 @@ GRACE_SECONDS = 10.0
 STATUS_SECONDS = 0.3
 """In place of HELLO_SECONDS and GRACE_SECONDS: some runtimes ask every few seconds, and wait."""
 
+UNANSWERED, LOST = "unanswered", "lost"
+"""The argument that the launcher gives if it has tried already: no agent has taken the call; an
+agent has taken it, and its answer is lost."""
+
 VERSION_SECONDS = 0.05
 """How long VERSION waits for stdin, which some runtimes never write."""
 
@@ -57,7 +62,7 @@ if TYPE_CHECKING:
 def run() -> None:
     """Answer the call in the environment and on stdin, and exit."""
     try:
-        status, stdout, stderr = main(posix.environ)
+        status, stdout, stderr = main(posix.environ, *sys.argv[1:2])
     except BaseException as error:
         status, stdout, _ = failure(999, f"the plugin failed with {type(error).__name__}")
         stderr = f"{error!r}\n".encode(errors="backslashreplace")
@@ -72,7 +77,7 @@ def run() -> None:
     posix._exit(status)
 
 
-def main(environ: "dict[bytes, bytes]") -> "Answer":
+def main(environ: "dict[bytes, bytes]", tried: str = "") -> "Answer":
     """Exit status, stdout and stderr for one call; does not return if it becomes `pycni.once`."""
     command = environ.get(b"CNI_COMMAND", b"")
     if not command:
@@ -84,23 +89,38 @@ def main(environ: "dict[bytes, bytes]") -> "Answer":
         stdin = read_stdin()
     except OSError:
         return run_in_process(None)
+    if tried == UNANSWERED:
+        return run_in_process(stdin)
+    if tried == LOST:
+        return without_answer(command, stdin)
     # All of it: an IPAM plugin that we execute gets the runtime's environment, like ourselves.
     request = pack(b"\0".join(b"%b=%b" % pair for pair in environ.items()), stdin)
-    hurried = command == b"STATUS"
+    until_hello, until_reply = patience(command)
     try:
-        agent = connect(SOCKET, STATUS_SECONDS if hurried else HELLO_SECONDS)
+        agent = connect(SOCKET, until_hello)
         send(agent, request, open_netns(environ.get(b"CNI_NETNS", b"")))
     except OSError:
         return run_in_process(stdin)
     try:
-        grace = STATUS_SECONDS if hurried else GRACE_SECONDS
-        agent.settimeout(SECONDS.get(command, 0) + grace)
+        agent.settimeout(until_reply)
         status, stdout, stderr = unpack(receive(agent.recv))
+        return int(status), stdout, stderr
     except (OSError, ValueError, EOFError):
-        if command == b"ADD":  # It may be half done: the runtime's DEL clears it away.
-            return failure(11, "the agent stopped during ADD; try again", stdin)
-        return run_in_process(stdin)
-    return int(status), stdout, stderr
+        return without_answer(command, stdin)
+
+
+def patience(command: bytes) -> "tuple[float, float]":
+    """Seconds to wait for HELLO, and then for the reply."""
+    if command == b"STATUS":
+        return STATUS_SECONDS, SECONDS[command] + STATUS_SECONDS
+    return HELLO_SECONDS, SECONDS.get(command, 0) + GRACE_SECONDS
+
+
+def without_answer(command: bytes, stdin: bytes) -> "Answer":
+    """When an agent has taken the call and the answer is lost."""
+    if command == b"ADD":  # It may be half done: the runtime's DEL clears it away.
+        return failure(11, "the agent stopped during ADD; try again", stdin)
+    return run_in_process(stdin)
 
 
 def connect(path: str, seconds: float = HELLO_SECONDS) -> socket:
@@ -184,14 +204,23 @@ def read_what_is_there() -> bytes:
 
 def version_reply(stdin: bytes) -> bytes:
     """The answer to VERSION (CNI spec, section 5 "Version")."""
-    import json
-
-    reply = {"cniVersion": version_of(stdin), "supportedVersions": VERSIONS}
-    return json.dumps(reply).encode()
+    known = ", ".join(f'"{version}"' for version in VERSIONS)
+    return f'{{"cniVersion": "{version_of(stdin)}", "supportedVersions": [{known}]}}'.encode()
 
 
 def version_of(stdin: bytes) -> str:
-    """The cniVersion asked for if it is one of ours, else the newest."""
+    """The cniVersion asked for if it is one of ours, else the newest.
+
+    A document with nothing else in it, which is what runtimes send with VERSION, is read without
+    `json`.
+    """
+    words = stdin.split(b'"')
+    if len(words) == 5 and words[1] == b"cniVersion":
+        before, _, colon, asked, after = (word.strip(b" \t\r\n") for word in words)
+        if (before, colon, after) == (b"{", b":", b"}") and asked == words[3]:
+            for version in VERSIONS:
+                if asked == version.encode():
+                    return version
     import json
 
     try:
