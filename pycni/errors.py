@@ -25,6 +25,7 @@
     ├── GarbageLeft            106  GC could not remove everything
     ├── DataplaneError         107  a program cannot be loaded or attached
     │   └── SetupError              a part of the node's setup
+    ├── NoLauncher                  the plugin's launcher cannot be compiled; `install` goes on
     ├── DelegateFailed         108  an IPAM plugin failed without saying why
     └── DelegateError            ?  an IPAM plugin's own error, with its own code
 
@@ -197,6 +198,10 @@ class DataplaneError(PycniError):
 
 class SetupError(DataplaneError):
     """A part of the node's setup cannot be made."""
+
+
+class NoLauncher(PycniError):
+    """There is no C compiler that compiles the launcher; the plugin does without."""
 
 
 class DelegateFailed(PycniError):

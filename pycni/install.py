@@ -1,7 +1,9 @@
 """The two files a container runtime looks for: the plugin and its network configuration list.
 
-Both are staged beside their final names and renamed, because a runtime may execute the one and read
-the other at any moment. A file that pycni did not write is never replaced or removed.
+The plugin is the launcher (launcher.py), with the plugin's Python beside it under a name of its
+own; where the launcher cannot be compiled, the Python itself. All are staged beside their final
+names and renamed, because a runtime may execute the one and read the other at any moment. A file
+that pycni did not write is never replaced or removed.
 """
 
 from __future__ import annotations
@@ -10,17 +12,23 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pycni import plugin
-from pycni.errors import FileError
+from pycni.errors import FileError, NoLauncher
+from pycni.launcher import compile_launcher
 from pycni.netconf import parse_netconf
 
 PLUGIN = "pycni"
 """The plugin's file name, which is the `type` in a network configuration."""
+
+SCRIPT = ".pycni.py"
+"""The plugin's Python behind the launcher. In the same directory, so that the two are replaced,
+mounted and moved together; hidden, and no name that a `type` has, so that nothing takes it for a
+plugin: runtimes look plugins up by `type` and do not list the directory."""
 
 CONFLIST = "10-pycni.conflist"
 """Runtimes take the list whose name sorts first."""
@@ -28,6 +36,7 @@ CONFLIST = "10-pycni.conflist"
 SHEBANG = "#!/usr/bin/python3 -IS"
 """-I: no PYTHON* variable of the runtime has an effect; -S: no search for site-packages."""
 
+ELF = b"\x7fELF"
 MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
 CONFLIST_MARKER = "writtenBy"
 CONFLIST_MARK = "pycni install"
@@ -53,19 +62,23 @@ def install(
     cni_version: str = CNI_VERSION,
     ip_masq: bool = True,
     mtu: int | None = None,
-) -> tuple[Path, Path]:
-    """Write the plugin (mode 0755) and the list; returns their paths. Replaces our own older ones.
+    report: Callable[[str], object] = lambda _: None,
+) -> list[Path]:
+    """Write the plugin (mode 0755) and the list, replacing our own older ones; returns what was
+    written, the plugin and the list last.
 
-    `python` is the interpreter that has pycni installed; with no agent the plugin runs it. Raises
-    FileError, or InvalidConfig and IncompatibleVersion for a network that would not work.
+    `python` is the interpreter that has pycni installed; with no agent the plugin runs it.
+    `report` is told if there can be no launcher. Raises FileError, or InvalidConfig and
+    IncompatibleVersion for a network that would not work.
     """
     network = render_conflist(
         network_name=network_name, cni_version=cni_version, ip_masq=ip_masq, mtu=mtu
     )
-    targets = (
-        (bin_dir / PLUGIN, render_plugin(socket=socket, python=python, settings=settings), 0o755),
-        (conf_dir / CONFLIST, network, 0o644),
-    )
+    script = render_plugin(socket=socket, python=python, settings=settings)
+    targets = [(bin_dir / PLUGIN, script, 0o755), (conf_dir / CONFLIST, network, 0o644)]
+    launcher = _launcher(socket, report)
+    if launcher is not None:
+        targets[:1] = [(bin_dir / SCRIPT, script, 0o755), (bin_dir / PLUGIN, launcher, 0o755)]
     with ExitStack() as undo:
         staged = []
         for target, content, mode in targets:
@@ -77,7 +90,9 @@ def install(
         for temporary, target in staged:
             with _errors_about(target):
                 temporary.replace(target)
-    return targets[0][0], targets[1][0]
+    if launcher is None:
+        _remove(bin_dir / SCRIPT)
+    return [target for target, _, _ in targets]
 
 
 def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
@@ -85,25 +100,21 @@ def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
 
     The list goes first: a runtime that still knows the network needs the plugin for DEL.
     """
-    removed = []
-    for target in (conf_dir / CONFLIST, bin_dir / PLUGIN):
-        if is_ours(target):
-            with _errors_about(target):
-                target.unlink()
-            removed.append(target)
-    return removed
+    targets = (conf_dir / CONFLIST, bin_dir / PLUGIN, bin_dir / SCRIPT)
+    return [target for target in targets if _remove(target)]
 
 
 def is_ours(target: Path) -> bool:
     """Whether `install` wrote `target`; a list that somebody put another plugin in is not ours."""
     try:
-        text = target.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        content = target.read_bytes()
+    except OSError:
         return False
-    if target.name == PLUGIN:
-        return MARKER in text.splitlines()[:2]
+    if target.name in (PLUGIN, SCRIPT):
+        where = content if content.startswith(ELF) else content.splitlines()[:2]
+        return MARKER.encode() in where
     try:
-        document = json.loads(text)
+        document = json.loads(content)
         types = [one["type"] for one in document["plugins"]]
         return document[CONFLIST_MARKER] == CONFLIST_MARK and types == [PLUGIN]
     except (ValueError, TypeError, LookupError):
@@ -137,6 +148,25 @@ def render_conflist(
         head["cniVersions"] = CNI_VERSIONS
     document = head | {CONFLIST_MARKER: CONFLIST_MARK, "plugins": [own]}
     return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
+    try:
+        return compile_launcher(socket=socket, script=SCRIPT, marker=MARKER)
+    except NoLauncher as error:
+        report(f"{error.message}: the plugin is a Python script, and takes 10 ms more per call")
+        if error.details:
+            report(error.details)
+        return None
+
+
+def _remove(target: Path) -> bool:
+    """Remove a file of ours; False if there is none."""
+    if not is_ours(target):
+        return False
+    with _errors_about(target):
+        target.unlink()
+    return True
 
 
 @contextmanager

@@ -79,6 +79,7 @@ def install(
         network_name=name,
         ip_masq=ip_masq,
         mtu=mtu,
+        report=lambda note: click.echo(note, err=True),
     )
     for file in (*written, *units.install(services)):
         click.echo(f"wrote {file}")

@@ -15,7 +15,6 @@ UNSUPPORTED = "not supported"
 TIMEOUT = 600
 
 KNOWN = {
-    "B3[directory]": "CPython refuses to start with a directory for stdin",
     "G20[bandwidth]": "Debian's bandwidth needs the ingress qdisc where our programs are (D22)",
     "G20[tuning MAC]": "frames of the node go to the MAC that ADD gave",
     "G22": "as G20[bandwidth]",

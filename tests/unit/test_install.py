@@ -22,6 +22,12 @@ def dirs(tmp_path):
     return tmp_path / "bin", tmp_path / "net.d"
 
 
+@pytest.fixture
+def without_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return "no C compiler"
+
+
 def put(dirs, **options):
     return install(*dirs, **{"socket": SOCKET, "settings": SETTINGS, "python": PYTHON} | options)
 
@@ -30,7 +36,7 @@ CAPABILITIES = dict.fromkeys(installer.CAPABILITIES, True)
 
 
 def test_a_runtime_finds_an_executable_and_a_list(dirs):
-    plugin, conflist = put(dirs, network_name="podnet", mtu=1400)
+    _, plugin, conflist = put(dirs, network_name="podnet", mtu=1400)
 
     assert plugin == dirs[0] / "pycni"
     assert stat.S_IMODE(plugin.stat().st_mode) == 0o755
@@ -46,16 +52,16 @@ def test_a_runtime_finds_an_executable_and_a_list(dirs):
 
 
 def test_without_an_mtu_the_node_chooses(dirs):
-    _, conflist = put(dirs, ip_masq=False)
+    *_, conflist = put(dirs, ip_masq=False)
 
     (own,) = json.loads(conflist.read_text())["plugins"]
     assert own == {"type": "pycni", "ipMasq": False, "capabilities": CAPABILITIES}
 
 
 def test_the_plugin_starts_isolated_with_its_paths_filled_in(dirs):
-    plugin, _ = put(dirs)
+    script, *_ = put(dirs)
 
-    lines = plugin.read_text().splitlines()
+    lines = script.read_text().splitlines()
 
     assert lines[0] == "#!/usr/bin/python3 -IS"
     assert f"SOCKET = '{SOCKET}'" in lines
@@ -74,16 +80,16 @@ def test_any_path_can_be_filled_in(path):
     assert filled["SETTINGS"] == ""
 
 
-def test_nothing_but_the_two_files_is_left_behind(dirs):
+def test_nothing_but_the_three_files_is_left_behind(dirs):
     put(dirs)
     put(dirs)
 
-    assert os.listdir(dirs[0]) == ["pycni"]
+    assert sorted(os.listdir(dirs[0])) == [".pycni.py", "pycni"]
     assert os.listdir(dirs[1]) == ["10-pycni.conflist"]
 
 
 def test_a_running_plugin_is_replaced_by_rename(dirs):
-    plugin, _ = put(dirs)
+    _, plugin, _ = put(dirs)
     running = plugin.open("rb")
 
     with running:
@@ -91,6 +97,50 @@ def test_a_running_plugin_is_replaced_by_rename(dirs):
 
         assert os.fstat(running.fileno()).st_ino != plugin.stat().st_ino
         assert str(SOCKET).encode() in running.read()
+        assert b"/run/other.sock" in plugin.read_bytes()
+
+
+def test_the_plugin_is_an_executable_with_its_python_beside_it(dirs):
+    script, plugin, _ = put(dirs)
+
+    assert plugin.read_bytes().startswith(b"\x7fELF")
+    assert script == dirs[0] / ".pycni.py"
+    assert stat.S_IMODE(script.stat().st_mode) == 0o755
+
+
+def test_without_a_compiler_the_plugin_is_the_python_alone(dirs, without_compiler):
+    notes = []
+
+    plugin, _ = put(dirs, report=notes.append)
+
+    assert plugin.read_text().startswith("#!/usr/bin/python3 -IS\n")
+    assert os.listdir(dirs[0]) == ["pycni"]
+    assert [without_compiler in note for note in notes] == [True]
+    assert uninstall(*dirs) == [dirs[1] / "10-pycni.conflist", plugin]
+
+
+def test_a_compiler_that_comes_or_goes_changes_the_plugin(dirs, monkeypatch, tmp_path):
+    script, plugin, _ = put(dirs)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    put(dirs)
+    alone = plugin.read_bytes()
+    monkeypatch.undo()
+    put(dirs)
+
+    assert alone == script.read_bytes()
+    assert plugin.read_bytes().startswith(b"\x7fELF")
+
+
+def test_a_python_of_somebody_else_stays_when_there_is_no_compiler(dirs, without_compiler):
+    dirs[0].mkdir()
+    foreign = dirs[0] / ".pycni.py"
+    foreign.write_text(FOREIGN)
+
+    put(dirs)
+
+    assert without_compiler
+    assert foreign.read_text() == FOREIGN
 
 
 @pytest.mark.parametrize(
@@ -108,7 +158,7 @@ def test_a_network_that_would_not_work_is_refused_before_anything_is_written(dir
     assert not dirs[0].exists()
 
 
-@pytest.mark.parametrize("name", ["bin/pycni", "net.d/10-pycni.conflist"])
+@pytest.mark.parametrize("name", ["bin/pycni", "bin/.pycni.py", "net.d/10-pycni.conflist"])
 def test_a_file_of_somebody_else_stays_and_the_other_is_not_written(dirs, tmp_path, name):
     foreign = tmp_path / name
     foreign.parent.mkdir()
@@ -157,35 +207,35 @@ def test_a_directory_that_cannot_be_changed_is_told(dirs, monkeypatch, call):
 
 
 def test_uninstall_removes_the_list_and_then_the_plugin_and_again_nothing(dirs):
-    plugin, conflist = put(dirs)
+    script, plugin, conflist = put(dirs)
 
-    assert uninstall(*dirs) == [conflist, plugin]
+    assert uninstall(*dirs) == [conflist, plugin, script]
     assert uninstall(*dirs) == []
-    assert not plugin.exists()
-    assert not conflist.exists()
+    assert [*dirs[0].iterdir(), *dirs[1].iterdir()] == []
 
 
 def test_uninstall_leaves_a_list_that_has_another_plugin_now(dirs):
-    _, conflist = put(dirs)
+    *_, conflist = put(dirs)
     document = json.loads(conflist.read_text())
     document["plugins"].append({"type": "portmap"})
     conflist.write_text(json.dumps(document))
 
-    assert uninstall(*dirs) == [dirs[0] / "pycni"]
+    assert uninstall(*dirs) == [dirs[0] / "pycni", dirs[0] / ".pycni.py"]
     assert conflist.exists()
 
 
 @pytest.mark.parametrize("text", [FOREIGN, "{", "[]", "{}", '{"plugins": [{"type": "pycni"}]}'])
 def test_uninstall_leaves_what_somebody_else_wrote(dirs, text):
     put(dirs)
-    for directory, name in zip(dirs, ("pycni", "10-pycni.conflist"), strict=True):
-        (directory / name).write_text(text)
+    bin_dir, conf_dir = dirs
+    for file in (bin_dir / "pycni", bin_dir / ".pycni.py", conf_dir / "10-pycni.conflist"):
+        file.write_text(text)
 
     assert uninstall(*dirs) == []
 
 
 def test_uninstall_leaves_what_is_no_text(dirs):
-    plugin, _ = put(dirs)
+    _, plugin, _ = put(dirs)
     plugin.write_bytes(b"\x7fELF\xff\xfe")
 
     uninstall(*dirs)

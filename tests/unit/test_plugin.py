@@ -1,4 +1,6 @@
-"""pycni/plugin.py: the CNI executable, as a runtime runs it, against agents of all kinds."""
+"""pycni/plugin.py, alone and behind the launcher: the CNI executable, as a runtime runs it, against
+agents of all kinds. What only the launcher does is tested in test_launcher.py.
+"""
 
 import errno
 import json
@@ -8,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from pycni import plugin
+from pycni import install, plugin
 from pycni.install import render_plugin
+from pycni.launcher import compile_launcher
 from pycni.plugin import HELLO, VERSIONS, pack, receive, unpack
 
 CONF = b'{"cniVersion": "0.4.0", "name": "podnet"}'
@@ -24,6 +28,7 @@ ADD = {
     "CNI_IFNAME": "eth0",
 }
 SETTINGS = "/etc/node-one/pycni.toml"
+SOCKET = "agent.sock"
 LARGE = b" " * (3 << 20)
 
 INTERPRETER = """#!/usr/bin/python3 -IS
@@ -38,23 +43,44 @@ sys.exit(3)
 """In the place of the full interpreter: tells how it was run."""
 
 
+LAUNCHER, SCRIPT = "launcher", "script"
+
+
+@cache
+def launcher() -> bytes:
+    """One for all nodes: its socket is in the directory it is run in."""
+    return compile_launcher(socket=Path(SOCKET), script=install.SCRIPT, marker=install.MARKER)
+
+
 class Node:
     """An installed plugin, the interpreter behind it and the place of an agent's socket."""
 
-    def __init__(self, directory: Path) -> None:
-        self.socket = directory / "agent.sock"
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.directory = directory
+        self.socket = directory / SOCKET
         self.interpreter = directory / "python"
         self.interpreter.write_text(INTERPRETER)
-        self.interpreter.chmod(0o755)
-        self.plugin = directory / "pycni"
-        self.plugin.write_bytes(
-            render_plugin(socket=self.socket, python=self.interpreter, settings=Path(SETTINGS))
+        self.plugin = directory / install.PLUGIN
+        self.script = directory / install.SCRIPT if kind == LAUNCHER else self.plugin
+        if kind == LAUNCHER:
+            self.plugin.write_bytes(launcher())
+        self.script.write_bytes(
+            render_plugin(socket=Path(SOCKET), python=self.interpreter, settings=Path(SETTINGS))
         )
-        self.plugin.chmod(0o755)
+        for executable in (self.interpreter, self.plugin, self.script):
+            executable.chmod(0o755)
 
-    def call(self, env, stdin=CONF):
+    def call(self, env, stdin=CONF, **options):
+        given = {"stdin": stdin} if isinstance(stdin, int) else {"input": stdin}
         return subprocess.run(
-            [self.plugin], env=env, input=stdin, capture_output=True, timeout=30, check=False
+            [self.plugin],
+            env=env,
+            cwd=self.directory,
+            capture_output=True,
+            timeout=30,
+            check=False,
+            **given,
+            **options,
         )
 
 
@@ -97,9 +123,9 @@ class Agent:
         assert not self._thread.is_alive()
 
 
-@pytest.fixture
-def node(tmp_path):
-    return Node(tmp_path)
+@pytest.fixture(params=[LAUNCHER, SCRIPT])
+def node(request, tmp_path):
+    return Node(tmp_path, request.param)
 
 
 @pytest.fixture
@@ -127,13 +153,35 @@ def dies_after_taking(agent, connection):
     agent.take(connection)
 
 
-def answers_nonsense(agent, connection):
-    agent.take(connection)
-    connection.sendall(pack(b"nonsense"))
+def says(raw):
+    def behave(agent, connection):
+        agent.take(connection)
+        connection.sendall(raw)
+
+    return behave
+
+
+LOST_ANSWERS = {
+    "none": b"",
+    "cut in its length": b"\0\0",
+    "cut": pack(b"0", b"{}", b"")[:-1],
+    "too long": (plugin.FRAME_LIMIT + 1).to_bytes(4, "big"),
+    "of one field": pack(b"0"),
+    "of four fields": pack(b"0", b"{}", b"", b""),
+    "with a field that is too long": pack(b"0\0\0\0\2{}\0\0\0\1"),
+    "with an end that is no field": b"\0\0\0\x0e" + pack(b"0", b"{}", b"")[4:-3],
+    "without a status": pack(b"", b"{}", b""),
+    "with a status that is no number": pack(b"zero", b"{}", b""),
+}
 
 
 def hangs_up(_agent, _connection):
     pass
+
+
+def takes_and_says_nothing(agent, connection):
+    agent.take(connection)
+    agent.done.wait(20)
 
 
 def says_another_hello(agent, connection):
@@ -226,19 +274,28 @@ def test_an_agent_that_ends_before_it_has_the_whole_call_cannot_have_acted(node,
     assert_done_in_process(node.call(ADD, LARGE), stdin=LARGE)
 
 
-@pytest.mark.parametrize("behave", [dies_after_taking, answers_nonsense])
-@pytest.mark.parametrize("command", ["DEL", "CHECK"])
-def test_del_and_check_are_done_again_when_the_agent_dies(node, agent_that, command, behave):
-    agent_that(behave)
+@pytest.mark.parametrize("command", ["DEL", "CHECK", "GC", "STATUS"])
+def test_all_but_add_is_done_again_when_the_agent_dies(node, agent_that, command):
+    agent_that(dies_after_taking)
 
     done = node.call(ADD | {"CNI_COMMAND": command})
 
     assert_done_in_process(done, command=command)
 
 
-@pytest.mark.parametrize("behave", [dies_after_taking, answers_nonsense])
-def test_add_is_to_be_tried_again_when_the_agent_dies(node, agent_that, behave):
-    agent_that(behave)
+def test_status_waits_for_an_answer_no_longer_than_runtimes_do(node, agent_that):
+    agent_that(takes_and_says_nothing)
+    start = time.monotonic()
+
+    done = node.call({"CNI_COMMAND": "STATUS"})
+
+    assert_done_in_process(done, command="STATUS")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("answer", LOST_ANSWERS)
+def test_add_is_to_be_tried_again_when_the_answer_is_lost(node, agent_that, answer):
+    agent_that(says(LOST_ANSWERS[answer]))
 
     done = node.call(ADD)
 
@@ -258,11 +315,25 @@ def test_a_call_over_the_limit_is_left_to_the_other_side_to_refuse(node, agent_t
 
 def test_stdin_that_cannot_be_read_is_left_as_it_is(node):
     with Path("/dev/null").open("wb") as for_writing_only:
-        done = subprocess.run(
-            [node.plugin], env=ADD, stdin=for_writing_only, capture_output=True, check=False
-        )
+        done = node.call(ADD, for_writing_only.fileno())
 
     assert json.loads(done.stdout)["stdin"] == errno.EBADF
+
+
+def test_a_descriptor_that_is_closed_is_not_taken_for_the_agents(node, agent_that):
+    """Whatever is opened gets the lowest number that is free."""
+    agent = agent_that(answers(7, b"{}", b"log"))
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" >&- 2>&-', node.plugin],
+        env=ADD | {"CNI_COMMAND": "DEL"},
+        cwd=node.directory,
+        input=CONF,
+        check=False,
+    )
+
+    assert agent.request[1] == CONF
+    assert done.returncode in (1, 7)
 
 
 def test_without_agent_and_interpreter_the_error_says_what_to_do(node):
@@ -288,6 +359,13 @@ def test_without_agent_and_interpreter_the_error_says_what_to_do(node):
         (b"\xff", VERSIONS[-1]),
         (b'{"cniVersion": "9.9.9"}', VERSIONS[-1]),
         (b'{"cniVersion": []}', VERSIONS[-1]),
+        (b' {"cniVersion"\n:\t"0.3.1" } ', "0.3.1"),
+        (b'{"cniVersion": " 0.3.1"}', VERSIONS[-1]),
+        (b'{"cniVersion": "0.3.1"}}', VERSIONS[-1]),
+        (b'["cniVersion", "0.3.1"]', VERSIONS[-1]),
+        (b'{"name": "cniVersion"}', VERSIONS[-1]),
+        (b'{"net": {"cniVersion": "0.3.1"}}', VERSIONS[-1]),
+        (b'{"cniVersion": "9.9.9", "cniVersion": "0.3.1"}', "0.3.1"),
     ],
 )
 def test_version_is_answered_without_agent_and_interpreter(node, stdin, version):
@@ -309,14 +387,7 @@ def test_version_does_not_wait_for_a_pipe_that_stays_open(node, written):
     os.write(writer, written)
     start = time.monotonic()
 
-    done = subprocess.run(
-        [node.plugin],
-        env={"CNI_COMMAND": "VERSION"},
-        stdin=reader,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
+    done = node.call({"CNI_COMMAND": "VERSION"}, reader)
 
     waited = time.monotonic() - start
     os.close(reader)
@@ -327,13 +398,7 @@ def test_version_does_not_wait_for_a_pipe_that_stays_open(node, written):
 
 def test_version_does_without_a_stdin(node):
     with Path("/dev/null").open("wb") as for_writing_only:
-        done = subprocess.run(
-            [node.plugin],
-            env={"CNI_COMMAND": "VERSION"},
-            stdin=for_writing_only,
-            capture_output=True,
-            check=False,
-        )
+        done = node.call({"CNI_COMMAND": "VERSION"}, for_writing_only.fileno())
 
     assert json.loads(done.stdout)["cniVersion"] == VERSIONS[-1]
 
@@ -353,7 +418,13 @@ def test_a_closed_stdout_is_an_exit_status(node, agent_that):
     os.close(reader)
 
     done = subprocess.run(
-        [node.plugin], env=ADD, input=CONF, stdout=writer, stderr=subprocess.PIPE, check=False
+        [node.plugin],
+        env=ADD,
+        cwd=node.directory,
+        input=CONF,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
     )
 
     os.close(writer)
@@ -361,8 +432,8 @@ def test_a_closed_stdout_is_an_exit_status(node, agent_that):
 
 
 def test_a_bug_in_the_plugin_is_an_internal_error(node):
-    text = node.plugin.read_text()
-    node.plugin.write_text(text.replace("def read_stdin() -> bytes:", "def renamed() -> bytes:"))
+    text = node.script.read_text()
+    node.script.write_text(text.replace("def read_stdin() -> bytes:", "def renamed() -> bytes:"))
 
     done = node.call(ADD)
 

@@ -44,7 +44,7 @@ def main() -> None:
     command = [sys.executable, "-m", "pycni", "--config", str(settings)]
     subprocess.run([*command, "setup"], check=True, stdout=subprocess.DEVNULL)
     agent_socket = home / "run" / "agent.sock"
-    _, conflist = install.install(
+    *_, conflist = install.install(
         home / "bin", home / "net.d", socket=agent_socket, settings=settings
     )
     _configurations(home, json.loads(conflist.read_bytes()))
