@@ -104,6 +104,7 @@ def add(call: Call) -> Result:
             addresses=[one.address for one in given.ips],
             routes=given.routes,
         )
+        podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
         portmap.setup(wanted.ports, lease.addresses, owner=call.request.container_id)
         undo.pop_all()
     return Result(

@@ -19,8 +19,18 @@ HEADER = struct.Struct("=IHHII")
 IFINFOMSG = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 18, 20
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS = (
+    1,
+    3,
+    4,
+    16,
+    18,
+    20,
+)
 IFLA_INFO_KIND = 1
+
+OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
+"""RFC 2863, in the order of linux/if.h."""
 
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
@@ -30,7 +40,8 @@ _NLATTR = struct.Struct("=HH")
 
 Link = dict[Any, Any]
 """A link with what pycni reads of one, under pyroute2's names: index, flags, ifname, address,
-ifalias, mtu, and the kind as ("linkinfo", "kind"); those that the kernel left out are missing."""
+ifalias, mtu, operstate, and the kind as ("linkinfo", "kind"). All but the first two may be missing.
+"""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -87,6 +98,8 @@ def read_link(body: bytes) -> Link:
             link["ifalias"] = _text(value)
         elif kind == IFLA_MTU:
             (link["mtu"],) = U32.unpack(value)
+        elif kind == IFLA_OPERSTATE:
+            link["operstate"] = OPERSTATES[value[0]]
         elif kind == IFLA_LINKINFO:
             for inner, name in attributes(value):
                 if inner == IFLA_INFO_KIND:

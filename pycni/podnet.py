@@ -9,19 +9,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycni import nsenter, sysctl, unlisting
-from pycni.errors import InterfaceExists, PycniError
+from pycni import linkevents, nsenter, sysctl, unlisting
+from pycni.errors import InterfaceExists, PycniError, TryAgain
 from pycni.lease import AttachmentKey, Lease, is_ours
 from pycni.links import IFF_UP, add_address, find_link, generate_no_address
 from pycni.maps import GATEWAY_MAC
 from pycni.result import IPInterface, Route
 from pycni.rtnl import Rtnl
+
+LEAST = 0.001
+"""Seconds: a timeout of 0 would not wait at all, but neither time out."""
 
 
 def setup(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
@@ -79,6 +83,31 @@ def configure(
         return tuple(route for route in routes if _add_route(pod, index, route, ifname))
 
 
+def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
+    """Return when the host end sends, or is gone. Raises TryAgain after `timeout` seconds.
+
+    The pod's end sends once it is up; of the host's the kernel starts the queue a moment later, in
+    a work of its own, and drops what comes before (linkwatch_do_dev, net/core/link_watch.c). Linux
+    since 6.9 does it at once when asked for the link.
+    """
+    if _is_up(ipr, host_ifname):
+        return
+    end = time.monotonic() + timeout
+    with linkevents.subscribe() as events:
+        while not _is_up(ipr, host_ifname):
+            events.settimeout(max(end - time.monotonic(), LEAST))
+            try:
+                events.recv(linkevents.BUFFER)
+            except TimeoutError as error:
+                raise TryAgain(
+                    f"{host_ifname} did not come up within {timeout:.0f} s",
+                    hint="the other end must be up in the pod",
+                ) from error
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+
 def link_local(mac: str) -> IPv6Address:
     """Modified EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
     raw = bytes.fromhex(mac.replace(":", ""))
@@ -108,6 +137,11 @@ def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int)
             f"cannot create the veth pair of {key.ifname}: {os.strerror(error.code)}",
             details=f"errno {error.code}, host end {key.host_ifname}, mtu {mtu}",
         ) from error
+
+
+def _is_up(ipr: Rtnl, host_ifname: str) -> bool:
+    link = find_link(ipr, host_ifname)
+    return link is None or link["operstate"] == "UP"
 
 
 def _keep_ipv6_out(host_ifname: str) -> None:

@@ -55,6 +55,7 @@ def test_a_link_is_read_with_the_names_that_pyroute2_gives():
             netlink.text(netlink.IFLA_IFNAME, "pcn0"),
             attribute(netlink.IFLA_ADDRESS, bytes.fromhex("0270 7963 6e69")),
             netlink.number(netlink.IFLA_MTU, 1450),
+            attribute(netlink.IFLA_OPERSTATE, b"\6"),
             netlink.text(netlink.IFLA_IFALIAS, "pycni:1 key=1"),
             attribute(IFLA_STATS64, bytes(192)),
             nested(netlink.IFLA_LINKINFO, attribute(2, b""), netlink.text(1, "veth")),
@@ -69,6 +70,7 @@ def test_a_link_is_read_with_the_names_that_pyroute2_gives():
         "ifname": "pcn0",
         "address": "02:70:79:63:6e:69",
         "mtu": 1450,
+        "operstate": "UP",
         "ifalias": "pycni:1 key=1",
         ("linkinfo", "kind"): "veth",
     }

@@ -1,0 +1,154 @@
+"""pycni/podnet.py: when the host end of a pair sends."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from kernel import iproute, needs_root, netns
+
+from pycni import linkevents, nsenter, podnet
+from pycni.errors import TryAgain
+from pycni.links import IFF_UP
+from pycni.rtnl import Rtnl
+
+pytestmark = needs_root
+
+HOST, POD = "host0", "eth0"
+ETH_P = 0x88B5  # IEEE 802, "local experimental"
+FRAME = b"\xff" * 6 + bytes(6) + ETH_P.to_bytes(2, "big") + b"first"
+PLENTY = 10.0
+MOMENT = 0.05
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A veth whose host end is up and whose other end, in the same namespace, is not."""
+
+    path: str
+
+    def set(self, ifname: str, flags: int) -> None:
+        with iproute(self.path) as ipr:
+            (index,) = ipr.link_lookup(ifname=ifname)
+            ipr.link("set", index=index, flags=flags, change=IFF_UP)
+
+    def wait(self, timeout: float = PLENTY) -> None:
+        def wait() -> None:
+            with Rtnl() as ipr:
+                podnet.wait_until_up(ipr, HOST, timeout=timeout)
+
+        with open(self.path) as namespace:
+            nsenter.inside(namespace.fileno(), wait)
+
+    def wait_and_send(self) -> bool:
+        """Whether the other end gets what the host end sends right after the wait."""
+
+        def wait_and_send() -> bool:
+            with (
+                socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P)) as receiver,
+                socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender,
+                Rtnl() as ipr,
+            ):
+                receiver.settimeout(PLENTY)
+                sender.bind((HOST, 0))
+                podnet.wait_until_up(ipr, HOST, timeout=PLENTY)
+                sender.send(FRAME)
+                return receiver.recv(len(FRAME)) == FRAME
+
+        with open(self.path) as namespace:
+            return nsenter.inside(namespace.fileno(), wait_and_send)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with netns() as path, iproute(path) as ipr:
+        ipr.link("add", ifname=HOST, kind="veth", peer={"ifname": POD})
+        made = Pair(path)
+        made.set(HOST, IFF_UP)
+        yield made
+
+
+@contextmanager
+def in_a_moment(work: Callable[[], object]) -> Iterator[None]:
+    timer = threading.Timer(MOMENT, work)
+    timer.start()
+    yield
+    timer.join()
+
+
+def test_the_first_frame_after_it_arrives(pair: Pair) -> None:
+    for _ in range(10):
+        pair.set(POD, 0)
+        pair.set(POD, IFF_UP)
+
+        assert pair.wait_and_send()
+
+
+def test_a_pair_that_comes_up_later_is_waited_for(pair: Pair) -> None:
+    with in_a_moment(lambda: pair.set(POD, IFF_UP)):
+        assert pair.wait_and_send()
+
+
+def test_a_pair_that_does_not_come_up_is_told(pair: Pair) -> None:
+    with pytest.raises(TryAgain, match="host0 did not come up within 0 s"):
+        pair.wait(MOMENT)
+
+
+def test_there_may_be_no_time_left(pair: Pair) -> None:
+    with pytest.raises(TryAgain):
+        pair.wait(0)
+
+
+def test_a_link_that_goes_meanwhile_is_not_waited_for(pair: Pair) -> None:
+    def delete() -> None:
+        with iproute(pair.path) as ipr:
+            ipr.link("del", index=ipr.link_lookup(ifname=HOST)[0])
+
+    with in_a_moment(delete):
+        pair.wait()
+
+
+def test_lost_events_are_a_reason_to_look_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forgetful:
+        """The link comes up, and the event of it is lost."""
+
+        def __enter__(self) -> Forgetful:
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            pass
+
+        def settimeout(self, _seconds: float) -> None:
+            pass
+
+        def recv(self, _size: int) -> bytes:
+            pair.set(POD, IFF_UP)
+            raise OSError(errno.ENOBUFS, "messages were lost")
+
+    monkeypatch.setattr(linkevents, "subscribe", Forgetful)
+
+    assert pair.wait_and_send()
+
+
+def test_events_that_cannot_be_read_are_an_error(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe = linkevents.subscribe
+
+    def broken() -> object:
+        events = subscribe()
+        events.close()
+        return events
+
+    monkeypatch.setattr(linkevents, "subscribe", broken)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        pair.wait()
