@@ -31,6 +31,10 @@ def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
     console = Console()
     columns = {name: body for name, body in scenarios.STEPS.items() if name in (steps or (name,))}
     where = cache.directory()
+
+    def progress(step: scenarios.Step) -> None:
+        console.print(f"  {step.name}: {report.verdict(step)}")
+
     outcomes = []
     try:
         with tempfile.TemporaryDirectory(prefix="pycni-vm-") as scratch:
@@ -42,10 +46,7 @@ def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
                 kernel = kernels.fetch(name, where)
                 console.print(f"{kernel.release} ...", highlight=False)
                 logs = cache.logs(name)
-                outcomes.append(scenarios.run(kernel, disks, logs, columns))
-                for step in outcomes[-1].steps:
-                    verdict = "passed" if step.passed else "FAILED"
-                    console.print(f"  {step.name}: {verdict}, {step.seconds:.0f} s")
+                outcomes.append(scenarios.run(kernel, disks, logs, columns, report=progress))
     except ArchiveError as error:
         sys.exit(f"vm: {error}")
     report.show(Console(width=WIDTH), outcomes, columns)

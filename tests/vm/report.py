@@ -8,7 +8,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from vm.scenarios import Outcome
+from vm.scenarios import Outcome, Step
 
 
 def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) -> None:
@@ -16,7 +16,7 @@ def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) 
     columns = tuple(columns)
     table = Table("kernel", "boot", *columns, "run", caption="seconds", box=SIMPLE, pad_edge=False)
     for outcome in outcomes:
-        cells = {step.name: _cell(step.passed, step.seconds) for step in outcome.steps}
+        cells = {step.name: verdict(step) for step in outcome.steps}
         table.add_row(
             outcome.kernel.release,
             f"{outcome.boot_seconds:.0f}" if outcome.boot_seconds else "FAILED",
@@ -41,5 +41,6 @@ def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) 
                 )  # fmt: skip
 
 
-def _cell(passed: bool, seconds: float) -> str:
-    return f"{'passed' if passed else 'FAILED'} {seconds:.0f}"
+def verdict(step: Step) -> str:
+    """A cell: whether it passed, and its seconds."""
+    return f"{'passed' if step.passed else 'FAILED'} {step.seconds:.0f}"

@@ -86,9 +86,9 @@ Body = Callable[[Cluster], object]
 
 def run(
     kernel: Kernel, disks: Disks, directory: Path, steps: Mapping[str, Body],
-    *, capture: Path | None = None,
+    *, capture: Path | None = None, report: Callable[[Step], object] = lambda _: None,
 ) -> Outcome:  # fmt: skip
-    """Boot two guests and go through the steps, up to one that fails."""
+    """Boot two guests and go through the steps, up to one that fails; each is reported."""
     begin = time.monotonic()
     done: list[Step] = []
     missing: tuple[dict[str, Any], ...] = ()
@@ -101,6 +101,7 @@ def run(
             missing = tuple(one for one in features if not one["available"])
             for name, body in steps.items():
                 done.append(_step(name, body, cluster))
+                report(done[-1])
                 if not done[-1].passed:
                     break
     except GuestError as error:
