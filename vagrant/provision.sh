@@ -66,7 +66,13 @@ put /etc/pycni/pycni.toml <<-END || true
 	store = "etcd://$store:2379"
 END
 
-# 5. The plugin where Debian's containerd looks for it, and the units.
+# 5. The other machine may not have come that far: wait for the store, five minutes at most.
+for _ in {1..300}; do
+	if (exec 3<>"/dev/tcp/$store/2379") 2>/dev/null; then break; fi
+	sleep 1
+done
+
+# 6. The plugin where Debian's containerd looks for it, and the units.
 $venv/bin/pycni install --bin-dir /usr/lib/cni --systemd
 systemctl daemon-reload
 systemctl enable pycni-setup pycni-agent
