@@ -45,9 +45,9 @@ ELF_HEADER, PROGRAM_HEADER = 64, 56
 """Bytes, elf(5)."""
 
 
-def pause_archive(path: Path) -> None:
+def pause_archive(path: Path, name: str = PAUSE) -> None:
     """An image of one program that sleeps until it is killed."""
-    _write_archive(path, PAUSE, {"pause": sleeping_program()}, ["/pause"])
+    _write_archive(path, name, {"pause": sleeping_program()}, ["/pause"])
 
 
 def busybox_archive(path: Path) -> None:

@@ -1,0 +1,344 @@
+"""What is checked, in its order: each step is a generator of checks, and leaves the lab as it was
+but for the last, which takes pycni away.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from check.machines import LIBRARIES, PYTHON, Failed, Machine
+
+PYCNI = "/opt/pycni/bin/pycni"
+WHEELS = "/pycni/dist/wheels"
+REQUIREMENTS = ("grpcio>=1.60,<2", "protobuf>=5.29,<7")
+"""What tests/runtimes/cri.py needs."""
+
+ICMP_HEADERS = {4: 28, 6: 48}
+"""Bytes of IP and ICMP in an echo packet."""
+TRANSFER = 2_000_000
+"""Bytes; an emulated machine moves a megabyte or two in a second."""
+FLOOD_INTERVAL = 0.02
+"""Seconds between two echo requests."""
+HOUR = 3600
+CHANGE_SECONDS = 120.0
+"""For what one node does to be seen by the other."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that holds or does not."""
+
+    name: str
+    passed: bool
+    found: str = ""
+
+
+@dataclass
+class Lab:
+    """Machines, and the pods that the steps have made on them."""
+
+    machines: list[Machine]
+    pods: dict[str, Machine] = field(default_factory=dict)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    mtu: int = 0
+
+    def add(self, name: str, machine: Machine) -> None:
+        made = machine.guest("add", name)
+        self.pods[name], self.addresses[name] = machine, made["addresses"]
+        self.mtu = made["mtu"]
+
+    def echo(self, source: str, *options: object) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = self.pods[source].guest("peer", source, "echo", *options)
+        return answers
+
+
+def prepare(lab: Lab) -> Iterator[Check]:
+    """What this test needs in the machines, beside what is provisioned; and two pods on each."""
+    for machine in lab.machines:
+        requirements = " ".join(f"'{one}'" for one in REQUIREMENTS)
+        machine.run(
+            f"[ -d {LIBRARIES} ] || {PYTHON} -m pip install -q --target {LIBRARIES} "
+            f"$([ ! -d {WHEELS} ] || echo --no-index --find-links {WHEELS}) {requirements}"
+        )
+        machine.guest("remove")
+        image = machine.guest("image")
+        yield Check(f"{machine.name}: containerd has {image}", True)
+    for letter, machine in zip("ab", lab.machines, strict=True):
+        for number in (1, 2):
+            lab.add(f"{letter}{number}", machine)
+            yield Check(f"pod {letter}{number} on {machine.name}", True,
+                        " ".join(lab.addresses[f"{letter}{number}"]))  # fmt: skip
+
+
+def pings(lab: Lab) -> Iterator[Check]:
+    """Every pod to every other, both families."""
+    for source in lab.pods:
+        targets = {a: t for t in lab.pods if t != source for a in lab.addresses[t]}
+        for answer in lab.echo(source, *targets):
+            yield _answered(f"ping {source} -> {targets[answer['address']]}", answer)
+
+
+def largest_packets(lab: Lab) -> Iterator[Check]:
+    """A packet as large as the pod's MTU, with DF; and one byte more, which must not leave."""
+    for address in lab.addresses["b1"]:
+        size = lab.mtu - ICMP_HEADERS[_family(address)]
+        (fits,) = lab.echo("a1", address, "--size", size, "--dont-fragment")
+        yield _answered(f"ping of {lab.mtu} bytes with DF a1 -> b1", fits)
+        (more,) = lab.echo("a1", address, "--size", size + 1, "--dont-fragment")
+        yield Check("one byte more is refused", more["errors"] == more["sent"], str(more))
+
+
+def transfers(lab: Lab) -> Iterator[Check]:
+    """TCP, each way between the nodes, both families."""
+    for source, target in (("a1", "b1"), ("b1", "a1")):
+        for address in lab.addresses[target]:
+            with lab.pods[target].running("peer", target, "receive", address) as receiver:
+                assert receiver.stdout is not None
+                port = json.loads(receiver.stdout.readline())["port"]
+                sent = lab.pods[source].guest("peer", source, "send", address, port, TRANSFER)
+                got = json.loads(receiver.stdout.readline())
+            same = (got["bytes"], got["sha256"]) == (sent["bytes"], sent["sha256"])
+            yield Check(f"{TRANSFER // 1_000_000} MB over TCP {source} -> {target} {address}", same)
+
+
+def hardened_agent(lab: Lab) -> Iterator[Check]:
+    """ADD, DEL and GC are done by the agent in its unit, not by the plugin in its place."""
+    machine = lab.machines[1]
+    since = machine.run("date '+%Y-%m-%d %H:%M:%S'").strip()
+    lab.add("b3", machine)
+    known = machine.guest("sandboxes")
+    machine.guest("stray", "stray")
+    collected = machine.guest("gc", *known)
+    machine.run("ip netns delete stray")
+    machine.guest("remove", "b3")
+    del lab.pods["b3"]
+    said = machine.run(f"journalctl -u pycni-agent -o cat --since '{since}'")
+    yield Check("GC of a stray attachment", collected == 0, f"status {collected}")
+    for command in ("ADD", "GC", "DEL"):
+        done = f"command={command}" in said and "status=0" in said
+        yield Check(f"the agent answered {command}", done, "" if done else said[-2000:])
+    names = [one["container"] for one in _pycni(machine, "endpoints")]
+    yield Check("the stray's endpoint is gone", "stray" not in names, " ".join(names))
+    denied = machine.run("journalctl -u pycni-agent -u pycni-setup -o cat | grep -ci 'not permitted' || true")  # fmt: skip  # noqa: E501
+    yield Check("nothing was denied to the units", denied.strip() == "0", denied)
+
+
+def agent_killed(lab: Lab) -> Iterator[Check]:
+    """An agent that is killed comes back, and no packet is lost meanwhile."""
+    machine = lab.machines[1]
+    before = machine.run("systemctl show -P MainPID pycni-agent").strip()
+
+    def kill() -> None:
+        machine.run("systemctl kill --kill-who=main --signal=KILL pycni-agent")
+        _wait("the agent is back", lambda: _is_active(machine, "pycni-agent", unlike=before))
+
+    yield from _under_traffic(lab, "an agent killed", kill)
+
+
+def store_away(lab: Lab) -> Iterator[Check]:
+    """etcd stopped: packets flow, nothing is deleted, the agents say so; it comes back."""
+    store, other = lab.machines
+    remotes = _pycni(other, "maps", "dump", "remotes")
+
+    def stop() -> None:
+        store.run("systemctl stop etcd")
+        _wait("the agent complains", lambda: "does not answer" in _journal(other))
+
+    yield from _under_traffic(lab, "etcd stopped", stop)
+    same = _pycni(other, "maps", "dump", "remotes") == remotes
+    yield Check("etcd stopped: the remotes are as they were", same)
+    failed = _refused(other, f"{PYCNI} nodes")
+    yield Check(
+        "etcd stopped: `pycni nodes` says what to do", "check that etcd runs" in failed, failed
+    )
+    store.run("systemctl start etcd")
+    _wait("both agents are alive", lambda: _alive(store) == len(lab.machines))
+    yield Check("etcd back: both agents are alive", True)
+
+
+def clock_off(lab: Lab) -> Iterator[Check]:
+    """A node whose clock is three hours ahead is as alive as before, and its packets arrive."""
+    store, other = lab.machines
+    other.run(f"date -s @$(( $(date +%s) + 3 * {HOUR} ))")
+    try:
+        other.run("systemctl restart pycni-agent")
+        _wait("both agents are alive", lambda: _alive(store) == _alive(other) == len(lab.machines))
+        yield Check("a clock three hours ahead: both nodes see both agents alive", True)
+        (answer,) = lab.echo("a1", lab.addresses["b1"][0])
+        yield _answered("a clock three hours ahead: ping a1 -> b1", answer)
+    finally:
+        other.run(f"date -s @$(( $(date +%s) - 3 * {HOUR} ))")
+
+
+def same_name(lab: Lab) -> Iterator[Check]:
+    """A machine with another's node name is refused, and stays what it is."""
+    store, other = lab.machines
+    before = _pycni(store, "nodes")
+    other.run(
+        f"sed 's/^node_name.*/node_name = \"{store.name}\"/' /etc/pycni/pycni.toml >/run/twin"
+    )
+    failed = _refused(other, f"{PYCNI} --config /run/twin setup")
+    other.run("rm /run/twin")
+    yield Check("two nodes of one name: refused", "is in use by another machine" in failed, failed)
+    yield Check("two nodes of one name: the hint", "its own node_name" in failed, failed)
+    places = [[one[key] for one in before] for key in ("name", "vtep", "pod_cidrs")]
+    after = _pycni(store, "nodes")
+    same = places == [[one[key] for one in after] for key in ("name", "vtep", "pod_cidrs")]
+    yield Check("two nodes of one name: the cluster is as it was", same, str(after))
+
+
+def upgrade(lab: Lab) -> Iterator[Check]:
+    """Other programs and a new agent on both nodes, under traffic."""
+    before = [_fingerprint(machine) for machine in lab.machines]
+
+    def restart() -> None:
+        for machine in lab.machines:
+            machine.guest("newer")
+            machine.run("systemctl restart pycni-setup pycni-agent", timeout=600)
+
+    yield from _under_traffic(lab, "an upgrade of both nodes", restart)
+    for machine, old in zip(lab.machines, before, strict=True):
+        new = _fingerprint(machine)
+        yield Check(f"{machine.name} runs other programs", new != old, f"{old} -> {new}")
+
+
+def reboot(lab: Lab) -> Iterator[Check]:
+    """A node boots anew: it is a node again by itself, and takes new pods."""
+    machine = lab.machines[1]
+    machine.reboot()
+    _wait("the agent serves", lambda: _is_active(machine, "pycni-agent"))
+    _wait("the dataplane is there", lambda: _is_active(machine, "pycni-setup"))
+    machine.guest("remove")
+    for name in ("b1", "b2"):
+        lab.add(name, machine)
+    yield Check(f"{machine.name} is back, with new pods", True)
+    yield from pings(lab)
+
+
+def side_by_side(lab: Lab) -> Iterator[Check]:
+    """The maps of both nodes, next to each other."""
+    for name in ("remotes", "vteps", "endpoints"):
+        texts = [machine.run(f"{PYCNI} maps dump {name}").splitlines() for machine in lab.machines]
+        print(f"\n  {name}")
+        for row in _columns([[machine.name, *text] for machine, text in
+                             zip(lab.machines, texts, strict=True)]):  # fmt: skip
+            print(f"    {row}")
+        yield Check(f"{name} of both nodes have entries", all(len(text) > 1 for text in texts))
+    vteps = [{one["vtep"] for one in _pycni(m, "maps", "dump", "vteps")} for m in lab.machines]
+    yield Check(
+        "each node knows the other's VTEP and not its own", not vteps[0] & vteps[1], str(vteps)
+    )
+
+
+def teardown(lab: Lab) -> Iterator[Check]:
+    """pycni taken away: nothing of it is left."""
+    for machine in lab.machines:
+        machine.guest("remove")
+        before = machine.guest("parameters")
+        machine.run("systemctl disable --now pycni-agent pycni-setup")
+        machine.run(f"{PYCNI} teardown --yes")
+        machine.run(f"{PYCNI} uninstall --bin-dir /usr/lib/cni && systemctl daemon-reload")
+        traces = machine.guest("traces", json.dumps(before))
+        yield Check(f"{machine.name}: nothing of pycni is left", not traces, "; ".join(traces))
+
+
+STEPS = (
+    *(prepare, pings, largest_packets, transfers, hardened_agent, agent_killed, store_away),
+    *(clock_off, same_name, upgrade, reboot, side_by_side, teardown),
+)
+
+
+def _under_traffic(lab: Lab, what: str, change: Callable[[], None]) -> Iterator[Check]:
+    """Pings a1 -> b1 by both families, from before a change begins until after it has ended."""
+    ended = threading.Event()
+    answers: list[dict[str, Any]] = []
+    rounds = []
+
+    def flood() -> None:
+        options = ("--count", 500, "--interval", FLOOD_INTERVAL)
+        while not ended.is_set() or not rounds:
+            rounds.append(time.monotonic())
+            answers.extend(lab.echo("a1", *lab.addresses["b1"], *options))
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        _wait("packets flow", lambda: bool(rounds))
+        change()
+    finally:
+        ended.set()
+        thread.join()
+    for family in ICMP_HEADERS:
+        own = [one for one in answers if _family(one["address"]) == family]
+        total = {key: sum(one[key] for one in own) for key in ("sent", "received")}
+        yield _answered(f"{what}: IPv{family} a1 -> b1", {"address": "", **total})
+
+
+def _answered(name: str, answer: dict[str, Any]) -> Check:
+    found = f"{answer['received']}/{answer['sent']} answered"
+    passed = answer["received"] == answer["sent"] > 0
+    return Check(f"{name} {answer['address']}".rstrip(), passed, found)
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _pycni(machine: Machine, *arguments: str) -> list[dict[str, Any]]:
+    """A noun of the CLI."""
+    rows: list[dict[str, Any]] = json.loads(machine.run(f"{PYCNI} {' '.join(arguments)} -o json"))
+    return rows
+
+
+def _fingerprint(machine: Machine) -> str:
+    (programs,) = (row for row in _pycni(machine, "status") if row["check"] == "programs")
+    return str(programs["state"])
+
+
+def _refused(machine: Machine, command: str) -> str:
+    """What a command says that must fail."""
+    try:
+        machine.run(command)
+    except Failed as error:
+        return str(error)
+    return "it succeeded"
+
+
+def _alive(machine: Machine) -> int:
+    try:
+        return sum(one["agent"] == "alive" for one in _pycni(machine, "nodes"))
+    except Failed:
+        return 0
+
+
+def _is_active(machine: Machine, unit: str, *, unlike: str = "") -> bool:
+    state = machine.run(f"systemctl show -P ActiveState -P MainPID {unit}").split()
+    return state[0] == "active" and state[-1] != unlike
+
+
+def _journal(machine: Machine) -> str:
+    return machine.run("journalctl -u pycni-agent -o cat -n 20")
+
+
+def _wait(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + CHANGE_SECONDS
+    while not holds():
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {CHANGE_SECONDS:g} s: {what}")
+        time.sleep(1)
+
+
+def _columns(texts: list[list[str]]) -> list[str]:
+    """Lines of several texts next to each other."""
+    widths = [max(map(len, text)) for text in texts]
+    height = max(map(len, texts))
+    padded = [[*text, *[""] * (height - len(text))] for text in texts]
+    return [
+        "   ".join(line.ljust(width) for line, width in zip(lines, widths, strict=True)).rstrip()
+        for lines in zip(*padded, strict=True)
+    ]
