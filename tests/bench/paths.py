@@ -18,7 +18,7 @@ from ipaddress import IPv4Interface
 from itertools import count, islice
 from pathlib import Path as FilePath
 
-from bench import routed
+from bench import limit, routed
 from bench.wires import add_veth, join_nodes, set_address, set_up
 from pycni import maps
 from pycni.errors import PycniError
@@ -34,6 +34,7 @@ BETWEEN_NODES, ON_A_NODE = "between nodes", "on a node"
 NODE_TO_NODE, ROUTED, METADATA, OWN = "node-to-node", "routed vxlan", "metadata vxlan", "own encap"
 CROWDED = "own encap, many nodes"
 VETH, BRIDGE, OWN_LOCAL = "veth pair", "bridge", "pycni"
+LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
 CLUSTER = ["10.128.0.0/9", "fd00:10::/48"]
 """Room for more than 5,000 nodes."""
@@ -71,9 +72,11 @@ def laid(*, nodes: int) -> Iterator[tuple[Path, ...]]:
             undo.enter_context(_between_own_nodes(METADATA, encap="kernel")),
             undo.enter_context(_between_own_nodes(OWN, encap="ebpf")),
             undo.enter_context(_between_own_nodes(CROWDED, encap="ebpf", nodes=nodes)),
+            undo.enter_context(_redirect_only()),
             undo.enter_context(_veth_pair()),
             undo.enter_context(_bridge()),
             undo.enter_context(_on_own_node()),
+            undo.enter_context(_redirect_only_on_a_node()),
         )
 
 
@@ -144,6 +147,30 @@ def _bridge() -> Iterator[Path]:
             add_veth(host, f"pod{number}", pods[-1], bridge=bridge)
             set_address(pods[-1], address)
         yield Path(BRIDGE, ON_A_NODE, *pods, str(POD_TWO.ip), tuple((pod, "eth0") for pod in pods))
+
+
+@contextmanager
+def _redirect_only() -> Iterator[Path]:
+    with ExitStack() as undo:
+        hosts = namespace("limit1", undo), namespace("limit2", undo)
+        pods = namespace("limit1-pod", undo), namespace("limit2-pod", undo)
+        links = join_nodes((hosts[0], NODE_ONE), (hosts[1], NODE_TWO))
+        one = limit.Pod((pods[0], POD_ONE), hosts[0], "pod")
+        two = limit.Pod((pods[1], POD_TWO), hosts[1], "pod")
+        limit.join_pods(one, two, undo)
+        yield Path(LIMIT, BETWEEN_NODES, *pods, str(POD_TWO.ip), links)
+
+
+@contextmanager
+def _redirect_only_on_a_node() -> Iterator[Path]:
+    with ExitStack() as undo:
+        host = namespace("limit", undo)
+        pods = namespace("limit-pod1", undo), namespace("limit-pod2", undo)
+        one = limit.Pod((pods[0], POD_ONE), host, "pod1")
+        two = limit.Pod((pods[1], POD_TWO), host, "pod2")
+        limit.join_pods(one, two, undo)
+        links = tuple((pod, "eth0") for pod in pods)
+        yield Path(LIMIT_LOCAL, ON_A_NODE, *pods, str(POD_TWO.ip), links)
 
 
 @contextmanager

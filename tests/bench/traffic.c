@@ -38,7 +38,8 @@
 #define NSEC_PER_SEC 1000000000LL
 #define QUIET (5 * 1000 * 1000) /* ns without a packet: none is on its way */
 #define TRIALS 7 /* of the search: to 2 % of the full rate */
-#define WAIT_MAX 2 /* seconds for one answer */
+#define ANSWER_TIMEOUT (5 * NSEC_PER_SEC)
+#define STOP_INTERVAL (20 * 1000 * 1000) /* ns between two looks at `stop` */
 
 struct server {
 	pthread_t thread;
@@ -82,16 +83,23 @@ static void enter(const char *netns, int cpu)
 		err(1, "cannot run on CPU %d", cpu);
 }
 
+static void wait_at_most(int fd, int64_t nanoseconds)
+{
+	struct timeval wait = { .tv_sec = nanoseconds / NSEC_PER_SEC,
+				.tv_usec = nanoseconds % NSEC_PER_SEC / 1000 };
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+}
+
 static int open_socket(int type, int protocol)
 {
-	struct timeval wait = { .tv_sec = WAIT_MAX };
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, protocol);
 	int one = 1;
 
 	if (fd < 0)
 		err(1, "socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	wait_at_most(fd, ANSWER_TIMEOUT);
 	if (type == SOCK_STREAM)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	return fd;
@@ -154,6 +162,8 @@ static void answer_until_closed(int fd, bool once)
 {
 	char byte;
 
+	/* It has inherited the shorter time of the one that listens. */
+	wait_at_most(fd, ANSWER_TIMEOUT);
 	while (recv(fd, &byte, 1, 0) == 1 && send(fd, &byte, 1, 0) == 1)
 		if (once)
 			break;
@@ -178,12 +188,11 @@ static void *answer_connections(void *argument)
 /* Its socket is in the namespace that the caller is in. */
 static void open_server(struct server *server, int type)
 {
-	struct timeval wait = { .tv_usec = 20000 };
 	int size = RECEIVE_BUFFER;
 
 	server->fd = open_socket(type, 0);
 	setsockopt(server->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-	setsockopt(server->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	wait_at_most(server->fd, STOP_INTERVAL);
 	if (bind(server->fd, (struct sockaddr *)&address, sizeof(address)))
 		err(1, "bind");
 	if (type == SOCK_STREAM && listen(server->fd, 128))
