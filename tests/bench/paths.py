@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pathlib import Path as FilePath
 
 from bench import limit, routed
 from bench.wires import add_veth, join_nodes, set_address, set_up
+from loader.compile import compile_programs
 from pycni import maps
 from pycni.errors import PycniError
 from pycni.files import make_private_directory
@@ -38,7 +40,8 @@ LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
 CLUSTER = ["10.128.0.0/9", "fd00:10::/48"]
 """Room for more than 5,000 nodes."""
-BASE = FilePath("/run")
+BASE = FilePath(f"/run/bench{os.getpid()}")
+CACHE = BASE / "cache"
 POD_ONE, POD_TWO = IPv4Interface("10.99.0.2/24"), IPv4Interface("10.99.0.3/24")
 NODE_ONE, NODE_TWO = IPv4Interface("198.18.0.1/24"), IPv4Interface("198.18.0.2/24")
 STRANGERS = IPv4Interface("198.19.0.0/16").network
@@ -66,6 +69,8 @@ class Path:
 def laid(*, nodes: int) -> Iterator[tuple[Path, ...]]:
     """All paths; `nodes` is how many the crowded pair's maps know."""
     with ExitStack() as undo:
+        make_private_directory(BASE)
+        undo.callback(shutil.rmtree, BASE, ignore_errors=True)  # the last lab's end removes it, too
         yield (
             undo.enter_context(_node_to_node()),
             undo.enter_context(_routed()),
@@ -192,9 +197,8 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
     `known` is how many nodes the store has, these included.
     """
     label = f"bench{os.getpid()}-" + "".join(c for c in name if c.isalnum())
-    lab = Lab(draw(label, nodes=nodes, pods=pods, base=BASE / f"bench{os.getpid()}"))
+    lab = Lab(draw(label, nodes=nodes, pods=pods, base=BASE))
     with ExitStack() as undo:
-        make_private_directory(lab.layout.directory.parent)
         make_private_directory(lab.layout.directory)
         undo.callback(cluster.down, lab)
         lab.save()
@@ -207,9 +211,11 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
         if nodes == 2:
             one, two = lab.layout.nodes
             join_nodes((one.netns, NODE_ONE), (two.netns, NODE_TWO), default_routes=True)
+        compile_programs(CACHE)
         for node in lab.layout.nodes:
             lab.start_agent(node)
-            cluster.wait_for_agent(lab, node)  # one after the other: the first one compiles
+        for node in lab.layout.nodes:
+            cluster.wait_for_agent(lab, node)
         for node in lab.layout.nodes:
             _wait_until_known(load(node.settings_path), max(known, nodes))
         for pod in lab.layout.pods:
@@ -219,9 +225,11 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
 
 
 def _add_settings(node: LabNode, encap: str) -> None:
-    with node.settings_path.open("a") as settings:
-        settings.write(f"cluster_cidrs = {json.dumps(CLUSTER)}\n")
-        settings.write(f'encap = "{encap}"\n')
+    settings = node.settings_path.read_text().replace(
+        str(node.directory.parent / "cache"), str(CACHE)
+    )
+    settings += f'cluster_cidrs = {json.dumps(CLUSTER)}\nencap = "{encap}"\n'
+    node.settings_path.write_text(settings)
 
 
 def _programs(settings: Settings) -> FilePath:
