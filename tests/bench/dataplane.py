@@ -38,6 +38,7 @@ class Plan:
     lengths: Lengths
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE_SECOND = ("--time", "1")
 
 PLANS = {
@@ -53,8 +54,8 @@ def main() -> None:
         sys.exit("the bench makes namespaces: run it as root")
     if shutil.which(traffic.IPERF) is None:
         sys.exit(f"no {traffic.IPERF} on PATH: apt install {traffic.IPERF}")
-    # Else a SIGTERM would leave the namespaces and agents behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in STOPPING:
+        signal.signal(number, _stop)
     begin = time.monotonic()
     plan = PLANS[options.plan]
     try:
@@ -65,6 +66,13 @@ def main() -> None:
     sys.stdout.write(report.text(made) + "\n")
     if options.docs is not None:
         report.write(made, options.docs)
+
+
+def _stop(number: int, _: object) -> None:
+    """By an exception, so that namespaces and agents end; once, so that nothing disturbs that."""
+    for one in STOPPING:
+        signal.signal(one, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def run(plan: Plan) -> tuple[Samples, int]:

@@ -82,7 +82,7 @@ def ratios(values: Values, path: str, reference: str) -> list[float]:
 
 
 def goal_rows(goals: Sequence[Goal], samples: Samples) -> list[tuple[str, ...]]:
-    """What was wanted, what was found, with the middle half of the rounds, and whether it is met."""
+    """What was wanted, what was found and the middle half of the rounds, whether it is met."""
     rows: list[tuple[str, ...]] = [("", "target", "found", "quartiles", "")]
     for goal in goals:
         values = samples.of(goal.figure)

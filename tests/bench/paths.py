@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from ipaddress import IPv4Interface
 from itertools import count, islice
 from pathlib import Path as FilePath
 
-from bench import routed
+from bench import limit, routed
 from bench.wires import add_veth, join_nodes, set_address, set_up
+from loader.compile import compile_programs
 from pycni import maps
 from pycni.errors import PycniError
 from pycni.files import make_private_directory
@@ -34,10 +36,12 @@ BETWEEN_NODES, ON_A_NODE = "between nodes", "on a node"
 NODE_TO_NODE, ROUTED, METADATA, OWN = "node-to-node", "routed vxlan", "metadata vxlan", "own encap"
 CROWDED = "own encap, many nodes"
 VETH, BRIDGE, OWN_LOCAL = "veth pair", "bridge", "pycni"
+LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
 CLUSTER = ["10.128.0.0/9", "fd00:10::/48"]
 """Room for more than 5,000 nodes."""
-BASE = FilePath("/run")
+BASE = FilePath(f"/run/bench{os.getpid()}")
+CACHE = BASE / "cache"
 POD_ONE, POD_TWO = IPv4Interface("10.99.0.2/24"), IPv4Interface("10.99.0.3/24")
 NODE_ONE, NODE_TWO = IPv4Interface("198.18.0.1/24"), IPv4Interface("198.18.0.2/24")
 STRANGERS = IPv4Interface("198.19.0.0/16").network
@@ -65,15 +69,19 @@ class Path:
 def laid(*, nodes: int) -> Iterator[tuple[Path, ...]]:
     """All paths; `nodes` is how many the crowded pair's maps know."""
     with ExitStack() as undo:
+        make_private_directory(BASE)
+        undo.callback(shutil.rmtree, BASE, ignore_errors=True)  # the last lab's end removes it, too
         yield (
             undo.enter_context(_node_to_node()),
             undo.enter_context(_routed()),
             undo.enter_context(_between_own_nodes(METADATA, encap="kernel")),
             undo.enter_context(_between_own_nodes(OWN, encap="ebpf")),
             undo.enter_context(_between_own_nodes(CROWDED, encap="ebpf", nodes=nodes)),
+            undo.enter_context(_redirect_only()),
             undo.enter_context(_veth_pair()),
             undo.enter_context(_bridge()),
             undo.enter_context(_on_own_node()),
+            undo.enter_context(_redirect_only_on_a_node()),
         )
 
 
@@ -147,6 +155,30 @@ def _bridge() -> Iterator[Path]:
 
 
 @contextmanager
+def _redirect_only() -> Iterator[Path]:
+    with ExitStack() as undo:
+        hosts = namespace("limit1", undo), namespace("limit2", undo)
+        pods = namespace("limit1-pod", undo), namespace("limit2-pod", undo)
+        links = join_nodes((hosts[0], NODE_ONE), (hosts[1], NODE_TWO))
+        one = limit.Pod((pods[0], POD_ONE), hosts[0], "pod")
+        two = limit.Pod((pods[1], POD_TWO), hosts[1], "pod")
+        limit.join_pods(one, two, undo)
+        yield Path(LIMIT, BETWEEN_NODES, *pods, str(POD_TWO.ip), links)
+
+
+@contextmanager
+def _redirect_only_on_a_node() -> Iterator[Path]:
+    with ExitStack() as undo:
+        host = namespace("limit", undo)
+        pods = namespace("limit-pod1", undo), namespace("limit-pod2", undo)
+        one = limit.Pod((pods[0], POD_ONE), host, "pod1")
+        two = limit.Pod((pods[1], POD_TWO), host, "pod2")
+        limit.join_pods(one, two, undo)
+        links = tuple((pod, "eth0") for pod in pods)
+        yield Path(LIMIT_LOCAL, ON_A_NODE, *pods, str(POD_TWO.ip), links)
+
+
+@contextmanager
 def _on_own_node() -> Iterator[Path]:
     with _own_lab(OWN_LOCAL, nodes=1, pods=2, encap="kernel") as lab:
         (node,) = lab.layout.nodes
@@ -165,9 +197,8 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
     `known` is how many nodes the store has, these included.
     """
     label = f"bench{os.getpid()}-" + "".join(c for c in name if c.isalnum())
-    lab = Lab(draw(label, nodes=nodes, pods=pods, base=BASE / f"bench{os.getpid()}"))
+    lab = Lab(draw(label, nodes=nodes, pods=pods, base=BASE))
     with ExitStack() as undo:
-        make_private_directory(lab.layout.directory.parent)
         make_private_directory(lab.layout.directory)
         undo.callback(cluster.down, lab)
         lab.save()
@@ -180,9 +211,11 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
         if nodes == 2:
             one, two = lab.layout.nodes
             join_nodes((one.netns, NODE_ONE), (two.netns, NODE_TWO), default_routes=True)
+        compile_programs(CACHE)
         for node in lab.layout.nodes:
             lab.start_agent(node)
-            cluster.wait_for_agent(lab, node)  # one after the other: the first one compiles
+        for node in lab.layout.nodes:
+            cluster.wait_for_agent(lab, node)
         for node in lab.layout.nodes:
             _wait_until_known(load(node.settings_path), max(known, nodes))
         for pod in lab.layout.pods:
@@ -192,9 +225,11 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
 
 
 def _add_settings(node: LabNode, encap: str) -> None:
-    with node.settings_path.open("a") as settings:
-        settings.write(f"cluster_cidrs = {json.dumps(CLUSTER)}\n")
-        settings.write(f'encap = "{encap}"\n')
+    settings = node.settings_path.read_text().replace(
+        str(node.directory.parent / "cache"), str(CACHE)
+    )
+    settings += f'cluster_cidrs = {json.dumps(CLUSTER)}\nencap = "{encap}"\n'
+    node.settings_path.write_text(settings)
 
 
 def _programs(settings: Settings) -> FilePath:

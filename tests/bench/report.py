@@ -11,12 +11,23 @@ from typing import Any
 
 from bench.figures import Samples, figure_rows, goal_rows, ratio
 from bench.measures import FIGURES, GOALS
-from bench.paths import BRIDGE, CROWDED, METADATA, NODE_TO_NODE, OWN, OWN_LOCAL, ROUTED, VETH
+from bench.paths import (
+    BRIDGE,
+    CROWDED,
+    LIMIT,
+    LIMIT_LOCAL,
+    METADATA,
+    NODE_TO_NODE,
+    OWN,
+    OWN_LOCAL,
+    ROUTED,
+    VETH,
+)
 from bench.table import markdown
 from bench.traffic import CLIENT_CPU, SERVER_CPU
 
-BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED)
-LOCAL = (VETH, BRIDGE, OWN_LOCAL)
+BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED, LIMIT)
+LOCAL = (VETH, BRIDGE, OWN_LOCAL, LIMIT_LOCAL)
 BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
 
 
@@ -105,7 +116,10 @@ def draw(made: Report, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = (("between nodes", BETWEEN[:-1]), ("on a node", LOCAL))
+    groups = (
+        ("between nodes", tuple(path for path in BETWEEN if path != CROWDED)),
+        ("on a node", LOCAL),
+    )
     figure, axes = pyplot.subplots(1, len(groups), figsize=(13, 6), layout="constrained")
     for axis, (title, paths) in zip(axes, groups, strict=True):
         _draw_group(axis, made.samples, title, paths)
