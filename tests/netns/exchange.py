@@ -6,6 +6,8 @@ Standard library only, run as `python -IS exchange.py VERB ...`; JSON on standar
     receive ADDRESS IFNAME  print the port; at the next line of input, print what came, how many
                             packets had right checksums, and which had not
 
+    capture IFNAME        at the next line of input, print the frames that came in, sorted
+
 What was sent and what came is a list of [kind, length, digest], sorted. Kinds: tcp, udp, segments
 (UDP_SEGMENT), sctp (raw packets, RFC 9260 3.1), icmp (echoed by the kernel: the sender compares),
 fragments (UDP above the MTU, cut by the sending kernel).
@@ -46,8 +48,11 @@ def main() -> None:
     receiver = verbs.add_parser("receive")
     receiver.add_argument("address")
     receiver.add_argument("ifname")
+    verbs.add_parser("capture").add_argument("ifname")
     options = parser.parse_args()
-    if options.verb == "send":
+    if options.verb == "capture":
+        capture(options.ifname)
+    elif options.verb == "send":
         say(sorted(item for row in json.load(sys.stdin) for item in send(options, *row)))
     else:
         receive(options.address, options.ifname)
@@ -135,6 +140,34 @@ def receive(address: str, ifname: str) -> None:
                         if not is_right(frame):
                             bad.append(frame.hex())
     say({"seen": sorted(seen), "checked": checked, "bad": bad[:5]})
+
+
+def capture(ifname: str) -> None:
+    """Those to this pod, as far as the programs hand them on; what its kernel then does is no
+    concern."""
+    frames = []
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as sniffer,
+        selectors.DefaultSelector() as ready,
+    ):
+        sniffer.bind((ifname, 0))
+        sniffer.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        ready.register(sniffer, selectors.EVENT_READ)
+        ready.register(sys.stdin, selectors.EVENT_READ)
+        say("ready")
+        end = None
+        while end is None or time.monotonic() < end:
+            for key, _ in ready.select(0.05):
+                if key.fileobj is sys.stdin:
+                    ready.unregister(sys.stdin)
+                else:
+                    frame, address = sniffer.recvfrom(1 << 17)
+                    if address[2] == PACKET_HOST:
+                        frames.append(frame.hex())
+                    if end is None:
+                        continue
+                end = time.monotonic() + QUIET
+    say(sorted(frames))
 
 
 def all_of(connection: socket.socket) -> bytes:

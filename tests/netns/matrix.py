@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import offloads
-from labs import prepared_lab, setup, unanswered, wait_until, write_settings
+from labs import prepared_lab, send_frames, setup, unanswered, wait_until, write_settings
 from labs import rows as map_rows
 
+from pycni import overlay
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME
@@ -29,8 +30,8 @@ OVERHEAD = {4: 50, 6: 70}
 """Bytes of VXLAN in an underlay of each family."""
 UNDERLAY_MTU = {1280: 1350, 1500: 1500, 9000: 9000}
 """The least that carries IPv6 pods, Ethernet's own, and jumbo frames."""
-WAYS = tuple(product(("ebpf", "kernel"), repeat=2))
-"""Who encapsulates, on the sending and on the receiving node."""
+WAYS = (("ebpf", "ebpf"), ("ebpf", "kernel"), ("kernel", "kernel"), ("kernel", "ebpf"))
+"""Who encapsulates, on the sending and on the receiving node; from one to the next one changes."""
 OFFLOADS = ("on", "off", "simple NIC")
 
 
@@ -69,7 +70,8 @@ def plan(family: int, mtu: int) -> list[Row]:
         for segment in (1, 100, udp - 1, udp)
         for size in (segment, segment + 1, 5 * segment, 7 * segment + segment // 2 + 1)
     ]
-    rows.append(("segments", udp * (65507 // udp) if udp > 1200 else udp * 40, udp))
+    # with outer headers more than a length field can say
+    rows.append(("segments", 65535 - (20 if family == 4 else 0) - 8, udp))
     rows += [("sctp", size, 0) for size in (4, raw - 13, raw - 12)]
     rows += [("icmp", size, 0) for size in (0, 56, raw - 9, raw - 8)]
     rows += [
@@ -102,8 +104,9 @@ def surrounded(surroundings: Surroundings) -> Iterator[Lab]:
 def choose_way(lab: Lab, way: tuple[str, str]) -> None:
     """Who encapsulates on each node; next hops are known then where programs do."""
     for node, encap in zip(lab.layout.nodes, way, strict=True):
-        write_settings(node, encap=encap)
-        setup(node)
+        if tomllib.loads(node.settings_path.read_text()).get("encap") != encap:
+            write_settings(node, encap=encap)
+            setup(node)
     source, target = lab.layout.pods
 
     def known() -> bool:
@@ -126,6 +129,42 @@ def choose_offloads(lab: Lab, mode: str) -> None:
     for node in lab.layout.nodes:
         offloads.switch(node.netns, NODE_UPLINK, **nodes)
         offloads.switch(lab.layout.underlay_netns, node.port, **nodes)
+
+
+@contextmanager
+def overlay_counted(lab: Lab) -> Iterator[Callable[[], tuple[int, int]]]:
+    """Packets that the metadata devices sent on the first node and received on the second since."""
+    sender, receiver = lab.layout.nodes
+
+    def count() -> tuple[int, int]:
+        return _statistics(sender.netns, "tx_packets"), _statistics(receiver.netns, "rx_packets")
+
+    before = count()
+    yield lambda: (count()[0] - before[0], count()[1] - before[1])
+
+
+def _statistics(netns: str, name: str) -> int:
+    with open_iproute(netns) as ipr:
+        (index,) = ipr.link_lookup(ifname=overlay.DEVICE)
+        return int(next(iter(ipr.get_links(index))).get("IFLA_STATS64")[name])
+
+
+def captured(lab: Lab, frames: list[bytes]) -> list[str]:
+    """What arrives in the second pod when the first sends these frames; in hex, sorted."""
+    source, target = lab.layout.pods
+    with subprocess.Popen(
+        processes.inside(target.netns, _program("capture", POD_IFNAME)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as receiver:
+        try:
+            assert receiver.stdout is not None
+            assert json.loads(receiver.stdout.readline()) == "ready"
+            send_frames(source.netns, POD_IFNAME, frames)
+            found: list[str] = json.loads(receiver.communicate(b"end\n", timeout=30)[0])
+        finally:
+            receiver.kill()
+    return found
 
 
 @dataclass(frozen=True)

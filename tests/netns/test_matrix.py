@@ -21,6 +21,7 @@ from matrix import (
     choose_offloads,
     choose_way,
     exchange,
+    overlay_counted,
     plan,
     surrounded,
 )
@@ -85,9 +86,22 @@ def test_what_is_sent_arrives(
     lab = stage.set(surroundings, way)
     choose_offloads(lab, offload)
     for family in FAMILIES:
-        done = exchange(lab, family, plan(family, surroundings.overlay_mtu))
+        rows = plan(family, surroundings.overlay_mtu)
+        with overlay_counted(lab) as through_devices:
+            done = exchange(lab, family, rows)
+            sent, received = through_devices()
 
         assert done.came == done.sent, f"IPv{family} pods"
         assert done.bad == []
         if offload == "off":
             assert done.checked > len(done.sent)
+        # that the cell is what it says: next to nothing is refused by the programs
+        if way[0] == "ebpf":
+            assert sent < len(rows) / 10
+        else:
+            assert sent > len(rows)
+        if way[1] == "ebpf":
+            segments = sum(kind == "segments" for kind, _, _ in rows)
+            assert received <= sent + (segments if offload == "on" else 0) + len(rows) / 10
+        else:
+            assert received > len(rows)
