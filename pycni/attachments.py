@@ -222,6 +222,7 @@ def _read(call: Call, node: Node) -> _Wanted:
         masquerade=conf.ip_masq,
         ports=bool(ports),
         shaped=limits.shaped,
+        forwards=conf.forwards,
     )
     return _Wanted(lease, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 

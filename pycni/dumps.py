@@ -147,7 +147,10 @@ def _read_drops(root: Path) -> list[Row]:
 
 
 READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
-    "endpoints": (_read_endpoints, ("address", "ifindex", "mac", "masquerade", "shaped")),
+    "endpoints": (
+        _read_endpoints,
+        ("address", "ifindex", "mac", "masquerade", "shaped", "forwards"),
+    ),
     "remotes": (_read_remotes, ("prefix", "vtep")),
     "vteps": (_read_vteps, ("vtep", "node")),
     "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),

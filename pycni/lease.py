@@ -79,13 +79,21 @@ class Lease:
     """Whether ports of the node lead to it."""
     shaped: bool = False
     """Whether what is sent to it is limited, at the host end."""
+    forwards: bool = False
+    """Whether it passes packets of others on."""
     host_ifname: str = ""
     ifindex: int = 0
 
     @property
     def endpoint(self) -> Endpoint:
         """What the endpoints table has for each of the addresses."""
-        return Endpoint(self.ifindex, self.mac, self.masquerade, self.shaped)
+        return Endpoint(
+            self.ifindex,
+            self.mac,
+            masquerade=self.masquerade,
+            shaped=self.shaped,
+            forwards=self.forwards,
+        )
 
     def alias(self) -> str:
         """Text for the link's alias, in which names that do not fit are cut; the digest is not.
@@ -101,6 +109,7 @@ class Lease:
             *(["masq"] if self.masquerade else []),
             *(["ports"] if self.ports else []),
             *(["shaped"] if self.shaped else []),
+            *(["forwards"] if self.forwards else []),
         ]
         room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
         least = len(CUT) + CUT_DIGITS
@@ -185,6 +194,7 @@ def _read_alias(link: Any) -> Lease | None:
             masquerade="masq" in fields,
             ports="ports" in fields,
             shaped="shaped" in fields,
+            forwards="forwards" in fields,
             host_ifname=link.get("ifname"),
             ifindex=link["index"],
         )

@@ -53,6 +53,8 @@ class Endpoint:
     masquerade: bool = False
     shaped: bool = False
     """What is sent to the pod must pass the qdisc of the host end."""
+    forwards: bool = False
+    """What is sent to the pod may be cut into segments again after it."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,7 @@ def _unpack_network(raw: bytes) -> IPNetwork:
 
 def _pack_endpoint(endpoint: Endpoint) -> bytes:
     flags = endpoint.masquerade * ENDPOINT_MASQUERADE | endpoint.shaped * ENDPOINT_SHAPED
+    flags |= endpoint.forwards * ENDPOINT_FORWARDS
     return ENDPOINT_FORMAT.pack(endpoint.ifindex, pack_mac(endpoint.mac), flags)
 
 
@@ -269,6 +272,7 @@ def _unpack_endpoint(raw: bytes) -> Endpoint:
         unpack_mac(mac),
         masquerade=bool(flags & ENDPOINT_MASQUERADE),
         shaped=bool(flags & ENDPOINT_SHAPED),
+        forwards=bool(flags & ENDPOINT_FORWARDS),
     )
 
 

@@ -59,6 +59,7 @@ def endpoints(path: Path | None, output: str) -> None:
                     "mac": endpoint.mac,
                     "masquerade": endpoint.masquerade,
                     "shaped": endpoint.shaped,
+                    "forwards": endpoint.forwards,
                 }
             )
     rows.sort(key=lambda row: (row["container"], row["address"]))

@@ -17,9 +17,14 @@ MIRRORS = {
     "endpoint": (maps.ENDPOINT_FORMAT, (4, 6, 2)),
     "remote_key": (maps.REMOTE_KEY_FORMAT, (4, 16)),
     "vtep": (maps.VTEP_FORMAT, (4,)),
+    "nexthop": (maps.NEXTHOP_FORMAT, (4, 4, 6, 6, 4)),
+    "self": (maps.SELF_FORMAT, (16, 8)),
     "drop_count": (maps.DROP_COUNT_FORMAT, (8, 8)),
     "drop_event": (maps.DROP_EVENT_FORMAT, (8, 4, 4, 1, 1, 2, 4, 64)),
-    "config": (maps.CONFIG_FORMAT, (4, 4, 4, 4, 4, 2, 6, 6, 1, 5, 16, 16, 16, 32, 32, 20, 20)),
+    "config": (
+        maps.CONFIG_FORMAT,
+        (4, 4, 4, 4, 4, 2, 6, 6, 1, 1, 1, 3, 16, 16, 32, 32, 20, 20),
+    ),
 }
 """Struct in C, its mirror in Python, and the sizes of the members that the mirror stands for."""
 
@@ -55,7 +60,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         overlay_mtu=1450,
         masquerade_mark=0x20000000,
         tunnel_key_local=True,
-        vtep=ip_address("192.0.2.1"),
+        own_encap=True,
+        decap_l3=True,
         gateways=(ip_address("10.244.1.1"),),
         clusters=(ip_network("10.244.0.0/16"),),
         pod_cidrs=(NODE_CIDR,),
@@ -73,7 +79,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["gateway_mac"].hex(":") == maps.GATEWAY_MAC
     assert found["overlay_mac"].hex(":") == maps.OVERLAY_MAC
     assert found["tunnel_key_local"] == b"\x01"
-    assert found["vtep"] == maps.pack_address(ip_address("192.0.2.1"))
+    assert found["own_encap"] == b"\x01"
+    assert found["decap_l3"] == b"\x01"
     assert found["gateway4"] == maps.pack_address(ip_address("10.244.1.1"))
     assert found["gateway6"] == bytes(16)
     assert found["cluster4"][:16] == maps.pack_address(ip_address("10.244.0.0"))
@@ -83,7 +90,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["node_prefix6"] == bytes(20)
 
 
-@pytest.mark.parametrize("name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED"])
+@pytest.mark.parametrize("name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED", "ENDPOINT_FORWARDS"])
 def test_a_flag_is_the_one_of_the_header(name: str) -> None:
     header = (Path(__file__).parents[2] / "bpf/lib/types.h").read_text()
 
@@ -112,10 +119,28 @@ def test_an_ipv4_prefix_counts_from_the_top_of_128_bits() -> None:
 
 @pytest.mark.parametrize("masquerade", [True, False])
 @pytest.mark.parametrize("shaped", [True, False])
-def test_an_endpoint_comes_back_as_it_went(masquerade: bool, shaped: bool) -> None:
-    endpoint = Endpoint(77, "02:00:00:00:00:05", masquerade=masquerade, shaped=shaped)
+@pytest.mark.parametrize("forwards", [True, False])
+def test_an_endpoint_comes_back_as_it_went(masquerade: bool, shaped: bool, forwards: bool) -> None:
+    endpoint = Endpoint(77, "02:00:00:00:00:05", masquerade, shaped, forwards)
 
     assert maps.ENDPOINTS.unpack_value(maps.ENDPOINTS.pack_value(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_next_hop_comes_back_as_it_went(used: bool) -> None:
+    hop = maps.NextHop(3, 1450, "02:00:00:00:00:05", "02:00:00:00:00:06", used=used)
+
+    back = maps.NEXTHOPS.unpack_value(maps.NEXTHOPS.pack_value(hop))
+
+    assert back == hop
+    assert back.used == used
+
+
+@pytest.mark.parametrize("vtep", [POD, POD6])
+def test_what_is_said_of_the_node_comes_back_as_it_went(vtep: maps.IPAddress) -> None:
+    own = maps.Self(vtep, 1 << 40)
+
+    assert maps.SELF.unpack_value(maps.SELF.pack_value(own)) == own
 
 
 def _members(objects: Objects, program: str, name: str) -> list[btf.Member]:

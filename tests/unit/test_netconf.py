@@ -103,6 +103,7 @@ WRONG_VALUES = [
     ("mtu", 1400.5),
     ("mtu", True),
     ("ipMasq", "yes"),
+    ("forwards", "yes"),
     ("ipMasq", 1),
     ("dns", []),
     ("dns", {"nameservers": ["ns.example"]}),
