@@ -73,8 +73,8 @@ bench-quick: $(VENV)/test ## the same in two minutes, printed only
 bench-lookups: $(VENV)/test ## the node of a pod address, by kind of map; into docs/
 	cd tests && ../$(BIN)/python -m bench.lookups --docs ../docs
 
-bench-cni: $(VENV)/test ## ADD and DEL against ptp and bridge, in interleaved rounds
-	cd tests && ../$(BIN)/python -m bench.cni
+bench-cni: $(VENV)/test ## ADD and DEL against ptp and bridge, in interleaved rounds; into docs/
+	cd tests && ../$(BIN)/python -m bench.cni --docs ../docs
 
 test-cnitool: $(VENV)/test ## the reference runtime; needs Go
 	GOBIN=$(CURDIR)/$(VENV)/go go install github.com/containernetworking/cni/cnitool@v1.3.0

@@ -1,7 +1,7 @@
 """The rtnetlink requests of an ADD and a DEL, each one message, packed here.
 
 An `Rtnl` has the methods of pyroute2's IPRoute and does what IPRoute would; the requests that it
-knows cost 20 µs in place of the 500 of IPRoute's event loop. All others it hands to an IPRoute on
+knows cost 20 µs in place of the 400 of IPRoute's event loop. All others it hands to an IPRoute on
 the same socket, made when first needed. Constants are of linux/rtnetlink.h, linux/if_link.h,
 linux/veth.h, linux/pkt_sched.h and linux/pkt_cls.h.
 """

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import inside, nodes, rounds, table
+from bench import inside, nodes, report, rounds, table
 from bench.calls import PluginFailed
 from bench.table import Measurement
 
@@ -66,7 +66,12 @@ def _compare(plan: Plan, options: argparse.Namespace) -> None:
     for one in _measurements(plan):
         done.append(one)
         sys.stderr.write(f"{one.title}\n")
-    _say("\n".join(table.lines(done)) + "\n" + NOTE)
+    text = "\n".join(table.lines(done))
+    _say(text + "\n" + NOTE)
+    if options.docs is not None:
+        page = options.docs / "benchmarks-cni.md"
+        machine = f"{plan.single} rounds, on {_machine()}."
+        page.write_text(report.put_between_marks(page.read_text(), f"{text}\n\n{machine}"))
     _write(options.json, {"machine": _machine(), "measurements": table.document(done)})
 
 
@@ -111,6 +116,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
     parser.add_argument("--dual", action="store_true", help="profile with IPv4 and IPv6")
+    parser.add_argument(
+        "--docs", type=Path, help="write the table into benchmarks-cni.md there, too"
+    )
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     return parser.parse_args()
 
