@@ -49,15 +49,17 @@ if [ "$address" = "$store" ]; then
 fi
 
 # 3. pycni, from dist/wheels if somebody has put it and what it needs there, else from the sources.
-[ -x $venv/bin/pip ] || python3 -m venv $venv
+# --no-compile: only what is imported gets compiled, by `pycni install` below.
+pycni=$source options=(-q --no-compile)
 if [ -d $source/dist/wheels ]; then
-	offline=(--no-index --find-links $source/dist/wheels)
-	$venv/bin/pip install -q "${offline[@]}" pycni
-	$venv/bin/pip install -q "${offline[@]}" --force-reinstall --no-deps pycni
-else
-	$venv/bin/pip install -q $source
-	$venv/bin/pip install -q --force-reinstall --no-deps $source
+	pycni=pycni options+=(--no-index --find-links $source/dist/wheels)
 fi
+if [ -x $venv/bin/pycni ]; then # again: of one version there are many, while it is worked on
+	$venv/bin/pip install "${options[@]}" --force-reinstall --no-deps "$pycni"
+else
+	python3 -m venv $venv
+fi
+$venv/bin/pip install "${options[@]}" "$pycni"
 
 # 4. This node's settings. The address also tells which interface leads to the other nodes.
 put /etc/pycni/pycni.toml <<-END || true
