@@ -12,7 +12,7 @@ TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetwork
 VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test lint conformance fuzz soak bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test test-matrix lint conformance fuzz soak bench bench-quick bench-cni \
 	bench-lookups test-cnitool vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -47,6 +47,9 @@ lab: $(VENV)/lab ## two nodes, three pods each: bring up, prove, take down
 
 test: $(VENV)/test lint ## everything that CI runs
 	$(BIN)/pytest
+
+test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes, 20 minutes
+	PYCNI_MATRIX=whole $(BIN)/pytest tests/netns/test_matrix.py tests/netns/test_differential.py
 
 lint: $(VENV)/test ## style, types, import layers
 	$(BIN)/ruff format --check .

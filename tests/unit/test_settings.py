@@ -38,6 +38,7 @@ def test_an_absent_default_file_means_all_defaults(
 
     assert loaded.node_name == "node-one"
     assert loaded.vtep is None
+    assert loaded.encap == "auto"
     assert loaded.store_url == "sqlite:/var/lib/pycni/cluster.db"
     assert loaded.socket_path == Path("/run/pycni/agent.sock")
     assert loaded.pin_root == Path("/sys/fs/bpf/pycni")
@@ -118,6 +119,8 @@ def test_settings_cannot_be_changed() -> None:
         ("vni = 16777216", "vni = 16777216: must be from 1 to 16777215"),
         ("vni = true", "vni = True: must be a whole number"),
         ("port = 65536", "port = 65536: must be from 1 to 65535"),
+        ("encap = 'bpf'", 'encap = \'bpf\': must be "ebpf", "kernel" or "auto"'),
+        ("encap = true", 'encap = True: must be "ebpf", "kernel" or "auto"'),
         ("mtu = 575", "mtu = 575: must be 0 (automatic) or from 576"),
         ("mtu = 1279", "mtu = 1279: must be 1280 or more with IPv6 pods"),
         ("masquerade_mark = 0", "masquerade_mark = 0: must have exactly one"),
