@@ -128,9 +128,7 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
         for lease in list(leases(ipr)):
             delete_link(ipr, lease.host_ifname)
         report("unloading the dataplane")
-        for link in list(ipr.get_links()):
-            loader.detach(settings.pin_root, ipr, link["index"])
-        loader.unload(settings.pin_root, ipr, ())
+        loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
         masquerade.teardown()
         porttable.teardown()
