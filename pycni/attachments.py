@@ -12,11 +12,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from loader import LoaderError, attach_endpoint
 from pycni import (
     addresses,
+    alterations,
     assignment,
     bandwidth,
     delegate,
@@ -149,7 +148,8 @@ def detach(ipr: Rtnl, settings: Settings, digest: str) -> None:
 def check(call: Call) -> None:
     """Raise CheckMismatch unless everything ADD made is as ADD made it, IPAM plugin first.
 
-    What later plugins of the chain changed is judged by `prevResult`, not by our own record.
+    What later plugins of the chain changed is judged by `prevResult`, not by our own record; the
+    endpoint follows it here, if there was no agent to see to that.
     """
     Node.load(call.settings)
     if call.conf.delegate:
@@ -164,12 +164,18 @@ def check(call: Call) -> None:
     request = call.request
     ports = portmap.parse(call.conf.runtime_config)
     limits = bandwidth.parse(call.conf.runtime_config)
-    with IPRoute() as ipr, maps.open_endpoints(call.settings.pin_root) as table:
+    with (
+        locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
+        Rtnl() as ipr,
+        maps.open_endpoints(call.settings.pin_root) as table,
+    ):
         lease = find_lease(ipr, call.key.digest)
         if lease is None:
             raise UnknownContainer(
                 f"nothing is attached as {request.ifname} of container {request.container_id}"
             )
+        now = alterations.endpoint(ipr, lease) or lease.endpoint
+        endpoints.update(table, lease.addresses, now, run_dir=call.settings.run_dir)
         problems = [
             *inspection.host_end(ipr, lease),
             *inspection.pod_end(
@@ -178,7 +184,7 @@ def check(call: Call) -> None:
             *(
                 f"the endpoints map has {table.get(address)} for {address}"
                 for address in lease.addresses
-                if table.get(address) != lease.endpoint
+                if table.get(address) != now
             ),
             *portmap.problems(ports, lease.addresses),
             *bandwidth.problems(

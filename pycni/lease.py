@@ -8,6 +8,7 @@ links and makes none.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from pycni.cluster import IPAddress
 from pycni.errors import InvalidConfig
 from pycni.links import find_link
 from pycni.maps import GATEWAY_MAC, Endpoint
+from pycni.rtnl import Rtnl
 
 ALIAS_HEAD = "pycni:1"
 """First word of the alias of a link that is ours; the number is the alias format's version."""
@@ -148,6 +150,16 @@ def find_lease(ipr: IPRoute, digest: str) -> Lease | None:
     link = find_link(ipr, host_ifname(digest))
     lease = None if link is None else read_lease(link)
     return lease if lease is not None and lease.key_digest == digest else None
+
+
+def find_lease_at(ipr: Rtnl, ifindex: int) -> Lease | None:
+    """The lease of the link with that index, or None."""
+    try:
+        return read_lease(ipr.find(ifindex))
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return None
 
 
 def find_renamed(ipr: IPRoute, digest: str, ifindexes: Iterable[int]) -> Lease | None:
