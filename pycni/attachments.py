@@ -28,6 +28,7 @@ from pycni import (
     podnet,
     portmap,
     requests,
+    sourcerules,
     upkeep,
 )
 from pycni.assignment import Assignment
@@ -96,7 +97,7 @@ def add(call: Call) -> Result:
             lease = _take_addresses(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
-        routes = podnet.configure(
+        configured = podnet.configure(
             call.netns_fd,
             call.request.ifname,
             mac=lease.mac,
@@ -104,6 +105,10 @@ def add(call: Call) -> Result:
             routes=given.routes,
         )
         podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
+        if configured.rules:
+            lease = replace(lease, rules=configured.rules)
+            undo.callback(sourcerules.teardown, call.netns_fd, lease.ruled)
+            podnet.claim(ipr, lease)
         portmap.setup(wanted.ports, lease.addresses, owner=call.request.container_id)
         undo.pop_all()
     return Result(
@@ -114,7 +119,7 @@ def add(call: Call) -> Result:
             ),
         ),
         ips=tuple(replace(one, interface=1) for one in given.ips),
-        routes=routes,
+        routes=configured.routes,
         dns=given.dns if wanted.dns == Dns() else wanted.dns,
     )
 
@@ -131,13 +136,18 @@ def delete(call: Call) -> None:
         ) as lock,
         Rtnl() as ipr,
     ):
-        detach(ipr, call.settings, call.key.digest)
+        detach(ipr, call.settings, call.key.digest, netns_fd=call.netns_fd)
         _release_delegated(call, lock)
 
 
-def detach(ipr: Rtnl, settings: Settings, digest: str) -> None:
-    """Remove the link, then what its addresses have; callers hold the attachment's lock."""
+def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) -> None:
+    """Remove the link, then what its addresses have; callers hold the attachment's lock.
+
+    In the pod's namespace, if there is one, what does not go with the link.
+    """
     lease = find_lease(ipr, digest) or upkeep.find_renamed(ipr, settings, digest)
+    if lease is not None and lease.ruled and netns_fd >= 0:
+        sourcerules.teardown(netns_fd, lease.ruled)
     podnet.teardown(ipr, host_ifname(digest) if lease is None else lease.host_ifname)
     if lease is None:
         upkeep.sweep(ipr, settings)

@@ -83,6 +83,8 @@ class Lease:
     """Whether what is sent to it is limited, at the host end."""
     forwards: bool = False
     """Whether it passes packets of others on."""
+    rules: tuple[int, ...] = ()
+    """IP versions of which its addresses have a routing table of their own in the pod."""
     host_ifname: str = ""
     ifindex: int = 0
 
@@ -96,6 +98,11 @@ class Lease:
             shaped=self.shaped,
             forwards=self.forwards,
         )
+
+    @property
+    def ruled(self) -> list[IPAddress]:
+        """The addresses that have a routing table of their own in the pod."""
+        return [address for address in self.addresses if address.version in self.rules]
 
     def alias(self) -> str:
         """Text for the link's alias, in which names that do not fit are cut; the digest is not.
@@ -112,6 +119,7 @@ class Lease:
             *(["ports"] if self.ports else []),
             *(["shaped"] if self.shaped else []),
             *(["forwards"] if self.forwards else []),
+            *([f"rules={''.join(map(str, self.rules))}"] if self.rules else []),
         ]
         room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
         least = len(CUT) + CUT_DIGITS
@@ -207,6 +215,7 @@ def _read_alias(link: Any) -> Lease | None:
             ports="ports" in fields,
             shaped="shaped" in fields,
             forwards="forwards" in fields,
+            rules=tuple(map(int, fields.get("rules", ""))),
             host_ifname=link.get("ifname"),
             ifindex=link["index"],
         )
