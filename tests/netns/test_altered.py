@@ -8,12 +8,12 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from labs import execute, made_pod, rows, unanswered, wait_until
+from labs import execute, made_pod, rows, unanswered, wait_until, within
 from snapshot import differences, take
 from test_chained import BURST, DEBIAN, RATE, Chain
 from test_rate_limits import address, throughput
 
-from pycni import maps
+from pycni import maps, nft
 from pycni.lab.cluster import Lab, wait_for_agent
 from pycni.lab.layout import LabNode, Pod
 from pycni.lab.topology import open_iproute
@@ -21,6 +21,11 @@ from pycni.settings import load
 
 NEW_MAC = "02:00:00:00:00:42"
 TOLERANCE = 0.1
+DROP_INVALID = """
+table inet strict {
+    chain forward { type filter hook forward priority 0; ct state invalid drop; }
+}
+"""
 BOTH = {"ingressRate": RATE, "ingressBurst": BURST, "egressRate": RATE, "egressBurst": BURST}
 LIMITS = {"type": "bandwidth", **BOTH}
 TUNING = {"type": "tuning", "mac": NEW_MAC}
@@ -92,6 +97,18 @@ def test_a_limited_pod_reaches_and_is_reached_as_before(lab: Lab, limited: Chain
     for pod in lab.layout.pods:
         assert unanswered(lab, pod.netns, limited.addresses) == []
     assert unanswered(lab, node.netns, limited.addresses) == []
+
+
+def test_a_host_that_drops_what_it_cannot_track_drops_none_of_it(lab: Lab, limited: Chain) -> None:
+    """As kube-proxy has it dropped."""
+    node, peer = lab.layout.node(limited.pod.node), lab.layout.pods[-1]
+    within(node.netns, lambda: nft.run(DROP_INVALID, what="the test's table"))
+    try:
+        out = throughput(limited.pod.netns, peer.netns, address(lab.addresses(peer)), "tcp")
+    finally:
+        within(node.netns, lambda: nft.run("delete table inet strict", what="the test's table"))
+
+    assert_limited(out)
 
 
 def test_without_an_agent_the_next_check_sees_the_limits(lab: Lab, spare: Pod) -> None:
