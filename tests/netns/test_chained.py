@@ -33,7 +33,6 @@ PORTMAP = {"type": "portmap", "runtimeConfig": {"portMappings": [MAPPING]}}
 FIREWALL = {"type": "firewall"}
 SYSCTL = {"type": "tuning", "sysctl": {"net.core.somaxconn": BACKLOG}}
 NO_LIMITS = {"type": "bandwidth"}
-EGRESS_LIMIT = {"type": "bandwidth", "egressRate": RATE, "egressBurst": BURST}
 
 
 class Chain:
@@ -126,18 +125,3 @@ def test_a_list_of_them_works_and_takes_everything_back(lab: Lab, spare: Pod) ->
     assert unreached == []
     # their rules count packets, and the node has met new neighbours
     assert differences(before, take(node), without=("nft", "neighbours")) == []
-
-
-def test_a_bandwidth_plugin_that_could_not_limit_says_so(lab: Lab, spare: Pod) -> None:
-    """Its queue for what a pod sends would never see a packet: ours are ahead of it. The
-    capability `bandwidth` is for that."""
-    node = lab.layout.node(spare.node)
-    before = take(node)
-    chain = Chain(lab, spare, EGRESS_LIMIT)
-
-    added = chain.add()
-    chain.delete()
-    left = [line for line in differences(before, take(node)) if "links" not in line]
-
-    assert added[1] != 0
-    assert left == []
