@@ -90,7 +90,9 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["node_prefix6"] == bytes(20)
 
 
-@pytest.mark.parametrize("name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED", "ENDPOINT_FORWARDS", "ENDPOINT_QUEUED"])
+@pytest.mark.parametrize(
+    "name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED", "ENDPOINT_FORWARDS", "ENDPOINT_QUEUED"]
+)
 def test_a_flag_is_the_one_of_the_header(name: str) -> None:
     header = (Path(__file__).parents[2] / "bpf/lib/types.h").read_text()
 
