@@ -50,6 +50,30 @@ static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
 	return hand_to_stack(ctx, packet);
 }
 
+/* To the ingress qdisc that another has put behind us: an ifb limits the rate,
+ * and the host's stack gets the packet as come in on the veth. Its routes lead
+ * to the overlay device, but for a node's own address, which only a node may
+ * send to by the underlay.
+ */
+static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
+					  const struct packet *packet,
+					  const struct endpoint *source)
+{
+	const union ip_addr *dst = &packet->dst;
+
+	if (lookup_endpoint(dst) || lookup_remote(dst) || is_own_gateway(dst))
+		return TC_ACT_UNSPEC;
+	if (is_known_vtep(dst)) {
+		ctx->mark |= config.masquerade_mark;
+		return TC_ACT_UNSPEC;
+	}
+	if (is_in_cluster(dst) || is_loopback(dst))
+		return -DROP_UNKNOWN_DESTINATION;
+	if (source->flags & ENDPOINT_MASQUERADE)
+		ctx->mark |= config.masquerade_mark;
+	return TC_ACT_UNSPEC;
+}
+
 /* The overlay device routes loopback addresses, for the host's own connections
  * to host ports: what a pod sends to one must not get that far.
  */
@@ -75,6 +99,8 @@ static __always_inline int route_packet(struct __sk_buff *ctx)
 		return -DROP_SPOOFED_SOURCE;
 	if (!same_mac(source->mac, packet.src_mac))
 		return -DROP_SPOOFED_MAC;
+	if (source->flags & ENDPOINT_QUEUED)
+		return leave_to_qdisc(ctx, &packet, source);
 
 	ep = lookup_endpoint(&packet.dst);
 	if (ep)

@@ -1,9 +1,9 @@
 """Loads pycni's BPF programs: staged, pinned, replaced as a whole or not at all.
 
 `load` prepares everything beside the running programs (staging), then pins, switches the
-`programs` link and replaces the filters, each step with its undo; whatever fails, the node goes
-on as it was. Forwarding needs no process afterwards. Independent of the package pycni.
-Objects come from `loader.compile`.
+`programs` link and replaces what is attached, each step with its undo; whatever fails, the node
+goes on as it was. Forwarding needs no process afterwards. Independent of the package pycni. Objects
+come from `loader.compile`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import attach, pins, staging
-from .attach import Hook
+from . import attach, clsact, pins, staging, tcx
 from .bpf import Map
 from .errors import GoneError, LoaderError
+from .hooks import Hook
 from .objects import PROGRAMS, Objects
 from .programs import Programs
 
@@ -67,7 +67,7 @@ def load(
     nothing but attach what is not attached.
 
     `confirm` is called when all is in place; if it raises, all is put back. Raises LoaderError of
-    all kinds and what `confirm` raises; pins, filters and qdiscs are then as before.
+    all kinds and what `confirm` raises; pins, programs and qdiscs are then as before.
     """
     fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
     with ExitStack() as undo:
@@ -79,18 +79,21 @@ def load(
             previous = _open_current(root, owned)
             renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
-                staged = staging.stage(root, objects, config, owned)
+                staged = staging.stage(root, objects, config, fingerprint, owned)
                 _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
             attached = [
-                _attach(root, ipr, hook, current, previous, steps)
+                hook
                 for hook in hooks()
-                if renewed or not _is_attached(ipr, hook, fingerprint)
+                if (renewed or not attach.is_attached(ipr, hook, fingerprint))
+                and _attach(root, ipr, hook, current, previous, steps)
             ]
-            loaded = Loaded(fingerprint, renewed or any(attached))
+            loaded = Loaded(fingerprint, renewed or bool(attached))
             confirm(loaded)
             steps.pop_all()
+            for hook in attached:
+                attach.leave_other(ipr, hook)
             if renewed and before is not None and before.is_dir():
                 pins.remove_programs(before)
         undo.pop_all()
@@ -117,15 +120,13 @@ def attach_endpoint(
     return fingerprint
 
 
-def unload(root: Path, ipr: IPRoute, hooks: Iterable[Hook]) -> None:
-    """Undo of load and attach_endpoint: our filters at `hooks`, our qdiscs, then every pin.
+def unload(root: Path, ipr: IPRoute) -> None:
+    """Undo of load and attach_endpoint: our programs at every interface, our qdiscs, every pin.
 
-    Any part may be missing already. Filters, qdiscs and pins of others stay.
+    Any part may be missing already. Programs, filters, qdiscs and pins of others stay.
     """
-    hooks = tuple(hooks)
-    endpoints = {hook.ifindex for hook in hooks if hook.program in ENDPOINT_PROGRAMS}
-    for ifindex in pins.marked_clsact(root) | {hook.ifindex for hook in hooks}:
-        detach(root, ipr, ifindex, remove_qdisc=ifindex in endpoints)
+    for ifindex in pins.marked_clsact(root) | {link["index"] for link in ipr.get_links()}:
+        detach(root, ipr, ifindex)
     if not root.is_dir():
         return
     with pins.locked(root, exclusive=True):
@@ -136,15 +137,17 @@ def unload(root: Path, ipr: IPRoute, hooks: Iterable[Hook]) -> None:
         pins.remove_root(root)
 
 
-def detach(root: Path, ipr: IPRoute, ifindex: int, *, remove_qdisc: bool = False) -> None:
-    """Take every filter of ours from an interface, and its clsact qdisc if `load` added it.
+def detach(root: Path, ipr: IPRoute, ifindex: int) -> None:
+    """Take every program of ours from an interface, and its clsact qdisc if it is ours.
 
-    `remove_qdisc` says that the qdisc is ours without that record. It stays while others use it.
+    That it is if `load` added it, or if it holds a program of an endpoint. It stays while others
+    use it.
     """
-    for program in attach.attached(ipr, ifindex):
+    filters = clsact.attached(ipr, ifindex)
+    for program in filters.keys() | tcx.attached(ifindex).keys():
         attach.detach(ipr, Hook(ifindex, program))
-    if remove_qdisc or ifindex in pins.marked_clsact(root):
-        attach.remove_clsact(ipr, ifindex)
+    if filters.keys() & set(ENDPOINT_PROGRAMS) or ifindex in pins.marked_clsact(root):
+        clsact.remove_clsact(ipr, ifindex)
     pins.unmark_clsact(root, ifindex)
 
 
@@ -185,10 +188,6 @@ def _open_current(root: Path, owned: ExitStack) -> Programs | None:
     return programs
 
 
-def _is_attached(ipr: IPRoute, hook: Hook, fingerprint: str) -> bool:
-    return attach.attached(ipr, hook.ifindex).get(hook.program) == fingerprint
-
-
 def _attach(
     root: Path,
     ipr: IPRoute,
@@ -199,15 +198,15 @@ def _attach(
 ) -> bool:
     """Attach at one hook with its undo; False if the hook was an endpoint's that is gone."""
     is_endpoint = hook.program in ENDPOINT_PROGRAMS
-    present = attach.attached(ipr, hook.ifindex).get(hook.program)
+    is_new = attach.is_new(ipr, hook)
     try:
         added = attach.attach(ipr, hook, current[hook.program], current.fingerprint)
     except GoneError:
         if is_endpoint:
             return False
         raise
-    if present is None:
-        steps.callback(attach.detach, ipr, hook, remove_qdisc=added)
+    if is_new:
+        steps.callback(attach.detach_new, ipr, hook, remove_qdisc=added)
     elif previous is not None:
         steps.callback(_attach_again, ipr, hook, previous)
     if added and not is_endpoint:

@@ -73,6 +73,21 @@ class Program(Descriptor):
         """Open the program pinned at `path`, named by the file; OSError ENOENT if there is none."""
         return cls(open_pin(path, "prog"), path.name)
 
+    @classmethod
+    def open_id(cls, number: int) -> Program:
+        """Open a loaded program, named as the kernel knows it; OSError ENOENT if it is gone."""
+        opened = cls(libbpf.open_id("prog", number), "")
+        opened.name = opened.info.name
+        return opened
+
+    def constants(self) -> bytes:
+        """Its .rodata, all of it; empty if it has none."""
+        for number in libbpf.maps_of_program(self.fd):
+            with own_map(libbpf.open_id("map", number)) as one:
+                if one.info.name.endswith(".rodata"):
+                    return one.lookup(bytes(4)) or b""
+        return b""
+
     @property
     def info(self) -> ProgramInfo:
         fields = _PROGRAM_INFO.unpack(libbpf.info(self.fd, _PROGRAM_INFO.size))

@@ -26,6 +26,10 @@ from .errors import KernelError
 LIBRARY = "libbcc_bpf.so.0"
 LOG_BYTES = 4 << 20  # touched only as far as the verifier writes
 SCHED_CLS = 3  # enum bpf_prog_type: include/uapi/linux/bpf.h
+BPF_F_REPLACE, BPF_F_BEFORE = 1 << 2, 1 << 3
+PROGRAMS_MAX = 64  # at one hook: BPF_MPROG_MAX, include/linux/bpf_mprog.h
+MAPS_MAX = 64  # of one program: MAX_USED_MAPS, include/linux/bpf_verifier.h
+_PROGRAM_MAPS, _PROGRAM_MAPS_END = 52, 64  # nr_map_ids and map_ids in struct bpf_prog_info
 _DATASEC = 15  # BTF_KIND_DATASEC
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _SAMPLE = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
@@ -62,6 +66,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_obj_get": (c_int, [c_char_p]),
     "bpf_obj_get_info_by_fd": (c_int, [c_int, c_void_p, POINTER(c_uint32)]),
     "bpf_prog_load": (c_int, [c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p]),
+    "bpf_prog_get_fd_by_id": (c_int, [c_uint32]),
+    "bpf_map_get_fd_by_id": (c_int, [c_uint32]),
+    "bpf_prog_attach_opts": (c_int, [c_int, c_int, c_int, c_void_p]),
+    "bpf_prog_detach2": (c_int, [c_int, c_int, c_int]),
     "bpf_prog_query": (c_int, [c_int, c_int, c_uint32, c_void_p, c_void_p, POINTER(c_uint32)]),
     "bpf_prog_test_run_opts": (c_int, [c_int, c_void_p]),
     "btf__new_empty": (c_void_p, []),
@@ -155,6 +163,21 @@ def info(fd: int, size: int) -> bytes:
     buffer = ctypes.create_string_buffer(size)
     check(library().bpf_obj_get_info_by_fd(fd, buffer, byref(c_uint32(size))), f"descriptor {fd}")
     return buffer.raw
+
+
+def open_id(what: str, number: int) -> int:
+    """A descriptor of the loaded "prog" or "map" with that id; OSError ENOENT if it is gone."""
+    return check(getattr(library(), f"bpf_{what}_get_fd_by_id")(number), f"{what} {number}")
+
+
+def maps_of_program(fd: int) -> list[int]:
+    """Ids of the maps that a program uses, .rodata among them."""
+    ids = (c_uint32 * MAPS_MAX)()
+    buffer = bytearray(_PROGRAM_MAPS_END)
+    struct.pack_into("=IQ", buffer, _PROGRAM_MAPS, MAPS_MAX, ctypes.addressof(ids))
+    raw = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    check(library().bpf_obj_get_info_by_fd(fd, raw, byref(c_uint32(len(buffer)))), "program")
+    return ids[: struct.unpack_from("=I", buffer, _PROGRAM_MAPS)[0]]
 
 
 def lookup(fd: int, key: bytes, size: int) -> bytes | None:
@@ -309,12 +332,34 @@ def probe_map_type(map_type: int) -> bool:
     return bool(check(library().libbpf_probe_bpf_map_type(map_type, None), "map type"))
 
 
-def query_attach_type(ifindex: int, attach_type: int) -> int:
-    """Number of programs of enum bpf_attach_type at an interface of the current netns."""
-    count = c_uint32()
+def query(ifindex: int, attach_type: int) -> list[int]:
+    """Ids of the programs at an interface of the current netns, in the order they run.
+
+    `attach_type` is an enum bpf_attach_type; OSError EINVAL if the kernel does not know it, ENODEV
+    if there is no such interface.
+    """
+    ids = (c_uint32 * PROGRAMS_MAX)()
+    count = c_uint32(PROGRAMS_MAX)
     lib = library()
-    check(lib.bpf_prog_query(ifindex, attach_type, 0, None, None, byref(count)), "query")
-    return count.value
+    check(lib.bpf_prog_query(ifindex, attach_type, 0, None, ids, byref(count)), "query")
+    return ids[: count.value]
+
+
+def attach(fd: int, ifindex: int, attach_type: int, *, replace: int | None = None) -> None:
+    """Attach a program at an interface of the current netns, without a link: until it is detached
+    or the interface ends. It runs before those that are there, or in the place of `replace`, a
+    descriptor of one of them."""
+    options = _AttachOpts(
+        sz=ctypes.sizeof(_AttachOpts),
+        flags=BPF_F_BEFORE if replace is None else BPF_F_REPLACE,
+        replace_prog_fd=replace or 0,
+    )
+    check(library().bpf_prog_attach_opts(fd, ifindex, attach_type, byref(options)), "attach")
+
+
+def detach(fd: int, ifindex: int, attach_type: int) -> None:
+    """Undo of `attach`; OSError ENOENT if the program is not there."""
+    check(library().bpf_prog_detach2(fd, ifindex, attach_type), "detach")
 
 
 def mount_bpffs(path: Path) -> None:
@@ -354,6 +399,12 @@ class _TestRunOpts(ctypes.Structure):
         ("cpu", c_uint32),
         ("batch_size", c_uint32),
     ]
+
+
+class _AttachOpts(ctypes.Structure):
+    """struct bpf_prog_attach_opts as of libbpf 1.0, tools/lib/bpf/bpf.h."""
+
+    _fields_ = [("sz", c_size_t), ("flags", c_uint32), ("replace_prog_fd", c_int)]
 
 
 @cache

@@ -249,6 +249,8 @@ def unmark_clsact(root: Path, ifindex: int) -> bool:
         (root / "clsact" / str(ifindex)).rmdir()
     except FileNotFoundError:
         return False
+    with suppress(OSError):  # others are in it
+        (root / "clsact").rmdir()
     return True
 
 

@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from . import bpf, libbpf
+from . import bpf, libbpf, tcx
 from .errors import KernelError
 
-# enum bpf_map_type, bpf_func_id, bpf_attach_type: include/uapi/linux/bpf.h
+# enum bpf_map_type, bpf_func_id: include/uapi/linux/bpf.h
 MAP_RINGBUF = 27
 HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_NEIGH, HELPER_REDIRECT_PEER = 21, 152, 155
 HELPER_ADJUST_ROOM, HELPER_KTIME_COARSE = 50, 160
-TCX_INGRESS = 46
-LOOPBACK = 1
 PACKET = bytes(64)
 IPV4_PACKET = bytes(12) + b"\x08\x00" + bytes(114)
 
@@ -67,7 +65,9 @@ def probe() -> list[Feature]:
              fallback="the metadata device carries all traffic between nodes"),
         _try("decap_l3", _decapsulates_other_family,
              fallback="the metadata device receives IPv4 in IPv6 and IPv6 in IPv4"),
-        _try("tcx", _has_tcx, fallback="clsact filters, as now"),
+        _try("tcx", tcx.probe,
+             fallback="clsact filters; a chained bandwidth plugin cannot limit what a pod sends: "
+             "use the capability `bandwidth`"),
         _try("jit", _is_jited, fallback="programs are interpreted, many times slower"),
     ]  # fmt: skip
 
@@ -124,10 +124,6 @@ def _can_test_run() -> bool:
 def _is_jited() -> bool:
     with bpf.load_instructions("probe_jit", assemble(RETURN_ZERO)) as program:
         return program.info.jited
-
-
-def _has_tcx() -> bool:
-    return libbpf.query_attach_type(LOOPBACK, TCX_INGRESS) >= 0
 
 
 def _sets_local_address() -> bool:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import btf, pins
+from . import btf, pins, tcx
 from .bpf import Map, Object, Program
 from .objects import PROGRAMS, Objects
 
@@ -23,7 +23,9 @@ class Staged:
     created: dict[str, Map]
 
 
-def stage(root: Path, objects: Objects, config: bytes, owned: ExitStack) -> Staged:
+def stage(
+    root: Path, objects: Objects, config: bytes, fingerprint: str, owned: ExitStack
+) -> Staged:
     """Load all programs; maps that are pinned and fit are shared, others made and filled.
 
     Descriptors are closed by `owned`. Raises VerifierError, KernelError or LayoutError.
@@ -35,6 +37,7 @@ def stage(root: Path, objects: Objects, config: bytes, owned: ExitStack) -> Stag
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
             opened.set_rodata(config)
+            opened.set_rodata(tcx.identity(fingerprint), variable="identity")
             types = btf.parse(opened.btf())
             declared = opened.maps()
             for name, wanted in declared.items():

@@ -1,9 +1,9 @@
 """The node agent: answers the plugin, follows the cluster, keeps the tables true.
 
 Forwarding never needs it: what it writes stays in the kernel when it ends. Threads: one per plugin
-call, and one each for the store, heartbeats, link events, next hops and this node's address; each
-failure is logged and retried, and none of them deletes anything on the strength of a list it could
-not read to its end.
+call, and one each for the store, heartbeats, link events, next hops, this node's address and what
+others do to the pods' links; each failure is logged and retried, and none of them deletes anything
+on the strength of a list it could not read to its end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pycni import (
+    alterations,
     delegations,
     linkevents,
     locks,
@@ -31,9 +32,10 @@ from pycni import (
     upkeep,
     verbs,
 )
+from pycni.alterations import Change
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
-from pycni.lease import NAME_HEAD, read_lease
+from pycni.lease import NAME_HEAD, Lease, find_lease_at, read_lease
 from pycni.netlink import Link
 from pycni.node import Node
 from pycni.rtnl import Rtnl
@@ -72,6 +74,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
                 ("links", lambda: _follow_links(settings, stop)),
                 ("nexthops", lambda: nexthops.follow(settings, stop, waker)),
                 ("address", lambda: relocation.follow(settings, stop, waker.wake)),
+                ("alterations", lambda: _follow_alterations(settings, stop)),
             )
         ]
         for loop in loops:
@@ -201,6 +204,45 @@ def _follow_links(settings: Settings, stop: threading.Event) -> None:
                 _sweep(ipr, settings)
             else:
                 _release(ipr, settings, links)
+
+
+def _follow_alterations(settings: Settings, stop: threading.Event) -> None:
+    """Have endpoints follow what others do to the pods' links: all of them once, then each as the
+    kernel tells of it."""
+    known: dict[int, str] = {}
+    """MACs that were looked at: most of what is said of links is nothing new."""
+    with alterations.subscribe() as events, Rtnl() as ipr:
+        _follow_all(ipr, settings)
+        while not stop.is_set():
+            try:
+                changes = list(alterations.changes(events))
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                log.warning("events were lost, looking at all links")
+                _follow_all(ipr, settings)
+                continue
+            for change in changes:
+                if change.mac is None or known.get(change.ifindex) != change.mac:
+                    lease = find_lease_at(ipr, change.ifindex)
+                    if lease and _follow(ipr, settings, lease, change) and change.mac:
+                        known[change.ifindex] = change.mac
+
+
+def _follow_all(ipr: Rtnl, settings: Settings) -> None:
+    for problem in upkeep.follow_all(ipr, settings):
+        log.warning("a link is not followed error=%s", problem)
+
+
+def _follow(ipr: Rtnl, settings: Settings, lease: Lease, change: Change) -> bool:
+    """False if it failed."""
+    try:
+        if upkeep.follow(ipr, settings, lease, queued=change.queued):
+            log.info("followed link=%s container=%s", lease.host_ifname, lease.container_id)
+    except PycniError as error:
+        log.warning("link=%s is not followed error=%s", lease.host_ifname, error)
+        return False
+    return True
 
 
 def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:

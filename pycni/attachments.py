@@ -12,11 +12,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from loader import LoaderError, attach_endpoint
 from pycni import (
     addresses,
+    alterations,
     assignment,
     bandwidth,
     delegate,
@@ -29,6 +28,7 @@ from pycni import (
     podnet,
     portmap,
     requests,
+    sourcerules,
     upkeep,
 )
 from pycni.assignment import Assignment
@@ -97,7 +97,7 @@ def add(call: Call) -> Result:
             lease = _take_addresses(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
-        routes = podnet.configure(
+        configured = podnet.configure(
             call.netns_fd,
             call.request.ifname,
             mac=lease.mac,
@@ -105,6 +105,10 @@ def add(call: Call) -> Result:
             routes=given.routes,
         )
         podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
+        if configured.rules:
+            lease = replace(lease, rules=configured.rules)
+            undo.callback(sourcerules.teardown, call.netns_fd, lease.ruled)
+            podnet.claim(ipr, lease)
         portmap.setup(wanted.ports, lease.addresses, owner=call.request.container_id)
         undo.pop_all()
     return Result(
@@ -115,7 +119,7 @@ def add(call: Call) -> Result:
             ),
         ),
         ips=tuple(replace(one, interface=1) for one in given.ips),
-        routes=routes,
+        routes=configured.routes,
         dns=given.dns if wanted.dns == Dns() else wanted.dns,
     )
 
@@ -132,13 +136,18 @@ def delete(call: Call) -> None:
         ) as lock,
         Rtnl() as ipr,
     ):
-        detach(ipr, call.settings, call.key.digest)
+        detach(ipr, call.settings, call.key.digest, netns_fd=call.netns_fd)
         _release_delegated(call, lock)
 
 
-def detach(ipr: Rtnl, settings: Settings, digest: str) -> None:
-    """Remove the link, then what its addresses have; callers hold the attachment's lock."""
+def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) -> None:
+    """Remove the link, then what its addresses have; callers hold the attachment's lock.
+
+    In the pod's namespace, if there is one, what does not go with the link.
+    """
     lease = find_lease(ipr, digest) or upkeep.find_renamed(ipr, settings, digest)
+    if lease is not None and lease.ruled and netns_fd >= 0:
+        sourcerules.teardown(netns_fd, lease.ruled)
     podnet.teardown(ipr, host_ifname(digest) if lease is None else lease.host_ifname)
     if lease is None:
         upkeep.sweep(ipr, settings)
@@ -149,7 +158,8 @@ def detach(ipr: Rtnl, settings: Settings, digest: str) -> None:
 def check(call: Call) -> None:
     """Raise CheckMismatch unless everything ADD made is as ADD made it, IPAM plugin first.
 
-    What later plugins of the chain changed is judged by `prevResult`, not by our own record.
+    What later plugins of the chain changed is judged by `prevResult`, not by our own record; the
+    endpoint follows it here, if there was no agent to see to that.
     """
     Node.load(call.settings)
     if call.conf.delegate:
@@ -164,12 +174,18 @@ def check(call: Call) -> None:
     request = call.request
     ports = portmap.parse(call.conf.runtime_config)
     limits = bandwidth.parse(call.conf.runtime_config)
-    with IPRoute() as ipr, maps.open_endpoints(call.settings.pin_root) as table:
+    with (
+        locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
+        Rtnl() as ipr,
+        maps.open_endpoints(call.settings.pin_root) as table,
+    ):
         lease = find_lease(ipr, call.key.digest)
         if lease is None:
             raise UnknownContainer(
                 f"nothing is attached as {request.ifname} of container {request.container_id}"
             )
+        now = alterations.endpoint(ipr, lease) or lease.endpoint
+        endpoints.update(table, lease.addresses, now, run_dir=call.settings.run_dir)
         problems = [
             *inspection.host_end(ipr, lease),
             *inspection.pod_end(
@@ -178,7 +194,7 @@ def check(call: Call) -> None:
             *(
                 f"the endpoints map has {table.get(address)} for {address}"
                 for address in lease.addresses
-                if table.get(address) != lease.endpoint
+                if table.get(address) != now
             ),
             *portmap.problems(ports, lease.addresses),
             *bandwidth.problems(

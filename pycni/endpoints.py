@@ -14,13 +14,13 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.errors import DataplaneError, PycniError
-from pycni.lease import NAME_HEAD, Lease
+from pycni.lease import NAME_HEAD
 from pycni.maps import Endpoint, Table
 
 Endpoints = Table[IPAddress, Endpoint]
@@ -82,19 +82,29 @@ def sweep(table: Endpoints, *, run_dir: Path, belongings: Belongings) -> int:
     return released
 
 
-def restore(table: Endpoints, leases: Iterable[Lease], *, run_dir: Path) -> int:
-    """Write entries that leases have and the table has not; returns how many were wrong."""
-    restored = 0
-    for lease in leases:
-        for address in lease.addresses:
-            with locks.address_lock(run_dir, address):
-                entry = table.get(address)
-                if entry is None:
-                    restored += table.insert(address, lease.endpoint)
-                elif entry.ifindex == lease.ifindex and entry != lease.endpoint:
-                    table.put(address, lease.endpoint)
-                    restored += 1
-    return restored
+def restore(
+    table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint, *, run_dir: Path
+) -> int:
+    """Write entries that a link has and the table has not; returns how many were wrong."""
+    inserted = 0
+    for address in addresses:
+        with locks.address_lock(run_dir, address):
+            inserted += table.insert(address, now)
+    return inserted + update(table, addresses, now, run_dir=run_dir)
+
+
+def update(
+    table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint, *, run_dir: Path
+) -> int:
+    """Change entries of a link to what it is now; returns how many were not so."""
+    updated = 0
+    for address in addresses:
+        with locks.address_lock(run_dir, address):
+            entry = table.get(address)
+            if entry is not None and entry.ifindex == now.ifindex and entry != now:
+                table.put(address, now)
+                updated += 1
+    return updated
 
 
 def renamed(table: Endpoints) -> set[int]:

@@ -34,6 +34,7 @@ def collect(call: Call) -> None:
                 except (PycniError, NetlinkError, OSError) as error:
                     problems.append(f"{host_ifname(digest)}: {error}")
         upkeep.sweep(ipr, call.settings)
+        problems += upkeep.follow_all(ipr, call.settings)
     delegations.release_orphans(call.settings)
     refused = _forward(call)
     if problems:

@@ -12,6 +12,7 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from loader import ENDPOINT_PROGRAMS, attach
+from pycni import sourcerules
 from pycni.lease import Lease
 from pycni.links import IFF_UP, find_link
 from pycni.maps import GATEWAY_MAC
@@ -52,6 +53,7 @@ def pod_end(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> li
             *_link_problems(link, ifname, previous),
             *_address_problems(pod, link["index"], lease, previous),
             *_route_problems(pod, link["index"], previous),
+            *sourcerules.problems(pod, link["index"], lease.ruled),
         ]
 
 

@@ -8,6 +8,7 @@ links and makes none.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from pycni.cluster import IPAddress
 from pycni.errors import InvalidConfig
 from pycni.links import find_link
 from pycni.maps import GATEWAY_MAC, Endpoint
+from pycni.rtnl import Rtnl
 
 ALIAS_HEAD = "pycni:1"
 """First word of the alias of a link that is ours; the number is the alias format's version."""
@@ -81,6 +83,8 @@ class Lease:
     """Whether what is sent to it is limited, at the host end."""
     forwards: bool = False
     """Whether it passes packets of others on."""
+    rules: tuple[int, ...] = ()
+    """IP versions of which its addresses have a routing table of their own in the pod."""
     host_ifname: str = ""
     ifindex: int = 0
 
@@ -94,6 +98,11 @@ class Lease:
             shaped=self.shaped,
             forwards=self.forwards,
         )
+
+    @property
+    def ruled(self) -> list[IPAddress]:
+        """The addresses that have a routing table of their own in the pod."""
+        return [address for address in self.addresses if address.version in self.rules]
 
     def alias(self) -> str:
         """Text for the link's alias, in which names that do not fit are cut; the digest is not.
@@ -110,6 +119,7 @@ class Lease:
             *(["ports"] if self.ports else []),
             *(["shaped"] if self.shaped else []),
             *(["forwards"] if self.forwards else []),
+            *([f"rules={''.join(map(str, self.rules))}"] if self.rules else []),
         ]
         room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
         least = len(CUT) + CUT_DIGITS
@@ -148,6 +158,16 @@ def find_lease(ipr: IPRoute, digest: str) -> Lease | None:
     link = find_link(ipr, host_ifname(digest))
     lease = None if link is None else read_lease(link)
     return lease if lease is not None and lease.key_digest == digest else None
+
+
+def find_lease_at(ipr: Rtnl, ifindex: int) -> Lease | None:
+    """The lease of the link with that index, or None."""
+    try:
+        return read_lease(ipr.find(ifindex))
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return None
 
 
 def find_renamed(ipr: IPRoute, digest: str, ifindexes: Iterable[int]) -> Lease | None:
@@ -195,6 +215,7 @@ def _read_alias(link: Any) -> Lease | None:
             ports="ports" in fields,
             shaped="shaped" in fields,
             forwards="forwards" in fields,
+            rules=tuple(map(int, fields.get("rules", ""))),
             host_ifname=link.get("ifname"),
             ifindex=link["index"],
         )

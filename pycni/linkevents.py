@@ -29,12 +29,17 @@ def subscribe() -> socket.socket:
     Reading it gives ENOBUFS, once, if messages were lost. Raises PermissionError without
     CAP_NET_ADMIN.
     """
+    return subscribe_to(RTMGRP_LINK)
+
+
+def subscribe_to(groups: int) -> socket.socket:
+    """The same for any RTMGRP_* (linux/rtnetlink.h), or-ed."""
     events = socket.socket(
         socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     )
     try:
         events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
-        events.bind((0, RTMGRP_LINK))
+        events.bind((0, groups))
     except OSError:
         events.close()
         raise

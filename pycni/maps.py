@@ -30,6 +30,7 @@ OVERLAY_MAC = "02:70:79:63:6e:6f"
 ENDPOINT_MASQUERADE = 1
 ENDPOINT_SHAPED = 2
 ENDPOINT_FORWARDS = 4
+ENDPOINT_QUEUED = 8
 V4_MAPPED = bytes(10) + b"\xff\xff"
 V4_PREFIX_OFFSET = 96
 
@@ -55,6 +56,8 @@ class Endpoint:
     """What is sent to the pod must pass the qdisc of the host end."""
     forwards: bool = False
     """What is sent to the pod may be cut into segments again after it."""
+    queued: bool = False
+    """What the pod sends must pass the ingress qdisc of the host end, which others made."""
 
 
 @dataclass(frozen=True)
@@ -260,8 +263,12 @@ def _unpack_network(raw: bytes) -> IPNetwork:
 
 
 def _pack_endpoint(endpoint: Endpoint) -> bytes:
-    flags = endpoint.masquerade * ENDPOINT_MASQUERADE | endpoint.shaped * ENDPOINT_SHAPED
-    flags |= endpoint.forwards * ENDPOINT_FORWARDS
+    flags = (
+        endpoint.masquerade * ENDPOINT_MASQUERADE
+        | endpoint.shaped * ENDPOINT_SHAPED
+        | endpoint.forwards * ENDPOINT_FORWARDS
+        | endpoint.queued * ENDPOINT_QUEUED
+    )
     return ENDPOINT_FORMAT.pack(endpoint.ifindex, pack_mac(endpoint.mac), flags)
 
 
@@ -273,6 +280,7 @@ def _unpack_endpoint(raw: bytes) -> Endpoint:
         masquerade=bool(flags & ENDPOINT_MASQUERADE),
         shaped=bool(flags & ENDPOINT_SHAPED),
         forwards=bool(flags & ENDPOINT_FORWARDS),
+        queued=bool(flags & ENDPOINT_QUEUED),
     )
 
 

@@ -1,4 +1,5 @@
-"""ipMasq: one nftables table of our own that hides pods behind the node's address.
+"""ipMasq: one nftables table of our own that hides pods behind the node's address, and keeps what
+pods send to pods out of connection tracking.
 
 Pods are not listed here: `from_container` marks what leaves the cluster, so an ADD or DEL changes
 no rule. Runs in the network namespace of the calling thread.
@@ -6,11 +7,15 @@ no rule. Runs in the network namespace of the calling thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pycni import nft
+from pycni.cluster import IPNetwork
 
 TABLE = "pycni"
 WHAT = "pycni's table for ipMasq"
 SRCNAT_PRIORITY = 100
+RAW_PRIORITY = -300
 
 
 def exists() -> bool:
@@ -18,34 +23,32 @@ def exists() -> bool:
     return nft.table_exists(TABLE, what=WHAT)
 
 
-def setup(mark: int, *, overlay: str) -> None:
+def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) -> None:
     """Write the table, replacing an older one of ours in the same transaction.
 
     A marked packet is masqueraded unless it leaves by the overlay device `overlay`: what turned out
-    to be for a pod after all is left to the table of host ports. Raises SetupError.
+    to be for a pod after all is left to the table of host ports.
+
+    What comes in on a link whose name begins with `pods` and goes to one of `clusters` is not
+    tracked. That is what pods send that others limit (alterations.py): answers do not pass the
+    stack, so that to connection tracking the rest would be invalid, and kube-proxy drops that.
+    What goes to the node itself, as the answers of host ports do, is tracked. Raises SetupError.
     """
-    table = {"family": nft.FAMILY, "name": TABLE}
-    chain = {"family": nft.FAMILY, "table": TABLE, "name": "postrouting"}
-    marked = {"&": [{"meta": {"key": "mark"}}, mark]}
-    rule = [
-        {"match": {"op": "==", "left": marked, "right": mark}},
-        {"match": {"op": "!=", "left": {"meta": {"key": "oifname"}}, "right": overlay}},
-        {"masquerade": None},
-    ]
-    hook = {"type": "nat", "hook": "postrouting", "prio": SRCNAT_PRIORITY, "policy": "accept"}
     nft.run(
-        [
-            {"add": {"table": table}},
-            {"delete": {"table": table}},
-            {"add": {"table": table}},
-            {"add": {"chain": chain | hook}},
-            {
-                "add": {
-                    "rule": {"family": nft.FAMILY, "table": TABLE, "chain": "postrouting"}
-                    | {"expr": rule}
-                }
-            },
-        ],
+        f"""
+        add table inet {TABLE}
+        delete table inet {TABLE}
+        table inet {TABLE} {{
+            chain postrouting {{
+                type nat hook postrouting priority {SRCNAT_PRIORITY};
+                meta mark & {mark:#x} == {mark:#x} oifname != "{overlay}" masquerade
+            }}
+            chain prerouting {{
+                type filter hook prerouting priority {RAW_PRIORITY};
+                {" ".join(_untracked(pods, cluster) for cluster in clusters)}
+            }}
+        }}
+        """,
         what=WHAT,
     )
 
@@ -53,3 +56,8 @@ def setup(mark: int, *, overlay: str) -> None:
 def teardown() -> None:
     """Delete the table; no error if it is gone."""
     nft.delete_table(TABLE, what=WHAT)
+
+
+def _untracked(pods: str, cluster: IPNetwork) -> str:
+    family = "ip" if cluster.version == 4 else "ip6"
+    return f'iifname "{pods}*" {family} daddr {cluster} fib daddr type != local notrack;'

@@ -27,6 +27,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS
     18,
     20,
 )
+IFLA_LINK, IFLA_QDISC, IFLA_LINK_NETNSID = 5, 6, 37
 IFLA_INFO_KIND = 1
 
 OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
@@ -40,8 +41,9 @@ _NLATTR = struct.Struct("=HH")
 
 Link = dict[Any, Any]
 """A link with what pycni reads of one, under pyroute2's names: index, flags, ifname, address,
-ifalias, mtu, operstate, and the kind as ("linkinfo", "kind"). All but the first two may be missing.
-"""
+ifalias, mtu, operstate, the kind as ("linkinfo", "kind"), qdisc (the root's kind); and of a veth
+link (index of its peer) and link_netnsid (number of the peer's namespace, if that is another). All
+but the first two may be missing."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -100,6 +102,12 @@ def read_link(body: bytes) -> Link:
             (link["mtu"],) = U32.unpack(value)
         elif kind == IFLA_OPERSTATE:
             link["operstate"] = OPERSTATES[value[0]]
+        elif kind == IFLA_QDISC:
+            link["qdisc"] = _text(value)
+        elif kind == IFLA_LINK:
+            (link["link"],) = U32.unpack(value)
+        elif kind == IFLA_LINK_NETNSID:
+            (link["link_netnsid"],) = U32.unpack(value)
         elif kind == IFLA_LINKINFO:
             for inner, name in attributes(value):
                 if inner == IFLA_INFO_KIND:

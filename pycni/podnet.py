@@ -12,11 +12,13 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycni import linkevents, nsenter, sysctl, unlisting
+from pycni import linkevents, nsenter, sourcerules, sysctl, unlisting
+from pycni.cluster import IPAddress
 from pycni.errors import InterfaceExists, PycniError, TryAgain
 from pycni.lease import AttachmentKey, Lease, is_ours
 from pycni.links import IFF_UP, add_address, find_link, generate_no_address
@@ -26,6 +28,16 @@ from pycni.rtnl import Rtnl
 
 LEAST = 0.001
 """Seconds: a timeout of 0 would not wait at all, but neither time out."""
+
+
+@dataclass(frozen=True)
+class Configured:
+    """What a pod's interface has."""
+
+    routes: tuple[Route, ...]
+    """Those in effect."""
+    rules: tuple[int, ...]
+    """IP versions of which its addresses have a table of their own."""
 
 
 def setup(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
@@ -61,14 +73,15 @@ def configure(
     mac: str,
     addresses: Iterable[IPInterface],
     routes: Iterable[Route],
-) -> tuple[Route, ...]:
-    """Set the pod's end up with its addresses and routes; returns the routes in effect.
+) -> Configured:
+    """Set the pod's end up with its addresses and routes.
 
     Whatever the prefix lengths, neighbours need not be there: the node's programs answer for all.
     The IPv6 link-local address is ours too, since the kernel's would go through duplicate address
-    detection. A destination that has a route by another interface keeps that one.
+    detection. A destination that has a route by another interface keeps that one, but for packets
+    from these addresses (sourcerules.py).
     """
-    addresses = tuple(addresses)
+    addresses, routes = tuple(addresses), tuple(routes)
     with nsenter.open_rtnl(netns_fd) as pod:
         (index,) = pod.link_lookup(ifname=ifname)
         generate_no_address(pod, index)
@@ -80,7 +93,14 @@ def configure(
             _add_address(pod, index, address, ifname=ifname)
         if any(address.version == 6 for address in addresses):
             add_address(pod, index, link_local(mac), prefixlen=64)
-        return tuple(route for route in routes if _add_route(pod, index, route, ifname))
+        added = tuple(route for route in routes if _add_route(pod, index, route, ifname))
+        taken = [route for route in routes if route not in added and route.table is None]
+        for route in taken:
+            _add_route(pod, index, replace(route, table=sourcerules.table_of(index)), ifname)
+        versions = tuple(sorted({route.dst.version for route in taken}))
+        sources = [address.ip for address in addresses if address.version in versions]
+        _add_rules(pod, index, sources, ifname)
+        return Configured(added, versions)
 
 
 def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
@@ -152,6 +172,18 @@ def _keep_ipv6_out(host_ifname: str) -> None:
     """
     with suppress(OSError):
         sysctl.write(f"net/ipv6/conf/{host_ifname}/disable_ipv6", "1")
+
+
+def _add_rules(pod: Rtnl, index: int, sources: list[IPAddress], ifname: str) -> None:
+    try:
+        sourcerules.setup(pod, index, sources)
+    except NetlinkError as error:
+        sourcerules.remove(pod, sources)
+        raise PycniError(
+            f"cannot give {ifname} routes of its own beside another interface's: "
+            f"{os.strerror(error.code)}",
+            hint="the kernel needs IP_MULTIPLE_TABLES and IPV6_MULTIPLE_TABLES",
+        ) from error
 
 
 def _add_address(pod: Rtnl, index: int, address: IPInterface, *, ifname: str) -> None:

@@ -31,7 +31,7 @@ from pycni import (
     uplink,
 )
 from pycni.errors import InvalidSettings, PycniError, SetupError
-from pycni.lease import leases
+from pycni.lease import NAME_HEAD, leases
 from pycni.links import delete_link, find_link
 from pycni.maps import Config
 from pycni.node import Node, record_path
@@ -128,9 +128,7 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
         for lease in list(leases(ipr)):
             delete_link(ipr, lease.host_ifname)
         report("unloading the dataplane")
-        for link in list(ipr.get_links()):
-            loader.detach(settings.pin_root, ipr, link["index"])
-        loader.unload(settings.pin_root, ipr, ())
+        loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
         masquerade.teardown()
         porttable.teardown()
@@ -220,7 +218,7 @@ def _make_tables(settings: Settings, node: Node, undo: ExitStack) -> None:
     mark = settings.masquerade_mark
     if not masquerade.exists():
         undo.callback(masquerade.teardown)
-    masquerade.setup(mark, overlay=overlay.DEVICE)
+    masquerade.setup(mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=node.cluster_cidrs)
     if not porttable.exists():
         undo.callback(porttable.teardown)
     porttable.setup(mark, overlay=overlay.DEVICE, clusters=node.cluster_cidrs)

@@ -14,7 +14,7 @@ import socket
 import struct
 from ipaddress import ip_address, ip_network
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -34,6 +34,7 @@ from pycni.netlink import (
     RTM_NEWLINK,
     Link,
     attribute,
+    attributes,
     messages,
     nested,
     number,
@@ -42,6 +43,8 @@ from pycni.netlink import (
 )
 
 RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWQDISC, RTM_NEWTFILTER = 20, 24, 36, 44
+RTM_DELQDISC, RTM_GETQDISC = 37, 38
+NLM_F_ECHO = 0x8
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 NEW = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK
 
@@ -54,6 +57,7 @@ TCMSG = struct.Struct("=BxxxiIII")
 
 IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_EXT_MASK = 26, 28, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
+IFLA_TARGET_NETNSID = 46
 IFLA_INFO_DATA, VETH_INFO_PEER = 2, 1
 IFLA_INET6_ADDR_GEN_MODE = 8
 RTEXT_FILTER_SKIP_STATS = 1 << 3
@@ -61,6 +65,7 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTNH_F_ONLINK = 254, 4, 1, 4
 RT_SCOPE_UNIVERSE = 0
+TC_H_INGRESS = 0xFFFFFFF1
 TC_H_CLSACT, CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
 TCA_KIND, TCA_OPTIONS = 1, 2
 TCA_BPF_CLASSID, TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS = 3, 6, 7, 8
@@ -85,6 +90,14 @@ SET = {"index", "flags", "change", "IFLA_IFALIAS", "IFLA_AF_SPEC"}
 ADDRESS = {"index", "address", "prefixlen"}
 ROUTE = {"dst", "oif", "family"}
 FILTER = {"handle", "parent", "prio", "protocol", "fd", "direct_action", "classid", "name"}
+
+
+class Qdisc(NamedTuple):
+    """`parent` is TC_H_INGRESS where an ingress or clsact qdisc is."""
+
+    ifindex: int
+    parent: int
+    kind: str
 
 
 class Rtnl:
@@ -134,6 +147,27 @@ class Rtnl:
             if error.code != errno.ENODEV:
                 raise
             return []
+
+    def find(self, index: int, *, netnsid: int | None = None) -> Link:
+        """The link with that index, in this namespace or in the one that has that number here.
+
+        Raises NetlinkError: ENODEV if there is none, EINVAL if no namespace has the number.
+        """
+        body = IFINFOMSG.pack(0, 0, index, 0, 0) + number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+        if netnsid is not None:
+            body += number(IFLA_TARGET_NETNSID, netnsid)
+        return read_link(self._ask(RTM_GETLINK, 0, body))
+
+    def ingress_qdisc(self, index: int) -> str | None:
+        """Kind of the qdisc at a link's ingress. Who listens for queues hears the answer, too."""
+        body = TCMSG.pack(0, index, 0, TC_H_INGRESS, 0)
+        try:
+            answer = self._ask(RTM_GETQDISC, NLM_F_ACK | NLM_F_ECHO, body)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            return None
+        return read_qdisc(answer).kind if answer else None  # the kernel says nothing of noop
 
     def link(self, command: str, **asked: Any) -> Any:
         """`get` by name (without statistics), `add` of a veth pair, `set`, `del`."""
@@ -249,6 +283,13 @@ class Rtnl:
         if self._iproute is None:
             self._iproute = IPRoute(fileno=os.dup(self._socket.fileno()))
         return self._iproute
+
+
+def read_qdisc(body: bytes) -> Qdisc:
+    """The qdisc that a message of type RTM_NEWQDISC or RTM_DELQDISC tells of."""
+    _, ifindex, _, parent, _ = TCMSG.unpack_from(body)
+    (kind,) = (value for one, value in attributes(body[TCMSG.size :]) if one == TCA_KIND)
+    return Qdisc(ifindex, parent, kind.rstrip(b"\0").decode())
 
 
 def _veth_end(asked: dict[str, Any]) -> bytes:

@@ -10,10 +10,10 @@ from contextlib import suppress
 
 from pyroute2 import IPRoute
 
-from pycni import endpoints, lease, locks, maps, outside, portmap
+from pycni import alterations, endpoints, lease, locks, maps, outside, portmap
 from pycni.cluster import IPAddress
 from pycni.endpoints import Belongings
-from pycni.errors import NotAvailable
+from pycni.errors import NotAvailable, PycniError
 from pycni.lease import Lease, leases
 from pycni.node import Node
 from pycni.rtnl import Rtnl
@@ -49,6 +49,31 @@ def release(ipr: Rtnl, settings: Settings, lease: Lease) -> int:
     return released
 
 
+def follow(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None = None) -> int:
+    """Have the entries of a lease be as its link is now; how many were not. `queued` spares a
+    question, see alterations.endpoint. Raises PycniError."""
+    with (
+        locks.network_lock(settings.run_dir, shared=True),
+        suppress(NotAvailable),
+        maps.open_endpoints(settings.pin_root) as table,
+    ):
+        now = alterations.endpoint(ipr, lease, queued=queued)
+        if now is not None:
+            return endpoints.update(table, lease.addresses, now, run_dir=settings.run_dir)
+    return 0
+
+
+def follow_all(ipr: Rtnl, settings: Settings) -> list[str]:
+    """The same for every lease; what went wrong, a sentence each."""
+    problems = []
+    for one in list(leases(ipr)):
+        try:
+            follow(ipr, settings, one)
+        except PycniError as error:
+            problems.append(error.message)
+    return problems
+
+
 def find_renamed(ipr: IPRoute, settings: Settings, digest: str) -> Lease | None:
     """The lease of an attachment whose link somebody gave another name."""
     with suppress(NotAvailable), maps.open_endpoints(settings.pin_root) as table:
@@ -65,7 +90,11 @@ def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
     with maps.open_endpoints(settings.pin_root) as table:
         endpoints.sweep(table, run_dir=settings.run_dir, belongings=take_away)
         held = list(leases(ipr))
-        endpoints.restore(table, held, run_dir=settings.run_dir)
+        with Rtnl() as rtnl:
+            for one in held:
+                now = alterations.endpoint(rtnl, one)
+                if now is not None:
+                    endpoints.restore(table, one.addresses, now, run_dir=settings.run_dir)
     alive = {address for one in held for address in one.addresses}
     outside.restore(ipr, alive, node=node, settings=settings)
     portmap.sweep(alive)

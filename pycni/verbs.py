@@ -10,6 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pycni import attachments, garbage, netconf, netns, readiness, result
@@ -103,6 +104,9 @@ def _answer(
     pod = -1
     if request.command in IN_THE_POD:
         pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
+    elif request.command == "DEL" and netns_fd is not None:
+        with suppress(PycniError):  # what is no pod's namespace has nothing to be cleared of
+            pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
     previous = Result()
     if request.command == "CHECK" or (request.command == "ADD" and conf.prev_result is not None):
         previous = conf.previous_result()

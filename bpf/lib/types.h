@@ -23,6 +23,7 @@ struct endpoint {
 #define ENDPOINT_MASQUERADE 1 /* ipMasq: mark what leaves the cluster */
 #define ENDPOINT_SHAPED 2 /* a qdisc on the host veth limits its rate */
 #define ENDPOINT_FORWARDS 4 /* the pod passes packets on: a router, VMs */
+#define ENDPOINT_QUEUED 8 /* another's ingress qdisc takes what it sends */
 
 /* remotes: pod CIDR of a node, or an address outside of it that it published
  * -> its VTEP. prefixlen counts from the top of the 128 bits: an IPv4 /24 is

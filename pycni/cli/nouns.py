@@ -10,7 +10,7 @@ from typing import Any
 import click
 from pyroute2 import IPRoute
 
-from loader import attach, pins, probe
+from loader import attach, pins, probe, tcx
 from pycni import dumps, maps, nexthops, overlay, porttable, provision
 from pycni.cli.output import emit, output_option
 from pycni.errors import PycniError
@@ -166,8 +166,9 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
             for hook in wanted
             if attach.attached(ipr, hook.ifindex).get(hook.program) != fingerprint
         ]
-        state = ", ".join(missing) + " missing or of another load" if missing else f"{len(wanted)}"
-        checks.append(("filters", not missing, state))
+        way = "tcx" if tcx.available() else "clsact filters"
+        state = ", ".join(missing) + " missing or of another load" if missing else ""
+        checks.append(("hooks", not missing, state or f"{len(wanted)} by {way}"))
     checks.append(("encap", node is not None, _encap(settings, node)))
     checks.append(_store_check(settings))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:

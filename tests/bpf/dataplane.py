@@ -25,7 +25,7 @@ from loader.objects import PROGRAMS, Objects
 
 FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
-ENDPOINT_MASQUERADE, ENDPOINT_SHAPED, ENDPOINT_FORWARDS = 1, 2, 4
+ENDPOINT_MASQUERADE, ENDPOINT_SHAPED, ENDPOINT_FORWARDS, ENDPOINT_QUEUED = 1, 2, 4, 8
 NEXTHOP = struct.Struct("=II6s6sI")
 REMOTE_KEY = struct.Struct("=I16s")
 SELF = struct.Struct("=16sQ")
@@ -113,8 +113,12 @@ class Dataplane:
             for key in self.maps[name].keys():  # noqa: SIM118 (a BPF map, not a dict)
                 self.maps[name].delete(key)
         for where, ep in tables.endpoints.items():
-            flags = ep.masquerade * ENDPOINT_MASQUERADE | ep.shaped * ENDPOINT_SHAPED
-            flags |= ep.forwards * ENDPOINT_FORWARDS
+            flags = (
+                ep.masquerade * ENDPOINT_MASQUERADE
+                | ep.shaped * ENDPOINT_SHAPED
+                | ep.forwards * ENDPOINT_FORWARDS
+                | ep.queued * ENDPOINT_QUEUED
+            )
             value = ENDPOINT.pack(ep.ifindex, mac(ep.mac), flags)
             self.maps["endpoints"].update(address(where), value)
         for where, vtep in tables.remotes.items():

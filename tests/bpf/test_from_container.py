@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from cases import Case, Dataplanes, check, in_all_families
 from dataplane import Dataplane
-from outcomes import Action, dropped, into_pod, out_of_veth, to_node, to_stack, with_macs
+from outcomes import (
+    Action,
+    dropped,
+    into_pod,
+    left_to_others,
+    out_of_veth,
+    to_node,
+    to_stack,
+    with_macs,
+)
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
@@ -125,6 +134,41 @@ def to_shaped_pods(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("pod of node two", packet, there, shaped)
     packet = family.from_pod_one(family.world)
     yield Case("the world", packet, to_stack(packet), shaped)
+
+
+def of_queued_pods(family: Family, underlay: Family) -> Iterator[Case]:
+    queued = cluster(underlay, queued=True, masquerade=True)
+
+    def send(dst: str, **changes: str) -> Packet:
+        return family.from_pod_one(dst, **changes)
+
+    for name, dst in (
+        ("pod of this node", family.pod_two),
+        ("pod of node two", family.pod_far),
+        ("gateway of node two", family.far_gateway),
+        ("own gateway", family.gateway),
+    ):
+        yield Case(name, send(dst), left_to_others(send(dst)), queued)
+    packet = send(family.world)
+    yield Case("the world", packet, left_to_others(packet, mark=MASQUERADE_MARK), queued)
+    packet = send(family.node_two)
+    hidden = left_to_others(packet, mark=MASQUERADE_MARK)
+    yield Case("node two itself", packet, hidden, queued)
+    unmasked = cluster(underlay, queued=True)
+    seen = hidden if family is underlay else left_to_others(packet)
+    yield Case("node two itself, by the underlay", packet, seen, unmasked)
+    packet = send(family.world)
+    yield Case("the world, unmasked", packet, left_to_others(packet), unmasked)
+    packet = sized(family, family.pod_far, OVERLAY_MTU + 1)
+    yield Case("too big for the overlay", packet, left_to_others(packet), queued)
+    packet = send(family.nobody)
+    yield Case("nobody", packet, dropped("UNKNOWN_DESTINATION", packet), queued)
+    packet = send(family.loopback)
+    yield Case("loopback", packet, dropped("UNKNOWN_DESTINATION", packet), queued)
+    packet = send(family.pod_two, src=family.gateway)
+    yield Case("source of the gateway", packet, dropped("SPOOFED_SOURCE", packet), queued)
+    packet = send(family.pod_two, eth_src=FOREIGN_MAC)
+    yield Case("MAC of nobody", packet, dropped("SPOOFED_MAC", packet), queued)
 
 
 def refused(family: Family, _underlay: Family) -> Iterator[Case]:
@@ -276,6 +320,13 @@ def test_a_packet_goes_where_its_destination_is(
 
 @in_all_families(to_shaped_pods)
 def test_shaped_pods_are_reached_through_their_host_veth(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(dataplanes, "from_container", underlay, case)
+
+
+@in_all_families(of_queued_pods)
+def test_queued_pods_send_through_the_qdisc_of_others(
     dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
     check(dataplanes, "from_container", underlay, case)

@@ -103,6 +103,7 @@ class Endpoint:
     masquerade: bool = False
     shaped: bool = False
     forwards: bool = False
+    queued: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,13 @@ class Tables:
 EMPTY = Tables()
 
 
-def cluster(underlay: Family, *, masquerade: bool = False, shaped: bool = False) -> Tables:
+def cluster(underlay: Family, **flags: bool) -> Tables:
     """Two pods here, two other nodes, in both families, over an underlay of one family."""
     endpoints: dict[str, Endpoint] = {}
     remotes: dict[str, str] = {}
     for family in FAMILIES:
-        endpoints[family.pod_one] = Endpoint(VETH_ONE, POD_ONE_MAC, masquerade, shaped)
-        endpoints[family.pod_two] = Endpoint(VETH_TWO, POD_TWO_MAC, masquerade, shaped)
+        endpoints[family.pod_one] = Endpoint(VETH_ONE, POD_ONE_MAC, **flags)
+        endpoints[family.pod_two] = Endpoint(VETH_TWO, POD_TWO_MAC, **flags)
         remotes[family.far_cidr] = underlay.node_two
         remotes[family.third_cidr] = underlay.node_three
     return Tables(endpoints, remotes, (underlay.node_two, underlay.node_three))

@@ -14,17 +14,10 @@ HOST_LOCAL = Path("/usr/lib/cni/host-local")
 UNSUPPORTED = "not supported"
 TIMEOUT = 600
 
-KNOWN = {
-    "G20[bandwidth]": "Debian's bandwidth needs the ingress qdisc where our programs are (D22)",
-    "G20[tuning MAC]": "frames of the node go to the MAC that ADD gave",
-    "G22": "as G20[bandwidth]",
-}
-"""Cases that pycni fails, and why. One that passes again must leave this list."""
-
 pytestmark = pytest.mark.root
 
 
-def test_pycni_passes_every_case_but_the_known_ones(tmp_path: Path) -> None:
+def test_pycni_passes_every_case(tmp_path: Path) -> None:
     if not HOST_LOCAL.exists():
         pytest.skip(f"missing: {HOST_LOCAL} (apt install containernetworking-plugins)")
     report = tmp_path / "report.json"
@@ -44,5 +37,4 @@ def test_pycni_passes_every_case_but_the_known_ones(tmp_path: Path) -> None:
         for one in cases
         if one["result"] == "fail" or UNSUPPORTED in one["reason"]
     }
-    assert {case: why for case, why in failed.items() if case not in KNOWN} == {}
-    assert KNOWN.keys() - failed.keys() == set()
+    assert failed == {}

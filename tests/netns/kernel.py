@@ -6,6 +6,7 @@ so nothing stays even if the tests are killed. Nothing here touches the namespac
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -49,6 +50,18 @@ def iproute(netns_path: str) -> Iterator[IPRoute]:
     """Netlink in a namespace of `netns()`."""
     with open(netns_path) as namespace, nsenter.open_iproute(namespace.fileno()) as ipr:
         yield ipr
+
+
+@contextmanager
+def entered(netns_path: str) -> Iterator[None]:
+    """This thread in a namespace: what has no descriptor to say where it works."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as home, open(netns_path) as there:
+        assert libc.setns(there.fileno(), nsenter.CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(home.fileno(), nsenter.CLONE_NEWNET) == 0
 
 
 @contextmanager

@@ -19,15 +19,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from select import select
-from typing import Any
+from typing import Any, TypeVar
 
 from loader import libbpf
-from pycni import install
+from pycni import install, nsenter
 from pycni.files import make_private_directory
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, peer_command, pycni_command
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod, draw
 from pycni.lab.topology import open_iproute
+
+T = TypeVar("T")
 
 SESSION = f"t{os.getpid()}"
 BASE = Path(tempfile.gettempdir() if os.geteuid() else "/run") / SESSION
@@ -92,6 +94,12 @@ def _toml(value: Any) -> str:
 def pycni(node: LabNode, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """The CLI on a node, whatever comes of it."""
     return processes.run(node.netns, pycni_command(node, *arguments))
+
+
+def within(netns: str, work: Callable[[], T]) -> T:
+    """Run `work` in a namespace, in a thread that ends with it."""
+    with (topology.NETNS_DIR / netns).open() as there:
+        return nsenter.inside(there.fileno(), work)
 
 
 def setup(node: LabNode) -> str:

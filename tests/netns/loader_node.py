@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import bpffs, iproute, netns, veth
+from kernel import bpffs, entered, iproute, netns, veth
 from pyroute2 import IPRoute
 from sources import config, key, write_sources
 
 import loader
-from loader import Hook, Loaded, Objects, attach, bpf, pins
-from loader.attach import EGRESS, INGRESS
+from loader import Hook, Loaded, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
+from loader.hooks import EGRESS, INGRESS
 
 FRAME = bytes.fromhex("02707963 6e690202 02020202 88b5".replace(" ", "")) + bytes(46)
 ENTRY = struct.pack("=II", 5, 6)
@@ -42,7 +42,7 @@ class Node:
 
     def compile(self, name: str = "v1", **sources: object) -> Objects:
         written = write_sources(self.tmp / name, **sources)  # type: ignore[arg-type]
-        return compile_programs(self.tmp / "cache", sources=written)
+        return compile_programs(self.tmp.parent / "loader-cache", sources=written)
 
     def load(
         self, objects: Objects, *, mark: int = 7, hooks: Callable[[], list[Hook]] | None = None
@@ -58,7 +58,8 @@ class Node:
             found[str(path.relative_to(self.root.parent))] = pinned_at(path)
         for ifindex in (self.uplink, self.pod):
             for place in (INGRESS, EGRESS):
-                found[f"{ifindex} {place}"] = attach.filters(self.ipr, ifindex, place)
+                found[f"{ifindex} {place} filters"] = clsact.filters(self.ipr, ifindex, place)
+                found[f"{ifindex} {place} tcx"] = tcx.programs(ifindex, place)
         found["qdiscs"] = self.qdiscs()
         return found
 
@@ -84,7 +85,8 @@ class Node:
 
 @contextmanager
 def make_node(tmp_path: Path) -> Iterator[Node]:
-    with netns() as path, bpffs(tmp_path) as fs, iproute(path) as ipr:
+    """The calling thread is in the namespace meanwhile."""
+    with netns() as path, bpffs(tmp_path) as fs, iproute(path) as ipr, entered(path):
         uplink, _ = veth(ipr, "up0", "up1")
         pod, _ = veth(ipr, "pod0", "pod1")
         yield Node(path, ipr, fs / "pycni", uplink, pod, tmp_path)
@@ -99,6 +101,11 @@ def pinned_at(path: Path) -> object:
     kind = bpf.Map if "maps" in path.parts else bpf.Program
     with kind.open_pinned(path) as opened:
         return opened.info.id
+
+
+def count(node: Node, ifindex: int, place: int) -> int:
+    """Of programs at a hook, attached one way and the other."""
+    return len(clsact.filters(node.ipr, ifindex, place)) + len(tcx.programs(ifindex, place))
 
 
 def add_foreign_filter(node: Node, ifindex: int, *, priority: int, place: int = INGRESS) -> None:

@@ -1,4 +1,7 @@
-"""`pycni setup` with C sources of a test: python setup_from.py SETTINGS SOURCES."""
+"""`pycni setup` with C sources of a test: python setup_from.py SETTINGS SOURCES [clsact].
+
+With the last word, as on a kernel without tcx.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from loader import tcx
 from loader.compile import compile_programs
 from loader.errors import LoaderError
 from pycni import provision
@@ -16,6 +20,8 @@ from pycni.settings import load
 
 def main() -> None:
     provision.compile_programs = partial(compile_programs, sources=Path(sys.argv[2]))
+    if sys.argv[3:] == ["clsact"]:
+        tcx.available = lambda: False
     try:
         provision.setup(load(Path(sys.argv[1])))
     except (PycniError, LoaderError) as error:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from loader import tcx
+from loader.hooks import EGRESS, INGRESS
 from pycni import dumps
 from pycni.errors import NotAvailable
 from pycni.lab.layout import LabNode
@@ -32,7 +34,6 @@ IFA_F_TENTATIVE = 0x40
 RTM_F_CLONED = 0x200
 NUD_PERSISTENT = 0x40 | 0x80
 """NUD_NOARP and NUD_PERMANENT, linux/neighbour.h: not learnt, made by somebody."""
-INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
 VOLATILE_FILES = ("rotation.json", "cluster.db", "locks")
@@ -135,6 +136,11 @@ def _qdiscs(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
 
 
 def _filters(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
+    """And the programs of tcx, which need no qdisc."""
+    for index, name in names.items():
+        for place in (INGRESS, EGRESS):
+            for number, program in enumerate(tcx.programs(index, place)):
+                yield f"{name} {place:x} tcx place={number} program={program}"
     clsact = {q["index"] for q in ipr.get_qdiscs() if q.get("TCA_KIND") == "clsact"}
     for index in clsact:
         for parent in (INGRESS, EGRESS):

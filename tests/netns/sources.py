@@ -24,6 +24,7 @@ struct config {{
 }};
 
 const volatile struct config config SEC(".rodata");
+const volatile char identity[19] SEC(".rodata");
 
 struct {{
 	__uint(type, BPF_MAP_TYPE_{kind});

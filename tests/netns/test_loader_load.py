@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from kernel import needs_root, send
-from loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, make_node
+from loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, count, make_node
 from sources import UNVERIFIABLE, config, key
 
 import loader
-from loader import Hook, Loaded, Objects, Programs, attach, bpf, pins
-from loader.attach import INGRESS
+from loader import Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
 from loader.errors import BpffsError, GoneError, LayoutError, VerifierError
+from loader.hooks import INGRESS
 
 pytestmark = needs_root
 
@@ -22,8 +22,11 @@ WIDER_ENDPOINT = "__u32 ifindex; __u32 flags; __u64 extra;"
 RENAMED_ENDPOINT = "__u32 ifindex; __u32 options;"
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+@pytest.fixture(params=[True, False], ids=["tcx", "clsact"])
+def node(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Node]:
+    monkeypatch.setattr(tcx, "available", lambda: request.param)
     with make_node(tmp_path) as made:
         yield made
 
@@ -78,7 +81,7 @@ def test_another_configuration_is_another_load(node: Node) -> None:
         assert programs["from_container"].test_run(FRAME).mark == 2
 
 
-def test_upgrade_replaces_filters_and_keeps_entries(node: Node) -> None:
+def test_upgrade_replaces_programs_and_keeps_entries(node: Node) -> None:
     first = node.load(node.compile())
     node.put(3)
 
@@ -89,9 +92,8 @@ def test_upgrade_replaces_filters_and_keeps_entries(node: Node) -> None:
     assert second.changed
     assert node.runs(1) == old_runs
     assert node.runs(2) > 0
-    assert [f.name for f in attach.filters(node.ipr, node.pod, INGRESS)] == [
-        f"pycni:from_container:{second.fingerprint}"
-    ]
+    assert attach.attached(node.ipr, node.pod)["from_container"] == second.fingerprint
+    assert count(node, node.pod, INGRESS) == 1
     assert node.entries() == {key(3): ENTRY}
     assert not (node.root / f"programs-{first.fingerprint}").exists()
 
@@ -258,7 +260,7 @@ def test_leftovers_of_a_killed_load_are_swept(node: Node) -> None:
     assert [p.name for p in node.root.glob("programs-*")] == [f"programs-{loaded.fingerprint}"]
 
 
-def test_filters_whose_pins_are_lost_are_replaced(node: Node) -> None:
+def test_programs_whose_pins_are_lost_are_replaced(node: Node) -> None:
     old = node.load(node.compile())
     for pin in [*(node.root / "maps").iterdir(), *pins.current(node.root).iterdir()]:
         pin.unlink()
@@ -269,7 +271,7 @@ def test_filters_whose_pins_are_lost_are_replaced(node: Node) -> None:
 
     assert new.fingerprint != old.fingerprint
     assert node.runs(2) > 0
-    assert len(attach.filters(node.ipr, node.pod, INGRESS)) == 1
+    assert count(node, node.pod, INGRESS) == 1
 
 
 def test_loads_leave_no_descriptors_open(node: Node) -> None:
@@ -291,27 +293,17 @@ def test_unload_leaves_nothing(node: Node) -> None:
     before = node.state()
     node.load(node.compile())
 
-    loader.unload(node.root, node.ipr, node.hooks())
-
-    assert node.state() == before
-
-
-def test_unload_finds_an_uplink_that_nobody_names(node: Node) -> None:
-    before = node.state()
-    node.load(node.compile())
-
-    loader.unload(node.root, node.ipr, [Hook(node.pod, "from_container")])
+    loader.unload(node.root, node.ipr)
 
     assert node.state() == before
 
 
 def test_unload_twice_and_without_interfaces_is_harmless(node: Node) -> None:
     node.load(node.compile())
-    hooks = node.hooks()
     node.ipr.link("del", index=node.pod)
 
-    loader.unload(node.root, node.ipr, hooks)
-    loader.unload(node.root, node.ipr, hooks)
+    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.ipr)
 
     assert not node.root.exists()
     assert node.qdiscs() == []

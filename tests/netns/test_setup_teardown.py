@@ -16,11 +16,13 @@ from labs import (
     setup,
     teardown,
     unanswered,
+    within,
     write_settings,
 )
-from snapshot import INGRESS, Snapshot, differences, take
+from snapshot import Snapshot, differences, take
 
-from loader import libbpf, pins
+from loader import Hook, libbpf, pins, tcx
+from loader.hooks import INGRESS
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
@@ -198,7 +200,8 @@ def test_setup_repairs_a_node_that_is_half_gone(lab: Lab) -> None:
     before = take(first)
     with open_iproute(first.netns) as ipr:
         ipr.link("del", index=ipr.link_lookup(ifname="pycni0")[0])
-        ipr.tc("del", "clsact", ipr.link_lookup(ifname=NODE_UPLINK)[0])
+        uplink = Hook(ipr.link_lookup(ifname=NODE_UPLINK)[0], "from_underlay")
+    assert within(first.netns, lambda: tcx.detach(uplink))
     pins.map_path(load(first.settings_path).pin_root, "remotes").unlink()
 
     setup(first)

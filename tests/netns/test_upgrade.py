@@ -5,20 +5,32 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from labs import CACHE, Flood, execute, made_lab, made_pod, setup, unanswered
+from labs import (
+    CACHE,
+    Flood,
+    execute,
+    made_lab,
+    made_pod,
+    prepared_lab,
+    setup,
+    teardown,
+    unanswered,
+    within,
+)
+from pyroute2 import IPRoute
 from snapshot import differences, take
 
 import loader.compile
-from loader import attach
+from loader import clsact, tcx
 from loader.compile import compile_programs
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
-from pycni.lab.topology import open_iproute
 
 FLOOD = 1000
 SETUP_FROM = Path(__file__).with_name("setup_from.py")
@@ -72,6 +84,36 @@ def test_no_packet_is_lost_during_an_upgrade_of_both_nodes(lab: Lab, sources: Pa
         new = fingerprints(node)
         assert len(old) == len(new) == 1
         assert old != new
+
+
+def test_no_packet_is_lost_when_the_kernel_can_do_more(sources: Path) -> None:
+    """From filters to tcx on a running node. The filters are gone; their empty qdisc, which cannot
+    be taken from a device that is up without a loss, goes with the teardown."""
+    with prepared_lab(nodes=2, pods=1) as lab:
+        node = lab.layout.nodes[0]
+        source, target = lab.layout.pods
+        bare = take(node)
+        for one in lab.layout.nodes:
+            assert setup_from(one, sources, "clsact").returncode == 0
+        assert execute(lab, source, "ADD").status == 0
+        addresses = execute(lab, target, "ADD").addresses
+        for one in lab.layout.nodes:  # for the pods, and to know of each other
+            assert setup_from(one, sources, "clsact").returncode == 0
+
+        with Flood(source, addresses, count=FLOOD) as flood:
+            done = setup_from(node, sources)
+            assert flood.flowing
+            lost = flood.lost()
+        filters, programs = (
+            within(node.netns, partial(look, one)) for one in (clsact.attached, tcx_attached)
+        )
+        teardown(node)
+
+        assert done.returncode == 0, done.stderr.decode()
+        assert lost == dict.fromkeys(addresses, 0)
+        assert filters == []
+        assert len(programs) == len(node.pods) + 2
+        assert differences(bare, take(node), without=("neighbours", "files")) == []
 
 
 def test_an_upgrade_reaches_every_hook_and_keeps_the_rest(lab: Lab, sources: Path) -> None:
@@ -179,18 +221,29 @@ def kind_of_remotes(lab: Lab, node: LabNode) -> str:
     return str(listed["remotes"])
 
 
-def setup_from(node: LabNode, sources: Path) -> subprocess.CompletedProcess[bytes]:
-    return processes.run(node.netns, [sys.executable, SETUP_FROM, node.settings_path, sources])
+def setup_from(node: LabNode, sources: Path, *way: str) -> subprocess.CompletedProcess[bytes]:
+    return processes.run(
+        node.netns, [sys.executable, SETUP_FROM, node.settings_path, sources, *way]
+    )
 
 
 def fingerprints(node: LabNode) -> set[str]:
     """Of the programs at a node's hooks; every hook has its program."""
     found: set[str] = set()
     programs: set[str] = set()
-    with open_iproute(node.netns) as ipr:
-        for link in ipr.get_links():
-            attached = attach.attached(ipr, link["index"])
-            programs |= attached.keys()
-            found |= set(attached.values())
+    for attached in within(node.netns, lambda: [*look(clsact.attached), *look(tcx_attached)]):
+        programs |= attached.keys()
+        found |= set(attached.values())
     assert programs == HOOKS
     return found
+
+
+def look(attached: Callable[[IPRoute, int], dict[str, str]]) -> list[dict[str, str]]:
+    """Programs on each interface of this namespace that has any."""
+    with IPRoute() as ipr:
+        found = [attached(ipr, link["index"]) for link in ipr.get_links()]
+    return [one for one in found if one]
+
+
+def tcx_attached(_: IPRoute, ifindex: int) -> dict[str, str]:
+    return tcx.attached(ifindex)

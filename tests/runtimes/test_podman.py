@@ -125,10 +125,6 @@ def test_a_stopped_container_has_no_network_and_a_started_one_has(
     all_gone()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the answers of a second interface leave by the first, whose source check drops them",
-)
 def test_a_container_is_on_two_networks(cluster: Lab, podman_node: Podman, all_gone: Gone) -> None:
     networks = podman_node.network, podman_node.other_network
     with container(podman_node, "--network", ",".join(networks)) as made:

@@ -3,11 +3,14 @@
 import errno
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from pycni import agent
+from pycni.alterations import Change
+from pycni.errors import DataplaneError
 from pycni.lease import AttachmentKey, Lease
 
 POD_ONE = Lease(
@@ -20,6 +23,7 @@ POD_ONE = Lease(
     masquerade=False,
 )
 IFINDEX = 42
+MAC = "02:00:00:00:00:42"
 SETTINGS = None
 """Nothing of them is read here."""
 
@@ -64,6 +68,74 @@ def follow(monkeypatch):
         agent._follow_links(SETTINGS, stop)
 
     return run
+
+
+@pytest.fixture
+def follow_alterations(monkeypatch):
+    """Follow what is said of links: lists of changes, or errors; gives the leases followed."""
+
+    def run(*events, failing=False):
+        waiting, followed = list(events), []
+        stop = threading.Event()
+
+        def changes(_socket):
+            event = waiting.pop(0)
+            if not waiting:
+                stop.set()
+            if isinstance(event, OSError):
+                raise event
+            return iter(event)
+
+        def follow(_ipr, _settings, lease, *, queued):
+            followed.append((lease.ifindex, queued))
+            if failing:
+                raise DataplaneError("this one cannot")
+            return 1
+
+        def follow_all(*_):
+            followed.append("all")
+            return ["this one cannot"] if failing else []
+
+        lease = replace(POD_ONE, ifindex=IFINDEX)
+        monkeypatch.setattr(
+            agent, "find_lease_at", lambda _, index: lease if index == IFINDEX else None
+        )
+        monkeypatch.setattr(agent.alterations, "subscribe", nullcontext)
+        monkeypatch.setattr(agent.alterations, "changes", changes)
+        monkeypatch.setattr(agent.upkeep, "follow", follow)
+        monkeypatch.setattr(agent.upkeep, "follow_all", follow_all)
+        agent._follow_alterations(SETTINGS, stop)
+        return followed
+
+    return run
+
+
+def test_a_pods_link_that_others_alter_is_followed(follow_alterations):
+    changes = [Change(IFINDEX, mac=MAC), Change(IFINDEX, queued=True), Change(7, mac=MAC)]
+
+    assert follow_alterations(changes) == ["all", (IFINDEX, None), (IFINDEX, True)]
+
+
+def test_what_was_said_before_is_nothing_to_do(follow_alterations):
+    same, other = Change(IFINDEX, mac=MAC), Change(IFINDEX, mac=POD_ONE.mac)
+
+    assert follow_alterations([same, same], [same, other]) == ["all"] + [(IFINDEX, None)] * 2
+
+
+def test_after_lost_events_all_links_are_followed(follow_alterations):
+    assert follow_alterations(OSError(errno.ENOBUFS, "lost"), []) == ["all", "all"]
+
+
+def test_a_link_that_cannot_be_followed_is_logged_and_tried_again(follow_alterations, caplog):
+    change = Change(IFINDEX, mac=MAC)
+
+    assert follow_alterations([change, change], failing=True)[1:] == [(IFINDEX, None)] * 2
+    assert "this one cannot" in caplog.text
+
+
+def test_a_broken_socket_is_for_the_loop_that_tries_again(follow_alterations):
+    with pytest.raises(OSError, match="broken"):
+        follow_alterations(OSError(errno.EBADF, "broken"))
 
 
 def test_at_first_everything_is_looked_at(done, follow):

@@ -127,8 +127,10 @@ def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path
     lease = Lease("", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), True, ifindex=LIVING)
     table[POD_TWO] = Endpoint(LIVING, MAC, masquerade=False)
 
-    assert endpoints.restore(table, [lease], run_dir=tmp_path) == 2
-    assert endpoints.restore(table, [lease], run_dir=tmp_path) == 0
+    def restore() -> int:
+        return endpoints.restore(table, lease.addresses, lease.endpoint, run_dir=tmp_path)
+
+    assert [restore(), restore()] == [2, 0]
 
     assert table == {POD_ONE: lease.endpoint, POD_TWO: lease.endpoint}
 
@@ -136,8 +138,15 @@ def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path
 def test_an_address_that_moved_on_is_not_taken_from_its_new_link(
     table: Table, tmp_path: Path
 ) -> None:
-    lease = Lease("", "podnet", "c0ffee", "eth0", MAC, (POD_ONE,), True, ifindex=LIVING)
     table[POD_ONE] = Endpoint(RENAMED, MAC)
 
-    assert endpoints.restore(table, [lease], run_dir=tmp_path) == 0
+    assert endpoints.restore(table, (POD_ONE,), Endpoint(LIVING, MAC), run_dir=tmp_path) == 0
     assert table[POD_ONE].ifindex == RENAMED
+
+
+def test_an_update_changes_entries_of_the_link_and_makes_none(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+    now = Endpoint(LIVING, "02:00:00:00:00:42", shaped=True, queued=True)
+
+    assert endpoints.update(table, (POD_ONE, POD_TWO), now, run_dir=tmp_path) == 1
+    assert table == {POD_ONE: now}

@@ -39,6 +39,17 @@ def test_a_lease_is_read_back_from_its_alias() -> None:
     )
 
 
+@pytest.mark.parametrize("rules", [(), (4,), (6,), (4, 6)])
+def test_an_alias_says_which_addresses_have_a_table_of_their_own(rules: tuple[int, ...]) -> None:
+    alias = replace(LEASE, rules=rules).alias()
+
+    lease = read_lease(Link(KEY.host_ifname, ifalias=alias))
+
+    assert lease is not None
+    assert lease.rules == rules
+    assert [address.version for address in lease.ruled] == list(rules)
+
+
 @given(
     network=st.text("abcdefgh-_.019", min_size=1, max_size=300),
     container=st.text("abcdefgh-_.019", min_size=1, max_size=300),

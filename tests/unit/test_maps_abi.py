@@ -90,7 +90,9 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["node_prefix6"] == bytes(20)
 
 
-@pytest.mark.parametrize("name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED", "ENDPOINT_FORWARDS"])
+@pytest.mark.parametrize(
+    "name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED", "ENDPOINT_FORWARDS", "ENDPOINT_QUEUED"]
+)
 def test_a_flag_is_the_one_of_the_header(name: str) -> None:
     header = (Path(__file__).parents[2] / "bpf/lib/types.h").read_text()
 
@@ -120,8 +122,11 @@ def test_an_ipv4_prefix_counts_from_the_top_of_128_bits() -> None:
 @pytest.mark.parametrize("masquerade", [True, False])
 @pytest.mark.parametrize("shaped", [True, False])
 @pytest.mark.parametrize("forwards", [True, False])
-def test_an_endpoint_comes_back_as_it_went(masquerade: bool, shaped: bool, forwards: bool) -> None:
-    endpoint = Endpoint(77, "02:00:00:00:00:05", masquerade, shaped, forwards)
+@pytest.mark.parametrize("queued", [True, False])
+def test_an_endpoint_comes_back_as_it_went(
+    masquerade: bool, shaped: bool, forwards: bool, queued: bool
+) -> None:
+    endpoint = Endpoint(77, "02:00:00:00:00:05", masquerade, shaped, forwards, queued)
 
     assert maps.ENDPOINTS.unpack_value(maps.ENDPOINTS.pack_value(endpoint)) == endpoint
 

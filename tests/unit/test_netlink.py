@@ -58,6 +58,9 @@ def test_a_link_is_read_with_the_names_that_pyroute2_gives():
             attribute(netlink.IFLA_OPERSTATE, b"\6"),
             netlink.text(netlink.IFLA_IFALIAS, "pycni:1 key=1"),
             attribute(IFLA_STATS64, bytes(192)),
+            netlink.text(netlink.IFLA_QDISC, "noqueue"),
+            netlink.number(netlink.IFLA_LINK, 2),
+            netlink.number(netlink.IFLA_LINK_NETNSID, 7),
             nested(netlink.IFLA_LINKINFO, attribute(2, b""), netlink.text(1, "veth")),
         )
     )
@@ -73,6 +76,9 @@ def test_a_link_is_read_with_the_names_that_pyroute2_gives():
         "operstate": "UP",
         "ifalias": "pycni:1 key=1",
         ("linkinfo", "kind"): "veth",
+        "qdisc": "noqueue",
+        "link": 2,
+        "link_netnsid": 7,
     }
 
 

@@ -19,7 +19,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ctypes, "CDLL", refuse)
 
     with pytest.raises(SetupError) as caught:
-        masquerade.setup(MARK, overlay="pycni0")
+        masquerade.setup(MARK, overlay="pycni0", pods="pcn", clusters=())
 
     assert "libnftables.so.1" in caught.value.message
     assert masquerade.WHAT in caught.value.message

@@ -18,6 +18,7 @@ from pycni.rtnl import NO_IPV6_ADDRESS, Rtnl
 KERNEL = (0, 0)
 A_PROCESS = (4711, 0)
 LINK = IFINFOMSG.pack(0, 0, 42, 0, 0) + netlink.text(netlink.IFLA_IFNAME, "pcn0")
+QDISC = rtnl.TCMSG.pack(0, 42, 0, rtnl.TC_H_INGRESS, 0) + netlink.text(rtnl.TCA_KIND, "ingress")
 NEW = 0x1 | 0x4 | 0x200 | 0x400
 """NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE: linux/netlink.h."""
 
@@ -222,6 +223,37 @@ def test_an_answer_that_is_cut_is_an_error():
         Rtnl(kernel).link("get", ifname="pcn0")
 
     assert caught.value.errno == errno.EMSGSIZE
+
+
+@pytest.mark.parametrize("netnsid", [None, 7])
+def test_a_link_is_asked_for_by_index_here_or_elsewhere(netnsid):
+    kernel = Kernel(answer(netlink.RTM_NEWLINK, LINK))
+
+    link = Rtnl(kernel).find(42, netnsid=netnsid)
+
+    kind, _, body = sent(kernel)
+    asked = dict(netlink.attributes(body[IFINFOMSG.size :]))
+    assert (kind, IFINFOMSG.unpack_from(body)[2]) == (netlink.RTM_GETLINK, 42)
+    assert (rtnl.IFLA_TARGET_NETNSID in asked) == (netnsid is not None)
+    assert link["ifname"] == "pcn0"
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ([answer(rtnl.RTM_NEWQDISC, QDISC), error(0)], "ingress"),
+        ([error(0)], None),
+        ([error(errno.ENOENT)], None),
+    ],
+    ids=["one", "one that the kernel does not tell of", "none"],
+)
+def test_the_qdisc_at_the_ingress_is_told_by_its_kind(answers, kind):
+    assert Rtnl(Kernel(*answers)).ingress_qdisc(42) == kind
+
+
+def test_a_link_that_is_gone_has_no_qdisc_to_tell_of():
+    with pytest.raises(NetlinkError):
+        Rtnl(Kernel(error(errno.ENODEV))).ingress_qdisc(42)
 
 
 def test_an_address_that_is_none_is_refused_before_anything_is_sent():

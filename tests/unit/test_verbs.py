@@ -147,6 +147,19 @@ def test_del_takes_any_previous_result(work, previous):
     assert ask(DEL, conf(prevResult=previous), work=work).status == 0
 
 
+def test_del_is_given_the_pods_namespace_while_it_is_there(work, pod):
+    assert ask(DEL, conf(), pod, work=work).status == 0
+
+    assert work.seen.netns_fd == pod
+
+
+def test_del_is_not_given_the_nodes_own_namespace(work):
+    with open(netns.OWN) as own:
+        assert ask(DEL, conf(), own.fileno(), work=work).status == 0
+
+    assert work.seen.netns_fd == -1
+
+
 def test_check_prints_nothing(work, pod):
     reply = ask(CHECK, conf(prevResult={}), pod, work=work)
 

@@ -112,8 +112,14 @@ def orphan(bench: Bench) -> None:
 
 
 def _no_programs(pod: Pod, attachment: Attachment) -> None:
-    with Rtnl() as rtnl:
-        rtnl.delete_qdisc(host_link(attachment, pod).index, *CLSACT)
+    script = (
+        "import sys; from pyroute2 import IPRoute; from loader import attach\n"
+        "from loader.hooks import Hook\n"
+        "with IPRoute() as ipr:\n"
+        "    attach.detach(ipr, Hook(int(sys.argv[1]), 'to_container'))\n"
+    )
+    command = [_node()["python"], "-c", script, str(host_link(attachment, pod).index)]
+    subprocess.run(command, check=True, timeout=30)
 
 
 def _no_entry(_: Pod, attachment: Attachment) -> None:

@@ -1,0 +1,193 @@
+"""What others do to a pod's link after its ADD: limits by Debian's plugins, another MAC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from labs import execute, made_pod, rows, unanswered, wait_until, within
+from snapshot import differences, take
+from test_chained import BURST, DEBIAN, RATE, Chain
+from test_rate_limits import address, throughput
+
+from pycni import maps, nft
+from pycni.lab.cluster import Lab, wait_for_agent
+from pycni.lab.layout import LabNode, Pod
+from pycni.lab.topology import open_iproute
+from pycni.settings import load
+
+NEW_MAC = "02:00:00:00:00:42"
+TOLERANCE = 0.1
+DROP_INVALID = """
+table inet strict {
+    chain forward { type filter hook forward priority 0; ct state invalid drop; }
+}
+"""
+BOTH = {"ingressRate": RATE, "ingressBurst": BURST, "egressRate": RATE, "egressBurst": BURST}
+LIMITS = {"type": "bandwidth", **BOTH}
+TUNING = {"type": "tuning", "mac": NEW_MAC}
+
+pytestmark = pytest.mark.skipif(
+    not (DEBIAN / "bandwidth").exists(), reason="missing: containernetworking-plugins"
+)
+each_family = pytest.mark.parametrize("family", [4, 6])
+
+
+def entries(lab: Lab, chain: Chain) -> list[dict[str, Any]]:
+    """The pod's rows of the endpoints table."""
+    node = lab.layout.node(chain.pod.node)
+    return [row for row in rows(lab, node, "endpoints") if row["address"] in chain.addresses]
+
+
+def is_all(lab: Lab, chain: Chain, **wanted: object) -> bool:
+    found = entries(lab, chain)
+    assert len(found) == len(chain.addresses)
+    return all(row[key] == value for row in found for key, value in wanted.items())
+
+
+@pytest.fixture
+def limited(lab: Lab, spare: Pod) -> Iterator[Chain]:
+    """The spare pod, with Debian's limits both ways; the agent has seen them."""
+    chain = Chain(lab, spare, LIMITS)
+    assert chain.add() == [0, 0]
+    wait_until(lambda: is_all(lab, chain, shaped=True, queued=True), "the agent sees the limits")
+    yield chain
+    assert set(chain.delete()) == {0}
+
+
+@contextmanager
+def no_agent(lab: Lab, node: LabNode) -> Iterator[None]:
+    lab.stop_agent(node)
+    try:
+        yield
+    finally:
+        lab.start_agent(node)
+        wait_for_agent(lab, node)
+
+
+def assert_limited(bits_per_second: float) -> None:
+    assert (1 - TOLERANCE) * RATE < bits_per_second < (1 + TOLERANCE) * RATE
+
+
+@each_family
+@pytest.mark.parametrize("other", [0, -1], ids=["same node", "other node"])
+def test_a_bandwidth_plugin_limits_both_directions(
+    lab: Lab, limited: Chain, other: int, family: int
+) -> None:
+    pod, peer = limited.pod, lab.layout.pods[other]
+
+    into = throughput(peer.netns, pod.netns, address(limited.addresses, family), "tcp")
+    out = throughput(pod.netns, peer.netns, address(lab.addresses(peer), family), "tcp")
+
+    assert_limited(into)
+    assert_limited(out)
+
+
+def test_a_limited_pod_reaches_and_is_reached_as_before(lab: Lab, limited: Chain) -> None:
+    """Its packets take the way through the host's stack, which filters reverse paths or not."""
+    node, other = lab.layout.nodes
+    everyone = [address for pod in lab.layout.pods for address in lab.addresses(pod)]
+    hosts = [str(one.ip) for each in (node, other) for one in each.underlay]
+    gateways = [ip["gateway"] for ip in limited.result["ips"]]
+
+    assert unanswered(lab, limited.pod.netns, everyone + hosts + gateways) == []
+    for pod in lab.layout.pods:
+        assert unanswered(lab, pod.netns, limited.addresses) == []
+    assert unanswered(lab, node.netns, limited.addresses) == []
+
+
+def test_a_host_that_drops_what_it_cannot_track_drops_none_of_it(lab: Lab, limited: Chain) -> None:
+    """As kube-proxy has it dropped."""
+    node, peer = lab.layout.node(limited.pod.node), lab.layout.pods[-1]
+    within(node.netns, lambda: nft.run(DROP_INVALID, what="the test's table"))
+    try:
+        out = throughput(limited.pod.netns, peer.netns, address(lab.addresses(peer)), "tcp")
+    finally:
+        within(node.netns, lambda: nft.run("delete table inet strict", what="the test's table"))
+
+    assert_limited(out)
+
+
+def test_without_an_agent_the_next_check_sees_the_limits(lab: Lab, spare: Pod) -> None:
+    with no_agent(lab, lab.layout.node(spare.node)):
+        chain = Chain(lab, spare, LIMITS)
+        assert chain.add() == [0, 0]
+        before = is_all(lab, chain, shaped=False, queued=False)
+
+        checked = chain.check()
+
+        assert (before, checked) == (True, 0)
+        assert is_all(lab, chain, shaped=True, queued=True)
+        assert chain.delete() == [0, 0]
+
+
+def test_an_agent_that_starts_sees_them(lab: Lab, spare: Pod) -> None:
+    with no_agent(lab, lab.layout.node(spare.node)):
+        chain = Chain(lab, spare, LIMITS, TUNING)
+        assert chain.add() == [0, 0, 0]
+
+    wait_until(
+        lambda: is_all(lab, chain, shaped=True, queued=True, mac=NEW_MAC),
+        "the agent sees what was done without it",
+    )
+    assert chain.delete() == [0, 0, 0]
+
+
+def test_a_limit_that_goes_is_none(lab: Lab, limited: Chain) -> None:
+    with open_iproute(lab.layout.node(limited.pod.node).netns) as ipr:
+        index = entries(lab, limited)[0]["ifindex"]
+        ipr.tc("del", "ingress", index)
+        ipr.tc("del", "tbf", index, rate=RATE // 8, burst=BURST // 8, limit=BURST // 8)
+    wait_until(lambda: is_all(lab, limited, shaped=False, queued=False), "the agent sees it go")
+
+    assert unanswered(lab, lab.layout.pods[0].netns, limited.addresses) == []
+    limited.plugins = ()  # its DEL would look for what is gone
+
+
+def test_frames_go_to_the_mac_that_the_pod_has_now(lab: Lab, spare: Pod) -> None:
+    chain = Chain(lab, spare, TUNING)
+    assert chain.add() == [0, 0]
+    wait_until(lambda: is_all(lab, chain, mac=NEW_MAC), "the agent sees the MAC")
+
+    checked = chain.check()
+    everyone = [lab.layout.node(spare.node), *lab.layout.pods]
+    unreached = [unanswered(lab, one.netns, chain.addresses) for one in everyone]
+
+    assert checked == 0
+    assert unreached == [[]] * len(everyone)
+    assert chain.delete() == [0, 0]
+
+
+def test_nothing_of_limits_and_macs_stays(lab: Lab, spare: Pod) -> None:
+    node = lab.layout.node(spare.node)
+    before = take(node)
+    chain = Chain(lab, spare, LIMITS, TUNING)
+    assert chain.add() == [0, 0, 0]
+    wait_until(lambda: is_all(lab, chain, queued=True, mac=NEW_MAC), "the agent sees both")
+
+    assert chain.delete() == [0, 0, 0]
+
+    assert differences(before, take(node)) == []
+
+
+def test_a_mac_that_the_agent_follows_keeps_no_namespace(lab: Lab) -> None:
+    """The host end goes with the pod's, that is when the namespace does."""
+    node = lab.layout.nodes[0]
+    with made_pod(lab, node) as pod:
+        chain = Chain(lab, pod, TUNING)
+        assert chain.add() == [0, 0]
+        wait_until(lambda: is_all(lab, chain, mac=NEW_MAC), "the agent sees the MAC")
+
+    wait_until(lambda: entries(lab, chain) == [], "the link and the entries go")
+    assert execute(lab, pod, "DEL").status == 0
+
+
+def test_a_check_finds_a_missing_entry_still(lab: Lab, limited: Chain) -> None:
+    node = lab.layout.node(limited.pod.node)
+    with maps.open_endpoints(load(node.settings_path).pin_root) as table:
+        assert table.remove(ip_address(limited.addresses[0]))
+
+    assert limited.check() != 0
