@@ -80,8 +80,8 @@ static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
 static __always_inline int route_packet(struct __sk_buff *ctx)
 {
 	struct endpoint *source, *ep;
+	struct remote *remote = NULL;
 	struct packet packet = {};
-	struct remote *remote;
 	int drop;
 
 	if (is_arp(ctx))
@@ -102,10 +102,15 @@ static __always_inline int route_packet(struct __sk_buff *ctx)
 	if (source->flags & ENDPOINT_QUEUED)
 		return leave_to_qdisc(ctx, &packet, source);
 
+	/* Nobody here has an address of another node's pod CIDR. */
+	if (!is_of_this_node(&packet.dst))
+		remote = lookup_remote_node(&packet.dst);
+	if (remote)
+		return send_to_pod_elsewhere(ctx, &packet, remote);
 	ep = lookup_endpoint(&packet.dst);
 	if (ep)
 		return deliver_local(ctx, ep);
-	remote = lookup_remote(&packet.dst);
+	remote = lookup_remote_address(&packet.dst);
 	if (remote)
 		return send_to_pod_elsewhere(ctx, &packet, remote);
 	if (is_known_vtep(&packet.dst))

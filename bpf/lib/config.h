@@ -24,6 +24,21 @@ static __always_inline bool is_own_gateway(const union ip_addr *addr)
 	       same_address(addr, &config.gateway6);
 }
 
+/* Whether an address is in this node's pod CIDR: then its first bits are those
+ * of the gateway.
+ */
+static __always_inline bool is_of_this_node(const union ip_addr *addr)
+{
+	if (is_mapped_ip4(addr))
+		return !((addr->words[3] ^ config.gateway4.words[3]) &
+			 config.node_prefix4.addr.words[3]);
+	for (int i = 0; i < 4; i++)
+		if ((addr->words[i] ^ config.gateway6.words[i]) &
+		    config.node_prefix6.addr.words[i])
+			return false;
+	return true;
+}
+
 static __always_inline bool is_in_cluster(const union ip_addr *addr)
 {
 	return is_in_prefix(addr, &config.cluster4) ||

@@ -16,8 +16,7 @@ struct {
 } remotes SEC(".maps");
 
 static __always_inline struct remote *
-lookup_node_prefix(const union ip_addr *addr,
-		   const volatile struct remote_key *cut)
+lookup_prefix(const union ip_addr *addr, const volatile struct remote_key *cut)
 {
 	struct remote_key key = { .prefixlen = cut->prefixlen };
 
@@ -26,21 +25,37 @@ lookup_node_prefix(const union ip_addr *addr,
 	return bpf_map_lookup_elem(&remotes, &key);
 }
 
-/* A hash, for its cost does not grow with the nodes as a trie's does: see
- * docs/lookups.md. It can be one because all pod CIDRs of a family have the same
- * length; which of the two comes first is no matter, since nobody publishes an
- * address in the pod CIDR of another.
+/* The node in whose pod CIDR an address is. A hash, for its cost does not grow
+ * with the nodes as a trie's does: see docs/lookups.md. It can be one because
+ * all pod CIDRs of a family have the same length.
+ */
+static __always_inline struct remote *
+lookup_remote_node(const union ip_addr *addr)
+{
+	if (is_in_prefix(addr, &config.cluster4))
+		return lookup_prefix(addr, &config.node_prefix4);
+	if (is_in_prefix(addr, &config.cluster6))
+		return lookup_prefix(addr, &config.node_prefix6);
+	return NULL;
+}
+
+/* The node that published this one address. */
+static __always_inline struct remote *
+lookup_remote_address(const union ip_addr *addr)
+{
+	struct remote_key key = { .prefixlen = 128, .addr = *addr };
+
+	return bpf_map_lookup_elem(&remotes, &key);
+}
+
+/* Which comes first is no matter, since nobody publishes an address in the pod
+ * CIDR of another.
  */
 static __always_inline struct remote *lookup_remote(const union ip_addr *addr)
 {
-	struct remote_key single = { .prefixlen = 128, .addr = *addr };
-	struct remote *remote = NULL;
+	struct remote *remote = lookup_remote_node(addr);
 
-	if (is_in_prefix(addr, &config.cluster4))
-		remote = lookup_node_prefix(addr, &config.node_prefix4);
-	else if (is_in_prefix(addr, &config.cluster6))
-		remote = lookup_node_prefix(addr, &config.node_prefix6);
-	return remote ? remote : bpf_map_lookup_elem(&remotes, &single);
+	return remote ? remote : lookup_remote_address(addr);
 }
 
 #endif

@@ -56,13 +56,13 @@ def main() -> None:
         sys.exit(f"no {traffic.IPERF} on PATH: apt install {traffic.IPERF}")
     for number in STOPPING:
         signal.signal(number, _stop)
-    begin = time.monotonic()
+    begin, load = time.monotonic(), os.getloadavg()[0]
     plan = PLANS[options.plan]
     try:
         samples, rounds = run(plan)
     except (TrafficFailed, PycniError) as error:
         sys.exit(str(error))
-    made = report.Report(samples, rounds, plan.nodes, time.monotonic() - begin)
+    made = report.Report(samples, rounds, plan.nodes, time.monotonic() - begin, load)
     sys.stdout.write(report.text(made) + "\n")
     if options.docs is not None:
         report.write(made, options.docs)

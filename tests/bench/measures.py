@@ -51,6 +51,7 @@ FIGURES = (
     Figure("run_from_underlay", "from_underlay", "ns per run", more_is_better=False),
     Figure("run_from_overlay", "from_overlay", "ns per run", more_is_better=False),
     Figure("run_both", "from_container + from_underlay", "ns per run", more_is_better=False),
+    Figure("run_nothing", "a program that does nothing", "ns per run", more_is_better=False),
     Figure("run_packet", "all programs", "ns per packet", more_is_better=False),
 )
 
@@ -158,7 +159,12 @@ def program_runs(tool: Traffic, path: Path, lengths: Lengths) -> Mapping[str, fl
     per_run = {f"run_{name}": total / runs for name, (total, runs) in at.items() if runs}
     both = per_run["run_from_container"] + per_run.get("run_from_underlay", 0)
     total = sum(took for took, _ in _once(found, same=path.sending == path.receiving))
-    return {**per_run, "run_both": both, "run_packet": total / done["received"]}
+    return {
+        **per_run,
+        "run_both": both,
+        "run_nothing": runtimes.counting_cost(),
+        "run_packet": total / done["received"],
+    }
 
 
 MEASURES = (

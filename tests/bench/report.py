@@ -28,6 +28,15 @@ from bench.traffic import CLIENT_CPU, SERVER_CPU
 
 BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED, LIMIT)
 LOCAL = (VETH, BRIDGE, OWN_LOCAL, LIMIT_LOCAL)
+COLOURS = {
+    ROUTED: "#c0c0c0",
+    BRIDGE: "#c0c0c0",
+    METADATA: "#8fb3d9",
+    OWN: "#1f5fa8",
+    OWN_LOCAL: "#1f5fa8",
+    LIMIT: "#e0a030",
+    LIMIT_LOCAL: "#e0a030",
+}
 BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
 
 
@@ -38,12 +47,16 @@ def machine() -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run; `nodes` is what the crowded pair knew, `seconds` what it all took."""
+    """A whole run; `nodes` is what the crowded pair knew, `seconds` what it all took.
+
+    `load` is the machine's load average before: above 0, others are in the rates.
+    """
 
     samples: Samples
     rounds: int
     nodes: int
     seconds: float
+    load: float
     machine: str = field(default_factory=machine)
 
 
@@ -61,7 +74,7 @@ def text(made: Report) -> str:
             "",
             *markdown(figure_rows(FIGURES, LOCAL, made.samples)),
             "",
-            f"{made.rounds} rounds, {made.seconds:.0f} s, on {made.machine}; client on CPU "
+            f"{made.rounds} rounds, {made.seconds:.0f} s, on {made.machine}, load {made.load:.1f} before; client on CPU "
             f"{CLIENT_CPU}, server on CPU {SERVER_CPU}; *many nodes* are {made.nodes:,}.",
         ]
     )
@@ -74,6 +87,7 @@ def document(made: Report) -> dict[str, Any]:
         "rounds": made.rounds,
         "nodes": made.nodes,
         "seconds": round(made.seconds, 1),
+        "load": made.load,
         "goals": [
             {
                 **vars(goal),
@@ -120,7 +134,7 @@ def draw(made: Report, path: Path) -> None:
         ("between nodes", tuple(path for path in BETWEEN if path != CROWDED)),
         ("on a node", LOCAL),
     )
-    figure, axes = pyplot.subplots(1, len(groups), figsize=(13, 6), layout="constrained")
+    figure, axes = pyplot.subplots(1, len(groups), figsize=(13, 7), layout="constrained")
     for axis, (title, paths) in zip(axes, groups, strict=True):
         _draw_group(axis, made.samples, title, paths)
     figure.suptitle(f"{made.machine}, {made.rounds} rounds", fontsize=9)
@@ -135,14 +149,14 @@ def _draw_group(axis: Any, samples: Samples, title: str, paths: tuple[str, ...])
     for number, path in enumerate(others):
         places = [row + number * height for row in range(len(shown))]
         found = [ratio(samples.of(one.key), path, reference) for one in shown]
-        bars = axis.barh(places, found, height=height * 0.9, label=path)
+        bars = axis.barh(places, found, height=height * 0.9, label=path, color=COLOURS[path])
         axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_yticks([row + 0.4 - height / 2 for row in range(len(shown))])
     axis.set_yticklabels([one.title for one in shown], fontsize=8)
     axis.invert_yaxis()
     axis.set_title(f"{title}: ratio to {reference}", fontsize=10)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=len(others))
 
 
 def _cpu_model() -> str:

@@ -124,7 +124,9 @@ def test_the_document_has_every_sample_and_what_the_goals_found() -> None:
             if path not in made.of(goal.figure):
                 made.add(path, {goal.figure: 100.0})
 
-    document = json.loads(json.dumps(report.document(Report(made, 1, 50, 2.0, machine="here"))))
+    document = json.loads(
+        json.dumps(report.document(Report(made, 1, 50, 2.0, 0.5, machine="here")))
+    )
 
     assert [goal["found"] for goal in document["goals"]] == [
         1.0 if goal.reference else 100.0 for goal in GOALS
