@@ -46,7 +46,10 @@ def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
                 kernel = kernels.fetch(name, where)
                 console.print(f"{kernel.release} ...", highlight=False)
                 logs = cache.logs(name)
-                outcomes.append(scenarios.run(kernel, disks, logs, columns, report=progress))
+                outcomes.append(scenarios.run(
+                    kernel, disks, logs, columns, pcap=Path(scratch, f"{name}.pcap"),
+                    report=progress,
+                ))  # fmt: skip
     except ArchiveError as error:
         sys.exit(f"vm: {error}")
     report.show(Console(width=WIDTH), outcomes, columns)

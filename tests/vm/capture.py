@@ -31,6 +31,9 @@ FIELDS = (
     "icmpv6.checksum.status", "_ws.malformed",
 )  # fmt: skip
 
+PAYLOAD_PORT = 5000
+"""TCP port whose payload is not to be guessed at: tshark would find it malformed."""
+
 VERIFY = ("ip", "tcp", "udp")
 """Protocols whose checksums tshark verifies only if told to."""
 
@@ -57,6 +60,7 @@ def read(path: Path) -> list[Frame]:
     """The VXLAN frames of a capture (pcap). Raises ArchiveError if tshark cannot read it."""
     options = [word for one in VERIFY for word in ("-o", f"{one}.check_checksum:TRUE")]
     fields = [word for field in FIELDS for word in ("-e", field)]
+    options += ["-d", f"tcp.port=={PAYLOAD_PORT},echo"]
     command = ["tshark", "-n", "-r", path, "-Y", f"udp.dstport == {VXLAN_PORT}", *options]
     done = run([*command, "-T", "json", *fields], cwd=path.parent)
     return [Frame(packet["_source"]["layers"]) for packet in json.loads(done.stdout)]

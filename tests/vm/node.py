@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from vm.capture import PAYLOAD_PORT
 from vm.payload import INSIDE, PACKAGES, PYTHON
 from vm.qemu import Done, Guest, GuestError, Running
 
@@ -19,8 +20,8 @@ SETTINGS = "/etc/pycni/pycni.toml"
 PLUGIN = "/opt/cni/bin/pycni"
 CONFLIST = "/etc/cni/net.d/10-pycni.conflist"
 PEER = ("python3", "-IS", f"{PACKAGES}/pycni/lab/peer.py")
-PORT = 5000
-"""TCP port of transfers, in pods."""
+PORT = PAYLOAD_PORT
+"""Of transfers, in pods."""
 AGENT_SOCKET = "/run/pycni/agent.sock"
 AGENT_SECONDS = 3600.0
 """Longer than any guest lives."""

@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
+from vm import capture
 from vm.kernels import Kernel
 from vm.link import pair
 from vm.node import SETTINGS, UPLINK, Node, lost
@@ -32,6 +33,14 @@ CACHE = "/var/cache/pycni"
 ICMP_HEADERS = {4: 20 + 8, 6: 40 + 8}
 TRANSFER = 4_000_000
 """Bytes over TCP, each way and family."""
+TRANSFERS = 2 * 2 * 2
+"""Between the nodes before `captured`: each way, both families, over both underlays."""
+TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
+"""Bytes of IP and of TCP with its timestamps (RFC 7323)."""
+SEGMENTS = {
+    MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)
+}
+"""Bytes of payload of a packet that is as large as a pod's MTU."""
 PING = {"count": 20, "interval": 0.02}
 FLOOD = {"count": 4000, "interval": 0.01}
 """Longer than an upgrade of both nodes takes, on a slow guest too; `upgrade` makes sure."""
@@ -75,6 +84,8 @@ class Cluster:
 
     a: Node
     b: Node
+    pcap: Path | None = None
+    """What the first one sends and receives, if that is written down."""
 
     @property
     def nodes(self) -> tuple[Node, Node]:
@@ -86,7 +97,7 @@ Body = Callable[[Cluster], object]
 
 def run(
     kernel: Kernel, disks: Disks, directory: Path, steps: Mapping[str, Body],
-    *, capture: Path | None = None, report: Callable[[Step], object] = lambda _: None,
+    *, pcap: Path | None = None, report: Callable[[Step], object] = lambda _: None,
 ) -> Outcome:  # fmt: skip
     """Boot two guests and go through the steps, up to one that fails; each is reported."""
     begin = time.monotonic()
@@ -94,9 +105,10 @@ def run(
     missing: tuple[dict[str, Any], ...] = ()
     boot = 0.0
     try:
-        with pair(kernel, disks, directory, capture=capture) as (a, b):
+        with pair(kernel, disks, directory, capture=pcap) as (a, b):
             boot = max(a.boot_seconds, b.boot_seconds)
-            cluster = Cluster(Node(a, ip_interface(IPV4[0])), Node(b, ip_interface(IPV4[1])))
+            nodes = (Node(a, ip_interface(IPV4[0])), Node(b, ip_interface(IPV4[1])))
+            cluster = Cluster(*nodes, pcap)
             features = cluster.a.facts()["features"]
             missing = tuple(one for one in features if not one["available"])
             for name, body in steps.items():
@@ -183,6 +195,23 @@ def underlay6(cluster: Cluster) -> None:
     _cross_both(cluster)
 
 
+def captured(cluster: Cluster) -> None:
+    """All VXLAN on the link so far, by tshark's reading; transfers, segment by segment."""
+    assert cluster.pcap is not None
+    frames = capture.read(cluster.pcap)
+    wrong = list(capture.faults(frames, mtu=MTU))
+    assert not wrong, f"{len(wrong)} of {len(frames)} frames: {wrong[:10]}"
+    outer = {frame.protocols[2] for frame in frames}
+    assert outer == {"ip", "ipv6"}, f"the underlays were {outer}"
+    streams = capture.segments(frames)
+    assert len(streams) == TRANSFERS, streams.keys()
+    for stream, payload in streams.items():
+        assert capture.gapless(payload) == TRANSFER, f"stream {stream}"
+        full = max(payload.values())
+        assert sum(size == full for size in payload.values()) > len(payload) * 0.9, stream
+        assert full in SEGMENTS, f"stream {stream}: segments of {full} bytes"
+
+
 def jumbo(cluster: Cluster) -> None:
     """The same with a large MTU on the link, which pods get the whole of."""
     _bring_up(cluster, again=True, mtu=JUMBO)
@@ -199,6 +228,7 @@ STEPS: dict[str, Body] = {
     "cross-node v6": partial(cross_node, family=6),
     "upgrade under traffic": upgrade,
     "IPv6 underlay": underlay6,
+    "captured": captured,
     "jumbo": jumbo,
 }
 """In the order they are run: the table's columns."""
