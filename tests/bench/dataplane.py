@@ -39,6 +39,9 @@ class Plan:
 
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_asked: list[int] = []
+"""Signals that came."""
+
 ONE_SECOND = ("--time", "1")
 
 PLANS = {
@@ -55,12 +58,13 @@ def main() -> None:
     if shutil.which(traffic.IPERF) is None:
         sys.exit(f"no {traffic.IPERF} on PATH: apt install {traffic.IPERF}")
     for number in STOPPING:
-        signal.signal(number, _stop)
+        signal.signal(number, lambda number, _: _asked.append(number))
     begin, load = time.monotonic(), os.getloadavg()[0]
     plan = PLANS[options.plan]
     try:
         samples, rounds = run(plan)
     except (TrafficFailed, PycniError) as error:
+        stop_if_asked()  # a terminal tells those that the bench has started, too
         sys.exit(str(error))
     made = report.Report(samples, rounds, plan.nodes, time.monotonic() - begin, load)
     sys.stdout.write(report.text(made) + "\n")
@@ -68,11 +72,10 @@ def main() -> None:
         report.write(made, options.docs)
 
 
-def _stop(number: int, _: object) -> None:
-    """By an exception, so that namespaces and agents end; once, so that nothing disturbs that."""
-    for one in STOPPING:
-        signal.signal(one, signal.SIG_IGN)
-    sys.exit(128 + number)
+def stop_if_asked() -> None:
+    """Ends the bench between two steps: in the midst of one, half of it could stay behind."""
+    if _asked:
+        sys.exit(128 + _asked[0])
 
 
 def run(plan: Plan) -> tuple[Samples, int]:
@@ -96,7 +99,7 @@ def _prepared(plan: Plan) -> Iterator[tuple[Traffic, Sequence[Path]]]:
         make_private_directory(directory)
         undo.callback(shutil.rmtree, directory)
         tool = undo.enter_context(traffic.compiled(directory))
-        laid = undo.enter_context(paths.laid(nodes=plan.nodes))
+        laid = undo.enter_context(paths.laid(nodes=plan.nodes, between=stop_if_asked))
         undo.enter_context(traffic.iperf_servers(laid, directory))
         yield tool, laid
 
@@ -107,6 +110,7 @@ def _round(
     """Each measure over all its paths, one right after the other."""
     for measure in MEASURES:
         for path in turned([path for path in laid if measure.over(path)], number):
+            stop_if_asked()
             samples.add(path.name, measure.run(tool, path, lengths))
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
@@ -66,23 +66,30 @@ class Path:
 
 
 @contextmanager
-def laid(*, nodes: int) -> Iterator[tuple[Path, ...]]:
-    """All paths; `nodes` is how many the crowded pair's maps know."""
+def laid(*, nodes: int, between: Callable[[], None]) -> Iterator[tuple[Path, ...]]:
+    """All paths; `nodes` is how many the crowded pair's maps know.
+
+    `between` is called before each of them, and may raise.
+    """
+    made = []
     with ExitStack() as undo:
         make_private_directory(BASE)
         undo.callback(shutil.rmtree, BASE, ignore_errors=True)  # the last lab's end removes it, too
-        yield (
-            undo.enter_context(_node_to_node()),
-            undo.enter_context(_routed()),
-            undo.enter_context(_between_own_nodes(METADATA, encap="kernel")),
-            undo.enter_context(_between_own_nodes(OWN, encap="ebpf")),
-            undo.enter_context(_between_own_nodes(CROWDED, encap="ebpf", nodes=nodes)),
-            undo.enter_context(_redirect_only()),
-            undo.enter_context(_veth_pair()),
-            undo.enter_context(_bridge()),
-            undo.enter_context(_on_own_node()),
-            undo.enter_context(_redirect_only_on_a_node()),
-        )
+        for path in (
+            _node_to_node(),
+            _routed(),
+            _between_own_nodes(METADATA, encap="kernel"),
+            _between_own_nodes(OWN, encap="ebpf"),
+            _between_own_nodes(CROWDED, encap="ebpf", nodes=nodes),
+            _redirect_only(),
+            _veth_pair(),
+            _bridge(),
+            _on_own_node(),
+            _redirect_only_on_a_node(),
+        ):
+            between()
+            made.append(undo.enter_context(path))
+        yield tuple(made)
 
 
 def namespace(name: str, undo: ExitStack) -> str:

@@ -74,8 +74,9 @@ def text(made: Report) -> str:
             "",
             *markdown(figure_rows(FIGURES, LOCAL, made.samples)),
             "",
-            f"{made.rounds} rounds, {made.seconds:.0f} s, on {made.machine}, load {made.load:.1f} before; client on CPU "
-            f"{CLIENT_CPU}, server on CPU {SERVER_CPU}; *many nodes* are {made.nodes:,}.",
+            f"{made.rounds} rounds, {made.seconds:.0f} s, on {made.machine}, load {made.load:.1f} "
+            f"before; client on CPU {CLIENT_CPU}, server on CPU {SERVER_CPU}; *many nodes* are "
+            f"{made.nodes:,}.",
         ]
     )
 

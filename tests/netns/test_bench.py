@@ -51,12 +51,14 @@ def test_a_bench_that_is_stopped_leaves_nothing() -> None:
         cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        wait_until(lambda: bool(list(NETNS_DIR.glob(f"bench{bench.pid}-own*-pod1"))), "pods")
+        wait_until(
+            lambda: bool(list(NETNS_DIR.glob(f"bench{bench.pid}-*node1-pod1"))), "pods", seconds=60
+        )
     finally:
         bench.send_signal(signal.SIGINT)
-        bench.communicate(timeout=30)
+        _, said = bench.communicate(timeout=60)
 
-    assert bench.returncode == 128 + signal.SIGINT
+    assert bench.returncode == 128 + signal.SIGINT, said.decode()
     assert left_of(bench.pid) == []
 
 
