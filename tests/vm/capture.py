@@ -6,12 +6,10 @@ tshark is somebody else's reading of the formats; only its JSON is used, field b
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vm.apt import run
 

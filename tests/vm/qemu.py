@@ -62,7 +62,8 @@ class Guest:
     """A virtual machine; started by the constructor, ended by `close` or the end of the `with`.
 
     `directory` gets its console's log. `devices` are further arguments of qemu, and `inherit` the
-    descriptors that these name. Start it in the thread that lives longest: the guest is killed when that ends.
+    descriptors that these name. Start it in the thread that lives longest: the guest is killed when
+    that ends.
     """
 
     def __init__(
@@ -102,6 +103,10 @@ class Guest:
                 pass_fds=(guest.fileno(), *inherit),
                 start_new_session=True,
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_until_ready(self) -> None:
         """Until the guest serves. Raises GuestError."""
