@@ -237,7 +237,7 @@ def refused(cluster: Cluster) -> None:
     """A kernel without a module that is needed: what to do is said, and nothing half set up."""
     modules = {"vxlan": "modprobe vxlan"}
     if "tcx" in cluster.lacking:
-        modules |= {"sch_ingress": "NET_SCH_INGRESS", "cls_bpf": "NET_CLS_BPF"}
+        modules |= dict.fromkeys(("sch_ingress", "cls_bpf"), "modprobe sch_ingress cls_bpf")
     modules["nf_tables"] = "nf_tables"
     with cluster.boot("") as guest:
         node = _lonely(guest)
