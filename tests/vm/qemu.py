@@ -9,12 +9,10 @@ from __future__ import annotations
 import itertools
 import json
 import select
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,12 +146,15 @@ class Guest:
             )
         return done.stdout
 
+    def kill(self) -> None:
+        """End the guest as by its power switch; who waits for an answer gets a GuestError."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End the guest as by its power switch."""
-        self._host.close()
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+        """End the guest, and what belongs to it here."""
+        self.kill()
         self._process.wait()
+        self._host.close()
 
     def __enter__(self) -> Self:
         return self

@@ -298,7 +298,12 @@ def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
         _fingerprint(node)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(one, cluster.nodes))
+        try:
+            list(pool.map(one, cluster.nodes))
+        except BaseException:  # an interrupt, too: the threads wait for their guests
+            for node in cluster.nodes:
+                node.guest.kill()
+            raise
 
 
 def _lonely(guest: Guest) -> Node:
