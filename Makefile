@@ -7,13 +7,14 @@ BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 # the runtimes and reference plugins that the tests drive
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
-	busybox-static systemd etcd-server openssl iperf3 $(VAGRANT)
+	busybox-static systemd etcd-server openssl iperf3 $(VAGRANT) \
+	qemu-system-x86 debootstrap debian-archive-keyring e2fsprogs kmod lz4 zstd
 # Ubuntu's archive has no Vagrant: there its test is skipped, and says so
 VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)
 
 .DEFAULT_GOAL := help
 .PHONY: help packages test-packages lab test test-matrix lint conformance fuzz soak bench bench-quick bench-cni \
-	bench-lookups test-cnitool vagrant-test vagrant-smoke wheel wheels clean
+	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -96,6 +97,10 @@ wheels: $(VENV)/test ## pycni and all that it needs on Debian 12, to install wit
 	$(BIN)/pip download -q -d dist/wheels --python-version 3.11 --only-binary=:all: \
 		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
 		dist/wheels/pycni-*.whl "grpcio>=1.60,<2" "protobuf>=5.29,<7"
+
+test-kernels: $(VENV)/test ## distribution kernels, two machines each; KERNEL=6.1 for one of them
+	$(call install,tshark)
+	cd tests && ../$(BIN)/python -m vm $(if $(KERNEL),--kernel $(KERNEL))
 
 wheel: $(VENV)/test ## the installable package, C sources inside
 	$(BIN)/pip wheel -q --no-deps -w dist .

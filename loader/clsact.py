@@ -8,6 +8,7 @@ Knows no pins and no files.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,8 +173,9 @@ def _naming(hook: Hook, *expected: int) -> Iterator[None]:
     except NetlinkError as error:
         if error.code in expected:
             raise OSError(error.code, "netlink") from error
-        hints = {errno.ENOENT: "the kernel needs NET_CLS_BPF"}
-        raise refused(hook, error.code, str(error), hints=hints) from error
+        hints = {errno.ENOENT: "the kernel needs NET_SCH_INGRESS and NET_CLS_BPF, or their "
+                 "modules: modprobe sch_ingress cls_bpf"}  # fmt: skip
+        raise refused(hook, error.code, os.strerror(error.code), hints=hints) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-ROOT_DIRECTORIES = ("bpf", "netns", "runtimes", "conformance")
+ROOT_DIRECTORIES = ("bpf", "netns", "runtimes", "conformance", "vm")
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 """Bits of capabilities(7), from linux/capability.h."""

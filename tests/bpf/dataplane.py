@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import ExitStack
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
@@ -17,7 +18,7 @@ from outcomes import Action, Outcome, Redirect
 from scapy.packet import Packet
 from world import VNI, Family, Tables
 
-from loader import btf
+from loader import btf, probe
 from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang
 from loader.compile import SOURCES, compile_programs
@@ -66,6 +67,12 @@ def tunnel_address(text: str) -> bytes:
     return raw.ljust(16, b"\0")
 
 
+@cache
+def _takes_local_address() -> bool:
+    """What setup asks before it tells the programs to write one."""
+    return any(one.name == "tunnel_key_local" and one.available for one in probe.probe())
+
+
 class Dataplane:
     """The programs of node one over `underlay`, sharing maps as they do on a node."""
 
@@ -73,6 +80,8 @@ class Dataplane:
         self.underlay = underlay
         self.reasons = btf.enum(objects.path(PROGRAMS[0]), "drop_reason")
         self.points = btf.enum(objects.path(PROGRAMS[0]), "attach_point")
+        if not _takes_local_address():
+            changes["tunnel_key_local"] = b"\0"
         self._local = changes.get("tunnel_key_local") != b"\0"
         self._tables = Tables()
         self._close = ExitStack()

@@ -13,6 +13,7 @@
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <bpf/bpf_helpers.h>
 
 enum helper {
@@ -73,16 +74,36 @@ static __always_inline long record_tunnel(struct __sk_buff *ctx,
 	return bpf_skb_set_tunnel_key(ctx, key, size, flags);
 }
 
-static __always_inline long give_tunnel(struct __sk_buff *ctx)
+/* Kernels before 6.0 take no local address to be read back. There the real
+ * helper has nothing to say, and what it would have said comes from here.
+ */
+static __always_inline long read_given(const struct tunnel_record *given,
+				       struct bpf_tunnel_key *key, __u64 flags)
+{
+	if ((given->flags ^ flags) & BPF_F_TUNINFO_IPV6)
+		return -EPROTO;
+	key->tunnel_id = given->key.tunnel_id;
+	if (flags & BPF_F_TUNINFO_IPV6)
+		__builtin_memcpy(key->remote_ipv6, given->key.local_ipv6,
+				 sizeof(key->remote_ipv6));
+	else
+		key->remote_ipv4 = given->key.local_ipv4;
+	return 0;
+}
+
+static __always_inline long read_tunnel_key(struct __sk_buff *ctx,
+					    struct bpf_tunnel_key *key,
+					    __u32 size, __u64 flags)
 {
 	struct tunnel_record *given;
 	__u32 first = 0;
 
 	given = bpf_map_lookup_elem(&given_tunnel, &first);
-	if (!given || !given->size)
-		return 0;
-	return bpf_skb_set_tunnel_key(ctx, &given->key, sizeof(given->key),
-				      given->flags);
+	if (given && given->size &&
+	    bpf_skb_set_tunnel_key(ctx, &given->key, sizeof(given->key),
+				   given->flags))
+		return read_given(given, key, flags);
+	return bpf_skb_get_tunnel_key(ctx, key, size, flags);
 }
 
 #define bpf_redirect(ifindex, flags) record_redirect(REDIRECT, ifindex, flags)
@@ -91,4 +112,4 @@ static __always_inline long give_tunnel(struct __sk_buff *ctx)
 #define bpf_skb_set_tunnel_key(ctx, key, size, flags) \
 	record_tunnel(ctx, key, size, flags)
 #define bpf_skb_get_tunnel_key(ctx, key, size, flags) \
-	(give_tunnel(ctx), (bpf_skb_get_tunnel_key)(ctx, key, size, flags))
+	read_tunnel_key(ctx, key, size, flags)

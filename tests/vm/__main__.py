@@ -28,6 +28,7 @@ WIDTH = 150
 def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
     """Boot distribution kernels and show that the dataplane loads and forwards on them."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
     console = Console()
     columns = {name: body for name, body in scenarios.STEPS.items() if name in (steps or (name,))}
     where = cache.directory()

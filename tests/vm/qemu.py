@@ -9,12 +9,10 @@ from __future__ import annotations
 import itertools
 import json
 import select
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +60,8 @@ class Guest:
     """A virtual machine; started by the constructor, ended by `close` or the end of the `with`.
 
     `directory` gets its console's log. `devices` are further arguments of qemu, and `inherit` the
-    descriptors that these name. Start it in the thread that lives longest: the guest is killed when that ends.
+    descriptors that these name. Start it in the thread that lives longest: the guest is killed when
+    that ends.
     """
 
     def __init__(
@@ -102,6 +101,10 @@ class Guest:
                 pass_fds=(guest.fileno(), *inherit),
                 start_new_session=True,
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_until_ready(self) -> None:
         """Until the guest serves. Raises GuestError."""
@@ -143,12 +146,15 @@ class Guest:
             )
         return done.stdout
 
+    def kill(self) -> None:
+        """End the guest as by its power switch; who waits for an answer gets a GuestError."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End the guest as by its power switch."""
-        self._host.close()
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+        """End the guest, and what belongs to it here."""
+        self.kill()
         self._process.wait()
+        self._host.close()
 
     def __enter__(self) -> Self:
         return self

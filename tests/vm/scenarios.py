@@ -20,7 +20,7 @@ from vm.kernels import Kernel
 from vm.link import pair
 from vm.node import SETTINGS, UPLINK, Node, lost
 from vm.payload import INSIDE, PYTHON
-from vm.qemu import Disks, GuestError
+from vm.qemu import Disks, Guest, GuestError
 
 IPV4 = ("192.0.2.1/24", "192.0.2.2/24")
 IPV6 = ("2001:db8::1/64", "2001:db8::2/64")
@@ -37,9 +37,7 @@ TRANSFERS = 2 * 2 * 2
 """Between the nodes before `captured`: each way, both families, over both underlays."""
 TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
 """Bytes of IP and of TCP with its timestamps (RFC 7323)."""
-SEGMENTS = {
-    MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)
-}
+SEGMENTS = {MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)}
 """Bytes of payload of a packet that is as large as a pod's MTU."""
 PING = {"count": 20, "interval": 0.02}
 FLOOD = {"count": 4000, "interval": 0.01}
@@ -47,6 +45,8 @@ FLOOD = {"count": 4000, "interval": 0.01}
 TABLES_SECONDS = 900.0
 RANDOM_PACKETS = 5000
 """Of tests/bpf/test_random_packets.py, which sends more to the machine's own kernel."""
+
+NO_MODULE = "/etc/modprobe.d/without.conf"
 
 PROGRAMS = {
     "from_container", "to_container", "from_underlay", "from_overlay", "to_overlay",
@@ -84,8 +84,12 @@ class Cluster:
 
     a: Node
     b: Node
-    pcap: Path | None = None
+    pcap: Path | None
     """What the first one sends and receives, if that is written down."""
+    lacking: frozenset[str]
+    """Features that the probe did not find."""
+    boot: Callable[[str], Guest]
+    """A third machine, alone, with more words on the kernel's command line."""
 
     @property
     def nodes(self) -> tuple[Node, Node]:
@@ -108,9 +112,11 @@ def run(
         with pair(kernel, disks, directory, capture=pcap) as (a, b):
             boot = max(a.boot_seconds, b.boot_seconds)
             nodes = (Node(a, ip_interface(IPV4[0])), Node(b, ip_interface(IPV4[1])))
-            cluster = Cluster(*nodes, pcap)
-            features = cluster.a.facts()["features"]
+            features = nodes[0].facts()["features"]
             missing = tuple(one for one in features if not one["available"])
+            lacking = frozenset(one["name"] for one in missing)
+            boot = partial(_boot, kernel, disks, directory)
+            cluster = Cluster(*nodes, pcap, lacking, boot)
             for name, body in steps.items():
                 done.append(_step(name, body, cluster))
                 report(done[-1])
@@ -119,6 +125,10 @@ def run(
     except GuestError as error:
         done.append(Step("boot", False, time.monotonic() - begin, str(error)))
     return Outcome(kernel, tuple(done), boot, time.monotonic() - begin, missing)
+
+
+def _boot(kernel: Kernel, disks: Disks, directory: Path, command_line: str) -> Guest:
+    return Guest("alone", kernel, disks, directory, command_line=command_line)
 
 
 def _step(name: str, body: Body, cluster: Cluster) -> Step:
@@ -136,8 +146,11 @@ def load(cluster: Cluster) -> None:
 
 
 def packet_tables(cluster: Cluster) -> None:
-    """tests/bpf as it is: every program, every case, every setting."""
-    command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{INSIDE}/tests/bpf"]
+    """tests/bpf as it is: every program, case and setting that is in force on this kernel."""
+    tables = f"{INSIDE}/tests/bpf"
+    command = [PYTHON, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", tables]
+    if "own_encap" in cluster.lacking:
+        command += [f"--ignore={tables}/test_own_{name}.py" for name in ("encap", "decap")]
     done = cluster.b.guest.run(
         command,
         env={
@@ -220,6 +233,42 @@ def jumbo(cluster: Cluster) -> None:
     _cross_both(cluster)
 
 
+def refused(cluster: Cluster) -> None:
+    """A kernel without a module that is needed: what to do is said, and nothing half set up."""
+    modules = {"vxlan": "modprobe vxlan"}
+    if "tcx" in cluster.lacking:
+        modules |= dict.fromkeys(("sch_ingress", "cls_bpf"), "modprobe sch_ingress cls_bpf")
+    modules["nf_tables"] = "nf_tables"
+    with cluster.boot("") as guest:
+        node = _lonely(guest)
+        before = _visible(node)
+        for module, word in modules.items():
+            guest.check(["tee", NO_MODULE], stdin=f"install {module} /bin/false\n")
+            done = node.pycni("setup")
+            said = f"without {module}: {done.stderr}"
+            assert done.status == 1, said
+            assert word in done.stderr, said
+            assert "to do:" in done.stderr, said
+            assert "Traceback" not in done.stderr, said
+            assert _visible(node) == before, said
+
+
+def hardened(cluster: Cluster) -> None:
+    """Lockdown, and in it: no JIT; then a hardened JIT and no types of the kernel's."""
+    with cluster.boot("lockdown=confidentiality") as guest:
+        node = _lonely(guest)
+        off = guest.run(["sysctl", "-w", "net.core.bpf_jit_enable=0"])
+        _forwards_alone(node)
+        jit = next(one for one in node.facts()["features"] if one["name"] == "jit")
+        assert jit["available"] == (off.status != 0), jit  # some kernels cannot do without
+        node.teardown()
+        guest.run(["sysctl", "-w", "net.core.bpf_jit_enable=1"])
+        guest.check(["sysctl", "-w", "net.core.bpf_jit_harden=2"])
+        guest.check(["mount", "-t", "tmpfs", "nothing", "/sys/kernel/btf"])
+        node.prepare([node])
+        _forwards_alone(node)
+
+
 STEPS: dict[str, Body] = {
     "load": load,
     "packet tables": packet_tables,
@@ -230,6 +279,8 @@ STEPS: dict[str, Body] = {
     "IPv6 underlay": underlay6,
     "captured": captured,
     "jumbo": jumbo,
+    "refused": refused,
+    "hardened": hardened,
 }
 """In the order they are run: the table's columns."""
 
@@ -247,7 +298,39 @@ def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
         _fingerprint(node)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(one, cluster.nodes))
+        try:
+            list(pool.map(one, cluster.nodes))
+        except BaseException:  # an interrupt, too: the threads wait for their guests
+            for node in cluster.nodes:
+                node.guest.kill()
+            raise
+
+
+def _lonely(guest: Guest) -> Node:
+    """A node to be, whose uplink leads nowhere."""
+    guest.wait_until_ready()
+    guest.check(["ip", "link", "add", UPLINK, "type", "dummy"])
+    node = Node(guest, ip_interface(IPV4[0]))
+    node.prepare([node])
+    return node
+
+
+def _forwards_alone(node: Node) -> None:
+    node.start_agent()
+    for pod in ("pod1", "pod2"):
+        node.add(pod)
+    for address in node.pods["pod2"]:
+        _reaches(node, "pod1", node, address)
+
+
+def _visible(node: Node) -> str:
+    """Links, qdiscs, pins and records: what a refused setup must not leave."""
+    commands = (
+        ("ip", "-json", "link"),
+        ("tc", "-json", "qdisc"),
+        ("find", "/sys/fs/bpf", "/var/lib/pycni"),
+    )
+    return "".join(node.guest.check(command) for command in commands)
 
 
 def _cross_both(cluster: Cluster) -> None:

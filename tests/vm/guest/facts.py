@@ -11,4 +11,4 @@ from loader import attach, probe
 
 with IPRoute() as ipr:
     hooks = {link.get("ifname"): attach.attached(ipr, link["index"]) for link in ipr.get_links()}
-print(json.dumps({"features": [asdict(one) for one in probe.probe()], "hooks": hooks}))
+print(json.dumps({"features": [asdict(one) for one in probe.probe()], "hooks": hooks}))  # noqa: T201
