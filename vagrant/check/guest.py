@@ -1,4 +1,4 @@
-"""In a machine: pods as containerd's sandboxes, packets between them, a look at what pycni left.
+"""In a machine: pods as containerd's sandboxes, and a look at what pycni left.
 
 `PYTHONPATH=/opt/pycni-lab /opt/pycni/bin/python3 guest.py VERB ...`; prints one JSON document.
 """
@@ -17,7 +17,6 @@ sys.path[:0] = [str(PROJECT / "tests/runtimes"), str(PROJECT / "tests/netns")]
 
 SOCKET = Path("/run/containerd/containerd.sock")
 CGROUP = "/pycni-lab"
-PEER = PROJECT / "pycni/lab/peer.py"
 PLUGIN = Path("/usr/lib/cni/pycni")
 CONFLIST = Path("/etc/cni/net.d/10-pycni.conflist")
 NAMESPACE = "k8s.io"
@@ -25,8 +24,6 @@ NAMESPACE = "k8s.io"
 
 def main() -> None:
     verb, *arguments = sys.argv[1:]
-    if verb == "peer":
-        peer(*arguments)
     print(json.dumps(VERBS[verb](*arguments)))
 
 
@@ -47,7 +44,7 @@ def image() -> str:
 
 
 def add(name: str) -> dict[str, Any]:
-    """RunPodSandbox: the pod's addresses and MTU."""
+    """RunPodSandbox: the pod's namespace, addresses and MTU."""
     from cri import Cri
 
     cri = Cri(SOCKET, cgroup_parent=CGROUP)
@@ -59,10 +56,11 @@ def add(name: str) -> dict[str, Any]:
 def describe(cri: Any, sandbox: str) -> dict[str, Any]:
     from pyroute2 import IPRoute
 
-    with IPRoute(netns=str(cri.netns(sandbox))) as ipr:
+    netns = str(cri.netns(sandbox))
+    with IPRoute(netns=netns) as ipr:
         (link,) = ipr.get_links(ipr.link_lookup(ifname="eth0")[0])
         mtu = int(link.get("IFLA_MTU"))
-    return {"addresses": cri.addresses(sandbox), "mtu": mtu}
+    return {"netns": netns, "addresses": cri.addresses(sandbox), "mtu": mtu}
 
 
 def remove(*names: str) -> list[str]:
@@ -77,22 +75,6 @@ def remove(*names: str) -> list[str]:
         cri.stop(one.id)
         cri.remove(one.id)
     return [one.id for one in gone]
-
-
-def peer(name: str, *arguments: str) -> None:
-    """Become pycni/lab/peer.py in a pod."""
-    from cri import Cri
-
-    cri = Cri(SOCKET, cgroup_parent=CGROUP)
-    (sandbox,) = (
-        one.id
-        for one in cri._call("ListPodSandbox").items
-        if one.metadata.name == name and one.state == 0
-    )
-    netns = cri.netns(sandbox)
-    os.execvp(
-        "nsenter", ["nsenter", f"--net={netns}", sys.executable, "-IS", str(PEER), *arguments]
-    )
 
 
 def gc(*keep: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 LAB = Path(__file__).resolve().parents[1]
 PYTHON = "/opt/pycni/bin/python3"
 GUEST = "/pycni/vagrant/check/guest.py"
+PEER = "/pycni/pycni/lab/peer.py"
 LIBRARIES = "/opt/pycni-lab"
 """In the machines: what guest.py needs beside pycni."""
 
@@ -52,10 +53,15 @@ class Machine:
         """A verb of guest.py, and the document it prints."""
         return json.loads(self.run(_guest(*arguments)))
 
+    def peer(self, netns: str, *arguments: object) -> Any:
+        """A verb of pycni/lab/peer.py in a pod's namespace, and the document it prints."""
+        return json.loads(self.run(_peer(netns, *arguments)))
+
     @contextmanager
-    def running(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-        """A verb of guest.py that goes on meanwhile; ended at the end of the block."""
-        process = subprocess.Popen(self._ssh(_guest(*arguments)), stdout=subprocess.PIPE, text=True)
+    def peer_running(self, netns: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+        """The same while it goes on; ended at the end of the block."""
+        command = self._ssh(_peer(netns, *arguments))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             yield process
         finally:
@@ -108,3 +114,8 @@ def find(directory: Path, *names: str) -> list[Machine]:
 def _guest(*arguments: object) -> str:
     words = (PYTHON, GUEST, *arguments)
     return f"PYTHONPATH={LIBRARIES} {shlex.join(map(str, words))}"
+
+
+def _peer(netns: str, *arguments: object) -> str:
+    words = ("nsenter", f"--net={netns}", PYTHON, "-IS", PEER, *arguments)
+    return shlex.join(map(str, words))
