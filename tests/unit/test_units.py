@@ -18,7 +18,7 @@ PYTHON = Path("/opt/pycni/bin/python3")
 SETUP, AGENT = UNITS
 FOREIGN = "[Service]\nExecStart=/bin/true\n"
 
-EXPOSURE_MAX = 2.5
+EXPOSURE_MAX = {SETUP: 2.5, AGENT: 2.6}
 """As `systemd-analyze security` of systemd 252 scores it; each point is explained in deploy/."""
 
 
@@ -188,7 +188,11 @@ def test_the_units_are_as_closed_as_they_can_be(tmp_path, name):
     put(tmp_path)
 
     verdict = analyze(
-        "security", "--offline=true", f"--threshold={EXPOSURE_MAX * 10:.0f}", name, root=tmp_path
+        "security",
+        "--offline=true",
+        f"--threshold={EXPOSURE_MAX[name] * 10:.0f}",
+        name,
+        root=tmp_path,
     )
 
     assert verdict.returncode == 0, verdict.stdout
