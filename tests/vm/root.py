@@ -50,8 +50,10 @@ def _make(image: Path, codename: str, components: str) -> None:
 
 
 def _debootstrap(codename: str, components: str, tree: Path) -> None:
+    """In a mount namespace: what it mounts in the tree ends with it, if that is by a kill, too."""
     run(
         [
+            "unshare", "--mount", "--pid", "--fork", "--kill-child",
             "debootstrap", "--variant=minbase", f"--components={components}",
             f"--include={','.join(PACKAGES)}", codename, tree, _mirror(codename),
         ],
