@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,6 +15,14 @@ def directory() -> Path:
     found = Path(home) / "pycni" / "vm"
     found.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found
+
+
+@contextmanager
+def locked(where: Path) -> Iterator[None]:
+    """One run at a time fetches into the cache; the others wait, and find what they need."""
+    with (where / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def logs(kernel: str) -> Path:

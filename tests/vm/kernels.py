@@ -22,6 +22,7 @@ from pathlib import Path
 
 from vm import initrd
 from vm.apt import Archive, ArchiveError, run
+from vm.cache import locked
 
 PACKAGE = "linux-image-cloud-amd64"
 """Depends on the newest kernel of its suite; the cloud flavour has what virtual machines need."""
@@ -67,14 +68,14 @@ def fetch(name: str, cache: Path) -> Kernel:
 
     Raises ArchiveError, or KeyError for another name.
     """
-    suites = SUITES[name]
-    directory = cache / "kernels" / name
-    if not directory.is_dir():
-        archive = Archive(suites, cache / "apt" / name)
-        archive.directory.mkdir(parents=True, exist_ok=True)
-        archive.update()
-        packages = _parts(archive, PACKAGE)
-        _unpack(archive.download(packages), directory, archive.show(PACKAGE)["Version"])
+    suites, directory = SUITES[name], cache / "kernels" / name
+    with locked(cache):
+        if not directory.is_dir():
+            archive = Archive(suites, cache / "apt" / name)
+            archive.directory.mkdir(parents=True, exist_ok=True)
+            archive.update()
+            packages = archive.download(_parts(archive, PACKAGE))
+            _unpack(packages, directory, archive.show(PACKAGE)["Version"])
     facts = json.loads((directory / "kernel.json").read_text())
     return Kernel(name, facts["release"], facts["version"], directory)
 

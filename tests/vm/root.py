@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from vm.apt import ArchiveError, run
+from vm.cache import locked
 from vm.kernels import make_image
 
 PACKAGES = ("iproute2", "kmod", "libbpfcc", "libnftables1", "procps", "python3")
@@ -33,19 +34,26 @@ def fetch(cache: Path) -> Path:
     codename = system["VERSION_CODENAME"]
     key = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
     image = cache / "roots" / f"{codename}-{key}.img"
-    if not image.exists():
-        image.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=image.parent) as temporary:
-            tree, made = Path(temporary, "tree"), Path(temporary, "made.img")
-            _debootstrap(codename, COMPONENTS[system["ID"]], tree)
-            make_image(made, tree, spare=SPARE)
-            made.rename(image)
+    with locked(cache):
+        if not image.exists():
+            _make(image, codename, COMPONENTS[system["ID"]])
     return image
 
 
+def _make(image: Path, codename: str, components: str) -> None:
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=image.parent) as temporary:
+        tree, made = Path(temporary, "tree"), Path(temporary, "made.img")
+        _debootstrap(codename, components, tree)
+        make_image(made, tree, spare=SPARE)
+        made.rename(image)
+
+
 def _debootstrap(codename: str, components: str, tree: Path) -> None:
+    """In a mount namespace: what it mounts in the tree ends with it, if that is by a kill, too."""
     run(
         [
+            "unshare", "--mount", "--pid", "--fork", "--kill-child",
             "debootstrap", "--variant=minbase", f"--components={components}",
             f"--include={','.join(PACKAGES)}", codename, tree, _mirror(codename),
         ],

@@ -28,6 +28,16 @@ def guest(kernel: Kernel, disks: Disks, tmp_path: Path) -> Iterator[Guest]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def steady(
+    kernel: Kernel, disks: Disks, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guest]:
+    """One for all tests that do not harm it."""
+    with Guest("steady", kernel, disks, tmp_path_factory.mktemp("steady")) as made:
+        made.wait_until_ready()
+        yield made
+
+
 def processes(mark: str) -> list[int]:
     """Those that inherited the mark in their environment, as NAME=VALUE."""
     found = []
@@ -40,22 +50,22 @@ def processes(mark: str) -> list[int]:
     return found
 
 
-def test_a_guest_does_what_it_is_told(guest: Guest) -> None:
-    done = guest.run(["sh", "-c", 'cat; echo "$WORD" >&2; exit 3'], stdin="in", env={"WORD": "w"})
+def test_a_guest_does_what_it_is_told(steady: Guest) -> None:
+    done = steady.run(["sh", "-c", 'cat; echo "$WORD" >&2; exit 3'], stdin="in", env={"WORD": "w"})
 
     assert (done.status, done.stdout, done.stderr) == (3, "in", "w\n")
-    assert guest.check(["uname", "-r"]).strip() == guest.kernel.release
+    assert steady.check(["uname", "-r"]).strip() == steady.kernel.release
     with pytest.raises(GuestError, match="false ended with 1"):
-        guest.check(["false"])
-    assert guest.run(["no-such-program"]).status == 127
+        steady.check(["false"])
+    assert steady.run(["no-such-program"]).status == 127
 
 
-def test_a_command_that_hangs_is_ended_and_the_guest_goes_on(guest: Guest) -> None:
+def test_a_command_that_hangs_is_ended_and_the_guest_goes_on(steady: Guest) -> None:
     with pytest.raises(GuestError, match="did not finish sleep 1000 in time"):
-        guest.run(["sleep", "1000"], timeout=1)
+        steady.run(["sleep", "1000"], timeout=1)
 
-    assert guest.run(["pgrep", "--exact", "sleep"]).status == 1
-    running = guest.start(["sleep", "1000"])
+    assert steady.run(["pgrep", "--exact", "sleep"]).status == 1
+    running = steady.start(["sleep", "1000"])
     assert not running.ended
     assert running.end().status == -signal.SIGKILL
 

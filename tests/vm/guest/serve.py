@@ -36,40 +36,40 @@ def main() -> None:
                 if "end" in request:
                     end(request["end"])
                 else:
-                    threading.Thread(target=answer, args=(channel, request), daemon=True).start()
+                    begin(channel, request)
 
 
-def answer(channel: BinaryIO, request: dict[str, Any]) -> None:
+def begin(channel: BinaryIO, request: dict[str, Any]) -> None:
+    """Starts the command at once, so that the next request can end it; a thread answers."""
     try:
-        reply = execute(request)
+        process = subprocess.Popen(
+            request["command"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | request["env"],
+            start_new_session=True,
+        )
     except OSError as error:
-        reply = {"status": 127, "stdout": "", "stderr": str(error)}
-    say(channel, {"id": request["id"]} | reply)
-
-
-def execute(request: dict[str, Any]) -> dict[str, Any]:
-    """The command in a process group of its own, so that nothing of it stays."""
-    process = subprocess.Popen(
-        request["command"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | request.get("env", {}),
-        start_new_session=True,
-    )
+        say(channel, {"id": request["id"], "status": 127, "stdout": "", "stderr": str(error)})
+        return
     running[request["id"]] = process
+    threading.Thread(target=answer, args=(channel, request, process), daemon=True).start()
+
+
+def answer(channel: BinaryIO, request: dict[str, Any], process: subprocess.Popen[bytes]) -> None:
+    """Waits for the end of a command, and of all that it started, if its time is out."""
     status: int | None
     try:
-        out, err = process.communicate(request.get("stdin", "").encode(), request.get("timeout"))
+        out, err = process.communicate(request["stdin"].encode(), request["timeout"])
         status = process.returncode
     except subprocess.TimeoutExpired:
         end(request["id"])
         out, err = process.communicate()
         status = None
-    finally:
-        del running[request["id"]]
+    del running[request["id"]]
     text = {"stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace")}
-    return {"status": status} | text
+    say(channel, {"id": request["id"], "status": status} | text)
 
 
 def end(number: int) -> None:
