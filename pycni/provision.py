@@ -56,7 +56,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
-    encap = _encap(settings, features)
+    encap = choose_encap(settings, features)
     report("compiling the programs")
     objects = compile_programs(settings.cache_dir)
     make_directories(settings)
@@ -253,7 +253,7 @@ def _overlay_mtu(settings: Settings, link: Uplink) -> int:
     return settings.mtu or largest
 
 
-def _encap(settings: Settings, features: list[Feature]) -> str:
+def choose_encap(settings: Settings, features: list[Feature]) -> str:
     """Who makes VXLAN on this kernel. SetupError if the settings insist on what it cannot."""
     able = _has(features, "own_encap")
     if settings.encap == "ebpf" and not able:
