@@ -154,7 +154,7 @@ def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
     try:
         return compile_launcher(socket=socket, script=SCRIPT, marker=MARKER)
     except NoLauncher as error:
-        report(f"{error.message}: the plugin is a Python script, and takes 10 ms more per call")
+        report(f"{error.message}: the plugin is a Python script, each call an interpreter")
         if error.details:
             report(error.details)
         return None
