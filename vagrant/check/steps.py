@@ -123,7 +123,9 @@ def hardened_agent(lab: Lab) -> Iterator[Check]:
     said = machine.run(f"journalctl -u pycni-agent -o cat --since '{since}'")
     yield Check("GC of a stray attachment", collected == 0, f"status {collected}")
     for command in ("ADD", "GC", "DEL"):
-        done = f"command={command}" in said and "status=0" in said
+        done = any(
+            f"command={command}" in line and "status=0" in line for line in said.splitlines()
+        )
         yield Check(f"the agent answered {command}", done, "" if done else said[-2000:])
     names = [one["container"] for one in _pycni(machine, "endpoints")]
     yield Check("the stray's endpoint is gone", "stray" not in names, " ".join(names))
