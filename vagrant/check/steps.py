@@ -25,6 +25,7 @@ TRANSFER = 2_000_000
 FLOOD_INTERVAL = 0.02
 """Seconds between two echo requests."""
 HOUR = 3600
+UNITS = "-u pycni-agent -u pycni-setup"
 CHANGE_SECONDS = 300.0
 """For what one node does to be seen by the other."""
 
@@ -129,7 +130,7 @@ def hardened_agent(lab: Lab) -> Iterator[Check]:
         yield Check(f"the agent answered {command}", done, "" if done else said[-2000:])
     names = [one["container"] for one in _pycni(machine, "endpoints")]
     yield Check("the stray's endpoint is gone", "stray" not in names, " ".join(names))
-    denied = machine.run("journalctl -u pycni-agent -u pycni-setup -o cat | grep -ci 'not permitted' || true")  # fmt: skip  # noqa: E501
+    denied = machine.run(f"journalctl {UNITS} -o cat | grep -ci 'not permitted' || true")
     yield Check("nothing was denied to the units", denied.strip() == "0", denied)
 
 
