@@ -43,6 +43,8 @@ FILES = {
     "etc/hostname": "box\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }
+REMOVED = ("var/lib/dbus/machine-id",)
+"""systemd would take it over, and both machines have one identity."""
 UNWANTED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer")
 DISABLED = ("etcd", "containerd")
 """Installed ahead of time, and not yet set up."""
@@ -84,7 +86,7 @@ def box(cache: Path, tools: Path, provision: Path, *, log: Path) -> Box:
     """The box, from the cache or made: `tools` is a tree with qemu-img and Vagrant's public key."""
     packages = [*MACHINE, *packages_of(provision)]
     machine = tree(cache, "machine", packages, log=log)
-    recipe = [machine.name, VAGRANTFILE, repr(FILES), repr(UNWANTED), repr(DISABLED)]
+    recipe = [machine.name, VAGRANTFILE, repr(FILES), repr(REMOVED), repr(UNWANTED), repr(DISABLED)]
     digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:12]
     directory = cache / f"box-{digest}"
     if not directory.is_dir():
@@ -128,6 +130,8 @@ def _make(work: Path, machine: Path, tools: Path, log: Path) -> Path:
 def _configure(root: Path, tools: Path, log: Path) -> None:
     for name, text in FILES.items():
         (root / name).write_text(text)
+    for name in REMOVED:
+        (root / name).unlink(missing_ok=True)
     (root / "etc/sudoers.d/vagrant").chmod(0o440)
     chroot(root, "useradd", "--create-home", "--shell", "/bin/bash", "vagrant", log=log)
     (key,) = tools.glob(PUBLIC_KEY)
