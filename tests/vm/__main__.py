@@ -35,6 +35,8 @@ def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
 
     def progress(step: scenarios.Step) -> None:
         console.print(f"  {step.name}: {report.verdict(step)}")
+        if not step.passed:
+            console.print(step.found, highlight=False, markup=False, soft_wrap=True)
 
     outcomes = []
     try:

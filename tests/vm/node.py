@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ CONFLIST = "/etc/cni/net.d/10-pycni.conflist"
 PEER = ("python3", "-IS", f"{PACKAGES}/pycni/lab/peer.py")
 PORT = PAYLOAD_PORT
 """Of transfers, in pods."""
+FLOOD_SECONDS = 600.0
+FLOOD_CLOCK = f"sleep {FLOOD_SECONDS:.0f}"
+"""Holds the stdin of floods open."""
 AGENT_SOCKET = "/run/pycni/agent.sock"
 AGENT_SECONDS = 3600.0
 """Longer than any guest lives."""
@@ -102,6 +106,15 @@ class Node:
             if value is not True:
                 words.append(str(value))
         return self._peer(pod, "echo", *addresses, *words)
+
+    def start_flood(self, pod: str, address: str) -> Running:
+        """Echo requests until `end_floods`; `lost` tells how many were not answered."""
+        words = ("echo", address, "--count", "100", "--interval", "0.01", "--until-eof")
+        command = shlex.join(["ip", "netns", "exec", pod, *PEER, *words])
+        return self.guest.start(["sh", "-c", f"{FLOOD_CLOCK} | {command}"], timeout=FLOOD_SECONDS)
+
+    def end_floods(self) -> None:
+        self.guest.check(["pkill", "--full", "--exact", FLOOD_CLOCK])
 
     def send(self, pod: str, target: Node, address: str, size: int) -> tuple[Json, Json]:
         """`size` bytes over TCP to a pod of `target` that has `address`: what both ends counted."""

@@ -12,7 +12,7 @@ from vm.scenarios import Outcome, Step
 
 
 def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) -> None:
-    """Print it all; why a step failed comes last, where a reader looks first."""
+    """Print it all."""
     columns = tuple(columns)
     table = Table("kernel", "boot", *columns, "run", caption="seconds", box=SIMPLE, pad_edge=False)
     for outcome in outcomes:
@@ -32,13 +32,6 @@ def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) 
                 f"  {feature['name']} ({feature['reason']}): {feature['fallback']}",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
-    for outcome in outcomes:
-        for step in outcome.steps:
-            if not step.passed:
-                console.print(
-                    f"\n{outcome.kernel.release}: {step.name} failed:\n{step.found}",
-                    highlight=False, markup=False, soft_wrap=True,
-                )  # fmt: skip
 
 
 def verdict(step: Step) -> str:
