@@ -147,7 +147,7 @@ def _everything(path: str) -> list[str]:
         names = {link["index"]: str(link.get("ifname")) for link in links}
         qdiscs = [one for one in ipr.get_qdiscs() if one.get("TCA_KIND") == "clsact"]
         found = [
-            *(_told(one, names, "flags ifname address mtu ifalias operstate") for one in links),
+            *(_told(one, names, "ifname address mtu ifalias") for one in links),
             *(f"{names[one['index']]} {_mode(one)}" for one in links),
             *(
                 _told(one, names, "prefixlen scope IFA_ADDRESS IFA_LOCAL IFA_FLAGS")
@@ -178,4 +178,5 @@ def _told(one: Any, names: dict[int, str], fields: str) -> str:
 def _mode(link: Any) -> str:
     spec = link.get("af_spec")
     inet6 = spec.get("af_inet6") if spec is not None else None
-    return f"mode={inet6.get('inet6_addr_gen_mode') if inet6 is not None else None}"
+    up = bool(link["flags"] & IFF_UP)  # whether it runs already is up to the kernel's own work
+    return f"{up=} mode={inet6.get('inet6_addr_gen_mode') if inet6 is not None else None}"
