@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from . import attach, clsact, pins, staging, tcx
 from .bpf import Map
 from .errors import GoneError, LoaderError
-from .hooks import Hook
+from .hooks import ENDPOINT_PROGRAMS, Hook
 from .objects import PROGRAMS, Objects
 from .programs import Programs
 
@@ -38,8 +38,6 @@ __all__ = [
     "load",
     "unload",
 ]
-
-ENDPOINT_PROGRAMS = ("from_container", "to_container")
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,18 @@ def load(
 
 
 def attach_endpoint(
-    root: Path, ipr: IPRoute, ifindex: int, *, programs: Programs | None = None
+    root: Path,
+    ipr: IPRoute,
+    ifindex: int,
+    *,
+    by_tcx: bool = False,
+    programs: Programs | None = None,
 ) -> str:
     """Attach the current programs to the host end of an endpoint; returns their fingerprint.
 
-    Pass `programs` to keep descriptors from call to call. LoaderError if nothing is loaded,
-    AttachError (GoneError) if the interface cannot be used; neither program is then attached.
+    `by_tcx`, where the kernel has it: loader/attach.py says what for. Pass `programs` to keep
+    descriptors from call to call. LoaderError if nothing is loaded, AttachError (GoneError) if the
+    interface cannot be used; neither program is then attached.
     """
     with pins.locked(root, exclusive=False), ExitStack() as owned, ExitStack() as undo:
         current = owned.enter_context(Programs(root)) if programs is None else programs
@@ -114,7 +118,9 @@ def attach_endpoint(
         added = False
         for number, name in enumerate(ENDPOINT_PROGRAMS):
             hook = Hook(ifindex, name)
-            added |= attach.attach(ipr, hook, current[name], fingerprint, has_clsact=number > 0)
+            added |= attach.attach(
+                ipr, hook, current[name], fingerprint, by_tcx=by_tcx, has_clsact=number > 0
+            )
             undo.callback(attach.detach, ipr, hook, remove_qdisc=added)
         undo.pop_all()
     return fingerprint

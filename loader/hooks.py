@@ -17,6 +17,8 @@ DIRECTION = {
     "from_overlay": INGRESS,
     "to_overlay": EGRESS,
 }
+ENDPOINT_PROGRAMS = ("from_container", "to_container")
+"""At the host end of each pod's veth; the others are at the node's own interfaces."""
 PREFIX = "pycni"
 """Before the fingerprint: in a filter's name, and in a program's constant `identity`."""
 

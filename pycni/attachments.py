@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from loader import LoaderError, attach_endpoint
 from pycni import (
@@ -93,7 +92,7 @@ def add(call: Call) -> Result:
             locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
             maps.open_endpoints(call.settings.pin_root) as table,
         ):
-            _attach(call.settings.pin_root, ipr, lease)
+            _attach(call, ipr, lease)
             lease = _take_addresses(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
@@ -316,9 +315,9 @@ def _release_delegated(call: Call, lock: int) -> None:
             )
 
 
-def _attach(root: Path, ipr: Rtnl, lease: Lease) -> None:
+def _attach(call: Call, ipr: Rtnl, lease: Lease) -> None:
     try:
-        attach_endpoint(root, ipr, lease.ifindex)
+        attach_endpoint(call.settings.pin_root, ipr, lease.ifindex, by_tcx=call.conf.tcx)
     except LoaderError as error:
         raise DataplaneError(
             f"cannot attach the programs to {lease.host_ifname}: {error.message}",

@@ -76,6 +76,8 @@ class NetConf(_Strict):
     ip_masq: bool = Field(default=False, alias="ipMasq")
     forwards: bool = False
     """Whether pods of this network pass packets of others on: routers, VMs behind a bridge."""
+    tcx: bool = False
+    """Whether programs are attached to its pods by tcx: a `bandwidth` plugin may come after."""
     mtu: int | None = Field(default=None, ge=MTU_MIN, le=MTU_MAX)
     """Bytes of an IP packet; None leaves the choice to the node."""
     dns: Annotated[DnsConf, _fold(DNS_KEYS)] = DnsConf()

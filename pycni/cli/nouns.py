@@ -166,9 +166,10 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
             for hook in wanted
             if attach.attached(ipr, hook.ifindex).get(hook.program) != fingerprint
         ]
-        way = "tcx" if tcx.available() else "clsact filters"
+        by_tcx = sum(hook.program in tcx.attached(hook.ifindex) for hook in wanted)
         state = ", ".join(missing) + " missing or of another load" if missing else ""
-        checks.append(("hooks", not missing, state or f"{len(wanted)} by {way}"))
+        state = state or f"{by_tcx} by tcx, {len(wanted) - by_tcx} by clsact filters"
+        checks.append(("hooks", not missing, state))
     checks.append(("encap", node is not None, _encap(settings, node)))
     checks.append(_store_check(settings))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:

@@ -51,7 +51,7 @@ def is_all(lab: Lab, chain: Chain, **wanted: object) -> bool:
 @pytest.fixture
 def limited(lab: Lab, spare: Pod) -> Iterator[Chain]:
     """The spare pod, with Debian's limits both ways; the agent has seen them."""
-    chain = Chain(lab, spare, LIMITS)
+    chain = Chain(lab, spare, LIMITS, tcx=True)
     assert chain.add() == [0, 0]
     wait_until(lambda: is_all(lab, chain, shaped=True, queued=True), "the agent sees the limits")
     yield chain
@@ -116,7 +116,7 @@ def test_a_host_that_drops_what_it_cannot_track_drops_none_of_it(lab: Lab, limit
 
 def test_without_an_agent_the_next_check_sees_the_limits(lab: Lab, spare: Pod) -> None:
     with no_agent(lab, lab.layout.node(spare.node)):
-        chain = Chain(lab, spare, LIMITS)
+        chain = Chain(lab, spare, LIMITS, tcx=True)
         assert chain.add() == [0, 0]
         before = is_all(lab, chain, shaped=False, queued=False)
 

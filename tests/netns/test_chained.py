@@ -36,12 +36,13 @@ NO_LIMITS = {"type": "bandwidth"}
 
 
 class Chain:
-    """Later plugins of one attachment, executed as a runtime does it."""
+    """Later plugins of one attachment, executed as a runtime does it; `ours` is said to pycni."""
 
-    def __init__(self, lab: Lab, pod: Pod, *plugins: dict[str, Any]) -> None:
+    def __init__(self, lab: Lab, pod: Pod, *plugins: dict[str, Any], **ours: Any) -> None:
         self._lab = lab
         self.pod = pod
         self.plugins = plugins
+        self._ours = ours
         self.result: dict[str, Any] = {}
 
     @property
@@ -50,7 +51,7 @@ class Chain:
 
     def add(self) -> list[int]:
         """ADD of ours and of all others; their exit statuses."""
-        first = execute(self._lab, self.pod, "ADD")
+        first = execute(self._lab, self.pod, "ADD", **self._ours)
         self.result = first.document
         statuses = [first.status]
         for plugin in self.plugins:

@@ -104,6 +104,7 @@ WRONG_VALUES = [
     ("mtu", True),
     ("ipMasq", "yes"),
     ("forwards", "yes"),
+    ("tcx", "yes"),
     ("ipMasq", 1),
     ("dns", []),
     ("dns", {"nameservers": ["ns.example"]}),

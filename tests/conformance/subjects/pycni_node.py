@@ -69,12 +69,15 @@ def main() -> None:
 
 
 def _configurations(home: Path, conflist: dict[str, Any]) -> None:
-    """The installed network, with all capabilities declared; and one that delegates IPAM."""
+    """The installed network, with all capabilities declared; and one that delegates IPAM.
+
+    The first is ready for a `bandwidth` plugin behind it, the other attaches as is usual.
+    """
     (plugin,) = conflist["plugins"]
     declared = {"capabilities": dict.fromkeys(CAPABILITIES, True)}
-    own = {"cniVersion": "1.0.0", "name": "pycni", **plugin, **declared}
+    own = {"cniVersion": "1.0.0", "name": "pycni", **plugin, **declared, "tcx": True}
     (home / "own.json").write_text(json.dumps(own))
-    delegated = {**own, "name": "delegated", "ipam": DELEGATED}
+    delegated = {**own, "name": "delegated", "ipam": DELEGATED, "tcx": False}
     (home / "delegated.json").write_text(json.dumps(delegated))
 
 
