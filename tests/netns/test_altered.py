@@ -129,7 +129,7 @@ def test_without_an_agent_the_next_check_sees_the_limits(lab: Lab, spare: Pod) -
 
 def test_an_agent_that_starts_sees_them(lab: Lab, spare: Pod) -> None:
     with no_agent(lab, lab.layout.node(spare.node)):
-        chain = Chain(lab, spare, LIMITS, TUNING)
+        chain = Chain(lab, spare, LIMITS, TUNING, tcx=True)
         assert chain.add() == [0, 0, 0]
 
     wait_until(
@@ -167,7 +167,7 @@ def test_frames_go_to_the_mac_that_the_pod_has_now(lab: Lab, spare: Pod) -> None
 def test_nothing_of_limits_and_macs_stays(lab: Lab, spare: Pod) -> None:
     node = lab.layout.node(spare.node)
     before = take(node)
-    chain = Chain(lab, spare, LIMITS, TUNING)
+    chain = Chain(lab, spare, LIMITS, TUNING, tcx=True)
     assert chain.add() == [0, 0, 0]
     wait_until(lambda: is_all(lab, chain, queued=True, mac=NEW_MAC), "the agent sees both")
 

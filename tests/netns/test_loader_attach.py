@@ -12,7 +12,7 @@ from loader_node import FRAME, NO_SUCH_INTERFACE, Node, add_foreign_filter, coun
 import loader
 from loader import Programs, attach, bpf, clsact, libbpf, probe, tcx
 from loader.errors import AttachError, BpffsError, GoneError
-from loader.hooks import EGRESS, INGRESS, Hook
+from loader.hooks import EGRESS, ENDPOINT_PROGRAMS, INGRESS, Hook
 
 pytestmark = needs_root
 
@@ -152,12 +152,31 @@ def test_missing_endpoint_is_told_apart(node: Node) -> None:
         loader.attach_endpoint(node.root, node.ipr, NO_SUCH_INTERFACE)
 
 
+def load_with_tcx_on_the_pod(node: Node) -> None:
+    """As an ADD does it that is told to."""
+    node.load(
+        node.compile(),
+        hooks=lambda: [one for one in node.hooks() if one.program not in ENDPOINT_PROGRAMS],
+    )
+    loader.attach_endpoint(node.root, node.ipr, node.pod, by_tcx=True)
+
+
+@only_tcx
+def test_an_endpoint_keeps_the_way_it_was_attached(node: Node) -> None:
+    load_with_tcx_on_the_pod(node)
+
+    node.load(node.compile("v2", version=2))
+
+    assert tcx.attached(node.pod).keys() == set(ENDPOINT_PROGRAMS)
+    assert clsact.attached(node.ipr, node.pod) == {}
+
+
 @only_tcx
 def test_an_ingress_qdisc_of_others_may_be_there(node: Node) -> None:
     node.ipr.tc("add", "ingress", node.pod, handle=0xFFFF0000)
     before = list(node.ipr.get_qdiscs(index=node.pod))
 
-    node.load(node.compile())
+    load_with_tcx_on_the_pod(node)
 
     assert set(attach.attached(node.ipr, node.pod)) == {"from_container", "to_container"}
     assert [q.get("TCA_KIND") for q in node.ipr.get_qdiscs(index=node.pod)] == [
@@ -247,7 +266,7 @@ def test_an_empty_qdisc_of_others_stays_on_an_endpoint(node: Node) -> None:
     node.ipr.tc("add", "clsact", node.pod)
     before = node.state()
 
-    node.load(node.compile())
+    load_with_tcx_on_the_pod(node)
     loader.unload(node.root, node.ipr)
 
     assert node.state() == before
