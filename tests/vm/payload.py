@@ -8,6 +8,7 @@ upgrade/     other sources, and a cache that has their objects: guests have no c
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import sysconfig
@@ -57,7 +58,9 @@ def _environment(target: Path, scratch: Path) -> None:
     (target / "bin" / "python").symlink_to(SYSTEM_PYTHON)
     (target / "pyvenv.cfg").write_text(f"home = {SYSTEM_PYTHON.parent}\n")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    run([*command, "--wheel-dir", scratch, PROJECT], cwd=PROJECT)
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}  # what pip leaves there if it is killed
+    run([*command, "--wheel-dir", scratch, PROJECT], cwd=PROJECT, env=environment)
     (wheel,) = scratch.glob("pycni-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)

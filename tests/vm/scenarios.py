@@ -195,7 +195,8 @@ def upgrade(cluster: Cluster) -> None:
         done = upgrading.wait()
         assert done.status == 0, done.stderr
     cluster.a.end_floods()
-    assert [lost(flood.wait()) for flood in floods] == [{} for _ in floods]
+    missing = [lost(flood.wait()) for flood in floods]
+    assert not any(missing), f"packets without an answer: {missing}"
     after = [_fingerprint(node) for node in cluster.nodes]
     assert not set(before) & set(after), f"the programs were {before} and are {after}"
 
@@ -210,18 +211,19 @@ def underlay6(cluster: Cluster) -> None:
 
 def captured(cluster: Cluster) -> None:
     """All VXLAN on the link so far, by tshark's reading; transfers, segment by segment."""
-    assert cluster.pcap is not None
+    assert cluster.pcap is not None, "nothing was captured"
     frames = capture.read(cluster.pcap)
     wrong = list(capture.faults(frames, mtu=MTU))
     assert not wrong, f"{len(wrong)} of {len(frames)} frames: {wrong[:10]}"
     outer = {frame.protocols[2] for frame in frames}
     assert outer == {"ip", "ipv6"}, f"the underlays were {outer}"
     streams = capture.segments(frames)
-    assert len(streams) == TRANSFERS, streams.keys()
+    assert len(streams) == TRANSFERS, f"{len(streams)} streams"
     for stream, payload in streams.items():
         assert capture.gapless(payload) == TRANSFER, f"stream {stream}"
         full = max(payload.values())
-        assert sum(size == full for size in payload.values()) > len(payload) * 0.9, stream
+        most = sum(size == full for size in payload.values()) > len(payload) * 0.9
+        assert most, f"stream {stream} is mostly not of the largest segments"
         assert full in SEGMENTS, f"stream {stream}: segments of {full} bytes"
 
 
@@ -229,7 +231,8 @@ def jumbo(cluster: Cluster) -> None:
     """The same with a large MTU on the link, which pods get the whole of."""
     _bring_up(cluster, again=True, mtu=JUMBO)
     pod = next(iter(cluster.a.pods))
-    assert cluster.a.mtu(pod) == JUMBO - VXLAN_BYTES[6]
+    mtu = cluster.a.mtu(pod)
+    assert mtu == JUMBO - VXLAN_BYTES[6], f"pods have an MTU of {mtu}"
     _cross_both(cluster)
 
 
@@ -348,7 +351,7 @@ def _reaches(source: Node, pod: str, target: Node, address: str) -> None:
     large = source.echo(pod, [address], **PING, size=largest, dont_fragment=True)
     assert small == large == {}, f"{source.name} {pod} to {address}: lost {small}, large {large}"
     sent, got = source.send(pod, target, address, TRANSFER)
-    assert sent["bytes"] == got["bytes"] == TRANSFER
+    assert sent["bytes"] == got["bytes"] == TRANSFER, f"{address}: {sent}, {got}"
     assert sent["sha256"] == got["sha256"], f"{address} received other bytes than were sent"
 
 
@@ -359,6 +362,7 @@ def _fingerprint(node: Node) -> str:
     assert len(pods) == len(node.pods), hooks
     programs = [program for attached in hooks.values() for program in attached]
     assert set(programs) == PROGRAMS, hooks
-    assert "from_underlay" in hooks[UPLINK]
-    (fingerprint,) = {one for attached in hooks.values() for one in attached.values()}
-    return str(fingerprint)
+    assert "from_underlay" in hooks[UPLINK], hooks
+    fingerprints = {one for attached in hooks.values() for one in attached.values()}
+    assert len(fingerprints) == 1, hooks
+    return str(fingerprints.pop())
