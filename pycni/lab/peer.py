@@ -19,7 +19,7 @@ from typing import Any
 ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 GRACE = 1.0
-"""Seconds to wait for the last replies."""
+"""Seconds to wait for the last replies, if --grace says nothing else."""
 CHUNK = 65536
 SEQUENCES = 65536
 """Echo requests that can be told apart."""
@@ -34,6 +34,7 @@ def main() -> None:
     echo_parser.add_argument("--until-eof", action="store_true", help="then go on until stdin ends")
     echo_parser.add_argument("--interval", type=float, default=0.01)
     echo_parser.add_argument("--size", type=int, default=56, help="bytes after the ICMP header")
+    echo_parser.add_argument("--grace", type=float, default=GRACE, help="for the last replies")
     echo_parser.add_argument("--dont-fragment", action="store_true")
     receive_parser = verbs.add_parser("receive")
     receive_parser.add_argument("address")
@@ -80,7 +81,7 @@ def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
                 errors += 1
             sent += 1
             wait_until(ready, raw, family, identifier, answered, begin + sent * options.interval)
-        end = time.monotonic() + GRACE
+        end = time.monotonic() + options.grace
         while len(answered) < sent - errors and time.monotonic() < end:
             wait_until(ready, raw, family, identifier, answered, time.monotonic() + 0.02)
     return {"address": address, "sent": sent, "received": len(answered), "errors": errors}

@@ -26,6 +26,8 @@ PORT = PAYLOAD_PORT
 FLOOD_SECONDS = 600.0
 FLOOD_CLOCK = f"sleep {FLOOD_SECONDS:.0f}"
 """Holds the stdin of floods open."""
+PATIENT = ("--grace", "20")
+"""A guest that waits for a processor is late, and has lost nothing."""
 AGENT_SOCKET = "/run/pycni/agent.sock"
 AGENT_SECONDS = 3600.0
 """Longer than any guest lives."""
@@ -105,11 +107,11 @@ class Node:
             words.append(f"--{name.replace('_', '-')}")
             if value is not True:
                 words.append(str(value))
-        return self._peer(pod, "echo", *addresses, *words)
+        return self._peer(pod, "echo", *addresses, *PATIENT, *words)
 
     def start_flood(self, pod: str, address: str) -> Running:
         """Echo requests until `end_floods`; `lost` tells how many were not answered."""
-        words = ("echo", address, "--count", "100", "--interval", "0.01", "--until-eof")
+        words = ("echo", address, *PATIENT, "--count", "100", "--interval", "0.01", "--until-eof")
         command = shlex.join(["ip", "netns", "exec", pod, *PEER, *words])
         return self.guest.start(["sh", "-c", f"{FLOOD_CLOCK} | {command}"], timeout=FLOOD_SECONDS)
 
