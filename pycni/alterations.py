@@ -60,7 +60,7 @@ def changes(events: socket.socket) -> Iterator[Change]:
     for kind, _, body in messages(data):
         if kind == RTM_NEWLINK and elsewhere:
             link = read_link(body)
-            if "link" in link and "address" in link:
+            if link.get("link") and "address" in link:  # 0: of a veth whose other end is gone
                 yield Change(link["link"], mac=link["address"])
         elif kind in (RTM_NEWQDISC, RTM_DELQDISC) and not elsewhere:
             qdisc = read_qdisc(body)

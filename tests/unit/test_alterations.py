@@ -152,6 +152,7 @@ def link(kind, *attributes):
 
 MAC = netlink.attribute(netlink.IFLA_ADDRESS, bytes.fromhex(NEW_MAC.replace(":", "")))
 TO_HOST = number(netlink.IFLA_LINK, HOST)
+TO_NONE = number(netlink.IFLA_LINK, 0)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,7 @@ TO_HOST = number(netlink.IFLA_LINK, HOST)
         (link(netlink.RTM_NEWLINK, MAC, TO_HOST), True, [Change(HOST, mac=NEW_MAC)]),
         (link(netlink.RTM_NEWLINK, MAC, TO_HOST), False, []),
         (link(netlink.RTM_NEWLINK, MAC), True, []),
+        (link(netlink.RTM_NEWLINK, MAC, TO_NONE), True, []),
         (link(netlink.RTM_DELLINK, MAC, TO_HOST), True, []),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), False, [Change(HOST, queued=True)]),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "clsact"), False, [Change(HOST, queued=False)]),
@@ -167,8 +169,8 @@ TO_HOST = number(netlink.IFLA_LINK, HOST)
         (qdisc(RTM_NEWQDISC, TC_H_ROOT, "tbf"), False, [Change(HOST)]),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), True, []),
     ],
-    ids=["MAC", "a link of the node", "no veth", "a link that goes", "ingress", "clsact",
-         "ingress that goes", "root", "a queue in a pod"],
+    ids=["MAC", "a link of the node", "no veth", "a veth alone", "a link that goes", "ingress",
+         "clsact", "ingress that goes", "root", "a queue in a pod"],
 )  # fmt: skip
 def test_what_the_kernel_says_is_a_change_of_a_host_end(data, elsewhere, expected):
     class Events:
