@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtimes"))
 
 import leftovers
-from labs import BASE, SESSION, made_lab
+from labs import BASE, SESSION, forget_shared, made_lab
 
 from pycni.lab.cluster import Lab
 from pycni.lab.topology import NETNS_DIR
@@ -24,6 +24,7 @@ def _nothing_is_left() -> Iterator[None]:
     """After all of it: no process, mount or namespace of this session that was not there before."""
     before = _found()
     yield
+    forget_shared()
     assert _found() - before == set()
 
 

@@ -33,8 +33,7 @@ def _untouched_machine() -> Iterator[None]:
     os.environ[SESSION_VARIABLE] = labs.SESSION
     before, others = _machine(), set(_left_behind())  # another suite's lab may be up
     yield
-    with suppress(OSError):
-        labs.BASE.rmdir()
+    labs.forget_shared()
     deadline = time.monotonic() + labs.DEADLINE
     while (left := set(_left_behind()) - others) and time.monotonic() < deadline:
         time.sleep(0.1)  # a process may be about to end

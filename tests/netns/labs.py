@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from select import select
@@ -34,6 +35,8 @@ T = TypeVar("T")
 SESSION = f"t{os.getpid()}"
 BASE = Path(tempfile.gettempdir() if os.geteuid() else "/run") / SESSION
 CACHE = BASE / "cache"
+TUNING_STATE = (Path("/run/cni/tuning"), Path("/run/cni"))
+"""Debian's `tuning` writes here what its DEL puts back, and leaves the directories."""
 """Of compiled programs, for labs that do not test the compiler."""
 
 DEADLINE = 15.0
@@ -57,6 +60,14 @@ def made_lab(*, nodes: int, pods: int) -> Iterator[Lab]:
         for pod in lab.layout.pods:
             lab.attach(pod)
         yield lab
+
+
+def forget_shared() -> None:
+    """Remove what the labs of this session share, and their directory with the last of them."""
+    shutil.rmtree(CACHE, ignore_errors=True)
+    for directory in (BASE, *TUNING_STATE):
+        with suppress(OSError):
+            directory.rmdir()
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from labs import execute, made_pod, rows, unanswered, wait_until, within
+from labs import TUNING_STATE, made_pod, rows, unanswered, wait_until, within
 from snapshot import differences, take
 from test_chained import BURST, DEBIAN, RATE, Chain
 from test_rate_limits import address, assert_limited
 
 from pycni import maps, nft
 from pycni.lab.cluster import Lab, wait_for_agent
-from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
+from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, LabNode, Pod
 from pycni.lab.topology import open_iproute
 from pycni.settings import load
 
@@ -185,7 +185,8 @@ def test_a_mac_that_the_agent_follows_keeps_no_namespace(lab: Lab) -> None:
         wait_until(lambda: is_all(lab, chain, mac=NEW_MAC), "the agent sees the MAC")
 
     wait_until(lambda: entries(lab, chain) == [], "the link and the entries go")
-    assert execute(lab, pod, "DEL").status == 0
+    assert chain.delete()[-1] == 0
+    (TUNING_STATE[0] / f"{pod.name}_{POD_IFNAME}.json").unlink(missing_ok=True)
 
 
 def test_a_check_finds_a_missing_entry_still(lab: Lab, limited: Chain) -> None:

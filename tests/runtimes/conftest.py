@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import leftovers
 import podman
 import unchanged
 from containerd import Containerd
-from labs import BASE, SESSION, made_lab
+from labs import BASE, SESSION, forget_shared, made_lab
 from podman import Podman
 
 from pycni.lab.cluster import Lab
@@ -52,9 +51,11 @@ def _nothing_is_left() -> Iterator[None]:
     Other suites of this session may have a lab up, which ends after this.
     """
     before = set(leftovers.found(BASE, SESSION))
+    had_netns_dir = leftovers.mounts_below(leftovers.NETNS) != []
     yield
-    with suppress(OSError):
-        BASE.rmdir()
+    if not had_netns_dir:
+        leftovers.unmount_if_empty(leftovers.NETNS)
+    forget_shared()
     assert set(leftovers.found(BASE, SESSION)) - before == set()
 
 

@@ -22,6 +22,9 @@ RESULTS = Path("/var/lib/cni")
 SHIM_SOCKETS = Path("/run/containerd/s")
 """Where containerd's shims listen, whatever its state directory is."""
 
+NETNS = Path("/run/netns")
+"""Where podman mounts namespaces, after it has bound the directory over itself."""
+
 DEADLINE = 10.0
 
 
@@ -60,6 +63,15 @@ def mounts_below(directory: Path) -> list[Path]:
     lines = Path("/proc/self/mounts").read_text().splitlines()
     points = [Path(line.split()[1]) for line in lines]
     return [path for path in points if path.is_relative_to(directory)]
+
+
+def unmount_if_empty(directory: Path) -> None:
+    """Unmount a directory that is bound over itself, and remove it, unless somebody uses it."""
+    if mounts_below(directory) != [directory] or any(directory.iterdir()):
+        return
+    with suppress(OSError):
+        libbpf.unmount(directory)
+        directory.rmdir()
 
 
 def remove_cgroups(name: str) -> None:

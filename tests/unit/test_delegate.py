@@ -66,7 +66,7 @@ def test_it_gets_our_environment_and_our_bytes(plugin: Plugin) -> None:
 def test_it_holds_our_lock_while_it_runs_and_no_other_descriptor(
     plugin: Plugin, tmp_path: Path
 ) -> None:
-    plugin.does("print([n for n in range(3, 99) if os.path.exists(f'/proc/self/fd/{n}')])")
+    plugin.does("print([n for n in range(3, 4096) if os.path.exists(f'/proc/self/fd/{n}')])")
     lock = os.open(tmp_path, os.O_RDONLY)
 
     listed = json.loads(plugin.execute(lock=lock))
