@@ -148,13 +148,11 @@ def packet_tables(cluster: Cluster) -> None:
     """tests/bpf as it is: every program, case and setting that is in force on this kernel."""
     tables = f"{INSIDE}/tests/bpf"
     command = [PYTHON, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", tables]
-    if "own_encap" in cluster.lacking:
-        command += [f"--ignore={tables}/test_own_{name}.py" for name in ("encap", "decap")]
-        command += ["-k", "not (every_setting and encapsulation)"]
     done = cluster.b.guest.run(
         command,
         env={
             "PYCNI_RECORDED": f"{INSIDE}/tests/recorded/compiled",
+            "PYCNI_LACKS": " ".join(cluster.lacking),
             "PACKETS": str(RANDOM_PACKETS),
             "CI": "true",
         },
