@@ -15,7 +15,6 @@ from world import FAMILIES, IPV4, Family, cluster
 
 from loader.compile import Objects
 
-
 OWN_VXLAN = ("test_own_encap.py", "test_own_decap.py")
 OTHER_FAMILY = re.compile("IPv4 over IPv6|IPv6 over IPv4|IPv4-IPv6-|IPv6-IPv4-")
 
