@@ -64,9 +64,10 @@ def changes(events: socket.socket) -> Iterator[Change]:
                 yield Change(link["link"], mac=link["address"])
         elif kind in (RTM_NEWQDISC, RTM_DELQDISC) and not elsewhere:
             qdisc = read_qdisc(body)
-            of_ingress = qdisc.parent == TC_H_INGRESS
-            is_there = kind == RTM_NEWQDISC and qdisc.kind == "ingress"
-            yield Change(qdisc.ifindex, queued=is_there if of_ingress else None)
+            if qdisc.parent != TC_H_INGRESS:
+                yield Change(qdisc.ifindex)
+            elif qdisc.kind == "ingress":  # not clsact, which has our own filters
+                yield Change(qdisc.ifindex, queued=kind == RTM_NEWQDISC)
 
 
 def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:

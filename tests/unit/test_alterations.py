@@ -164,7 +164,7 @@ TO_NONE = number(netlink.IFLA_LINK, 0)
         (link(netlink.RTM_NEWLINK, MAC, TO_NONE), True, []),
         (link(netlink.RTM_DELLINK, MAC, TO_HOST), True, []),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), False, [Change(HOST, queued=True)]),
-        (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "clsact"), False, [Change(HOST, queued=False)]),
+        (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "clsact"), False, []),
         (qdisc(RTM_DELQDISC, TC_H_INGRESS, "ingress"), False, [Change(HOST, queued=False)]),
         (qdisc(RTM_NEWQDISC, TC_H_ROOT, "tbf"), False, [Change(HOST)]),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), True, []),
