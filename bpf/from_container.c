@@ -4,6 +4,7 @@
 #include "lib/types.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
+#include "lib/dhcp.h"
 #include "lib/drop.h"
 #include "lib/encap.h"
 #include "lib/endpoints.h"
@@ -74,6 +75,23 @@ static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
 	return TC_ACT_UNSPEC;
 }
 
+/* Nothing else of a pod goes to all. The stack takes a broadcast as it is. */
+static __always_inline int send_to_all(struct __sk_buff *ctx,
+				       const struct packet *packet)
+{
+	struct endpoint *client = lookup_dhcp_client(ctx, packet, DHCP_SERVER);
+
+	if (!client || client->ifindex != ctx->ifindex ||
+	    packet->dst.words[3] != 0xffffffff)
+		return -DROP_MULTICAST;
+	if (packet->src.words[3] &&
+	    !lookup_endpoint_behind(ctx->ifindex, &packet->src))
+		return -DROP_SPOOFED_SOURCE;
+	if (!same_mac(client->mac, packet->src_mac))
+		return -DROP_SPOOFED_MAC;
+	return bpf_redirect(config.overlay_ifindex, BPF_F_INGRESS);
+}
+
 /* The overlay device routes loopback addresses, for the host's own connections
  * to host ports: what a pod sends to one must not get that far.
  */
@@ -92,7 +110,7 @@ static __always_inline int route_packet(struct __sk_buff *ctx)
 	if (is_neighbour_solicitation(ctx, &packet))
 		return answer_neighbour_solicitation(ctx, &packet);
 	if (packet.multicast)
-		return -DROP_MULTICAST;
+		return send_to_all(ctx, &packet);
 
 	source = lookup_endpoint_behind(ctx->ifindex, &packet.src);
 	if (!source)

@@ -5,6 +5,7 @@
 
 #include "lib/types.h"
 #include "lib/config.h"
+#include "lib/dhcp.h"
 #include "lib/drop.h"
 #include "lib/endpoints.h"
 #include "lib/ethernet.h"
@@ -19,11 +20,12 @@ static __always_inline int check_destination(struct __sk_buff *ctx)
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
-	if (packet.multicast)
-		return -DROP_MULTICAST;
 	ep = lookup_endpoint_behind(ctx->ifindex, &packet.dst);
-	if (!ep)
-		return -DROP_WRONG_ENDPOINT;
+	if (packet.multicast || !ep) /* else only DHCP's answers */
+		ep = lookup_dhcp_client(ctx, &packet, DHCP_CLIENT);
+	if (!ep || ep->ifindex != ctx->ifindex)
+		return packet.multicast ? -DROP_MULTICAST :
+					  -DROP_WRONG_ENDPOINT;
 	drop = write_macs(ctx, ep->mac, config.gateway_mac);
 	return drop ? drop : TC_ACT_OK;
 }

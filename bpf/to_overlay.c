@@ -5,6 +5,7 @@
 
 #include "lib/types.h"
 #include "lib/config.h"
+#include "lib/dhcp.h"
 #include "lib/drop.h"
 #include "lib/encap.h"
 #include "lib/endpoints.h"
@@ -12,6 +13,16 @@
 #include "lib/remotes.h"
 #include "lib/self.h"
 #include "lib/tunnel.h"
+
+/* What goes to no address that is known: an answer to a pod without one. */
+static __always_inline int send_to_dhcp_client(struct __sk_buff *ctx,
+					       const struct packet *packet,
+					       int drop)
+{
+	struct endpoint *ep = lookup_dhcp_client(ctx, packet, DHCP_CLIENT);
+
+	return ep ? bpf_redirect(ep->ifindex, 0) : drop;
+}
 
 static __always_inline int send_to_pod(struct __sk_buff *ctx)
 {
@@ -28,7 +39,8 @@ static __always_inline int send_to_pod(struct __sk_buff *ctx)
 	if (drop)
 		return drop;
 	if (packet.multicast)
-		return -DROP_MULTICAST;
+		return send_to_dhcp_client(ctx, &packet,
+					   -DROP_MULTICAST);
 
 	ep = lookup_endpoint(&packet.dst);
 	if (ep) /* to_container is on that veth, and writes the MACs */
@@ -36,7 +48,7 @@ static __always_inline int send_to_pod(struct __sk_buff *ctx)
 	remote = lookup_remote(&packet.dst);
 	if (remote)
 		return encap(ctx, &remote->vtep);
-	return -DROP_UNKNOWN_DESTINATION;
+	return send_to_dhcp_client(ctx, &packet, -DROP_UNKNOWN_DESTINATION);
 }
 
 SEC("tc")

@@ -27,25 +27,26 @@ from pycni import (
     podnet,
     portmap,
     requests,
+    reservations,
     sourcerules,
     upkeep,
 )
 from pycni.assignment import Assignment
 from pycni.bandwidth import Limits
 from pycni.call import Call
-from pycni.cluster import IPAddress
-from pycni.endpoints import Endpoints
+from pycni.delegations import Delegation
 from pycni.errors import (
+    AddressUnavailable,
     CheckMismatch,
     DataplaneError,
     DuplicateAttachment,
     MissingPlugin,
-    NotAvailable,
     UnknownContainer,
 )
-from pycni.ipam import Rotation
 from pycni.lease import Lease, find_lease, host_ifname
+from pycni.links import link_local
 from pycni.maps import GATEWAY_MAC
+from pycni.netconf import DHCP
 from pycni.node import Node
 from pycni.portmap import PortMapping
 from pycni.result import Dns, Interface, Result
@@ -68,13 +69,17 @@ def add(call: Call) -> Result:
         Rtnl() as ipr,
         ExitStack() as undo,
     ):
-        if find_lease(ipr, call.key.digest) is not None:
+        present = find_lease(ipr, call.key.digest)
+        if present is not None and present.addresses:
             raise DuplicateAttachment(
                 f"container {call.request.container_id} has {call.request.ifname} attached already",
                 hint="run DEL first",
             )
         _clear_remains(call, ipr, lock)
-        given = assignment.delegated(call, lock, undo) if call.conf.delegate else None
+        by_link = wanted.lease.dhcp
+        given = None
+        if call.conf.delegate and not by_link:
+            given = assignment.delegated(call, lock, undo)
         ifindex = podnet.setup(
             ipr, call.netns_fd, key=call.key, mac=wanted.lease.mac, mtu=wanted.mtu
         )
@@ -88,12 +93,15 @@ def add(call: Call) -> Result:
             mtu=wanted.mtu,
             limits=wanted.limits,
         )
+        if by_link:
+            given = _ask_by_link(call, ipr, lease, node=node, lock=lock, undo=undo)
         with (
             locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
             maps.open_endpoints(call.settings.pin_root) as table,
         ):
-            _attach(call, ipr, lease)
-            lease = _take_addresses(call, ipr, table, lease, node=node, given=given, undo=undo)
+            if not by_link:
+                _attach(call, ipr, lease)
+            lease = reservations.take(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
         configured = podnet.configure(
@@ -126,8 +134,8 @@ def add(call: Call) -> Result:
 def delete(call: Call) -> None:
     """Detach a pod; right with no agent, no namespace, no prevResult, and any number of times.
 
-    The IPAM plugin's DEL comes last, when no packet can have the address any more; what it reports
-    is raised after everything of ours is gone.
+    The IPAM plugin's DEL comes last, when no packet can have the address any more, unless it needs
+    the link; what it reports is raised after everything of ours is gone.
     """
     with (
         locks.attachment_lock(
@@ -135,8 +143,14 @@ def delete(call: Call) -> None:
         ) as lock,
         Rtnl() as ipr,
     ):
-        detach(ipr, call.settings, call.key.digest, netns_fd=call.netns_fd)
-        _release_delegated(call, lock)
+        known = delegations.find(call.settings, call.key.digest)
+        plugin = call.conf.delegate if known is None else known.plugin
+        with ExitStack() as steps:  # the last to be put there is the first to be done
+            if plugin != DHCP:
+                steps.callback(_release_delegated, call, known, lock)
+            steps.callback(detach, ipr, call.settings, call.key.digest, netns_fd=call.netns_fd)
+            if plugin == DHCP:
+                steps.callback(_release_delegated, call, known, lock)
 
 
 def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) -> None:
@@ -184,7 +198,7 @@ def check(call: Call) -> None:
                 f"nothing is attached as {request.ifname} of container {request.container_id}"
             )
         now = alterations.endpoint(ipr, lease) or lease.endpoint
-        endpoints.update(table, lease.addresses, now, run_dir=call.settings.run_dir)
+        endpoints.update(table, lease.entries, now, run_dir=call.settings.run_dir)
         problems = [
             *inspection.host_end(ipr, lease),
             *inspection.pod_end(
@@ -192,7 +206,7 @@ def check(call: Call) -> None:
             ),
             *(
                 f"the endpoints map has {table.get(address)} for {address}"
-                for address in lease.addresses
+                for address in lease.entries
                 if table.get(address) != now
             ),
             *portmap.problems(ports, lease.addresses),
@@ -238,12 +252,13 @@ def _read(call: Call, node: Node) -> _Wanted:
         ports=bool(ports),
         shaped=limits.shaped,
         forwards=conf.forwards,
+        dhcp=conf.delegate == DHCP,
     )
     return _Wanted(lease, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 
 
 def _clear_remains(call: Call, ipr: Rtnl, lock: int) -> None:
-    """What an ADD left that was killed before it wrote the lease, and that no DEL followed."""
+    """What an ADD left that was killed before its lease had addresses, and that no DEL followed."""
     if podnet.teardown(ipr, call.key.host_ifname):
         upkeep.sweep(ipr, call.settings)
     remains = delegations.find(call.settings, call.key.digest)
@@ -251,56 +266,32 @@ def _clear_remains(call: Call, ipr: Rtnl, lock: int) -> None:
         delegations.release(call.settings, remains, env=call.env, lock=lock, timeout=call.left())
 
 
-def _take_addresses(
-    call: Call,
-    ipr: Rtnl,
-    table: Endpoints,
-    lease: Lease,
-    *,
-    node: Node,
-    given: Assignment | None,
-    undo: ExitStack,
-) -> Lease:
-    """The lease with its addresses, each of them reserved and, where needed, published."""
-    settings = call.settings
+def _ask_by_link(
+    call: Call, ipr: Rtnl, lease: Lease, *, node: Node, lock: int, undo: ExitStack
+) -> Assignment:
+    """By an IPAM plugin that talks over the link: that is up, and its programs let the talk pass.
 
-    def claim(address: IPAddress) -> bool:
-        if not endpoints.reserve(table, address, lease.endpoint):
-            return False
-        undo.callback(_give_back, call, ipr, address, lease=lease, node=node)
-        if not outside.is_outside(address, node):
-            return True
-        if outside.publish(ipr, address, node=node, settings=settings):
-            return True
-        _give_back(call, ipr, address, lease=lease, node=node)
-        return False
-
-    if given is None:
-        rotation = Rotation(settings.state_dir)
-        taken = addresses.take(call.request, call.conf, node=node, rotation=rotation, claim=claim)
-    else:
-        taken = tuple(one.address.ip for one in given.ips)
-        for address in taken:
-            if not claim(address):
-                raise outside.taken(address)
-    return replace(lease, addresses=taken)
+    The lease is written, without addresses yet, so that an upgrade meanwhile finds the programs.
+    """
+    with (
+        locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
+        maps.open_endpoints(call.settings.pin_root) as table,
+    ):
+        _attach(call, ipr, lease)
+        client = link_local(lease.mac)
+        if not reservations.reserve(call, ipr, table, client, lease=lease, node=node, undo=undo):
+            raise AddressUnavailable(
+                f"another pod of this node asks by DHCP with the MAC {lease.mac}",
+                hint="give each pod a MAC of its own, or leave the choice to pycni",
+            )
+        podnet.claim(ipr, lease)
+    podnet.raise_pod_end(call.netns_fd, call.request.ifname)
+    podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
+    return assignment.delegated(call, lock, undo)
 
 
-def _give_back(call: Call, ipr: Rtnl, address: IPAddress, *, lease: Lease, node: Node) -> None:
-    """What cannot be released now is when the link is gone, by a sweep."""
-    with suppress(NotAvailable), maps.open_endpoints(call.settings.pin_root) as table:
-        endpoints.release(
-            table,
-            address,
-            lease.ifindex,
-            run_dir=call.settings.run_dir,
-            belongings=upkeep.belongings(ipr, call.settings, node, ports=lease.ports),
-        )
-
-
-def _release_delegated(call: Call, lock: int) -> None:
+def _release_delegated(call: Call, known: Delegation | None, lock: int) -> None:
     """The IPAM plugin's DEL, with what its ADD was given if there was one."""
-    known = delegations.find(call.settings, call.key.digest)
     if known is not None:
         delegations.release(call.settings, known, env=call.env, lock=lock, timeout=call.left())
     elif call.conf.delegate:

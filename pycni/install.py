@@ -21,6 +21,7 @@ from pycni import plugin
 from pycni.errors import FileError, NoLauncher
 from pycni.launcher import compile_launcher
 from pycni.netconf import parse_netconf
+from pycni.requests import ANNOTATIONS
 
 PLUGIN = "pycni"
 """The plugin's file name, which is the `type` in a network configuration."""
@@ -46,7 +47,7 @@ CNI_VERSIONS = ("0.4.0", "1.0.0", "1.1.0")
 """A runtime takes the highest that it knows; one that does not know of several takes the first
 one's. Debian 12's runtimes and IPAM plugins refuse 1.1.0."""
 
-CAPABILITIES = ("bandwidth", "dns", "ipRanges", "ips", "mac", "portMappings")
+CAPABILITIES = ("bandwidth", "dns", "ipRanges", "ips", "mac", "portMappings", ANNOTATIONS)
 
 STAGED_SUFFIX = ".new"
 

@@ -21,7 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress
 from pycni.errors import InvalidConfig
-from pycni.links import find_link
+from pycni.links import find_link, link_local
 from pycni.maps import GATEWAY_MAC, Endpoint
 from pycni.rtnl import Rtnl
 
@@ -83,14 +83,22 @@ class Lease:
     """Whether what is sent to it is limited, at the host end."""
     forwards: bool = False
     """Whether it passes packets of others on."""
+    dhcp: bool = False
+    """Whether it asks for its addresses by DHCP, and asks again while it has them."""
     rules: tuple[int, ...] = ()
     """IP versions of which its addresses have a routing table of their own in the pod."""
     host_ifname: str = ""
     ifindex: int = 0
 
     @property
+    def entries(self) -> tuple[IPAddress, ...]:
+        """What the endpoints table knows it by: its addresses; a DHCP client's MAC, as the
+        link-local address that belongs to it."""
+        return (*self.addresses, *([link_local(self.mac)] if self.dhcp else []))
+
+    @property
     def endpoint(self) -> Endpoint:
-        """What the endpoints table has for each of the addresses."""
+        """What the endpoints table has for each of the entries."""
         return Endpoint(
             self.ifindex,
             self.mac,
@@ -119,6 +127,7 @@ class Lease:
             *(["ports"] if self.ports else []),
             *(["shaped"] if self.shaped else []),
             *(["forwards"] if self.forwards else []),
+            *(["dhcp"] if self.dhcp else []),
             *([f"rules={''.join(map(str, self.rules))}"] if self.rules else []),
         ]
         room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
@@ -215,6 +224,7 @@ def _read_alias(link: Any) -> Lease | None:
             ports="ports" in fields,
             shaped="shaped" in fields,
             forwards="forwards" in fields,
+            dhcp="dhcp" in fields,
             rules=tuple(map(int, fields.get("rules", ""))),
             host_ifname=link.get("ifname"),
             ifindex=link["index"],

@@ -7,6 +7,7 @@ Flag values are of linux/if.h, linux/if_addr.h and linux/if_link.h.
 from __future__ import annotations
 
 import errno
+from ipaddress import IPv6Address
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -56,6 +57,14 @@ def add_address(ipr: IPRoute, index: int, address: IPAddress, *, prefixlen: int 
         address=str(address),
         prefixlen=prefixlen or address.max_prefixlen,
         **flags,
+    )
+
+
+def link_local(mac: str) -> IPv6Address:
+    """Modified EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(
+        b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]
     )
 
 

@@ -29,6 +29,10 @@ IPAM_KEYS = ("type", "ranges", "exclude")
 OWN_IPAM = ("", "pycni")
 """Values of `ipam.type` that mean our own; any other names a plugin."""
 
+DHCP = "dhcp"
+"""The value of `ipam.type` whose plugin talks over the pod's link, from before it has an address
+until its DEL."""
+
 KEPT_BY_GC = ("cni.dev/valid-attachments", "cni.dev/attachments")
 """What GC is told to keep; the second is an older spelling, set by libcni beside the first."""
 

@@ -24,7 +24,7 @@ from pycni.stores import Store, open_store
 
 
 def is_outside(address: IPAddress, node: Node) -> bool:
-    return not any(address in cidr for cidr in node.pod_cidrs)
+    return not (address.is_link_local or any(address in cidr for cidr in node.pod_cidrs))
 
 
 def publish(ipr: IPRoute, address: IPAddress, *, node: Node, settings: Settings) -> bool:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -21,7 +20,7 @@ from pycni import linkevents, nsenter, sourcerules, sysctl, unlisting
 from pycni.cluster import IPAddress
 from pycni.errors import InterfaceExists, PycniError, TryAgain
 from pycni.lease import AttachmentKey, Lease, is_ours
-from pycni.links import IFF_UP, add_address, find_link, generate_no_address
+from pycni.links import IFF_UP, add_address, find_link, generate_no_address, link_local
 from pycni.maps import GATEWAY_MAC
 from pycni.result import IPInterface, Route
 from pycni.rtnl import Rtnl
@@ -66,6 +65,12 @@ def claim(ipr: Rtnl, lease: Lease) -> None:
     ipr.link("set", index=lease.ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
 
 
+def raise_pod_end(netns_fd: int, ifname: str) -> None:
+    """Set the pod's end up, without an address."""
+    with nsenter.open_rtnl(netns_fd) as pod:
+        _raise(pod, ifname)
+
+
 def configure(
     netns_fd: int,
     ifname: str,
@@ -83,9 +88,7 @@ def configure(
     """
     addresses, routes = tuple(addresses), tuple(routes)
     with nsenter.open_rtnl(netns_fd) as pod:
-        (index,) = pod.link_lookup(ifname=ifname)
-        generate_no_address(pod, index)
-        pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
+        index = _raise(pod, ifname)
         if any(address.version == 6 for address in addresses):
             with suppress(OSError):  # what cannot be enabled fails below, by name
                 nsenter.enable_ipv6(netns_fd, ifname)
@@ -128,14 +131,6 @@ def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
                     raise
 
 
-def link_local(mac: str) -> IPv6Address:
-    """Modified EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
-    raw = bytes.fromhex(mac.replace(":", ""))
-    return IPv6Address(
-        b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]
-    )
-
-
 def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> None:
     try:
         ipr.link(
@@ -157,6 +152,14 @@ def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int)
             f"cannot create the veth pair of {key.ifname}: {os.strerror(error.code)}",
             details=f"errno {error.code}, host end {key.host_ifname}, mtu {mtu}",
         ) from error
+
+
+def _raise(pod: Rtnl, ifname: str) -> int:
+    """Set the pod's end up; returns its index there."""
+    (index,) = pod.link_lookup(ifname=ifname)
+    generate_no_address(pod, index)
+    pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
+    return index
 
 
 def _is_up(ipr: Rtnl, host_ifname: str) -> bool:

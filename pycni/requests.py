@@ -1,8 +1,8 @@
 """What the runtime asks for one pod: addresses, MAC, ranges, DNS.
 
 Each may come from several places; of those that have it the first wins: `runtimeConfig`
-(capabilities), `args.cni`, CNI_ARGS (CNI CONVENTIONS.md). Decides what was asked for, not whether
-it can be had.
+(capabilities), `args.cni`, CNI_ARGS (CNI CONVENTIONS.md), annotations of the pod, which containerd
+and CRI-O pass on as a capability. Decides what was asked for, not whether it can be had.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}", re.ASC
 GROUP_BIT = 0x01
 """Of the first byte (IEEE 802): not the address of one interface."""
 
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+"""The capability with all that is annotated to a pod."""
+IPS_ANNOTATION, MAC_ANNOTATION = "pycni/ips", "pycni/mac"
+
 DNS_KEYS = ("servers", "searches", "options")
 
 
@@ -36,10 +40,12 @@ def addresses(request: Request, conf: NetConf) -> tuple[IPAddress, ...]:
         if value:
             return tuple(_address(one, key) for one in value)
     text = request.args.get("IP", "")
-    try:
-        return tuple(ip_interface(one.strip()).ip for one in text.split(",") if one.strip())
-    except ValueError:
-        raise InvalidParameter("IP in CNI_ARGS is no IP address", details=text) from None
+    if words := _words(text):
+        try:
+            return tuple(ip_interface(one).ip for one in words)
+        except ValueError:
+            raise InvalidParameter("IP in CNI_ARGS is no IP address", details=text) from None
+    return tuple(_address(one, IPS_ANNOTATION) for one in _words(_annotation(conf, IPS_ANNOTATION)))
 
 
 def mac(request: Request, conf: NetConf) -> str:
@@ -54,7 +60,12 @@ def mac(request: Request, conf: NetConf) -> str:
     found = _mac(text)
     if text and not found:
         raise InvalidParameter("MAC in CNI_ARGS is not one interface's address", details=text)
-    return found
+    annotated = _annotation(conf, MAC_ANNOTATION)
+    if found or not annotated:
+        return found
+    if found := _mac(annotated):
+        return found
+    raise _invalid(MAC_ANNOTATION, annotated, "the unicast MAC address of one pod")
 
 
 def ranges(conf: NetConf) -> Any:
@@ -89,6 +100,20 @@ def _sources(conf: NetConf, key: str) -> Iterator[tuple[str, Any]]:
     cni = pick(conf.args, ("cni",)).get("cni") if isinstance(conf.args, dict) else None
     if isinstance(cni, dict) and key in (found := pick(cni, (key,))):
         yield f"args.cni.{key}", found[key]
+
+
+def _annotation(conf: NetConf, name: str) -> str:
+    """What the pod is annotated with, "" if it is not. Unlike other keys, names have a case."""
+    found = pick(conf.runtime_config, (ANNOTATIONS,)).get(ANNOTATIONS, {})
+    value = found.get(name, "") if isinstance(found, dict) else found
+    if not isinstance(value, str):
+        raise _invalid(f"runtimeConfig.{ANNOTATIONS}", found, "an object of strings")
+    return value
+
+
+def _words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [one.strip() for one in text.split(",") if one.strip()]
 
 
 def _address(text: str, key: str) -> IPAddress:

@@ -42,7 +42,7 @@ def release(ipr: Rtnl, settings: Settings, lease: Lease) -> int:
     ):
         node = Node.load_if_any(settings)
         take_away = belongings(ipr, settings, node, ports=lease.ports)
-        for address in lease.addresses:
+        for address in lease.entries:
             released += endpoints.release(
                 table, address, lease.ifindex, run_dir=settings.run_dir, belongings=take_away
             )
@@ -59,7 +59,7 @@ def follow(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None =
     ):
         now = alterations.endpoint(ipr, lease, queued=queued)
         if now is not None:
-            return endpoints.update(table, lease.addresses, now, run_dir=settings.run_dir)
+            return endpoints.update(table, lease.entries, now, run_dir=settings.run_dir)
     return 0
 
 
@@ -94,7 +94,7 @@ def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
             for one in held:
                 now = alterations.endpoint(rtnl, one)
                 if now is not None:
-                    endpoints.restore(table, one.addresses, now, run_dir=settings.run_dir)
+                    endpoints.restore(table, one.entries, now, run_dir=settings.run_dir)
     alive = {address for one in held for address in one.addresses}
     outside.restore(ipr, alive, node=node, settings=settings)
     portmap.sweep(alive)

@@ -35,9 +35,9 @@ T = TypeVar("T")
 SESSION = f"t{os.getpid()}"
 BASE = Path(tempfile.gettempdir() if os.geteuid() else "/run") / SESSION
 CACHE = BASE / "cache"
+"""Of compiled programs, for labs that do not test the compiler."""
 TUNING_STATE = (Path("/run/cni/tuning"), Path("/run/cni"))
 """Debian's `tuning` writes here what its DEL puts back, and leaves the directories."""
-"""Of compiled programs, for labs that do not test the compiler."""
 
 DEADLINE = 15.0
 """Seconds that something may take which happens by itself."""
@@ -193,6 +193,27 @@ def execute(
     **config: Any,
 ) -> Reply:
     """Execute a node's plugin; `alone`: one that finds no agent. `env` changes or removes."""
+    program, variables = invocation(lab, pod, command, alone=alone, env=env)
+    document = json.dumps(network(lab, **config)).encode()
+    done = processes.run(
+        lab.layout.node(pod.node).netns,
+        [program],
+        stdin=document if stdin is None else stdin,
+        env=variables,
+    )
+    answer = json.loads(done.stdout) if done.stdout else {}
+    return Reply(done.returncode, answer, done.stderr.decode(errors="replace"))
+
+
+def invocation(
+    lab: Lab,
+    pod: Pod,
+    command: str,
+    *,
+    alone: bool = False,
+    env: Mapping[str, str | None] | None = None,
+) -> tuple[Path, dict[str, str]]:
+    """A node's plugin and its environment, as `execute` has it."""
     node = lab.layout.node(pod.node)
     variables: dict[str, str | None] = {
         "CNI_COMMAND": command,
@@ -202,15 +223,8 @@ def execute(
         "CNI_PATH": str(node.bin_dir),
         **(env or {}),
     }
-    document = json.dumps(network(lab, **config)).encode()
-    done = processes.run(
-        node.netns,
-        [(plugin_without_agent(node) if alone else node.bin_dir) / "pycni"],
-        stdin=document if stdin is None else stdin,
-        env={key: value for key, value in variables.items() if value is not None},
-    )
-    answer = json.loads(done.stdout) if done.stdout else {}
-    return Reply(done.returncode, answer, done.stderr.decode(errors="replace"))
+    directory = plugin_without_agent(node) if alone else node.bin_dir
+    return directory / "pycni", {key: v for key, v in variables.items() if v is not None}
 
 
 def plugin_without_agent(node: LabNode) -> Path:

@@ -23,6 +23,7 @@ from recorder import Recorder
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
 from pycni.lab.topology import open_iproute
+from pycni.requests import ANNOTATIONS
 
 LOOPBACK = Path("/usr/lib/cni/loopback")
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""
@@ -32,7 +33,7 @@ NAMESPACE = "k8s.io"
 
 REMOVAL_SECONDS = 20.0
 
-CAPABILITIES = {"portMappings": True, "bandwidth": True}
+CAPABILITIES = {"portMappings": True, "bandwidth": True, ANNOTATIONS: True}
 
 UNUSED = (
     *("internal.v1.opt", "internal.v1.restart", "internal.v1.tracing", "nri.v1.nri"),
@@ -155,6 +156,12 @@ class Containerd:
         with open_iproute(str(self.cri.netns(sandbox))) as ipr:
             (link,) = ipr.get_links(ipr.link_lookup(ifname=POD_IFNAME)[0])
             return int(link.get("IFLA_MTU"))
+
+    def mac(self, sandbox: str) -> str:
+        """Of a pod's interface."""
+        with open_iproute(str(self.cri.netns(sandbox))) as ipr:
+            (link,) = ipr.get_links(ipr.link_lookup(ifname=POD_IFNAME)[0])
+            return str(link.get("IFLA_ADDRESS"))
 
     def mend(self) -> None:
         """Undo what a failed test may have left: no daemon, a wrong network, pods."""

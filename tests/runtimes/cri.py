@@ -58,17 +58,19 @@ class Cri:
         """The network configuration in use, as text; empty if there is none."""
         return str(self._call("Status", verbose=True).info["cniconfig"])
 
-    def pod(self, *, ports: Sequence[Mapping[str, Any]] = (), **annotations: str) -> Any:
-        """The configuration of one more pod; an annotation's `_` stands for a `-`."""
+    def pod(
+        self,
+        *,
+        ports: Sequence[Mapping[str, Any]] = (),
+        annotations: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The configuration of one more pod."""
         name = f"pod{next(_numbers)}"
         return message_classes["PodSandboxConfig"](
             metadata={"name": name, "uid": f"uid-of-{name}", "namespace": "tests"},
             hostname=name,
             port_mappings=ports,
-            annotations={
-                f"kubernetes.io/{key.replace('_', '-')}": value
-                for key, value in annotations.items()
-            },
+            annotations=annotations or {},
             linux={"cgroup_parent": self._cgroup_parent},
         )
 

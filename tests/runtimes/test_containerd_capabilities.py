@@ -14,9 +14,13 @@ from messages import TCP, UDP
 from reach import greeting, greets, rates
 
 from pycni.lab.cluster import Lab
+from pycni.node import Node
+from pycni.requests import IPS_ANNOTATION, MAC_ANNOTATION
+from pycni.settings import load
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 PORT, HOST_PORT = 8080, 18080
+MAC = "02:00:00:00:00:2a"
 
 RATE = 20.0
 """Mbit/s."""
@@ -70,7 +74,9 @@ def test_a_host_port_follows_the_pod_that_succeeds_another(
 def test_the_bandwidth_annotation_limits_one_direction_only(
     first_node: Containerd, all_gone: Gone, direction: str
 ) -> None:
-    limited = first_node.cri.pod(**{f"{direction}_bandwidth": f"{RATE:.0f}M"})
+    limited = first_node.cri.pod(
+        annotations={f"kubernetes.io/{direction}-bandwidth": f"{RATE:.0f}M"}
+    )
     with sandbox(first_node, limited) as pod, sandbox(first_node) as other:
         netns = {one: str(first_node.cri.netns(one)) for one in (pod, other)}
         address = {one: first_node.cri.addresses(one)[0] for one in (pod, other)}
@@ -81,6 +87,22 @@ def test_the_bandwidth_annotation_limits_one_direction_only(
 
     assert sum(at_last) / 2 == pytest.approx(RATE, rel=TOLERANCE)
     assert max(unlimited) > 2 * RATE
+    all_gone()
+
+
+def test_a_pod_has_the_addresses_and_the_mac_it_is_annotated_with(
+    first_node: Containerd, all_gone: Gone
+) -> None:
+    network = Node.load(load(first_node.node.settings_path)).pod_cidrs
+    wanted = [str(one[200]) for one in network]
+    annotations = {IPS_ANNOTATION: ",".join(wanted), MAC_ANNOTATION: MAC}
+
+    with sandbox(first_node, first_node.cri.pod(annotations=annotations)) as pod:
+        addresses = first_node.cri.addresses(pod)
+        mac = first_node.mac(pod)
+
+    assert sorted(addresses) == sorted(wanted)
+    assert mac == MAC
     all_gone()
 
 

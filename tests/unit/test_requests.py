@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
+from functools import partial
 
 import pytest
 
@@ -27,6 +29,8 @@ def addresses(conf: NetConf, **args: str) -> list[str]:
 
 
 CAPABILITY = {"runtimeConfig": {"ips": ["10.1.0.1/24", "fd00::1"]}}
+ANNOTATED = {"pycni/ips": "10.1.0.4, fd00::4", "pycni/mac": "0A:00:00:00:00:04", "other": ""}
+ANNOTATION = {"runtimeConfig": {"io.kubernetes.cri.pod-annotations": ANNOTATED}}
 CONVENTION = {"args": {"cni": {"ips": ["10.1.0.2"]}}}
 
 
@@ -35,6 +39,33 @@ def test_capabilities_win_over_args_and_args_over_the_environment() -> None:
     assert addresses(conf(**CONVENTION), IP="10.1.0.3") == ["10.1.0.2"]
     assert addresses(conf(), IP="10.1.0.3/16, fd00::3") == ["10.1.0.3", "fd00::3"]
     assert addresses(conf()) == []
+
+
+def test_annotations_of_the_pod_come_last() -> None:
+    last = ["10.1.0.4", "fd00::4"]
+
+    assert addresses(conf(**ANNOTATION)) == last
+    assert addresses(conf(**ANNOTATION, **CONVENTION)) == ["10.1.0.2"]
+    assert addresses(conf(**ANNOTATION), IP="10.1.0.3") == ["10.1.0.3"]
+    assert requests.mac(request(), conf(**ANNOTATION)) == "0a:00:00:00:00:04"
+    assert requests.mac(request(MAC="0a:00:00:00:00:01"), conf(**ANNOTATION)) == "0a:00:00:00:00:01"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "told"),
+    [
+        ({"pycni/ips": "ten"}, "pycni/ips"),
+        ({"pycni/mac": "ff:ff:ff:ff:ff:ff"}, "pycni/mac"),
+        ({"pycni/ips": 5, "pycni/mac": 5}, "object of strings"),
+        (["pycni/ips"], "object of strings"),
+    ],
+)
+def test_a_wrong_annotation_is_told(annotations: Container[str], told: str) -> None:
+    wrong = conf(runtimeConfig={"io.kubernetes.cri.pod-annotations": annotations})
+
+    asks = addresses if "pycni/ips" in annotations else partial(requests.mac, request())
+    with pytest.raises(InvalidConfig, match=told):
+        asks(wrong)
 
 
 def test_an_empty_request_is_none() -> None:
