@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 # the runtimes and reference plugins that the tests drive
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
-	busybox-static systemd etcd-server openssl iperf3 $(VAGRANT) \
+	busybox-static dnsmasq-base systemd etcd-server openssl iperf3 $(VAGRANT) \
 	qemu-system-x86 debootstrap debian-archive-keyring e2fsprogs kmod lz4 zstd
 # Ubuntu's archive has no Vagrant: there its test is skipped, and says so
 VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)

@@ -2,8 +2,11 @@
 
 flock(2) on files of the run directory; a lock ends with its last descriptor, so also when its
 holder is killed. Order: the attachment's lock first, then the network's, then an address's; nobody
-takes a second attachment's lock while waiting for it. Lock files are never unlinked: a waiter would
-hold a lock on a file that nobody else can see any more.
+takes a second attachment's lock while waiting for it.
+
+The file of an attachment or an address is there while its lock is held, and is unlinked by its
+holder: who has waited for it and finds it unlinked begins again. That of one who was killed stays
+until the next, most likely a DEL.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pycni.cluster import IPAddress
@@ -26,9 +29,8 @@ DEADLINE = 10.0
 """Seconds an ADD or DEL waits; runtimes give up after minutes."""
 POLL_INTERVAL = 0.01
 """Seconds between two tries: flock(2) has no timeout of its own."""
-BUCKET_DIGITS = 3
-"""Attachments share 16^3 lock files, so that files which are never unlinked stay few. Two that
-share one only wait for each other."""
+NAME_DIGITS = 32
+"""Of a hash, in the name of a lock file: no two share one."""
 
 
 @contextmanager
@@ -38,9 +40,8 @@ def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> It
     Gives the lock's descriptor: a child that inherits it keeps the lock until it ends too.
     Raises TryAgain after `timeout` seconds (0: one try), FileError if the file cannot be opened.
     """
-    bucket = hashlib.sha256(key.encode()).hexdigest()[:BUCKET_DIGITS]
-    path = run_dir / LOCK_DIRECTORY / f"attachment-{bucket}.lock"
-    with _locked(path, f"the attachment {key}", timeout) as descriptor:
+    path = _path(run_dir, "attachment", key.encode())
+    with _locked(path, f"the attachment {key}", timeout, unlink=True) as descriptor:
         yield descriptor
 
 
@@ -59,25 +60,24 @@ def network_lock(
 
 @contextmanager
 def address_lock(run_dir: Path, address: IPAddress, *, timeout: float = DEADLINE) -> Iterator[int]:
-    """Held for the microseconds between a look at an address's entry and its removal."""
-    bucket = hashlib.sha256(address.packed).hexdigest()[:BUCKET_DIGITS]
-    path = run_dir / LOCK_DIRECTORY / f"address-{bucket}.lock"
-    with _locked(path, f"the address {address}", timeout) as descriptor:
+    """Held between a look at an address's entry and its removal."""
+    path = _path(run_dir, "address", address.packed)
+    with _locked(path, f"the address {address}", timeout, unlink=True) as descriptor:
         yield descriptor
 
 
+def _path(run_dir: Path, kind: str, name: bytes) -> Path:
+    digest = hashlib.sha256(name).hexdigest()[:NAME_DIGITS]
+    return run_dir / LOCK_DIRECTORY / f"{kind}-{digest}.lock"
+
+
 @contextmanager
-def _locked(path: Path, what: str, timeout: float, *, shared: bool = False) -> Iterator[int]:
+def _locked(
+    path: Path, what: str, timeout: float, *, shared: bool = False, unlink: bool = False
+) -> Iterator[int]:
     make_private_directory(path.parent)
+    descriptor = _acquire(path, what, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
-    except OSError as error:
-        raise FileError(
-            f"the lock file {path} cannot be opened: {error.strerror}",
-            hint="the run directory must be writable by root",
-        ) from error
-    try:
-        _wait_for(descriptor, what, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         if shared:
             yield descriptor
             return
@@ -86,13 +86,40 @@ def _locked(path: Path, what: str, timeout: float, *, shared: bool = False) -> I
             yield descriptor
         finally:
             _write_holder(descriptor, "")
+            if unlink:
+                with suppress(OSError):
+                    path.unlink()
     finally:
         # close(2), not LOCK_UN: unlocking would also take the lock from a child that inherited it.
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, what: str, timeout: float, kind: int) -> None:
+def _acquire(path: Path, what: str, timeout: float, kind: int) -> int:
+    """The descriptor of a lock on the file that is at `path` now."""
     deadline = time.monotonic() + timeout
+    while True:
+        descriptor = _open(path)
+        try:
+            _wait_for(descriptor, what, timeout, deadline, kind)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    except OSError as error:
+        raise FileError(
+            f"the lock file {path} cannot be opened: {error.strerror}",
+            hint="the run directory must be writable by root",
+        ) from error
+
+
+def _wait_for(descriptor: int, what: str, timeout: float, deadline: float, kind: int) -> None:
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

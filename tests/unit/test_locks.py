@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from pycni.errors import FileError, TryAgain
-from pycni.locks import attachment_lock, network_lock
+from pycni.locks import address_lock, attachment_lock, network_lock
 
 POD_ONE = "cluster/pod-one/eth0"
 POD_TWO = "cluster/pod-two/eth0"
@@ -48,6 +50,40 @@ def test_other_attachments_and_the_network_are_not_locked(tmp_path: Path) -> Non
         network_lock(tmp_path, timeout=0),
     ):
         pass
+
+
+def test_no_two_attachments_share_a_lock(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        for number in range(300):
+            held.enter_context(attachment_lock(tmp_path, f"pod-{number}", timeout=0))
+            held.enter_context(address_lock(tmp_path, IPv4Address(number), timeout=0))
+
+
+def test_a_lock_leaves_no_file(tmp_path: Path) -> None:
+    with attachment_lock(tmp_path, POD_ONE), address_lock(tmp_path, IPv4Address(1)):
+        assert len(list((tmp_path / "locks").iterdir())) == 2
+
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_waiters_never_hold_one_lock_together(tmp_path: Path) -> None:
+    holders, most = [], []
+
+    def work() -> None:
+        for _ in range(30):
+            with attachment_lock(tmp_path, POD_ONE, timeout=30):
+                holders.append(1)
+                most.append(len(holders))
+                time.sleep(0)
+                holders.pop()
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert most == [1] * 240
 
 
 def test_a_lock_can_be_taken_again(tmp_path: Path) -> None:
@@ -154,13 +190,11 @@ def test_a_key_may_be_longer_than_a_file_name(tmp_path: Path) -> None:
         pass
 
 
-def test_lock_files_stay_and_are_private(tmp_path: Path) -> None:
+def test_lock_files_are_private(tmp_path: Path) -> None:
     with attachment_lock(tmp_path, POD_ONE), network_lock(tmp_path):
-        pass
+        modes = [stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "locks").iterdir()]
 
-    files = list((tmp_path / "locks").iterdir())
-    assert len(files) == 2
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert modes == [0o600, 0o600]
 
 
 def test_a_lock_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
