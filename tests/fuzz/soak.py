@@ -185,11 +185,10 @@ def run(lab: Lab, *, count: int, seed: int) -> list[str]:
 
 
 def take(lab: Lab, node: LabNode) -> snapshot.Snapshot:
-    """A snapshot of a node, with its processes and how many files its agent has open."""
-    agent = lab.agents[node.name].pid
+    """A snapshot of a node, with its processes and what its agent has open."""
     return snapshot.take(node) | {
         "processes": sorted(_commands(node)),
-        "descriptors": [f"number {n}" for n in range(len(os.listdir(f"/proc/{agent}/fd")))],
+        "descriptors": sorted(_descriptors(lab.agents[node.name].pid)),
     }
 
 
@@ -213,6 +212,19 @@ def _commands(node: LabNode) -> Iterator[str]:
     for kept in processes.inhabitants(node.netns):
         with suppress(OSError):
             yield Path(f"/proc/{kept.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def _descriptors(pid: int) -> set[str]:
+    """Files by name, each once: SQLite keeps what it has closed for the next that opens the file,
+    while others of the process have it locked (os_unix.c). All else by kind and number."""
+    found, kinds = set(), Counter[str]()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            name = str(path.readlink())
+            kind, is_kind, _ = name.partition(":")
+            kinds[kind] += bool(is_kind)
+            found.add(f"{kind} {kinds[kind]}" if is_kind else name)
+    return found
 
 
 def _say(*lines: str) -> None:
