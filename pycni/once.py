@@ -24,7 +24,6 @@ def main() -> None:
     """Answer the call and exit. Whatever else is written to stdout on the way goes to stderr."""
     stdout = os.dup(1)
     os.dup2(2, 1)
-    os.chdir("/")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         reply = _reply(Path(sys.argv[1]) if sys.argv[1:] and sys.argv[1] else None)
@@ -44,12 +43,13 @@ def main() -> None:
 def _reply(settings_file: Path | None) -> Reply:
     from pycni import settings, verbs
 
+    netns = plugin.open_netns(os.environb.get(b"CNI_NETNS", b""))
+    os.chdir("/")  # the path may have been relative
     stdin = _stdin()
     try:
         loaded = settings.load(settings_file)
     except PycniError as error:
         return verbs.failure(error, stdin if isinstance(stdin, bytes) else b"", env=os.environ)
-    netns = plugin.open_netns(os.environb.get(b"CNI_NETNS", b""))
     return verbs.answer(os.environ, stdin, netns, settings=loaded)
 
 

@@ -20,7 +20,7 @@ def settings(tmp_path):
     return file
 
 
-def run(env, *, settings, before="pass", stdin=CONF):
+def run(env, *, settings, before="pass", stdin=CONF, cwd=None):
     """The module as `python -m` runs it, after the Python statements in `before`.
 
     `stdin` is bytes, or a file that becomes descriptor 0.
@@ -30,6 +30,7 @@ def run(env, *, settings, before="pass", stdin=CONF):
         [sys.executable, "-c", code, str(settings)],
         env=env | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
+        cwd=cwd,
         timeout=30,
         check=False,
         **({"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}),
@@ -80,6 +81,14 @@ def test_stdin_that_cannot_be_read_is_told(settings):
         done = run(DEL, settings=settings, stdin=for_writing_only)
 
     assert json.loads(done.stdout)["code"] == 5
+
+
+def test_the_path_of_a_namespace_may_be_relative(settings):
+    add = DEL | {"CNI_COMMAND": "ADD", "CNI_NETNS": "net"}
+
+    done = run(add, settings=settings, cwd="/proc/self/ns")
+
+    assert "of the node itself" in json.loads(done.stdout)["msg"]
 
 
 def test_what_anything_prints_goes_to_stderr(settings):
