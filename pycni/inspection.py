@@ -52,7 +52,7 @@ def pod_end(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> li
         return [
             *_link_problems(link, ifname, previous),
             *_address_problems(pod, link["index"], lease, previous),
-            *_route_problems(pod, link["index"], previous),
+            *_route_problems(pod, previous),
             *sourcerules.problems(pod, link["index"], lease.ruled),
         ]
 
@@ -85,9 +85,10 @@ def _address_problems(pod: IPRoute, index: int, lease: Lease, previous: Result) 
     ]
 
 
-def _route_problems(pod: IPRoute, index: int, previous: Result) -> list[str]:
+def _route_problems(pod: IPRoute, previous: Result) -> list[str]:
+    """Of all interfaces: other plugins of the chain may have made some, with routes by them."""
     have = set()
-    for message in pod.get_routes(oif=index):
+    for message in pod.get_routes():
         everything = "0.0.0.0/0" if message["family"] == 2 else "::/0"
         destination = message.get("RTA_DST")
         network = f"{destination}/{message['dst_len']}" if destination else everything

@@ -320,6 +320,26 @@ def test_a_default_route_of_another_network_stays(lab: Lab, spare: Pod) -> None:
         assert execute(lab, spare, "CHECK", prevResult=added.document).status == 0
 
 
+def test_check_takes_what_plugins_before_us_made(lab: Lab, spare: Pod) -> None:
+    """Their interface in the pod, and a route by it."""
+    with another_default_route(spare) as gateway, open_iproute(spare.netns) as ipr:
+        (index,) = ipr.link_lookup(ifname="other0")
+        ipr.route("add", dst="198.51.100.0/24", gateway=gateway, oif=index)
+        theirs = {
+            "interfaces": [{"name": "other0", "sandbox": f"/run/netns/{spare.netns}"}],
+            "ips": [{"address": "192.0.2.1/24", "interface": 0}],
+            "routes": [{"dst": "198.51.100.0/24", "gw": gateway}],
+        }
+        added = execute(lab, spare, "ADD", prevResult=theirs)
+
+        checked = execute(lab, spare, "CHECK", prevResult=added.document)
+        ipr.route("del", dst="198.51.100.0/24")
+        again = execute(lab, spare, "CHECK", prevResult=added.document)
+
+    assert (added.status, checked.status) == (0, 0), checked.text
+    assert "198.51.100.0/24" in again.text
+
+
 def test_a_pod_made_without_ipv6_gets_it_on_its_interface(lab: Lab, spare: Pod) -> None:
     """Some runtimes disable it in every new namespace."""
     in_namespace(
