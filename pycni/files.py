@@ -5,8 +5,11 @@ Nothing here knows what the files hold. OSError is turned into FileError, which 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pycni.errors import FileError
@@ -40,6 +43,24 @@ def make_private_directory(path: Path) -> None:
             f"the directory {path} is writable by others (mode {stat.S_IMODE(found.st_mode):04o})",
             hint=f"close it: chmod 0700 {path}",
         )
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[bool]:
+    """Whether nobody else is in such a block for that directory; nobody waits. Raises FileError."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileError(f"the directory {directory} cannot be opened: {error.strerror}") from error
+    try:
+        alone = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone = False
+        yield alone
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:

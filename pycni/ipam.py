@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pycni.cluster import LONGEST_NODE_PREFIX, IPAddress, IPNetwork
 from pycni.errors import FileError, InvalidPool, PoolExhausted
-from pycni.files import replace_file
+from pycni.files import alone_in, replace_file
 
 ROTATION_FILE = "rotation.json"
 
@@ -111,9 +111,12 @@ class Rotation:
 
     def remember(self, latest: Mapping[str, IPAddress]) -> None:
         """Makes these, by their pools' names, what `last` returns, for every process."""
-        entries = {**self._read(), **{name: str(address) for name, address in latest.items()}}
+        new = {name: str(address) for name, address in latest.items()}
         try:
-            replace_file(self._path, json.dumps(entries).encode(), durable=False)
+            with alone_in(self.state_dir) as alone:
+                if alone:
+                    entries = json.dumps(self._read() | new).encode()
+                    replace_file(self._path, entries, durable=False)
         except FileError as error:
             log.warning("rotation not saved file=%s error=%s", self._path, error)
 

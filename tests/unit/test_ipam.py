@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import stat
+import threading
 from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import InvalidPool, PoolExhausted
+from pycni.files import alone_in
 from pycni.ipam import ROTATION_FILE, Pool, Rotation, gateway, node_pool, ranges_pool, take
 
 NODE4 = ip_network("10.244.1.0/24")
@@ -198,6 +201,42 @@ def test_a_state_directory_that_cannot_be_written_does_not_fail_an_add(
         Rotation(blocker).remember({POOL4.name: POD_ONE})
 
     assert "rotation not saved" in caplog.text
+
+
+def test_those_who_remember_at_once_leave_a_whole_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Rotation(tmp_path).remember({POOL4.name: POD_ONE})
+    lost = []
+
+    def work(pool: Pool, addresses: list[IPAddress]) -> None:
+        for address in addresses:
+            Rotation(tmp_path).remember({pool.name: address})
+            if Rotation(tmp_path).last(POOL4) is None:
+                lost.append(address)
+
+    threads = [
+        threading.Thread(target=work, args=(pool, list(islice(hosts.hosts(), 100))))
+        for pool, hosts in 2 * [(POOL4, NODE4), (POOL6, NODE6)]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert lost == []
+    assert caplog.text == ""
+
+
+def test_one_who_stops_while_it_remembers_keeps_nobody_waiting(tmp_path: Path) -> None:
+    rotation = Rotation(tmp_path)
+    rotation.remember({POOL4.name: POD_ONE})
+
+    with alone_in(tmp_path) as alone:
+        rotation.remember({POOL4.name: POD_TWO})
+
+    assert alone
+    assert rotation.last(POOL4) == POD_ONE
 
 
 def test_excluded_addresses_are_never_given() -> None:
