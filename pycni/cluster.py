@@ -135,14 +135,15 @@ def _check_cidr(cidr: IPNetwork, node_prefix: int) -> None:
             if cidr.prefixlen <= longest
             else f"the cluster CIDR must be a /{longest} or larger",
         )
-    if not _is_usable(cidr):
+    if not is_usable(cidr):
         raise ClusterError(
             f"pods cannot have addresses out of {cidr}",
             hint="choose a private range, such as 10.244.0.0/16 or fd00:10:244::/56",
         )
 
 
-def _is_usable(cidr: IPNetwork) -> bool:
+def is_usable(cidr: IPNetwork) -> bool:
+    """Whether pods can have addresses of a network, or a single one."""
     first = cidr.network_address
     special = first.is_loopback or first.is_multicast or first.is_link_local or first.is_unspecified
     return not special and not _overlap(cidr, V4_MAPPED)

@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni import overlay
-from pycni.cluster import IPAddress, IPNetwork
+from pycni.cluster import IPAddress, IPNetwork, is_usable
 from pycni.errors import AddressUnavailable, InvalidConfig
 from pycni.node import Node
 from pycni.settings import Settings
@@ -77,6 +77,21 @@ def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settin
                         f"the range {network} overlaps {cidr}, the pod CIDR of node {other.name}",
                         hint="correct `ranges`: no other node may give out its addresses",
                     )
+
+
+def refuse_unusable(address: IPAddress, *, node: Node, settings: Settings) -> None:
+    """Raise AddressUnavailable for an address that IPAM gave and that others need, or that reaches
+    nobody. Raises StoreError."""
+    if is_usable(ip_network(address)) and address not in node.gateways:
+        if not is_outside(address, node):
+            return
+        if all(address != one.vtep for one in _store(settings).nodes()):
+            return
+    raise AddressUnavailable(
+        f"the address {address} that IPAM gave cannot be a pod's: it is a node's, a gateway's or "
+        "of a special network",
+        hint="correct the ranges in the IPAM configuration",
+    )
 
 
 def taken(address: IPAddress) -> AddressUnavailable:

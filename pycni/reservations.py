@@ -49,6 +49,7 @@ def take(
     else:
         taken = tuple(one.address.ip for one in given.ips)
         for address in taken:
+            outside.refuse_unusable(address, node=node, settings=call.settings)
             if not claim(address):
                 raise outside.taken(address)
     return replace(lease, addresses=taken)

@@ -24,7 +24,7 @@ TRY_AGAIN = 11
 BOTH = [False, True]
 
 PLUGIN = """
-import json, os, sys, time
+import json, os, socket, sys, time
 from pathlib import Path
 here = Path(__file__).parent
 command = os.environ["CNI_COMMAND"]
@@ -36,6 +36,8 @@ with (here / "calls").open("a") as calls:
     calls.write(command + "\\n")
 if command == "ADD" and "error" not in how:
     lease.touch()
+if command == "DEL":
+    (here / "links").write_text(" ".join(name for _, name in socket.if_nameindex()))
 if command == "DEL" and "error" not in how:
     lease.unlink(missing_ok=True)
 if "error" in how:
@@ -61,13 +63,16 @@ class Ipam:
         self.program.write_text(f"#!{sys.executable} -IS\n{PLUGIN}")
         self.program.chmod(0o755)
 
+    def rename(self, name: str) -> None:
+        self.program = self.program.rename(self.directory / name)
+
     def conf(self, *last: int, **how: Any) -> dict[str, Any]:
         give = [
             (f"{net.partition('/')[0].removesuffix('0')}{number}/{net.partition('/')[2]}", gateway)
             for number in last or (33,)
             for net, gateway in zip(SUBNETS, ("10.215.0.1", "fd00:215::1"), strict=True)
         ]
-        return {"type": "given", "give": give} | how
+        return {"type": self.program.name, "give": give} | how
 
     @property
     def path(self) -> dict[str, str]:
@@ -75,6 +80,10 @@ class Ipam:
 
     def leases(self) -> list[str]:
         return [path.stem for path in self.directory.glob("*.lease")]
+
+    def links_at_del(self) -> list[str]:
+        """The node's interfaces at the last DEL."""
+        return (self.directory / "links").read_text().split()
 
     def calls(self) -> list[str]:
         """Since the last question."""
@@ -151,6 +160,27 @@ def test_a_failing_add_gives_back_what_ipam_gave_once(
     added = execute(lab, spare, "ADD", alone=alone, env=ipam.path, ipam=conf)
 
     assert added.document["code"] == UNAVAILABLE, added.text
+    assert ipam.calls() == ["ADD", "DEL"]
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize(
+    "given",
+    ["169.254.1.1", "127.0.0.2", "224.0.0.5", "0.0.0.0", "fe80::5", "a node's", "a gateway's"],
+)
+def test_an_address_that_others_need_or_that_reaches_nobody_is_refused(
+    lab: Lab, spare: Pod, ipam: Ipam, given: str
+) -> None:
+    named = {
+        "a node's": str(lab.layout.nodes[1].underlay[0].ip), "a gateway's": f"{pod_cidr(lab, 0)}1",
+    }  # fmt: skip
+    address = named.get(given, given)
+    conf = ipam.conf() | {"give": [(f"{address}/24", None)]}
+
+    added = execute(lab, spare, "ADD", env=ipam.path, ipam=conf)
+
+    assert added.document["code"] == UNAVAILABLE, added.text
+    assert address in added.text
     assert ipam.calls() == ["ADD", "DEL"]
 
 
