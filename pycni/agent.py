@@ -35,7 +35,7 @@ from pycni import (
 from pycni.alterations import Change
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
-from pycni.lease import NAME_HEAD, Lease, find_lease_at, read_lease
+from pycni.lease import ALIAS_HEAD, NAME_HEAD, Lease, find_lease_at, read_lease
 from pycni.netlink import Link
 from pycni.node import Node
 from pycni.rtnl import Rtnl
@@ -247,8 +247,13 @@ def _follow(ipr: Rtnl, settings: Settings, lease: Lease, change: Change) -> bool
 
 def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
     """What pods had whose links are gone, by their aliases; one without was never claimed, or was
-    edited, and takes a sweep."""
-    gone = [read_lease(link) for link in links if link.get("ifname", "").startswith(NAME_HEAD)]
+    edited, and takes a sweep, as one does that was renamed."""
+    gone = [
+        read_lease(link)
+        for link in links
+        if link.get("ifname", "").startswith(NAME_HEAD)
+        or link.get("ifalias", "").startswith(ALIAS_HEAD)
+    ]
     if None in gone:
         _sweep(ipr, settings)
     elif gone:

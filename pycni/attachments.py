@@ -8,6 +8,7 @@ process that stops or is killed keeps nobody waiting but those who work on its a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
@@ -69,13 +70,16 @@ def add(call: Call) -> Result:
         Rtnl() as ipr,
         ExitStack() as undo,
     ):
+        remains = delegations.find(call.settings, call.key.digest)
         present = find_lease(ipr, call.key.digest)
+        if present is None and remains is not None:
+            present = upkeep.find_renamed(ipr, call.settings, call.key.digest)
         if present is not None and present.addresses:
             raise DuplicateAttachment(
                 f"container {call.request.container_id} has {call.request.ifname} attached already",
                 hint="run DEL first",
             )
-        _clear_remains(call, ipr, lock)
+        _clear_remains(call, ipr, remains, lock)
         by_link = wanted.lease.dhcp
         given = None
         if call.conf.delegate and not by_link:
@@ -144,13 +148,19 @@ def delete(call: Call) -> None:
         Rtnl() as ipr,
     ):
         known = delegations.find(call.settings, call.key.digest)
-        plugin = call.conf.delegate if known is None else known.plugin
-        with ExitStack() as steps:  # the last to be put there is the first to be done
-            if plugin != DHCP:
-                steps.callback(_release_delegated, call, known, lock)
-            steps.callback(detach, ipr, call.settings, call.key.digest, netns_fd=call.netns_fd)
-            if plugin == DHCP:
-                steps.callback(_release_delegated, call, known, lock)
+        do_both(
+            lambda: detach(ipr, call.settings, call.key.digest, netns_fd=call.netns_fd),
+            lambda: _release_delegated(call, known, lock),
+            plugin=call.conf.delegate if known is None else known.plugin,
+        )
+
+
+def do_both(detaching: Callable[[], None], releasing: Callable[[], None], *, plugin: str) -> None:
+    """Whatever comes of the first. The release is by the IPAM `plugin`: see `delete`."""
+    steps = (releasing, detaching) if plugin == DHCP else (detaching, releasing)
+    with ExitStack() as later:
+        later.callback(steps[1])
+        steps[0]()
 
 
 def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) -> None:
@@ -193,7 +203,7 @@ def check(call: Call) -> None:
         maps.open_endpoints(call.settings.pin_root) as table,
     ):
         lease = find_lease(ipr, call.key.digest)
-        if lease is None:
+        if lease is None or not lease.addresses:
             raise UnknownContainer(
                 f"nothing is attached as {request.ifname} of container {request.container_id}"
             )
@@ -257,11 +267,10 @@ def _read(call: Call, node: Node) -> _Wanted:
     return _Wanted(lease, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 
 
-def _clear_remains(call: Call, ipr: Rtnl, lock: int) -> None:
+def _clear_remains(call: Call, ipr: Rtnl, remains: Delegation | None, lock: int) -> None:
     """What an ADD left that was killed before its lease had addresses, and that no DEL followed."""
     if podnet.teardown(ipr, call.key.host_ifname):
         upkeep.sweep(ipr, call.settings)
-    remains = delegations.find(call.settings, call.key.digest)
     if remains is not None:
         delegations.release(call.settings, remains, env=call.env, lock=lock, timeout=call.left())
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from pycni import delegate, locks
 from pycni.errors import FileError, MissingPlugin, PycniError, TryAgain
 from pycni.files import make_private_directory, replace_file
-from pycni.lease import AttachmentKey
+from pycni.lease import AttachmentKey, leases
+from pycni.rtnl import Rtnl
 from pycni.settings import Settings
 
 DIRECTORY = "delegated"
@@ -134,7 +135,7 @@ def release_orphans(settings: Settings) -> int:
         try:
             with locks.attachment_lock(settings.run_dir, key.digest, timeout=0) as lock:
                 again = find(settings, key.digest)
-                if again is None or _has_link(key):
+                if again is None or _has_link(key) or _is_renamed(key.digest):
                     continue
                 release(settings, again, env=again.env_of_del, lock=lock)
                 released += 1
@@ -149,6 +150,12 @@ def _has_link(key: AttachmentKey) -> bool:
         return socket.if_nametoindex(key.host_ifname) > 0
     except OSError:
         return False
+
+
+def _is_renamed(digest: str) -> bool:
+    """Whether there is a link all the same; takes a look at all of them."""
+    with Rtnl() as ipr:
+        return any(lease.key_digest == digest for lease in leases(ipr))
 
 
 def _path(settings: Settings, digest: str) -> Path:

@@ -62,12 +62,19 @@ def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
             lock = held.enter_context(locks.attachment_lock(settings.run_dir, digest, timeout=0))
         except TryAgain:
             return  # an ADD or DEL is at work, and knows better
-        attachments.detach(ipr, settings, digest)
         known = delegations.find(settings, digest)
-        if known is not None:
-            delegations.release(
-                settings, known, env=known.env_of_del, lock=lock, timeout=call.left()
-            )
+
+        def release() -> None:
+            if known is not None:
+                delegations.release(
+                    settings, known, env=known.env_of_del, lock=lock, timeout=call.left()
+                )
+
+        attachments.do_both(
+            lambda: attachments.detach(ipr, settings, digest),
+            release,
+            plugin="" if known is None else known.plugin,
+        )
 
 
 def _forward(call: Call) -> PycniError | None:

@@ -155,10 +155,10 @@ def host_ifname(digest: str) -> str:
 
 
 def leases(ipr: IPRoute) -> Iterator[Lease]:
-    """Every lease of this node, of any network, as its links say."""
+    """Every lease of this node, of any network, as its links say, whatever they were renamed to."""
     for link in ipr.get_links():
-        lease = read_lease(link)
-        if lease is not None:
+        lease = _read_alias(link)
+        if lease is not None and is_ours(link):
             yield lease
 
 
@@ -191,13 +191,11 @@ def find_renamed(ipr: IPRoute, digest: str, ifindexes: Iterable[int]) -> Lease |
 
 
 def is_ours(link: Any) -> bool:
-    """Whether a link is a host end of ours: by its name, its alias written, not yet or edited; or
-    by its alias, if it was renamed."""
-    named = link.get("ifname", "").startswith(NAME_HEAD)
+    """Whether a link is a host end of ours: by its alias, if it was renamed or given another MAC;
+    or by its name and MAC, its alias not yet written or edited."""
+    named = link.get("ifname", "").startswith(NAME_HEAD) and link.get("address") == GATEWAY_MAC
     return bool(
-        (named or _read_alias(link) is not None)
-        and link.get(("linkinfo", "kind")) == "veth"
-        and link.get("address") == GATEWAY_MAC
+        link.get(("linkinfo", "kind")) == "veth" and (named or _read_alias(link) is not None)
     )
 
 

@@ -35,7 +35,7 @@ NAME_DIGITS = 32
 
 @contextmanager
 def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> Iterator[int]:
-    """Held for a whole ADD, CHECK or DEL of the attachment `key`, which may have any length.
+    """Held for a whole ADD or DEL of the attachment `key`, which may have any length.
 
     Gives the lock's descriptor: a child that inherits it keeps the lock until it ends too.
     Raises TryAgain after `timeout` seconds (0: one try), FileError if the file cannot be opened.

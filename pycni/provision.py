@@ -31,7 +31,7 @@ from pycni import (
     uplink,
 )
 from pycni.errors import InvalidSettings, PycniError, SetupError
-from pycni.lease import NAME_HEAD, leases
+from pycni.lease import NAME_HEAD, is_ours, leases
 from pycni.links import delete_link, find_link
 from pycni.maps import Config
 from pycni.node import Node, record_path
@@ -125,8 +125,8 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
         report("leaving the cluster")
         _leave_cluster(settings, node, report)
         report("removing the pods' links")
-        for lease in list(leases(ipr)):
-            delete_link(ipr, lease.host_ifname)
+        for name in [link.get("ifname") for link in ipr.get_links() if is_ours(link)]:
+            delete_link(ipr, name)
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)

@@ -33,7 +33,12 @@ def sweep(ipr: IPRoute, settings: Settings) -> int:
 
 
 def release(ipr: Rtnl, settings: Settings, lease: Lease) -> int:
-    """Give back what addresses a lease still has, its link being gone; how many they were."""
+    """Give back what addresses a lease still has, its link being gone; how many they were.
+
+    One without addresses is of an ADD that was killed: what that had taken only the table knows.
+    """
+    if not lease.addresses:
+        return sweep(ipr, settings)
     released = 0
     with (
         locks.network_lock(settings.run_dir, shared=True),

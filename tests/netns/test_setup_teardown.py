@@ -27,6 +27,8 @@ from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import open_iproute
+from pycni.lease import NAME_HEAD, is_ours
+from pycni.maps import GATEWAY_MAC
 from pycni.settings import load
 
 ETH_P_ALL = 3
@@ -136,6 +138,23 @@ def test_teardown_takes_the_pods_links_along(lab: Lab) -> None:
         assert execute(lab, pod, "DEL").status == 0
         with open_iproute(pod.netns) as ipr:
             assert ipr.link_lookup(ifname="eth0") == []
+
+
+def test_teardown_takes_what_a_killed_add_left_along(lab: Lab) -> None:
+    """A link without its alias, and one that somebody renamed."""
+    node = lab.layout.nodes[0]
+    before = take(node)
+    setup(node)
+    with made_pod(lab, node) as pod, open_iproute(node.netns) as ipr:
+        assert execute(lab, pod, "ADD").status == 0
+        (index,) = [one["index"] for one in ipr.get_links() if is_ours(one)]
+        ipr.link("set", index=index, state="down")
+        ipr.link("set", index=index, ifname="wan7")
+        ipr.link("add", ifname=f"{NAME_HEAD}0", kind="veth", address=GATEWAY_MAC, peer="left0")
+
+        teardown(node)
+
+        assert unlike(before, take(node)) == []
 
 
 def test_setup_works_again_after_teardown(lab: Lab) -> None:

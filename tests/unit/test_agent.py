@@ -151,14 +151,17 @@ def test_a_pods_link_that_goes_gives_back_what_its_alias_says(done, follow):
 
 
 def test_links_of_others_are_nothing_to_do(done, follow):
-    follow([link("veth0"), link("eth7", POD_ONE.alias())])
+    follow([link("veth0"), link("eth7", "uplink of rack 7")])
 
     assert done[2:] == []
 
 
-@pytest.mark.parametrize("alias", [None, "somebody edited this"])
-def test_a_pods_link_without_a_lease_takes_a_sweep(done, follow, alias):
-    follow([link("pcn0", POD_ONE.alias()), link("pcn1", alias)])
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [("pcn1", None), ("pcn1", "somebody edited this"), ("wan7", POD_ONE.alias())],
+)
+def test_a_pods_link_without_a_lease_or_its_name_takes_a_sweep(done, follow, name, alias):
+    follow([link("pcn0", POD_ONE.alias()), link(name, alias)])
 
     assert done[2:] == ["sweep", "delegated"]
 

@@ -104,7 +104,7 @@ def test_a_link_that_does_not_say_it_all_is_no_lease(link: Link) -> None:
     assert read_lease(link) is None
 
 
-def test_a_link_is_ours_by_name_kind_and_mac_whatever_its_alias() -> None:
+def test_a_link_is_ours_by_its_alias_or_by_name_and_mac() -> None:
     ours = {"kind": "veth", "address": GATEWAY_MAC}
 
     assert is_ours(Link(KEY.host_ifname, **ours))
@@ -112,3 +112,5 @@ def test_a_link_is_ours_by_name_kind_and_mac_whatever_its_alias() -> None:
     assert not is_ours(Link(KEY.host_ifname, kind="veth", address="02:00:00:00:00:01"))
     assert not is_ours(Link(KEY.host_ifname, kind="dummy", address=GATEWAY_MAC))
     assert not is_ours(Link("eth0", **ours))
+    assert is_ours(Link("eth0", kind="veth", address=KEY.mac, ifalias=LEASE.alias()))
+    assert not is_ours(Link("eth0", kind="dummy", address=GATEWAY_MAC, ifalias=LEASE.alias()))
