@@ -108,18 +108,21 @@ def add(call: Call) -> Result:
             lease = reservations.take(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
-        configured = podnet.configure(
+
+        def announce(rules: tuple[int, ...]) -> None:
+            ruled = replace(lease, rules=rules)
+            podnet.claim(ipr, ruled)
+            undo.callback(sourcerules.teardown, call.netns_fd, ruled.ruled)
+
+        routes = podnet.configure(
             call.netns_fd,
             call.request.ifname,
             mac=lease.mac,
             addresses=[one.address for one in given.ips],
             routes=given.routes,
+            announce=announce,
         )
         podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
-        if configured.rules:
-            lease = replace(lease, rules=configured.rules)
-            undo.callback(sourcerules.teardown, call.netns_fd, lease.ruled)
-            podnet.claim(ipr, lease)
         portmap.setup(wanted.ports, lease.addresses, owner=call.request.container_id)
         undo.pop_all()
     return Result(
@@ -130,7 +133,7 @@ def add(call: Call) -> Result:
             ),
         ),
         ips=tuple(replace(one, interface=1) for one in given.ips),
-        routes=configured.routes,
+        routes=routes,
         dns=given.dns if wanted.dns == Dns() else wanted.dns,
     )
 
@@ -313,6 +316,7 @@ def _release_delegated(call: Call, known: Delegation | None, lock: int) -> None:
                 lock=lock,
                 timeout=call.left(),
             )
+        delegations.forget(call.settings, call.key)  # of an ADD that was killed while it wrote
 
 
 def _attach(call: Call, ipr: Rtnl, lease: Lease) -> None:

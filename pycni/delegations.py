@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pycni import delegate, locks
-from pycni.errors import FileError, MissingPlugin, PycniError, TryAgain
-from pycni.files import make_private_directory, replace_file
+from pycni.errors import MissingPlugin, PycniError, TryAgain
+from pycni.files import make_private_directory, remove_file, replace_file
 from pycni.lease import AttachmentKey, leases
 from pycni.rtnl import Rtnl
 from pycni.settings import Settings
@@ -88,12 +88,8 @@ def recorded(settings: Settings) -> Iterator[Delegation]:
 
 
 def forget(settings: Settings, key: AttachmentKey) -> None:
-    """Remove the file; no error if there is none. Raises FileError."""
-    path = _path(settings, key.digest)
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"the file {path} cannot be removed: {error.strerror}") from error
+    """Remove the file, half written or whole; no error if there is none. Raises FileError."""
+    remove_file(_path(settings, key.digest))
 
 
 def release(

@@ -72,7 +72,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     writer leaves no more than one file, which the next one takes over.
     """
     make_private_directory(path.parent)
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = _temporary(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(temporary, flags, FILE_MODE)
@@ -91,3 +91,19 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
             f"the file {path} cannot be written: {error.strerror}",
             hint="check free space, and that the file system is not mounted read-only",
         ) from error
+
+
+def remove_file(path: Path) -> None:
+    """Removes what `replace_file` put at `path`, and what it left if it was killed meanwhile.
+
+    No error if there is nothing. Raises FileError.
+    """
+    for one in (path, _temporary(path)):
+        try:
+            one.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"the file {one} cannot be removed: {error.strerror}") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -10,9 +10,9 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -27,16 +27,6 @@ from pycni.rtnl import Rtnl
 
 LEAST = 0.001
 """Seconds: a timeout of 0 would not wait at all, but neither time out."""
-
-
-@dataclass(frozen=True)
-class Configured:
-    """What a pod's interface has."""
-
-    routes: tuple[Route, ...]
-    """Those in effect."""
-    rules: tuple[int, ...]
-    """IP versions of which its addresses have a table of their own."""
 
 
 def setup(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
@@ -78,13 +68,14 @@ def configure(
     mac: str,
     addresses: Iterable[IPInterface],
     routes: Iterable[Route],
-) -> Configured:
-    """Set the pod's end up with its addresses and routes.
+    announce: Callable[[tuple[int, ...]], None],
+) -> tuple[Route, ...]:
+    """Set the pod's end up with its addresses and routes; returns the routes in effect.
 
     Whatever the prefix lengths, neighbours need not be there: the node's programs answer for all.
     The IPv6 link-local address is ours too, since the kernel's would go through duplicate address
     detection. A destination that has a route by another interface keeps that one, but for packets
-    from these addresses (sourcerules.py).
+    from these addresses (sourcerules.py): the IP versions of such rules are announced before.
     """
     addresses, routes = tuple(addresses), tuple(routes)
     with nsenter.open_rtnl(netns_fd) as pod:
@@ -101,9 +92,11 @@ def configure(
         for route in taken:
             _add_route(pod, index, replace(route, table=sourcerules.table_of(index)), ifname)
         versions = tuple(sorted({route.dst.version for route in taken}))
+        if versions:
+            announce(versions)
         sources = [address.ip for address in addresses if address.version in versions]
         _add_rules(pod, index, sources, ifname)
-        return Configured(added, versions)
+        return added
 
 
 def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:

@@ -14,7 +14,8 @@ from snapshot import differences, take
 
 from pycni import delegations
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import Pod
+from pycni.lab.layout import POD_IFNAME, Pod
+from pycni.lease import AttachmentKey
 from pycni.node import Node
 from pycni.settings import load
 
@@ -194,6 +195,21 @@ def test_a_duplicate_add_does_not_disturb_ipam(lab: Lab, spare: Pod, ipam: Ipam)
     assert ipam.leases() == [spare.name]
     assert ipam.calls() == ["ADD"]
     execute(lab, spare, "DEL", env=ipam.path, ipam=ipam.conf())
+
+
+@pytest.mark.usefixtures("clean")
+def test_del_removes_what_an_add_left_that_was_killed_while_it_wrote(
+    lab: Lab, spare: Pod, ipam: Ipam
+) -> None:
+    key = AttachmentKey(lab.layout.name, spare.name, POD_IFNAME)
+    records = lab.layout.node(spare.node).directory / "state" / delegations.DIRECTORY
+    half = records / f".{key.digest}.json.new"
+    half.write_text('{"network": ')
+
+    deleted = execute(lab, spare, "DEL", env=ipam.path, ipam=ipam.conf())
+
+    assert deleted.status == 0, deleted.text
+    assert not half.exists()
 
 
 @pytest.mark.usefixtures("clean")

@@ -8,14 +8,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 from kernel import iproute, needs_root, netns
+from pyroute2 import IPRoute
 
 from pycni import linkevents, nsenter, podnet
 from pycni.errors import TryAgain
 from pycni.links import IFF_UP
+from pycni.result import Route
 from pycni.rtnl import Rtnl
+from pycni.sourcerules import PRIORITY
 
 pytestmark = needs_root
 
@@ -80,6 +84,32 @@ def in_a_moment(work: Callable[[], object]) -> Iterator[None]:
     timer.start()
     yield
     timer.join()
+
+
+def rules(ipr: IPRoute) -> list[object]:
+    found = ipr.get_rules(family=socket.AF_INET)
+    return [rule for rule in found if rule.get("FRA_PRIORITY") == PRIORITY]
+
+
+def test_rules_are_announced_before_there_are_any(pair: Pair) -> None:
+    """So that a lease tells of them to the DEL that follows an ADD that is killed."""
+    default = Route(ip_network("0.0.0.0/0"), ip_address("10.9.9.1"))
+    with open(pair.path) as namespace, iproute(pair.path) as ipr:
+        (other,) = ipr.link_lookup(ifname=HOST)
+        ipr.route("add", family=socket.AF_INET, dst="default", oif=other)
+        announced = []
+
+        added = podnet.configure(
+            namespace.fileno(),
+            POD,
+            mac="02:00:00:00:00:07",
+            addresses=[ip_interface("10.9.9.7/32")],
+            routes=[default],
+            announce=lambda versions: announced.append((versions, rules(ipr))),
+        )
+
+        assert (added, announced) == ((), [((4,), [])])
+        assert len(rules(ipr)) == 1
 
 
 def test_the_first_frame_after_it_arrives(pair: Pair) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pycni.errors import FileError
-from pycni.files import make_private_directory, replace_file
+from pycni.files import make_private_directory, remove_file, replace_file
 
 
 def mode(path: Path) -> int:
@@ -86,3 +86,14 @@ def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(
 
     assert [path.name for path in tmp_path.iterdir()] == ["record"]
     assert file.read_text() == "old"
+
+
+def test_what_a_killed_writer_left_is_removed_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    replace_file(path, b"whole")
+    os.link(path, tmp_path / ".state.json.new")
+
+    remove_file(path)
+    remove_file(path)
+
+    assert list(tmp_path.iterdir()) == []
