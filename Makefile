@@ -49,7 +49,7 @@ lab: $(VENV)/lab ## two nodes, three pods each: bring up, prove, take down
 test: $(VENV)/test lint ## everything that CI runs
 	$(BIN)/pytest
 
-test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes, 20 minutes
+test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes, 10 minutes
 	PYCNI_MATRIX=whole $(BIN)/pytest tests/netns/test_matrix.py tests/netns/test_differential.py
 
 lint: $(VENV)/test ## style, types, import layers

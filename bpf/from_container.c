@@ -16,30 +16,23 @@
 #include "lib/self.h"
 #include "lib/vteps.h"
 
-/* Pod to pod goes to the stack when it is too big: the kernel routes it back
+/* To the pod whose node is `remote`, or, without one, to a node's own address.
+ * Pod to pod goes to the stack when it is too big: the kernel routes it back
  * to the overlay device, finds it above that device's MTU and fragments it
  * or answers with an ICMP error. A node's own address it would route past the
  * overlay.
  */
-static __always_inline int send_to_pod_elsewhere(struct __sk_buff *ctx,
-						 const struct packet *packet,
-						 const struct remote *remote)
+static __always_inline int send_to_other_node(struct __sk_buff *ctx,
+					      const struct packet *packet,
+					      const struct remote *remote)
 {
 	__u32 measured = measure_packet(ctx, packet);
 
-	if (measured > config.overlay_mtu)
-		return hand_to_stack(ctx, packet);
-	return encap_and_redirect(ctx, packet, &remote->vtep, measured);
-}
-
-static __always_inline int send_to_node(struct __sk_buff *ctx,
-					const struct packet *packet)
-{
-	__u32 measured = measure_packet(ctx, packet);
-
-	if (measured > config.overlay_mtu)
-		return -DROP_TOO_BIG;
-	return encap_and_redirect(ctx, packet, &packet->dst, measured);
+	if (measured <= config.overlay_mtu)
+		return encap_and_redirect(
+			ctx, packet, remote ? &remote->vtep : &packet->dst,
+			measured);
+	return remote ? hand_to_stack(ctx, packet) : -DROP_TOO_BIG;
 }
 
 static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
@@ -123,16 +116,14 @@ static __always_inline int route_packet(struct __sk_buff *ctx)
 	/* Nobody here has an address of another node's pod CIDR. */
 	if (!is_of_this_node(&packet.dst))
 		remote = lookup_remote_node(&packet.dst);
-	if (remote)
-		return send_to_pod_elsewhere(ctx, &packet, remote);
-	ep = lookup_endpoint(&packet.dst);
-	if (ep)
-		return deliver_local(ctx, ep);
-	remote = lookup_remote_address(&packet.dst);
-	if (remote)
-		return send_to_pod_elsewhere(ctx, &packet, remote);
-	if (is_known_vtep(&packet.dst))
-		return send_to_node(ctx, &packet);
+	if (!remote) {
+		ep = lookup_endpoint(&packet.dst);
+		if (ep)
+			return deliver_local(ctx, ep);
+		remote = lookup_remote_address(&packet.dst);
+	}
+	if (remote || is_known_vtep(&packet.dst))
+		return send_to_other_node(ctx, &packet, remote);
 	if (is_own_gateway(&packet.dst))
 		return hand_to_stack(ctx, &packet);
 	if (is_in_cluster(&packet.dst) || is_loopback(&packet.dst))

@@ -40,7 +40,7 @@ from pycni.netlink import Link
 from pycni.node import Node
 from pycni.rtnl import Rtnl
 from pycni.settings import Settings
-from pycni.stores import HEARTBEAT_INTERVAL, open_store
+from pycni.stores import HEARTBEAT_INTERVAL, Synced, open_store
 
 RETRY_INTERVAL = 1.0
 """Seconds until a failed loop tries again."""
@@ -167,19 +167,27 @@ def _keep(what: str, work: Callable[[], None], stop: threading.Event) -> None:
 
 def _follow_cluster(settings: Settings, stop: threading.Event, waker: nexthops.Waker) -> None:
     members = membership.Membership(settings.node_name)
+    agrees = False
+    """Whether the tables were as told at the last Synced."""
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(stop):
         members.feed(event)
-        if members.synced and not members.knows_us:
+        if not isinstance(event, Synced):
+            continue
+        if not members.knows_us:
             log.warning("store=%s does not know this node, so nothing it says is believed; "
                         "run: pycni setup", settings.store_url)  # fmt: skip
-        elif members.synced:
-            with locks.network_lock(
-                settings.run_dir, shared=True
-            ):  # a setup may be replacing the maps
+            continue
+        before, after = members.take_changes()
+        # a setup may be replacing the maps
+        with locks.network_lock(settings.run_dir, shared=True):
+            if agrees:
+                changed = membership.write_changes(settings.pin_root, before, after)
+            else:
                 changed = membership.write(settings.pin_root, members.others, synced=True)
-            if changed:
-                waker.wake()
-                log.info("nodes=%d entries_changed=%d", len(members.others), changed)
+        agrees = True
+        if changed:
+            waker.wake()
+            log.info("nodes=%d entries_changed=%d", len(members.others), changed)
 
 
 def _beat(settings: Settings, node: Node, stop: threading.Event) -> None:

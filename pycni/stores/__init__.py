@@ -57,7 +57,9 @@ class Removed:
 
 @dataclass(frozen=True)
 class Synced:
-    """All nodes there were at the beginning have been listed: from now on, absent means gone."""
+    """What was told until here holds, together. The first one ends the list of all nodes there were
+    at the beginning: from then on, absent means gone. The others each end changes that came
+    together, and in the midst of which a place may seem to be nobody's, or two nodes'."""
 
 
 Event = Put | Removed | Synced
@@ -105,8 +107,8 @@ class Store(Protocol):
     def watch(self, stop: threading.Event) -> Iterator[Event]:
         """A Put for each node, Synced, then every change, until `stop` is set.
 
-        Of changes that come together, Removed come first. A failure raises: the caller watches
-        anew, and deletes nothing before the next Synced.
+        Of changes that come together, Removed come first, and a Synced last. A failure raises: the
+        caller watches anew, and deletes nothing before the next Synced.
         """
         ...
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -148,21 +148,25 @@ class EtcdStore:
         if stop.is_set():
             return
         stored = self._read()
-        places.refuse_shared(stored.nodes.values(), where=self._where)
-        known = stored.nodes
-        for record in known.values():
+        nodes = stored.nodes
+        holders = places.Holders(nodes.values(), where=self._where)
+        for record in nodes.values():
             yield Put(self._seen(stored, record))
         yield Synced()
         for events in self._events(stored.revision + 1, stop):
-            latest = dict(known)
-            for event in events:
-                self._apply(event, latest)
-            places.refuse_shared(latest.values(), where=self._where)
-            yield from (Removed(name) for name in known.keys() - latest.keys())
-            for name, record in latest.items():
-                if known.get(name) != record:
-                    yield Put(replace(record, heartbeat=self.clock()))
-            known = latest
+            changed = {
+                name: now for name, now in self._changed(events).items() if nodes.get(name) != now
+            }
+            after = [record for record in changed.values() if record is not None]
+            holders.change([nodes[name] for name in changed if name in nodes], after)
+            for name in changed.keys() - {record.name for record in after}:
+                del nodes[name]
+                yield Removed(name)
+            for record in after:
+                nodes[record.name] = record
+                yield Put(replace(record, heartbeat=self.clock()))
+            if changed:
+                yield Synced()
 
     # The rest is how.
 
@@ -173,7 +177,7 @@ class EtcdStore:
     def _registration(
         self, stored: Stored, name: str, vtep: IPAddress, identity: str, lease: str
     ) -> tuple[NodeRecord, list[Document]]:
-        places.refuse_shared(stored.nodes.values(), where=self._where)
+        places.Holders(stored.nodes.values(), where=self._where)
         former = stored.nodes.get(name)
         if former and name in stored.alive and stored.identities[name] != identity:
             raise StoreError(
@@ -275,16 +279,20 @@ class EtcdStore:
                 )
             yield result.get("events", [])
 
-    def _apply(self, event: Document, latest: dict[str, NodeRecord]) -> None:
-        """One change of the watch; what is absent is a PUT, which is 0."""
-        key = self._name(event["kv"])
-        text = None if event.get("type") == "DELETE" else from_base64(event["kv"].get("value", ""))
-        if key == CLUSTER:
-            self._check_parameters(text)
-        elif key.startswith(NODES) and text is None:
-            latest.pop(key.removeprefix(NODES), None)
-        elif key.startswith(NODES):
-            latest[key.removeprefix(NODES)], _ = self._decode(key, text or "")
+    def _changed(self, events: Iterable[Document]) -> dict[str, NodeRecord | None]:
+        """The nodes in changes of the watch, as they are after all of them; None: removed."""
+        changed: dict[str, NodeRecord | None] = {}
+        for event in events:
+            key = self._name(event["kv"])
+            value = event["kv"].get("value", "")
+            # what is absent is a PUT, which is 0
+            text = None if event.get("type") == "DELETE" else from_base64(value)
+            if key == CLUSTER:
+                self._check_parameters(text)
+            elif key.startswith(NODES):
+                name = key.removeprefix(NODES)
+                changed[name] = None if text is None else self._decode(key, text)[0]
+        return changed
 
     def _seen(self, stored: Stored, record: NodeRecord) -> NodeRecord:
         lives = record.name in stored.alive

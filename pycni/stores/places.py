@@ -71,24 +71,42 @@ def owner(records: Iterable[NodeRecord], prefix: IPNetwork) -> str:
     return ""
 
 
-def refuse_shared(records: Iterable[NodeRecord], *, where: str) -> None:
-    """Raise StoreError if two nodes have one pod CIDR, prefix, VTEP or id: not by our doing."""
-    holders: dict[tuple[str, object], str] = {}
-    for record in records:
-        held: list[tuple[str, object]] = [("VTEP", record.vtep), ("id", record.node_id)]
-        held += [("prefix", one) for one in (*record.pod_cidrs, *record.extra)]
-        for kind, value in held:
-            other = holders.setdefault((kind, value), record.name)
-            if other != record.name:
-                raise StoreError(
-                    f"the nodes {other} and {record.name} have the same {kind} {value} in {where}",
-                    hint=f"stop one of them, then `pycni forget` it; somebody wrote into {where}",
-                )
+class Holders:
+    """Which node has which pod CIDR, prefix, VTEP and id, as records come and go.
+
+    Two nodes with one of them are not by our doing. `where` is for the message about it.
+    """
+
+    def __init__(self, records: Iterable[NodeRecord], *, where: str) -> None:
+        self._where = where
+        self._names: dict[tuple[str, object], str] = {}
+        self.change((), records)
+
+    def change(self, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> None:
+        """Take out records as they were, put them in as they are. Raises StoreError."""
+        for record in before:
+            for held in _held(record):
+                self._names.pop(held, None)
+        for record in after:
+            for kind, value in _held(record):
+                other = self._names.setdefault((kind, value), record.name)
+                if other != record.name:
+                    raise StoreError(
+                        f"the nodes {other} and {record.name} have the same {kind} {value} in "
+                        f"{self._where}",
+                        hint="stop one of them, then `pycni forget` it; somebody wrote into "
+                        f"{self._where}",
+                    )
 
 
 def first_free_id(taken: Iterable[int]) -> int:
     numbers = set(taken)
     return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
+
+
+def _held(record: NodeRecord) -> list[tuple[str, object]]:
+    prefixes = [("prefix", one) for one in (*record.pod_cidrs, *record.extra)]
+    return [("VTEP", record.vtep), ("id", record.node_id), *prefixes]
 
 
 def _by_family(cluster: Cluster) -> list[IPNetwork]:

@@ -122,8 +122,9 @@ class SqliteStore:
                 latest = schema.pragma(db, "data_version")
                 if latest != version:
                     rows = {row[0]: row for row in _list(db)}
-                    yield from _changes(known, rows)
-                    if version is None:
+                    changes = list(_changes(known, rows))
+                    yield from changes
+                    if changes or version is None:
                         yield Synced()
                     known, version = rows, latest
                 stop.wait(POLL_INTERVAL)

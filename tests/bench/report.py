@@ -25,6 +25,7 @@ from bench.paths import (
 )
 from bench.table import markdown
 from bench.traffic import CLIENT_CPU, SERVER_CPU
+from pycni import sysctl
 
 BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED, LIMIT)
 LOCAL = (VETH, BRIDGE, OWN_LOCAL, LIMIT_LOCAL)
@@ -42,7 +43,10 @@ BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make benc
 
 def machine() -> str:
     """What the figures depend on, beside the code."""
-    return f"{os.cpu_count()} CPUs, {_cpu_model()}, Linux {platform.release()}"
+    congestion = sysctl.read("net/ipv4/tcp_congestion_control")
+    return (
+        f"{os.cpu_count()} CPUs, {_cpu_model()}, Linux {platform.release()}, TCP with {congestion}"
+    )
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,13 @@ def exchange(lab: Lab, family: int, rows: list[Row]) -> Exchanged:
     """Send a plan from the first pod to the second."""
     source, target = lab.layout.pods
     address = next(a for a in lab.addresses(target) if ip_address(a).version == family)
+    return exchange_between(source.netns, target.netns, address, rows)
+
+
+def exchange_between(source: str, target: str, address: str, rows: list[Row]) -> Exchanged:
+    """Send a plan from one namespace to another, which has `address` on its eth0."""
     with subprocess.Popen(
-        processes.inside(target.netns, _program("receive", address, POD_IFNAME)),
+        processes.inside(target, _program("receive", address, POD_IFNAME)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as receiver:
@@ -190,7 +195,7 @@ def exchange(lab: Lab, family: int, rows: list[Row]) -> Exchanged:
             assert receiver.stdout is not None
             port = json.loads(receiver.stdout.readline())
             done = processes.run(
-                source.netns,
+                source,
                 _program("send", address, str(port)),
                 stdin=json.dumps(rows).encode(),
             )

@@ -53,14 +53,19 @@ def test_a_node_that_left_is_gone_and_the_others_stay() -> None:
     assert members.others == [NODE_THREE]
 
 
-def test_nothing_is_synced_before_the_store_says_so() -> None:
+def test_changes_are_those_since_they_were_last_taken() -> None:
     members = Membership("one")
+    moved = replace(NODE_TWO, vtep=ip_address("192.0.2.9"))
+    for event in (Put(NODE_ONE), Put(NODE_TWO), Put(NODE_THREE), Synced()):
+        members.feed(event)
 
-    members.feed(Put(NODE_TWO))
+    assert members.take_changes() == ([], [NODE_TWO, NODE_THREE])
+    assert members.take_changes() == ([], [])
 
-    assert not members.synced
-    members.feed(Synced())
-    assert members.synced
+    for event in (Removed("three"), Removed("nobody"), Put(NODE_TWO), Put(moved), Synced()):
+        members.feed(event)
+
+    assert members.take_changes() == ([NODE_THREE, NODE_TWO], [moved])
 
 
 def test_a_store_without_this_node_is_known_for_it() -> None:

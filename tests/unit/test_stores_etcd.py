@@ -541,6 +541,7 @@ def test_an_etcd_with_tls_is_used_and_watched(encrypted: Etcd) -> None:
     record = register_one(store)
 
     assert next(events).node.name == record.name
+    assert next(events) == Synced()
     threading.Timer(0.2, stop.set).start()
     assert list(events) == []
 
