@@ -5,6 +5,7 @@ A step is a column of the table. It raises AssertionError or GuestError with wha
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
 """Bytes of IP and of TCP with its timestamps (RFC 7323)."""
 SEGMENTS = {MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)}
 """Bytes of payload of a packet that is as large as a pod's MTU."""
+RATE = {f"{way}{what}": 100_000_000 for way in ("ingress", "egress") for what in ("Rate", "Burst")}
+"""Bits (per second): more than emulation comes to."""
 PING = {"count": 20, "interval": 0.02}
 FLOWING = 100
 """Packets after which a flood flows."""
@@ -234,6 +237,35 @@ def jumbo(cluster: Cluster) -> None:
     _cross_both(cluster)
 
 
+def netkit(cluster: Cluster) -> None:
+    """Pods on netkit pairs: among each other, with one on a veth pair, the node, a limited one;
+    other programs under traffic; CHECK and DEL. Where the kernel has none: refused, all of it."""
+    if "netkit" in cluster.lacking:
+        _refuses_netkit(cluster.a)
+        return
+    _bring_up(cluster, again=True, device="netkit")
+    same_node(cluster)
+    _cross_both(cluster)
+    node, (pod, *_) = cluster.a, cluster.a.pods
+    node.keys = {"device": "veth"}
+    node.add("mixed")
+    node.keys = {"device": "auto", "tcx": True, "runtimeConfig": {"bandwidth": RATE}}
+    node.add("limited")
+    kinds = node.facts()["pods"]
+    assert kinds == dict.fromkeys(node.pods, "netkit") | {"mixed": "veth"}, kinds
+    for one, other in (("mixed", pod), (pod, "mixed"), ("limited", pod), (pod, "limited")):
+        for address in node.pods[other]:
+            _reaches(node, one, node, address)
+    assert node.echo_from_host([to for pod in node.pods for to in node.pods[pod]]) == {}
+    upgrade(cluster)
+    for one in cluster.nodes:
+        for pod in list(one.pods):
+            one.check(pod)
+            one.delete(pod)
+        assert one.facts()["pods"] == {}
+        assert json.loads(one.guest.check([PYTHON, "-m", "pycni", "endpoints", "-ojson"])) == []
+
+
 def refused(cluster: Cluster) -> None:
     """A kernel without a module that is needed: what to do is said, and nothing half set up."""
     modules = {"vxlan": "modprobe vxlan"}
@@ -280,15 +312,18 @@ STEPS: dict[str, Body] = {
     "IPv6 underlay": underlay6,
     "captured": captured,
     "jumbo": jumbo,
+    "netkit": netkit,
     "refused": refused,
     "hardened": hardened,
 }
 """In the order they are run: the table's columns."""
-BASIC = ("load", "IPv6 underlay", "jumbo")
+BASIC = ("load", "IPv6 underlay", "jumbo", "netkit")
 """Steps without which the next ones have no nodes."""
 
 
-def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
+def _bring_up(
+    cluster: Cluster, *, again: bool = False, mtu: int = MTU, device: str = "veth"
+) -> None:
     """Both nodes at once; their agents make them nodes."""
 
     def one(node: Node) -> None:
@@ -296,6 +331,7 @@ def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
             node.teardown()
         node.prepare(cluster.nodes, mtu=mtu, vtep=str(node.underlay.ip))
         node.start_agent()
+        node.keys = {"device": device}
         for number in (1, 2):
             node.add(f"pod{number}")
         _fingerprint(node)
@@ -307,6 +343,20 @@ def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
             for node in cluster.nodes:
                 node.guest.kill()
             raise
+
+
+def _refuses_netkit(node: Node) -> None:
+    """The error names what is missing and what to do, and nothing is left of the attempt."""
+    before = _visible(node)
+    node.keys = {"device": "netkit"}
+    said = "a pod"
+    try:
+        node.add("none")
+    except GuestError as error:
+        said = str(error)
+    assert "CONFIG_NETKIT" in said, said
+    node.guest.check(["ip", "netns", "del", "none"])
+    assert _visible(node) == before
 
 
 def _lonely(guest: Guest) -> Node:
