@@ -37,6 +37,17 @@ def test_netkit_is_what_a_pod_gets_or_an_error_that_says_what_is_missing(
     attaches_and_detaches(lab, spare, device="netkit", kind="netkit", alone=alone)
 
 
+def test_a_network_that_cannot_have_its_links_is_not_ready(lab: Lab, spare: Pod) -> None:
+    ready = {
+        device: execute(lab, spare, "STATUS", cniVersion="1.1.0", device=device).document.get(
+            "code"
+        )
+        for device in ("veth", "auto", "netkit")
+    }
+
+    assert ready == {"veth": None, "auto": None, "netkit": None if HAS_NETKIT else CONFIG}
+
+
 def test_auto_is_netkit_where_the_kernel_has_it(lab: Lab, spare: Pod) -> None:
     kind = "netkit" if HAS_NETKIT else "veth"
 

@@ -79,8 +79,7 @@ class Node:
     def teardown(self) -> None:
         """The pods' namespaces go, and `pycni teardown` must succeed."""
         for pod in list(self.pods):
-            self._ip(f"netns del {pod}")
-            del self.pods[pod]
+            self.end_namespace(pod)
         self.guest.check([PYTHON, "-m", "pycni", "teardown", "--yes"])
 
     def facts(self) -> Json:
@@ -104,6 +103,10 @@ class Node:
     def delete(self, pod: str) -> None:
         """DEL, and the end of its namespace."""
         self._plugin("DEL", pod, self._attached[pod])
+        self.end_namespace(pod)
+
+    def end_namespace(self, pod: str) -> None:
+        """A pod goes without a DEL."""
         self._ip(f"netns del {pod}")
         del self.pods[pod]
 

@@ -17,6 +17,6 @@ with IPRoute() as ipr:
     links = list(ipr.get_links())
     hooks = {link.get("ifname"): attach.attached(ipr, link["index"]) for link in links}
     kinds = {link["index"]: link.get(("linkinfo", "kind")) for link in links}
-    pods = {lease.container_id: kinds[lease.ifindex] for lease in leases(ipr)}
+    pods = {lease.container_id: (lease.host_ifname, kinds[lease.ifindex]) for lease in leases(ipr)}
 features = [asdict(one) for one in probe.probe()]
 print(json.dumps({"features": features, "hooks": hooks, "pods": pods}))  # noqa: T201
