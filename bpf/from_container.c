@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc ingress of each pod's host veth: everything a pod sends. */
+/* tc ingress of each pod's host veth, or the pod's end of its netkit pair:
+ * everything a pod sends.
+ */
 
 #include "lib/types.h"
 #include "lib/config.h"

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc egress of each pod's host veth: what the host's stack sends to the pod.
- * What other programs deliver enters the pod behind this point.
+/* tc egress of each pod's host end: what the host's stack sends to the pod.
+ * What other programs deliver enters the pod behind this point, or is marked.
  */
 
 #include "lib/types.h"
 #include "lib/config.h"
+#include "lib/deliver.h"
 #include "lib/dhcp.h"
 #include "lib/drop.h"
 #include "lib/endpoints.h"
@@ -17,6 +18,8 @@ static __always_inline int check_destination(struct __sk_buff *ctx)
 	struct endpoint *ep;
 	int drop;
 
+	if (config.netkit && ctx->mark == DELIVERED_MARK)
+		return TC_ACT_OK;
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import attach, clsact, pins, staging, tcx
+from . import attach, clsact, pins, staging
 from .bpf import Map
 from .errors import GoneError, LoaderError
 from .hooks import ENDPOINT_PROGRAMS, Hook
@@ -91,7 +91,7 @@ def load(
             confirm(loaded)
             steps.pop_all()
             for hook in attached:
-                attach.leave_other(ipr, hook)
+                attach.leave_others(ipr, hook)
             if renewed and before is not None and before.is_dir():
                 pins.remove_programs(before)
         undo.pop_all()
@@ -104,24 +104,27 @@ def attach_endpoint(
     ifindex: int,
     *,
     by_tcx: bool = False,
+    on_netkit: bool = False,
     programs: Programs | None = None,
 ) -> str:
     """Attach the current programs to the host end of an endpoint; returns their fingerprint.
 
-    `by_tcx`, where the kernel has it: loader/attach.py says what for. Pass `programs` to keep
-    descriptors from call to call. LoaderError if nothing is loaded, AttachError (GoneError) if the
-    interface cannot be used; neither program is then attached.
+    `by_tcx`, where the kernel has it: loader/attach.py says what for. `on_netkit`: the endpoint is
+    one. Pass `programs` to keep descriptors from call to call. LoaderError if nothing is loaded,
+    AttachError (GoneError) if the interface cannot be used; neither program is then attached.
     """
     with pins.locked(root, exclusive=False), ExitStack() as owned, ExitStack() as undo:
         current = owned.enter_context(Programs(root)) if programs is None else programs
         fingerprint = current.refresh()
-        added = False
-        for number, name in enumerate(ENDPOINT_PROGRAMS):
+        added = has_clsact = False
+        for name in ENDPOINT_PROGRAMS:
             hook = Hook(ifindex, name)
+            by = attach.way_to_endpoint(name, by_tcx=by_tcx, on_netkit=on_netkit)
             added |= attach.attach(
-                ipr, hook, current[name], fingerprint, by_tcx=by_tcx, has_clsact=number > 0
+                ipr, hook, current[name], fingerprint, by=by, has_clsact=has_clsact
             )
             undo.callback(attach.detach, ipr, hook, remove_qdisc=added)
+            has_clsact = by is attach.Way.CLSACT
         undo.pop_all()
     return fingerprint
 
@@ -150,7 +153,7 @@ def detach(root: Path, ipr: IPRoute, ifindex: int) -> None:
     use it.
     """
     filters = clsact.attached(ipr, ifindex)
-    for program in filters.keys() | tcx.attached(ifindex).keys():
+    for program in attach.attached(ipr, ifindex):
         attach.detach(ipr, Hook(ifindex, program))
     if filters.keys() & set(ENDPOINT_PROGRAMS) or ifindex in pins.marked_clsact(root):
         clsact.remove_clsact(ipr, ifindex)

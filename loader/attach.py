@@ -1,24 +1,34 @@
-"""Programs at interfaces, by tcx or by clsact filters.
+"""Programs at interfaces, by netkit, by tcx or by clsact filters.
 
 On the node's own interfaces by tcx where the kernel has it: fewer instructions per packet. On an
 endpoint as it was attached: by clsact unless asked for, since each attaching by tcx waits for an
 RCU grace period under the RTNL lock (tcx_entry_sync, include/net/tcx.h), which is most of an ADD.
+What a pod sends on a netkit is that device's, whatever is asked for.
 
-A program in its place is atomically replaced; one that is there the other way (the kernel was
-another one) is taken away by `leave_other` when the new one runs. The caller's IPRoute and thread
+A program in its place is atomically replaced; one that is there another way (the kernel was
+another one) is taken away by `leave_others` when the new one runs. The caller's IPRoute and thread
 are in the same network namespace. Knows no pins and no files.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from . import clsact, tcx
+from . import clsact, netkit, tcx
 from .bpf import Program
 from .hooks import ENDPOINT_PROGRAMS, Hook
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
+
+
+class Way(Enum):
+    """How a program is attached, as `pycni status` says it."""
+
+    NETKIT = "netkit"
+    TCX = "tcx"
+    CLSACT = "clsact filters"
 
 
 def attach(
@@ -27,71 +37,96 @@ def attach(
     program: Program,
     fingerprint: str,
     *,
-    by_tcx: bool | None = None,
+    by: Way | None = None,
     has_clsact: bool = False,
 ) -> bool:
     """Attach, or replace our older program; True if a clsact qdisc was added for it.
 
-    `by_tcx` is how, for a new endpoint; without tcx in the kernel it is by clsact all the same.
-    `has_clsact` spares two messages where the caller has just had the qdisc added. GoneError if
-    the interface does not exist; AttachError if it cannot be taken, and nothing has changed then.
+    `by` is how, for a new endpoint (`way_to_endpoint`). `has_clsact` spares two messages where the
+    caller has just had the qdisc added. GoneError if the interface does not exist; AttachError if
+    it cannot be taken, and nothing has changed then.
     """
-    if goes_by_tcx(hook) if by_tcx is None else by_tcx and tcx.available():
+    by = by or way(hook)
+    if by is Way.CLSACT:
+        return clsact.attach(ipr, hook, program, fingerprint, has_clsact=has_clsact)
+    if by is Way.TCX:
         tcx.attach(hook, program)
-        return False
-    return clsact.attach(ipr, hook, program, fingerprint, has_clsact=has_clsact)
+    else:
+        netkit.attach(hook, program)
+    return False
 
 
-def goes_by_tcx(hook: Hook) -> bool:
-    """Whether a program at a hook belongs there by tcx, an endpoint's as it is there now."""
+def way(hook: Hook) -> Way:
+    """How a program at a hook belongs there, an endpoint's as it is there now."""
+    if netkit.takes(hook):
+        return Way.NETKIT
     if hook.program in ENDPOINT_PROGRAMS and hook.program not in tcx.attached(hook.ifindex):
-        return False
-    return tcx.available()
+        return Way.CLSACT
+    return Way.TCX if tcx.available() else Way.CLSACT
+
+
+def way_to_endpoint(program: str, *, by_tcx: bool, on_netkit: bool) -> Way:
+    """How a program goes to a new endpoint; without tcx in the kernel by clsact all the same."""
+    if on_netkit and program == netkit.PROGRAM:
+        return Way.NETKIT
+    return Way.TCX if by_tcx and tcx.available() else Way.CLSACT
 
 
 def detach(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool = False) -> None:
-    """Undo of `attach`, and of an attach the other way. No error if nothing is there.
+    """Undo of `attach`, and of an attach another way. No error if nothing is there.
 
     With `remove_qdisc`, for whoever added it: the clsact qdisc too, if nothing else is in it.
     """
-    tcx.detach(hook)
-    clsact.detach(ipr, hook, remove_qdisc=remove_qdisc)
+    for one in Way:
+        _detach(one, ipr, hook)
+    if remove_qdisc:
+        clsact.remove_clsact(ipr, hook.ifindex)
 
 
 def attached(ipr: IPRoute, ifindex: int) -> dict[str, str]:
     """Our programs on an interface, each with its fingerprint; empty if there is no interface."""
-    return clsact.attached(ipr, ifindex) | tcx.attached(ifindex)
+    return clsact.attached(ipr, ifindex) | tcx.attached(ifindex) | netkit.attached(ifindex)
 
 
 def is_attached(ipr: IPRoute, hook: Hook, fingerprint: str) -> bool:
     """Whether that is all there is of ours at a hook: that program, the way it belongs there."""
-    best, other = clsact.attached(ipr, hook.ifindex), tcx.attached(hook.ifindex)
-    if goes_by_tcx(hook):
-        best, other = other, best
-    return best.get(hook.program) == fingerprint and hook.program not in other
+    found = {one: _attached(one, ipr, hook).get(hook.program) for one in Way}
+    return found.pop(way(hook)) == fingerprint and not any(found.values())
 
 
 def is_new(ipr: IPRoute, hook: Hook) -> bool:
     """Whether `attach` would add, not replace."""
-    best = tcx.attached(hook.ifindex) if goes_by_tcx(hook) else clsact.attached(ipr, hook.ifindex)
-    return hook.program not in best
+    return hook.program not in _attached(way(hook), ipr, hook)
 
 
 def detach_new(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool) -> None:
-    """Undo of an `attach` that added: what is there the other way stays."""
-    if goes_by_tcx(hook):
-        tcx.detach(hook)
-    else:
-        clsact.detach(ipr, hook, remove_qdisc=remove_qdisc)
+    """Undo of an `attach` that added: what is there another way stays."""
+    _detach(way(hook), ipr, hook)
+    if remove_qdisc:
+        clsact.remove_clsact(ipr, hook.ifindex)
 
 
-def leave_other(ipr: IPRoute, hook: Hook) -> None:
-    """Remove what is there the other way.
+def leave_others(ipr: IPRoute, hook: Hook) -> None:
+    """Remove what is there another way.
 
     A clsact qdisc that is empty then stays until the unload, an endpoint's until its link ends:
     taking it from a device that is up drops what is being sent (qdisc_graft, net/sched/sch_api.c).
     """
-    if goes_by_tcx(hook):
+    for one in Way:
+        if one is not way(hook):
+            _detach(one, ipr, hook)
+
+
+def _attached(by: Way, ipr: IPRoute, hook: Hook) -> dict[str, str]:
+    if by is Way.CLSACT:
+        return clsact.attached(ipr, hook.ifindex)
+    return tcx.attached(hook.ifindex) if by is Way.TCX else netkit.attached(hook.ifindex)
+
+
+def _detach(by: Way, ipr: IPRoute, hook: Hook) -> None:
+    if by is Way.CLSACT:
         clsact.detach(ipr, hook)
-    else:
+    elif by is Way.TCX:
         tcx.detach(hook)
+    else:
+        netkit.detach(hook)

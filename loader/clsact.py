@@ -55,11 +55,8 @@ def attach(
     return added
 
 
-def detach(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool = False) -> bool:
-    """Remove our filter from a hook; False if there was none, or no such interface.
-
-    With `remove_qdisc`, for whoever added it: the clsact qdisc too, if nothing else is in it.
-    """
+def detach(ipr: IPRoute, hook: Hook) -> bool:
+    """Remove our filter from a hook; False if there was none, or no such interface."""
     place = DIRECTION[hook.program]
     mine = f"{PREFIX}:{hook.program}:"
     found = [item for item in filters(ipr, hook.ifindex, place) if item.name.startswith(mine)]
@@ -69,8 +66,6 @@ def detach(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool = False) -> bool:
                 "del-filter", "bpf", hook.ifindex, handle=item.handle, parent=place,
                 prio=item.priority, protocol=ETH_P_ALL,
             )  # fmt: skip
-    if remove_qdisc:
-        remove_clsact(ipr, hook.ifindex)
     return bool(found)
 
 

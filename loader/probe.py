@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from . import bpf, libbpf, tcx
+from . import bpf, libbpf, netkit, tcx
 from .errors import KernelError
 
 # enum bpf_map_type, bpf_func_id: include/uapi/linux/bpf.h
@@ -68,6 +68,10 @@ def probe() -> list[Feature]:
         _try("tcx", tcx.probe,
              fallback="clsact filters; a chained bandwidth plugin cannot limit what a pod sends: "
              "use the capability `bandwidth`"),
+        _try("netkit", netkit.probe,
+             fallback='pods have veth pairs; a network with "device": "netkit" gets none'),
+        _try("netkit_headroom", netkit.probe_headroom,
+             fallback="own encapsulation copies the heads of packets that have no room for it"),
         _try("jit", _is_jited, fallback="programs are interpreted, many times slower"),
     ]  # fmt: skip
 

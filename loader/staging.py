@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import btf, pins, tcx
+from . import btf, mprog, pins
 from .bpf import Map, Object, Program
 from .objects import PROGRAMS, Objects
 
@@ -37,7 +37,7 @@ def stage(
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
             opened.set_rodata(config)
-            opened.set_rodata(tcx.identity(fingerprint), variable="identity")
+            opened.set_rodata(mprog.identity(fingerprint), variable="identity")
             types = btf.parse(opened.btf())
             declared = opened.maps()
             for name, wanted in declared.items():

@@ -2,7 +2,7 @@
 
 The same code runs in the agent and, with no agent, in the plugin's own process. Everything happens
 in the node's network namespace; the pod's is a descriptor. State is the kernel's: the lease is the
-host end of the veth (lease.py), and the endpoints table says which link has an address. Another
+host end of the link (lease.py), and the endpoints table says which link has an address. Another
 process that stops or is killed keeps nobody waiting but those who work on its attachment.
 """
 
@@ -44,7 +44,7 @@ from pycni.errors import (
     MissingPlugin,
     UnknownContainer,
 )
-from pycni.lease import Lease, find_lease, host_ifname
+from pycni.lease import NETKIT, Lease, find_lease, host_ifname
 from pycni.links import link_local
 from pycni.maps import GATEWAY_MAC
 from pycni.netconf import DHCP
@@ -56,7 +56,7 @@ from pycni.settings import Settings
 
 
 def add(call: Call) -> Result:
-    """Attach a pod: addresses, veth, programs, endpoint entries; returns the CNI result.
+    """Attach a pod: addresses, link, programs, endpoint entries; returns the CNI result.
 
     Raises PycniError (with its CNI code) and leaves nothing behind then. A second ADD of a live
     attachment is refused before anything is touched, IPAM included.
@@ -85,7 +85,12 @@ def add(call: Call) -> Result:
         if call.conf.delegate and not by_link:
             given = assignment.delegated(call, lock, undo)
         ifindex = podnet.setup(
-            ipr, call.netns_fd, key=call.key, mac=wanted.lease.mac, mtu=wanted.mtu
+            ipr,
+            call.netns_fd,
+            key=call.key,
+            mac=wanted.lease.mac,
+            mtu=wanted.mtu,
+            kind=wanted.kind,
         )
         undo.callback(podnet.teardown, ipr, call.key.host_ifname)
         lease = replace(wanted.lease, host_ifname=call.key.host_ifname, ifindex=ifindex)
@@ -98,13 +103,13 @@ def add(call: Call) -> Result:
             limits=wanted.limits,
         )
         if by_link:
-            given = _ask_by_link(call, ipr, lease, node=node, lock=lock, undo=undo)
+            given = _ask_by_link(call, ipr, lease, wanted.kind, node=node, lock=lock, undo=undo)
         with (
             locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
             maps.open_endpoints(call.settings.pin_root) as table,
         ):
             if not by_link:
-                _attach(call, ipr, lease)
+                _attach(call, ipr, lease, kind=wanted.kind)
             lease = reservations.take(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
@@ -241,6 +246,8 @@ class _Wanted:
 
     lease: Lease
     """Without addresses and link."""
+    kind: str
+    """Of the link."""
     mtu: int
     ports: tuple[PortMapping, ...]
     limits: Limits
@@ -267,7 +274,8 @@ def _read(call: Call, node: Node) -> _Wanted:
         forwards=conf.forwards,
         dhcp=conf.delegate == DHCP,
     )
-    return _Wanted(lease, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
+    kind = podnet.choose_kind(conf.device)
+    return _Wanted(lease, kind, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 
 
 def _clear_remains(call: Call, ipr: Rtnl, remains: Delegation | None, lock: int) -> None:
@@ -279,7 +287,7 @@ def _clear_remains(call: Call, ipr: Rtnl, remains: Delegation | None, lock: int)
 
 
 def _ask_by_link(
-    call: Call, ipr: Rtnl, lease: Lease, *, node: Node, lock: int, undo: ExitStack
+    call: Call, ipr: Rtnl, lease: Lease, kind: str, *, node: Node, lock: int, undo: ExitStack
 ) -> Assignment:
     """By an IPAM plugin that talks over the link: that is up, and its programs let the talk pass.
 
@@ -289,7 +297,7 @@ def _ask_by_link(
         locks.network_lock(call.settings.run_dir, shared=True, timeout=call.patience()),
         maps.open_endpoints(call.settings.pin_root) as table,
     ):
-        _attach(call, ipr, lease)
+        _attach(call, ipr, lease, kind=kind)
         client = link_local(lease.mac)
         if not reservations.reserve(call, ipr, table, client, lease=lease, node=node, undo=undo):
             raise AddressUnavailable(
@@ -319,9 +327,10 @@ def _release_delegated(call: Call, known: Delegation | None, lock: int) -> None:
         delegations.forget(call.settings, call.key)  # of an ADD that was killed while it wrote
 
 
-def _attach(call: Call, ipr: Rtnl, lease: Lease) -> None:
+def _attach(call: Call, ipr: Rtnl, lease: Lease, *, kind: str) -> None:
+    root, by_tcx = call.settings.pin_root, call.conf.tcx
     try:
-        attach_endpoint(call.settings.pin_root, ipr, lease.ifindex, by_tcx=call.conf.tcx)
+        attach_endpoint(root, ipr, lease.ifindex, by_tcx=by_tcx, on_netkit=kind == NETKIT)
     except LoaderError as error:
         raise DataplaneError(
             f"cannot attach the programs to {lease.host_ifname}: {error.message}",

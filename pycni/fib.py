@@ -39,6 +39,8 @@ RTN_UNICAST = 1
 NDA_DST, NDA_LLADDR = 1, 2
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 """Reachable, stale, delay, probe, noarp, permanent: states that the kernel sends in (NUD_VALID)."""
+NUD_WRITTEN = 0x40 | 0x80
+"""Noarp, permanent."""
 NTF_USE = 1
 IFLA_ADDRESS, IFLA_MTU, IFLA_EXT_MASK = 1, 4, 29
 RTEXT_FILTER_SKIP_STATS = 8
@@ -190,16 +192,20 @@ class Fib:
     def confirm(self, neighbours: Iterable[tuple[int, IPAddress]]) -> None:
         """Have the kernel make sure, as if it had sent them packets, that neighbours are there.
 
-        One that it no longer knows stays unknown: nothing is created.
+        One that it no longer knows stays unknown: nothing is created. One that somebody has written
+        stays as written: told of its use, Linux since 5.16 forgets it and looks for it (neigh_add,
+        net/core/neighbour.c).
         """
-        bodies = [
-            NDMSG.pack(AF[address.version], ifindex, 0, NTF_USE, 0)
-            + _attribute(NDA_DST, address.packed)
-            for ifindex, address in neighbours
-        ]
-        for start in range(0, len(bodies), QUESTIONS_AT_ONCE):
-            batch = bodies[start : start + QUESTIONS_AT_ONCE]
-            self._ask(RTM_NEWNEIGH, batch, flags=NLM_F_ACK)
+        asked = list(neighbours)
+        for start in range(0, len(asked), QUESTIONS_AT_ONCE):
+            batch = asked[start : start + QUESTIONS_AT_ONCE]
+            answers = self._ask(RTM_GETNEIGH, [_neighbour_request(*one) for one in batch])
+            found = [
+                _neighbour_request(*one, flags=NTF_USE)
+                for one, answer in zip(batch, answers, strict=True)
+                if answer is not None and not NDMSG.unpack_from(answer)[2] & NUD_WRITTEN
+            ]
+            self._ask(RTM_NEWNEIGH, found, flags=NLM_F_ACK)
 
     def _ask(self, kind: int, bodies: list[bytes], *, flags: int = 0) -> list[bytes | None]:
         """One answer to each, None for a refusal."""
@@ -303,6 +309,11 @@ def _link(payload: bytes) -> Link:
     running = flags & IFF_UP and flags & IFF_RUNNING
     mac = attributes.get(IFLA_ADDRESS, b"").hex(":") if kind == ARPHRD_ETHER else ""
     return Link(index, bool(running), _number(attributes[IFLA_MTU]), mac)
+
+
+def _neighbour_request(ifindex: int, address: IPAddress, *, flags: int = 0) -> bytes:
+    head = NDMSG.pack(AF[address.version], ifindex, 0, flags, 0)
+    return head + _attribute(NDA_DST, address.packed)
 
 
 def _neighbour(payload: bytes, *, gone: bool = False) -> NeighbourChange | None:

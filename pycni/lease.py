@@ -1,4 +1,4 @@
-"""Leases: what the host ends of the veths say about who has which address.
+"""Leases: what the host ends of the pods' links say about who has which address.
 
 The kernel is the database (docs/architecture.md, D4): a lease is the existence of a link whose name
 is derived from the attachment and whose alias describes it. There are no lease files; what deletes
@@ -32,6 +32,9 @@ ALIAS_LIMIT = 254
 """Bytes of an alias: the kernel takes less than IFALIASZ (256, linux/if.h), with a closing zero."""
 
 NAME_HEAD = "pcn"
+
+VETH, NETKIT = "veth", "netkit"
+"""The kinds of links that pods have."""
 
 CUT = "~"
 """In an alias, between the beginning of a name that is too long and a hash of the whole: no name
@@ -195,7 +198,8 @@ def is_ours(link: Any) -> bool:
     or by its name and MAC, its alias not yet written or edited."""
     named = link.get("ifname", "").startswith(NAME_HEAD) and link.get("address") == GATEWAY_MAC
     return bool(
-        link.get(("linkinfo", "kind")) == "veth" and (named or _read_alias(link) is not None)
+        link.get(("linkinfo", "kind")) in (VETH, NETKIT)
+        and (named or _read_alias(link) is not None)
     )
 
 

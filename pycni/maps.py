@@ -41,7 +41,7 @@ DROP_COUNT_FORMAT = struct.Struct("=QQ")
 DROP_EVENT_FORMAT = struct.Struct("=QIIBBHI64s")
 NEXTHOP_FORMAT = struct.Struct("=II6s6sI")
 SELF_FORMAT = struct.Struct("=16sQ")
-CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sBBB3x16s16s32s32sI16sI16s")
+CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sBBBB2x16s16s32s32sI16sI16s")
 ONLY_KEY = struct.pack("=I", 0)
 
 
@@ -95,6 +95,7 @@ class Config:
     tunnel_key_local: bool
     own_encap: bool
     decap_l3: bool
+    netkit: bool
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -115,6 +116,7 @@ class Config:
             self.tunnel_key_local,
             self.own_encap,
             self.decap_l3,
+            self.netkit,
             self._gateway(4),
             self._gateway(6),
             self._cluster(4),

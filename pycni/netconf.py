@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -82,6 +82,8 @@ class NetConf(_Strict):
     """Whether pods of this network pass packets of others on: routers, VMs behind a bridge."""
     tcx: bool = False
     """Whether programs are attached to its pods by tcx: a `bandwidth` plugin may come after."""
+    device: Literal["veth", "netkit", "auto"] = "veth"
+    """What connects its pods; "auto": netkit where the kernel has it."""
     mtu: int | None = Field(default=None, ge=MTU_MIN, le=MTU_MAX)
     """Bytes of an IP packet; None leaves the choice to the node."""
     dns: Annotated[DnsConf, _fold(DNS_KEYS)] = DnsConf()

@@ -1,4 +1,4 @@
-"""A pod's link: the veth pair, its ends configured in both network namespaces.
+"""A pod's link: a veth or netkit pair, its ends configured in both network namespaces.
 
 Functions here run in the node's namespace and reach the pod's through a descriptor (nsenter.py).
 The host end carries the lease (lease.py), once `claim` has written it.
@@ -16,26 +16,48 @@ from dataclasses import replace
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from loader import netkit
 from pycni import linkevents, nsenter, sourcerules, sysctl, unlisting
 from pycni.cluster import IPAddress
-from pycni.errors import InterfaceExists, PycniError, TryAgain
-from pycni.lease import AttachmentKey, Lease, is_ours
+from pycni.errors import InterfaceExists, InvalidConfig, PycniError, TryAgain
+from pycni.lease import NETKIT, VETH, AttachmentKey, Lease, is_ours
 from pycni.links import IFF_UP, add_address, find_link, generate_no_address, link_local
 from pycni.maps import GATEWAY_MAC
 from pycni.result import IPInterface, Route
 from pycni.rtnl import Rtnl
 
+HEADROOM = 70
+"""Bytes before a netkit pod's frames, for VXLAN over IPv6, so that nothing is copied to make room.
+The kernel adds the Ethernet header and rounds up (LL_RESERVED_SPACE, linux/netdevice.h)."""
+
 LEAST = 0.001
 """Seconds: a timeout of 0 would not wait at all, but neither time out."""
 
 
-def setup(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> int:
-    """Create the veth pair, both ends down, the pod's in its namespace; returns the host's ifindex.
+def choose_kind(device: str) -> str:
+    """Kind of the links of a network with that `device` in its configuration.
+
+    Raises InvalidConfig if it insists on what this kernel has not.
+    """
+    able = device != VETH and netkit.available()
+    if device == NETKIT and not able:
+        raise InvalidConfig(
+            'device = "netkit" in the network configuration: this kernel has no netkit',
+            details=f"Linux {os.uname().release}",
+            hint='set device to "auto" or "veth"; it takes Linux 6.7 with CONFIG_NETKIT',
+        )
+    return NETKIT if able else VETH
+
+
+def setup(
+    ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int, kind: str = VETH
+) -> int:
+    """Create the pair, both ends down, the pod's in its namespace; returns the host's ifindex.
 
     It is no lease yet, see `claim`. Raises InterfaceExists if either name is taken, PycniError for
     any other refusal of the kernel. Nothing of the link is left behind on an error.
     """
-    _create(ipr, netns_fd, key=key, mac=mac, mtu=mtu)
+    _create(ipr, netns_fd, key=key, mac=mac, mtu=mtu, kind=kind)
     try:
         _keep_ipv6_out(key.host_ifname)
         return socket.if_nametoindex(key.host_ifname)
@@ -124,15 +146,16 @@ def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
                     raise
 
 
-def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int) -> None:
+def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int, kind: str) -> None:
     try:
         ipr.link(
             "add",
             ifname=key.host_ifname,
-            kind="veth",
+            kind=kind,
             address=GATEWAY_MAC,
             mtu=mtu,
             peer={"ifname": key.ifname, "address": mac, "mtu": mtu, "net_ns_fd": netns_fd},
+            **({"headroom": HEADROOM} if kind == NETKIT else {}),
         )
     except NetlinkError as error:
         if error.code == errno.EEXIST:
@@ -142,7 +165,7 @@ def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int)
                 hint="run DEL for this attachment, or remove the interface that has the name",
             ) from error
         raise PycniError(
-            f"cannot create the veth pair of {key.ifname}: {os.strerror(error.code)}",
+            f"cannot create the {kind} pair of {key.ifname}: {os.strerror(error.code)}",
             details=f"errno {error.code}, host end {key.host_ifname}, mtu {mtu}",
         ) from error
 
@@ -161,7 +184,7 @@ def _is_up(ipr: Rtnl, host_ifname: str) -> bool:
 
 
 def _keep_ipv6_out(host_ifname: str) -> None:
-    """The node's IPv6 has no business on a host veth, and would add multicast entries per pod.
+    """The node's IPv6 has no business on a host end, and would add multicast entries per pod.
 
     Programs take every packet from it and put every packet on it. Where sysctls cannot be written
     the entries are all that differs.

@@ -282,6 +282,7 @@ def _config(
         tunnel_key_local=_has(features, "tunnel_key_local"),
         own_encap=node.encap == "ebpf",
         decap_l3=_has(features, "decap_l3"),
+        netkit=_has(features, "netkit"),
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,

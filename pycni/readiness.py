@@ -13,7 +13,7 @@ import struct
 from fcntl import ioctl
 
 from loader import pins
-from pycni import addresses, delegate, ipam, maps, overlay
+from pycni import addresses, delegate, ipam, maps, overlay, podnet
 from pycni.call import Call
 from pycni.cluster import IPAddress
 from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted
@@ -29,7 +29,8 @@ IFREQ_FLAGS = struct.Struct("=16sH22x")
 def check(call: Call) -> None:
     """Raise NotAvailable if no pod can be added, LimitedConnectivity if pods suffer already.
 
-    What the IPAM plugin's STATUS reports is raised as it is.
+    What the IPAM plugin's STATUS reports is raised as it is, and InvalidConfig if the network wants
+    links that this kernel has not.
     """
     node = Node.load(call.settings)
     broken = _broken(call)
@@ -37,6 +38,7 @@ def check(call: Call) -> None:
         raise LimitedConnectivity(broken, hint="run: pycni setup, or restart the agent")
     if broken:
         raise NotAvailable(broken, hint="run: pycni setup, or restart the agent")
+    podnet.choose_kind(call.conf.device)
     if call.conf.delegate:
         delegate.execute(
             "STATUS",

@@ -9,16 +9,36 @@
 #include "endpoints.h"
 #include "parse.h"
 
-/* To the pod behind the veth `ifindex`, past the host's stack: the packet
+/* What goes out of a pod's host end with this mark has its MACs and its answer
+ * already: to_container lets it through. Pods cannot set marks, for the devices
+ * between namespaces clear them, and so none enters a pod.
+ */
+#define DELIVERED_MARK 0x70796370
+
+/* A netkit runs from_container while the pod sends, before the packet comes in
+ * anywhere. There the kernel's skb_scrub_packet() has just cleared skb_iif, which
+ * is never zero at tc ingress.
+ */
+static __always_inline bool is_sent_on_netkit(struct __sk_buff *ctx)
+{
+	return config.netkit && !ctx->ingress_ifindex;
+}
+
+/* To the pod behind the host end `ifindex`, past the host's stack: the packet
  * goes on as if it had come in on the pod's own interface.
  *
  * bpf_redirect_peer() does not run eth_type_trans() again: a packet that was
  * PACKET_OTHERHOST or PACKET_BROADCAST where it came in still is in the pod,
- * whose IP layer drops it.
+ * whose IP layer drops it. Only packets that came in can take it
+ * (skb_at_tc_ingress(), net/core/filter.c); others leave by the host end.
  */
 static __always_inline int redirect_into_pod(struct __sk_buff *ctx,
 					     __u32 ifindex)
 {
+	if (is_sent_on_netkit(ctx)) {
+		ctx->mark = DELIVERED_MARK;
+		return bpf_redirect(ifindex, 0);
+	}
 	if (ctx->pkt_type != PACKET_HOST &&
 	    bpf_skb_change_type(ctx, PACKET_HOST))
 		return -DROP_REWRITE_FAILED;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Answers to a pod that asks for a link-layer address: whatever it looks for,
  * it finds at the gateway's. No ARP entry, no proxy_arp, no host address on
- * the veth.
+ * the pod's link.
  *
  * Not answered is who asks for an address of its own: that is a probe for
  * duplicates (RFC 5227, RFC 4862 5.4), and an answer means "taken".
  *
- * The answer is the question rewritten, sent back through the peer of the veth
- * it came from. Nobody else learns from it, so the asker is not checked.
+ * The answer is the question rewritten, sent back to the pod it came from.
+ * Nobody else learns from it, so the asker is not checked.
  */
 #ifndef PYCNI_NEIGHBOUR_H
 #define PYCNI_NEIGHBOUR_H

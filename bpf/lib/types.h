@@ -13,7 +13,7 @@ union ip_addr {
 	__u32 words[4]; /* no 64-bit member: remote_key has no hole */
 };
 
-/* endpoints: address of a pod on this node -> the host end of its veth */
+/* endpoints: address of a pod on this node -> the host end of its pair */
 struct endpoint {
 	__u32 ifindex;
 	__u8 mac[6];
@@ -128,7 +128,8 @@ struct config {
 	__u8 tunnel_key_local; /* kernel >= 6.0 takes a local tunnel address */
 	__u8 own_encap; /* else all VXLAN goes through the metadata device */
 	__u8 decap_l3; /* kernel >= 6.3 takes IPv4 out of IPv6, and back */
-	__u8 pad[3];
+	__u8 netkit; /* kernel >= 6.7: pods may have netkit pairs */
+	__u8 pad[2];
 	union ip_addr gateway4; /* this node's address in its pod CIDR */
 	union ip_addr gateway6;
 	struct prefix cluster4; /* all pods of all nodes; mask all ones and

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 from pyroute2 import IPRoute
 
-from loader import attach, pins, probe, tcx
+from loader import attach, pins, probe
 from pycni import dumps, maps, nexthops, overlay, porttable, provision
 from pycni.cli.output import emit, output_option
 from pycni.errors import PycniError
@@ -166,9 +167,9 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
             for hook in wanted
             if attach.attached(ipr, hook.ifindex).get(hook.program) != fingerprint
         ]
-        by_tcx = sum(hook.program in tcx.attached(hook.ifindex) for hook in wanted)
+        ways = Counter(attach.way(hook).value for hook in wanted)
         state = ", ".join(missing) + " missing or of another load" if missing else ""
-        state = state or f"{by_tcx} by tcx, {len(wanted) - by_tcx} by clsact filters"
+        state = state or ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
         checks.append(("hooks", not missing, state))
     checks.append(("encap", node is not None, _encap(settings, node)))
     checks.append(_store_check(settings))

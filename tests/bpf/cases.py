@@ -25,6 +25,7 @@ class Case:
     vni: int = VNI
     gso_size: int = 0
     mark: int = 0
+    came_in_on: int = 0
 
 
 Dataplanes = dict[str, Dataplane]  # by the name of the underlay's family
@@ -52,6 +53,8 @@ def check(dataplanes: Dataplanes, program: str, underlay: Family, case: Case) ->
     dataplane.fill(cluster(underlay) if case.tables is None else case.tables)
     dataplane.arrive_from(case.came_from, vni=case.vni)
 
-    outcome = dataplane.run(program, case.packet, mark=case.mark, gso_size=case.gso_size)
+    outcome = dataplane.run(
+        program, case.packet, mark=case.mark, gso_size=case.gso_size, came_in_on=case.came_in_on
+    )
 
     assert outcome == case.outcome, f"{case.description}\ngot  {outcome}\nwant {case.outcome}"

@@ -32,6 +32,8 @@ def _needs(item: pytest.Item, feature: str) -> bool:
     if feature == "own_encap":
         verified = "every_setting" in item.name and "own encapsulation" in item.name
         return item.path.name in OWN_VXLAN or verified
+    if feature == "netkit":
+        return item.path.name == "test_on_netkit.py"
     if feature == "decap_l3":
         return item.path.name == "test_own_decap.py" and bool(OTHER_FAMILY.search(item.name))
     return False

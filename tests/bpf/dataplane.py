@@ -150,15 +150,20 @@ class Dataplane:
         self.maps["given_tunnel"].update(FIRST, record)
 
     def run(
-        self, program: str, packet: Packet | bytes, *, mark: int = 0, gso_size: int = 0
-    ) -> Outcome:
-        """Run one packet through one program and gather what it did."""
+        self, program: str, packet: Packet | bytes, *, mark: int = 0, gso_size: int = 0,
+        came_in_on: int = 0,
+    ) -> Outcome:  # fmt: skip
+        """Run one packet through one program and gather what it did.
+
+        `came_in_on` is the interface it came in on; 0, to which older kernels hold all, is none.
+        """
         before = self.drops()
         self.maps["last_redirect"].update(FIRST, bytes(REDIRECT_RECORD.size))
         self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         raw = bytes(packet)
         segments = -(-len(raw) // gso_size) if gso_size else 0
-        result = self.test_run(program, raw, mark=mark, gso_size=gso_size, gso_segs=segments)
+        fields = {"gso_size": gso_size, "gso_segs": segments, "ingress_ifindex": came_in_on}
+        result = self.test_run(program, raw, mark=mark, **fields)
         return Outcome(
             Action(result.action), result.packet, self.last_redirect(), self.last_tunnel(),
             result.mark, self._counted(program, before, len(raw)),

@@ -62,6 +62,7 @@ def config(objects: Objects, **changes: bytes) -> bytes:
         "tunnel_key_local": b"\1",
         "own_encap": b"\0",
         "decap_l3": b"\1",
+        "netkit": b"\0",
         "gateway4": address(IPV4.gateway),
         "gateway6": address(IPV6.gateway),
         "cluster4": prefix(IPV4.cluster),

@@ -55,8 +55,8 @@ def dropped(reason: str, packet: Packet | bytes) -> Outcome:
     return Outcome(Action.SHOT, bytes(packet), drops={reason: 1})
 
 
-def passed(packet: Packet | bytes) -> Outcome:
-    return Outcome(Action.OK, bytes(packet))
+def passed(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
+    return Outcome(Action.OK, bytes(packet), mark=mark)
 
 
 def left_to_others(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
@@ -67,8 +67,8 @@ def into_pod(ifindex: int, packet: Packet | bytes) -> Outcome:
     return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect_peer", ifindex))
 
 
-def out_of_veth(ifindex: int, packet: Packet | bytes) -> Outcome:
-    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", ifindex))
+def out_of_veth(ifindex: int, packet: Packet | bytes, *, mark: int = 0) -> Outcome:
+    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", ifindex), mark=mark)
 
 
 def to_stack(packet: Packet | bytes, *, mark: int = 0) -> Outcome:

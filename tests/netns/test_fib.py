@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import pytest
@@ -176,3 +176,19 @@ def test_a_stale_neighbour_is_asked_for_when_confirmed(world: World) -> None:
 
     (found,) = world.ipr.get_neighbours(ifindex=world.ifindex, dst=str(ON_LINK))
     assert found["state"] == delay
+
+
+@pytest.mark.parametrize("address", [ON_LINK, ON_LINK6], ids=["IPv4", "IPv6"])
+def test_what_an_administrator_wrote_stays_when_confirmed(
+    world: World, address: IPv4Address | IPv6Address
+) -> None:
+    permanent = 0x80
+    world.ipr.neigh("add", dst=str(address), lladdr=MAC, ifindex=world.ifindex, state=permanent)
+
+    world.fib.confirm([(world.ifindex, address)])
+
+    assert world.fib.neighbours()[world.ifindex, address] == MAC
+    (found,) = world.ipr.get_neighbours(
+        ifindex=world.ifindex, dst=str(address), family=fib.AF[address.version]
+    )
+    assert found["state"] == permanent

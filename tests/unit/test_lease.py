@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycni.lease import ALIAS_LIMIT, AttachmentKey, Lease, is_ours, read_lease
+from pycni.lease import ALIAS_LIMIT, NETKIT, VETH, AttachmentKey, Lease, is_ours, read_lease
 from pycni.maps import GATEWAY_MAC
 
 KEY = AttachmentKey("podnet", "4f2a9c", "eth0")
@@ -104,13 +104,14 @@ def test_a_link_that_does_not_say_it_all_is_no_lease(link: Link) -> None:
     assert read_lease(link) is None
 
 
-def test_a_link_is_ours_by_its_alias_or_by_name_and_mac() -> None:
-    ours = {"kind": "veth", "address": GATEWAY_MAC}
+@pytest.mark.parametrize("kind", [VETH, NETKIT])
+def test_a_link_is_ours_by_its_alias_or_by_name_and_mac(kind: str) -> None:
+    ours = {"kind": kind, "address": GATEWAY_MAC}
 
     assert is_ours(Link(KEY.host_ifname, **ours))
     assert is_ours(Link(KEY.host_ifname, **ours, ifalias="somebody edited this"))
-    assert not is_ours(Link(KEY.host_ifname, kind="veth", address="02:00:00:00:00:01"))
+    assert not is_ours(Link(KEY.host_ifname, kind=kind, address="02:00:00:00:00:01"))
     assert not is_ours(Link(KEY.host_ifname, kind="dummy", address=GATEWAY_MAC))
     assert not is_ours(Link("eth0", **ours))
-    assert is_ours(Link("eth0", kind="veth", address=KEY.mac, ifalias=LEASE.alias()))
+    assert is_ours(Link("eth0", kind=kind, address=KEY.mac, ifalias=LEASE.alias()))
     assert not is_ours(Link("eth0", kind="dummy", address=GATEWAY_MAC, ifalias=LEASE.alias()))

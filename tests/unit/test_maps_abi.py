@@ -23,7 +23,7 @@ MIRRORS = {
     "drop_event": (maps.DROP_EVENT_FORMAT, (8, 4, 4, 1, 1, 2, 4, 64)),
     "config": (
         maps.CONFIG_FORMAT,
-        (4, 4, 4, 4, 4, 2, 6, 6, 1, 1, 1, 3, 16, 16, 32, 32, 20, 20),
+        (4, 4, 4, 4, 4, 2, 6, 6, 1, 1, 1, 1, 2, 16, 16, 32, 32, 20, 20),
     ),
 }
 """Struct in C, its mirror in Python, and the sizes of the members that the mirror stands for."""
@@ -62,6 +62,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         tunnel_key_local=True,
         own_encap=True,
         decap_l3=True,
+        netkit=True,
         gateways=(ip_address("10.244.1.1"),),
         clusters=(ip_network("10.244.0.0/16"),),
         pod_cidrs=(NODE_CIDR,),
@@ -81,6 +82,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["tunnel_key_local"] == b"\x01"
     assert found["own_encap"] == b"\x01"
     assert found["decap_l3"] == b"\x01"
+    assert found["netkit"] == b"\x01"
     assert found["gateway4"] == maps.pack_address(ip_address("10.244.1.1"))
     assert found["gateway6"] == bytes(16)
     assert found["cluster4"][:16] == maps.pack_address(ip_address("10.244.0.0"))

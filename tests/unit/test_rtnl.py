@@ -104,6 +104,27 @@ def test_a_pair_is_one_request_with_one_queue_at_each_end():
     assert {own[31], own[32], other[31], other[32]} == {struct.pack("=I", 1)}
 
 
+def test_a_netkit_pair_leaves_room_and_lets_nothing_out_of_the_pod_by_itself():
+    kernel = Kernel(error(0))
+    peer = {"ifname": "eth0", "address": "02:00:00:00:00:02", "mtu": 1400, "net_ns_fd": 9}
+
+    Rtnl(kernel).link(
+        "add", ifname="pcn0", kind="netkit", address="02:00:00:00:00:01", mtu=1500, headroom=70,
+        peer=peer,
+    )  # fmt: skip
+
+    kind, flags, body = sent(kernel)
+    own = dict(netlink.attributes(body[16:]))
+    info = dict(netlink.attributes(own[netlink.IFLA_LINKINFO]))
+    data = dict(netlink.attributes(info[2]))
+    other = dict(netlink.attributes(data.pop(1)[16:]))
+    assert (kind, flags) == (netlink.RTM_NEWLINK, NEW)
+    assert (own[3], own[1], info[1]) == (b"pcn0\0", b"\2\0\0\0\0\1", b"netkit\0")
+    assert (other[3], other[28]) == (b"eth0\0", struct.pack("=I", 9))
+    passes, drops, layer_2 = (struct.pack("=I", value) for value in (0, 2, 0))
+    assert data == {3: passes, 4: drops, 5: layer_2, 8: struct.pack("=H", 70)}
+
+
 def test_a_filter_has_its_priority_and_protocol_in_one_word():
     kernel = Kernel(error(0))
 
@@ -132,6 +153,7 @@ def test_a_filter_has_its_priority_and_protocol_in_one_word():
         ("link", ["get"], {"index": 1}),
         ("link", ["add"], {"ifname": "x", "kind": "dummy"}),
         ("link", ["add"], {"ifname": "x", "kind": "veth", "peer": "y"}),
+        ("link", ["add"], {"ifname": "x", "kind": "netkit", "peer": "y"}),
         ("link", ["set"], {"index": 1, "mtu": 1400}),
         ("link", ["set"], {"index": 1, "IFLA_AF_SPEC": {"attrs": []}}),
         ("link", ["del"], {"ifname": "x"}),

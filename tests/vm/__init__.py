@@ -8,6 +8,8 @@
     guest/     what runs inside
     node       a pycni node in a guest, with pods
     link       two guests joined by a virtual link, which can be captured
+    cluster    two nodes, brought up and shown to forward
+    netkit     pods on netkit pairs
     scenarios  what is shown on each kernel
     report     the table
 

@@ -37,11 +37,15 @@ Json = dict[str, Any]
 
 @dataclass
 class Node:
-    """`underlay` is its address on the link; `pods` are addresses by pod name, IPv4 first."""
+    """`underlay` is its address on the link; `pods` are addresses by pod name, IPv4 first.
+    `keys` are of the network configuration, beside those of the conflist, for pods from now on."""
 
     guest: Guest
     underlay: Interface
     pods: dict[str, list[str]] = field(default_factory=dict)
+    keys: Json = field(default_factory=dict)
+    _attached: dict[str, Json] = field(default_factory=dict)
+    """The configuration of each pod's ADD, and its result as prevResult."""
 
     @property
     def name(self) -> str:
@@ -75,8 +79,7 @@ class Node:
     def teardown(self) -> None:
         """The pods' namespaces go, and `pycni teardown` must succeed."""
         for pod in list(self.pods):
-            self._ip(f"netns del {pod}")
-            del self.pods[pod]
+            self.end_namespace(pod)
         self.guest.check([PYTHON, "-m", "pycni", "teardown", "--yes"])
 
     def facts(self) -> Json:
@@ -88,12 +91,22 @@ class Node:
         """A pod: its namespace, and ADD by the installed plugin. Raises GuestError."""
         self._ip(f"netns add {pod}")
         self.guest.check(["ip", "-n", pod, "link", "set", "lo", "up"])
-        result = json.loads(self._plugin("ADD", pod))
+        config = self._conflist() | self.keys
+        result = json.loads(self._plugin("ADD", pod, config))
+        self._attached[pod] = config | {"prevResult": result}
         self.pods[pod] = [ip["address"].partition("/")[0] for ip in result["ips"]]
+
+    def check(self, pod: str) -> None:
+        """CHECK. Raises GuestError."""
+        self._plugin("CHECK", pod, self._attached[pod])
 
     def delete(self, pod: str) -> None:
         """DEL, and the end of its namespace."""
-        self._plugin("DEL", pod)
+        self._plugin("DEL", pod, self._attached[pod])
+        self.end_namespace(pod)
+
+    def end_namespace(self, pod: str) -> None:
+        """A pod goes without a DEL."""
         self._ip(f"netns del {pod}")
         del self.pods[pod]
 
@@ -108,6 +121,11 @@ class Node:
             if value is not True:
                 words.append(str(value))
         return self._peer(pod, "echo", *addresses, *PATIENT, *words)
+
+    def echo_from_host(self, addresses: Sequence[str]) -> dict[str, int]:
+        """The same from the node itself."""
+        words = ("echo", *addresses, *PATIENT, "--count", "5", "--interval", "0.02")
+        return lost(self.guest.run([*PEER, *words]))
 
     def start_flood(self, pod: str, address: str) -> Running:
         """Echo requests until `end_floods`; `lost` tells how many were not answered."""
@@ -151,12 +169,12 @@ class Node:
                 raise GuestError(f"{self.name}: {server.wait().stderr}")
             time.sleep(0.1)
 
-    def _plugin(self, command: str, pod: str) -> str:
+    def _conflist(self) -> Json:
         conflist = json.loads(self.guest.check(["cat", CONFLIST]))
-        config = conflist["plugins"][0] | {
-            "name": conflist["name"],
-            "cniVersion": conflist["cniVersion"],
-        }
+        head = {"name": conflist["name"], "cniVersion": conflist["cniVersion"]}
+        return conflist["plugins"][0] | head
+
+    def _plugin(self, command: str, pod: str, config: Json) -> str:
         environment = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": pod,

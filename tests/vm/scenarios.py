@@ -7,49 +7,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
 from vm import capture
+from vm.cluster import (
+    MTU,
+    TRANSFER,
+    Cluster,
+    bring_up,
+    cross_both,
+    cross_node,
+    reaches,
+    same_node,
+    upgrade,
+    visible,
+)
 from vm.kernels import Kernel
 from vm.link import pair
-from vm.node import SETTINGS, UPLINK, Node, lost
+from vm.netkit import netkit
+from vm.node import UPLINK, Node
 from vm.payload import INSIDE, PYTHON
 from vm.qemu import Disks, Guest, GuestError
 
 IPV4 = ("192.0.2.1/24", "192.0.2.2/24")
 IPV6 = ("2001:db8::1/64", "2001:db8::2/64")
-MTU, JUMBO = 1500, 9000
-"""Bytes of the uplink's; pods get what VXLAN leaves of them."""
+JUMBO = 9000
+"""Bytes of the uplink's."""
 VXLAN_BYTES = {4: 50, 6: 70}
-CACHE = "/var/cache/pycni"
-"""Where setup looks for objects compiled before; see vm.payload."""
-
-ICMP_HEADERS = {4: 20 + 8, 6: 40 + 8}
-TRANSFER = 4_000_000
-"""Bytes over TCP, each way and family."""
 TRANSFERS = 2 * 2 * 2
 """Between the nodes before `captured`: each way, both families, over both underlays."""
 TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
 """Bytes of IP and of TCP with its timestamps (RFC 7323)."""
 SEGMENTS = {MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)}
 """Bytes of payload of a packet that is as large as a pod's MTU."""
-PING = {"count": 20, "interval": 0.02}
-FLOWING = 100
-"""Packets after which a flood flows."""
 TABLES_SECONDS = 900.0
 RANDOM_PACKETS = 5000
 """Of tests/bpf/test_random_packets.py, which sends more to the machine's own kernel."""
 
 NO_MODULE = "/etc/modprobe.d/without.conf"
-
-PROGRAMS = {
-    "from_container", "to_container", "from_underlay", "from_overlay", "to_overlay",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,24 +74,6 @@ class Outcome:
     @property
     def passed(self) -> bool:
         return all(step.passed for step in self.steps)
-
-
-@dataclass
-class Cluster:
-    """The two nodes of a run."""
-
-    a: Node
-    b: Node
-    pcap: Path | None
-    """What the first one sends and receives, if that is written down."""
-    lacking: frozenset[str]
-    """Features that the probe did not find."""
-    boot: Callable[[str], Guest]
-    """A third machine, alone, with more words on the kernel's command line."""
-
-    @property
-    def nodes(self) -> tuple[Node, Node]:
-        return self.a, self.b
 
 
 Body = Callable[[Cluster], object]
@@ -141,7 +122,7 @@ def _step(name: str, body: Body, cluster: Cluster) -> Step:
 
 def load(cluster: Cluster) -> None:
     """Both nodes set up, two pods on each; every program is attached where it belongs."""
-    _bring_up(cluster)
+    bring_up(cluster)
 
 
 def packet_tables(cluster: Cluster) -> None:
@@ -162,49 +143,12 @@ def packet_tables(cluster: Cluster) -> None:
     assert done.status == 0, "\n".join([*failed[:40], done.stdout[-200:], done.stderr[-2000:]])
 
 
-def same_node(cluster: Cluster) -> None:
-    """Pod to pod on one node, both families: echo, the largest packet, TCP."""
-    one, two = cluster.a.pods
-    for address in cluster.a.pods[two]:
-        _reaches(cluster.a, one, cluster.a, address)
-
-
-def cross_node(cluster: Cluster, family: int) -> None:
-    """Pod to pod on the other node, each way."""
-    for source, target in (cluster.nodes, cluster.nodes[::-1]):
-        pod, far = next(iter(source.pods)), next(iter(target.pods))
-        (address,) = (one for one in target.pods[far] if ip_address(one).version == family)
-        _reaches(source, pod, target, address)
-
-
-def upgrade(cluster: Cluster) -> None:
-    """Both nodes get other programs while packets flow; none is lost, and no hook forgotten."""
-    pod, far = next(iter(cluster.a.pods)), next(iter(cluster.b.pods))
-    before = [_fingerprint(node) for node in cluster.nodes]
-    for node in cluster.nodes:
-        node.guest.check(["cp", "-r", f"{INSIDE}/upgrade/cache/.", CACHE])
-    floods = [cluster.a.start_flood(pod, to) for to in cluster.b.pods[far]]
-    sent = cluster.a.sent(pod)
-    while cluster.a.sent(pod) < sent + FLOWING:
-        time.sleep(0.1)
-    arguments = (f"{INSIDE}/upgrade/setup_from.py", SETTINGS, f"{INSIDE}/upgrade/bpf")
-    upgrades = [node.guest.start([PYTHON, *arguments]) for node in cluster.nodes]
-    for upgrading in upgrades:
-        done = upgrading.wait()
-        assert done.status == 0, done.stderr
-    cluster.a.end_floods()
-    missing = [lost(flood.wait()) for flood in floods]
-    assert not any(missing), f"packets without an answer: {missing}"
-    after = [_fingerprint(node) for node in cluster.nodes]
-    assert not set(before) & set(after), f"the programs were {before} and are {after}"
-
-
 def underlay6(cluster: Cluster) -> None:
     """The nodes torn down, and set up again over an IPv6 underlay."""
     for node, at in zip(cluster.nodes, IPV6, strict=True):
         node.underlay = ip_interface(at)
-    _bring_up(cluster, again=True)
-    _cross_both(cluster)
+    bring_up(cluster, again=True)
+    cross_both(cluster)
 
 
 def captured(cluster: Cluster) -> None:
@@ -227,11 +171,11 @@ def captured(cluster: Cluster) -> None:
 
 def jumbo(cluster: Cluster) -> None:
     """The same with a large MTU on the link, which pods get the whole of."""
-    _bring_up(cluster, again=True, mtu=JUMBO)
+    bring_up(cluster, again=True, mtu=JUMBO)
     pod = next(iter(cluster.a.pods))
     mtu = cluster.a.mtu(pod)
     assert mtu == JUMBO - VXLAN_BYTES[6], f"pods have an MTU of {mtu}"
-    _cross_both(cluster)
+    cross_both(cluster)
 
 
 def refused(cluster: Cluster) -> None:
@@ -242,7 +186,7 @@ def refused(cluster: Cluster) -> None:
     modules["nf_tables"] = "nf_tables"
     with cluster.boot("") as guest:
         node = _lonely(guest)
-        before = _visible(node)
+        before = visible(node)
         for module, word in modules.items():
             guest.check(["tee", NO_MODULE], stdin=f"install {module} /bin/false\n")
             done = node.pycni("setup")
@@ -251,7 +195,7 @@ def refused(cluster: Cluster) -> None:
             assert word in done.stderr, said
             assert "to do:" in done.stderr, said
             assert "Traceback" not in done.stderr, said
-            assert _visible(node) == before, said
+            assert visible(node) == before, said
 
 
 def hardened(cluster: Cluster) -> None:
@@ -280,33 +224,13 @@ STEPS: dict[str, Body] = {
     "IPv6 underlay": underlay6,
     "captured": captured,
     "jumbo": jumbo,
+    "netkit": netkit,
     "refused": refused,
     "hardened": hardened,
 }
 """In the order they are run: the table's columns."""
-BASIC = ("load", "IPv6 underlay", "jumbo")
+BASIC = ("load", "IPv6 underlay", "jumbo", "netkit")
 """Steps without which the next ones have no nodes."""
-
-
-def _bring_up(cluster: Cluster, *, again: bool = False, mtu: int = MTU) -> None:
-    """Both nodes at once; their agents make them nodes."""
-
-    def one(node: Node) -> None:
-        if again:
-            node.teardown()
-        node.prepare(cluster.nodes, mtu=mtu, vtep=str(node.underlay.ip))
-        node.start_agent()
-        for number in (1, 2):
-            node.add(f"pod{number}")
-        _fingerprint(node)
-
-    with ThreadPoolExecutor() as pool:
-        try:
-            list(pool.map(one, cluster.nodes))
-        except BaseException:  # an interrupt, too: the threads wait for their guests
-            for node in cluster.nodes:
-                node.guest.kill()
-            raise
 
 
 def _lonely(guest: Guest) -> Node:
@@ -323,44 +247,4 @@ def _forwards_alone(node: Node) -> None:
     for pod in ("pod1", "pod2"):
         node.add(pod)
     for address in node.pods["pod2"]:
-        _reaches(node, "pod1", node, address)
-
-
-def _visible(node: Node) -> str:
-    """Links, qdiscs, pins and records: what a refused setup must not leave."""
-    commands = (
-        ("ip", "-json", "link"),
-        ("tc", "-json", "qdisc"),
-        ("find", "/sys/fs/bpf", "/var/lib/pycni"),
-    )
-    return "".join(node.guest.check(command) for command in commands)
-
-
-def _cross_both(cluster: Cluster) -> None:
-    for family in (4, 6):
-        cross_node(cluster, family)
-
-
-def _reaches(source: Node, pod: str, target: Node, address: str) -> None:
-    """Echo, an echo as large as the pod's MTU with DF, and a transfer each way over TCP."""
-    family = ip_address(address).version
-    largest = source.mtu(pod) - ICMP_HEADERS[family]
-    small = source.echo(pod, [address], **PING)
-    large = source.echo(pod, [address], **PING, size=largest, dont_fragment=True)
-    assert small == large == {}, f"{source.name} {pod} to {address}: lost {small}, large {large}"
-    sent, got = source.send(pod, target, address, TRANSFER)
-    assert sent["bytes"] == got["bytes"] == TRANSFER, f"{address}: {sent}, {got}"
-    assert sent["sha256"] == got["sha256"], f"{address} received other bytes than were sent"
-
-
-def _fingerprint(node: Node) -> str:
-    """The one fingerprint of all programs at a node's hooks, each of which has its program."""
-    hooks = node.facts()["hooks"]
-    pods = [name for name, programs in hooks.items() if "to_container" in programs]
-    assert len(pods) == len(node.pods), hooks
-    programs = [program for attached in hooks.values() for program in attached]
-    assert set(programs) == PROGRAMS, hooks
-    assert "from_underlay" in hooks[UPLINK], hooks
-    fingerprints = {one for attached in hooks.values() for one in attached.values()}
-    assert len(fingerprints) == 1, hooks
-    return str(fingerprints.pop())
+        reaches(node, "pod1", node, address)

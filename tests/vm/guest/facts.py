@@ -1,4 +1,7 @@
-"""What this kernel can do, and which programs are attached where; one JSON document."""
+"""What this kernel can do, which programs are attached where, and what pods' links are.
+
+One JSON document.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,12 @@ from dataclasses import asdict
 from pyroute2 import IPRoute
 
 from loader import attach, probe
+from pycni.lease import leases
 
 with IPRoute() as ipr:
-    hooks = {link.get("ifname"): attach.attached(ipr, link["index"]) for link in ipr.get_links()}
-print(json.dumps({"features": [asdict(one) for one in probe.probe()], "hooks": hooks}))  # noqa: T201
+    links = list(ipr.get_links())
+    hooks = {link.get("ifname"): attach.attached(ipr, link["index"]) for link in links}
+    kinds = {link["index"]: link.get(("linkinfo", "kind")) for link in links}
+    pods = {lease.container_id: (lease.host_ifname, kinds[lease.ifindex]) for lease in leases(ipr)}
+features = [asdict(one) for one in probe.probe()]
+print(json.dumps({"features": features, "hooks": hooks, "pods": pods}))  # noqa: T201

@@ -1,0 +1,144 @@
+"""On a kernel with netkit: what from_container does while a pod sends, which is no tc ingress.
+
+All tables of from_container hold there, but that no packet can enter a pod by its peer. And what
+comes in as ever is treated as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+import test_from_container
+import test_from_overlay
+import test_to_container
+from cases import Case, Dataplanes, check, in_all_families
+from dataplane import Dataplane
+from outcomes import Outcome, Redirect, dropped, into_pod, out_of_veth, passed
+from scapy.packet import Packet
+from test_neighbour import ANSWERED
+from world import (
+    FAMILIES,
+    IPV4,
+    MASQUERADE_MARK,
+    OVERLAY_IFINDEX,
+    VETH_ONE,
+    VETH_TWO,
+    Family,
+    cluster,
+)
+
+from loader.compile import Objects
+
+pytestmark = pytest.mark.root
+
+DELIVERED_MARK = 0x70796370
+"""bpf/lib/deliver.h"""
+
+Rows = Callable[[Family, Family], Iterator[Case]]
+
+
+@pytest.fixture(scope="module")
+def netkits(recorded: Objects) -> Iterator[Dataplanes]:
+    """The programs of a node whose kernel has netkit, by the name of the underlay's family."""
+    with ExitStack() as stack:
+        yield {
+            underlay.name: stack.enter_context(Dataplane(recorded, underlay, netkit=b"\1"))
+            for underlay in FAMILIES
+        }
+
+
+@pytest.fixture
+def netkit(netkits: Dataplanes) -> Dataplane:
+    dataplane = netkits[IPV4.name]
+    dataplane.fill(cluster(IPV4))
+    dataplane.arrive_from(None)
+    return dataplane
+
+
+def by_the_host_end(outcome: Outcome) -> Outcome:
+    """The same, where a packet cannot take the way of the peer."""
+    if outcome.redirect is None or outcome.redirect.helper != "redirect_peer":
+        return outcome
+    there = Redirect("redirect", outcome.redirect.ifindex)
+    return replace(outcome, redirect=there, mark=DELIVERED_MARK)
+
+
+def sent_on_netkit(family: Family, underlay: Family) -> Iterator[Case]:
+    tables: tuple[Rows, ...] = (
+        test_from_container.destinations,
+        test_from_container.to_shaped_pods,
+        test_from_container.of_queued_pods,
+        test_from_container.refused,
+        test_from_container.only_ipv4,
+        test_from_container.only_ipv6,
+        test_from_container.marks,
+    )
+    for rows in tables:
+        for case in rows(family, underlay):
+            description = f"{rows.__name__}: {case.description}"
+            yield replace(case, description=description, outcome=by_the_host_end(case.outcome))
+
+
+def from_other_nodes(family: Family, underlay: Family) -> Iterator[Case]:
+    for case in test_from_overlay.accepted(family, underlay):
+        yield replace(case, came_in_on=OVERLAY_IFINDEX)
+
+
+@in_all_families(sent_on_netkit)
+def test_a_pod_on_netkit_reaches_what_others_reach(
+    netkits: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(netkits, "from_container", underlay, case)
+
+
+@pytest.mark.parametrize(("question", "answer"), ANSWERED.values(), ids=ANSWERED)
+def test_an_answer_goes_back_by_the_host_end(
+    netkit: Dataplane, question: Packet, answer: Packet
+) -> None:
+    outcome = netkit.run("from_container", question)
+
+    assert outcome == out_of_veth(VETH_ONE, answer, mark=DELIVERED_MARK)
+
+
+def test_a_pod_on_veth_is_past_that(netkit: Dataplane, family: Family) -> None:
+    packet = family.from_pod_one(family.pod_two)
+
+    outcome = netkit.run("from_container", packet, came_in_on=VETH_ONE)
+
+    assert outcome == into_pod(VETH_TWO, test_from_container.delivered(packet))
+
+
+@in_all_families(from_other_nodes)
+def test_what_other_nodes_send_enters_a_pod_by_its_peer(
+    netkits: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(netkits, "from_overlay", underlay, case)
+
+
+@in_all_families(test_to_container.rows)
+def test_what_the_host_sends_is_checked_as_ever(
+    netkits: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(netkits, "to_container", underlay, case)
+
+
+@pytest.mark.parametrize(("_question", "answer"), ANSWERED.values(), ids=ANSWERED)
+def test_an_answer_passes_to_its_pod(netkit: Dataplane, _question: Packet, answer: Packet) -> None:
+    assert netkit.run("to_container", answer, mark=DELIVERED_MARK) == passed(
+        answer, mark=DELIVERED_MARK
+    )
+
+
+def test_only_the_whole_mark_passes(
+    netkit: Dataplane, dataplane: Dataplane, family: Family
+) -> None:
+    packet = test_to_container.from_host(family, family.pod_two)
+
+    other = netkit.run("to_container", packet, mark=DELIVERED_MARK | MASQUERADE_MARK | 1)
+    without = dataplane.run("to_container", packet, mark=DELIVERED_MARK)
+
+    assert other == replace(dropped("WRONG_ENDPOINT", packet), mark=other.mark)
+    assert without == replace(dropped("WRONG_ENDPOINT", packet), mark=DELIVERED_MARK)
