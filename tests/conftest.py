@@ -15,7 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no timer", deadline=None)
+hypothesis.settings.load_profile("no timer")
+"""An example takes long on a busy machine, which says nothing."""
 
 ROOT_DIRECTORIES = ("bpf", "netns", "runtimes", "conformance", "vm")
 
