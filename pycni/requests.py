@@ -27,6 +27,9 @@ GROUP_BIT = 0x01
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """The capability with all that is annotated to a pod."""
 IPS_ANNOTATION, MAC_ANNOTATION = "pycni/ips", "pycni/mac"
+FIRST_IFNAME = "eth0"
+"""In Kubernetes the pod's interface of the cluster's network. The runtime shows every network the
+same annotations, and one address cannot be right for two."""
 
 DNS_KEYS = ("servers", "searches", "options")
 
@@ -45,7 +48,8 @@ def addresses(request: Request, conf: NetConf) -> tuple[IPAddress, ...]:
             return tuple(ip_interface(one).ip for one in words)
         except ValueError:
             raise InvalidParameter("IP in CNI_ARGS is no IP address", details=text) from None
-    return tuple(_address(one, IPS_ANNOTATION) for one in _words(_annotation(conf, IPS_ANNOTATION)))
+    annotated = _words(_annotation(request, conf, IPS_ANNOTATION))
+    return tuple(_address(one, IPS_ANNOTATION) for one in annotated)
 
 
 def mac(request: Request, conf: NetConf) -> str:
@@ -60,7 +64,7 @@ def mac(request: Request, conf: NetConf) -> str:
     found = _mac(text)
     if text and not found:
         raise InvalidParameter("MAC in CNI_ARGS is not one interface's address", details=text)
-    annotated = _annotation(conf, MAC_ANNOTATION)
+    annotated = _annotation(request, conf, MAC_ANNOTATION)
     if found or not annotated:
         return found
     if found := _mac(annotated):
@@ -102,8 +106,11 @@ def _sources(conf: NetConf, key: str) -> Iterator[tuple[str, Any]]:
         yield f"args.cni.{key}", found[key]
 
 
-def _annotation(conf: NetConf, name: str) -> str:
-    """What the pod is annotated with, "" if it is not. Unlike other keys, names have a case."""
+def _annotation(request: Request, conf: NetConf, name: str) -> str:
+    """What the pod is annotated with for its first interface, "" if it is not. Unlike other keys,
+    names have a case."""
+    if request.ifname != FIRST_IFNAME:
+        return ""
     found = pick(conf.runtime_config, (ANNOTATIONS,)).get(ANNOTATIONS, {})
     value = found.get(name, "") if isinstance(found, dict) else found
     if not isinstance(value, str):

@@ -51,6 +51,13 @@ def test_annotations_of_the_pod_come_last() -> None:
     assert requests.mac(request(MAC="0a:00:00:00:00:01"), conf(**ANNOTATION)) == "0a:00:00:00:00:01"
 
 
+def test_annotations_are_for_the_first_interface() -> None:
+    second = Request("ADD", "c0ffee", ifname="net1")
+
+    assert requests.addresses(second, conf(**ANNOTATION)) == ()
+    assert requests.mac(second, conf(**ANNOTATION)) == ""
+
+
 @pytest.mark.parametrize(
     ("annotations", "told"),
     [
