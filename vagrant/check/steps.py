@@ -131,7 +131,7 @@ def hardened_agent(lab: Lab) -> Iterator[Check]:
     names = [one["container"] for one in _pycni(machine, "endpoints")]
     yield Check("the stray's endpoint is gone", "stray" not in names, " ".join(names))
     denied = machine.run(f"journalctl {UNITS} -o cat | grep -ci 'not permitted' || true")
-    yield Check("nothing was denied to the units", denied.strip() == "0", denied)
+    yield Check("nothing was denied to the units", denied.strip() == "0", denied.strip())
 
 
 def agent_killed(lab: Lab) -> Iterator[Check]:
@@ -323,8 +323,9 @@ def _alive(machine: Machine) -> int:
 
 
 def _is_active(machine: Machine, unit: str, *, unlike: str = "") -> bool:
-    state = machine.run(f"systemctl show -P ActiveState -P MainPID {unit}").split()
-    return state[0] == "active" and state[-1] != unlike
+    lines = machine.run(f"systemctl show -p ActiveState -p MainPID {unit}").splitlines()
+    state = dict(line.split("=", 1) for line in lines)  # in systemd's order, not in ours
+    return state["ActiveState"] == "active" and state["MainPID"] != unlike
 
 
 def _journal(machine: Machine) -> str:

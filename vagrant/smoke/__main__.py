@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,14 +13,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
-from smoke import box, cell, leftovers, trees
+from smoke import box, cell, leftovers, namespaces, trees
 from smoke.commands import Failed, run
 
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycni" / "box"
+PROVISION = PROJECT / "vagrant" / "provision.sh"
 WHEELS = PROJECT / "dist" / "wheels"
 WORK_PREFIX = "work-"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 VAGRANT = {
     "VAGRANT_CHECKPOINT_DISABLE": "1",
@@ -27,7 +31,6 @@ VAGRANT = {
     "VAGRANT_HOME": "/root/.vagrant.d",
     "PYCNI_BOX": box.NAME,
 }
-NAMESPACES = ("--mount", "--pid", "--ipc", "--uts", "--propagation", "private", "--mount-proc")
 LAB = "/pycni/vagrant"
 CHOICES = {"validate", "up"}
 
@@ -39,17 +42,25 @@ def main() -> int:
         return PARTS[choice](Path(sys.argv[2]), sys.argv[3])
     if choice not in CHOICES:
         sys.exit(f"usage: python3 -m smoke [{' | '.join(sorted(CHOICES))}]")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in ENDINGS:
+        signal.signal(number, _end)
     CACHE.mkdir(parents=True, exist_ok=True)
+    try:
+        with only_one(CACHE):
+            return in_a_new_directory(choice)
+    except Failed as error:
+        sys.exit(f"smoke: {error}")
+
+
+def in_a_new_directory(choice: str) -> int:
     for stale in CACHE.glob(f"{WORK_PREFIX}*"):
         shutil.rmtree(stale)  # of a run that was killed: its processes and mounts ended with it
     before = leftovers.take()
     work = Path(tempfile.mkdtemp(dir=CACHE, prefix=WORK_PREFIX))
     try:
-        status = outside(work, choice)
-    except KeyboardInterrupt:
-        print("smoke: interrupted", file=sys.stderr)
-        status = 128 + signal.SIGINT
+        status = part("--build", work, choice) or part("--inside", work, choice)
+    except SystemExit as ended:
+        status = int(str(ended.code))
     finally:
         shutil.rmtree(work)
     left = leftovers.new_since(before, work)
@@ -58,35 +69,51 @@ def main() -> int:
     return status or bool(left)
 
 
-def outside(work: Path, choice: str) -> int:
-    """Both parts, each in namespaces that end with it; only the first reaches the network."""
-    return part("--build", work, choice) or part("--inside", work, choice, "--net")
+@contextmanager
+def only_one(cache: Path) -> Iterator[None]:
+    """Two would build the same trees, and remove each other's files. Raises Failed."""
+    with (cache / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Failed(
+                f"`make vagrant-smoke` runs already, as process {file.read()}: let it end, or end "
+                f"it, or set XDG_CACHE_HOME to another directory than {cache.parents[1]}"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
-def part(name: str, work: Path, choice: str, *namespaces: str) -> int:
-    """Run a part of this program as the first process of new namespaces; its exit status."""
-    command = (sys.executable, "-m", "smoke", name, str(work), choice)
-    process = subprocess.Popen(
-        ["unshare", *NAMESPACES, *namespaces, "--fork", "--kill-child", "--", *command],
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Leave every block, once: what is being undone is undone to the end."""
+    for one in ENDINGS:
+        signal.signal(one, signal.SIG_IGN)
+    print(f"\nsmoke: {signal.Signals(number).name}: ending", file=sys.stderr, flush=True)
+    sys.exit(128 + number)
+
+
+def part(name: str, work: Path, choice: str) -> int:
+    """A part of this program, in namespaces that end with it; only one reaches the network."""
+    return namespaces.run(
+        *(sys.executable, "-m", "smoke", name, work, choice),
+        network=name == "--build",
         env=dict(os.environ) | {"PYTHONPATH": str(PROJECT / "vagrant")},
     )
-    try:
-        return process.wait()
-    finally:
-        process.kill()
-        process.wait()
 
 
-def build(_work: Path, choice: str) -> int:
+def build(work: Path, choice: str) -> int:
     """Fill the cache."""
     log = CACHE / "build.log"
     log.write_text("")
     try:
         with step("a system with Vagrant and libvirt"):
-            tools = trees.tree(CACHE, "tools", cell.TOOLS, log=log)
+            tools = trees.tree(CACHE, "tools", cell.TOOLS, work=work, log=log)
         if choice == "up":
             with step("a box"):
-                box.box(CACHE, tools, PROJECT / "vagrant" / "provision.sh", log=log)
+                box.box(CACHE, tools, PROVISION, work=work, log=log)
     except Failed as error:
         print(f"smoke: {error}", file=sys.stderr)
         return 1
@@ -94,9 +121,11 @@ def build(_work: Path, choice: str) -> int:
 
 
 def inside(work: Path, choice: str) -> int:
+    """The lab, in the cell, by what is in the cache."""
+    namespaces.adopt()
     log = CACHE / "run.log"
     log.write_text("")
-    tools = trees.tree(CACHE, "tools", cell.TOOLS, log=log)
+    tools = trees.tree(CACHE, "tools", cell.TOOLS, work=work, log=log)
     room = cell.build(tools, work)
     copy_project(room.root / "pycni")
     try:
@@ -104,11 +133,11 @@ def inside(work: Path, choice: str) -> int:
             with step("vagrant validate"):
                 room.run("vagrant", "validate", directory=LAB, env=VAGRANT)
         else:
-            made = box.box(CACHE, tools, PROJECT / "vagrant" / "provision.sh", log=log)
+            made = box.box(CACHE, tools, PROVISION, work=work, log=log)
             with cell.libvirt(room, made.boot_files):
                 bring_up(room, made, log)
-    except (Failed, KeyboardInterrupt) as error:
-        print(f"smoke: {error or 'interrupted'}", file=sys.stderr)
+    except Failed as error:
+        print(f"smoke: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,20 +81,23 @@ class Box:
         return self.directory / "vmlinuz", self.directory / "initrd"
 
 
-def box(cache: Path, tools: Path, provision: Path, *, log: Path) -> Box:
-    """The box, from the cache or made: `tools` is a tree with qemu-img and Vagrant's public key."""
+def box(cache: Path, tools: Path, provision: Path, *, work: Path, log: Path) -> Box:
+    """The box, from the cache or made in `work`, a directory of the same file system.
+
+    `tools` is a tree with qemu-img and Vagrant's public key.
+    """
     packages = [*MACHINE, *packages_of(provision)]
-    machine = tree(cache, "machine", packages, log=log)
+    machine = tree(cache, "machine", packages, work=work, log=log)
     recipe = [machine.name, VAGRANTFILE, repr(FILES), repr(REMOVED), repr(UNWANTED), repr(DISABLED)]
     digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:12]
     directory = cache / f"box-{digest}"
     if not directory.is_dir():
         for old in cache.glob("box-*"):
             shutil.rmtree(old)
-        # Within the tree whose programs work on it.
-        with tempfile.TemporaryDirectory(dir=tools / "tmp") as temporary:
-            made = _make(Path(temporary), machine, tools, log)
-            made.rename(directory)
+        aside = work / "box"
+        aside.mkdir()
+        _make(aside, machine, tools, log).rename(directory)
+        shutil.rmtree(aside)
     return Box(directory)
 
 
@@ -115,9 +117,10 @@ def _make(work: Path, machine: Path, tools: Path, log: Path) -> Path:
     with (work / "disk.raw").open("wb") as file:
         file.truncate(DISK_GIGABYTES << 30)
     run("mke2fs", "-q", "-t", "ext4", "-d", root, work / "disk.raw", log=log)
-    seen = Path("/", work.relative_to(tools))
+    # Seen from the tree whose program works on it; like all mounts here, it ends with the process.
+    run("mount", "--bind", work, tools / "mnt")
     convert = ("qemu-img", "convert", "-O", "qcow2")
-    chroot(tools, *convert, seen / "disk.raw", seen / "box.img", log=log)
+    chroot(tools, *convert, "/mnt/disk.raw", "/mnt/box.img", log=log)
     metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": DISK_GIGABYTES}
     (work / "metadata.json").write_text(json.dumps(metadata))
     (work / "Vagrantfile").write_text(VAGRANTFILE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,20 +28,18 @@ ENVIRONMENT = {
 }
 
 
-def tree(cache: Path, name: str, packages: Sequence[str], *, log: Path) -> Path:
-    """A system with packages and what they depend on, no more. Raises Failed."""
+def tree(cache: Path, name: str, packages: Sequence[str], *, work: Path, log: Path) -> Path:
+    """A system with packages and what they depend on, no more; built in `work`, a directory of the
+    same file system. Raises Failed."""
     digest = hashlib.sha256(" ".join([SUITE, *sorted(packages)]).encode()).hexdigest()[:12]
     directory = cache / f"{name}-{digest}"
     if not directory.is_dir():
         for old in cache.glob(f"{name}-*"):
             shutil.rmtree(old)
-        temporary = Path(tempfile.mkdtemp(dir=cache, prefix=f".{name}-"))
-        try:
-            _build(temporary, packages, log)
-            temporary.rename(directory)
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
+        temporary = work / name
+        temporary.mkdir()
+        _build(temporary, packages, log)
+        temporary.rename(directory)
     return directory
 
 
