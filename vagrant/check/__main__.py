@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from check.lab import Check, Lab
 from check.machines import Failed, find
-from check.steps import STEPS, Check, Lab
+from check.steps import STEPS
 
 NAMES = ("node-a", "node-b")
 
@@ -30,7 +32,7 @@ def main() -> int:
                 for check in step(lab):
                     _print(check)
                     passed, failed = passed + check.passed, failed + (not check.passed)
-            except (Failed, AssertionError, ValueError) as error:
+            except (Failed, AssertionError, ValueError, subprocess.TimeoutExpired) as error:
                 _print(Check(f"{step.__name__} came to its end", False, str(error)))
                 failed += 1
             print(f"  {time.monotonic() - begin:.0f} s", flush=True)

@@ -59,14 +59,14 @@ class Machine:
 
     @contextmanager
     def peer_running(self, netns: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-        """The same while it goes on; ended at the end of the block."""
+        """The same while it goes on, with pipes; ended at the end of the block."""
         command = self._ssh(_peer(netns, *arguments))
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def reboot(self) -> None:
         """Boot anew, and wait until systemd has started everything, or failed to."""

@@ -5,13 +5,12 @@ but for the last, which takes pycni away.
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
+from check.lab import Check, Lab, wait
 from check.machines import LIBRARIES, PYTHON, Failed, Machine
+from check.traffic import answered, family, under_traffic
 
 PYCNI = "/opt/pycni/bin/pycni"
 WHEELS = "/pycni/dist/wheels"
@@ -22,42 +21,8 @@ ICMP_HEADERS = {4: 28, 6: 48}
 """Bytes of IP and ICMP in an echo packet."""
 TRANSFER = 2_000_000
 """Bytes; an emulated machine moves a megabyte or two in a second."""
-FLOOD_INTERVAL = 0.02
-"""Seconds between two echo requests."""
 HOUR = 3600
 UNITS = "-u pycni-agent -u pycni-setup"
-CHANGE_SECONDS = 300.0
-"""For what one node does to be seen by the other."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that holds or does not."""
-
-    name: str
-    passed: bool
-    found: str = ""
-
-
-@dataclass
-class Lab:
-    """Machines, and the pods that the steps have made on them."""
-
-    machines: list[Machine]
-    pods: dict[str, Machine] = field(default_factory=dict)
-    namespaces: dict[str, str] = field(default_factory=dict)
-    addresses: dict[str, list[str]] = field(default_factory=dict)
-    mtu: int = 0
-
-    def add(self, name: str, machine: Machine) -> None:
-        made = machine.guest("add", name)
-        self.pods[name], self.addresses[name] = machine, made["addresses"]
-        self.namespaces[name], self.mtu = made["netns"], made["mtu"]
-
-    def echo(self, source: str, *options: object) -> list[dict[str, Any]]:
-        machine, netns = self.pods[source], self.namespaces[source]
-        answers: list[dict[str, Any]] = machine.peer(netns, "echo", *options)
-        return answers
 
 
 def prepare(lab: Lab) -> Iterator[Check]:
@@ -83,15 +48,15 @@ def pings(lab: Lab) -> Iterator[Check]:
     for source in lab.pods:
         targets = {a: t for t in lab.pods if t != source for a in lab.addresses[t]}
         for answer in lab.echo(source, *targets):
-            yield _answered(f"ping {source} -> {targets[answer['address']]}", answer)
+            yield answered(f"ping {source} -> {targets[answer['address']]}", answer)
 
 
 def largest_packets(lab: Lab) -> Iterator[Check]:
     """A packet as large as the pod's MTU, with DF; and one byte more, which must not leave."""
     for address in lab.addresses["b1"]:
-        size = lab.mtu - ICMP_HEADERS[_family(address)]
+        size = lab.mtu - ICMP_HEADERS[family(address)]
         (fits,) = lab.echo("a1", address, "--size", size, "--dont-fragment")
-        yield _answered(f"ping of {lab.mtu} bytes with DF a1 -> b1", fits)
+        yield answered(f"ping of {lab.mtu} bytes with DF a1 -> b1", fits)
         (more,) = lab.echo("a1", address, "--size", size + 1, "--dont-fragment")
         yield Check("one byte more is refused", more["errors"] == more["sent"], str(more))
 
@@ -113,7 +78,7 @@ def transfers(lab: Lab) -> Iterator[Check]:
 def hardened_agent(lab: Lab) -> Iterator[Check]:
     """ADD, DEL and GC are done by the agent in its unit, not by the plugin in its place."""
     machine = lab.machines[1]
-    since = machine.run("date '+%Y-%m-%d %H:%M:%S'").strip()
+    since = _now(machine)
     lab.add("b3", machine)
     known = machine.guest("sandboxes")
     machine.guest("stray", "stray")
@@ -121,7 +86,7 @@ def hardened_agent(lab: Lab) -> Iterator[Check]:
     machine.run("ip netns delete stray")
     machine.guest("remove", "b3")
     del lab.pods["b3"]
-    said = machine.run(f"journalctl -u pycni-agent -o cat --since '{since}'")
+    said = _journal(machine, since)
     yield Check("GC of a stray attachment", collected == 0, f"status {collected}")
     for command in ("ADD", "GC", "DEL"):
         done = any(
@@ -141,21 +106,22 @@ def agent_killed(lab: Lab) -> Iterator[Check]:
 
     def kill() -> None:
         machine.run("systemctl kill --kill-who=main --signal=KILL pycni-agent")
-        _wait("the agent is back", lambda: _is_active(machine, "pycni-agent", unlike=before))
+        wait("the agent is back", lambda: _is_active(machine, "pycni-agent", unlike=before))
 
-    yield from _under_traffic(lab, "an agent killed", kill)
+    yield from under_traffic(lab, "an agent killed", kill)
 
 
 def store_away(lab: Lab) -> Iterator[Check]:
     """etcd stopped: packets flow, nothing is deleted, the agents say so; it comes back."""
     store, other = lab.machines
     remotes = _pycni(other, "maps", "dump", "remotes")
+    since = _now(other)
 
     def stop() -> None:
         store.run("systemctl stop etcd")
-        _wait("the agent complains", lambda: "does not answer" in _journal(other))
+        wait("the agent complains", lambda: "does not answer" in _journal(other, since))
 
-    yield from _under_traffic(lab, "etcd stopped", stop)
+    yield from under_traffic(lab, "etcd stopped", stop)
     same = _pycni(other, "maps", "dump", "remotes") == remotes
     yield Check("etcd stopped: the remotes are as they were", same)
     failed = _refused(other, f"{PYCNI} nodes")
@@ -163,7 +129,7 @@ def store_away(lab: Lab) -> Iterator[Check]:
         "etcd stopped: `pycni nodes` says what to do", "check that etcd runs" in failed, failed
     )
     store.run("systemctl start etcd")
-    _wait("both agents are alive", lambda: _alive(store) == len(lab.machines))
+    wait("both agents are alive", lambda: _alive(store) == len(lab.machines))
     yield Check("etcd back: both agents are alive", True)
 
 
@@ -173,10 +139,10 @@ def clock_off(lab: Lab) -> Iterator[Check]:
     other.run(f"date -s @$(( $(date +%s) + 3 * {HOUR} ))")
     try:
         other.run("systemctl restart pycni-agent")
-        _wait("both agents are alive", lambda: _alive(store) == _alive(other) == len(lab.machines))
+        wait("both agents are alive", lambda: _alive(store) == _alive(other) == len(lab.machines))
         yield Check("a clock three hours ahead: both nodes see both agents alive", True)
         (answer,) = lab.echo("a1", lab.addresses["b1"][0])
-        yield _answered("a clock three hours ahead: ping a1 -> b1", answer)
+        yield answered("a clock three hours ahead: ping a1 -> b1", answer)
     finally:
         other.run(f"date -s @$(( $(date +%s) - 3 * {HOUR} ))")
 
@@ -191,11 +157,11 @@ def same_name(lab: Lab) -> Iterator[Check]:
     failed = _refused(other, f"{PYCNI} --config /run/twin setup")
     other.run("rm /run/twin")
     yield Check("two nodes of one name: refused", "is in use by another machine" in failed, failed)
-    yield Check("two nodes of one name: the hint", "its own node_name" in failed, failed)
+    yield Check("two nodes of one name: the hint", "its own node_name" in failed)
     places = [[one[key] for one in before] for key in ("name", "vtep", "pod_cidrs")]
     after = _pycni(store, "nodes")
     same = places == [[one[key] for one in after] for key in ("name", "vtep", "pod_cidrs")]
-    yield Check("two nodes of one name: the cluster is as it was", same, str(after))
+    yield Check("two nodes of one name: the cluster is as it was", same, "" if same else str(after))
 
 
 def upgrade(lab: Lab) -> Iterator[Check]:
@@ -207,7 +173,7 @@ def upgrade(lab: Lab) -> Iterator[Check]:
             machine.guest("newer")
             machine.run("systemctl restart pycni-setup pycni-agent", timeout=600)
 
-    yield from _under_traffic(lab, "an upgrade of both nodes", restart)
+    yield from under_traffic(lab, "an upgrade of both nodes", restart)
     for machine, old in zip(lab.machines, before, strict=True):
         new = _fingerprint(machine)
         yield Check(f"{machine.name} runs other programs", new != old, f"{old} -> {new}")
@@ -217,8 +183,8 @@ def reboot(lab: Lab) -> Iterator[Check]:
     """A node boots anew: it is a node again by itself, and takes new pods."""
     machine = lab.machines[1]
     machine.reboot()
-    _wait("the agent serves", lambda: _is_active(machine, "pycni-agent"))
-    _wait("the dataplane is there", lambda: _is_active(machine, "pycni-setup"))
+    wait("the agent serves", lambda: _is_active(machine, "pycni-agent"))
+    wait("the dataplane is there", lambda: _is_active(machine, "pycni-setup"))
     machine.guest("remove")
     for name in ("b1", "b2"):
         lab.add(name, machine)
@@ -259,42 +225,6 @@ STEPS = (
 )
 
 
-def _under_traffic(lab: Lab, what: str, change: Callable[[], None]) -> Iterator[Check]:
-    """Pings a1 -> b1 by both families, from before a change begins until after it has ended."""
-    ended = threading.Event()
-    answers: list[dict[str, Any]] = []
-    rounds = []
-
-    def flood() -> None:
-        options = ("--count", 500, "--interval", FLOOD_INTERVAL)
-        while not ended.is_set() or not rounds:
-            rounds.append(time.monotonic())
-            answers.extend(lab.echo("a1", *lab.addresses["b1"], *options))
-
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        _wait("packets flow", lambda: bool(rounds))
-        change()
-    finally:
-        ended.set()
-        thread.join()
-    for family in ICMP_HEADERS:
-        own = [one for one in answers if _family(one["address"]) == family]
-        total = {key: sum(one[key] for one in own) for key in ("sent", "received")}
-        yield _answered(f"{what}: IPv{family} a1 -> b1", {"address": "", **total})
-
-
-def _answered(name: str, answer: dict[str, Any]) -> Check:
-    found = f"{answer['received']}/{answer['sent']} answered"
-    passed = answer["received"] == answer["sent"] > 0
-    return Check(f"{name} {answer['address']}".rstrip(), passed, found)
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
-
-
 def _pycni(machine: Machine, *arguments: str) -> list[dict[str, Any]]:
     """A noun of the CLI."""
     rows: list[dict[str, Any]] = json.loads(machine.run(f"{PYCNI} {' '.join(arguments)} -o json"))
@@ -328,16 +258,13 @@ def _is_active(machine: Machine, unit: str, *, unlike: str = "") -> bool:
     return state["ActiveState"] == "active" and state["MainPID"] != unlike
 
 
-def _journal(machine: Machine) -> str:
-    return machine.run("journalctl -u pycni-agent -o cat -n 20")
+def _now(machine: Machine) -> str:
+    return machine.run("date '+%Y-%m-%d %H:%M:%S'").strip()
 
 
-def _wait(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + CHANGE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise Failed(f"not within {CHANGE_SECONDS:g} s: {what}")
-        time.sleep(1)
+def _journal(machine: Machine, since: str) -> str:
+    """What the agent said since then, by the machine's own clock."""
+    return machine.run(f"journalctl -u pycni-agent -o cat --since '{since}'")
 
 
 def _columns(texts: list[list[str]]) -> list[str]:
