@@ -123,6 +123,21 @@ def newer() -> str:
     return str(file)
 
 
+def masquerades() -> bool:
+    """Whether pods get to the world."""
+    from pycni import masquerade
+
+    return masquerade.exists()
+
+
+def cut_off() -> bool:
+    """Delete the table that masquerades, as somebody's `nft flush ruleset` would."""
+    from pycni import masquerade
+
+    masquerade.teardown()
+    return masquerade.exists()
+
+
 def parameters() -> dict[str, str]:
     """The kernel parameters that setup changed, with what they were before it."""
     from pycni.node import Node
@@ -168,7 +183,19 @@ def traces(before: str) -> list[str]:
 
 VERBS = {
     one.__name__: one
-    for one in (image, add, remove, gc, stray, sandboxes, newer, parameters, traces)
+    for one in (
+        image,
+        add,
+        remove,
+        gc,
+        stray,
+        sandboxes,
+        newer,
+        masquerades,
+        cut_off,
+        parameters,
+        traces,
+    )
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ ICMP_HEADERS = {4: 28, 6: 48}
 TRANSFER = 2_000_000
 """Bytes; an emulated machine moves a megabyte or two in a second."""
 HOUR = 3600
+SETUP_PATIENCE = 600
+"""Seconds for a setup; in an emulated machine the compiler alone takes half a minute."""
 UNITS = "-u pycni-agent -u pycni-setup"
 
 
@@ -164,18 +166,34 @@ def same_name(lab: Lab) -> Iterator[Check]:
     yield Check("two nodes of one name: the cluster is as it was", same, "" if same else str(after))
 
 
+def taken_apart(lab: Lab) -> Iterator[Check]:
+    """Others delete what is pycni's on a node: packets still arrive, and its unit mends it."""
+    machine = lab.machines[1]
+    whole = _state(machine, "hooks")
+    machine.run("tc qdisc delete dev eth1 clsact")
+    machine.guest("cut_off")
+    torn = _state(machine, "hooks")
+    yield Check("programs and table deleted: `pycni status` tells", torn != whole, torn)
+    for answer in lab.echo("a1", *lab.addresses["b1"]):
+        yield answered("programs and table deleted: ping a1 -> b1", answer)
+    machine.run("systemctl restart pycni-setup", timeout=SETUP_PATIENCE)
+    mended = _state(machine, "hooks")
+    yield Check("pycni-setup restarted: the programs are back", mended == whole, mended)
+    yield Check("pycni-setup restarted: the table is back", machine.guest("masquerades"))
+
+
 def upgrade(lab: Lab) -> Iterator[Check]:
     """Other programs and a new agent on both nodes, under traffic."""
-    before = [_fingerprint(machine) for machine in lab.machines]
+    before = [_state(machine, "programs") for machine in lab.machines]
 
     def restart() -> None:
         for machine in lab.machines:
             machine.guest("newer")
-            machine.run("systemctl restart pycni-setup pycni-agent", timeout=600)
+            machine.run("systemctl restart pycni-setup pycni-agent", timeout=SETUP_PATIENCE)
 
     yield from under_traffic(lab, "an upgrade of both nodes", restart)
     for machine, old in zip(lab.machines, before, strict=True):
-        new = _fingerprint(machine)
+        new = _state(machine, "programs")
         yield Check(f"{machine.name} runs other programs", new != old, f"{old} -> {new}")
 
 
@@ -221,7 +239,7 @@ def teardown(lab: Lab) -> Iterator[Check]:
 
 STEPS = (
     *(prepare, pings, largest_packets, transfers, hardened_agent, agent_killed, store_away),
-    *(clock_off, same_name, upgrade, reboot, side_by_side, teardown),
+    *(clock_off, same_name, taken_apart, upgrade, reboot, side_by_side, teardown),
 )
 
 
@@ -231,9 +249,11 @@ def _pycni(machine: Machine, *arguments: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _fingerprint(machine: Machine) -> str:
-    (programs,) = (row for row in _pycni(machine, "status") if row["check"] == "programs")
-    return str(programs["state"])
+def _state(machine: Machine, check: str) -> str:
+    """One line of `pycni status`, which fails if not all is well."""
+    rows = json.loads(machine.run(f"{PYCNI} status -o json || true"))
+    (row,) = (row for row in rows if row["check"] == check)
+    return str(row["state"])
 
 
 def _refused(machine: Machine, command: str) -> str:
