@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from check.machines import Failed, Machine
+
+Result = TypeVar("Result")
 
 CHANGE_SECONDS = 300.0
 """For what one node does to be seen by the other."""
@@ -36,6 +39,11 @@ class Lab:
         made = machine.guest("add", name)
         self.pods[name], self.addresses[name] = machine, made["addresses"]
         self.namespaces[name], self.mtu = made["netns"], made["mtu"]
+
+    def on_each(self, work: Callable[[Machine], Result]) -> list[Result]:
+        """The same on all machines at once; what it returned for each."""
+        with ThreadPoolExecutor(len(self.machines)) as pool:
+            return list(pool.map(work, self.machines))
 
     def echo(self, source: str, *options: object) -> list[dict[str, Any]]:
         machine, netns = self.pods[source], self.namespaces[source]

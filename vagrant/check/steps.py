@@ -29,20 +29,24 @@ UNITS = "-u pycni-agent -u pycni-setup"
 
 def prepare(lab: Lab) -> Iterator[Check]:
     """What this test needs in the machines, beside what is provisioned; and two pods on each."""
-    for machine in lab.machines:
-        requirements = " ".join(f"'{one}'" for one in REQUIREMENTS)
-        machine.run(
-            f"[ -d {LIBRARIES} ] || {PYTHON} -m pip install -q --target {LIBRARIES} "
-            f"$([ ! -d {WHEELS} ] || echo --no-index --find-links {WHEELS}) {requirements}"
-        )
-        machine.guest("remove")
-        image = machine.guest("image")
+    for machine, image in zip(lab.machines, lab.on_each(_equip), strict=True):
         yield Check(f"{machine.name}: containerd has {image}", True)
     for letter, machine in zip("ab", lab.machines, strict=True):
         for number in (1, 2):
             lab.add(f"{letter}{number}", machine)
             yield Check(f"pod {letter}{number} on {machine.name}", True,
                         " ".join(lab.addresses[f"{letter}{number}"]))  # fmt: skip
+
+
+def _equip(machine: Machine) -> str:
+    """The image of which containerd makes sandboxes."""
+    requirements = " ".join(f"'{one}'" for one in REQUIREMENTS)
+    machine.run(
+        f"[ -d {LIBRARIES} ] || {PYTHON} -m pip install -q --target {LIBRARIES} "
+        f"$([ ! -d {WHEELS} ] || echo --no-index --find-links {WHEELS}) {requirements}"
+    )
+    machine.guest("remove")
+    return str(machine.guest("image"))
 
 
 def pings(lab: Lab) -> Iterator[Check]:
@@ -213,13 +217,15 @@ def reboot(lab: Lab) -> Iterator[Check]:
 def side_by_side(lab: Lab) -> Iterator[Check]:
     """The maps of both nodes, next to each other."""
     for name in ("remotes", "vteps", "endpoints"):
-        texts = [machine.run(f"{PYCNI} maps dump {name}").splitlines() for machine in lab.machines]
+        command = f"{PYCNI} maps dump {name}"
+        texts = [text.splitlines() for text in lab.on_each(lambda one, c=command: one.run(c))]
         print(f"\n  {name}")
         for row in _columns([[machine.name, *text] for machine, text in
                              zip(lab.machines, texts, strict=True)]):  # fmt: skip
             print(f"    {row}")
         yield Check(f"{name} of both nodes have entries", all(len(text) > 1 for text in texts))
-    vteps = [{one["vtep"] for one in _pycni(m, "maps", "dump", "vteps")} for m in lab.machines]
+    rows = lab.on_each(lambda machine: _pycni(machine, "maps", "dump", "vteps"))
+    vteps = [{row["vtep"] for row in one} for one in rows]
     yield Check(
         "each node knows the other's VTEP and not its own", not vteps[0] & vteps[1], str(vteps)
     )
@@ -227,14 +233,19 @@ def side_by_side(lab: Lab) -> Iterator[Check]:
 
 def teardown(lab: Lab) -> Iterator[Check]:
     """pycni taken away: nothing of it is left."""
-    for machine in lab.machines:
-        machine.guest("remove")
-        before = machine.guest("parameters")
-        machine.run("systemctl disable --now pycni-agent pycni-setup")
-        machine.run(f"{PYCNI} teardown --yes")
-        machine.run(f"{PYCNI} uninstall --bin-dir /usr/lib/cni && systemctl daemon-reload")
-        traces = machine.guest("traces", json.dumps(before))
+    for machine, traces in zip(lab.machines, lab.on_each(_take_away), strict=True):
         yield Check(f"{machine.name}: nothing of pycni is left", not traces, "; ".join(traces))
+
+
+def _take_away(machine: Machine) -> list[str]:
+    """What is left of pycni."""
+    machine.guest("remove")
+    before = machine.guest("parameters")
+    machine.run("systemctl disable --now pycni-agent pycni-setup")
+    machine.run(f"{PYCNI} teardown --yes")
+    machine.run(f"{PYCNI} uninstall --bin-dir /usr/lib/cni && systemctl daemon-reload")
+    traces: list[str] = machine.guest("traces", json.dumps(before))
+    return traces
 
 
 STEPS = (
