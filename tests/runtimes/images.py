@@ -23,22 +23,34 @@ BUSYBOX_PROGRAM = Path("/bin/busybox")
 """Static, of Debian's busybox-static."""
 
 SLEEPING_CODE = {
-    # pause(2) is system call 34: mov eax, 34; syscall; jmp to the first
-    "x86_64": (62, "amd64", bytes.fromhex("b822000000 0f05 ebf7")),
-    # ppoll(2) is 73, with nothing to wait for: mov x0..x4, 0; mov x8, 73; svc 0; b to the first
+    # mov eax, 14; xor edi, edi; lea rsi, [set]; xor edx, edx; mov r10d, 8; syscall
+    # mov eax, 128; lea rdi, [set]; xor esi, esi; xor edx, edx; mov r10d, 8; syscall
+    # mov eax, 60; xor edi, edi; syscall; set: 1 << 14
+    "x86_64": (
+        62,
+        "amd64",
+        bytes.fromhex(
+            "b80e000000 31ff 488d352b000000 31d2 41ba08000000 0f05"
+            "b880000000 488d3d15000000 31f6 31d2 41ba08000000 0f05"
+            "b83c000000 31ff 0f05 0040000000000000"
+        ),
+    ),
+    # mov x0, 0; adr x1, set; mov x2, 0; mov x3, 8; mov x8, 135; svc 0
+    # adr x0, set; mov x1, 0; mov x2, 0; mov x3, 8; mov x8, 137; svc 0
+    # mov x0, 0; mov x8, 93; svc 0; set: 1 << 14
     "aarch64": (
         183,
         "arm64",
-        struct.pack(
-            "<8I",
-            *(0xD2800000 + register for register in range(5)),
-            0xD2800928,
-            0xD4000001,
-            0x17FFFFF9,
+        bytes.fromhex(
+            "000080d2 c1010010 020080d2 030180d2 e81080d2 010000d4"
+            "20010010 010080d2 020080d2 030180d2 281180d2 010000d4"
+            "000080d2 a80b80d2 010000d4 0040000000000000"
         ),
     ),
 }
-"""By machine: ELF's and OCI's name for it, and code that sleeps for ever."""
+"""By machine: ELF's and OCI's name for it, and code that sleeps until SIGTERM: rt_sigprocmask(2)
+blocks that, rt_sigtimedwait(2) waits for it, then exit(2). The first process of a PID namespace gets
+only signals that it handles or blocks: with neither, a machine's shutdown waits for it in vain."""
 
 LOAD_ADDRESS = 0x400000
 ELF_HEADER, PROGRAM_HEADER = 64, 56
@@ -46,7 +58,7 @@ ELF_HEADER, PROGRAM_HEADER = 64, 56
 
 
 def pause_archive(path: Path, name: str = PAUSE) -> None:
-    """An image of one program that sleeps until it is killed."""
+    """An image of one program that sleeps until it is told to end."""
     _write_archive(path, name, {"pause": sleeping_program()}, ["/pause"])
 
 
