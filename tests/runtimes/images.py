@@ -49,8 +49,8 @@ SLEEPING_CODE = {
     ),
 }
 """By machine: ELF's and OCI's name for it, and code that sleeps until SIGTERM: rt_sigprocmask(2)
-blocks that, rt_sigtimedwait(2) waits for it, then exit(2). The first process of a PID namespace gets
-only signals that it handles or blocks: with neither, a machine's shutdown waits for it in vain."""
+blocks that, rt_sigtimedwait(2) waits for it, then exit(2). The first process of a PID namespace
+gets only signals that it handles or blocks: with neither, a machine's shutdown waits in vain."""
 
 LOAD_ADDRESS = 0x400000
 ELF_HEADER, PROGRAM_HEADER = 64, 56

@@ -29,7 +29,6 @@ def _runs(children: Path, program: Path) -> bool:
     first = children.read_text()
     if not first:
         return False
-    status = Path(f"/proc/{first.strip()}/status").read_text()
-    blocked = next(line for line in status.splitlines() if line.startswith("SigBlk"))
-    asleep = bool(int(blocked.split()[1], 16) & 1 << signal.SIGTERM - 1)
-    return asleep and os.readlink(f"/proc/{first.strip()}/exe") == str(program)
+    process = Path("/proc", first.strip())
+    state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+    return state == "S" and os.readlink(process / "exe") == str(program)
