@@ -9,18 +9,21 @@ import json
 import time
 
 from vm.cluster import TRANSFER, Cluster, bring_up, cross_both, reaches, same_node, upgrade, visible
-from vm.node import Node
+from vm.node import PORT, Node
 from vm.payload import PYTHON
 from vm.qemu import GuestError
 
 RATE = {f"{way}{what}": 100_000_000 for way in ("ingress", "egress") for what in ("Rate", "Burst")}
 """Bits (per second): more than emulation comes to."""
+HOST_PORT = 18080
+MAPPING = {"hostPort": HOST_PORT, "containerPort": PORT, "protocol": "tcp"}
 RELEASED_SECONDS = 60.0
 
 
 def netkit(cluster: Cluster) -> None:
-    """Pods on netkit pairs: among each other, with one on a veth pair, the node, a limited one;
-    other programs under traffic; CHECK and DEL. Where the kernel has none: refused, all of it."""
+    """Pods on netkit pairs: among each other, with one on a veth pair, the node, a limited one with
+    a host port; other programs under traffic; CHECK and DEL. Where the kernel has none: refused,
+    all of it."""
     if "netkit" in cluster.lacking:
         _refuses_netkit(cluster.a)
         return
@@ -30,7 +33,8 @@ def netkit(cluster: Cluster) -> None:
     node, (pod, *_) = cluster.a, cluster.a.pods
     node.keys = {"device": "veth"}
     node.add("mixed")
-    node.keys = {"device": "auto", "tcx": True, "runtimeConfig": {"bandwidth": RATE}}
+    capabilities = {"bandwidth": RATE, "portMappings": [MAPPING]}
+    node.keys = {"device": "auto", "tcx": True, "runtimeConfig": capabilities}
     node.add("limited")
     links = node.facts()["pods"]
     kinds = {pod: kind for pod, (_, kind) in links.items()}
@@ -39,6 +43,7 @@ def netkit(cluster: Cluster) -> None:
         for address in node.pods[other]:
             reaches(node, one, node, address)
     assert node.echo_from_host([to for pod in node.pods for to in node.pods[pod]]) == {}
+    _host_port(cluster, "limited")
     _queued(node, "limited", links["limited"][0], node.pods[pod])
     upgrade(cluster)
     for pod in list(node.pods):
@@ -48,6 +53,14 @@ def netkit(cluster: Cluster) -> None:
         cluster.b.end_namespace(pod)
     for one in cluster.nodes:
         _wait_until_released(one)
+
+
+def _host_port(cluster: Cluster, pod: str) -> None:
+    """A pod of the other node reaches this one's at a port of the node."""
+    node, (far, *_) = cluster.a, cluster.b.pods
+    inside, at = node.pods[pod][0], (str(node.underlay.ip), HOST_PORT)
+    sent, got = cluster.b.send(far, node, inside, TRANSFER, at=at)
+    assert sent["bytes"] == got["bytes"] == TRANSFER, f"{at}: {sent}, {got}"
 
 
 def _queued(node: Node, pod: str, link: str, addresses: list[str]) -> None:

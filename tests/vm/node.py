@@ -136,13 +136,17 @@ class Node:
     def end_floods(self) -> None:
         self.guest.check(["pkill", "--full", "--exact", FLOOD_CLOCK])
 
-    def send(self, pod: str, target: Node, address: str, size: int) -> tuple[Json, Json]:
-        """`size` bytes over TCP to a pod of `target` that has `address`: what both ends counted."""
+    def send(
+        self, pod: str, target: Node, address: str, size: int, *, at: tuple[str, int] | None = None
+    ) -> tuple[Json, Json]:
+        """`size` bytes over TCP to a pod of `target` that has `address`, and is perhaps reached
+        `at` another address and port: what both ends counted."""
+        to, port = at or (address, PORT)
         (receiver,) = (name for name, has in target.pods.items() if address in has)
         receiving = target._peer(receiver, "receive", address, "--port", str(PORT))
         listening = ["ip", "netns", "exec", receiver, "ss", "-Hltn", "sport", "=", f":{PORT}"]
         target._wait_for(listening, receiving)
-        sent = _document(self._peer(pod, "send", address, str(PORT), str(size)).wait())
+        sent = _document(self._peer(pod, "send", to, str(port), str(size)).wait())
         return sent, _document(receiving.wait())
 
     def mtu(self, pod: str) -> int:
