@@ -8,7 +8,6 @@ process that stops or is killed keeps nobody waiting but those who work on its a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
@@ -50,7 +49,7 @@ from pycni.maps import GATEWAY_MAC
 from pycni.netconf import DHCP
 from pycni.node import Node
 from pycni.portmap import PortMapping
-from pycni.result import Dns, Interface, Result
+from pycni.result import Dns, Interface, Result, Route
 from pycni.rtnl import Rtnl
 from pycni.settings import Settings
 
@@ -71,14 +70,7 @@ def add(call: Call) -> Result:
         ExitStack() as undo,
     ):
         remains = delegations.find(call.settings, call.key.digest)
-        present = find_lease(ipr, call.key.digest)
-        if present is None and remains is not None:
-            present = upkeep.find_renamed(ipr, call.settings, call.key.digest)
-        if present is not None and present.addresses:
-            raise DuplicateAttachment(
-                f"container {call.request.container_id} has {call.request.ifname} attached already",
-                hint="run DEL first",
-            )
+        _refuse_second(call, ipr, remains)
         _clear_remains(call, ipr, remains, lock)
         by_link = wanted.lease.dhcp
         given = None
@@ -113,20 +105,7 @@ def add(call: Call) -> Result:
             lease = reservations.take(call, ipr, table, lease, node=node, given=given, undo=undo)
             podnet.claim(ipr, lease)
         given = (given or assignment.own(lease.addresses, node)).with_gateways(node)
-
-        def announce(rules: tuple[int, ...]) -> None:
-            ruled = replace(lease, rules=rules)
-            podnet.claim(ipr, ruled)
-            undo.callback(sourcerules.teardown, call.netns_fd, ruled.ruled)
-
-        routes = podnet.configure(
-            call.netns_fd,
-            call.request.ifname,
-            mac=lease.mac,
-            addresses=[one.address for one in given.ips],
-            routes=given.routes,
-            announce=announce,
-        )
+        routes = _configure(call, ipr, lease, given, undo)
         podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
         portmap.setup(wanted.ports, lease.addresses, owner=call.request.container_id)
         undo.pop_all()
@@ -156,19 +135,11 @@ def delete(call: Call) -> None:
         Rtnl() as ipr,
     ):
         known = delegations.find(call.settings, call.key.digest)
-        do_both(
+        delegations.in_order(
             lambda: detach(ipr, call.settings, call.key.digest, netns_fd=call.netns_fd),
             lambda: _release_delegated(call, known, lock),
             plugin=call.conf.delegate if known is None else known.plugin,
         )
-
-
-def do_both(detaching: Callable[[], None], releasing: Callable[[], None], *, plugin: str) -> None:
-    """Whatever comes of the first. The release is by the IPAM `plugin`: see `delete`."""
-    steps = (releasing, detaching) if plugin == DHCP else (detaching, releasing)
-    with ExitStack() as later:
-        later.callback(steps[1])
-        steps[0]()
 
 
 def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) -> None:
@@ -278,6 +249,18 @@ def _read(call: Call, node: Node) -> _Wanted:
     return _Wanted(lease, kind, node.pod_mtu(conf.mtu), ports, limits, requests.dns(conf))
 
 
+def _refuse_second(call: Call, ipr: Rtnl, remains: Delegation | None) -> None:
+    """Where an IPAM plugin may hold addresses, a link that was renamed is looked for, too."""
+    present = find_lease(ipr, call.key.digest)
+    if present is None and remains is not None:
+        present = upkeep.find_renamed(ipr, call.settings, call.key.digest)
+    if present is not None and present.addresses:
+        raise DuplicateAttachment(
+            f"container {call.request.container_id} has {call.request.ifname} attached already",
+            hint="run DEL first",
+        )
+
+
 def _clear_remains(call: Call, ipr: Rtnl, remains: Delegation | None, lock: int) -> None:
     """What an ADD left that was killed before its lease had addresses, and that no DEL followed."""
     if podnet.teardown(ipr, call.key.host_ifname):
@@ -308,6 +291,26 @@ def _ask_by_link(
     podnet.raise_pod_end(call.netns_fd, call.request.ifname)
     podnet.wait_until_up(ipr, lease.host_ifname, timeout=call.patience())
     return assignment.delegated(call, lock, undo)
+
+
+def _configure(
+    call: Call, ipr: Rtnl, lease: Lease, given: Assignment, undo: ExitStack
+) -> tuple[Route, ...]:
+    """The pod's end as `given`; returns the routes in effect. Rules are in the lease before."""
+
+    def announce(rules: tuple[int, ...]) -> None:
+        ruled = replace(lease, rules=rules)
+        podnet.claim(ipr, ruled)
+        undo.callback(sourcerules.teardown, call.netns_fd, ruled.ruled)
+
+    return podnet.configure(
+        call.netns_fd,
+        call.request.ifname,
+        mac=lease.mac,
+        addresses=[one.address for one in given.ips],
+        routes=given.routes,
+        announce=announce,
+    )
 
 
 def _release_delegated(call: Call, known: Delegation | None, lock: int) -> None:

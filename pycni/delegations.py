@@ -13,8 +13,8 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pycni import delegate, locks
 from pycni.errors import MissingPlugin, PycniError, TryAgain
 from pycni.files import make_private_directory, remove_file, replace_file
 from pycni.lease import AttachmentKey, leases
+from pycni.netconf import DHCP
 from pycni.rtnl import Rtnl
 from pycni.settings import Settings
 
@@ -115,6 +116,17 @@ def release(
             hint="install the IPAM plugin again",
         ) from error
     forget(settings, delegation.key)
+
+
+def in_order(detaching: Callable[[], None], releasing: Callable[[], None], *, plugin: str) -> None:
+    """Both steps of a DEL, the second whatever comes of the first; what fails is raised.
+
+    An address is free when no packet can have it any more, unless its plugin needs the link.
+    """
+    first, second = (releasing, detaching) if plugin == DHCP else (detaching, releasing)
+    with ExitStack() as later:
+        later.callback(second)
+        first()
 
 
 def release_orphans(settings: Settings) -> int:

@@ -70,7 +70,7 @@ def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
                     settings, known, env=known.env_of_del, lock=lock, timeout=call.left()
                 )
 
-        attachments.do_both(
+        delegations.in_order(
             lambda: attachments.detach(ipr, settings, digest),
             release,
             plugin="" if known is None else known.plugin,
