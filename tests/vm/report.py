@@ -1,4 +1,4 @@
-"""The table: kernels down, steps across, with seconds; then what each kernel lacks."""
+"""The table: a column per kernel, a row per step, with seconds; then what each kernel lacks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from rich.table import Table
 from vm.scenarios import Outcome, Step
 
 
-def show(console: Console, outcomes: Sequence[Outcome], columns: Iterable[str]) -> None:
+def show(console: Console, outcomes: Sequence[Outcome], steps: Iterable[str]) -> None:
     """Print it all."""
-    columns = tuple(columns)
-    table = Table("kernel", "boot", *columns, "run", caption="seconds", box=SIMPLE, pad_edge=False)
-    for outcome in outcomes:
-        cells = {step.name: verdict(step) for step in outcome.steps}
-        table.add_row(
-            outcome.kernel.release,
-            f"{outcome.boot_seconds:.0f}" if outcome.boot_seconds else "FAILED",
-            *(cells.get(column, "not run") for column in columns),
-            f"{outcome.seconds:.0f}",
-        )
+    kernels = [outcome.kernel.release.partition("-")[0] for outcome in outcomes]
+    table = Table("kernel", *kernels, caption="seconds", box=SIMPLE, pad_edge=False)
+    boots = (one.boot_seconds for one in outcomes)
+    table.add_row("boot", *(f"{boot:.0f}" if boot else "FAILED" for boot in boots))
+    cells = [{step.name: verdict(step) for step in outcome.steps} for outcome in outcomes]
+    for step in steps:
+        table.add_row(step, *(one.get(step, "not run") for one in cells))
+    table.add_row("run", *(f"{outcome.seconds:.0f}" for outcome in outcomes))
     console.print(table)
     for outcome in outcomes:
         console.print(f"{outcome.kernel.release} lacks" if outcome.missing else
