@@ -20,8 +20,9 @@ from smoke.cell import WRITABLE  # noqa: E402
 ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(SMOKE)}
 
 OUTSIDE = """
-import sys
+import signal, sys
 from smoke import namespaces
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
 namespaces.run(sys.executable, "-c", *sys.argv[1:], network=False)
 """
 
@@ -76,8 +77,10 @@ def test_a_cell_whose_command_is_ended_leaves_nothing(
         wait_until(lambda: (work / "ready").exists(), "the cell is built")
         seen = leftovers.new_since(before, tmp_path)
         command.send_signal(ending)
-    finally:
         status = command.wait(timeout=30)
+    finally:
+        command.kill()
+        command.wait()
         if ending == signal.SIGKILL:  # which lets nobody wait
             wait_until(lambda: not leftovers.new_since(before, tmp_path), "the cell has ended")
 
