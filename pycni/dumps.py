@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,13 @@ def describe(root: Path, name: str) -> Row:
 
 
 def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows of a map and their columns. Raises NotAvailable if the node is not loaded."""
+    """The rows of a map, in an order that does not change with the map, and their columns.
+
+    Raises NotAvailable if the node is not loaded.
+    """
     reader, columns = READERS[name]
-    return reader(root), columns
+    rows = sorted(reader(root), key=lambda row: [_rank(str(row[key])) for key in columns[:2]])
+    return rows, columns
 
 
 def events(root: Path) -> Iterator[DropEvent]:
@@ -102,6 +107,15 @@ class _Names:
                 for name, value in reasons.items()
             },
         )
+
+
+def _rank(value: str) -> tuple[int, Any]:
+    """Networks and addresses by number, IPv4 first; then words."""
+    try:
+        network = ip_network(value)
+        return network.version, (network.network_address.packed, network.prefixlen)
+    except ValueError:
+        return 9, value
 
 
 def _read_endpoints(root: Path) -> list[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import select
 import socket
 import subprocess
@@ -95,6 +96,8 @@ class Guest:
                     "-device", "virtio-rng-pci",
                     *devices,
                 ],
+                # a snapshot's file, which qemu unlinks if it lives that long
+                env={**os.environ, "TMPDIR": str(disks.payload.parent)},
                 stdin=subprocess.DEVNULL,
                 stdout=complaints,
                 stderr=complaints,

@@ -45,6 +45,7 @@ def _processes(work: Path) -> Iterator[int]:
     for directory in Path("/proc").glob("[0-9]*"):
         for link in (directory / "root", directory / "cwd", directory / "exe"):
             with suppress(OSError):
-                if Path(os.readlink(link)).is_relative_to(work):
+                # in other mounts than ours it is a path of theirs, which may begin above our root
+                if f"{work}/" in f"{os.readlink(link)}/":
                     yield int(directory.name)
                     break
