@@ -24,6 +24,9 @@ OWNER_LIMIT = 128
 MAPS = {(4, True): "host4", (4, False): "any4", (6, True): "host6", (6, False): "any6"}
 """By IP version, and whether the node's address is part of the key."""
 
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+"""How a listing has them where there is no /etc/protocols (Debian's netbase) to name them."""
+
 LOOPBACK: dict[int, IPNetwork] = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
 CHAINS = ("ports", "prerouting", "output", "postrouting")
 DSTNAT, SRCNAT = -100, 100
@@ -161,7 +164,7 @@ def _forward(left: dict[str, Any], right: dict[str, Any]) -> Forward:
     protocol, *host_ip, host_port = element["val"]["concat"]
     pod, pod_port = right["concat"]
     return Forward(
-        protocol=protocol,
+        protocol=PROTOCOLS.get(protocol, protocol),
         host_ip=ip_address(host_ip[0]) if host_ip else None,
         host_port=host_port,
         pod=ip_address(pod),
