@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from pycni.errors import ClusterError
+from pycni.errors import ClusterError, InvalidPool
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -70,6 +70,25 @@ class Cluster:
 def node_capacity(cidr: IPNetwork, node_prefix: int) -> int:
     """How many nodes a cluster CIDR has pod CIDRs for."""
     return 1 << (node_prefix - cidr.prefixlen)
+
+
+def gateway(cidr: IPNetwork) -> IPAddress:
+    """The pods' default gateway: the first host address of the node's pod CIDR.
+
+    Raises InvalidPool for a CIDR with no room for a gateway and a pod.
+    """
+    check_room(cidr)
+    return cidr.network_address + 1
+
+
+def check_room(cidr: IPNetwork) -> None:
+    """Raises InvalidPool if a pod CIDR has no room for a gateway and a pod."""
+    longest = LONGEST_NODE_PREFIX[cidr.version]
+    if cidr.prefixlen > longest:
+        raise InvalidPool(
+            f"the pod CIDR {cidr} has no room for a gateway and a pod",
+            hint=f"a pod CIDR must be a /{longest} or larger",
+        )
 
 
 def check_underlay(cluster: Cluster, networks: Iterable[IPNetwork]) -> None:

@@ -13,11 +13,11 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pycni import plugin
+from pycni.cni import plugin
 from pycni.errors import PycniError, speakable
 
 if TYPE_CHECKING:
-    from pycni.cni import Reply
+    from pycni.cni.protocol import Reply
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def main() -> None:
 
 
 def _reply(settings_file: Path | None) -> Reply:
-    from pycni import settings, verbs
+    from pycni import settings
+    from pycni.attachments import dispatch
 
     netns = plugin.open_netns(os.environb.get(b"CNI_NETNS", b""))
     os.chdir("/")  # the path may have been relative
@@ -49,8 +50,8 @@ def _reply(settings_file: Path | None) -> Reply:
     try:
         loaded = settings.load(settings_file)
     except PycniError as error:
-        return verbs.failure(error, stdin if isinstance(stdin, bytes) else b"", env=os.environ)
-    return verbs.answer(os.environ, stdin, netns, settings=loaded)
+        return dispatch.failure(error, stdin if isinstance(stdin, bytes) else b"", env=os.environ)
+    return dispatch.answer(os.environ, stdin, netns, settings=loaded)
 
 
 def _stdin() -> bytes | OSError:

@@ -26,7 +26,14 @@ from pydantic import (
     ValidationError,
 )
 
-from pycni.cluster import IPV4_MTU_MIN, VNI_MAX, Cluster, IPAddress, IPNetwork, mtu_needed
+from pycni.cluster import (
+    IPV4_MTU_MIN,
+    VNI_MAX,
+    Cluster,
+    IPAddress,
+    IPNetwork,
+    mtu_needed,
+)
 from pycni.errors import ClusterError, InvalidSettings
 from pycni.files import make_private_directory
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Everything that crosses to Python: no holes, sizes asserted, checked
- * against BTF by tests/unit/test_maps_abi.py. Addresses are 16 bytes in
+ * against BTF by tests/unit/dataplane/test_maps_abi.py. Addresses are 16 bytes in
  * network order, IPv4 as v4-mapped (::ffff:a.b.c.d, RFC 4291 2.5.5.2).
  */
 #ifndef PYCNI_TYPES_H

@@ -17,8 +17,22 @@ from pyroute2.netlink.exceptions import NetlinkError
 from loader.errors import LoaderError
 from pycni import settings
 from pycni.cli.lab import lab
-from pycni.cli.nouns import drops, endpoints, maps_group, nodes, ports, status
-from pycni.cli.verbs import agent, forget, install, setup, teardown, uninstall
+from pycni.cli.nouns import (
+    drops,
+    endpoints,
+    maps_group,
+    nodes,
+    ports,
+    status,
+)
+from pycni.cli.verbs import (
+    agent,
+    forget,
+    install,
+    setup,
+    teardown,
+    uninstall,
+)
 from pycni.errors import PycniError
 
 

@@ -12,13 +12,16 @@ import click
 from pyroute2 import IPRoute
 
 from loader import attach, pins, probe
-from pycni import dumps, maps, nexthops, overlay, porttable, provision
 from pycni.cli.output import emit, output_option
+from pycni.dataplane import dumps, maps
 from pycni.errors import PycniError
-from pycni.lease import leases
-from pycni.links import IFF_UP, find_link
-from pycni.node import Node
+from pycni.kernel.links import IFF_UP, find_link
+from pycni.node import next_hops, overlay
+from pycni.node.record import Node
+from pycni.pods import port_table
+from pycni.pods.lease import leases
 from pycni.settings import Settings, load
+from pycni.setup import provision
 from pycni.stores import HEARTBEAT_FRESH, open_store
 
 
@@ -80,7 +83,7 @@ def ports(output: str) -> None:
             "pod_port": forward.pod_port,
             "container": forward.owner,
         }
-        for forward in porttable.forwards()
+        for forward in port_table.forwards()
     ]
     rows.sort(key=lambda row: (row["port"], row["protocol"], row["address"], row["pod"]))
     emit(rows, output, columns=("port", "protocol", "address", "pod", "pod_port", "container"))
@@ -192,7 +195,7 @@ def _encap(settings: Settings, node: Node | None) -> str:
     try:
         with maps.open_nexthops(settings.pin_root) as table:
             known = sum(1 for _ in table.items())
-        fresh = nexthops.is_fresh(settings)
+        fresh = next_hops.is_fresh(settings)
     except PycniError:
         return "ebpf, but not loaded: pycni setup"
     if not fresh:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from pycni import agent as node_agent
-from pycni import install as installation
-from pycni import provision, units
+from pycni.agent import agent as node_agent
 from pycni.errors import StoreError
 from pycni.settings import DEFAULT_PATH, load
+from pycni.setup import install as installation
+from pycni.setup import provision, units
 from pycni.stores import HEARTBEAT_FRESH, open_store
 
 BIN_DIR = Path("/opt/cni/bin")

@@ -19,12 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from loader import libbpf
-from pycni import install
 from pycni.errors import NotAvailable, PycniError, SetupError
 from pycni.files import make_private_directory, replace_file
 from pycni.lab import processes, runtime, topology
-from pycni.lab.layout import BASE, NODES_LIMIT, LabNode, Layout, Pod, draw
+from pycni.lab.layout import (
+    BASE,
+    NODES_LIMIT,
+    LabNode,
+    Layout,
+    Pod,
+    draw,
+)
 from pycni.lab.processes import Kept
+from pycni.setup import install
 
 AGENT_TIMEOUT = 60.0
 """Seconds an agent may take to serve: the first one on a machine compiles."""

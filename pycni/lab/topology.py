@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from pycni import nsenter
+from pycni.kernel import namespaces
+from pycni.kernel.links import add_address
 from pycni.lab.layout import (
     BRIDGE,
     NODE_UPLINK,
@@ -19,7 +20,6 @@ from pycni.lab.layout import (
     LabNode,
     Layout,
 )
-from pycni.links import add_address
 
 NETNS_DIR = Path("/run/pycni-netns")
 """Not /run/netns: a runtime that binds that on itself pins what others mounted below it."""
@@ -68,7 +68,7 @@ def make_node(layout: Layout, node: LabNode) -> None:
 
 def make_netns(name: str) -> None:
     """A named namespace with its loopback up."""
-    nsenter.create(NETNS_DIR / name)
+    namespaces.create(NETNS_DIR / name)
     with open_iproute(name) as ipr:
         (loopback,) = ipr.link_lookup(ifname="lo")
         ipr.link("set", index=loopback, state="up")
@@ -81,7 +81,7 @@ def exists(name: str) -> bool:
 
 def remove_netns(name: str) -> None:
     """Unmount and unlink a named namespace; its links go with it."""
-    nsenter.remove(NETNS_DIR / name)
+    namespaces.remove(NETNS_DIR / name)
     with suppress(OSError):  # others are in it
         NETNS_DIR.rmdir()
 
@@ -90,7 +90,7 @@ def open_iproute(name: str) -> IPRoute:
     """An IPRoute in a named namespace."""
     descriptor = os.open(NETNS_DIR / name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return nsenter.open_iproute(descriptor)
+        return namespaces.open_iproute(descriptor)
     finally:
         os.close(descriptor)
 

@@ -9,7 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 
-from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
+from pycni.cluster import (
+    Cluster,
+    IPAddress,
+    IPNetwork,
+    node_capacity,
+)
 from pycni.errors import ClusterError, StoreError
 from pycni.stores import NodeRecord
 

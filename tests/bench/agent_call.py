@@ -25,7 +25,8 @@ from typing import Any
 
 from pyroute2.netlink import rtnl
 
-from pycni import settings, verbs
+from pycni import settings
+from pycni.attachments import dispatch
 
 WARM_UP = 5
 COMMON = {2: "NLMSG_ERROR", 3: "NLMSG_DONE"}
@@ -82,7 +83,7 @@ def _call(verb: str, env: dict[str, str], stdin: bytes, loaded: Any) -> Answer:
     def call() -> None:
         descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            reply = verbs.answer(env | {"CNI_COMMAND": verb}, stdin, descriptor, settings=loaded)
+            reply = dispatch.answer(env | {"CNI_COMMAND": verb}, stdin, descriptor, settings=loaded)
         finally:
             os.close(descriptor)
         if reply.status:

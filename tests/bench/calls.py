@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pycni.kernel.namespaces import inside
 from pycni.lab.topology import NETNS_DIR
-from pycni.nsenter import inside
 
 IFNAME = "eth0"
 

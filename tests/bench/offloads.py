@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fcntl import ioctl
 
+from pycni.kernel.namespaces import inside
 from pycni.lab.topology import NETNS_DIR
-from pycni.nsenter import inside
 
 SIOCETHTOOL = 0x8946
 SETTERS = (0x1F, 0x24, 0x2C)

@@ -22,7 +22,7 @@ from pathlib import Path as FilePath
 from bench import limit, routed
 from bench.wires import add_veth, join_nodes, set_address, set_up
 from loader.compile import compile_programs
-from pycni import maps
+from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.files import make_private_directory
 from pycni.lab import cluster, topology

@@ -25,7 +25,7 @@ from bench.paths import (
 )
 from bench.table import markdown
 from bench.traffic import CLIENT_CPU, SERVER_CPU
-from pycni import sysctl
+from pycni.kernel import sysctl
 
 BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED, LIMIT)
 LOCAL = (VETH, BRIDGE, OWN_LOCAL, LIMIT_LOCAL)

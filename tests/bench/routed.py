@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
 from bench.wires import add_veth, find, set_address, set_up
-from pycni import nsenter, sysctl
+from pycni.kernel import namespaces, sysctl
+from pycni.kernel.links import add_address
 from pycni.lab.topology import NETNS_DIR, NODE_UPLINK, open_iproute
-from pycni.links import add_address
 
 DEVICE, BRIDGE = "flannel.1", "cni0"
 VNI, PORT = 1, 8472
@@ -96,4 +96,4 @@ def _add_route(node: Node, other: Node, mac: str) -> None:
 
 def _enable_forwarding(node: Node) -> None:
     with (NETNS_DIR / node.netns).open() as namespace:
-        nsenter.inside(namespace.fileno(), lambda: sysctl.write("net/ipv4/ip_forward", "1"))
+        namespaces.inside(namespace.fileno(), lambda: sysctl.write("net/ipv4/ip_forward", "1"))

@@ -26,7 +26,7 @@ from world import (
     cluster,
 )
 
-from pycni.links import link_local
+from pycni.kernel.links import link_local
 
 pytestmark = pytest.mark.root
 

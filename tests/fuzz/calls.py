@@ -12,8 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pycni.cni import COMMANDS
-from pycni.plugin import VERSIONS
+from pycni.cni.plugin import VERSIONS
+from pycni.cni.protocol import COMMANDS
 
 OWN_KEYS = ("ipMasq", "mtu", "dns", "ipam", "prevResult", "runtimeConfig", "args")
 GC_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")

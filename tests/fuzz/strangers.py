@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from pycni.lab.layout import LabNode
 from pycni.lab.topology import open_iproute
-from pycni.lease import NAME_HEAD
+from pycni.names import NAME_HEAD
 
 IN_A_POD = "stranger0"
 ON_THE_NODE = (f"{NAME_HEAD}stranger", f"{NAME_HEAD}0123456789ab")

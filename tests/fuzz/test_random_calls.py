@@ -16,14 +16,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import examples
 
-from pycni import addresses, bandwidth, delegate, ipam, netns, plugin, portmap, requests, verbs
-from pycni.call import Call
-from pycni.cni import Reply
+from pycni.attachments import dispatch
+from pycni.cni import netns, plugin, requests
+from pycni.cni.call import Call
+from pycni.cni.plugin import VERSIONS
+from pycni.cni.protocol import Reply
+from pycni.cni.result import Address, Interface, Result
 from pycni.errors import SWALLOWED, MissingPlugin
-from pycni.lease import AttachmentKey, Lease
-from pycni.node import Node
-from pycni.plugin import VERSIONS
-from pycni.result import Address, Interface, Result
+from pycni.ipam import choice, delegate, pools
+from pycni.names import AttachmentKey
+from pycni.node.record import Node
+from pycni.pods import host_ports, rate_limits
+from pycni.pods.lease import Lease
 from pycni.settings import Settings
 
 SETTINGS = Settings(node_name="node-one")
@@ -54,15 +58,14 @@ def read_all(call: Call) -> Result:
         delegate.find(conf.delegate, call.env.get("CNI_PATH", ""))
         given = [ip_address("10.244.1.2")]
     else:
-        pools = addresses.pools(conf, NODE)
-        given = [ipam.take(pool, None, lambda _: True) for pool in pools]
+        given = [pools.take(pool, None, lambda _: True) for pool in choice.pools_of(conf, NODE)]
     asked = requests.addresses(request, conf) or tuple(given)
     mtu = NODE.pod_mtu(conf.mtu)
-    limits = bandwidth.parse(conf.runtime_config)
+    limits = rate_limits.parse(conf.runtime_config)
     for rate in (limits.ingress, limits.egress):
         if rate is not None:
             rate.bucket(mtu)
-    portmap.plan(portmap.parse(conf.runtime_config), asked, owner=request.container_id)
+    host_ports.plan(host_ports.parse(conf.runtime_config), asked, owner=request.container_id)
     mac = requests.mac(request, conf) or call.key.mac
     Lease(
         key_digest=call.key.digest,
@@ -124,7 +127,7 @@ def pod() -> Iterator[int]:
 
 
 def answer(env: dict[str, str], stdin: bytes, pod: int | None) -> Reply:
-    return verbs.answer(env, stdin, pod, settings=SETTINGS, work=WORK)
+    return dispatch.answer(env, stdin, pod, settings=SETTINGS, work=WORK)
 
 
 def check(reply: Reply) -> None:

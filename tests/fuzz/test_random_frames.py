@@ -12,9 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
 
-from pycni import rpc
-from pycni.cni import Reply
-from pycni.plugin import FRAME_LIMIT, HELLO, pack, receive, unpack
+from pycni.cni import rpc
+from pycni.cni.plugin import (
+    FRAME_LIMIT,
+    HELLO,
+    pack,
+    receive,
+    unpack,
+)
+from pycni.cni.protocol import Reply
 
 SECONDS = 10.0
 """That a server which does not end is waited for."""

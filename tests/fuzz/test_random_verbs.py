@@ -24,7 +24,7 @@ from labs import Reply, execute, unanswered, wait_until
 from model import DONE, Key, Model
 from profiles import without_shrinking
 
-from pycni import maps
+from pycni.dataplane import maps
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod

@@ -18,7 +18,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from loader import libbpf
-from pycni import nsenter
+from pycni.kernel import namespaces
 
 needs_root = [
     pytest.mark.root,
@@ -48,7 +48,7 @@ def netns() -> Iterator[str]:
 @contextmanager
 def iproute(netns_path: str) -> Iterator[IPRoute]:
     """Netlink in a namespace of `netns()`."""
-    with open(netns_path) as namespace, nsenter.open_iproute(namespace.fileno()) as ipr:
+    with open(netns_path) as namespace, namespaces.open_iproute(namespace.fileno()) as ipr:
         yield ipr
 
 
@@ -57,11 +57,11 @@ def entered(netns_path: str) -> Iterator[None]:
     """This thread in a namespace: what has no descriptor to say where it works."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/thread-self/ns/net") as home, open(netns_path) as there:
-        assert libc.setns(there.fileno(), nsenter.CLONE_NEWNET) == 0
+        assert libc.setns(there.fileno(), namespaces.CLONE_NEWNET) == 0
         try:
             yield
         finally:
-            assert libc.setns(home.fileno(), nsenter.CLONE_NEWNET) == 0
+            assert libc.setns(home.fileno(), namespaces.CLONE_NEWNET) == 0
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def send(netns_path: str, ifname: str, frame: bytes) -> None:
 
     with (
         open(netns_path) as namespace,
-        nsenter.inside(namespace.fileno(), packet_socket) as sender,
+        namespaces.inside(namespace.fileno(), packet_socket) as sender,
     ):
         sender.bind((ifname, 0))
         sender.send(frame)

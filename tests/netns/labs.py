@@ -23,12 +23,18 @@ from select import select
 from typing import Any, TypeVar
 
 from loader import libbpf
-from pycni import install, nsenter
 from pycni.files import make_private_directory
+from pycni.kernel import namespaces
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, peer_command, pycni_command
-from pycni.lab.layout import POD_IFNAME, LabNode, Pod, draw
+from pycni.lab.layout import (
+    POD_IFNAME,
+    LabNode,
+    Pod,
+    draw,
+)
 from pycni.lab.topology import open_iproute
+from pycni.setup import install
 
 T = TypeVar("T")
 
@@ -110,7 +116,7 @@ def pycni(node: LabNode, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 def within(netns: str, work: Callable[[], T]) -> T:
     """Run `work` in a namespace, in a thread that ends with it."""
     with (topology.NETNS_DIR / netns).open() as there:
-        return nsenter.inside(there.fileno(), work)
+        return namespaces.inside(there.fileno(), work)
 
 
 def setup(node: LabNode) -> str:

@@ -17,11 +17,11 @@ import offloads
 from labs import prepared_lab, send_frames, setup, unanswered, wait_until, write_settings
 from labs import rows as map_rows
 
-from pycni import overlay
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME
 from pycni.lab.topology import open_iproute
+from pycni.node import overlay
 
 EXCHANGE = Path(__file__).with_name("exchange.py")
 FAMILIES = (4, 6)

@@ -10,7 +10,7 @@ import fcntl
 import socket
 import struct
 
-from pycni import nsenter
+from pycni.kernel import namespaces
 from pycni.lab.topology import NETNS_DIR
 
 SIOCETHTOOL = 0x8946
@@ -27,7 +27,7 @@ SIMPLE_NIC = ALL_OFF | {"gro": True}
 def switch(netns: str, ifname: str, **wanted: bool) -> None:
     """Switch offloads of an interface; what the kernel leaves as it was fails here."""
     with open(NETNS_DIR / netns) as entry:
-        nsenter.inside(entry.fileno(), lambda: _switch(ifname, wanted))
+        namespaces.inside(entry.fileno(), lambda: _switch(ifname, wanted))
 
 
 def _switch(ifname: str, wanted: dict[str, bool]) -> None:

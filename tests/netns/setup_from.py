@@ -12,10 +12,10 @@ from pathlib import Path
 from loader import tcx
 from loader.compile import compile_programs
 from loader.errors import LoaderError
-from pycni import provision
 from pycni.cli import explain
 from pycni.errors import PycniError
 from pycni.settings import load
+from pycni.setup import provision
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from loader import libbpf
 from loader.errors import LoaderError
-from pycni import provision
 from pycni.cli import explain
 from pycni.errors import PycniError
 from pycni.settings import load
+from pycni.setup import provision
 
 
 def main() -> None:

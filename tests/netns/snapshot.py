@@ -21,7 +21,7 @@ from pyroute2 import IPRoute
 
 from loader import tcx
 from loader.hooks import EGRESS, INGRESS
-from pycni import dumps
+from pycni.dataplane import dumps
 from pycni.errors import NotAvailable
 from pycni.lab.layout import LabNode
 from pycni.lab.topology import NETNS_DIR

@@ -13,11 +13,11 @@ import pytest
 from labs import Flood, execute, made_lab, made_pod, pycni, rows, unanswered, wait_until
 from snapshot import differences, take
 
+from pycni.kernel.namespaces import open_iproute
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.topology import NETNS_DIR
-from pycni.nsenter import open_iproute
 
 FLOOD = 1000
 FEW_SECONDS = 5.0

@@ -14,9 +14,15 @@ from snapshot import differences, take
 from test_chained import BURST, DEBIAN, RATE, Chain
 from test_rate_limits import address, assert_limited
 
-from pycni import maps, nft
+from pycni.dataplane import maps
+from pycni.kernel import nft
 from pycni.lab.cluster import Lab, wait_for_agent
-from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, LabNode, Pod
+from pycni.lab.layout import (
+    NODE_UPLINK,
+    POD_IFNAME,
+    LabNode,
+    Pod,
+)
 from pycni.lab.topology import open_iproute
 from pycni.settings import load
 

@@ -27,13 +27,18 @@ from labs import (
 from snapshot import differences, take
 
 from loader import pins
-from pycni import maps
+from pycni.dataplane import maps
 from pycni.lab import checks, processes
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import POD_IFNAME, WORLD, LabNode, Pod
+from pycni.lab.layout import (
+    POD_IFNAME,
+    WORLD,
+    LabNode,
+    Pod,
+)
 from pycni.lab.topology import open_iproute
-from pycni.lease import AttachmentKey
-from pycni.overlay import RT_TABLE_MAIN
+from pycni.names import AttachmentKey
+from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.settings import load
 
 INTERFACE_EXISTS = 100

@@ -12,11 +12,11 @@ import pytest
 from labs import execute, made_pod, rows, unanswered, wait_until
 from snapshot import differences, take
 
-from pycni import delegations
+from pycni.ipam import delegation_records
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lease import AttachmentKey
-from pycni.node import Node
+from pycni.names import AttachmentKey
+from pycni.node.record import Node
 from pycni.settings import load
 
 SUBNETS = ["10.215.0.0/24", "fd00:215::/64"]
@@ -202,7 +202,7 @@ def test_del_removes_what_an_add_left_that_was_killed_while_it_wrote(
     lab: Lab, spare: Pod, ipam: Ipam
 ) -> None:
     key = AttachmentKey(lab.layout.name, spare.name, POD_IFNAME)
-    records = lab.layout.node(spare.node).directory / "state" / delegations.DIRECTORY
+    records = lab.layout.node(spare.node).directory / "state" / delegation_records.DIRECTORY
     half = records / f".{key.digest}.json.new"
     half.write_text('{"network": ')
 
@@ -261,7 +261,7 @@ def test_a_namespace_that_ends_gives_back_the_lease_too(lab: Lab, ipam: Ipam) ->
     with made_pod(lab, lab.layout.nodes[0]) as pod:
         added = execute(lab, pod, "ADD", env=ipam.path, ipam=ipam.conf(44))
         assert added.status == 0, added.text
-    records = lab.layout.nodes[0].directory / "state" / delegations.DIRECTORY
+    records = lab.layout.nodes[0].directory / "state" / delegation_records.DIRECTORY
     wait_until(
         lambda: ipam.leases() == [] and list(records.iterdir()) == [],
         "the agent has the lease released",

@@ -27,13 +27,13 @@ from labs import (
 )
 from snapshot import differences, take
 
+from pycni.kernel.links import link_local
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
 from pycni.lab.topology import open_iproute
-from pycni.links import link_local
-from pycni.node import Node
-from pycni.overlay import DEVICE
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node
 from pycni.settings import load
 
 DEBIAN = Path("/usr/lib/cni")

@@ -18,7 +18,7 @@ from scapy.packet import Packet, Raw
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
 from pycni.lab.topology import open_iproute
-from pycni.maps import GATEWAY_MAC
+from pycni.names import GATEWAY_MAC
 
 FRAMES = 400
 SCTP, EXPERIMENT = 132, 253

@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 from kernel import iproute, needs_root, netns, veth
 
-from pycni import fib, nsenter
-from pycni.fib import Fib, NeighbourChange, OtherChange, Path
+from pycni.kernel import fib, namespaces
+from pycni.kernel.fib import (
+    Fib,
+    NeighbourChange,
+    OtherChange,
+    Path,
+)
 
 pytestmark = needs_root
 
@@ -34,7 +39,7 @@ class World:
         self.fib.subscribe()
 
     def open(self) -> Fib:
-        return nsenter.inside(self._netns_fd, Fib)
+        return namespaces.inside(self._netns_fd, Fib)
 
     def set_neighbour(self, address: str, mac: str) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

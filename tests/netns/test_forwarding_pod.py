@@ -28,12 +28,13 @@ from matrix import (
 )
 from pyroute2 import IPRoute
 
-from pycni import overlay, sysctl
+from pycni.kernel import sysctl
+from pycni.kernel.links import add_address
 from pycni.lab import topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import NETNS_DIR, open_iproute
-from pycni.links import add_address
+from pycni.node import overlay
 
 INSIDE = "inside"
 """The pod's interface to the machine."""

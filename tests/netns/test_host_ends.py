@@ -13,7 +13,7 @@ from test_delegation import Ipam
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import open_iproute
-from pycni.lease import AttachmentKey
+from pycni.names import AttachmentKey
 
 NAME, MAC = "wan7", "02:00:00:00:00:42"
 DUPLICATE = 101

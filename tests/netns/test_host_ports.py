@@ -27,11 +27,19 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from snapshot import differences, take
 
-from pycni import nft, nsenter, porttable
+from pycni.kernel import namespaces, nft
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import BRIDGE, NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode, Pod
-from pycni.maps import GATEWAY_MAC
+from pycni.lab.layout import (
+    BRIDGE,
+    NODE_UPLINK,
+    UNDERLAY4,
+    UNDERLAY6,
+    LabNode,
+    Pod,
+)
+from pycni.names import GATEWAY_MAC
+from pycni.pods import port_table
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 HOST_PORT, OTHER_PORT, POD_PORT = 18080, 18081, 8000
@@ -200,7 +208,7 @@ def test_a_service_of_kube_proxy_answers_pods(lab: Lab, spare: Pod, client: int)
 def in_netns(name: str, work: Callable[[], object]) -> None:
     descriptor = os.open(topology.NETNS_DIR / name, os.O_RDONLY)
     try:
-        nsenter.inside(descriptor, work)
+        namespaces.inside(descriptor, work)
     finally:
         os.close(descriptor)
 
@@ -310,7 +318,7 @@ def test_check_finds_a_port_that_is_closed(lab: Lab, spare: Pod) -> None:
 
 
 def close_udp() -> None:
-    porttable.change(delete=[one for one in porttable.forwards() if one.protocol == "udp"])
+    port_table.change(delete=[one for one in port_table.forwards() if one.protocol == "udp"])
 
 
 def test_a_pod_that_ends_without_del_gives_its_ports_back(lab: Lab, spare: Pod) -> None:

@@ -14,7 +14,7 @@ from loader import netkit
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import open_iproute
-from pycni.lease import leases
+from pycni.pods.lease import leases
 
 HAS_NETKIT = netkit.available()
 

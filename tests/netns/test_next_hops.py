@@ -20,12 +20,19 @@ from labs import (
     write_settings,
 )
 
-from pycni import nexthops, nsenter, sysctl
+from pycni.kernel import namespaces, sysctl
+from pycni.kernel.links import add_address
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import BRIDGE, NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode
+from pycni.lab.layout import (
+    BRIDGE,
+    NODE_UPLINK,
+    UNDERLAY4,
+    UNDERLAY6,
+    LabNode,
+)
 from pycni.lab.topology import NETNS_DIR, open_iproute
-from pycni.links import add_address
+from pycni.node import next_hops
 
 FLOOD = 1500
 """Echo requests, one per millisecond."""
@@ -73,7 +80,7 @@ def link_index(netns: str, ifname: str) -> int:
 
 def set_parameter(netns: str, name: str, value: str) -> None:
     with open(NETNS_DIR / netns) as entry:
-        nsenter.inside(entry.fileno(), lambda: sysctl.write(name, value))
+        namespaces.inside(entry.fileno(), lambda: sysctl.write(name, value))
 
 
 def set_link(netns: str, ifname: str, **changes: Any) -> None:
@@ -292,7 +299,7 @@ def test_without_an_agent_the_kernel_takes_over(lab: Lab) -> None:
     source, target = lab.layout.pods
     node, other = lab.layout.nodes
     before = mac_of(other.netns, NODE_UPLINK)
-    with Flood(source, lab.addresses(target), count=round(1000 * nexthops.LEASE) + 3000) as flood:
+    with Flood(source, lab.addresses(target), count=round(1000 * next_hops.LEASE) + 3000) as flood:
         lab.stop_agent(node, kill=True)
         wait_until(lambda: "no agent" in encap(lab, node), "the lease ends")
         assert flood.flowing

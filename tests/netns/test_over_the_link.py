@@ -13,7 +13,7 @@ from test_delegation import Ipam
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import open_iproute
-from pycni.lease import AttachmentKey
+from pycni.names import AttachmentKey
 
 UNKNOWN_CONTAINER = 3
 

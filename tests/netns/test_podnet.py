@@ -1,4 +1,4 @@
-"""pycni/podnet.py: when the host end of a pair sends."""
+"""pycni/pods/pod_link.py: when the host end of a pair sends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 from kernel import iproute, needs_root, netns
 from pyroute2 import IPRoute
 
-from pycni import linkevents, nsenter, podnet
+from pycni.cni.result import Route
 from pycni.errors import TryAgain
-from pycni.links import IFF_UP
-from pycni.result import Route
-from pycni.rtnl import Rtnl
-from pycni.sourcerules import PRIORITY
+from pycni.kernel import link_events, namespaces
+from pycni.kernel.links import IFF_UP
+from pycni.kernel.rtnl import Rtnl
+from pycni.pods import pod_link
+from pycni.pods.source_rules import PRIORITY
 
 pytestmark = needs_root
 
@@ -45,10 +46,10 @@ class Pair:
     def wait(self, timeout: float = PLENTY) -> None:
         def wait() -> None:
             with Rtnl() as ipr:
-                podnet.wait_until_up(ipr, HOST, timeout=timeout)
+                pod_link.wait_until_up(ipr, HOST, timeout=timeout)
 
         with open(self.path) as namespace:
-            nsenter.inside(namespace.fileno(), wait)
+            namespaces.inside(namespace.fileno(), wait)
 
     def wait_and_send(self) -> bool:
         """Whether the other end gets what the host end sends right after the wait."""
@@ -61,12 +62,12 @@ class Pair:
             ):
                 receiver.settimeout(PLENTY)
                 sender.bind((HOST, 0))
-                podnet.wait_until_up(ipr, HOST, timeout=PLENTY)
+                pod_link.wait_until_up(ipr, HOST, timeout=PLENTY)
                 sender.send(FRAME)
                 return receiver.recv(len(FRAME)) == FRAME
 
         with open(self.path) as namespace:
-            return nsenter.inside(namespace.fileno(), wait_and_send)
+            return namespaces.inside(namespace.fileno(), wait_and_send)
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_rules_are_announced_before_there_are_any(pair: Pair) -> None:
         ipr.route("add", family=socket.AF_INET, dst="default", oif=other)
         announced = []
 
-        added = podnet.configure(
+        added = pod_link.configure(
             namespace.fileno(),
             POD,
             mac="02:00:00:00:00:07",
@@ -163,7 +164,7 @@ def test_lost_events_are_a_reason_to_look_again(
             pair.set(POD, IFF_UP)
             raise OSError(errno.ENOBUFS, "messages were lost")
 
-    monkeypatch.setattr(linkevents, "subscribe", Forgetful)
+    monkeypatch.setattr(link_events, "subscribe", Forgetful)
 
     assert pair.wait_and_send()
 
@@ -171,14 +172,14 @@ def test_lost_events_are_a_reason_to_look_again(
 def test_events_that_cannot_be_read_are_an_error(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscribe = linkevents.subscribe
+    subscribe = link_events.subscribe
 
     def broken() -> object:
         events = subscribe()
         events.close()
         return events
 
-    monkeypatch.setattr(linkevents, "subscribe", broken)
+    monkeypatch.setattr(link_events, "subscribe", broken)
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         pair.wait()

@@ -1,4 +1,4 @@
-"""pycni/rtnl.py in the kernel: the same is there afterwards as after pyroute2's requests."""
+"""pycni/kernel/rtnl.py in the kernel: the same is there afterwards as after pyroute2's requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ import pytest
 from kernel import iproute, needs_root, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycni import nsenter
 from pycni.errors import InvalidNetns
-from pycni.links import IFF_UP, add_address, delete_link, find_link, generate_no_address
-from pycni.rtnl import Rtnl
+from pycni.kernel import namespaces
+from pycni.kernel.links import (
+    IFF_UP,
+    add_address,
+    delete_link,
+    find_link,
+    generate_no_address,
+)
+from pycni.kernel.rtnl import Rtnl
 
 pytestmark = needs_root
 
@@ -36,7 +42,7 @@ Open = Callable[[str], Any]
 
 @contextmanager
 def rtnl(path: str) -> Iterator[Rtnl]:
-    with open(path) as namespace, nsenter.open_rtnl(namespace.fileno()) as opened:
+    with open(path) as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
         yield opened
 
 
@@ -130,12 +136,12 @@ def test_both_ways_of_one_socket_can_take_turns() -> None:
 def test_a_socket_in_another_namespace_is_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(nsenter, "inside", lambda _descriptor, work: work())
+    monkeypatch.setattr(namespaces, "inside", lambda _descriptor, work: work())
     with netns() as path, open(path) as namespace:
         before = os.listdir("/proc/self/fd")
 
         with pytest.raises(InvalidNetns, match="another namespace"):
-            nsenter.open_rtnl(namespace.fileno())
+            namespaces.open_rtnl(namespace.fileno())
 
         assert os.listdir("/proc/self/fd") == before
 

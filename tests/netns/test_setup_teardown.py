@@ -27,8 +27,8 @@ from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import open_iproute
-from pycni.lease import NAME_HEAD, is_ours
-from pycni.maps import GATEWAY_MAC
+from pycni.names import GATEWAY_MAC, NAME_HEAD
+from pycni.pods.lease import is_ours
 from pycni.settings import load
 
 ETH_P_ALL = 3

@@ -14,8 +14,13 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import POD_IFNAME, UNDERLAY4, LabNode, Pod
-from pycni.maps import GATEWAY_MAC, OVERLAY_MAC
+from pycni.lab.layout import (
+    POD_IFNAME,
+    UNDERLAY4,
+    LabNode,
+    Pod,
+)
+from pycni.names import GATEWAY_MAC, OVERLAY_MAC
 
 COUNT = 7
 VNI, OTHER_VNI = 7, 8

@@ -15,7 +15,7 @@ from snapshot import differences, take
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lease import AttachmentKey
+from pycni.names import AttachmentKey
 from pycni.settings import load
 
 TRY_AGAIN = 11

@@ -12,8 +12,8 @@ from snapshot import differences, take
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import open_iproute
-from pycni.overlay import RT_TABLE_MAIN
-from pycni.sourcerules import PRIORITY, table_of
+from pycni.node.overlay import RT_TABLE_MAIN
+from pycni.pods.source_rules import PRIORITY, table_of
 
 SECOND = {"CNI_IFNAME": "eth1"}
 BOTH_FAMILIES = (socket.AF_INET, socket.AF_INET6)

@@ -1,4 +1,4 @@
-"""pycni/unlisting.py and linkevents.py: a link is gone for everybody when its end is told."""
+"""pycni/kernel/deletion.py and linkevents.py: a link is gone for everybody when its end is told."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from kernel import iproute, needs_root, netns, veth
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycni import linkevents, nsenter, unlisting
-from pycni.rtnl import Rtnl
+from pycni.kernel import deletion, link_events, namespaces
+from pycni.kernel.rtnl import Rtnl
 
 pytestmark = needs_root
 
@@ -29,7 +29,7 @@ def path() -> Iterator[str]:
 
 def within(path: str, work: Callable[[], T]) -> T:
     with open(path) as namespace:
-        return nsenter.inside(namespace.fileno(), work)
+        return namespaces.inside(namespace.fileno(), work)
 
 
 def names(path: str) -> set[str]:
@@ -43,7 +43,7 @@ def threads_that_delete() -> list[threading.Thread]:
 
 def read_to_the_end(events: socket.socket) -> None:
     while True:
-        list(linkevents.gone(events))
+        list(link_events.gone(events))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_both_ends_are_gone_when_it_returns(path: str) -> None:
     with iproute(path) as ipr:
         index, _ = veth(ipr, "one0", "two0")
 
-    assert within(path, lambda: unlisting.delete_link(index))
+    assert within(path, lambda: deletion.delete_link(index))
 
     assert names(path) == {"lo"}
 
@@ -68,11 +68,11 @@ def test_a_name_can_be_used_again_at_once(path: str) -> None:
         with iproute(path) as ipr:
             index, _ = veth(ipr, "one0", "two0")
 
-        assert within(path, lambda index=index: unlisting.delete_link(index))
+        assert within(path, lambda index=index: deletion.delete_link(index))
 
 
 def test_a_link_that_is_gone_already_is_no_error(path: str) -> None:
-    assert within(path, lambda: unlisting.delete_link(999)) is False
+    assert within(path, lambda: deletion.delete_link(999)) is False
 
 
 def test_a_refusal_is_raised(path: str) -> None:
@@ -80,7 +80,7 @@ def test_a_refusal_is_raised(path: str) -> None:
         (loopback,) = ipr.link_lookup(ifname="lo")
 
     with pytest.raises(NetlinkError) as caught:
-        within(path, lambda: unlisting.delete_link(loopback))
+        within(path, lambda: deletion.delete_link(loopback))
 
     assert caught.value.code == errno.EOPNOTSUPP
 
@@ -89,14 +89,14 @@ def test_the_kernels_answer_does_when_its_word_is_lost(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(events: socket.socket) -> list[object]:
-        events.recv(linkevents.BUFFER)
+        events.recv(link_events.BUFFER)
         raise OSError(errno.ENOBUFS, "messages were lost")
 
-    monkeypatch.setattr(linkevents, "gone", lost)
+    monkeypatch.setattr(link_events, "gone", lost)
     with iproute(path) as ipr:
         index, _ = veth(ipr, "one0", "two0")
 
-    assert within(path, lambda: unlisting.delete_link(index))
+    assert within(path, lambda: deletion.delete_link(index))
 
     assert names(path) == {"lo"}
 
@@ -116,7 +116,7 @@ def test_other_links_events_are_passed_over(path: str) -> None:
     rival = threading.Thread(target=lambda: within(path, come_and_go))
     rival.start()
     try:
-        assert within(path, lambda: unlisting.delete_link(index))
+        assert within(path, lambda: deletion.delete_link(index))
         found = names(path)
     finally:
         stop.set()
@@ -126,14 +126,14 @@ def test_other_links_events_are_passed_over(path: str) -> None:
 
 
 def test_an_event_has_what_the_link_was(path: str) -> None:
-    with within(path, linkevents.subscribe) as events, iproute(path) as ipr:
+    with within(path, link_events.subscribe) as events, iproute(path) as ipr:
         index, _ = veth(ipr, "one0", "two0")
         ipr.link("set", index=index, IFLA_IFALIAS=ALIAS)
         ipr.link("del", index=index)
 
         gone = []
         while len(gone) < 2:
-            gone += linkevents.gone(events)
+            gone += link_events.gone(events)
 
     (one,) = (link for link in gone if link["ifname"] == "one0")
     assert (one["index"], one["ifalias"], one["linkinfo", "kind"]) == (index, ALIAS, "veth")
@@ -141,7 +141,7 @@ def test_an_event_has_what_the_link_was(path: str) -> None:
 
 
 def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
-    with within(path, linkevents.subscribe) as events, iproute(path) as ipr:
+    with within(path, link_events.subscribe) as events, iproute(path) as ipr:
         port, _ = veth(ipr, "one0", "two0")
         ipr.link("add", ifname="bridge0", kind="bridge")
         (bridge,) = ipr.link_lookup(ifname="bridge0")
@@ -151,14 +151,14 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
 
         gone = []
         while not gone:
-            gone += linkevents.gone(events)
+            gone += link_events.gone(events)
 
     assert [link["ifname"] for link in gone] == ["bridge0"]
 
 
 def test_lost_messages_are_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linkevents, "ROOM", 1)  # the kernel's least: a few kilobytes
-    with within(path, linkevents.subscribe) as events, iproute(path) as ipr:
+    monkeypatch.setattr(link_events, "ROOM", 1)  # the kernel's least: a few kilobytes
+    with within(path, link_events.subscribe) as events, iproute(path) as ipr:
         for _ in range(20):
             index, _ = veth(ipr, "one0", "two0")
             ipr.link("del", index=index)
@@ -170,7 +170,7 @@ def test_lost_messages_are_told(path: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_socket_that_cannot_be_had_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linkevents, "SO_RCVBUFFORCE", 9999)
+    monkeypatch.setattr(link_events, "SO_RCVBUFFORCE", 9999)
 
     with pytest.raises(OSError, match="not available"):
-        linkevents.subscribe()
+        link_events.subscribe()

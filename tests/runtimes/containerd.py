@@ -20,10 +20,10 @@ from cri import Cri, Refused
 from labs import wait_until
 from recorder import Recorder
 
+from pycni.cni.requests import ANNOTATIONS
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
 from pycni.lab.topology import open_iproute
-from pycni.requests import ANNOTATIONS
 
 LOOPBACK = Path("/usr/lib/cni/loopback")
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""

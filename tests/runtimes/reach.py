@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pycni import nsenter
+from pycni.kernel import namespaces
 from pycni.lab.topology import NETNS_DIR
 
 ANSWER_SECONDS = 2.0
@@ -107,7 +107,7 @@ def _rate(receiver: socket.socket, seconds: float) -> float:
 
 def _socket(netns: str, protocol: str, family: int) -> socket.socket:
     with open(NETNS_DIR / netns) as namespace:
-        made = nsenter.inside(
+        made = namespaces.inside(
             namespace.fileno(), lambda: socket.socket(FAMILIES[family], TYPES[protocol])
         )
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,9 +13,9 @@ from containerd import Containerd, sandbox
 from messages import TCP, UDP
 from reach import greeting, greets, rates
 
+from pycni.cni.requests import IPS_ANNOTATION, MAC_ANNOTATION
 from pycni.lab.cluster import Lab
-from pycni.node import Node
-from pycni.requests import IPS_ANNOTATION, MAC_ANNOTATION
+from pycni.node.record import Node
 from pycni.settings import load
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from etcds import Etcd, running
+
+from unit.stores.etcds import Etcd, running
 
 
 @pytest.fixture(scope="session")

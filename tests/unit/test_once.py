@@ -93,7 +93,7 @@ def test_the_path_of_a_namespace_may_be_relative(settings):
 
 def test_what_anything_prints_goes_to_stderr(settings):
     before = (
-        "import os, pycni.verbs as v, pycni.cni as c; "
+        "import os, pycni.attachments.dispatch as v, pycni.cni.protocol as c; "
         "v.answer = lambda *_, **__: "
         "(print('noise', flush=True), os.system('echo noise'), c.Reply(0, b'{}', b'log'))[-1]"
     )
@@ -104,7 +104,7 @@ def test_what_anything_prints_goes_to_stderr(settings):
     assert done.stderr == b"noise\nnoise\nlog"
 
 
-@pytest.mark.parametrize("broken", ["pycni.settings", "pycni.verbs"])
+@pytest.mark.parametrize("broken", ["pycni.settings", "pycni.attachments.dispatch"])
 def test_a_broken_installation_is_an_internal_error(settings, broken):
     done = run(DEL, settings=settings, before=f"sys.modules[{broken!r}] = None")
 
@@ -117,7 +117,7 @@ def test_a_broken_installation_is_an_internal_error(settings, broken):
 
 def test_sigterm_unwinds_what_was_begun(settings):
     before = (
-        "import os, signal, pycni.verbs as v; "
+        "import os, signal, pycni.attachments.dispatch as v; "
         "v.answer = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)"
     )
 

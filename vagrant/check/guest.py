@@ -125,14 +125,14 @@ def newer() -> str:
 
 def masquerades() -> bool:
     """Whether pods get to the world."""
-    from pycni import masquerade
+    from pycni.node import masquerade
 
     return masquerade.exists()
 
 
 def cut_off() -> bool:
     """Delete the table that masquerades, as somebody's `nft flush ruleset` would."""
-    from pycni import masquerade
+    from pycni.node import masquerade
 
     masquerade.teardown()
     return masquerade.exists()
@@ -140,7 +140,7 @@ def cut_off() -> bool:
 
 def parameters() -> dict[str, str]:
     """The kernel parameters that setup changed, with what they were before it."""
-    from pycni.node import Node
+    from pycni.node.record import Node
     from pycni.settings import load
 
     return Node.load(load()).sysctls
@@ -150,8 +150,10 @@ def traces(before: str) -> list[str]:
     """What there is of pycni after a teardown; `before` is what `parameters` said."""
     from pyroute2 import IPRoute
 
-    from pycni import masquerade, overlay, porttable, sysctl
-    from pycni.lease import NAME_HEAD
+    from pycni.kernel import sysctl
+    from pycni.names import NAME_HEAD
+    from pycni.node import masquerade, overlay
+    from pycni.pods import port_table
     from pycni.settings import load
 
     settings = load()
@@ -171,7 +173,7 @@ def traces(before: str) -> list[str]:
         ]
     if settings.pin_root.exists():
         found.append(f"pins {settings.pin_root}")
-    if masquerade.exists() or porttable.exists():
+    if masquerade.exists() or port_table.exists():
         found.append("nftables")
     for name, value in json.loads(before).items():
         if sysctl.read(name) not in (value, None):

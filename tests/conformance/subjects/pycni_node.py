@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pycni import install
+from pycni.setup import install
 
 AGENT_TIMEOUT = 60.0
 """Seconds until the agent serves."""

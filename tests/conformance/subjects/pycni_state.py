@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from pycni import dumps
+from pycni.dataplane import dumps
 from pycni.errors import NotAvailable
 
 ROOT = Path("/sys/fs/bpf/pycni")

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pyroute2 import IPRoute
 
 from loader import attach, probe
-from pycni.lease import leases
+from pycni.pods.lease import leases
 
 with IPRoute() as ipr:
     links = list(ipr.get_links())

@@ -10,8 +10,8 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 
-from pycni import install
 from pycni.settings import DEFAULT_PATH, load, make_directories
+from pycni.setup import install
 from pycni.stores import machine_identity, open_store
 
 settings = load()

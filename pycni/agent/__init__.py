@@ -1,0 +1,1 @@
+"""The node agent: the process that answers the plugin and keeps the node true."""

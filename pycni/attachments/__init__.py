@@ -1,0 +1,1 @@
+"""One CNI call on one attachment, from the checked call to its answer."""

@@ -1,0 +1,129 @@
+"""One call of the plugin, from environment and stdin to exit status, stdout and stderr.
+
+The same for the agent (agent.py) and without one (pycni/once.py). Decides the order of the
+checks and turns every exception into an error object; the work is done by the modules in WORK.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from pycni.attachments import garbage, lifecycle, readiness
+from pycni.cni import netconf, netns, result
+from pycni.cni.call import Call
+from pycni.cni.plugin import SECONDS, version_of, version_reply
+from pycni.cni.protocol import Reply, check_command_version, parse_request
+from pycni.cni.result import Result
+from pycni.errors import FileError, InvalidNetns, PycniError
+from pycni.settings import Settings
+
+Work = Mapping[str, Callable[[Call], Result | None]]
+
+WORK: Work = {
+    "ADD": lifecycle.add,
+    "CHECK": lifecycle.check,
+    "DEL": lifecycle.delete,
+    "GC": garbage.collect,
+    "STATUS": readiness.check,
+}
+"""What does the work, by command; a Result is printed."""
+
+IN_THE_POD = ("ADD", "CHECK")
+
+
+def answer(
+    env: Mapping[str, str],
+    stdin: bytes | OSError,
+    netns_fd: int | None,
+    *,
+    settings: Settings,
+    work: Work = WORK,
+) -> Reply:
+    """Do what the call asks for, in the node's network namespace; raises nothing but interrupts.
+
+    `stdin` may be the error that reading it gave. `netns_fd` is CNI_NETNS opened, None if it could
+    not be; it stays the caller's. stdout of the reply is one JSON document or empty.
+    """
+    try:
+        return Reply(0, _answer(env, stdin, netns_fd, settings=settings, work=work))
+    except Exception as error:
+        return failure(error, b"" if isinstance(stdin, OSError) else stdin, env=env)
+
+
+def failure(error: BaseException, stdin: bytes = b"", *, env: Mapping[str, str]) -> Reply:
+    """The reply that reports `error`: a PycniError with its code, anything else with 999.
+
+    stderr, for the logs, has one line, and a traceback if the error is none of ours.
+    """
+    if isinstance(error, PycniError):
+        told, trace = error, ""
+    else:
+        told = PycniError(
+            f"pycni failed: {type(error).__name__}: {error}",
+            hint="the log has a traceback; please report it",
+        )
+        trace = "".join(traceback.format_exception(error))
+    document = told.to_json(version_of(stdin))
+    line = " ".join(
+        (
+            f"command={env.get('CNI_COMMAND', '')!r}",
+            f"container={env.get('CNI_CONTAINERID', '')!r}",
+            f"ifname={env.get('CNI_IFNAME', '')!r}",
+            f"code={document['code']}",
+            f"msg={document['msg']!r}",
+            f"details={document.get('details', '')!r}",
+        )
+    )
+    return Reply(1, _encode(document), f"{line}\n{trace}".encode(errors="backslashreplace"))
+
+
+def _answer(
+    env: Mapping[str, str],
+    stdin: bytes | OSError,
+    netns_fd: int | None,
+    *,
+    settings: Settings,
+    work: Work,
+) -> bytes:
+    begin = time.monotonic()
+    request = parse_request(env)
+    if request.command == "VERSION":
+        return version_reply(b"" if isinstance(stdin, OSError) else stdin)
+    if isinstance(stdin, OSError):
+        raise FileError(
+            "stdin cannot be read",
+            details=str(stdin.strerror),
+            hint="the container runtime must write the network configuration to it",
+        )
+    conf = netconf.parse_netconf(stdin, lenient=request.command == "DEL")
+    check_command_version(request.command, conf.cni_version)
+    pod = -1
+    if request.command in IN_THE_POD:
+        pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
+    elif request.command == "DEL" and netns_fd is not None:
+        with suppress(PycniError):  # what is no pod's namespace has nothing to be cleared of
+            pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
+    previous = Result()
+    if request.command == "CHECK" or (request.command == "ADD" and conf.prev_result is not None):
+        previous = conf.previous_result()
+    end = begin + SECONDS[request.command.encode()]
+    made = work[request.command](Call(request, conf, env, stdin, settings, end, pod))
+    if made is None:
+        return b""
+    return _encode(result.to_json(made.after(previous), conf.cni_version))
+
+
+def _check_netns(netns_fd: int | None, path: str, *, allow_own: bool) -> int:
+    if netns_fd is None:
+        raise InvalidNetns("CNI_NETNS cannot be opened", details=netns.found(path), hint=netns.HINT)
+    netns.check(netns_fd, allow_own=allow_own)
+    return netns_fd
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode("ascii")

@@ -1,0 +1,42 @@
+"""One call of the plugin, checked: what is asked, of which network, and how long it may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pycni.cni.netconf import NetConf
+from pycni.cni.protocol import Request
+from pycni.locks import DEADLINE
+from pycni.names import AttachmentKey
+from pycni.settings import Settings
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the verbs work on. Everything happens in the node's network namespace."""
+
+    request: Request
+    conf: NetConf
+    env: Mapping[str, str]
+    """As the runtime set it, for the IPAM plugin we may execute."""
+    stdin: bytes
+    """The configuration's own bytes, for the same."""
+    settings: Settings
+    end: float
+    """When to give up, of time.monotonic()."""
+    netns_fd: int = -1
+    """The pod's network namespace, on ADD and CHECK."""
+
+    @property
+    def key(self) -> AttachmentKey:
+        return AttachmentKey(self.conf.name, self.request.container_id, self.request.ifname)
+
+    def left(self) -> float:
+        """Seconds until the end, not negative."""
+        return max(0.0, self.end - time.monotonic())
+
+    def patience(self) -> float:
+        """Seconds to wait for a lock."""
+        return min(DEADLINE, self.left())

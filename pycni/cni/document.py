@@ -1,0 +1,40 @@
+"""JSON from outside, read as Go's encoding/json would: most that write it are Go programs.
+
+Keys match without regard to case, null counts as absent, bytes that are not UTF-8 are replaced.
+What Go refuses is refused: NaN, a byte order mark, anything after the value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from pycni.cni.plugin import STDIN_LIMIT
+from pycni.errors import DecodingError
+
+
+def decode(text: bytes, *, what: str) -> Any:
+    """The value in `text`; raises DecodingError (code 6), whose message begins with `what`."""
+    if len(text) > STDIN_LIMIT:
+        raise DecodingError(f"{what} is over the limit of {STDIN_LIMIT} bytes")
+    try:
+        return json.loads(text.decode(errors="replace"), parse_constant=_refuse)
+    except RecursionError:
+        raise DecodingError(f"{what} is nested too deeply to be decoded") from None
+    except ValueError as error:
+        raise DecodingError(f"{what} is no JSON document", details=str(error)) from error
+
+
+def pick(document: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What `document` has for `keys`, by their spelling here; absent and null ones are left out.
+
+    The exact spelling wins over one that differs in case.
+    """
+    folded = {key.lower(): value for key, value in document.items()}
+    found = {key: document.get(key, folded.get(key.lower())) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not allowed")

@@ -1,0 +1,78 @@
+"""The launcher: launcher.c, compiled for one node, which stands before the plugin's Python.
+
+It does for ADD, DEL, CHECK, GC and STATUS what cni/plugin.py does, as long as an agent answers, and
+becomes cni/plugin.py for all else. Needs a C compiler where it is built and none where it runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pycni.cni import plugin
+from pycni.errors import NoLauncher
+
+SOURCE = Path(__file__).with_suffix(".c")
+
+COMPILERS = ("clang", "cc")
+"""In the order in which they are tried. pycni needs clang for its programs anyway."""
+
+FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
+
+
+def compile_launcher(*, socket: Path, script: str, marker: str) -> bytes:
+    """The launcher's executable. Raises NoLauncher.
+
+    `socket` is the agent's; `script` the name of the plugin's Python beside the launcher; `marker`
+    a text that is to be found in the file.
+    """
+    found = [path for name in COMPILERS if (path := shutil.which(name))]
+    if not found:
+        raise NoLauncher(f"there is no C compiler ({' or '.join(COMPILERS)})")
+    options = [f"-D{name}={value}" for name, value in _constants(socket, script, marker).items()]
+    with tempfile.TemporaryDirectory(prefix="pycni-") as directory:
+        output = Path(directory) / "launcher"
+        for compiler in found:
+            done = subprocess.run(
+                [compiler, *FLAGS, *options, "-o", output, SOURCE],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if done.returncode == 0:
+                return output.read_bytes()
+    raise NoLauncher(f"{compiler} cannot compile {SOURCE}", details=done.stderr.strip())
+
+
+def _constants(socket: Path, script: str, marker: str) -> dict[str, str]:
+    """All that launcher.c shares with cni/plugin.py, from there."""
+    commands = ", ".join(
+        "{{ {}, {}, {} }}".format(_quoted(name), *map(_milliseconds, plugin.patience(name)))
+        for name in plugin.SECONDS
+    )
+    return {
+        "SOCKET": _quoted(bytes(socket)),
+        "SCRIPT": _quoted(script.encode()),
+        "MARKER": _quoted(marker.encode()),
+        "VERSION": _quoted(plugin.VERSIONS[-1].encode()),
+        "UNANSWERED": _quoted(plugin.UNANSWERED.encode()),
+        "LOST": _quoted(plugin.LOST.encode()),
+        "HELLO": str(ord(plugin.HELLO)),
+        "COMMANDS": commands,
+        "SEND_MS": str(_milliseconds(plugin.SEND_SECONDS)),
+        "STDIN_LIMIT": str(plugin.STDIN_LIMIT),
+        "FRAME_LIMIT": str(plugin.FRAME_LIMIT),
+    }
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+def _quoted(text: bytes) -> str:
+    """A string of C, whatever the bytes."""
+    return '"' + "".join(f"\\{byte:03o}" for byte in text) + '"'

@@ -1,0 +1,147 @@
+"""What the runtime asks for one pod: addresses, MAC, ranges, DNS.
+
+Each may come from several places; of those that have it the first wins: `runtimeConfig`
+(capabilities), `args.cni`, CNI_ARGS (CNI CONVENTIONS.md), annotations of the pod, which containerd
+and CRI-O pass on as a capability. Decides what was asked for, not whether it can be had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_interface
+from typing import Any
+
+from pycni.cluster import IPAddress
+from pycni.cni.document import pick
+from pycni.cni.netconf import NetConf
+from pycni.cni.protocol import Request
+from pycni.cni.result import Dns
+from pycni.errors import InvalidConfig, InvalidParameter
+from pycni.names import GATEWAY_MAC, OVERLAY_MAC
+
+MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}", re.ASCII)
+GROUP_BIT = 0x01
+"""Of the first byte (IEEE 802): not the address of one interface."""
+
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+"""The capability with all that is annotated to a pod."""
+IPS_ANNOTATION, MAC_ANNOTATION = "pycni/ips", "pycni/mac"
+FIRST_IFNAME = "eth0"
+"""In Kubernetes the pod's interface of the cluster's network. The runtime shows every network the
+same annotations, and one address cannot be right for two."""
+
+DNS_KEYS = ("servers", "searches", "options")
+
+
+def addresses(request: Request, conf: NetConf) -> tuple[IPAddress, ...]:
+    """Addresses the pod is to have, prefix lengths cut off. Raises InvalidConfig, or
+    InvalidParameter for CNI_ARGS."""
+    for key, value in _sources(conf, "ips"):
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise _invalid(key, value, "a list of IP addresses")
+        if value:
+            return tuple(_address(one, key) for one in value)
+    text = request.args.get("IP", "")
+    if words := _words(text):
+        try:
+            return tuple(ip_interface(one).ip for one in words)
+        except ValueError:
+            raise InvalidParameter("IP in CNI_ARGS is no IP address", details=text) from None
+    annotated = _words(_annotation(request, conf, IPS_ANNOTATION))
+    return tuple(_address(one, IPS_ANNOTATION) for one in annotated)
+
+
+def mac(request: Request, conf: NetConf) -> str:
+    """The MAC the pod is to have, "" if that is ours to choose. Raises as `addresses`."""
+    for key, value in _sources(conf, "mac"):
+        if value != "":
+            found = _mac(value)
+            if not found:
+                raise _invalid(key, value, "the unicast MAC address of one pod")
+            return found
+    text = request.args.get("MAC", "")
+    found = _mac(text)
+    if text and not found:
+        raise InvalidParameter("MAC in CNI_ARGS is not one interface's address", details=text)
+    annotated = _annotation(request, conf, MAC_ANNOTATION)
+    if found or not annotated:
+        return found
+    if found := _mac(annotated):
+        return found
+    raise _invalid(MAC_ANNOTATION, annotated, "the unicast MAC address of one pod")
+
+
+def ranges(conf: NetConf) -> Any:
+    """`ipRanges` as decoded, None if nobody asked for them."""
+    return pick(conf.runtime_config, ("ipRanges",)).get("ipRanges")
+
+
+def dns(conf: NetConf) -> Dns:
+    """What resolv.conf is to have: the capability's, else the configuration's. InvalidConfig."""
+    value = pick(conf.runtime_config, ("dns",)).get("dns")
+    if value is None:
+        return conf.dns_result()
+    found = pick(value, DNS_KEYS) if isinstance(value, dict) else {"servers": value}
+    for one in found.values():
+        if not isinstance(one, list) or not all(isinstance(word, str) for word in one):
+            raise _invalid("dns", value, "an object of lists")
+    for server in found.get("servers", []):
+        _address(server, "dns")
+    asked = Dns(
+        nameservers=tuple(found.get("servers", ())),
+        search=tuple(found.get("searches", ())),
+        options=tuple(found.get("options", ())),
+    )
+    return conf.dns_result() if asked == Dns() else asked
+
+
+def _sources(conf: NetConf, key: str) -> Iterator[tuple[str, Any]]:
+    """Where `key` is, and what is there; args are anybody's, so what has no such shape is not."""
+    capability = pick(conf.runtime_config, (key,))
+    if key in capability:
+        yield f"runtimeConfig.{key}", capability[key]
+    cni = pick(conf.args, ("cni",)).get("cni") if isinstance(conf.args, dict) else None
+    if isinstance(cni, dict) and key in (found := pick(cni, (key,))):
+        yield f"args.cni.{key}", found[key]
+
+
+def _annotation(request: Request, conf: NetConf, name: str) -> str:
+    """What the pod is annotated with for its first interface, "" if it is not. Unlike other keys,
+    names have a case."""
+    if request.ifname != FIRST_IFNAME:
+        return ""
+    found = pick(conf.runtime_config, (ANNOTATIONS,)).get(ANNOTATIONS, {})
+    value = found.get(name, "") if isinstance(found, dict) else found
+    if not isinstance(value, str):
+        raise _invalid(f"runtimeConfig.{ANNOTATIONS}", found, "an object of strings")
+    return value
+
+
+def _words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _address(text: str, key: str) -> IPAddress:
+    try:
+        return ip_interface(text).ip if "/" in text else ip_address(text)
+    except ValueError:
+        raise _invalid(key, text, "an IP address") from None
+
+
+def _mac(value: Any) -> str:
+    """In lower case with colons; "" for what cannot be a pod's."""
+    text = value.lower() if isinstance(value, str) else ""
+    if not MAC.fullmatch(text):
+        return ""
+    text = text.replace("-", ":")
+    taken = (GATEWAY_MAC, OVERLAY_MAC, "00:00:00:00:00:00")
+    return "" if int(text[:2], 16) & GROUP_BIT or text in taken else text
+
+
+def _invalid(key: str, found: Any, wanted: str) -> InvalidConfig:
+    return InvalidConfig(
+        f"{key} in the network configuration is wrong: it must be {wanted}",
+        details=f"found {found!r}",
+    )

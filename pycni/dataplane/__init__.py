@@ -1,0 +1,1 @@
+"""The pinned BPF maps of a node, typed."""

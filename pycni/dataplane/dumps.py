@@ -1,0 +1,172 @@
+"""Maps as rows for people and programs: typed fields, addresses as addresses, reasons by name.
+
+Names of drop reasons and attach points are read from the BTF of the loaded programs, so there is no
+second list of them. Reads only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from loader import bpf, btf, pins
+from pycni.dataplane import maps
+from pycni.dataplane.maps import DROP_COUNT_FORMAT, DROP_EVENT_FORMAT
+from pycni.errors import NotAvailable
+
+Row = dict[str, Any]
+
+NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops")
+
+
+@dataclass(frozen=True)
+class DropEvent:
+    """One sampled drop: `time_ns` of CLOCK_MONOTONIC, `head` the packet from its Ethernet
+    header."""
+
+    time_ns: int
+    ifindex: int
+    length: int
+    program: str
+    reason: str
+    head: bytes
+
+
+def describe(root: Path, name: str) -> Row:
+    """One map: its type, how many entries it has and may have, and where it is pinned."""
+    with maps.open_map(root, name) as opened:
+        info = opened.info
+        return {
+            "name": name,
+            "type": info.type_name,
+            "entries": len(opened.keys()),
+            "max_entries": info.max_entries,
+            "pin": str(pins.map_path(root, name)),
+        }
+
+
+def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows of a map, in an order that does not change with the map, and their columns.
+
+    Raises NotAvailable if the node is not loaded.
+    """
+    reader, columns = READERS[name]
+    rows = sorted(reader(root), key=lambda row: [_rank(str(row[key])) for key in columns[:2]])
+    return rows, columns
+
+
+def events(root: Path) -> Iterator[DropEvent]:
+    """Sampled drops as they happen, for ever."""
+    names = _Names.of(root)
+    with maps.open_map(root, "events") as ring, bpf.RingBuffer(ring) as reader:
+        while True:
+            for record in reader.poll(-1):
+                time_ns, ifindex, length, point, reason, size, _, head = DROP_EVENT_FORMAT.unpack(
+                    record[: DROP_EVENT_FORMAT.size]
+                )
+                yield DropEvent(
+                    time_ns, ifindex, length, names.points[point], names.reasons[reason],
+                    head[:size],
+                )  # fmt: skip
+
+
+def event_line(event: DropEvent, output: str) -> str:
+    """One event as a line of text or JSON."""
+    row = {**vars(event), "head": event.head.hex()}
+    if output == "json":
+        return json.dumps(row)
+    return (
+        f"{event.time_ns / 1e9:.6f} {event.program} ifindex={event.ifindex} "
+        f"length={event.length} {event.reason} {event.head.hex()}"
+    )
+
+
+@dataclass(frozen=True)
+class _Names:
+    points: dict[int, str]
+    reasons: dict[int, str]
+
+    @classmethod
+    def of(cls, root: Path) -> _Names:
+        """Names as the loaded programs have them: `DROP_WRONG_VNI` reads "wrong vni"."""
+        with maps.open_map(root, "drops") as table:
+            types = btf.types_of_map(table.info)
+        if types is None:
+            raise NotAvailable("the drops map was loaded without BTF", hint="run: pycni setup")
+        points = types.enumerators(types.find(btf.ENUM, "attach_point"))
+        reasons = types.enumerators(types.find(btf.ENUM, "drop_reason"))
+        return cls(
+            {value: name.lower() for name, value in points.items()},
+            {
+                value: name.removeprefix("DROP_").lower().replace("_", " ")
+                for name, value in reasons.items()
+            },
+        )
+
+
+def _rank(value: str) -> tuple[int, Any]:
+    """Networks and addresses by number, IPv4 first; then words."""
+    try:
+        network = ip_network(value)
+        return network.version, (network.network_address.packed, network.prefixlen)
+    except ValueError:
+        return 9, value
+
+
+def _read_endpoints(root: Path) -> list[Row]:
+    with maps.open_endpoints(root) as table:
+        return [{"address": str(address), **vars(value)} for address, value in table.items()]
+
+
+def _read_remotes(root: Path) -> list[Row]:
+    with maps.open_remotes(root) as table:
+        return [{"prefix": str(prefix), "vtep": str(vtep)} for prefix, vtep in table.items()]
+
+
+def _read_vteps(root: Path) -> list[Row]:
+    with maps.open_vteps(root) as table:
+        return [{"vtep": str(vtep), "node": number} for vtep, number in table.items()]
+
+
+def _read_nexthops(root: Path) -> list[Row]:
+    with maps.open_nexthops(root) as table:
+        return [{"vtep": str(vtep), **vars(hop)} for vtep, hop in table.items()]
+
+
+def _read_drops(root: Path) -> list[Row]:
+    """Only what was dropped at all: most reasons never happen."""
+    names = _Names.of(root)
+    reasons = max(names.reasons)  # DROP_REASONS, the width of the table
+    rows = []
+    with maps.open_map(root, "drops") as table:
+        for key, values in table.items_percpu():
+            counts = [DROP_COUNT_FORMAT.unpack(value) for value in values]
+            packets, size = (sum(column) for column in zip(*counts, strict=True))
+            if packets:
+                point, reason = divmod(int.from_bytes(key, sys.byteorder), reasons)
+                rows.append(
+                    {
+                        "reason": names.reasons[reason],
+                        "direction": names.points[point],
+                        "packets": packets,
+                        "bytes": size,
+                    }
+                )
+    return rows
+
+
+READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
+    "endpoints": (
+        _read_endpoints,
+        ("address", "ifindex", "mac", "masquerade", "shaped", "forwards"),
+    ),
+    "remotes": (_read_remotes, ("prefix", "vtep")),
+    "vteps": (_read_vteps, ("vtep", "node")),
+    "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),
+    "drops": (_read_drops, ("reason", "direction", "packets", "bytes")),
+}

@@ -1,0 +1,146 @@
+"""Addresses for pods: which ones there are, which one is next, and which one was last.
+
+Keeps no leases: a caller's `claim` decides whether an address is free and takes it at once.
+`Rotation` remembers the last address of each pool across processes, so that a freed address is not
+given to the next pod at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from pycni.cluster import IPAddress, IPNetwork, check_room
+from pycni.errors import FileError, PoolExhausted
+from pycni.files import alone_in, replace_file
+
+ROTATION_FILE = "rotation.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The addresses of one IP version that pods may be given."""
+
+    name: str
+    """For messages, and to remember its last address by."""
+    version: int
+    spans: tuple[tuple[int, int], ...]
+    """First and last address, as numbers; they do not overlap."""
+
+    def without(self, networks: Iterable[IPNetwork]) -> Pool:
+        """This pool less the addresses of some networks."""
+        spans = list(self.spans)
+        for network in networks:
+            if network.version == self.version:
+                first, last = int(network.network_address), int(network.broadcast_address)
+                spans = [piece for span in spans for piece in _cut_out(span, first, last)]
+        return replace(self, spans=tuple(spans))
+
+
+def node_pool(cidr: IPNetwork) -> Pool:
+    """All of a node's pod CIDR but the network address (IPv6: the subnet-router anycast address,
+    RFC 4291, 2.6.1), the gateway and the IPv4 broadcast address. Raises InvalidPool."""
+    check_room(cidr)
+    broadcasts = 1 if cidr.version == 4 else 0
+    span = (int(cidr.network_address) + 2, int(cidr.broadcast_address) - broadcasts)
+    return Pool(str(cidr), cidr.version, (span,))
+
+
+def ranges_pool(version: int, ranges: Iterable[tuple[IPAddress, IPAddress]]) -> Pool:
+    """From the first to the last address of each range, one range after the other."""
+    taken: list[tuple[int, int]] = []
+    names = []
+    for start, end in ranges:
+        pieces = [(int(start), int(end))]
+        for first, last in taken:
+            pieces = [left for piece in pieces for left in _cut_out(piece, first, last)]
+        taken += pieces
+        names.append(f"{start}-{end}")
+    return Pool(", ".join(names), version, tuple(taken))
+
+
+def take(pool: Pool, last: IPAddress | None, claim: Callable[[IPAddress], bool]) -> IPAddress:
+    """The first address after `last` that `claim` takes; the first of all follows the last.
+
+    Asks for one after the other, so it takes time in the number of those that are in use. Raises
+    PoolExhausted when all have been asked for.
+    """
+    asked = 0
+    for address in _from(pool, None if last is None else int(last)):
+        if claim(address):
+            return address
+        asked += 1
+    raise PoolExhausted(
+        f"no IP addresses available in {pool.name}: {asked} of {asked} are in use",
+        hint="remove pods from this node; a shorter node_prefix gives each node more addresses",
+    )
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The last address handed out per pool, in a small file of the state directory.
+
+    A courtesy, not a lease: a lost or unreadable file, or a full disk, only means that rotation
+    begins anew, and is logged. Of those who remember at once, one wins.
+    """
+
+    state_dir: Path
+
+    def last(self, pool: Pool) -> IPAddress | None:
+        """The address given to `remember` last; None if unknown."""
+        try:
+            address = ip_address(self._read()[pool.name])
+        except (KeyError, ValueError):
+            return None
+        return address if address.version == pool.version else None
+
+    def remember(self, latest: Mapping[str, IPAddress]) -> None:
+        """Makes these, by their pools' names, what `last` returns, for every process."""
+        new = {name: str(address) for name, address in latest.items()}
+        try:
+            with alone_in(self.state_dir) as alone:
+                if alone:
+                    entries = json.dumps(self._read() | new).encode()
+                    replace_file(self._path, entries, durable=False)
+        except FileError as error:
+            log.warning("rotation not saved file=%s error=%s", self._path, error)
+
+    @property
+    def _path(self) -> Path:
+        return self.state_dir / ROTATION_FILE
+
+    def _read(self) -> dict[str, str]:
+        try:
+            entries = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("rotation begins anew file=%s error=%s", self._path, error)
+            return {}
+        if not isinstance(entries, dict):
+            return {}
+        return {cidr: address for cidr, address in entries.items() if isinstance(address, str)}
+
+
+def _from(pool: Pool, last: int | None) -> Iterator[IPAddress]:
+    """Every address of the pool once, those after `last` first."""
+    factory = IPv4Address if pool.version == 4 else IPv6Address
+    ordered = list(pool.spans)
+    for at, (first, end) in enumerate(pool.spans):
+        if last is not None and first <= last <= end:
+            ordered = [(last + 1, end), *ordered[at + 1 :], *ordered[:at], (first, last)]
+    for first, end in ordered:
+        yield from map(factory, range(first, end + 1))
+
+
+def _cut_out(span: tuple[int, int], first: int, last: int) -> Iterator[tuple[int, int]]:
+    if span[0] < first:
+        yield span[0], min(span[1], first - 1)
+    if span[1] > last:
+        yield max(span[0], last + 1), span[1]

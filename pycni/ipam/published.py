@@ -1,0 +1,121 @@
+"""Addresses of pods outside their node's pod CIDRs, asked for or given by another IPAM plugin.
+
+The other nodes learn each from the store, as a prefix of this node of its own; and outside of the
+cluster's CIDRs, for which the node has its one route, this node gets one more. Both belong to the
+address's entry in the endpoints table: they come after it and go before it (pods/endpoints.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycni.cluster import IPAddress, IPNetwork, is_usable
+from pycni.errors import AddressUnavailable, InvalidConfig
+from pycni.node import overlay
+from pycni.node.record import Node
+from pycni.settings import Settings
+from pycni.stores import Store, open_store
+
+
+def is_outside(address: IPAddress, node: Node) -> bool:
+    return not (address.is_link_local or any(address in cidr for cidr in node.pod_cidrs))
+
+
+def publish(ipr: IPRoute, address: IPAddress, *, node: Node, settings: Settings) -> bool:
+    """Make an address reachable; False if it is another node's. Raises StoreError."""
+    owner = _store(settings).publish(node.name, ip_network(address))
+    if owner != node.name:
+        return False
+    if _needs_route(address, node):
+        _route(ipr, "replace", address)
+    return True
+
+
+def withdraw(ipr: IPRoute, address: IPAddress, *, node: Node, settings: Settings) -> None:
+    """The undo of `publish`; no error if there is nothing to undo. Raises StoreError."""
+    if _needs_route(address, node):
+        try:
+            _route(ipr, "del", address)
+        except (NetlinkError, OSError) as error:  # the route is gone, or its device
+            if getattr(error, "code", errno.ENODEV) not in (errno.ESRCH, errno.ENODEV):
+                raise
+    _store(settings).withdraw(node.name, ip_network(address))
+
+
+def restore(ipr: IPRoute, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
+    """Publish what pods have, withdraw what none has any more. Raises StoreError."""
+    wanted = {address for address in alive if is_outside(address, node)}
+    for address in wanted:
+        publish(ipr, address, node=node, settings=settings)
+    for record in _store(settings).nodes():
+        if record.name == node.name:
+            for prefix in record.extra:
+                if prefix.network_address not in wanted:
+                    withdraw(ipr, prefix.network_address, node=node, settings=settings)
+
+
+def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settings) -> None:
+    """Raise InvalidConfig if a network overlaps a pod CIDR of another node."""
+    wanted = list(networks)
+    if not wanted:
+        return
+    for other in _store(settings).nodes():
+        for network in wanted:
+            for cidr in other.pod_cidrs:
+                if (
+                    other.name != node.name
+                    and cidr.version == network.version
+                    and network.overlaps(cidr)
+                ):
+                    raise InvalidConfig(
+                        f"the range {network} overlaps {cidr}, the pod CIDR of node {other.name}",
+                        hint="correct `ranges`: no other node may give out its addresses",
+                    )
+
+
+def refuse_unusable(address: IPAddress, *, node: Node, settings: Settings) -> None:
+    """Raise AddressUnavailable for an address that IPAM gave and that others need, or that reaches
+    nobody. Raises StoreError."""
+    if is_usable(ip_network(address)) and address not in node.gateways:
+        if not is_outside(address, node):
+            return
+        if all(address != one.vtep for one in _store(settings).nodes()):
+            return
+    raise AddressUnavailable(
+        f"the address {address} that IPAM gave cannot be a pod's: it is a node's, a gateway's or "
+        "of a special network",
+        hint="correct the ranges in the IPAM configuration",
+    )
+
+
+def taken(address: IPAddress) -> AddressUnavailable:
+    """The error for an address that `publish` or the endpoints table refused."""
+    return AddressUnavailable(
+        f"the address {address} that IPAM gave is another pod's or another node's",
+        hint="give each node, and each IPAM configuration, addresses of its own",
+    )
+
+
+def _needs_route(address: IPAddress, node: Node) -> bool:
+    return not any(address in cidr for cidr in node.cluster_cidrs)
+
+
+def _store(settings: Settings) -> Store:
+    return open_store(settings.store_url, settings.cluster, create=False)
+
+
+def _route(ipr: IPRoute, command: str, address: IPAddress) -> None:
+    ipr.route(
+        command,
+        dst=f"{address}/{address.max_prefixlen}",
+        gateway=overlay.NEXT_HOPS[address.version],
+        oif=socket.if_nametoindex(overlay.DEVICE),
+        flags=["onlink"],
+        family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+    )

@@ -1,0 +1,1 @@
+"""The kernel's interfaces: rtnetlink, nftables, conntrack, sysctl, network namespaces."""

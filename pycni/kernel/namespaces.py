@@ -1,0 +1,141 @@
+"""What must be done from inside another network namespace, with the caller staying where it is.
+
+A thread that lives for a few system calls enters the namespace; what it opened stays there
+(network_namespaces(7)). pyroute2's own way forks: the child of a process with threads, signal
+handlers and undo steps on its stack may do anything but end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable
+from fcntl import ioctl
+from pathlib import Path
+from typing import TypeVar
+
+from pyroute2 import IPRoute
+
+from pycni.errors import InvalidNetns
+from pycni.kernel import sysctl
+from pycni.kernel.rtnl import Rtnl
+
+CLONE_NEWNET = 0x40000000
+MS_BIND = 0x1000
+MNT_DETACH = 0x2
+SIOCGSKNS = 0x894C
+"""ioctl of sockets: a descriptor of the namespace they are in (linux/sockios.h)."""
+
+T = TypeVar("T")
+
+
+def inside(netns_fd: int, work: Callable[[], T]) -> T:
+    """Run `work` in the namespace of a descriptor, in a thread that ends with it."""
+
+    def enter_and_work() -> T:
+        if _libc().setns(netns_fd, CLONE_NEWNET) != 0:
+            raise InvalidNetns(
+                f"the pod's network namespace cannot be entered: {_strerror()}",
+                hint="run as root in the node's own user namespace",
+            )
+        return work()
+
+    return _in_thread(enter_and_work)
+
+
+def open_iproute(netns_fd: int) -> IPRoute:
+    """An IPRoute in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered."""
+    return IPRoute(fileno=_open_netlink(netns_fd).detach())
+
+
+def open_rtnl(netns_fd: int) -> Rtnl:
+    """The same as an Rtnl, for the requests that an attachment makes."""
+    return Rtnl(_open_netlink(netns_fd))
+
+
+def enable_ipv6(netns_fd: int, ifname: str) -> None:
+    """Let an interface of the pod have IPv6 addresses. Raises OSError if the kernel refuses."""
+    inside(netns_fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0"))
+
+
+def create(path: Path) -> None:
+    """Make a network namespace and mount it at `path`, as ip-netns(8) does.
+
+    Raises FileExistsError if something has that name, OSError if the kernel refuses.
+    """
+    path.parent.mkdir(exist_ok=True)
+    path.touch(mode=0o444, exist_ok=False)
+    try:
+        _in_thread(lambda: _mount_new(path))
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def remove(path: Path) -> None:
+    """Unmount and unlink what `create` made; no error if it is gone."""
+    if _libc().umount2(os.fsencode(path), MNT_DETACH) != 0:
+        number = ctypes.get_errno()
+        if number not in (errno.ENOENT, errno.EINVAL):
+            raise OSError(number, os.strerror(number), str(path))
+    path.unlink(missing_ok=True)
+
+
+def _open_netlink(netns_fd: int) -> socket.socket:
+    """Before anything can be written, the kernel is asked which namespace the socket is in."""
+    made = inside(netns_fd, _netlink_socket)
+    try:
+        namespace = ioctl(made, SIOCGSKNS)
+        try:
+            if not os.path.samestat(os.fstat(namespace), os.fstat(netns_fd)):
+                raise InvalidNetns("the netlink socket is in another namespace than the pod's")
+        finally:
+            os.close(namespace)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _netlink_socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+
+
+def _mount_new(path: Path) -> None:
+    libc = _libc()
+    source = b"/proc/thread-self/ns/net"
+    if (
+        libc.unshare(CLONE_NEWNET) != 0
+        or libc.mount(source, os.fsencode(path), b"none", ctypes.c_ulong(MS_BIND), None) != 0
+    ):
+        raise OSError(ctypes.get_errno(), f"cannot make a network namespace: {_strerror()}")
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own, which is never used again: it may be elsewhere then."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _strerror() -> str:
+    return os.strerror(ctypes.get_errno())

@@ -1,0 +1,55 @@
+"""Names that all parts of pycni agree on: of attachments, of links, and the two MACs.
+
+Pure. A link's name and MAC come from the attachment alone, so whoever has the attachment finds the
+link, with no record of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+NAME_HEAD = "pcn"
+"""First bytes of the name of each pod's host end."""
+
+ALIAS_HEAD = "pycni:1"
+"""First word of the alias of a link that is ours; the number is the alias format's version."""
+
+VETH, NETKIT = "veth", "netkit"
+"""The kinds of links that pods have."""
+
+GATEWAY_MAC = "02:70:79:63:6e:69"
+"""MAC of every host end and of the overlay device: a pod sees it behind every address."""
+
+OVERLAY_MAC = "02:70:79:63:6e:6f"
+"""Inner source MAC between nodes."""
+
+
+@dataclass(frozen=True)
+class AttachmentKey:
+    """What a runtime names an attachment by: unique on a node (CNI spec, "Attachment")."""
+
+    network: str
+    container_id: str
+    ifname: str
+
+    @property
+    def digest(self) -> str:
+        """128 bits in hex; the alias holds them all, names the first of them."""
+        text = "\0".join((self.network, self.container_id, self.ifname))
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+    @property
+    def host_ifname(self) -> str:
+        """Deterministic name of the host end: 15 bytes, the kernel's limit."""
+        return host_ifname(self.digest)
+
+    @property
+    def mac(self) -> str:
+        """Deterministic, locally administered unicast MAC of the pod's end."""
+        return ":".join(["02", *(self.digest[i : i + 2] for i in range(12, 22, 2))])
+
+
+def host_ifname(digest: str) -> str:
+    """Deterministic name of the host end of the attachment with that digest."""
+    return NAME_HEAD + digest[:12]

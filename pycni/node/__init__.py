@@ -1,0 +1,1 @@
+"""What makes a host a node: overlay, uplink, ways to the other nodes, masquerading, its record."""

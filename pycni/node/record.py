@@ -1,0 +1,115 @@
+"""What a node is: its place in the cluster, as `setup` found it and wrote it down.
+
+The record is what ADD needs with no store and no agent, and what teardown needs to put the host
+back as it was. It outlives a reboot; the pins, links and filters it speaks of do not, and `setup`
+makes them again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from pycni.cluster import IPAddress, IPNetwork, gateway
+from pycni.errors import InvalidConfig, NotAvailable
+from pycni.files import replace_file
+from pycni.settings import Settings
+
+RECORD = "node.json"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node as set up."""
+
+    name: str
+    node_id: int
+    vtep: IPAddress
+    pod_cidrs: tuple[IPNetwork, ...]
+    cluster_cidrs: tuple[IPNetwork, ...]
+    uplink: str
+    mtu: int
+    """Largest IP packet that fits the overlay, in bytes."""
+    port: int
+    encap: str = "kernel"
+    """Who makes VXLAN on this node: "ebpf", our programs, or "kernel", the metadata device."""
+    sysctls: dict[str, str] = field(default_factory=dict)
+    """Values from before setup, to be written back by teardown."""
+    mounted_bpffs: bool = False
+
+    @property
+    def gateways(self) -> tuple[IPAddress, ...]:
+        """The pods' default gateways, one per family: the first address of each pod CIDR."""
+        return tuple(gateway(cidr) for cidr in self.pod_cidrs)
+
+    def pod_mtu(self, wanted: int | None) -> int:
+        """MTU of a pod's interface, in bytes: the node's, or a smaller one the netconf asks for.
+
+        Raises InvalidConfig if it is larger than the overlay carries, or too small for IPv6.
+        """
+        if wanted is None:
+            return self.mtu
+        smallest = 1280 if any(cidr.version == 6 for cidr in self.pod_cidrs) else 68
+        if not smallest <= wanted <= self.mtu:
+            raise InvalidConfig(
+                f"mtu {wanted} cannot be had on this node",
+                details=f"it must be from {smallest} to {self.mtu}",
+                hint="correct `mtu` in the network configuration, or leave it out",
+            )
+        return wanted
+
+    def save(self, settings: Settings) -> None:
+        """Write the record to the state directory. Raises FileError."""
+        document = {
+            "name": self.name,
+            "node_id": self.node_id,
+            "vtep": str(self.vtep),
+            "pod_cidrs": [str(cidr) for cidr in self.pod_cidrs],
+            "cluster_cidrs": [str(cidr) for cidr in self.cluster_cidrs],
+            "uplink": self.uplink,
+            "mtu": self.mtu,
+            "port": self.port,
+            "encap": self.encap,
+            "sysctls": self.sysctls,
+            "mounted_bpffs": self.mounted_bpffs,
+        }
+        replace_file(record_path(settings), json.dumps(document, indent=2).encode())
+
+    @classmethod
+    def load(cls, settings: Settings) -> Node:
+        """Read the record. Raises NotAvailable if this node was never set up, or the file is
+        broken."""
+        path = record_path(settings)
+        try:
+            document: dict[str, Any] = json.loads(path.read_bytes())
+            return cls(
+                **document
+                | {
+                    "vtep": ip_address(document["vtep"]),
+                    "pod_cidrs": tuple(map(ip_network, document["pod_cidrs"])),
+                    "cluster_cidrs": tuple(map(ip_network, document["cluster_cidrs"])),
+                }
+            )
+        except FileNotFoundError:
+            raise NotAvailable(
+                "this node is not set up for pycni", hint="run: pycni setup"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise NotAvailable(
+                f"the node's record {path} cannot be read: {error}", hint="run: pycni setup"
+            ) from error
+
+    @classmethod
+    def load_if_any(cls, settings: Settings) -> Node | None:
+        """As `load`, but None where there is no usable record."""
+        try:
+            return cls.load(settings)
+        except NotAvailable:
+            return None
+
+
+def record_path(settings: Settings) -> Path:
+    return settings.state_dir / RECORD

@@ -1,0 +1,206 @@
+"""Leases: what the host ends of the pods' links say about who has which address.
+
+The kernel is the database (docs/architecture.md, D4): a lease is the existence of a link whose name
+is derived from the attachment and whose alias describes it. There are no lease files; what deletes
+the link, be it a DEL, the end of the pod's namespace or a reboot, ends the lease. This module reads
+links and makes none.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycni.cluster import IPAddress
+from pycni.dataplane.maps import Endpoint
+from pycni.errors import InvalidConfig
+from pycni.kernel.links import find_link, link_local
+from pycni.kernel.rtnl import Rtnl
+from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD, NETKIT, VETH, host_ifname
+
+ALIAS_LIMIT = 254
+"""Bytes of an alias: the kernel takes less than IFALIASZ (256, linux/if.h), with a closing zero."""
+
+CUT = "~"
+"""In an alias, between the beginning of a name that is too long and a hash of the whole: no name
+has this character."""
+CUT_DIGITS = 16
+NETWORK_ROOM = 48
+"""Bytes of an alias for the network's name, if the addresses leave them."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One attachment as the kernel holds it: read back from the host end's alias."""
+
+    key_digest: str
+    network: str
+    container_id: str
+    ifname: str
+    mac: str
+    addresses: tuple[IPAddress, ...]
+    masquerade: bool
+    ports: bool = False
+    """Whether ports of the node lead to it."""
+    shaped: bool = False
+    """Whether what is sent to it is limited, at the host end."""
+    forwards: bool = False
+    """Whether it passes packets of others on."""
+    dhcp: bool = False
+    """Whether it asks for its addresses by DHCP, and asks again while it has them."""
+    rules: tuple[int, ...] = ()
+    """IP versions of which its addresses have a routing table of their own in the pod."""
+    host_ifname: str = ""
+    ifindex: int = 0
+
+    @property
+    def entries(self) -> tuple[IPAddress, ...]:
+        """What the endpoints table knows it by: its addresses; a DHCP client's MAC, as the
+        link-local address that belongs to it."""
+        return (*self.addresses, *([link_local(self.mac)] if self.dhcp else []))
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What the endpoints table has for each of the entries."""
+        return Endpoint(
+            self.ifindex,
+            self.mac,
+            masquerade=self.masquerade,
+            shaped=self.shaped,
+            forwards=self.forwards,
+        )
+
+    @property
+    def ruled(self) -> list[IPAddress]:
+        """The addresses that have a routing table of their own in the pod."""
+        return [address for address in self.addresses if address.version in self.rules]
+
+    def alias(self) -> str:
+        """Text for the link's alias, in which names that do not fit are cut; the digest is not.
+
+        Raises InvalidConfig if there are more addresses than fit.
+        """
+        fixed = [
+            ALIAS_HEAD,
+            f"key={self.key_digest}",
+            f"if={self.ifname}",
+            f"mac={self.mac}",
+            *(f"ip={address}" for address in self.addresses),
+            *(["masq"] if self.masquerade else []),
+            *(["ports"] if self.ports else []),
+            *(["shaped"] if self.shaped else []),
+            *(["forwards"] if self.forwards else []),
+            *(["dhcp"] if self.dhcp else []),
+            *([f"rules={''.join(map(str, self.rules))}"] if self.rules else []),
+        ]
+        room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
+        least = len(CUT) + CUT_DIGITS
+        if room < 2 * least:
+            raise InvalidConfig(
+                f"an interface cannot have {len(self.addresses)} addresses",
+                details=", ".join(map(str, self.addresses)),
+                hint="the alias of its link must hold them all: attach a second interface",
+            )
+        network = _cut(self.network, min(NETWORK_ROOM, room - least))
+        container = _cut(self.container_id, room - len(network))
+        return " ".join([*fixed, f"net={network}", f"id={container}"])
+
+    def is_of(self, network: str) -> bool:
+        """Whether the attachment is of that network."""
+        if CUT in self.network:
+            network = _cut(network, len(self.network))
+        return self.network == network
+
+
+def leases(ipr: IPRoute) -> Iterator[Lease]:
+    """Every lease of this node, of any network, as its links say, whatever they were renamed to."""
+    for link in ipr.get_links():
+        lease = _read_alias(link)
+        if lease is not None and is_ours(link):
+            yield lease
+
+
+def find_lease(ipr: IPRoute, digest: str) -> Lease | None:
+    """The lease of the attachment whose key has that digest, or None."""
+    link = find_link(ipr, host_ifname(digest))
+    lease = None if link is None else read_lease(link)
+    return lease if lease is not None and lease.key_digest == digest else None
+
+
+def find_lease_at(ipr: Rtnl, ifindex: int) -> Lease | None:
+    """The lease of the link with that index, or None."""
+    try:
+        return read_lease(ipr.find(ifindex))
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return None
+
+
+def find_renamed(ipr: IPRoute, digest: str, ifindexes: Iterable[int]) -> Lease | None:
+    """The same, for a link that somebody gave another name, among the links of these indexes."""
+    for ifindex in ifindexes:
+        with suppress(NetlinkError):
+            for link in ipr.get_links(ifindex):
+                lease = _read_alias(link)
+                if lease is not None and lease.key_digest == digest and is_ours(link):
+                    return lease
+    return None
+
+
+def is_ours(link: Any) -> bool:
+    """Whether a link is a host end of ours: by its alias, if it was renamed or given another MAC;
+    or by its name and MAC, its alias not yet written or edited."""
+    named = link.get("ifname", "").startswith(NAME_HEAD) and link.get("address") == GATEWAY_MAC
+    return bool(
+        link.get(("linkinfo", "kind")) in (VETH, NETKIT)
+        and (named or _read_alias(link) is not None)
+    )
+
+
+def read_lease(link: Any) -> Lease | None:
+    """What a link message's alias says; None for a link that is not ours."""
+    return _read_alias(link) if link.get("ifname", "").startswith(NAME_HEAD) else None
+
+
+def _read_alias(link: Any) -> Lease | None:
+    head, *words = (link.get("ifalias") or "").split(" ")
+    if head != ALIAS_HEAD:
+        return None
+    pairs = [word.partition("=") for word in words]
+    fields = {name: value for name, _, value in pairs}
+    try:
+        return Lease(
+            key_digest=fields["key"],
+            network=fields["net"],
+            container_id=fields["id"],
+            ifname=fields["if"],
+            mac=fields["mac"],
+            addresses=tuple(ip_address(value) for name, _, value in pairs if name == "ip"),
+            masquerade="masq" in fields,
+            ports="ports" in fields,
+            shaped="shaped" in fields,
+            forwards="forwards" in fields,
+            dhcp="dhcp" in fields,
+            rules=tuple(map(int, fields.get("rules", ""))),
+            host_ifname=link.get("ifname"),
+            ifindex=link["index"],
+        )
+    except (KeyError, ValueError):  # somebody edited the alias: no longer a lease we can trust
+        return None
+
+
+def _cut(name: str, room: int) -> str:
+    """A name in so many bytes (names are ASCII): whole, or its beginning and a hash."""
+    if len(name) <= room:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:CUT_DIGITS]
+    return name[: room - CUT_DIGITS - len(CUT)] + CUT + digest

@@ -1,0 +1,173 @@
+"""The nftables table of host ports: rules that are the node's, elements that are the pods'.
+
+The rules are written once, by the node's setup; what comes to an address of the node finds its pod
+in four maps, and a pod's ADD and DEL change elements only. Which pod may have which port is decided
+elsewhere (pods/host_ports.py). Runs in the network namespace of the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from pycni.cluster import IPAddress, IPNetwork
+from pycni.errors import NotAvailable, SetupError
+from pycni.kernel import nft
+
+TABLE = "pycni_ports"
+WHAT = "pycni's table of host ports"
+OWNER_LIMIT = 128
+"""Bytes of an element's comment, NFTNL_UDATA_COMMENT_MAXLEN of libnftnl."""
+
+MAPS = {(4, True): "host4", (4, False): "any4", (6, True): "host6", (6, False): "any6"}
+"""By IP version, and whether the node's address is part of the key."""
+
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+"""How a listing has them where there is no /etc/protocols (Debian's netbase) to name them."""
+
+LOOPBACK: dict[int, IPNetwork] = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
+CHAINS = ("ports", "prerouting", "output", "postrouting")
+DSTNAT, SRCNAT = -100, 100
+"""Priorities by number: nft(8) knows `dstnat` in the prerouting hook only."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One element: port and address (None: each, of the pod's IP version) of the node to a pod."""
+
+    protocol: str
+    host_ip: IPAddress | None
+    host_port: int
+    pod: IPAddress
+    pod_port: int
+    owner: str = ""
+    """For messages; at most OWNER_LIMIT bytes."""
+
+    def overlaps(self, other: Forward) -> bool:
+        """Whether a packet could match both: two sockets could not be bound like this."""
+        return (
+            (self.protocol, self.host_port, self.pod.version)
+            == (other.protocol, other.host_port, other.pod.version)
+        ) and (None in (self.host_ip, other.host_ip) or self.host_ip == other.host_ip)
+
+
+def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
+    """Write the rules anew in one transaction; elements stay. Raises SetupError.
+
+    Clients whose answers would pass by this node's connection tracking are hidden behind the
+    gateway, whoever rewrote the destination (kube-proxy, too): pods, other nodes (`from_underlay`
+    sets `mark` on what they send), loopback addresses. All others are seen as they are. What comes
+    from outside for a loopback address is for nobody (RFC 1122, 3.2.1.3), and would be let in here,
+    before the routing that says so.
+    """
+    near = {version: [str(network)] for version, network in LOOPBACK.items()}
+    for cluster in clusters:
+        near[cluster.version].append(str(cluster))
+    to_pod = f'oifname "{overlay}" ct status dnat'
+    nft.run(
+        f"""
+        table inet {TABLE} {{
+            map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+            map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+            map host4 {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
+            map host6 {{ type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }}
+            chain ports {{ }}
+            chain prerouting {{ type nat hook prerouting priority {DSTNAT}; }}
+            chain output {{ type nat hook output priority {DSTNAT}; }}
+            chain postrouting {{ type nat hook postrouting priority {SRCNAT}; }}
+        }}
+        {" ".join(f"flush chain inet {TABLE} {chain};" for chain in CHAINS)}
+        table inet {TABLE} {{
+            chain ports {{
+                dnat ip to meta l4proto . ip daddr . th dport map @host4
+                dnat ip6 to meta l4proto . ip6 daddr . th dport map @host6
+                dnat ip to meta l4proto . th dport map @any4
+                dnat ip6 to meta l4proto . th dport map @any6
+            }}
+            chain prerouting {{
+                ip daddr {LOOPBACK[4]} return
+                ip6 daddr {LOOPBACK[6]} return
+                fib daddr type local jump ports
+            }}
+            chain output {{
+                fib daddr type local jump ports
+            }}
+            chain postrouting {{
+                {to_pod} ip saddr {{ {", ".join(near[4])} }} masquerade
+                {to_pod} ip6 saddr {{ {", ".join(near[6])} }} masquerade
+                {to_pod} meta mark & {mark:#x} == {mark:#x} masquerade
+            }}
+        }}
+        """,
+        what=WHAT,
+    )
+
+
+def teardown() -> None:
+    """Delete the table with everybody's ports; no error if it is gone."""
+    nft.delete_table(TABLE, what=WHAT)
+
+
+def exists() -> bool:
+    """Whether the table is there. Raises SetupError."""
+    return nft.table_exists(TABLE, what=WHAT)
+
+
+def forwards() -> list[Forward]:
+    """All elements. Raises NotAvailable on a node that was set up without the table, SetupError."""
+    table = {"family": nft.FAMILY, "name": TABLE}
+    try:
+        listed = nft.run([{"list": {"table": table}}], what=WHAT)
+    except SetupError:
+        if exists():
+            raise
+        raise NotAvailable(
+            "this node is not set up for host ports",
+            hint="run: pycni setup (the agent does it when it starts)",
+        ) from None
+    return [
+        _forward(*element)
+        for entry in listed
+        if "map" in entry
+        for element in entry["map"].get("elem", [])
+    ]
+
+
+def change(*, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) -> None:
+    """Delete elements, then create others, all or none.
+
+    Raises SetupError, also if one to be created exists or one to be deleted does not.
+    """
+    nft.run([*_commands("delete", delete), *_commands("create", create)], what=WHAT)
+
+
+def _commands(verb: str, elements: Sequence[Forward]) -> Iterator[dict[str, Any]]:
+    for one in elements:
+        address = [] if one.host_ip is None else [str(one.host_ip)]
+        key = {"concat": [one.protocol, *address, one.host_port]}
+        value = {"concat": [str(one.pod), one.pod_port]}
+        named = [{"elem": {"val": key, "comment": one.owner}}, value]
+        place = {
+            "family": nft.FAMILY,
+            "table": TABLE,
+            "name": MAPS[one.pod.version, one.host_ip is not None],
+        }
+        yield {verb: {"element": place | {"elem": [named if verb == "create" else key]}}}
+
+
+def _forward(left: dict[str, Any], right: dict[str, Any]) -> Forward:
+    """An element as listed: {"elem": {"val": KEY, "comment": OWNER}}, VALUE; an administrator's
+    may be KEY, VALUE."""
+    element = left.get("elem", {"val": left})
+    protocol, *host_ip, host_port = element["val"]["concat"]
+    pod, pod_port = right["concat"]
+    return Forward(
+        protocol=PROTOCOLS.get(protocol, protocol),
+        host_ip=ip_address(host_ip[0]) if host_ip else None,
+        host_port=host_port,
+        pod=ip_address(pod),
+        pod_port=pod_port,
+        owner=element.get("comment", "somebody"),
+    )

@@ -1,0 +1,167 @@
+"""Rate limits of a pod: one token bucket at each end of its veth; the capability `bandwidth`.
+
+Ingress is towards the pod. It is limited where the node hands over, at the root of the host end, so
+packets must pass there (maps.Endpoint.shaped); egress at the root of the pod's own end, where the
+sender feels it at once, and where a pod with CAP_NET_ADMIN in its network namespace can take the
+limit off. Both end with the link. Runs in the node's network namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycni.cni import document
+from pycni.errors import DataplaneError, InvalidConfig
+from pycni.kernel import namespaces
+
+CAPABILITY = "bandwidth"
+KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
+
+RATE_MIN = 1000
+"""Bits per second; Kubernetes takes no less either (ValidatePodBandwidthAnnotations)."""
+BYTES_LIMIT = 2**32
+"""A burst, and a rate, has 32 bits of bytes (struct tc_tbf_qopt, linux/pkt_sched.h)."""
+NO_BURST = 2**32 - 1
+"""Bits: what containerd says when the pod said nothing. CRI-O says 8 times as much."""
+
+USUAL_BURST = 0.01
+"""Seconds of the rate, where the pod said nothing: long against a timer, short against a user."""
+LONGEST_BURST = 270
+"""Seconds of the rate: the bucket is kept in 2**32 ticks of 64 ns (sch_tbf, PSCHED_SHIFT)."""
+QUEUE = 0.05
+"""Seconds of the rate that may wait; and, however slow, one segmented packet of 64 KiB."""
+QUEUE_MIN = 65536
+ETHERNET_HEADER = 14
+TC_H_ROOT = 0xFFFFFFFF
+"""linux/pkt_sched.h"""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One direction's limit. Counts Ethernet frames, as the kernel's queues do."""
+
+    bits_per_second: int
+    burst: int
+    """Bits that may pass at once after a silence."""
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_second} bit/s"
+
+    def bucket(self, mtu: int) -> dict[str, int]:
+        """Parameters of tc-tbf(8), in bytes (per second); frames up to `mtu` pass whole."""
+        rate = self.bits_per_second // 8
+        burst = self.burst // 8 if self.burst < NO_BURST else int(rate * USUAL_BURST)
+        burst = min(max(burst, 2 * (mtu + ETHERNET_HEADER)), rate * LONGEST_BURST)
+        return {"rate": rate, "burst": burst, "limit": burst + max(QUEUE_MIN, int(rate * QUEUE))}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a pod may receive (ingress) and send (egress); None: as much as there is."""
+
+    ingress: Rate | None = None
+    egress: Rate | None = None
+
+    @property
+    def shaped(self) -> bool:
+        """Whether what is sent to the pod must pass its host end: maps.Endpoint.shaped."""
+        return self.ingress is not None
+
+
+def parse(runtime_config: Mapping[str, Any]) -> Limits:
+    """The capability's value in `runtimeConfig`, keys in any case.
+
+    Source: CNI CONVENTIONS.md, "dynamic plugin specific fields": bits per second and bits; 0 is
+    absent. Raises InvalidConfig.
+    """
+    value = document.pick(runtime_config, (CAPABILITY,)).get(CAPABILITY, {})
+    if not isinstance(value, dict):
+        raise _invalid("is no object", value)
+    found = {key: _number(key, number) for key, number in document.pick(value, KEYS).items()}
+    return Limits(_rate("ingress", found), _rate("egress", found))
+
+
+def setup(
+    ipr: IPRoute, netns_fd: int, *, ifindex: int, ifname: str, mtu: int, limits: Limits
+) -> None:
+    """Limit a new link: `ifindex` is its host end, `ifname` its end in the pod's namespace.
+
+    There is no teardown: the link's end is the limits'. Raises DataplaneError.
+    """
+    if limits.ingress is not None:
+        _add(ipr, ifindex, limits.ingress, mtu)
+    if limits.egress is not None:
+        with namespaces.open_iproute(netns_fd) as pod:
+            (inside,) = pod.link_lookup(ifname=ifname)
+            _add(pod, inside, limits.egress, mtu)
+
+
+def problems(
+    ipr: IPRoute, netns_fd: int, *, ifindex: int, ifname: str, limits: Limits
+) -> list[str]:
+    """Which of the limits are not in force, a sentence each; changes nothing."""
+    found = []
+    if limits.ingress is not None and not _is_limited(ipr, ifindex, limits.ingress):
+        found.append(f"what {ifname} receives is not limited to {limits.ingress}")
+    if limits.egress is not None:
+        with namespaces.open_iproute(netns_fd) as pod:
+            inside = next(iter(pod.link_lookup(ifname=ifname)), 0)
+            if not _is_limited(pod, inside, limits.egress):
+                found.append(f"what {ifname} sends is not limited to {limits.egress}")
+    return found
+
+
+def _is_limited(ipr: IPRoute, ifindex: int, rate: Rate) -> bool:
+    """Whether the root of a link is a token bucket of that rate, in whole bytes."""
+    return any(
+        qdisc["parent"] == TC_H_ROOT
+        and qdisc.get("kind") == "tbf"
+        and qdisc.get("TCA_OPTIONS").get("TCA_TBF_PARMS")["rate"] == rate.bits_per_second // 8
+        for qdisc in ipr.get_qdiscs(index=ifindex)
+    )
+
+
+def _add(ipr: IPRoute, ifindex: int, rate: Rate, mtu: int) -> None:
+    try:
+        ipr.tc("add", "tbf", ifindex, **rate.bucket(mtu))
+    except NetlinkError as error:
+        raise DataplaneError(
+            f"cannot limit interface {ifindex} to {rate}: {os.strerror(error.code)}",
+            hint="the kernel needs NET_SCH_TBF" if error.code == errno.ENOENT else "",
+        ) from error
+
+
+def _rate(direction: str, found: Mapping[str, int]) -> Rate | None:
+    rate, burst = found.get(f"{direction}Rate", 0), found.get(f"{direction}Burst", 0)
+    if not rate and not burst:
+        return None
+    if not rate or not burst:
+        raise _invalid(f"has {direction}Rate without {direction}Burst, or the reverse", dict(found))
+    if rate < RATE_MIN:
+        raise _invalid(f"has an {direction}Rate below {RATE_MIN} bit/s", rate)
+    if burst // 8 >= BYTES_LIMIT:
+        raise _invalid(f"has an {direction}Burst of {BYTES_LIMIT} bytes or more", burst)
+    if rate // 8 >= BYTES_LIMIT:  # 34 Gbit/s: more than a queue of this kind can count, or pass
+        return None
+    return Rate(rate, burst)
+
+
+def _number(key: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise _invalid(f"has an {key} that is no whole number from 0", value)
+    return value
+
+
+def _invalid(problem: str, found: Any) -> InvalidConfig:
+    return InvalidConfig(
+        f"{CAPABILITY} {problem}",
+        details=f"found {found!r}",
+        hint="correct the pod's bandwidth annotations, or the runtime's",
+    )

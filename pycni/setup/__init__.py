@@ -1,0 +1,1 @@
+"""Making a host a node and undoing it; installing the plugin and the systemd units."""

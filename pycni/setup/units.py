@@ -1,0 +1,170 @@
+"""The systemd units of a node: `deploy/systemd`, with this installation's paths filled in.
+
+Writes and removes files; systemd is told of them by whoever calls (`systemctl daemon-reload`). A
+unit that pycni did not write is never replaced or removed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from pycni.errors import FileError, InvalidSettings
+from pycni.settings import Settings
+
+UNITS = ("pycni-setup.service", "pycni-agent.service")
+UNIT_DIR = Path("/etc/systemd/system")
+
+MARKER = "# Written by `pycni install --systemd`; `pycni uninstall` removes it."
+
+PYTHON = "/opt/pycni/bin/python3"
+"""The interpreter that the files in deploy/systemd name."""
+
+HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
+"""What the units do not see: ProtectHome= and PrivateTmp= of systemd.exec(5)."""
+
+PLAIN = re.compile(r"/[A-Za-z0-9/._@+-]*")
+"""Paths that need no quoting; systemd.syntax(7) gives blanks, quotes, '%' and '\\' a meaning."""
+
+
+def _sources() -> Path:
+    here = Path(__file__).resolve().parent
+    installed = here / "systemd_units"
+    return installed if installed.is_dir() else here.parents[1] / "deploy" / "systemd"
+
+
+SOURCES = _sources()
+
+
+def plan(
+    unit_dir: Path, settings: Settings, *, config: Path | None, python: Path = Path(sys.executable)
+) -> dict[Path, str]:
+    """Paths and texts of both units; writes nothing.
+
+    `config` is the settings file, if the default one is not meant. Raises FileError for a unit of
+    somebody else's, InvalidSettings for a path that the units could not use.
+    """
+    texts = {
+        unit_dir / name: render(name, settings, config=config, python=python) for name in UNITS
+    }
+    for target in texts:
+        _refuse_foreign(target)
+    return texts
+
+
+def install(texts: dict[Path, str]) -> list[Path]:
+    """Write what `plan` made, mode 0644, and return the paths. Raises FileError."""
+    with ExitStack() as undo:
+        staged = []
+        try:
+            for target, text in texts.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # systemd reads no file without a unit's suffix.
+                temporary = target.with_name(f".{target.name}.new")
+                undo.callback(temporary.unlink, missing_ok=True)
+                temporary.write_text(text, encoding="utf-8")
+                temporary.chmod(0o644)
+                staged.append((temporary, target))
+            for temporary, target in staged:
+                temporary.replace(target)
+        except OSError as error:
+            raise FileError(
+                f"units cannot be written to {target.parent}: {error.strerror}",
+                hint="run as root; name a directory of a file system that is not read-only",
+            ) from error
+    return list(texts)
+
+
+def uninstall(unit_dir: Path) -> list[Path]:
+    """Remove our units, and the links that `systemctl enable` made to them; returns what went."""
+    removed = []
+    for name in reversed(UNITS):
+        target = unit_dir / name
+        if not is_ours(target):
+            continue
+        links = [link for link in unit_dir.glob(f"*.wants/{name}") if link.is_symlink()]
+        for path in (*links, target):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise FileError(
+                    f"{path} cannot be removed: {error.strerror}", hint="run as root"
+                ) from error
+            removed.append(path)
+    return removed
+
+
+def is_ours(target: Path) -> bool:
+    """Whether `install` wrote `target`."""
+    try:
+        return target.read_text(encoding="utf-8").startswith(f"{MARKER}\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def render(name: str, settings: Settings, *, config: Path | None, python: Path) -> str:
+    """The text of a unit. Raises InvalidSettings for a path that it could not use."""
+    for what, path in (("python", python), ("the settings file", config)):
+        if path is not None:
+            _check_visible(what, path)
+    options = f" --config {config}" if config is not None else ""
+    lines = [MARKER]
+    for line in (SOURCES / name).read_text(encoding="utf-8").splitlines():
+        line = line.replace(f"{PYTHON} -I -m pycni", f"{python} -I -m pycni{options}")
+        lines += _directory(line.replace("/sys/fs/bpf", _plain("bpffs", settings.bpffs)), settings)
+    store = settings.store_url.removeprefix("sqlite:").removeprefix("//")
+    if store != settings.store_url and not Path(store).is_relative_to(settings.state_dir):
+        own = _plain("store", Path(store).parent)
+        lines.insert(lines.index("ProtectSystem=strict") + 1, f"ReadWritePaths={own}")
+    return "\n".join(lines) + "\n"
+
+
+def _directory(line: str, settings: Settings) -> list[str]:
+    """The line of a unit; for one of the node's directories, with the settings' path.
+
+    Outside of systemd's own root for its kind, the directory must be there already.
+    """
+    directories = {
+        "StateDirectory=": (Path("/var/lib"), "state_dir", settings.state_dir),
+        "CacheDirectory=": (Path("/var/cache"), "cache_dir", settings.cache_dir),
+        "RuntimeDirectory=": (Path("/run"), "run_dir", settings.run_dir),
+    }
+    for directive, (root, key, path) in directories.items():
+        if line.startswith(directive):
+            plain = Path(_plain(key, path))
+            if plain != root and plain.is_relative_to(root):
+                return [f"{directive}{plain.relative_to(root)}"]
+            _check_visible(key, path)
+            return [f"ReadWritePaths={plain}"]
+    return [line]
+
+
+def _check_visible(what: str, path: Path) -> None:
+    _plain(what, path)
+    for hidden in HIDDEN:
+        if path.is_relative_to(hidden):
+            raise InvalidSettings(
+                f"{what} is {path}, and the units do not see {hidden}",
+                hint="install pycni in /opt/pycni, its settings in /etc/pycni and its files in /var"
+                if what in ("python", "the settings file")
+                else f"choose a {what} elsewhere, such as below /var/lib",
+            )
+
+
+def _plain(what: str, path: Path) -> str:
+    if not PLAIN.fullmatch(str(path)):
+        raise InvalidSettings(
+            f"{what} is {str(path)!r}, and systemd gives some of its characters a meaning",
+            hint="choose a path of letters, digits and / . _ @ + -",
+        )
+    return str(path)
+
+
+def _refuse_foreign(target: Path) -> None:
+    if (target.exists() or target.is_symlink()) and not is_ours(target):
+        raise FileError(
+            f"{target} is there already, and pycni did not write it as it is",
+            hint="move it away, or choose another directory with --unit-dir",
+        )

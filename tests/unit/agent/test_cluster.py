@@ -1,0 +1,147 @@
+"""agent.py: what the store's events make of the tables, and how much it touches for that."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pycni.agent import agent
+from pycni.dataplane import maps
+from pycni.node.next_hops import Waker
+from pycni.stores import (
+    NodeRecord,
+    Put,
+    Removed,
+    Synced,
+)
+
+CLUSTER = ip_network("10.0.0.0/8")
+US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),), 0.0)
+MANY = 5000
+
+
+@dataclass
+class Table:
+    """A pinned map, as far as membership.py uses it."""
+
+    entries: dict[Any, Any] = field(default_factory=dict)
+    touched: int = 0
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def put(self, key: Any, value: Any) -> None:
+        self.touched += 1
+        self.entries[key] = value
+
+    def remove(self, key: Any) -> None:
+        self.touched += 1
+        self.entries.pop(key, None)
+
+    def items(self) -> list[tuple[Any, Any]]:
+        self.touched += len(self.entries)
+        return list(self.entries.items())
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    made = SimpleNamespace(vteps=Table(), remotes=Table())
+    monkeypatch.setattr(maps, "open_vteps", lambda _: made.vteps)
+    monkeypatch.setattr(maps, "open_remotes", lambda _: made.remotes)
+    return made
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Follow a store that tells of these events."""
+
+    def run(*events):
+        store = SimpleNamespace(watch=lambda _: iter(events))
+        monkeypatch.setattr(agent, "open_store", lambda *_, **__: store)
+        settings = SimpleNamespace(
+            node_name="us", store_url="", cluster=None, run_dir=tmp_path, pin_root=tmp_path
+        )
+        agent._follow_cluster(settings, threading.Event(), Waker())
+
+    return run
+
+
+def others(count: int) -> list[NodeRecord]:
+    cidrs = islice(CLUSTER.subnets(new_prefix=24), 1, count + 1)
+    return [
+        NodeRecord(f"n{number}", number, ip_address("198.18.0.0") + number, (cidr,), 0.0)
+        for number, cidr in enumerate(cidrs, 2)
+    ]
+
+
+def expect(tables: SimpleNamespace, nodes: list[NodeRecord]) -> None:
+    assert tables.vteps.entries == {node.vtep: node.node_id for node in nodes}
+    assert tables.remotes.entries == {cidr: node.vtep for node in nodes for cidr in node.pod_cidrs}
+
+
+def test_the_first_list_replaces_what_the_tables_had(follow, tables) -> None:
+    (two,) = others(1)
+    tables.vteps.entries[ip_address("192.0.2.99")] = 99
+
+    follow(Put(US), Put(two), Synced())
+
+    expect(tables, [two])
+
+
+def test_nothing_is_written_before_a_batch_is_complete(follow, tables) -> None:
+    follow(Put(US), Put(others(1)[0]))
+
+    expect(tables, [])
+
+
+def test_a_join_touches_its_own_entries_however_many_nodes_there_are(follow, tables) -> None:
+    nodes = others(MANY)
+    listed = [Put(US), *map(Put, nodes[:-1]), Synced()]
+    follow(*listed)
+    first = tables.vteps.touched + tables.remotes.touched
+    again = 2 * len(nodes[:-1])  # the tables are read once, and are right
+
+    follow(*listed, Put(nodes[-1]), Synced())
+
+    expect(tables, nodes)
+    assert tables.vteps.touched + tables.remotes.touched - first == again + 2
+
+
+def test_nodes_that_change_places_at_once_both_have_theirs(follow, tables) -> None:
+    two, three = others(2)
+    swapped = [replace(two, vtep=three.vtep), replace(three, vtep=two.vtep)]
+
+    follow(Put(US), Put(two), Put(three), Synced(), *map(Put, swapped), Synced())
+
+    expect(tables, swapped)
+
+
+def test_a_place_that_changed_hands_is_the_heirs(follow, tables) -> None:
+    (two,) = others(1)
+    heir = replace(two, name="heir", node_id=9)
+
+    follow(Put(US), Put(two), Synced(), Removed(two.name), Put(heir), Synced())
+
+    expect(tables, [heir])
+
+
+def test_what_changed_while_we_were_not_known_is_written_when_we_are(follow, tables) -> None:
+    two, three = others(2)
+    listed = [Put(US), Put(two), Synced()]
+    unknown = [Removed("us"), Removed(two.name), Put(three), Synced()]
+    follow(*listed, *unknown)
+    expect(tables, [two])
+
+    follow(*listed, *unknown, Put(US), Synced())
+
+    expect(tables, [three])

@@ -1,0 +1,211 @@
+"""pycni/cni/rpc.py: the agent's end of the plugin's socket."""
+
+import array
+import os
+import socket
+import struct
+import threading
+
+import pytest
+
+from pycni.cni import rpc
+from pycni.cni.plugin import (
+    FRAME_LIMIT,
+    HELLO,
+    pack,
+    receive,
+    send,
+    unpack,
+)
+from pycni.cni.protocol import Reply
+
+ENV = b"CNI_COMMAND=ADD\0CNI_ARGS=A=1;B=2"
+STDIN = b'{"name": "podnet"}'
+REPLY = Reply(0, b"{}", b"")
+
+
+class Agent:
+    """serve_connection in a thread, and what its handler was called with."""
+
+    def __init__(self, reply: Reply = REPLY) -> None:
+        self.plugin, self._server = socket.socketpair()
+        self.plugin.settimeout(10)
+        self.reply = reply
+        self.calls: list[tuple[dict[str, str], bytes, os.stat_result | None]] = []
+        self._thread = threading.Thread(
+            target=rpc.serve_connection, args=(self._server, self.handle)
+        )
+        self._thread.start()
+
+    def handle(self, env, stdin, netns):
+        self.calls.append((dict(env), stdin, None if netns is None else os.fstat(netns)))
+        return self.reply
+
+    def finish(self) -> None:
+        self.plugin.close()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def agent():
+    agent = Agent()
+    yield agent
+    agent.finish()
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_a_call_reaches_the_handler_and_its_reply_the_plugin(agent):
+    agent.reply = Reply(1, b'{"code": 7}', b"a log line")
+
+    hello = agent.plugin.recv(1)
+    send(agent.plugin, pack(ENV, STDIN), None)
+    fields = unpack(receive(agent.plugin.recv))
+
+    assert hello == HELLO
+    assert fields == [b"1", b'{"code": 7}', b"a log line"]
+    assert agent.calls == [({"CNI_COMMAND": "ADD", "CNI_ARGS": "A=1;B=2"}, STDIN, None)]
+    assert agent.plugin.recv(1) == b""
+
+
+def test_of_two_variables_with_one_name_the_first_counts(agent):
+    agent.plugin.recv(1)
+    send(agent.plugin, pack(b"A=1\0A=2\0nothing\0\0=3\0B=", STDIN), None)
+    receive(agent.plugin.recv)
+
+    assert agent.calls[0][0] == {"A": "1", "": "3", "B": ""}
+
+
+def test_the_network_namespace_comes_as_a_descriptor_and_is_closed_afterwards(tmp_path):
+    namespace = tmp_path / "netns"
+    namespace.touch()
+    before = open_descriptors()
+    agent = Agent()
+
+    with namespace.open("rb") as file:
+        agent.plugin.recv(1)
+        send(agent.plugin, pack(ENV, STDIN), file.fileno())
+        receive(agent.plugin.recv)
+    agent.finish()
+
+    ((_, _, seen),) = agent.calls
+    assert os.path.samestat(seen, namespace.stat())
+    assert open_descriptors() == before
+
+
+def test_a_large_call_is_received_whole(agent):
+    stdin = b"x" * (3 << 20)
+
+    agent.plugin.recv(1)
+    send(agent.plugin, pack(ENV, stdin), None)
+    receive(agent.plugin.recv)
+
+    assert agent.calls[0][1] == stdin
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(pack(ENV, STDIN)[:-1], id="cut off"),
+        pytest.param((FRAME_LIMIT + 1).to_bytes(4, "big"), id="too long"),
+        pytest.param(pack(ENV), id="a field short"),
+        pytest.param(pack(ENV, STDIN, b""), id="a field too many"),
+        pytest.param((5).to_bytes(4, "big") + b"\0\0\1\0x", id="a field over the end"),
+    ],
+)
+def test_what_is_no_call_is_dropped_without_a_reply(agent, sent, caplog):
+    agent.plugin.recv(1)
+    agent.plugin.sendall(sent)
+    agent.plugin.shutdown(socket.SHUT_WR)
+
+    assert agent.plugin.recv(1) == b""
+    assert agent.calls == []
+    assert "a call was not received" in caplog.text
+
+
+def test_a_call_with_two_descriptors_is_dropped_and_both_are_closed(tmp_path):
+    before = open_descriptors()
+    agent = Agent()
+
+    with (tmp_path / "one").open("wb") as one:
+        agent.plugin.recv(1)
+        rights = array.array("i", [one.fileno(), one.fileno()])
+        request = pack(ENV, STDIN)
+        agent.plugin.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        answer = agent.plugin.recv(1)
+    agent.finish()
+
+    assert answer == b""
+    assert agent.calls == []
+    assert open_descriptors() == before
+
+
+def test_a_plugin_that_stalls_is_given_up(monkeypatch):
+    monkeypatch.setattr(rpc, "SEND_SECONDS", 0.05)
+    agent = Agent()
+
+    agent.plugin.recv(1)
+
+    assert agent.plugin.recv(1) == b""
+    agent.finish()
+
+
+def test_a_plugin_that_was_killed_during_the_call_is_only_logged(caplog):
+    ours, theirs = socket.socketpair()
+
+    def handler(_env, _stdin, _netns):
+        ours.close()
+        return REPLY
+
+    send(ours, pack(ENV, STDIN), None)
+    rpc.serve_connection(theirs, handler)
+
+    assert "the caller is gone" in caplog.text
+
+
+def test_everything_is_closed_when_the_handler_raises(tmp_path):
+    before = open_descriptors()
+    ours, theirs = socket.socketpair()
+
+    def handler(_env, _stdin, _netns):
+        raise RuntimeError("a bug")
+
+    with ours, (tmp_path / "netns").open("wb") as file:
+        send(ours, pack(ENV, STDIN), file.fileno())
+        with pytest.raises(RuntimeError):
+            rpc.serve_connection(theirs, handler)
+
+        assert ours.recv(2) == HELLO
+        assert ours.recv(1) == b""
+    assert open_descriptors() == before
+
+
+def test_a_stranger_gets_no_hello(monkeypatch, caplog):
+    monkeypatch.setattr(rpc, "peer_is_trusted", lambda _: False)
+    agent = Agent()
+
+    assert agent.plugin.recv(1) == b""
+    agent.finish()
+    assert agent.calls == []
+    assert "refused" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "trusted"), [(0, 1000, True), (1000, 1000, True), (1001, 1000, False)]
+)
+def test_root_and_our_own_user_are_trusted(monkeypatch, peer, own, trusted):
+    class Connection:
+        def getsockopt(self, *_):
+            return struct.pack("iII", 4711, peer, 4712)
+
+    monkeypatch.setattr(rpc.os, "geteuid", lambda: own)
+
+    assert rpc.peer_is_trusted(Connection()) is trusted
+
+
+def test_the_peer_of_a_real_socket_is_trusted(agent):
+    assert rpc.peer_is_trusted(agent.plugin)

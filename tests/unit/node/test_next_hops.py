@@ -1,0 +1,132 @@
+"""Next hops out of the kernel's tables: deciding, without a kernel."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from pycni.dataplane.maps import NextHop
+from pycni.kernel.fib import (
+    Link,
+    NeighbourChange,
+    OtherChange,
+    Path,
+)
+from pycni.node.next_hops import Copy, Waker, wanted
+
+UPLINK = Link(2, True, 1500, "02:00:00:00:00:02")
+NODE = ip_address("192.0.2.7")
+FAR = ip_address("198.51.100.7")
+FAR6 = ip_address("2001:db8::7")
+GATEWAY = ip_address("192.0.2.1")
+NODE_MAC = "02:00:00:00:07:07"
+GATEWAY_MAC = "02:00:00:00:00:fe"
+NEIGHBOURS = {(2, NODE): NODE_MAC, (2, GATEWAY): GATEWAY_MAC}
+
+
+def test_a_node_on_the_link_is_its_own_next_hop() -> None:
+    found = wanted({NODE: Path(2, NODE, 0)}, {2: UPLINK}, NEIGHBOURS)
+
+    assert found == {NODE: NextHop(2, 1450, NODE_MAC, UPLINK.mac)}
+
+
+def test_all_nodes_behind_a_gateway_have_its_mac() -> None:
+    paths = {FAR: Path(2, GATEWAY, 0), FAR6: Path(2, GATEWAY, 0)}
+
+    found = wanted(paths, {2: UPLINK}, NEIGHBOURS)
+
+    assert {hop.dst_mac for hop in found.values()} == {GATEWAY_MAC}
+    assert {vtep: hop.mtu for vtep, hop in found.items()} == {FAR: 1450, FAR6: 1430}
+
+
+def test_a_route_can_be_narrower_than_its_link() -> None:
+    (hop,) = wanted({NODE: Path(2, NODE, 1400)}, {2: UPLINK}, NEIGHBOURS).values()
+
+    assert hop.mtu == 1350
+
+
+def test_a_route_is_no_wider_than_its_link() -> None:
+    (hop,) = wanted({NODE: Path(2, NODE, 9000)}, {2: UPLINK}, NEIGHBOURS).values()
+
+    assert hop.mtu == 1450
+
+
+def test_the_kernel_keeps_what_cannot_be_sent_to() -> None:
+    paths = {NODE: Path(2, NODE, 0)}
+    down = Link(2, False, 1500, UPLINK.mac)
+    no_ethernet = Link(2, True, 1500, "")
+
+    assert wanted(paths, {2: UPLINK}, {}) == {}
+    assert wanted(paths, {2: UPLINK}, {(3, NODE): NODE_MAC}) == {}
+    assert wanted(paths, {}, NEIGHBOURS) == {}
+    assert wanted(paths, {2: down}, NEIGHBOURS) == {}
+    assert wanted(paths, {2: no_ethernet}, NEIGHBOURS) == {}
+
+
+class Kernel:
+    """Answers as Fib does, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.next = GATEWAY
+
+    def neighbours(self) -> dict[object, str]:
+        return dict(NEIGHBOURS)
+
+    def paths(self, addresses: object, _source: object) -> dict[object, Path]:
+        self.asked += 1
+        return {address: Path(2, self.next, 0) for address in addresses}  # type: ignore[attr-defined]
+
+    def links(self, indexes: object) -> dict[int, Link]:
+        assert set(indexes) == {2}  # type: ignore[call-overload]
+        return {2: UPLINK}
+
+
+def copied() -> tuple[Kernel, Copy]:
+    kernel = Kernel()
+    copy = Copy(kernel)  # type: ignore[arg-type]
+    copy.take_all(NODE, [FAR])
+    return kernel, copy
+
+
+def test_a_neighbours_change_asks_no_question() -> None:
+    kernel, copy = copied()
+
+    matters = copy.take_in([NeighbourChange(2, GATEWAY, NODE_MAC)])
+
+    assert matters
+    assert copy.wanted[FAR].dst_mac == NODE_MAC
+    assert kernel.asked == 1
+
+
+def test_a_neighbour_that_is_gone_takes_its_nodes_along() -> None:
+    _, copy = copied()
+
+    assert copy.take_in([NeighbourChange(2, GATEWAY, None)])
+    assert copy.wanted == {}
+
+
+def test_a_route_that_changes_is_asked_for() -> None:
+    kernel, copy = copied()
+    kernel.next = NODE
+
+    assert copy.take_in([OtherChange()])
+    assert copy.wanted[FAR].dst_mac == NODE_MAC
+
+
+def test_what_does_not_concern_the_way_changes_nothing() -> None:
+    kernel, copy = copied()
+    pods_veth = OtherChange(77)
+
+    assert not copy.take_in([pods_veth, NeighbourChange(2, GATEWAY, GATEWAY_MAC)])
+    assert not copy.take_in([NeighbourChange(9, NODE, None)])
+    assert kernel.asked == 1
+
+
+def test_a_waker_wakes_once() -> None:
+    waker = Waker()
+
+    waker.wake()
+    waker.wake()
+
+    assert waker.take()
+    assert not waker.take()

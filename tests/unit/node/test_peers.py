@@ -1,0 +1,106 @@
+"""What events of the store make of the tables, decided purely."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from pycni.node.peers import Membership, wanted_remotes, wanted_vteps
+from pycni.stores import (
+    NodeRecord,
+    Put,
+    Removed,
+    Synced,
+)
+
+NODE_ONE = NodeRecord(
+    "one",
+    1,
+    ip_address("192.0.2.1"),
+    (ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),
+    0.0,
+)
+NODE_TWO = NodeRecord(
+    "two",
+    2,
+    ip_address("192.0.2.2"),
+    (ip_network("10.244.1.0/24"), ip_network("fd00:10:244:1::/64")),
+    0.0,
+)
+NODE_THREE = NodeRecord("three", 3, ip_address("192.0.2.3"), (ip_network("10.244.2.0/24"),), 0.0)
+
+
+def test_a_node_is_not_its_own_neighbour() -> None:
+    members = Membership("one")
+
+    members.feed(Put(NODE_ONE))
+    members.feed(Put(NODE_TWO))
+
+    assert members.others == [NODE_TWO]
+
+
+def test_other_nodes_survive_one_nodes_update() -> None:
+    members = Membership("one")
+    moved = NodeRecord("two", 2, ip_address("192.0.2.9"), NODE_TWO.pod_cidrs, 0.0)
+
+    for event in (Put(NODE_TWO), Put(NODE_THREE), Synced(), Put(moved)):
+        members.feed(event)
+
+    assert members.others == [moved, NODE_THREE]
+
+
+def test_a_node_that_left_is_gone_and_the_others_stay() -> None:
+    members = Membership("one")
+
+    for event in (Put(NODE_TWO), Put(NODE_THREE), Synced(), Removed("two"), Removed("nobody")):
+        members.feed(event)
+
+    assert members.others == [NODE_THREE]
+
+
+def test_changes_are_those_since_they_were_last_taken() -> None:
+    members = Membership("one")
+    moved = replace(NODE_TWO, vtep=ip_address("192.0.2.9"))
+    for event in (Put(NODE_ONE), Put(NODE_TWO), Put(NODE_THREE), Synced()):
+        members.feed(event)
+
+    assert members.take_changes() == ([], [NODE_TWO, NODE_THREE])
+    assert members.take_changes() == ([], [])
+
+    for event in (Removed("three"), Removed("nobody"), Put(NODE_TWO), Put(moved), Synced()):
+        members.feed(event)
+
+    assert members.take_changes() == ([NODE_THREE, NODE_TWO], [moved])
+
+
+def test_a_store_without_this_node_is_known_for_it() -> None:
+    members = Membership("one")
+    ours = NodeRecord("one", 1, ip_address("192.0.2.1"), (), 0.0)
+
+    for event, known in (
+        (Put(NODE_TWO), False),
+        (Synced(), False),
+        (Put(ours), True),
+        (Removed("one"), False),
+    ):
+        members.feed(event)
+        assert members.knows_us is known
+
+
+def test_one_vtep_a_node_and_one_remote_a_node_and_family() -> None:
+    nodes = [NODE_TWO, NODE_THREE]
+
+    assert wanted_vteps(nodes) == {NODE_TWO.vtep: 2, NODE_THREE.vtep: 3}
+    assert wanted_remotes(nodes) == {
+        NODE_TWO.pod_cidrs[0]: NODE_TWO.vtep,
+        NODE_TWO.pod_cidrs[1]: NODE_TWO.vtep,
+        NODE_THREE.pod_cidrs[0]: NODE_THREE.vtep,
+    }
+
+
+def test_what_a_node_published_is_a_remote_of_its_own() -> None:
+    extra = ip_network("10.215.0.33/32")
+
+    remotes = wanted_remotes([replace(NODE_THREE, extra=(extra,))])
+
+    assert remotes == {NODE_THREE.pod_cidrs[0]: NODE_THREE.vtep, extra: NODE_THREE.vtep}

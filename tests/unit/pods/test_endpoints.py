@@ -1,0 +1,152 @@
+"""pycni/pods/endpoints.py: an address is one link's, until it is released or its link is gone."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from pycni.cluster import IPAddress
+from pycni.dataplane.maps import Endpoint
+from pycni.errors import DataplaneError, StoreError
+from pycni.pods import endpoints
+from pycni.pods.lease import Lease
+
+POD_ONE, POD_TWO = ip_address("10.244.1.2"), ip_address("fd00:10:244:1::2")
+LIVING = 7
+GONE = 8
+RENAMED = 9
+MAC = "02:00:00:00:00:01"
+
+
+class Table(dict[IPAddress, Endpoint]):
+    """Stands in for the pinned map."""
+
+    room = 100
+
+    def insert(self, key: IPAddress, value: Endpoint) -> bool:
+        if key in self:
+            return False
+        if len(self) >= self.room:
+            raise OSError(errno.E2BIG, "Argument list too long")
+        self[key] = value
+        return True
+
+    put = dict.__setitem__
+
+    def remove(self, key: IPAddress) -> bool:
+        return self.pop(key, None) is not None
+
+    def items(self):
+        return list(super().items())
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Table:
+    names = {LIVING: "pcn0123456789ab", RENAMED: "other0", 1: "lo"}
+
+    def name(index: int) -> str:
+        if index not in names:
+            raise OSError(errno.ENXIO, "No such device or address")
+        return names[index]
+
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(names.items()))
+    monkeypatch.setattr(socket, "if_indextoname", name)
+    return Table()
+
+
+def nothing(_: IPAddress) -> None:
+    """No belongings."""
+
+
+def test_an_address_is_reserved_once(table: Table) -> None:
+    assert endpoints.reserve(table, POD_ONE, Endpoint(LIVING, MAC))
+    assert not endpoints.reserve(table, POD_ONE, Endpoint(RENAMED, MAC))
+
+    assert table == {POD_ONE: Endpoint(LIVING, MAC)}
+
+
+def test_a_full_map_is_told(table: Table) -> None:
+    table.room = 0
+
+    with pytest.raises(DataplaneError, match="full"):
+        endpoints.reserve(table, POD_ONE, Endpoint(LIVING, MAC))
+
+
+def test_only_the_link_that_has_an_address_releases_it(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+
+    assert not endpoints.release(table, POD_ONE, GONE, run_dir=tmp_path, belongings=nothing)
+    assert endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, belongings=nothing)
+    assert not endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, belongings=nothing)
+    assert table == {}
+
+
+def test_belongings_go_before_the_entry_does(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+    seen: list[bool] = []
+
+    endpoints.release(
+        table, POD_ONE, LIVING, run_dir=tmp_path, belongings=lambda one: seen.append(one in table)
+    )
+
+    assert seen == [True]
+
+
+def test_a_sweep_releases_what_has_no_link_and_nothing_else(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = Endpoint(GONE, MAC)
+    table[POD_TWO] = Endpoint(LIVING, MAC)
+    table[POD_TWO + 1] = Endpoint(RENAMED, MAC)
+
+    assert endpoints.sweep(table, run_dir=tmp_path, belongings=nothing) == 1
+
+    assert set(table) == {POD_TWO, POD_TWO + 1}
+    assert endpoints.renamed(table) == {RENAMED}
+
+
+def test_what_cannot_be_released_stays_and_does_not_stop_a_sweep(
+    table: Table, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table[POD_ONE] = Endpoint(GONE, MAC)
+    table[POD_TWO] = Endpoint(GONE, MAC)
+
+    def stuck(address: IPAddress) -> None:
+        if address == POD_ONE:
+            raise StoreError("away")
+
+    assert endpoints.sweep(table, run_dir=tmp_path, belongings=stuck) == 1
+
+    assert set(table) == {POD_ONE}
+    assert "not released" in caplog.text
+
+
+def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path) -> None:
+    lease = Lease("", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), True, ifindex=LIVING)
+    table[POD_TWO] = Endpoint(LIVING, MAC, masquerade=False)
+
+    def restore() -> int:
+        return endpoints.restore(table, lease.addresses, lease.endpoint, run_dir=tmp_path)
+
+    assert [restore(), restore()] == [2, 0]
+
+    assert table == {POD_ONE: lease.endpoint, POD_TWO: lease.endpoint}
+
+
+def test_an_address_that_moved_on_is_not_taken_from_its_new_link(
+    table: Table, tmp_path: Path
+) -> None:
+    table[POD_ONE] = Endpoint(RENAMED, MAC)
+
+    assert endpoints.restore(table, (POD_ONE,), Endpoint(LIVING, MAC), run_dir=tmp_path) == 0
+    assert table[POD_ONE].ifindex == RENAMED
+
+
+def test_an_update_changes_entries_of_the_link_and_makes_none(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+    now = Endpoint(LIVING, "02:00:00:00:00:42", shaped=True, queued=True)
+
+    assert endpoints.update(table, (POD_ONE, POD_TWO), now, run_dir=tmp_path) == 1
+    assert table == {POD_ONE: now}

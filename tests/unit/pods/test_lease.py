@@ -1,0 +1,117 @@
+"""Leases as links say them: names, aliases, and what is not ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
+from pycni.pods.lease import ALIAS_LIMIT, Lease, is_ours, read_lease
+
+KEY = AttachmentKey("podnet", "4f2a9c", "eth0")
+POD = ip_address("10.244.1.5")
+POD6 = ip_address("fd00:10:244:1::5")
+LEASE = Lease(KEY.digest, "podnet", "4f2a9c", "eth0", KEY.mac, (POD, POD6), masquerade=True)
+
+
+class Link(dict[str, Any]):
+    """A link message as far as leases read it: keys and attributes alike."""
+
+    def __init__(self, ifname: str, **attributes: Any) -> None:
+        super().__init__(index=7, ifname=ifname, **attributes)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get("kind" if key == ("linkinfo", "kind") else key, default)
+
+
+def test_a_lease_is_read_back_from_its_alias() -> None:
+    link = Link(KEY.host_ifname, ifalias=LEASE.alias())
+
+    lease = read_lease(link)
+
+    assert lease == replace(
+        LEASE, key_digest=KEY.digest[:32], host_ifname=KEY.host_ifname, ifindex=7
+    )
+
+
+@pytest.mark.parametrize("rules", [(), (4,), (6,), (4, 6)])
+def test_an_alias_says_which_addresses_have_a_table_of_their_own(rules: tuple[int, ...]) -> None:
+    alias = replace(LEASE, rules=rules).alias()
+
+    lease = read_lease(Link(KEY.host_ifname, ifalias=alias))
+
+    assert lease is not None
+    assert lease.rules == rules
+    assert [address.version for address in lease.ruled] == list(rules)
+
+
+@given(
+    network=st.text("abcdefgh-_.019", min_size=1, max_size=300),
+    container=st.text("abcdefgh-_.019", min_size=1, max_size=300),
+    ifname=st.text("abc019", min_size=1, max_size=15),
+)
+def test_an_alias_fits_the_kernel_whatever_the_names(
+    network: str, container: str, ifname: str
+) -> None:
+    key = AttachmentKey(network, container, ifname)
+    lease = replace(
+        LEASE, key_digest=key.digest, network=network, container_id=container, ifname=ifname
+    )
+
+    found = read_lease(Link(key.host_ifname, ifalias=lease.alias()))
+
+    assert len(lease.alias().encode()) <= ALIAS_LIMIT
+    assert len(key.host_ifname) == 15
+    assert found is not None
+    assert key.digest.startswith(found.key_digest)
+    assert found.addresses == lease.addresses
+
+
+def test_attachments_that_differ_in_one_part_have_other_names() -> None:
+    keys = [
+        KEY,
+        replace(KEY, network="podnet2"),
+        replace(KEY, container_id="4f2a9d"),
+        replace(KEY, ifname="eth1"),
+        AttachmentKey("podnet4f2a9c", "eth0", "x"),
+    ]
+
+    assert len({key.host_ifname for key in keys}) == len(keys)
+    assert len({key.mac for key in keys}) == len(keys)
+
+
+def test_a_mac_is_unicast_and_locally_administered() -> None:
+    assert int(KEY.mac[:2], 16) & 0b11 == 0b10
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        Link("eth0", ifalias=LEASE.alias()),
+        Link(KEY.host_ifname),
+        Link(KEY.host_ifname, ifalias="uplink of rack 7"),
+        Link(KEY.host_ifname, ifalias=LEASE.alias().replace("ip=10", "ip=ten")),
+        Link(KEY.host_ifname, ifalias="pycni:1 key=1 net=a"),
+    ],
+    ids=["other name", "no alias", "other alias", "bad address", "cut alias"],
+)
+def test_a_link_that_does_not_say_it_all_is_no_lease(link: Link) -> None:
+    assert read_lease(link) is None
+
+
+@pytest.mark.parametrize("kind", [VETH, NETKIT])
+def test_a_link_is_ours_by_its_alias_or_by_name_and_mac(kind: str) -> None:
+    ours = {"kind": kind, "address": GATEWAY_MAC}
+
+    assert is_ours(Link(KEY.host_ifname, **ours))
+    assert is_ours(Link(KEY.host_ifname, **ours, ifalias="somebody edited this"))
+    assert not is_ours(Link(KEY.host_ifname, kind=kind, address="02:00:00:00:00:01"))
+    assert not is_ours(Link(KEY.host_ifname, kind="dummy", address=GATEWAY_MAC))
+    assert not is_ours(Link("eth0", **ours))
+    assert is_ours(Link("eth0", kind=kind, address=KEY.mac, ifalias=LEASE.alias()))
+    assert not is_ours(Link("eth0", kind="dummy", address=GATEWAY_MAC, ifalias=LEASE.alias()))

@@ -1,0 +1,26 @@
+"""pycni/pods/port_table.py: elements as nft lists them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from pycni.pods import port_table
+from pycni.pods.port_table import Forward
+
+
+@pytest.mark.parametrize(
+    ("listed", "protocol"), [("udp", "udp"), (6, "tcp"), (17, "udp"), (132, "sctp")]
+)
+def test_a_protocol_has_its_name_where_the_host_names_none(
+    monkeypatch: pytest.MonkeyPatch, listed: str | int, protocol: str
+) -> None:
+    key = {"elem": {"val": {"concat": [listed, 18080]}, "comment": "web"}}
+    element = [key, {"concat": ["10.244.0.7", 80]}]
+    answer = [{"metainfo": {}}, {"map": {"name": "any4", "elem": [element]}}]
+    monkeypatch.setattr(port_table.nft, "run", lambda *_, **__: answer)
+
+    assert port_table.forwards() == [
+        Forward(protocol, None, 18080, ip_address("10.244.0.7"), 80, owner="web")
+    ]

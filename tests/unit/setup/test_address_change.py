@@ -1,0 +1,114 @@
+"""When a node moves to another address, and when it does not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pycni.errors import SetupError
+from pycni.node.uplink import Uplink
+from pycni.settings import Settings
+from pycni.setup import address_change
+
+VTEP = ip_address("192.0.2.1")
+NEW = ip_address("192.0.2.99")
+NEW6 = ip_address("2001:db8::99")
+SETTINGS = Settings(node_name="one")
+
+
+class World:
+    """A node whose interfaces have `held`, and where setup would choose `found`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held = [str(VTEP)]
+        self.found: Uplink | SetupError = Uplink("eth0", 2, 1500, NEW)
+        self.setups = 0
+        self.moves = 0
+        self.stop = threading.Event()
+        node = SimpleNamespace(vtep=VTEP)
+        monkeypatch.setattr(address_change, "Fib", lambda: self)
+        monkeypatch.setattr(address_change, "IPRoute", lambda: self)
+        monkeypatch.setattr(address_change.Node, "load", lambda _: node)
+        monkeypatch.setattr(address_change.uplink, "find", lambda *_, **__: self._find())
+        monkeypatch.setattr(address_change.provision, "setup", lambda _: self._setup())
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def subscribe(self, groups: int) -> None:
+        assert groups
+
+    def changes(self) -> list[object]:
+        return []
+
+    def wait(self, _: float) -> None:
+        self.stop.set()
+
+    def get_addr(self) -> list[dict[str, Any]]:
+        return [{"IFA_ADDRESS": address} for address in self.held]
+
+    def follow(self) -> None:
+        address_change.follow(SETTINGS, self.stop, self._moved)
+
+    def _find(self) -> Uplink:
+        if isinstance(self.found, SetupError):
+            raise self.found
+        return self.found
+
+    def _setup(self) -> None:
+        self.setups += 1
+
+    def _moved(self) -> None:
+        assert self.setups, "told before it was done"
+        self.moves += 1
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def test_a_node_stays_as_long_as_its_address_does(world: World) -> None:
+    world.held.append(str(NEW))
+
+    world.follow()
+
+    assert (world.setups, world.moves) == (0, 0)
+
+
+def test_a_node_moves_when_its_address_is_gone(world: World) -> None:
+    world.held = [str(NEW)]
+
+    world.follow()
+
+    assert (world.setups, world.moves) == (1, 1)
+
+
+def test_a_node_does_not_move_to_the_other_family(world: World) -> None:
+    world.held = [str(NEW6)]
+    world.found = Uplink("eth0", 2, 1500, NEW6)
+
+    world.follow()
+
+    assert world.setups == 0
+
+
+def test_a_node_with_no_address_at_all_says_so_and_waits(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.held = []
+    world.found = SetupError("the uplink eth0 has no global address")
+
+    with caplog.at_level(logging.WARNING):
+        world.follow()
+
+    assert world.setups == 0
+    assert "no global address" in caplog.text

@@ -1,0 +1,243 @@
+"""pycni/setup/install.py: the plugin and the network configuration list."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pycni.errors import FileError, IncompatibleVersion, InvalidConfig
+from pycni.setup import install as installer
+from pycni.setup.install import install, render_plugin, uninstall
+
+SOCKET = Path("/run/node-one/agent.sock")
+PYTHON = Path("/opt/pycni/bin/python3")
+SETTINGS = Path("/etc/node-one/pycni.toml")
+FOREIGN = "#!/bin/sh\n"
+
+
+@pytest.fixture
+def dirs(tmp_path):
+    return tmp_path / "bin", tmp_path / "net.d"
+
+
+@pytest.fixture
+def without_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return "no C compiler"
+
+
+def put(dirs, **options):
+    return install(*dirs, **{"socket": SOCKET, "settings": SETTINGS, "python": PYTHON} | options)
+
+
+CAPABILITIES = dict.fromkeys(installer.CAPABILITIES, True)
+
+
+def test_a_runtime_finds_an_executable_and_a_list(dirs):
+    _, plugin, conflist = put(dirs, network_name="podnet", mtu=1400)
+
+    assert plugin == dirs[0] / "pycni"
+    assert stat.S_IMODE(plugin.stat().st_mode) == 0o755
+    assert conflist == dirs[1] / "10-pycni.conflist"
+    assert stat.S_IMODE(conflist.stat().st_mode) == 0o644
+    assert json.loads(conflist.read_text()) == {
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "name": "podnet",
+        "writtenBy": "pycni install",
+        "plugins": [{"type": "pycni", "ipMasq": True, "mtu": 1400, "capabilities": CAPABILITIES}],
+    }
+
+
+def test_without_an_mtu_the_node_chooses(dirs):
+    *_, conflist = put(dirs, ip_masq=False)
+
+    (own,) = json.loads(conflist.read_text())["plugins"]
+    assert own == {"type": "pycni", "ipMasq": False, "capabilities": CAPABILITIES}
+
+
+def test_the_plugin_starts_isolated_with_its_paths_filled_in(dirs):
+    script, *_ = put(dirs)
+
+    lines = script.read_text().splitlines()
+
+    assert lines[0] == "#!/usr/bin/python3 -IS"
+    assert f"SOCKET = '{SOCKET}'" in lines
+    assert f"PYTHON = '{PYTHON}'" in lines
+    assert f"SETTINGS = '{SETTINGS}'" in lines
+
+
+@pytest.mark.parametrize("path", ["/it's", '/"quoted"\\', "/new\nline", "/é"])
+def test_any_path_can_be_filled_in(path):
+    filled = {}
+
+    text = render_plugin(socket=Path(path), python=PYTHON, settings=None)
+    exec(compile(text, "plugin", "exec"), filled | {"__name__": "plugin"}, filled)
+
+    assert filled["SOCKET"] == path
+    assert filled["SETTINGS"] == ""
+
+
+def test_nothing_but_the_three_files_is_left_behind(dirs):
+    put(dirs)
+    put(dirs)
+
+    assert sorted(os.listdir(dirs[0])) == [".pycni.py", "pycni"]
+    assert os.listdir(dirs[1]) == ["10-pycni.conflist"]
+
+
+def test_a_running_plugin_is_replaced_by_rename(dirs):
+    _, plugin, _ = put(dirs)
+    running = plugin.open("rb")
+
+    with running:
+        put(dirs, socket=Path("/run/other.sock"))
+
+        assert os.fstat(running.fileno()).st_ino != plugin.stat().st_ino
+        assert str(SOCKET).encode() in running.read()
+        assert b"/run/other.sock" in plugin.read_bytes()
+
+
+def test_the_plugin_is_an_executable_with_its_python_beside_it(dirs):
+    script, plugin, _ = put(dirs)
+
+    assert plugin.read_bytes().startswith(b"\x7fELF")
+    assert script == dirs[0] / ".pycni.py"
+    assert stat.S_IMODE(script.stat().st_mode) == 0o755
+
+
+def test_without_a_compiler_the_plugin_is_the_python_alone(dirs, without_compiler):
+    notes = []
+
+    plugin, _ = put(dirs, report=notes.append)
+
+    assert plugin.read_text().startswith("#!/usr/bin/python3 -IS\n")
+    assert os.listdir(dirs[0]) == ["pycni"]
+    assert [without_compiler in note for note in notes] == [True]
+    assert uninstall(*dirs) == [dirs[1] / "10-pycni.conflist", plugin]
+
+
+def test_a_compiler_that_comes_or_goes_changes_the_plugin(dirs, monkeypatch, tmp_path):
+    script, plugin, _ = put(dirs)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    put(dirs)
+    alone = plugin.read_bytes()
+    monkeypatch.undo()
+    put(dirs)
+
+    assert alone == script.read_bytes()
+    assert plugin.read_bytes().startswith(b"\x7fELF")
+
+
+def test_a_python_of_somebody_else_stays_when_there_is_no_compiler(dirs, without_compiler):
+    dirs[0].mkdir()
+    foreign = dirs[0] / ".pycni.py"
+    foreign.write_text(FOREIGN)
+
+    put(dirs)
+
+    assert without_compiler
+    assert foreign.read_text() == FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"network_name": "a/b"}, InvalidConfig),
+        ({"mtu": 10}, InvalidConfig),
+        ({"cni_version": "9.9.9"}, IncompatibleVersion),
+    ],
+)
+def test_a_network_that_would_not_work_is_refused_before_anything_is_written(dirs, options, error):
+    with pytest.raises(error):
+        put(dirs, **options)
+
+    assert not dirs[0].exists()
+
+
+@pytest.mark.parametrize("name", ["bin/pycni", "bin/.pycni.py", "net.d/10-pycni.conflist"])
+def test_a_file_of_somebody_else_stays_and_the_other_is_not_written(dirs, tmp_path, name):
+    foreign = tmp_path / name
+    foreign.parent.mkdir()
+    foreign.write_text(FOREIGN)
+
+    with pytest.raises(FileError, match="pycni did not write it"):
+        put(dirs)
+
+    assert foreign.read_text() == FOREIGN
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [foreign]
+
+
+def test_a_directory_that_cannot_be_made_is_told(dirs, tmp_path):
+    dirs[1].write_text("a file, not a directory")
+
+    with pytest.raises(FileError, match="cannot be written"):
+        put(dirs)
+
+    assert list(tmp_path.rglob("pycni")) == []
+
+
+def test_a_write_that_fails_leaves_no_temporary_file(dirs, tmp_path, monkeypatch):
+    def full_disk(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(installer.os, "fsync", full_disk)
+
+    with pytest.raises(FileError, match="No space left"):
+        put(dirs)
+
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize("call", [put, lambda dirs: uninstall(*dirs)])
+def test_a_directory_that_cannot_be_changed_is_told(dirs, monkeypatch, call):
+    put(dirs)
+
+    def read_only(*_args: object, **_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(installer.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+
+    with pytest.raises(FileError, match="Read-only"):
+        call(dirs)
+
+
+def test_uninstall_removes_the_list_and_then_the_plugin_and_again_nothing(dirs):
+    script, plugin, conflist = put(dirs)
+
+    assert uninstall(*dirs) == [conflist, plugin, script]
+    assert uninstall(*dirs) == []
+    assert [*dirs[0].iterdir(), *dirs[1].iterdir()] == []
+
+
+def test_uninstall_leaves_a_list_that_has_another_plugin_now(dirs):
+    *_, conflist = put(dirs)
+    document = json.loads(conflist.read_text())
+    document["plugins"].append({"type": "portmap"})
+    conflist.write_text(json.dumps(document))
+
+    assert uninstall(*dirs) == [dirs[0] / "pycni", dirs[0] / ".pycni.py"]
+    assert conflist.exists()
+
+
+@pytest.mark.parametrize("text", [FOREIGN, "{", "[]", "{}", '{"plugins": [{"type": "pycni"}]}'])
+def test_uninstall_leaves_what_somebody_else_wrote(dirs, text):
+    put(dirs)
+    bin_dir, conf_dir = dirs
+    for file in (bin_dir / "pycni", bin_dir / ".pycni.py", conf_dir / "10-pycni.conflist"):
+        file.write_text(text)
+
+    assert uninstall(*dirs) == []
+
+
+def test_uninstall_leaves_what_is_no_text(dirs):
+    _, plugin, _ = put(dirs)
+    plugin.write_bytes(b"\x7fELF\xff\xfe")
+
+    uninstall(*dirs)
+
+    assert plugin.exists()

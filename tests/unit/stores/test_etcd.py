@@ -1,0 +1,614 @@
+"""The etcd store: what etcd, the network, clocks, certificates and users can do to it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pycni.errors import (
+    FileError,
+    InvalidSettings,
+    StoreError,
+    TryAgain,
+)
+from pycni.stores import (
+    HEARTBEAT_FRESH,
+    Put,
+    Synced,
+    etcd,
+    open_store,
+)
+from pycni.stores.etcd import CLUSTER as CLUSTER_KEY
+from pycni.stores.etcd import NODES, EtcdStore, gateway
+from pycni.stores.etcd.keys import put_key, to_base64
+from unit.stores.certificates import make_authority, make_certificate
+from unit.stores.etcds import Etcd, answers, running
+from unit.stores.stores_in_tests import (
+    CLUSTER,
+    MACHINE_ONE,
+    MACHINE_TWO,
+    NODE_ONE,
+    NODE_TWO,
+    NOW,
+    VTEP_ONE,
+    VTEP_TWO,
+    Clock,
+    register_one,
+    register_two,
+    watch,
+)
+
+HOUR = 3600.0
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def store(etcd: Etcd) -> EtcdStore:
+    return EtcdStore.open(etcd.url(), CLUSTER)
+
+
+def write(store: EtcdStore, name: str, text: str) -> None:
+    """What somebody else might: a value under one of our keys."""
+    key = to_base64(store.gateway.location.prefix + name)
+    store.gateway.call("kv/txn", {"success": [put_key(key, text)]})
+
+
+def erase(store: EtcdStore, name: str) -> None:
+    key = to_base64(store.gateway.location.prefix + name)
+    store.gateway.call("kv/deleterange", {"key": key})
+
+
+def text_of(store: EtcdStore, name: str) -> dict:
+    return json.loads(store._value(name) or "null")
+
+
+def revision(store: EtcdStore) -> int:
+    answer = store.gateway.call("kv/range", {"key": to_base64("none")})
+    return int(answer["header"]["revision"])
+
+
+def set_clock(store: EtcdStore, seconds: float) -> EtcdStore:
+    clock = Clock()
+    clock.now += seconds
+    return replace(store, clock=clock, _leases={})
+
+
+# What there is, and what is not
+
+
+def test_a_reader_makes_no_cluster(etcd: Etcd) -> None:
+    url = etcd.url()
+
+    for _ in range(2):
+        with pytest.raises(StoreError, match="there is no cluster in etcd at") as caught:
+            EtcdStore.open(url, CLUSTER, create=False)
+
+    assert "restore it from a snapshot" in caught.value.hint
+
+
+def test_two_clusters_share_an_etcd_by_their_prefixes(etcd: Etcd) -> None:
+    one, other = (EtcdStore.open(etcd.url(), CLUSTER) for _ in range(2))
+
+    register_one(one)
+
+    assert other.nodes() == ()
+
+
+def test_a_prefix_that_begins_like_another_is_another(etcd: Etcd) -> None:
+    longer = EtcdStore.open(etcd.url("pods-two"), CLUSTER)
+    register_one(longer)
+
+    assert EtcdStore.open(etcd.url("pods"), CLUSTER).nodes() == ()
+
+
+def test_heartbeats_write_nothing_into_etcd(store: EtcdStore) -> None:
+    register_one(store)
+    store.heartbeat(NODE_ONE)
+    before = revision(store)
+
+    for _ in range(5):
+        store.heartbeat(NODE_ONE)
+
+    assert revision(store) == before
+
+
+def test_another_process_takes_the_heartbeat_over(store: EtcdStore) -> None:
+    register_one(store)
+    agent = replace(store, _leases={})
+
+    agent.heartbeat(NODE_ONE)
+    store._revoke(store._leases[NODE_ONE])
+
+    assert store.nodes()[0].heartbeat > 0
+
+
+def test_a_refused_node_leaves_no_lease(store: EtcdStore) -> None:
+    register_one(store)
+    before = store.gateway.call("lease/leases", {}).get("leases", [])
+
+    with pytest.raises(StoreError):
+        store.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
+
+    assert len(store.gateway.call("lease/leases", {}).get("leases", [])) == len(before)
+
+
+def test_a_change_that_others_are_always_ahead_of_is_given_up(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd, "PATIENCE", 0.1)
+    monkeypatch.setattr(EtcdStore, "_transact", lambda *_: False)
+
+    with pytest.raises(TryAgain, match="is busy"):
+        register_one(store)
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR])
+def test_a_living_node_whose_clock_is_hours_off_is_alive_to_others(
+    store: EtcdStore, ahead: float
+) -> None:
+    register_one(set_clock(store, ahead))
+
+    (seen,) = set_clock(store, 0).nodes()
+
+    assert seen.heartbeat == NOW
+
+
+@pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR])
+def test_a_name_in_use_is_refused_whatever_the_clocks_say(store: EtcdStore, ahead: float) -> None:
+    register_one(store)
+
+    with pytest.raises(StoreError, match="is in use by another machine"):
+        set_clock(store, ahead).register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO)
+
+
+def test_a_dead_node_whose_clock_was_ahead_is_not_alive(store: EtcdStore) -> None:
+    ahead = set_clock(store, 3 * HOUR)
+    register_one(ahead)
+    ahead._revoke(ahead._leases[NODE_ONE])
+
+    (seen,) = set_clock(store, 0).nodes()
+
+    assert NOW - seen.heartbeat > HEARTBEAT_FRESH
+
+
+# What somebody else wrote
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"node_id": 1, "vtep": "nowhere"}'])
+def test_a_record_that_is_none_is_an_error_that_names_its_key(store: EtcdStore, text: str) -> None:
+    write(store, f"{NODES}strange", text)
+
+    for call in (store.nodes, lambda: register_one(store), lambda: next(watch(store))):
+        with pytest.raises(StoreError, match=r"/nodes/strange in etcd at .* is not what pycni"):
+            call()
+
+
+def test_parameters_that_are_none_are_an_error(store: EtcdStore) -> None:
+    write(store, CLUSTER_KEY, "{")
+
+    with pytest.raises(StoreError, match=r"/cluster in etcd at .* is not what pycni"):
+        store.nodes()
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ("pod_cidrs", "prefix 10.244.0.0/24"),
+        ("vtep", "VTEP 192.0.2.1"),
+        ("node_id", "id 1"),
+    ],
+)
+def test_nodes_that_overlap_are_refused_with_both_names(
+    store: EtcdStore, change: str, shared: str
+) -> None:
+    register_one(store)
+    register_two(store)
+    one, two = (text_of(store, NODES + name) for name in (NODE_ONE, NODE_TWO))
+    write(store, NODES + NODE_TWO, json.dumps(two | {change: one[change]}))
+
+    for call in (lambda: next(watch(store)), lambda: register_one(store)):
+        with pytest.raises(StoreError) as caught:
+            call()
+        assert f"node-one and node-two have the same {shared}" in caught.value.message
+    assert store.remove(NODE_TWO)
+    register_one(store)
+
+
+def test_nodes_that_come_to_overlap_end_the_watch(store: EtcdStore) -> None:
+    register_one(store)
+    with closing(watch(store)) as events:
+        assert [type(next(events)) for _ in range(2)] == [Put, Synced]
+
+        write(store, NODES + NODE_TWO, json.dumps(text_of(store, NODES + NODE_ONE)))
+
+        with pytest.raises(StoreError, match="have the same"):
+            next(events)
+
+
+# Watching
+
+
+def test_a_cluster_removed_under_a_watch_is_an_error(store: EtcdStore) -> None:
+    register_one(store)
+    with closing(watch(store)) as events:
+        assert [type(next(events)) for _ in range(2)] == [Put, Synced]
+
+        erase(store, CLUSTER_KEY)
+
+        with pytest.raises(StoreError, match="there is no cluster"):
+            next(events)
+
+
+def test_a_watch_that_etcd_has_forgotten_the_beginning_of_is_an_error(store: EtcdStore) -> None:
+    register_one(store)
+    register_two(store)
+    store.gateway.call("kv/compaction", {"revision": str(revision(store))})
+
+    with pytest.raises(StoreError, match="has forgotten what changed since revision 1"):
+        list(store._events(1, threading.Event()))
+
+
+def test_a_silent_watch_ends_as_soon_as_it_is_told_to(store: EtcdStore) -> None:
+    stop = threading.Event()
+    events = store.watch(stop)
+    assert next(events) == Synced()
+    threading.Timer(0.2, stop.set).start()
+
+    started = time.monotonic()
+
+    assert list(events) == []
+    assert time.monotonic() - started < 2
+
+
+def test_a_watch_that_is_told_to_stop_before_it_begins_asks_nothing(store: EtcdStore) -> None:
+    stop = threading.Event()
+    stop.set()
+
+    assert list(store.watch(stop)) == []
+
+
+# etcd goes, and comes back
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Etcd]:
+    with running(tmp_path) as server:
+        server.wait()
+        yield server
+
+
+def test_an_etcd_that_ends_under_a_watch_is_an_error_and_removes_no_node(mortal: Etcd) -> None:
+    url = mortal.url()
+    store = EtcdStore.open(url, CLUSTER)
+    record = register_one(store)
+    with closing(watch(store)) as events:
+        assert [type(next(events)) for _ in range(2)] == [Put, Synced]
+
+        mortal.stop()
+
+        with pytest.raises(StoreError, match=r"etcd at 127\.0\.0\.1:\d+ "):
+            next(events)
+    for call in (store.nodes, lambda: next(watch(store)), lambda: store.heartbeat(NODE_ONE)):
+        with pytest.raises(StoreError, match=r"does not answer: .*Connection refused") as caught:
+            call()
+    assert "check that etcd runs" in caught.value.hint
+
+    mortal.start()
+    mortal.wait()
+
+    with closing(watch(store)) as events:
+        assert next(events) == Put(replace(record, heartbeat=pytest.approx(time.time(), abs=60)))
+        assert next(events) == Synced()
+
+
+def test_an_etcd_that_lost_its_data_is_an_error_and_not_a_cluster_without_nodes(
+    mortal: Etcd,
+) -> None:
+    store = EtcdStore.open(mortal.url(), CLUSTER)
+    register_one(store)
+    mortal.stop()
+    (mortal.directory / "data").rename(mortal.directory / "lost")
+    mortal.start()
+    mortal.wait()
+
+    for call in (store.nodes, lambda: next(watch(store)), lambda: register_one(store)):
+        with pytest.raises(StoreError, match="there is no cluster"):
+            call()
+
+
+def test_an_etcd_without_a_majority_is_an_error_within_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "CALL_TIMEOUT", 0.3)
+    absent = "--initial-cluster-state=existing"
+    with running(tmp_path) as server:
+        server.wait()
+        store = EtcdStore.open(server.url(), CLUSTER)
+        member = {"peerURLs": ["http://127.0.0.1:1"]}
+        store.gateway.call("cluster/member/add", member)
+        server.stop()
+        server.options = (absent,)
+        server.start()
+
+        with pytest.raises((StoreError, TryAgain), match="answer"):
+            store.nodes()
+
+
+def test_the_next_endpoint_is_asked_when_one_is_down(etcd: Etcd) -> None:
+    url = etcd.url()
+    down_first = url.replace("etcd://", "etcd://127.0.0.1:1,")
+
+    register_one(EtcdStore.open(down_first, CLUSTER))
+
+    assert [node.name for node in EtcdStore.open(url, CLUSTER).nodes()] == [NODE_ONE]
+
+
+# Others who answer
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (200, b"<html>", "is no etcd"),
+        (200, b"[]", "is no etcd"),
+        (404, b"not found", "has no /v3/kv/range"),
+        (503, b'{"error": "no leader", "code": 14}', "cannot answer now: no leader"),
+        (504, b'{"error": "timed out", "code": 4}', "cannot answer now: timed out"),
+        (429, b'{"error": "database space exceeded", "code": 8}', "database space exceeded"),
+        (500, b"{}", "refuses: no reason given"),
+    ],
+)
+def test_an_answer_that_is_no_good_is_an_error(status: int, body: bytes, message: str) -> None:
+    with (
+        answers(status, body) as endpoint,
+        pytest.raises((StoreError, TryAgain)) as caught,
+    ):
+        EtcdStore.open(f"etcd://{endpoint}", CLUSTER, create=False)
+
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+def test_what_does_not_speak_http_is_an_error() -> None:
+    with answers(0, b"") as endpoint, pytest.raises(StoreError, match="does not answer"):
+        EtcdStore.open(f"etcd://{endpoint}", CLUSTER)
+
+
+def test_a_full_etcd_refuses_changes_and_says_what_to_do(mortal: Etcd) -> None:
+    store = EtcdStore.open(mortal.url(), CLUSTER)
+    store.gateway.call("maintenance/alarm", {"action": "ACTIVATE", "alarm": "NOSPACE"})
+
+    with pytest.raises(StoreError, match=r"refuses: .*space exceeded") as caught:
+        register_one(store)
+
+    assert "compact and defragment" in caught.value.hint
+    assert store.nodes() == ()
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("etcd:http://one", "it must begin with etcd:// or etcds://"),
+        ("etcd://", "'' is no host"),
+        ("etcd://one,,two", "'' is no host"),
+        ("etcd://one:port", "Port could not be cast"),
+        ("etcd://one:70000", "Port out of range"),
+        ("etcd://user:secret@one", "is no host"),
+        ("etcd://one?colour=red", "unknown option 'colour'"),
+        ("etcd://one?ca", "bad query field"),
+        ("etcd://one?ca=/ca.pem", "are for etcds://"),
+        ("etcds://one?cert=/cert.pem", "cert and key need each other"),
+        ("etcds://one?user=me", "user and password_file need each other"),
+        ("etcds://one?ca=ca.pem", "ca must be an absolute path"),
+    ],
+)
+def test_a_url_that_is_wrong_is_refused_with_what_is_wrong(url: str, problem: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        open_store(url, CLUSTER)
+
+    assert problem in caught.value.message
+    assert "etcd://HOST:2379" in caught.value.hint
+
+
+def test_hosts_ports_and_prefix_have_defaults() -> None:
+    location = gateway.Location.parse("etcd://one,[2001:db8::1]:4001")
+
+    assert location.endpoints == (("one", 2379), ("2001:db8::1", 4001))
+    assert location.prefix == "/pycni/"
+    assert str(location) == "etcd at one:2379,[2001:db8::1]:4001"
+
+
+# Users
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """An etcd that wants a password: of root, or of the user pods, who may use /pods/."""
+    directory = tmp_path_factory.mktemp("guarded")
+    for name, text in (("password", PASSWORD), ("wrong", "battery staple")):
+        (directory / name).write_text(f"{text}\n")
+    with running(directory) as server:
+        server.wait()
+        client = gateway.Gateway(gateway.Location.parse(server.url()))
+        everything = {"permType": "READWRITE", **below("/pods/")}
+        for user, role in (("root", "root"), ("pods", "pods")):
+            client.call("auth/role/add", {"name": role})
+            client.call("auth/user/add", {"name": user, "password": PASSWORD})
+            client.call("auth/user/grant", {"user": user, "role": role})
+        client.call("auth/role/grant", {"name": "pods", "perm": everything})
+        client.call("auth/enable", {})
+        yield server
+
+
+def below(prefix: str) -> dict[str, str]:
+    return {"key": to_base64(prefix), "range_end": to_base64(prefix[:-1] + "0")}
+
+
+def test_a_user_with_permission_is_served(guarded: Etcd) -> None:
+    password = guarded.directory / "password"
+    store = EtcdStore.open(guarded.url("pods", user="pods", password_file=password), CLUSTER)
+
+    record = store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE)
+    with closing(watch(store)) as events:
+        assert isinstance(next(events), Put)
+        assert next(events) == Synced()
+        assert store.remove(record.name)
+        assert next(events).name == NODE_ONE
+
+
+def test_a_token_that_has_ended_is_renewed(guarded: Etcd) -> None:
+    password = guarded.directory / "password"
+    store = EtcdStore.open(guarded.url("pods", user="pods", password_file=password), CLUSTER)
+    store.gateway._token = "long.gone"
+
+    assert store.nodes() == ()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options", "message", "hint"),
+    [
+        ("pods", {}, "refuses: etcdserver: user name is empty", "give user and password_file"),
+        (
+            "pods",
+            {"user": "pods", "password_file": "wrong"},
+            "refuses: etcdserver: authentication failed",
+            "give user and password_file",
+        ),
+        (
+            "elsewhere",
+            {"user": "pods", "password_file": "password"},
+            "refuses: etcdserver: permission denied",
+            "grant the user readwrite",
+        ),
+    ],
+)
+def test_a_user_without_permission_is_told_what_to_do(
+    guarded: Etcd, prefix: str, options: dict[str, str], message: str, hint: str
+) -> None:
+    if "password_file" in options:
+        options = options | {"password_file": f"{guarded.directory}/{options['password_file']}"}
+
+    with pytest.raises(StoreError) as caught:
+        EtcdStore.open(guarded.url(prefix, **options), CLUSTER)
+
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_password_that_cannot_be_read_is_told(guarded: Etcd) -> None:
+    with pytest.raises(FileError, match="password of etcd's user pods cannot be read"):
+        EtcdStore.open(guarded.url("pods", user="pods", password_file="/none"), CLUSTER)
+
+
+# Certificates
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """An etcd that speaks TLS with those who show a certificate of its authority's."""
+    directory = tmp_path_factory.mktemp("encrypted")
+    for authority in ("ca", "other-ca"):
+        make_authority(directory, authority)
+    for name in ("server", "client"):
+        make_certificate(directory, name, authority="ca")
+    tls = (
+        *(f"--cert-file={directory}/server.pem", f"--key-file={directory}/server.key"),
+        *("--client-cert-auth", f"--trusted-ca-file={directory}/ca.pem"),
+    )
+    with running(directory, *tls, scheme="https") as server:
+        server.wait(server.url(**credentials(server)))
+        yield server
+
+
+def credentials(server: Etcd, *, ca: str = "ca") -> dict[str, Path]:
+    directory = server.directory
+    return {
+        "ca": directory / f"{ca}.pem",
+        "cert": directory / "client.pem",
+        "key": directory / "client.key",
+    }
+
+
+def test_an_etcd_with_tls_is_used_and_watched(encrypted: Etcd) -> None:
+    store = EtcdStore.open(encrypted.url(**credentials(encrypted)), CLUSTER)
+    stop = threading.Event()
+    events = store.watch(stop)
+    assert next(events) == Synced()
+
+    record = register_one(store)
+
+    assert next(events).node.name == record.name
+    assert next(events) == Synced()
+    threading.Timer(0.2, stop.set).start()
+    assert list(events) == []
+
+
+def test_an_etcd_of_another_authority_is_not_believed(encrypted: Etcd) -> None:
+    url = encrypted.url(**credentials(encrypted, ca="other-ca"))
+
+    with pytest.raises(StoreError, match="its certificate is not accepted"):
+        EtcdStore.open(url, CLUSTER)
+
+
+def test_an_etcd_that_wants_a_certificate_refuses_without(encrypted: Etcd) -> None:
+    with pytest.raises(StoreError, match="does not answer"):
+        EtcdStore.open(encrypted.url(ca=encrypted.directory / "ca.pem"), CLUSTER)
+
+
+def test_an_etcd_that_speaks_tls_is_not_asked_without(encrypted: Etcd) -> None:
+    with pytest.raises(StoreError) as caught:
+        EtcdStore.open(encrypted.url().replace("etcds:", "etcd:"), CLUSTER)
+
+    assert "scheme in store" in caught.value.hint
+
+
+@pytest.mark.parametrize("days", [(-20, -10), (10, 20)])
+def test_a_certificate_of_another_time_asks_for_the_clock(
+    tmp_path: Path, days: tuple[int, int]
+) -> None:
+    make_authority(tmp_path, "ca")
+    make_certificate(tmp_path, "server", authority="ca", days=days)
+    tls = (f"--cert-file={tmp_path}/server.pem", f"--key-file={tmp_path}/server.key")
+    with running(tmp_path, *tls, scheme="https") as server:
+        url = server.url(ca=tmp_path / "ca.pem")
+        message = _eventually(url)
+
+    assert "its certificate is not accepted" in message
+    assert "is the clock of this machine right?" in message
+
+
+def _eventually(url: str) -> str:
+    """What is said once something listens."""
+    for _ in range(500):
+        with pytest.raises(StoreError) as caught:
+            EtcdStore.open(url, CLUSTER)
+        if "Connection refused" not in caught.value.message:
+            break
+        time.sleep(0.02)
+    return caught.value.message
+
+
+@pytest.mark.parametrize("broken", ["ca", "cert", "key"])
+def test_a_certificate_that_cannot_be_used_is_told(encrypted: Etcd, broken: str) -> None:
+    options = credentials(encrypted) | {broken: Path("/none.pem")}
+
+    with pytest.raises(
+        FileError, match=r"certificate or key for etcd at .* cannot be used"
+    ) as caught:
+        EtcdStore.open(encrypted.url(**options), CLUSTER)
+
+    assert "/none.pem" in caught.value.hint

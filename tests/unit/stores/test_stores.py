@@ -1,0 +1,433 @@
+"""What every kind of cluster store does: registration, refusals, watching, several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from pycni.cluster import Cluster
+from pycni.errors import ClusterError, StoreError
+from pycni.stores import (
+    HEARTBEAT_FRESH,
+    NodeRecord,
+    Put,
+    Removed,
+    Store,
+    Synced,
+    open_store,
+    sqlite,
+)
+from pycni.stores.etcd import ALIVE, EtcdStore
+from pycni.stores.etcd.keys import to_base64
+from unit.stores.etcds import Etcd
+from unit.stores.stores_in_tests import (
+    CLUSTER,
+    ELSEWHERE,
+    IN_THE_NEXT_NODES,
+    MACHINE_ONE,
+    MACHINE_TWO,
+    NODE_ONE,
+    NODE_THREE,
+    NODE_TWO,
+    NOW,
+    TINY_CLUSTER,
+    VTEP_ONE,
+    VTEP_THREE,
+    VTEP_TWO,
+    Clock,
+    register_one,
+    register_two,
+    watch,
+)
+
+PROCESSES = 8
+NODES_PER_PROCESS = 5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of store: where one is, and how a node of it falls silent."""
+
+    url: str
+    clock: Clock
+    silence: Callable[[str], None]
+
+    def open(self, cluster: Cluster = CLUSTER, *, create: bool = True) -> Store:
+        return replace(open_store(self.url, cluster, create=create), clock=self.clock)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Kind:
+    if request.param == "sqlite":
+
+        def age(_name: str) -> None:
+            clock.now += HEARTBEAT_FRESH
+
+        return Kind(f"sqlite:{tmp_path}/store/cluster.db", clock, age)
+    etcd: Etcd = request.getfixturevalue("etcd")
+    url = etcd.url()
+
+    def expire(name: str) -> None:
+        gateway = EtcdStore.open(url, CLUSTER, create=False).gateway
+        key = to_base64(f"{gateway.location.prefix}{ALIVE}{name}")
+        (alive,) = gateway.call("kv/range", {"key": key})["kvs"]
+        gateway.call("lease/revoke", {"ID": alive["lease"]})
+
+    return Kind(url, clock, expire)
+
+
+@pytest.fixture
+def store(kind: Kind) -> Store:
+    return kind.open()
+
+
+@pytest.fixture(autouse=True)
+def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "POLL_INTERVAL", 0.001)
+
+
+def test_the_first_node_gets_the_first_pod_cidrs(store: Store) -> None:
+    record = register_one(store)
+
+    assert record == NodeRecord(
+        name=NODE_ONE,
+        node_id=1,
+        vtep=VTEP_ONE,
+        pod_cidrs=(ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),
+        heartbeat=NOW,
+    )
+
+
+def test_the_second_node_gets_the_next_pod_cidrs(store: Store) -> None:
+    one, two = register_one(store), register_two(store)
+
+    assert two.node_id == 2
+    assert two.pod_cidrs == (ip_network("10.244.1.0/24"), ip_network("fd00:10:244:1::/64"))
+    assert store.nodes() == (one, two)
+
+
+def test_a_node_that_registers_again_keeps_its_cidrs_and_gets_its_new_vtep(
+    store: Store, clock: Clock
+) -> None:
+    first = register_one(store)
+    register_two(store)
+    clock.now += 5
+
+    again = store.register(NODE_ONE, VTEP_THREE, identity=MACHINE_ONE)
+
+    assert again == replace(first, vtep=VTEP_THREE, heartbeat=NOW + 5)
+
+
+def test_a_removed_nodes_place_is_the_next_to_be_given(store: Store) -> None:
+    one = register_one(store)
+    register_two(store)
+
+    assert store.remove(NODE_ONE)
+
+    three = store.register(NODE_THREE, VTEP_THREE, identity=MACHINE_ONE)
+    assert (three.node_id, three.pod_cidrs) == (one.node_id, one.pod_cidrs)
+
+
+def test_removing_a_node_that_is_not_there_is_no_error(store: Store) -> None:
+    assert not store.remove(NODE_ONE)
+
+
+def test_a_cluster_of_one_family_gives_one_cidr(kind: Kind) -> None:
+    record = register_one(kind.open(TINY_CLUSTER))
+
+    assert record.pod_cidrs == (ip_network("10.244.0.0/24"),)
+
+
+def test_another_nodes_vtep_is_refused_with_that_nodes_name(store: Store) -> None:
+    register_one(store)
+
+    with pytest.raises(
+        StoreError,
+        match=r"192\.0\.2\.1 of node node-two is already that of node node-one, .*alive",
+    ) as caught:
+        store.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
+
+    assert "remove node node-one" in caught.value.hint
+    assert [node.name for node in store.nodes()] == [NODE_ONE]
+
+
+def test_moving_to_another_nodes_vtep_is_refused_and_changes_nothing(store: Store) -> None:
+    before = (register_one(store), register_two(store))
+
+    with pytest.raises(StoreError, match="is already that of node node-two"):
+        store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE)
+
+    assert store.nodes() == tuple(sorted(before, key=lambda node: node.name))
+
+
+def test_the_name_of_another_living_machine_is_refused(store: Store) -> None:
+    register_one(store)
+
+    with pytest.raises(
+        StoreError, match=r"node-one is in use by another machine with VTEP 192\.0\.2\.1, .*alive"
+    ) as caught:
+        store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO)
+
+    assert "node_name" in caught.value.hint
+    assert store.nodes()[0].vtep == VTEP_ONE
+
+
+def test_a_machine_may_replace_one_that_is_silent(store: Store, kind: Kind) -> None:
+    first = register_one(store)
+    kind.silence(NODE_ONE)
+
+    record = store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO)
+
+    assert record.pod_cidrs == first.pod_cidrs
+    assert record.vtep == VTEP_TWO
+
+
+def test_a_node_that_is_silent_does_not_look_alive(store: Store, kind: Kind) -> None:
+    register_one(store)
+    kind.silence(NODE_ONE)
+
+    (seen,) = store.nodes()
+
+    assert kind.clock() - seen.heartbeat >= HEARTBEAT_FRESH
+
+
+def test_a_silent_node_lives_again_with_its_next_heartbeat(store: Store, kind: Kind) -> None:
+    register_one(store)
+    kind.silence(NODE_ONE)
+
+    store.heartbeat(NODE_ONE)
+
+    assert kind.clock() - store.nodes()[0].heartbeat < 1
+
+
+def test_a_full_cluster_says_how_many_nodes_fit(kind: Kind) -> None:
+    store = kind.open(TINY_CLUSTER)
+    register_one(store)
+    register_two(store)
+
+    with pytest.raises(StoreError, match=r"10\.244\.0\.0/23 cut into /24 is enough for 2 nodes"):
+        store.register(NODE_THREE, VTEP_THREE, identity=MACHINE_ONE)
+
+    assert len(store.nodes()) == 2
+
+
+def test_a_heartbeat_is_kept(store: Store, clock: Clock) -> None:
+    register_one(store)
+    clock.now += 10
+
+    store.heartbeat(NODE_ONE)
+
+    assert store.nodes()[0].heartbeat == NOW + 10
+
+
+def test_a_heartbeat_of_an_unknown_node_is_an_error(store: Store) -> None:
+    with pytest.raises(StoreError, match="node-one is not registered"):
+        store.heartbeat(NODE_ONE)
+
+
+def test_a_store_keeps_its_nodes_when_opened_again(store: Store, kind: Kind) -> None:
+    record = register_one(store)
+
+    assert kind.open().nodes() == (record,)
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (replace(CLUSTER, vni=8), "vni is 7 in the store and 8 here"),
+        (replace(CLUSTER, port=8472), "port is 4789 in the store and 8472 here"),
+        (replace(CLUSTER, node_prefix6=80), "node_prefix.ipv6 is 64 in the store and 80 here"),
+        (
+            replace(CLUSTER, cidrs=CLUSTER.cidrs[:1]),
+            "cluster_cidr.ipv6 is fd00:10:244::/56 in the store and absent here",
+        ),
+    ],
+)
+def test_other_cluster_parameters_are_refused_with_both(
+    store: Store, kind: Kind, other: Cluster, difference: str
+) -> None:
+    register_one(store)
+
+    with pytest.raises(ClusterError) as caught:
+        kind.open(other)
+
+    assert difference in caught.value.message
+    assert caught.value.message.startswith(("/", "etcd at 127.0.0.1:"))
+
+
+def test_a_watch_lists_all_nodes_and_says_when_it_is_done(store: Store) -> None:
+    one, two = register_one(store), register_two(store)
+
+    with closing(watch(store)) as events:
+        assert [next(events) for _ in range(3)] == [Put(one), Put(two), Synced()]
+
+
+def test_an_empty_store_is_synced_at_once(store: Store) -> None:
+    with closing(watch(store)) as events:
+        assert next(events) == Synced()
+
+
+def test_a_watch_sees_nodes_join_change_and_leave(store: Store) -> None:
+    with closing(watch(store)) as events:
+        assert next(events) == Synced()
+
+        joined = register_one(store)
+        assert [next(events), next(events)] == [Put(joined), Synced()]
+
+        moved = store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE)
+        assert [next(events), next(events)] == [Put(moved), Synced()]
+
+        store.remove(NODE_ONE)
+        assert [next(events), next(events)] == [Removed(NODE_ONE), Synced()]
+
+
+def test_heartbeats_are_no_events(store: Store, clock: Clock) -> None:
+    register_one(store)
+    with closing(watch(store)) as events:
+        assert isinstance(next(events), Put)
+        assert next(events) == Synced()
+
+        for _ in range(20):
+            clock.now += 10
+            store.heartbeat(NODE_ONE)
+        two = register_two(store)
+
+        assert next(events) == Put(two)
+
+
+def test_a_place_that_changes_hands_is_removed_before_it_is_put(store: Store) -> None:
+    register_one(store)
+    with closing(watch(store)) as events:
+        assert isinstance(next(events), Put)
+        assert next(events) == Synced()
+
+        store.remove(NODE_ONE)
+        heir = store.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
+
+        assert [next(events), next(events)] == [Removed(NODE_ONE), Put(heir)]
+
+
+def test_a_watch_ends_when_it_is_told_to(store: Store) -> None:
+    stop = threading.Event()
+    events = store.watch(stop)
+    assert next(events) == Synced()
+
+    stop.set()
+
+    assert list(events) == []
+
+
+def register_nodes(url: str, process: int) -> None:
+    """What one of several processes does."""
+    store = open_store(url, CLUSTER)
+    for number in range(NODES_PER_PROCESS):
+        serial = process * NODES_PER_PROCESS + number
+        vtep = ip_address("192.0.2.1") + serial
+        store.register(f"node-{serial}", vtep, identity=f"machine-{serial}")
+        store.heartbeat(f"node-{serial}")
+
+
+def test_processes_that_share_a_store_get_distinct_places(kind: Kind) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=register_nodes, args=(kind.url, process))
+        for process in range(PROCESSES)
+    ]
+
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    nodes = kind.open().nodes()
+    assert len(nodes) == PROCESSES * NODES_PER_PROCESS
+    assert len({cidr for node in nodes for cidr in node.pod_cidrs}) == 2 * len(nodes)
+    assert {node.node_id for node in nodes} == set(range(1, len(nodes) + 1))
+
+
+def test_threads_that_share_a_store_get_distinct_places(store: Store) -> None:
+    def register(serial: int) -> None:
+        vtep = ip_address("192.0.2.1") + serial
+        store.register(f"node-{serial}", vtep, identity=MACHINE_ONE)
+
+    threads = [threading.Thread(target=register, args=(serial,)) for serial in range(20)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert len({node.pod_cidrs for node in store.nodes()}) == 20
+
+
+def test_a_published_prefix_is_the_nodes_until_it_is_withdrawn(store: Store) -> None:
+    one = register_one(store)
+
+    assert store.publish(NODE_ONE, ELSEWHERE) == NODE_ONE
+    assert store.publish(NODE_ONE, ELSEWHERE) == NODE_ONE
+    assert store.nodes() == (replace(one, extra=(ELSEWHERE,)),)
+
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    assert store.nodes() == (one,)
+
+
+def test_what_another_node_has_cannot_be_published(store: Store) -> None:
+    register_one(store)
+    register_two(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    assert store.publish(NODE_TWO, ELSEWHERE) == NODE_ONE
+    assert store.publish(NODE_ONE, IN_THE_NEXT_NODES) == NODE_TWO
+
+    store.withdraw(NODE_TWO, ELSEWHERE)
+    assert store.nodes()[0].extra == (ELSEWHERE,)
+
+
+def test_only_a_registered_node_publishes(store: Store) -> None:
+    with pytest.raises(StoreError, match="not registered"):
+        store.publish(NODE_ONE, ELSEWHERE)
+
+
+def test_a_pod_cidr_with_a_published_address_in_it_is_not_given_to_another(
+    store: Store,
+) -> None:
+    register_one(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+    store.publish(NODE_ONE, IN_THE_NEXT_NODES)
+
+    assert register_two(store).pod_cidrs[0] == ip_network("10.244.2.0/24")
+
+
+def test_a_node_that_leaves_takes_its_prefixes_along(store: Store) -> None:
+    register_one(store)
+    register_two(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    store.remove(NODE_ONE)
+
+    assert store.publish(NODE_TWO, ELSEWHERE) == NODE_TWO
+
+
+def test_publishing_is_an_event(store: Store) -> None:
+    one = register_one(store)
+    events = watch(store)
+    assert [next(events), next(events)] == [Put(one), Synced()]
+
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    assert next(events) == Put(replace(one, extra=(ELSEWHERE,)))
+    events.close()
