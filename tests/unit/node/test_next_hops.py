@@ -11,7 +11,7 @@ from pycni.kernel.fib import (
     OtherChange,
     Path,
 )
-from pycni.node.next_hops import Copy, Waker, wanted
+from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, True, 1500, "02:00:00:00:00:02")
 NODE = ip_address("192.0.2.7")
@@ -120,13 +120,3 @@ def test_what_does_not_concern_the_way_changes_nothing() -> None:
     assert not copy.take_in([pods_veth, NeighbourChange(2, GATEWAY, GATEWAY_MAC)])
     assert not copy.take_in([NeighbourChange(9, NODE, None)])
     assert kernel.asked == 1
-
-
-def test_a_waker_wakes_once() -> None:
-    waker = Waker()
-
-    waker.wake()
-    waker.wake()
-
-    assert waker.take()
-    assert not waker.take()
