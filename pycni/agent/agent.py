@@ -16,6 +16,7 @@ from pycni.agent import (
     changed_links,
     cluster_store,
     ended_links,
+    followers,
     heartbeat,
     kernel_routes,
     notify,
@@ -24,6 +25,7 @@ from pycni.agent import (
 )
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.loops import Loop, start
+from pycni.logfmt import quoted
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.setup import provision
@@ -47,7 +49,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
         signal.signal(number, lambda *_: stop.set())
     with server.only_agent(settings):
         if setup:
-            provision.setup(settings, report=log.info)
+            provision.setup(settings, report=_log_step)
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             start(loops(settings), stop)
@@ -55,6 +57,10 @@ def run(settings: Settings, *, setup: bool = True) -> None:
             notify.ready()
             server.serve(listener, settings, stop)
     log.info("stopped node=%s", node.name)
+
+
+def _log_step(step: str) -> None:
+    log.info("setup step=%s", quoted(step))
 
 
 def loops(settings: Settings) -> list[Loop]:
@@ -70,4 +76,5 @@ def loops(settings: Settings) -> list[Loop]:
         Loop("changed-links", partial(changed_links.follow, settings), KERNEL_WAIT),
         Loop("kernel-routes", routes, KERNEL_WAIT),
         Loop("own-address", address, STORE_WAIT),
+        Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from pycni.errors import NotAvailable
+
 HEADER = struct.Struct("!IQ")
 """Length of the record in bytes; records lost before it."""
 BEGIN = HEADER.pack(0, 0)
@@ -25,35 +27,46 @@ def pack(record: bytes, lost: int) -> bytes:
     return HEADER.pack(len(record), lost) + record
 
 
-def connect(path: Path, timeout: float) -> socket.socket | None:
-    """Follow the agent that serves `path`; None if none does.
-
-    Raises TimeoutError if it does not begin within `timeout` seconds, EOFError if it ends before.
-    """
+def connect(path: Path) -> socket.socket | None:
+    """A connection to the agent that serves `path`; None if none does."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        connection.settimeout(timeout)
-        try:
-            connection.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            connection.close()
-            return None
-        _exactly(connection, len(BEGIN))
-        connection.settimeout(None)
+        connection.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def begin(connection: socket.socket, timeout: float) -> None:
+    """Wait for the first frame. Raises TimeoutError after `timeout` seconds, EOFError or
+    ConnectionError if the agent ends the connection; the connection is then closed."""
+    connection.settimeout(timeout)
+    try:
+        _exactly(connection, len(BEGIN))
+    except BaseException:
+        connection.close()
+        raise
+    connection.settimeout(None)
+
+
 def records(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Each record, with the number of those lost before it, until the agent ends."""
+    """Each record, with the number of those lost before it, until the agent ends.
+
+    Raises NotAvailable if the agent speaks another protocol.
+    """
     with connection:
         while True:
             try:
                 length, lost = HEADER.unpack(_exactly(connection, HEADER.size))
                 if length > RECORD_MAX:
-                    raise ValueError(f"an event of {length} bytes: the agent is of another version")
+                    raise NotAvailable(
+                        f"the agent tells of an event of {length} bytes",
+                        hint="it is of another version: restart it",
+                    )
                 record = _exactly(connection, length)
             except (EOFError, ConnectionError):
                 return

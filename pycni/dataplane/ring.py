@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loader import bpf
+from loader.maps import RING_BATCH
 from pycni import locks
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
@@ -18,7 +19,7 @@ from pycni.settings import Settings
 
 RING = "events"
 SMALLEST_RECORD = 16
-"""Bytes that a record takes in the ring at least: its header, and one word (kernel/bpf/ringbuf.c)."""
+"""Bytes that a record takes at least: its header, and one word (kernel/bpf/ringbuf.c)."""
 
 
 class EventRing:
@@ -39,7 +40,7 @@ class EventRing:
 
     def discard(self) -> None:
         """Take what is there now. Ends also if the programs go on to write faster than this."""
-        for _ in range(self._info.max_entries // SMALLEST_RECORD // bpf.RING_BATCH + 1):
+        for _ in range(self._info.max_entries // SMALLEST_RECORD // RING_BATCH + 1):
             if not self.read(0):
                 return
 

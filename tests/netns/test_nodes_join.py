@@ -134,9 +134,7 @@ def test_tables_stay_when_the_store_is_removed_and_follow_when_it_is_back(lab: L
 
     with store_away(lab):
         for node in (first, second):
-            wait_until(
-                lambda node=node: "loop=store" in node.log_path.read_text(), "a complaint"
-            )
+            wait_until(lambda node=node: "loop=store" in node.log_path.read_text(), "a complaint")
         time.sleep(2 * POLL_INTERVAL)  # nothing is to happen: there is no event to wait for
         found = [tables(lab, node) for node in (first, second)]
         assert found == before
