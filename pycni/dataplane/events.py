@@ -23,6 +23,8 @@ EVENT_DROP, DROP_EVENT_VERSION = 1, 1
 
 ANSWER = 10.0
 """Seconds that an agent may take to begin; longer than another reader may keep the ring."""
+TRIES, RETRY = 5, 0.2
+"""To reach an agent that closes connections; seconds in between."""
 LOOK = 1.0
 """Seconds between two looks for an agent, without one."""
 
@@ -102,33 +104,52 @@ def decode(record: bytes, names: Names, *, offset_ns: int) -> DropEvent | None:
 
 def _records(settings: Settings) -> Iterator[tuple[int, bytes]]:
     """Records, each with the number of those lost before it."""
-    connection = event_stream.connect(settings.event_socket_path)
+    agent = _agent(settings)
     while True:
-        if connection is None:
-            connection = yield from _from_ring(settings)
-            continue
+        if agent is not None:
+            yield from event_stream.records(agent)
+            agent = _agent(settings)
+        else:
+            agent = yield from _from_ring(settings)
+
+
+def _agent(settings: Settings) -> socket.socket | None:
+    """A connection to the agent, which tells from now on; None if there is no agent.
+
+    An agent that is ending may still take a connection, and close it: then this looks again.
+    """
+    tries = 0
+    while (connection := event_stream.connect(settings.event_socket_path)) is not None:
         try:
             event_stream.begin(connection, ANSWER)
+            return connection
         except (TimeoutError, EOFError, ConnectionError) as error:
-            raise NotAvailable(
-                f"the agent tells of no events: {error}",
-                hint="its log says why; when no agent runs, events are read without one",
-            ) from error
-        yield from event_stream.records(connection)
-        connection = event_stream.connect(settings.event_socket_path)
+            tries += 1
+            if tries == TRIES or isinstance(error, TimeoutError):
+                raise NotAvailable(
+                    f"the agent tells of no events: {error}",
+                    hint="its log says why; when no agent runs, events are read without one",
+                ) from error
+        time.sleep(RETRY)
+    return None
 
 
 def _from_ring(
     settings: Settings,
 ) -> Generator[tuple[int, bytes], None, socket.socket | None]:
-    """Read the ring until an agent serves, which is then returned, or a setup replaces the ring."""
+    """Read the ring until an agent is there, then return a connection to it; or until a setup has
+    replaced the ring."""
     with ring.opening(settings, timeout=LOOK) as events:
         events.discard()
         look = time.monotonic() + LOOK
         while True:
             yield from ((0, record) for record in events.read(LOOK))
             if time.monotonic() >= look:
-                agent = event_stream.connect(settings.event_socket_path)
-                if agent is not None or events.is_replaced():
-                    return agent
+                waiting = event_stream.connect(settings.event_socket_path)
+                if waiting is not None:
+                    break
+                if events.is_replaced():
+                    return None
                 look = time.monotonic() + LOOK
+    waiting.close()  # it begins when it has the ring
+    return _agent(settings)

@@ -97,6 +97,7 @@ class World:
         monkeypatch.setattr(events.Names, "of", lambda *_: NAMES)
         monkeypatch.setattr(events.ring, "opening", self._opening)
         monkeypatch.setattr(events, "LOOK", 0.02)
+        monkeypatch.setattr(events, "RETRY", 0.02)
         monkeypatch.setattr(events, "ANSWER", TIMEOUT)
 
     def serve(self, *parts: bytes) -> None:
@@ -181,7 +182,8 @@ def test_an_agent_that_comes_is_given_the_ring(world: World) -> None:
     stream = events.follow(world.settings)  # type: ignore[arg-type]
     assert next(stream).ifindex == 1  # type: ignore[union-attr]
 
-    world.serve(frames((record(ifindex=2), 0)))
+    asked = frames()
+    world.serve(asked, frames((record(ifindex=2), 0)))
 
     assert next(stream).ifindex == 2  # type: ignore[union-attr]
     assert not world.held
@@ -213,8 +215,15 @@ def test_an_agent_that_is_hung_is_an_error(world: World, monkeypatch: pytest.Mon
             followed(world, 1)
 
 
-def test_an_agent_that_refuses_is_an_error(world: World) -> None:
+def test_an_agent_that_is_ending_is_looked_for_again(world: World) -> None:
     world.serve(b"")
+    world.in_ring = [record(ifindex=1)]
+
+    assert followed(world, 1) == [1]
+
+
+def test_an_agent_that_refuses_is_an_error(world: World) -> None:
+    world.serve(*[b""] * events.TRIES)
 
     with pytest.raises(NotAvailable, match="closed the connection"):
         followed(world, 1)
