@@ -14,7 +14,7 @@ from pycni.agent.loops import Run
 from pycni.attachments import upkeep
 from pycni.ipam import delegation_records
 from pycni.kernel import link_events
-from pycni.kernel.netlink import Link
+from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, NAME_HEAD
 from pycni.pods.lease import read_lease
@@ -50,8 +50,7 @@ def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
     gone = [
         read_lease(link)
         for link in links
-        if link.get("ifname", "").startswith(NAME_HEAD)
-        or link.get("ifalias", "").startswith(ALIAS_HEAD)
+        if link.ifname.startswith(NAME_HEAD) or link.alias.startswith(ALIAS_HEAD)
     ]
     if None in gone:
         _sweep(ipr, settings)

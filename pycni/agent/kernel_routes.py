@@ -44,7 +44,6 @@ class Waker:
 def follow(settings: Settings, run: Run, *, waker: Waker) -> None:
     """Until the agent stops, in the node's namespace. Raises PycniError or OSError."""
     with Fib() as fib:
-        fib.subscribe()
         copy = Copy(fib)
         review = confirmation = 0.0
         while not run.stopping:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from ipaddress import ip_address
-
-from pyroute2 import IPRoute
 
 from pycni.agent.loops import Run
 from pycni.errors import SetupError
 from pycni.kernel.fib import ADDRESS_GROUPS, Fib
+from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.node import uplink
 from pycni.node.record import Node
@@ -32,8 +30,7 @@ def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None
 
     Raises PycniError, LoaderError or OSError.
     """
-    with Fib() as fib, IPRoute() as ipr:
-        fib.subscribe(ADDRESS_GROUPS)
+    with Fib(ADDRESS_GROUPS) as fib, Rtnl() as ipr:
         while not run.stopping:
             found = replacement(settings, ipr)
             if found is not None:
@@ -45,14 +42,13 @@ def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None
                 fib.wait(LOOK)
 
 
-def replacement(settings: Settings, ipr: IPRoute) -> uplink.Uplink | None:
+def replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
     """Where this node has to move; None if its address is there, or there is no other.
 
     Never an address of the other family: the other nodes have none of that family.
     """
     vtep = Node.load(settings).vtep
-    held = {message.get("IFA_LOCAL") or message.get("IFA_ADDRESS") for message in ipr.get_addr()}
-    if vtep in map(ip_address, filter(None, held)):
+    if vtep in {address.ip for address in ipr.addresses()}:
         return None
     try:
         found = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)

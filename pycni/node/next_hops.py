@@ -26,12 +26,12 @@ from pycni.dataplane.reconcile import apply, plan
 from pycni.kernel.fib import (
     Change,
     Fib,
-    Link,
     NeighbourChange,
     Neighbours,
     OtherChange,
     Path,
 )
+from pycni.kernel.links import Link
 from pycni.node.record import Node
 from pycni.settings import Settings
 
@@ -105,7 +105,7 @@ def wanted(
     for vtep, path in paths.items():
         link = links.get(path.ifindex)
         mac = neighbours.get((path.ifindex, path.neighbour))
-        if link is not None and link.up and link.mac and mac is not None:
+        if link is not None and link.is_running and link.is_ethernet and mac is not None:
             mtu = min(link.mtu, path.mtu or link.mtu) - cluster.VXLAN_OVERHEAD[vtep.version]
             found[vtep] = NextHop(path.ifindex, mtu, mac, link.mac)
     return found

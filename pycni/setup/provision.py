@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from pyroute2 import IPRoute
-
 import loader
 from loader import Hook, pins, probe
 from loader.compile import compile_programs
@@ -21,7 +19,7 @@ from pycni import cluster, locks
 from pycni.attachments import upkeep
 from pycni.errors import PycniError
 from pycni.ipam import delegation_records
-from pycni.kernel.links import delete_link, find_link
+from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node import (
     masquerade,
@@ -65,7 +63,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         settings.cache_dir, before_build=lambda: report("compiling the programs")
     )
     make_directories(settings)
-    with locks.network_lock(settings.run_dir), IPRoute() as ipr, ExitStack() as undo:
+    with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
         host = _look(settings, ipr, features)
         provisioning = Provisioning(settings, host, ipr, undo)
 
@@ -119,16 +117,16 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     pycni was there. Raises PycniError or LoaderError.
     """
     node = Node.load_if_any(settings)
-    with locks.network_lock(settings.run_dir), IPRoute() as ipr:
-        links = [link.get("ifname") for link in ipr.get_links() if is_ours(link)]
+    with locks.network_lock(settings.run_dir), Rtnl() as ipr:
+        links = [link.ifindex for link in ipr.links() if is_ours(link)]
         found = node is not None or bool(links) or _has_parts(settings, ipr)
         if not found:
             report = _silent
         report("leaving the cluster")
         _leave_cluster(settings, node, report)
         report("removing the pods' links")
-        for name in links:
-            delete_link(ipr, name)
+        for ifindex in links:
+            ipr.delete_link(ifindex)
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
@@ -144,7 +142,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     return found
 
 
-def hooks(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
+def hooks(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
     """Where programs belong on this node now: the overlay device, the uplink, every pod's link."""
     found = [
         Hook(lease.ifindex, program)
@@ -165,7 +163,7 @@ class Provisioning:
 
     settings: Settings
     host: Host
-    ipr: IPRoute
+    ipr: Rtnl
     undo: ExitStack
 
     def join(self) -> tuple[NodeRecord, list[NodeRecord]]:
@@ -204,8 +202,8 @@ class Provisioning:
         """The ifindex of the overlay device, which is down if it is new."""
         former = overlay.find(self.ipr)
         ifindex = overlay.setup(self.ipr, port=node.port, mtu=node.mtu)
-        if former is not None and former["index"] == ifindex:
-            self.undo.callback(overlay.set_mtu, self.ipr, ifindex, former.get("mtu"))
+        if former is not None and former.ifindex == ifindex:
+            self.undo.callback(self.ipr.set_mtu, ifindex, former.mtu)
         else:
             self.undo.callback(overlay.teardown, self.ipr)
         return ifindex
@@ -237,12 +235,12 @@ class Provisioning:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
         before = self.host.before
         if before is not None and before.uplink != self.host.uplink.ifname:
-            former = find_link(self.ipr, before.uplink)
+            former = self.ipr.link(before.uplink)
             if former is not None:
-                loader.detach(self.settings.pin_root, self.ipr, former["index"])
+                loader.detach(self.settings.pin_root, self.ipr, former.ifindex)
 
 
-def _look(settings: Settings, ipr: IPRoute, features: list[probe.Feature]) -> Host:
+def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
     link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
@@ -253,7 +251,7 @@ def _look(settings: Settings, ipr: IPRoute, features: list[probe.Feature]) -> Ho
     return Host(features, link, needs_bpffs=needs_bpffs, before=Node.load_if_any(settings))
 
 
-def _has_parts(settings: Settings, ipr: IPRoute) -> bool:
+def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
     """Whether anything is there that setup makes, other than the record."""
     return (
         settings.pin_root.exists()

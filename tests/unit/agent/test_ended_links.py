@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from pycni.agent import ended_links
+from pycni.kernel.links import Link
 from pycni.names import AttachmentKey
 from pycni.pods.lease import Lease
 from unit.agent.runs import OneRun
@@ -25,9 +26,8 @@ SETTINGS = None
 """Nothing of them is read here."""
 
 
-def link(name, alias=None):
-    found = {"index": IFINDEX, "flags": 0, "ifname": name}
-    return found if alias is None else found | {"ifalias": alias}
+def link(name, alias=""):
+    return Link(IFINDEX, ifname=name, alias=alias)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_links_of_others_are_nothing_to_do(done, follow):
 
 @pytest.mark.parametrize(
     ("name", "alias"),
-    [("pcn1", None), ("pcn1", "somebody edited this"), ("wan7", POD_ONE.alias())],
+    [("pcn1", ""), ("pcn1", "somebody edited this"), ("wan7", POD_ONE.alias())],
 )
 def test_a_pods_link_without_a_lease_or_its_name_takes_a_sweep(done, follow, name, alias):
     follow([link("pcn0", POD_ONE.alias()), link(name, alias)])

@@ -33,9 +33,6 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             def __exit__(self, *_):
                 pass
 
-            def subscribe(self):
-                done.append("subscribe")
-
             def changes(self):
                 second, changes = waiting.pop(0)
                 if second in wake_at:
@@ -70,25 +67,25 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_at_first_everything_is_asked_for_and_vouched_for(follow) -> None:
-    assert follow(NOTHING) == ["subscribe", "review", "confirm", "vouch"]
+    assert follow(NOTHING) == ["review", "confirm", "vouch"]
 
 
 def test_the_table_is_vouched_for_in_every_round(follow) -> None:
-    assert follow(*[NOTHING] * 4)[4:] == ["vouch"] * 3
+    assert follow(*[NOTHING] * 4)[3:] == ["vouch"] * 3
 
 
 def test_what_matters_is_written_and_nothing_else(follow) -> None:
     neighbour = [NeighbourChange(7, "192.0.2.1", None)]
 
-    assert follow(NOTHING, neighbour, ROUTE)[4:] == ["vouch", "write", "vouch"]
+    assert follow(NOTHING, neighbour, ROUTE)[3:] == ["vouch", "write", "vouch"]
 
 
 def test_after_lost_events_everything_is_asked_for(follow) -> None:
-    assert follow(NOTHING, LOST)[4:] == ["review", "vouch"]
+    assert follow(NOTHING, LOST)[3:] == ["review", "vouch"]
 
 
 def test_other_vteps_are_asked_for_at_once(follow) -> None:
-    assert follow(NOTHING, NOTHING, wake_at=[1])[4:] == ["review", "vouch"]
+    assert follow(NOTHING, NOTHING, wake_at=[1])[3:] == ["review", "vouch"]
 
 
 def test_everything_is_asked_for_again_and_use_confirmed_now_and_then(follow) -> None:
