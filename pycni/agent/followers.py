@@ -37,7 +37,7 @@ def follow(settings: Settings, run: Run) -> None:
     """Until the agent stops. Raises TryAgain if another process reads the ring and keeps it, else
     PycniError or OSError."""
     with server.listening(settings.event_socket_path) as listener:
-        listener.setblocking(False)
+        listener.settimeout(0)
         while not run.stopping:
             with (
                 ring.opening(settings, timeout=HANDOVER) as events,
@@ -62,7 +62,7 @@ class Follower:
     """One connection and what waits to be sent to it. Never blocks."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
+        connection.settimeout(0)
         self.connection = connection
         self._queue: deque[bytes] = deque([event_stream.BEGIN])
         self._unsent = b""
