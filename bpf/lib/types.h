@@ -87,7 +87,7 @@ enum attach_point {
 
 /* Where a packet went that was not dropped. */
 enum packet_path {
-	PATH_NONE, /* not ours, or counted before: not counted here */
+	PATH_NONE, /* not counted: not ours, or counted by another program */
 	PATH_POD, /* into a pod of this node */
 	PATH_HOST_END, /* out of a pod's host end, where to_container is next */
 	PATH_NODE, /* to another node, with outer headers of our own */
