@@ -21,6 +21,7 @@ from labs import (
     rows,
     send_frames,
     setup,
+    unanswered,
     wait_until,
 )
 
@@ -53,6 +54,7 @@ def lab() -> Iterator[Lab]:
     with made_lab(nodes=2, pods=2) as made:
         pod = made.layout.pods[0]
         send_frames(pod.netns, POD_IFNAME, [SPOOFED])
+        assert unanswered(made, pod.netns, made.addresses(made.layout.pods[-1])) == []
         yield made
 
 
@@ -127,6 +129,31 @@ def test_drops_name_their_reasons(lab: Lab) -> None:
     counted = drops(lab, lab.layout.nodes[0])
 
     assert counted[("spoofed source", "from_container")] == 1
+
+
+def test_forwarded_packets_are_counted_where_they_leave_and_where_they_arrive(lab: Lab) -> None:
+    here, there = lab.layout.nodes
+    sender, receiver = here.pods[0], there.pods[0]
+
+    def counted() -> tuple[int, int]:
+        left, arrived = (rows(lab, node, "forwarded") for node in (here, there))
+        to_nodes = ("node", "device")
+        return (
+            sum(
+                row["packets"]
+                for row in left
+                if row["program"] == "from_container" and row["path"] in to_nodes
+            ),
+            sum(row["packets"] for row in arrived if row["path"] == "pod"),
+        )
+
+    before = counted()
+    answers = lab.peer(sender.netns, "echo", *lab.addresses(receiver))
+    after = counted()
+
+    sent = sum(one["sent"] for one in answers)
+    assert sent > 0
+    assert [now - then for now, then in zip(after, before, strict=True)] == [sent, sent]
 
 
 def test_drops_are_followed_as_they_happen(lab: Lab) -> None:
