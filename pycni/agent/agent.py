@@ -20,11 +20,11 @@ from pathlib import Path
 
 from pycni import locks
 from pycni.agent import notify
-from pycni.attachments import dispatch, upkeep
+from pycni.attachments import dispatch, follow, reclaim
 from pycni.cni import rpc
 from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
-from pycni.ipam import delegation_records
+from pycni.ipam import delegation
 from pycni.kernel import link_events
 from pycni.kernel.netlink import Link
 from pycni.kernel.rtnl import Rtnl
@@ -234,14 +234,14 @@ def _follow_alterations(settings: Settings, stop: threading.Event) -> None:
 
 
 def _follow_all(ipr: Rtnl, settings: Settings) -> None:
-    for problem in upkeep.follow_all(ipr, settings):
+    for problem in follow.follow_all(ipr, settings):
         log.warning("a link is not followed error=%s", problem)
 
 
 def _follow(ipr: Rtnl, settings: Settings, lease: Lease, change: Change) -> bool:
     """False if it failed."""
     try:
-        if upkeep.follow(ipr, settings, lease, queued=change.queued):
+        if follow.follow(ipr, settings, lease, queued=change.queued):
             log.info("followed link=%s container=%s", lease.host_ifname, lease.container_id)
     except PycniError as error:
         log.warning("link=%s is not followed error=%s", lease.host_ifname, error)
@@ -261,16 +261,16 @@ def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
     if None in gone:
         _sweep(ipr, settings)
     elif gone:
-        addresses = sum(upkeep.release(ipr, settings, lease) for lease in gone if lease)
+        addresses = sum(reclaim.release(ipr, settings, lease) for lease in gone if lease)
         _release_delegated(settings, addresses)
 
 
 def _sweep(ipr: Rtnl, settings: Settings) -> None:
-    _release_delegated(settings, upkeep.sweep(ipr, settings))
+    _release_delegated(settings, reclaim.sweep(ipr, settings))
 
 
 def _release_delegated(settings: Settings, addresses: int) -> None:
     """The last step of a release, in which `addresses` were given back."""
-    delegated = delegation_records.release_orphans(settings)
+    delegated = delegation.release_orphans(settings)
     if addresses or delegated:
         log.info("released addresses=%d delegated=%d", addresses, delegated)

@@ -66,7 +66,7 @@ class IpamConf(_Strict):
 
     type: str = ""
     ranges: Any = None
-    """Of our own: what ipam/choice.py reads."""
+    """Read by ipam/ranges.py, if the addresses are our own."""
     exclude: Any = None
 
 

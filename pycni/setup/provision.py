@@ -19,10 +19,10 @@ from loader import Hook, Loaded, pins, probe
 from loader.compile import compile_programs
 from loader.probe import Feature
 from pycni import cluster, locks
-from pycni.attachments import upkeep
+from pycni.attachments import restore
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, PycniError, SetupError
-from pycni.ipam import delegation_records
+from pycni.ipam import delegation, delegation_records
 from pycni.kernel.links import delete_link, find_link
 from pycni.names import NAME_HEAD
 from pycni.node import (
@@ -105,11 +105,11 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             ipr=ipr,
             confirm=open_up,
         )
-        upkeep.restore(ipr, settings, node)
+        restore.restore(ipr, settings, node)
         delegation_records.setup(settings)
         undo.pop_all()
         _leave_former_uplink(settings, ipr, before, link)
-    delegation_records.release_orphans(settings)
+    delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
 
@@ -136,7 +136,7 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
                 pins.unmount_bpffs(settings.bpffs)
-    delegation_records.teardown(settings)
+    delegation.teardown(settings)
     record_path(settings).unlink(missing_ok=True)
     _remove_runtime_files(settings)
 

@@ -38,12 +38,12 @@ def link(name, alias=None):
 def done(monkeypatch):
     """What was asked of others: a sweep, or the release of a lease by its link."""
     calls = []
-    monkeypatch.setattr(agent.upkeep, "sweep", lambda *_: calls.append("sweep") or 0)
+    monkeypatch.setattr(agent.reclaim, "sweep", lambda *_: calls.append("sweep") or 0)
     monkeypatch.setattr(
-        agent.upkeep, "release", lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1
+        agent.reclaim, "release", lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1
     )
     monkeypatch.setattr(
-        agent.delegation_records, "release_orphans", lambda _: calls.append("delegated") or 0
+        agent.delegation, "release_orphans", lambda _: calls.append("delegated") or 0
     )
     return calls
 
@@ -103,8 +103,8 @@ def follow_alterations(monkeypatch):
         )
         monkeypatch.setattr(agent.link_changes, "subscribe", nullcontext)
         monkeypatch.setattr(agent.link_changes, "changes", changes)
-        monkeypatch.setattr(agent.upkeep, "follow", follow)
-        monkeypatch.setattr(agent.upkeep, "follow_all", follow_all)
+        monkeypatch.setattr(agent.follow, "follow", follow)
+        monkeypatch.setattr(agent.follow, "follow_all", follow_all)
         agent._follow_alterations(SETTINGS, stop)
         return followed
 

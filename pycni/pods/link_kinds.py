@@ -1,0 +1,192 @@
+"""The kinds of links that connect pods, behind one protocol: `LinkKind`.
+
+A kind knows how its link is made, how the programs are attached to it, and what CHECK expects of
+it. To add a kind, write its class and add it to KINDS. All methods run in the node's network
+namespace and reach the pod's through a descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from loader import LoaderError, attach_endpoint, netkit
+from pycni.cni.result import Interface
+from pycni.errors import DataplaneError, InterfaceExists, InvalidConfig, PycniError
+from pycni.kernel import sysctl
+from pycni.kernel.rtnl import Rtnl
+from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
+from pycni.pods import host_end
+from pycni.pods.lease import Lease
+
+AUTO = "auto"
+"""The `device` of a network that takes netkit where the kernel has it, and veth elsewhere."""
+
+
+@dataclass(frozen=True)
+class NewLink:
+    """What a link is made from."""
+
+    key: AttachmentKey
+    mac: str
+    """Of the pod's end."""
+    mtu: int
+    """Bytes of an IP packet, at both ends."""
+    netns_fd: int
+    """The pod's network namespace."""
+
+
+class LinkKind(Protocol):
+    """One way to connect a pod to its node."""
+
+    @property
+    def name(self) -> str:
+        """As the kernel and the network configuration name it."""
+
+    def is_available(self) -> bool:
+        """Whether this kernel has it."""
+
+    def create(self, ipr: Rtnl, new: NewLink) -> int:
+        """Make the link, down, with the pod's end in its namespace.
+
+        Returns the index of the interface that the programs are attached to. The link is no lease
+        yet (host_end.claim). Raises InterfaceExists if a name is taken, PycniError if the kernel
+        refuses for another reason. After an error nothing of the link is left.
+        """
+
+    def attach(self, root: Path, ipr: Rtnl, lease: Lease, *, by_tcx: bool) -> None:
+        """Attach the programs pinned in `root`. Raises DataplaneError; none is attached then.
+
+        `by_tcx`: attach with tcx what the kernel can attach with tcx (loader/attach.py).
+        """
+
+    def interfaces(self, new: NewLink) -> tuple[Interface, ...]:
+        """The node's part of the CNI result."""
+
+    def problems(self, ipr: Rtnl, lease: Lease) -> list[str]:
+        """What is no longer as ADD left it, a sentence each; changes nothing."""
+
+
+class _Pair:
+    """Two ends: one on the node, which carries the lease and the programs, and one in the pod."""
+
+    name: ClassVar[str]
+    headroom: ClassVar[int | None] = None
+    """Bytes to leave free before the pod's packets, if the kind can do that."""
+
+    def create(self, ipr: Rtnl, new: NewLink) -> int:
+        self._add(ipr, new)
+        try:
+            _disable_ipv6(new.key.host_ifname)
+            return socket.if_nametoindex(new.key.host_ifname)
+        except BaseException:
+            host_end.teardown(ipr, new.key.host_ifname)
+            raise
+
+    def attach(self, root: Path, ipr: Rtnl, lease: Lease, *, by_tcx: bool) -> None:
+        what = f"cannot attach the programs to {lease.host_ifname}"
+        on_netkit = self.name == NETKIT
+        try:
+            attach_endpoint(root, ipr, lease.ifindex, by_tcx=by_tcx, on_netkit=on_netkit)
+        except LoaderError as error:
+            raise DataplaneError(
+                f"{what}: {error.message}", details=error.details, hint=error.hint
+            ) from error
+        except FileNotFoundError as error:
+            raise DataplaneError(
+                f"{what}: the pin {error.filename} is gone", hint="run: pycni setup"
+            ) from error
+
+    def interfaces(self, new: NewLink) -> tuple[Interface, ...]:
+        return (Interface(new.key.host_ifname, mac=GATEWAY_MAC, mtu=new.mtu),)
+
+    def problems(self, ipr: Rtnl, lease: Lease) -> list[str]:
+        return host_end.problems(ipr, lease)
+
+    def _add(self, ipr: Rtnl, new: NewLink) -> None:
+        host_ifname, ifname, mtu = new.key.host_ifname, new.key.ifname, new.mtu
+        peer = {"ifname": ifname, "address": new.mac, "mtu": mtu, "net_ns_fd": new.netns_fd}
+        headroom = {} if self.headroom is None else {"headroom": self.headroom}
+        try:
+            ipr.link(
+                "add",
+                ifname=host_ifname,
+                kind=self.name,
+                address=GATEWAY_MAC,
+                mtu=mtu,
+                peer=peer,
+                **headroom,
+            )
+        except NetlinkError as error:
+            if error.code == errno.EEXIST:
+                raise InterfaceExists(
+                    f"cannot create {ifname} in the pod with {host_ifname} on the node: "
+                    "one of the names is taken",
+                    hint="run DEL for this attachment, or remove the interface that has the name",
+                ) from error
+            raise PycniError(
+                f"cannot create the {self.name} pair of {ifname}: {os.strerror(error.code)}",
+                details=f"errno {error.code}, host end {host_ifname}, mtu {mtu}",
+            ) from error
+
+
+class Veth(_Pair):
+    """A veth pair; every kernel that pycni runs on has it."""
+
+    name = VETH
+
+    def is_available(self) -> bool:
+        return True
+
+
+class Netkit(_Pair):
+    """A netkit pair (Linux 6.7): what the pod sends runs its program in the pod's own device."""
+
+    name = NETKIT
+    headroom = 70
+    """For VXLAN over IPv6, so that no packet is copied to make room. The kernel adds the Ethernet
+    header and rounds up (LL_RESERVED_SPACE, linux/netdevice.h)."""
+
+    def is_available(self) -> bool:
+        return netkit.available()
+
+
+KINDS: Mapping[str, LinkKind] = {VETH: Veth(), NETKIT: Netkit()}
+
+
+def choose(device: str) -> LinkKind:
+    """The kind for a network with that `device` in its configuration.
+
+    Raises InvalidConfig if the network insists on a kind that this kernel does not have.
+    """
+    kind = KINDS[NETKIT if device == AUTO else device]
+    if kind.is_available():
+        return kind
+    if device == AUTO:
+        return KINDS[VETH]
+    raise InvalidConfig(
+        f'device = "{device}" in the network configuration: this kernel has no {device}',
+        details=f"Linux {os.uname().release}",
+        hint='set device to "auto" or "veth"; netkit needs Linux 6.7 with CONFIG_NETKIT',
+    )
+
+
+def of(lease: Lease) -> LinkKind:
+    """The kind of a lease's link."""
+    return KINDS.get(lease.kind, KINDS[VETH])
+
+
+def _disable_ipv6(host_ifname: str) -> None:
+    """The node's IPv6 does not use a host end: programs take every packet from it and put every
+    packet on it. IPv6 would add multicast entries for each pod, and nothing else, so it is no error
+    if the parameter cannot be written."""
+    with suppress(OSError):
+        sysctl.write(f"net/ipv6/conf/{host_ifname}/disable_ipv6", "1")
