@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pycni.cni import document, result
+from pycni.cni import document
 from pycni.cni.protocol import IDENTIFIER, OLDEST, check_version
 from pycni.cni.result import Dns, Result
 from pycni.errors import DecodingError, InvalidConfig
@@ -117,7 +117,9 @@ class NetConf(_Strict):
                 "the network configuration has no prevResult",
                 hint="the container runtime must give the result of ADD to CHECK",
             )
-        return result.from_json(self.prev_result, self.cni_version)
+        from pycni.cni import result_reader
+
+        return result_reader.from_json(self.prev_result, self.cni_version)
 
     def valid_attachments(self) -> set[tuple[str, str]] | None:
         """Container ID and interface name of all that GC is to keep; None if it was not told.

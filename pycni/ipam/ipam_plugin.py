@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pycni.cni import document, result
+from pycni.cni import document
 from pycni.cni.plugin import STDIN_LIMIT
 from pycni.cni.result import Result
 from pycni.errors import (
@@ -49,10 +49,12 @@ def add(
     Raises DelegateError if the plugin refused; it gave nothing then. After any other error it may
     have given an address, which only its DEL takes back.
     """
+    from pycni.cni import result_reader
+
     output = execute("ADD", plugin, env=env, stdin=stdin, lock=lock, timeout=timeout)
     what = f"the result of the IPAM plugin {plugin}"
     try:
-        given = result.from_json(document.decode(output, what=what), version, what=what)
+        given = result_reader.from_json(document.decode(output, what=what), version, what=what)
     except IncompatibleVersion as error:
         raise DelegateFailed(f"{what} is in an unknown version", details=error.message) from error
     if not given.ips or any(one.interface is not None for one in given.ips):
