@@ -134,7 +134,9 @@ def test_what_cannot_be_released_stays_and_does_not_stop_a_sweep(
 
 
 def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path) -> None:
-    lease = Lease("", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), True, ifindex=LIVING)
+    lease = Lease(
+        "", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), masquerade=True, ifindex=LIVING
+    )
     table[POD_TWO] = Endpoint(LIVING, MAC, masquerade=False)
 
     def restore() -> int:
