@@ -26,7 +26,7 @@ from pycni.errors import PycniError, SetupError
 from pycni.files import make_private_directory
 from pycni.ipam import delegation
 from pycni.kernel import link_events
-from pycni.kernel.netlink import Link
+from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, NAME_HEAD
 from pycni.node import next_hops, peers
@@ -255,8 +255,7 @@ def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
     gone = [
         read_lease(link)
         for link in links
-        if link.get("ifname", "").startswith(NAME_HEAD)
-        or link.get("ifalias", "").startswith(ALIAS_HEAD)
+        if link.ifname.startswith(NAME_HEAD) or link.alias.startswith(ALIAS_HEAD)
     ]
     if None in gone:
         _sweep(ipr, settings)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from pyroute2 import IPRoute
-
 from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
 from pycni.ipam import published
+from pycni.kernel.rtnl import Rtnl
 from pycni.node.record import Node
 from pycni.pods import endpoints, host_ports
 from pycni.pods.endpoints import Cleanup
@@ -22,7 +21,7 @@ from pycni.pods.lease import Lease
 from pycni.settings import Settings
 
 
-def release(ipr: IPRoute, settings: Settings, lease: Lease) -> int:
+def release(ipr: Rtnl, settings: Settings, lease: Lease) -> int:
     """Reclaim the addresses of a lease whose link is gone; returns how many it still had.
 
     A lease without addresses is from an ADD that was killed. Only the table knows what that ADD had
@@ -45,7 +44,7 @@ def release(ipr: IPRoute, settings: Settings, lease: Lease) -> int:
     return released
 
 
-def sweep(ipr: IPRoute, settings: Settings) -> int:
+def sweep(ipr: Rtnl, settings: Settings) -> int:
     """Reclaim all addresses whose link is gone; returns how many there were."""
     with (
         locks.network_lock(settings.run_dir, shared=True),
@@ -57,7 +56,7 @@ def sweep(ipr: IPRoute, settings: Settings) -> int:
     return 0
 
 
-def cleanup(ipr: IPRoute, settings: Settings, node: Node | None, *, ports: bool) -> Cleanup:
+def cleanup(ipr: Rtnl, settings: Settings, node: Node | None, *, ports: bool) -> Cleanup:
     """What to remove before an address is given back; `ports`: it may have host ports."""
 
     def clean_up(address: IPAddress) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pyroute2 import IPRoute
-
 from pycni.attachments.reclaim import cleanup
 from pycni.dataplane import maps
 from pycni.ipam import published
@@ -14,7 +12,7 @@ from pycni.pods.lease import leases
 from pycni.settings import Settings
 
 
-def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
+def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
     """Make entries, published prefixes and host ports agree with the leases.
 
     Callers hold the network lock. Runs in the node's network namespace. Raises PycniError.
@@ -23,11 +21,10 @@ def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
     with maps.open_endpoints(settings.pin_root) as table:
         endpoints.sweep(table, run_dir=settings.run_dir, clean_up=clean_up)
         held = list(leases(ipr))
-        with Rtnl() as rtnl:
-            for one in held:
-                now = link_changes.endpoint(rtnl, one)
-                if now is not None:
-                    endpoints.restore(table, one.entries, now, run_dir=settings.run_dir)
+        for one in held:
+            now = link_changes.endpoint(ipr, one)
+            if now is not None:
+                endpoints.restore(table, one.entries, now, run_dir=settings.run_dir)
     alive = {address for one in held for address in one.addresses}
     published.restore(ipr, alive, node=node, settings=settings)
     host_ports.sweep(alive)

@@ -28,12 +28,12 @@ from pycni.dataplane.reconcile import apply, plan
 from pycni.kernel.fib import (
     Change,
     Fib,
-    Link,
     NeighbourChange,
     Neighbours,
     OtherChange,
     Path,
 )
+from pycni.kernel.links import Link
 from pycni.node.record import Node
 from pycni.settings import Settings
 
@@ -129,7 +129,7 @@ def wanted(
     for vtep, path in paths.items():
         link = links.get(path.ifindex)
         mac = neighbours.get((path.ifindex, path.neighbour))
-        if link is not None and link.up and link.mac and mac is not None:
+        if link is not None and link.is_running and link.is_ethernet and mac is not None:
             mtu = min(link.mtu, path.mtu or link.mtu) - cluster.VXLAN_OVERHEAD[vtep.version]
             found[vtep] = NextHop(path.ifindex, mtu, mac, link.mac)
     return found
@@ -138,7 +138,6 @@ def wanted(
 def follow(settings: Settings, stop: threading.Event, waker: Waker) -> None:
     """Keep the table true until `stop`. Raises PycniError or OSError; start again after that."""
     with Fib() as fib:
-        fib.subscribe()
         copy = Copy(fib)
         review = confirmation = 0.0
         while not stop.is_set():

@@ -9,12 +9,10 @@ from __future__ import annotations
 import errno
 import time
 
-from pyroute2 import IPRoute
-
 from loader import ENDPOINT_PROGRAMS, attach
 from pycni.errors import TryAgain
 from pycni.kernel import deletion, link_events
-from pycni.kernel.links import IFF_UP, find_link
+from pycni.kernel.netlink_socket import BUFFER
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import GATEWAY_MAC
 from pycni.pods.lease import Lease, is_ours
@@ -28,7 +26,7 @@ def claim(ipr: Rtnl, lease: Lease) -> None:
 
     Raises InvalidConfig if the lease does not fit into an alias.
     """
-    ipr.link("set", index=lease.ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
+    ipr.set_up(lease.ifindex, alias=lease.alias())
 
 
 def teardown(ipr: Rtnl, host_ifname: str) -> bool:
@@ -36,8 +34,8 @@ def teardown(ipr: Rtnl, host_ifname: str) -> bool:
 
     False if there is no such link, or if the name belongs to a link that pycni did not make.
     """
-    link = find_link(ipr, host_ifname)
-    return link is not None and is_ours(link) and deletion.delete_link(link["index"])
+    link = ipr.link(host_ifname)
+    return link is not None and is_ours(link) and deletion.delete_link(link.ifindex)
 
 
 def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
@@ -54,7 +52,7 @@ def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
         while not _is_up(ipr, host_ifname):
             events.settimeout(max(end - time.monotonic(), SHORTEST_WAIT))
             try:
-                events.recv(link_events.BUFFER)
+                events.recv(BUFFER)
             except TimeoutError as error:
                 raise TryAgain(
                     f"{host_ifname} did not come up within {timeout:.0f} s",
@@ -65,16 +63,16 @@ def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
                     raise
 
 
-def problems(ipr: IPRoute, lease: Lease) -> list[str]:
+def problems(ipr: Rtnl, lease: Lease) -> list[str]:
     """What is no longer as ADD left it, a sentence each; changes nothing."""
-    link = find_link(ipr, lease.host_ifname)
+    link = ipr.link(lease.host_ifname)
     if link is None:
         return [f"the host end {lease.host_ifname} is gone"]
     found = []
-    if not link["flags"] & IFF_UP:
+    if not link.is_up:
         found.append(f"the host end {lease.host_ifname} is down")
-    if link.get("address") != GATEWAY_MAC:
-        found.append(f"the host end {lease.host_ifname} has the MAC {link.get('address')}")
+    if link.mac != GATEWAY_MAC:
+        found.append(f"the host end {lease.host_ifname} has the MAC {link.mac}")
     attached = attach.attached(ipr, lease.ifindex)
     found += [
         f"the program {program} is not attached to {lease.host_ifname}"
@@ -85,5 +83,5 @@ def problems(ipr: IPRoute, lease: Lease) -> list[str]:
 
 
 def _is_up(ipr: Rtnl, host_ifname: str) -> bool:
-    link = find_link(ipr, host_ifname)
-    return link is None or link["operstate"] == "UP"
+    link = ipr.link(host_ifname)
+    return link is None or link.operstate == "UP"

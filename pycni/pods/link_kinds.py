@@ -10,22 +10,28 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from loader import LoaderError, attach_endpoint, netkit
 from pycni.cni.result import Interface
 from pycni.errors import DataplaneError, InterfaceExists, InvalidConfig, PycniError
 from pycni.kernel import sysctl
+from pycni.kernel.links import End
+from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
 from pycni.pods import host_end
 from pycni.pods.lease import Lease
+
+HEADROOM = 70
+"""Bytes to leave free before a netkit pod's packets, for VXLAN over IPv6, so that no packet is
+copied to make room. The kernel adds the Ethernet header and rounds up (LL_RESERVED_SPACE,
+linux/netdevice.h)."""
 
 AUTO = "auto"
 """The `device` of a network that takes netkit where the kernel has it, and veth elsewhere."""
@@ -75,15 +81,13 @@ class LinkKind(Protocol):
         """What is no longer as ADD left it, a sentence each; changes nothing."""
 
 
-class _Pair:
+class _Pair(ABC):
     """Two ends: one on the node, which carries the lease and the programs, and one in the pod."""
 
     name: ClassVar[str]
-    headroom: ClassVar[int | None] = None
-    """Bytes to leave free before the pod's packets, if the kind can do that."""
 
     def create(self, ipr: Rtnl, new: NewLink) -> int:
-        self._add(ipr, new)
+        self._make(ipr, new)
         try:
             _disable_ipv6(new.key.host_ifname)
             return socket.if_nametoindex(new.key.host_ifname)
@@ -111,31 +115,26 @@ class _Pair:
     def problems(self, ipr: Rtnl, lease: Lease) -> list[str]:
         return host_end.problems(ipr, lease)
 
-    def _add(self, ipr: Rtnl, new: NewLink) -> None:
-        host_ifname, ifname, mtu = new.key.host_ifname, new.key.ifname, new.mtu
-        peer = {"ifname": ifname, "address": new.mac, "mtu": mtu, "net_ns_fd": new.netns_fd}
-        headroom = {} if self.headroom is None else {"headroom": self.headroom}
+    def _make(self, ipr: Rtnl, new: NewLink) -> None:
+        host = End(new.key.host_ifname, GATEWAY_MAC, new.mtu)
+        peer = End(new.key.ifname, new.mac, new.mtu, new.netns_fd)
         try:
-            ipr.link(
-                "add",
-                ifname=host_ifname,
-                kind=self.name,
-                address=GATEWAY_MAC,
-                mtu=mtu,
-                peer=peer,
-                **headroom,
-            )
+            self._add(ipr, host, peer)
         except NetlinkError as error:
-            if error.code == errno.EEXIST:
+            if error.errno == errno.EEXIST:
                 raise InterfaceExists(
-                    f"cannot create {ifname} in the pod with {host_ifname} on the node: "
+                    f"cannot create {peer.ifname} in the pod with {host.ifname} on the node: "
                     "one of the names is taken",
                     hint="run DEL for this attachment, or remove the interface that has the name",
                 ) from error
             raise PycniError(
-                f"cannot create the {self.name} pair of {ifname}: {os.strerror(error.code)}",
-                details=f"errno {error.code}, host end {host_ifname}, mtu {mtu}",
+                f"cannot create the {self.name} pair of {peer.ifname}: {error.strerror}",
+                details=f"errno {error.errno}, host end {host.ifname}, mtu {new.mtu}",
             ) from error
+
+    @abstractmethod
+    def _add(self, ipr: Rtnl, host: End, peer: End) -> None:
+        """The request that makes the pair. Raises NetlinkError."""
 
 
 class Veth(_Pair):
@@ -146,17 +145,20 @@ class Veth(_Pair):
     def is_available(self) -> bool:
         return True
 
+    def _add(self, ipr: Rtnl, host: End, peer: End) -> None:
+        ipr.add_veth(host, peer)
+
 
 class Netkit(_Pair):
     """A netkit pair (Linux 6.7): what the pod sends runs its program in the pod's own device."""
 
     name = NETKIT
-    headroom = 70
-    """For VXLAN over IPv6, so that no packet is copied to make room. The kernel adds the Ethernet
-    header and rounds up (LL_RESERVED_SPACE, linux/netdevice.h)."""
 
     def is_available(self) -> bool:
         return netkit.available()
+
+    def _add(self, ipr: Rtnl, host: End, peer: End) -> None:
+        ipr.add_netkit(host, peer, headroom=HEADROOM)
 
 
 KINDS: Mapping[str, LinkKind] = {VETH: Veth(), NETKIT: Netkit()}

@@ -7,28 +7,18 @@ Functions are called in the node's network namespace and reach the pod's through
 from __future__ import annotations
 
 import errno
-import os
-import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress
 from pycni.cni.result import IPInterface, Result, Route
 from pycni.errors import PycniError
 from pycni.kernel import namespaces
-from pycni.kernel.links import (
-    IFF_UP,
-    add_address,
-    find_link,
-    generate_no_address,
-    link_local,
-)
+from pycni.kernel.links import Link, link_local
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.routes import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN
+from pycni.kernel.routes import Route as KernelRoute
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import source_rules
 from pycni.pods.lease import Lease
@@ -68,7 +58,7 @@ def configure(
         for address in addresses:
             _add_address(pod, index, address, ifname=ifname)
         if any(address.version == 6 for address in addresses):
-            add_address(pod, index, link_local(mac), prefixlen=64)
+            pod.add_address(index, link_local(mac), prefixlen=64)
         added = tuple(route for route in routes if _add_route(pod, index, route, ifname=ifname))
         taken = [route for route in routes if route not in added and route.table is None]
         for route in taken:
@@ -88,32 +78,32 @@ def problems(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> l
     MAC, MTU and routes are compared with `previous`, the final result of the chain: a later plugin
     may have changed them, and multus removes the default route on purpose. Changes nothing.
     """
-    with namespaces.open_iproute(netns_fd) as pod:
-        link = find_link(pod, ifname)
+    with namespaces.open_rtnl(netns_fd) as pod:
+        link = pod.link(ifname)
         if link is None:
             return [f"the pod has no interface {ifname}"]
         return [
             *_link_problems(link, ifname, previous),
-            *_address_problems(pod, link["index"], lease=lease, previous=previous),
+            *_address_problems(pod, link.ifindex, lease=lease, previous=previous),
             *_route_problems(pod, previous),
-            *source_rules.problems(pod, link["index"], lease.ruled),
+            *source_rules.problems(pod, link.ifindex, lease.ruled),
         ]
 
 
 def _bring_up(pod: Rtnl, ifname: str) -> int:
     """Returns the index that the interface has in the pod."""
-    (index,) = pod.link_lookup(ifname=ifname)
-    generate_no_address(pod, index)
-    pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
+    index = pod.ifindex(ifname)
+    pod.generate_no_address(index)
+    pod.set_up(index)
     return index
 
 
 def _add_address(pod: Rtnl, index: int, address: IPInterface, *, ifname: str) -> None:
     try:
-        add_address(pod, index, address.ip, prefixlen=address.network.prefixlen)
+        pod.add_address(index, address.ip, prefixlen=address.network.prefixlen)
     except NetlinkError as error:
         raise PycniError(
-            f"cannot give {ifname} the address {address}: {os.strerror(error.code)}",
+            f"cannot give {ifname} the address {address}: {error.strerror}",
             hint="IPv6 is off in the pod: check net.ipv6.conf, and that `mtu` is 1280 or more"
             if address.version == 6
             else "",
@@ -122,25 +112,24 @@ def _add_address(pod: Rtnl, index: int, address: IPInterface, *, ifname: str) ->
 
 def _add_route(pod: Rtnl, index: int, route: Route, *, ifname: str) -> bool:
     """False if the destination has a route already."""
-    via = {} if route.gateway is None else {"gateway": str(route.gateway), "flags": ["onlink"]}
-    metrics = {key: value for key, value in (("mtu", route.mtu), ("advmss", route.advmss)) if value}
-    optional = {"priority": route.priority, "table": route.table, "scope": route.scope}
+    wanted = KernelRoute(
+        route.dst,
+        index,
+        route.gateway,
+        table=RT_TABLE_MAIN if route.table is None else route.table,
+        scope=route.scope or RT_SCOPE_UNIVERSE,
+        priority=route.priority or 0,
+        mtu=route.mtu or 0,
+        advmss=route.advmss or 0,
+    )
     try:
-        pod.route(
-            "add",
-            dst=str(route.dst),
-            oif=index,
-            family=socket.AF_INET if route.dst.version == 4 else socket.AF_INET6,
-            **via,
-            **({"metrics": metrics} if metrics else {}),
-            **{key: value for key, value in optional.items() if value is not None},
-        )
+        pod.add_route(wanted)
     except NetlinkError as error:
-        if error.code == errno.EEXIST:
+        if error.errno == errno.EEXIST:
             return False
         what = "default route" if route.dst.prefixlen == 0 else f"route to {route.dst}"
         raise PycniError(
-            f"cannot give {ifname} the {what} via {route.gateway}: {os.strerror(error.code)}"
+            f"cannot give {ifname} the {what} via {route.gateway}: {error.strerror}"
         ) from error
     return True
 
@@ -151,29 +140,24 @@ def _add_rules(pod: Rtnl, index: int, sources: list[IPAddress], *, ifname: str) 
     except NetlinkError as error:
         source_rules.remove(pod, sources)
         raise PycniError(
-            f"cannot give {ifname} routes of its own beside another interface's: "
-            f"{os.strerror(error.code)}",
+            f"cannot give {ifname} routes of its own beside another interface's: {error.strerror}",
             hint="the kernel needs IP_MULTIPLE_TABLES and IPV6_MULTIPLE_TABLES",
         ) from error
 
 
-def _link_problems(link: Any, ifname: str, previous: Result) -> list[str]:
-    found = [] if link["flags"] & IFF_UP else [f"{ifname} is down in the pod"]
+def _link_problems(link: Link, ifname: str, previous: Result) -> list[str]:
+    found = [] if link.is_up else [f"{ifname} is down in the pod"]
     for interface in previous.interfaces:
         if interface.name == ifname and interface.sandbox:
-            mac = link.get("address")
-            if interface.mac and interface.mac.lower() != mac:
-                found.append(f"{ifname} has the MAC {mac}, expected {interface.mac}")
-            if interface.mtu and interface.mtu != link.get("mtu"):
-                found.append(f"{ifname} has the MTU {link.get('mtu')}, expected {interface.mtu}")
+            if interface.mac and interface.mac.lower() != link.mac:
+                found.append(f"{ifname} has the MAC {link.mac}, expected {interface.mac}")
+            if interface.mtu and interface.mtu != link.mtu:
+                found.append(f"{ifname} has the MTU {link.mtu}, expected {interface.mtu}")
     return found
 
 
-def _address_problems(pod: IPRoute, index: int, *, lease: Lease, previous: Result) -> list[str]:
-    have = {
-        ip_address(message.get("IFA_LOCAL") or message.get("IFA_ADDRESS"))
-        for message in pod.get_addr(index=index)
-    }
+def _address_problems(pod: Rtnl, index: int, *, lease: Lease, previous: Result) -> list[str]:
+    have = {address.ip for address in pod.addresses(index)}
     promised = {address.address.ip for address in previous.ips}
     return [
         *(f"{address} is missing in the pod" for address in lease.addresses if address not in have),
@@ -185,17 +169,12 @@ def _address_problems(pod: IPRoute, index: int, *, lease: Lease, previous: Resul
     ]
 
 
-def _route_problems(pod: IPRoute, previous: Result) -> list[str]:
+def _route_problems(pod: Rtnl, previous: Result) -> list[str]:
     """Looks at the routes of all interfaces: other plugins of the chain may have made interfaces
     with routes of their own."""
-    have = set()
-    for message in pod.get_routes():
-        everything = "0.0.0.0/0" if message["family"] == socket.AF_INET else "::/0"
-        destination = message.get("RTA_DST")
-        network = f"{destination}/{message['dst_len']}" if destination else everything
-        have.add(ip_network(network, strict=False))
+    have = {route.dst for route in pod.routes()}
     return [
         f"the route to {route.dst} is missing in the pod"
         for route in previous.routes
-        if ip_network(str(ip_interface(str(route.dst)).network)) not in have
+        if route.dst not in have
     ]

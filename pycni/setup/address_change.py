@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from ipaddress import ip_address
-
-from pyroute2 import IPRoute
 
 from pycni.errors import SetupError
 from pycni.kernel.fib import ADDRESS_GROUPS, Fib
+from pycni.kernel.rtnl import Rtnl
 from pycni.node import uplink
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -31,8 +29,7 @@ def follow(settings: Settings, stop: threading.Event, moved: Callable[[], object
 
     Runs in the node's namespace until `stop`. Raises PycniError, LoaderError or OSError.
     """
-    with Fib() as fib, IPRoute() as ipr:
-        fib.subscribe(ADDRESS_GROUPS)
+    with Fib(ADDRESS_GROUPS) as fib, Rtnl() as ipr:
         while not stop.is_set():
             found = _replacement(settings, ipr)
             if found is not None:
@@ -43,14 +40,13 @@ def follow(settings: Settings, stop: threading.Event, moved: Callable[[], object
                 fib.wait(LOOK)
 
 
-def _replacement(settings: Settings, ipr: IPRoute) -> uplink.Uplink | None:
+def _replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
     """Where to move to; None if there is no need to, or no place.
 
     Never to the other family, in which the other nodes could not be reached.
     """
     vtep = Node.load(settings).vtep
-    held = {message.get("IFA_LOCAL") or message.get("IFA_ADDRESS") for message in ipr.get_addr()}
-    if vtep in map(ip_address, filter(None, held)):
+    if vtep in {address.ip for address in ipr.addresses()}:
         return None
     try:
         found = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)

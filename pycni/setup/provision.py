@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from pyroute2 import IPRoute
-
 import loader
 from loader import Hook, Loaded, pins, probe
 from loader.compile import compile_programs
@@ -23,7 +21,7 @@ from pycni.attachments import restore
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, PycniError, SetupError
 from pycni.ipam import delegation, delegation_records
-from pycni.kernel.links import delete_link, find_link
+from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node import (
     masquerade,
@@ -60,7 +58,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
     report("compiling the programs")
     objects = compile_programs(settings.cache_dir)
     make_directories(settings)
-    with locks.network_lock(settings.run_dir), IPRoute() as ipr, ExitStack() as undo:
+    with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
         before = Node.load_if_any(settings)
         link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
         mtu = _overlay_mtu(settings, link)
@@ -121,12 +119,13 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
     LoaderError.
     """
     node = Node.load_if_any(settings)
-    with locks.network_lock(settings.run_dir), IPRoute() as ipr:
+    with locks.network_lock(settings.run_dir), Rtnl() as ipr:
         report("leaving the cluster")
         _leave_cluster(settings, node, report)
         report("removing the pods' links")
-        for name in [link.get("ifname") for link in ipr.get_links() if is_ours(link)]:
-            delete_link(ipr, name)
+        for link in ipr.links():
+            if is_ours(link):
+                ipr.delete_link(link.ifindex)
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
@@ -141,7 +140,7 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
     _remove_runtime_files(settings)
 
 
-def hooks(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
+def hooks(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
     """Where programs belong on this node now: the overlay device, the uplink, every pod's veth."""
     found = [
         Hook(lease.ifindex, program)
@@ -156,7 +155,7 @@ def hooks(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]
 
 
 def _join(
-    settings: Settings, ipr: IPRoute, link: Uplink, before: Node | None, undo: ExitStack
+    settings: Settings, ipr: Rtnl, link: Uplink, before: Node | None, undo: ExitStack
 ) -> tuple[NodeRecord, list[NodeRecord]]:
     """This node's record and those of the others.
 
@@ -177,7 +176,7 @@ def _join(
     return record, others
 
 
-def _refuse_renumbering(ipr: IPRoute, before: Node | None, record: NodeRecord) -> None:
+def _refuse_renumbering(ipr: Rtnl, before: Node | None, record: NodeRecord) -> None:
     if before is not None and before.pod_cidrs != record.pod_cidrs and any(leases(ipr)):
         have, given = (" ".join(map(str, node.pod_cidrs)) for node in (before, record))
         raise SetupError(
@@ -204,11 +203,11 @@ def _record(settings: Settings, node: Node, before: Node | None, undo: ExitStack
     node.save(settings)
 
 
-def _make_device(settings: Settings, ipr: IPRoute, mtu: int, undo: ExitStack) -> int:
+def _make_device(settings: Settings, ipr: Rtnl, mtu: int, undo: ExitStack) -> int:
     former = overlay.find(ipr)
     ifindex = overlay.setup(ipr, port=settings.port, mtu=mtu)
-    if former is not None and former["index"] == ifindex:
-        undo.callback(overlay.set_mtu, ipr, ifindex, former.get("mtu"))
+    if former is not None and former.ifindex == ifindex:
+        undo.callback(ipr.set_mtu, ifindex, former.mtu)
     else:
         undo.callback(overlay.teardown, ipr)
     return ifindex
@@ -289,14 +288,12 @@ def _config(
     )
 
 
-def _leave_former_uplink(
-    settings: Settings, ipr: IPRoute, before: Node | None, link: Uplink
-) -> None:
+def _leave_former_uplink(settings: Settings, ipr: Rtnl, before: Node | None, link: Uplink) -> None:
     """Detach from the interface that was the uplink at the last setup, if another is now."""
     if before is not None and before.uplink != link.ifname:
-        former = find_link(ipr, before.uplink)
+        former = ipr.link(before.uplink)
         if former is not None:
-            loader.detach(settings.pin_root, ipr, former["index"])
+            loader.detach(settings.pin_root, ipr, former.ifindex)
 
 
 def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> None:

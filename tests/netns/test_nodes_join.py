@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kernel import open_iproute
 from labs import (
     Flood,
     prepared_lab,
@@ -25,7 +26,6 @@ from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
-from pycni.lab.topology import open_iproute
 from pycni.stores.sqlite import POLL_INTERVAL
 
 OTHER_VTEP = "198.18.0.77"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from kernel import open_iproute
 from labs import (
     execute,
     made_pod,
@@ -26,7 +27,6 @@ from loader.hooks import INGRESS
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
-from pycni.lab.topology import open_iproute
 from pycni.names import GATEWAY_MAC, NAME_HEAD
 from pycni.pods.lease import is_ours
 from pycni.settings import load

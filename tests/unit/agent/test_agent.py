@@ -10,6 +10,7 @@ import pytest
 
 from pycni.agent import agent
 from pycni.errors import DataplaneError
+from pycni.kernel.links import Link
 from pycni.names import AttachmentKey
 from pycni.pods.lease import Lease
 from pycni.pods.link_changes import Change
@@ -29,9 +30,8 @@ SETTINGS = None
 """Nothing of them is read here."""
 
 
-def link(name, alias=None):
-    found = {"index": IFINDEX, "flags": 0, "ifname": name}
-    return found if alias is None else found | {"ifalias": alias}
+def link(name, alias=""):
+    return Link(IFINDEX, ifname=name, alias=alias)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_links_of_others_are_nothing_to_do(done, follow):
 
 @pytest.mark.parametrize(
     ("name", "alias"),
-    [("pcn1", None), ("pcn1", "somebody edited this"), ("wan7", POD_ONE.alias())],
+    [("pcn1", ""), ("pcn1", "somebody edited this"), ("wan7", POD_ONE.alias())],
 )
 def test_a_pods_link_without_a_lease_or_its_name_takes_a_sweep(done, follow, name, alias):
     follow([link("pcn0", POD_ONE.alias()), link(name, alias)])

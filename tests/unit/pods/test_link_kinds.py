@@ -12,11 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from loader import LoaderError, netkit
 from pycni.errors import DataplaneError, InterfaceExists, InvalidConfig, PycniError
 from pycni.kernel import sysctl
+from pycni.kernel.links import End
+from pycni.kernel.netlink import NetlinkError
 from pycni.names import GATEWAY_MAC, AttachmentKey
 from pycni.pods import host_end, link_kinds
 from pycni.pods.lease import Lease
@@ -46,12 +47,18 @@ class Kernel:
 
     def __init__(self, refusal: int = 0) -> None:
         self.refusal = refusal
-        self.asked: list[dict[str, object]] = []
+        self.asked: list[tuple[str, End, End, int]] = []
 
-    def link(self, _command: str, **asked: object) -> None:
+    def add_veth(self, host: End, peer: End) -> None:
+        self._add("veth", host, peer, headroom=0)
+
+    def add_netkit(self, host: End, peer: End, *, headroom: int) -> None:
+        self._add("netkit", host, peer, headroom=headroom)
+
+    def _add(self, kind: str, host: End, peer: End, *, headroom: int) -> None:
         if self.refusal:
             raise NetlinkError(self.refusal)
-        self.asked.append(asked)
+        self.asked.append((kind, host, peer, headroom))
 
 
 @pytest.fixture
@@ -95,18 +102,16 @@ def test_a_lease_knows_its_kind(kind: link_kinds.LinkKind) -> None:
     assert link_kinds.of(replace(POD, kind=kind.name)) is kind
 
 
-@both_kinds
+@pytest.mark.parametrize(("name", "headroom"), [("veth", 0), ("netkit", link_kinds.HEADROOM)])
 @pytest.mark.usefixtures("made")
-def test_both_ends_are_made_in_one_request(kind: link_kinds.LinkKind) -> None:
+def test_both_ends_are_made_in_one_request(name: str, headroom: int) -> None:
     kernel = Kernel()
 
-    assert kind.create(kernel, NEW) == HOST  # type: ignore[arg-type]
+    assert KINDS[name].create(kernel, NEW) == HOST  # type: ignore[arg-type]
 
-    (asked,) = kernel.asked
-    assert (asked["kind"], asked["ifname"]) == (kind.name, KEY.host_ifname)
-    assert (asked["address"], asked["mtu"]) == (GATEWAY_MAC, NEW.mtu)
-    peer = {"ifname": "eth0", "address": NEW.mac, "mtu": NEW.mtu, "net_ns_fd": NEW.netns_fd}
-    assert asked["peer"] == peer
+    host = End(KEY.host_ifname, GATEWAY_MAC, NEW.mtu)
+    peer = End("eth0", NEW.mac, NEW.mtu, NEW.netns_fd)
+    assert kernel.asked == [(name, host, peer, headroom)]
 
 
 @both_kinds

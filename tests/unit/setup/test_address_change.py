@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from pycni.errors import SetupError
+from pycni.kernel.addresses import Address
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
 from pycni.setup import address_change
@@ -25,14 +25,14 @@ class World:
     """A node whose interfaces have `held`, and where setup would choose `found`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.held = [str(VTEP)]
+        self.held = [VTEP]
         self.found: Uplink | SetupError = Uplink("eth0", 2, 1500, NEW)
         self.setups = 0
         self.moves = 0
         self.stop = threading.Event()
         node = SimpleNamespace(vtep=VTEP)
-        monkeypatch.setattr(address_change, "Fib", lambda: self)
-        monkeypatch.setattr(address_change, "IPRoute", lambda: self)
+        monkeypatch.setattr(address_change, "Fib", lambda _: self)
+        monkeypatch.setattr(address_change, "Rtnl", lambda: self)
         monkeypatch.setattr(address_change.Node, "load", lambda _: node)
         monkeypatch.setattr(address_change.uplink, "find", lambda *_, **__: self._find())
         monkeypatch.setattr(address_change.provision, "setup", lambda _: self._setup())
@@ -43,17 +43,14 @@ class World:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def subscribe(self, groups: int) -> None:
-        assert groups
-
     def changes(self) -> list[object]:
         return []
 
     def wait(self, _: float) -> None:
         self.stop.set()
 
-    def get_addr(self) -> list[dict[str, Any]]:
-        return [{"IFA_ADDRESS": address} for address in self.held]
+    def addresses(self) -> list[Address]:
+        return [Address(2, ip_interface(address)) for address in self.held]
 
     def follow(self) -> None:
         address_change.follow(SETTINGS, self.stop, self._moved)
@@ -77,7 +74,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_a_node_stays_as_long_as_its_address_does(world: World) -> None:
-    world.held.append(str(NEW))
+    world.held.append(NEW)
 
     world.follow()
 
@@ -85,7 +82,7 @@ def test_a_node_stays_as_long_as_its_address_does(world: World) -> None:
 
 
 def test_a_node_moves_when_its_address_is_gone(world: World) -> None:
-    world.held = [str(NEW)]
+    world.held = [NEW]
 
     world.follow()
 
@@ -93,7 +90,7 @@ def test_a_node_moves_when_its_address_is_gone(world: World) -> None:
 
 
 def test_a_node_does_not_move_to_the_other_family(world: World) -> None:
-    world.held = [str(NEW6)]
+    world.held = [NEW6]
     world.found = Uplink("eth0", 2, 1500, NEW6)
 
     world.follow()
