@@ -32,15 +32,12 @@ def add(call: Call) -> Result:
     """
     with attaching(call) as one:
         _start_clean(one)
-        dhcp = one.wanted.lease.dhcp
-        given = (
-            delegation.add(call, one.lock, one.undo) if call.conf.delegate and not dhcp else None
-        )
+        given = _ask_before_link(one)
         link = _make_link(one)
-        if dhcp:
+        if one.lease.dhcp:
             given = _ask_over_link(one)
         with one.writing() as table:
-            if not dhcp:
+            if not one.lease.dhcp:
                 _attach_programs(one)
             addresses.take(one, table, given)
             host_end.claim(one.ipr, one.lease)
@@ -78,13 +75,20 @@ def _refuse_second(one: Attaching, record: Delegation | None) -> None:
         )
 
 
+def _ask_before_link(one: Attaching) -> IpamResult | None:
+    """Addresses from another IPAM plugin; None if they come from our pools, or over the link."""
+    if not one.call.conf.delegate or one.lease.dhcp:
+        return None
+    return delegation.add(one.call, one.lock, one.undo)
+
+
 def _make_link(one: Attaching) -> NewLink:
     """The link, down, with its rate limits."""
     wanted, call = one.wanted, one.call
     new = NewLink(call.key, mac=wanted.lease.mac, mtu=wanted.mtu, netns_fd=call.netns_fd)
     ifindex = wanted.kind.create(one.ipr, new)
     one.undo.callback(host_end.teardown, one.ipr, call.key.host_ifname)
-    one.extend_lease(host_ifname=call.key.host_ifname, ifindex=ifindex)
+    one.lease = replace(one.lease, host_ifname=call.key.host_ifname, ifindex=ifindex)
     rate_limits.setup(
         one.ipr,
         call.netns_fd,
@@ -128,7 +132,7 @@ def _configure_pod(one: Attaching, given: IpamResult) -> tuple[Route, ...]:
     netns_fd = one.call.netns_fd
 
     def announce(versions: tuple[int, ...]) -> None:
-        one.extend_lease(rules=versions)
+        one.lease = replace(one.lease, rules=versions)
         host_end.claim(one.ipr, one.lease)
         one.undo.callback(source_rules.teardown, netns_fd, one.lease.ruled)
 

@@ -7,6 +7,7 @@ outside the node's pod CIDRs, to publish it. Callers share the network lock.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from pycni.attachments import reclaim
 from pycni.attachments.attaching import Attaching
@@ -40,7 +41,7 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
             published.refuse_unusable(address, node=one.node, settings=one.settings)
             if not claim(address):
                 raise published.taken(address)
-    one.extend_lease(addresses=taken)
+    one.lease = replace(one.lease, addresses=taken)
 
 
 def reserve(one: Attaching, table: Endpoints, address: IPAddress) -> bool:

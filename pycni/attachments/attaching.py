@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pycni import locks
 from pycni.attachments.wanted import Wanted
@@ -30,7 +30,7 @@ class Attaching:
     """In the node's network namespace."""
     undo: ExitStack
     lease: Lease
-    """As far as it has come: first without a link, then without addresses."""
+    """Grows with the steps: first it has no link, then no addresses, then no source rules."""
 
     @property
     def settings(self) -> Settings:
@@ -44,10 +44,6 @@ class Attaching:
             maps.open_endpoints(self.settings.pin_root) as table,
         ):
             yield table
-
-    def extend_lease(self, **changes: object) -> None:
-        """Note what a step has added to the lease."""
-        self.lease = replace(self.lease, **changes)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -97,14 +97,12 @@ def test_an_interrupt_is_undone_too(settings: Settings) -> None:
     assert undone == ["link"]
 
 
-def test_the_lease_grows_with_the_steps(settings: Settings) -> None:
+def test_the_lease_begins_as_it_is_wanted(settings: Settings) -> None:
     with attaching(call(settings)) as one:
-        before = one.lease
-        one.extend_lease(ifindex=7, addresses=(ip_address("10.244.1.2"),))
+        assert one.lease is one.wanted.lease
 
-        assert (before.ifindex, one.lease.ifindex) == (0, 7)
-        assert one.lease.container_id == before.container_id == "c1"
-        assert one.wanted.lease is before
+    assert (one.lease.ifindex, one.lease.addresses) == (0, ())
+    assert (one.lease.container_id, one.lease.mac) == ("c1", one.call.key.mac)
 
 
 def test_a_wrong_request_is_refused_before_the_lock_is_taken(settings: Settings) -> None:
