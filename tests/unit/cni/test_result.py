@@ -205,6 +205,30 @@ def test_what_is_no_result_cannot_be_decoded(document):
         from_json(document, "1.0.0")
 
 
+@pytest.mark.parametrize(
+    ("document", "part"),
+    [
+        ({"ips": [{"address": "10.1.0.5"}]}, "ips.0.address: "),
+        ({"interfaces": [{"name": "eth0", "pciID": 5}]}, "interfaces.0.pciID: "),
+        ({"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0", "gw": "gw"}]}, "routes.1.gw: "),
+        ({"dns": {"search": [5]}}, "dns.search.0: "),
+        ([], "the document: "),
+    ],
+)
+def test_an_error_says_which_part_is_wrong_and_what_it_is(document, part):
+    with pytest.raises(DecodingError) as caught:
+        from_json(document, "1.0.0")
+
+    assert caught.value.details.startswith(part)
+    assert "found " in caught.value.details
+
+
+@pytest.mark.parametrize("gateway", [0, False, [], {}])
+def test_a_gateway_that_is_no_text_is_not_an_empty_one(gateway):
+    with pytest.raises(DecodingError, match="no CNI result"):
+        from_json({"ips": [{"address": "10.1.0.5/24", "gateway": gateway}]}, "1.0.0")
+
+
 def test_a_result_of_an_unknown_version_is_refused():
     with pytest.raises(IncompatibleVersion):
         from_json({"cniVersion": "9.9.9"}, "1.0.0")
