@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from pycni import locks
-from pycni.attachments import follow, reclaim
+from pycni.attachments import reclaim, refresh
 from pycni.attachments.delete import detach
 from pycni.cni.call import Call
 from pycni.errors import GarbageLeft, PycniError, TryAgain
@@ -36,7 +36,7 @@ def collect(call: Call) -> None:
                 except (PycniError, OSError) as error:
                     problems.append(f"{host_ifname(digest)}: {error}")
         reclaim.sweep(ipr, call.settings)
-        problems += follow.follow_all(ipr, call.settings)
+        problems += refresh.refresh_all(ipr, call.settings)
     delegation.release_orphans(call.settings)
     try:
         delegation.forward("GC", call)

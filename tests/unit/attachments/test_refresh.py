@@ -1,9 +1,9 @@
-"""pycni/attachments/follow.py: the endpoints of all leases follow their links."""
+"""pycni/attachments/refresh.py: the endpoints of all leases are as their links."""
 
 from dataclasses import replace
 from ipaddress import ip_address
 
-from pycni.attachments import follow
+from pycni.attachments import refresh
 from pycni.errors import DataplaneError
 from pycni.names import AttachmentKey
 from pycni.pods.lease import Lease
@@ -20,17 +20,17 @@ POD = Lease(
 )
 
 
-def test_one_link_that_fails_does_not_keep_the_others_from_being_followed(monkeypatch):
+def test_one_link_that_fails_does_not_keep_the_others_from_being_refreshed(monkeypatch):
     other = replace(POD, ifindex=43)
-    followed = []
+    refreshed = []
 
-    def follow_one(_ipr, _settings, lease):
+    def refresh_one(_ipr, _settings, lease):
         if lease is POD:
             raise DataplaneError("this one cannot")
-        followed.append(lease.ifindex)
+        refreshed.append(lease.ifindex)
 
-    monkeypatch.setattr(follow, "leases", lambda _: iter([POD, other]))
-    monkeypatch.setattr(follow, "follow", follow_one)
+    monkeypatch.setattr(refresh, "leases", lambda _: iter([POD, other]))
+    monkeypatch.setattr(refresh, "refresh", refresh_one)
 
-    assert follow.follow_all(None, None) == ["this one cannot"]
-    assert followed == [43]
+    assert refresh.refresh_all(None, None) == ["this one cannot"]
+    assert refreshed == [43]

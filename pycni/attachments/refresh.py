@@ -1,4 +1,4 @@
-"""Following what others change on the pods' links: endpoint entries become as the links are now.
+"""Refreshing endpoint entries after others have changed the pods' links.
 
 Runs in the node's network namespace. What changes, and what follows from it: pods/link_changes.py.
 """
@@ -16,7 +16,7 @@ from pycni.pods.lease import Lease, leases
 from pycni.settings import Settings
 
 
-def follow(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None = None) -> int:
+def refresh(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None = None) -> int:
     """Update the entries of a lease; returns how many were not up to date. Raises PycniError.
 
     `queued` is as in link_changes.endpoint.
@@ -32,12 +32,12 @@ def follow(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None =
     return 0
 
 
-def follow_all(ipr: Rtnl, settings: Settings) -> list[str]:
+def refresh_all(ipr: Rtnl, settings: Settings) -> list[str]:
     """Update the entries of every lease; returns what went wrong, a sentence each."""
     problems = []
     for one in list(leases(ipr)):
         try:
-            follow(ipr, settings, one)
+            refresh(ipr, settings, one)
         except PycniError as error:
             problems.append(error.message)
     return problems
