@@ -14,11 +14,11 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel.addresses import RT_SCOPE_UNIVERSE, Address
+from pycni.kernel.addresses import Address
 from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.netlink_socket import NetlinkSocket
 from pycni.kernel.qdiscs import ETH_P_ALL, Filter, Qdisc
-from pycni.kernel.routes import Route, Rule
+from pycni.kernel.routes import RT_SCOPE_UNIVERSE, Route, Rule
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
