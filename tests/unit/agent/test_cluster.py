@@ -23,7 +23,7 @@ from pycni.stores import (
 )
 
 CLUSTER = ip_network("10.0.0.0/8")
-US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),), 0.0)
+US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),))
 MANY = 5000
 
 
@@ -79,9 +79,13 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def others(count: int) -> list[NodeRecord]:
     cidrs = islice(CLUSTER.subnets(new_prefix=24), 1, count + 1)
     return [
-        NodeRecord(f"n{number}", number, ip_address("198.18.0.0") + number, (cidr,), 0.0)
+        NodeRecord(f"n{number}", number, ip_address("198.18.0.0") + number, (cidr,))
         for number, cidr in enumerate(cidrs, 2)
     ]
+
+
+def puts(nodes: list[NodeRecord]) -> list[Put[NodeRecord]]:
+    return [Put(node.name, node) for node in nodes]
 
 
 def expect(tables: SimpleNamespace, nodes: list[NodeRecord]) -> None:
@@ -93,25 +97,25 @@ def test_the_first_list_replaces_what_the_tables_had(follow, tables) -> None:
     (two,) = others(1)
     tables.vteps.entries[ip_address("192.0.2.99")] = 99
 
-    follow(Put(US), Put(two), Synced())
+    follow(Put(US.name, US), Put(two.name, two), Synced())
 
     expect(tables, [two])
 
 
 def test_nothing_is_written_before_a_batch_is_complete(follow, tables) -> None:
-    follow(Put(US), Put(others(1)[0]))
+    follow(Put(US.name, US), *puts(others(1)))
 
     expect(tables, [])
 
 
 def test_a_join_touches_its_own_entries_however_many_nodes_there_are(follow, tables) -> None:
     nodes = others(MANY)
-    listed = [Put(US), *map(Put, nodes[:-1]), Synced()]
+    listed = [Put(US.name, US), *puts(nodes[:-1]), Synced()]
     follow(*listed)
     first = tables.vteps.touched + tables.remotes.touched
     again = 2 * len(nodes[:-1])  # the tables are read once, and are right
 
-    follow(*listed, Put(nodes[-1]), Synced())
+    follow(*listed, *puts(nodes[-1:]), Synced())
 
     expect(tables, nodes)
     assert tables.vteps.touched + tables.remotes.touched - first == again + 2
@@ -121,7 +125,14 @@ def test_nodes_that_change_places_at_once_both_have_theirs(follow, tables) -> No
     two, three = others(2)
     swapped = [replace(two, vtep=three.vtep), replace(three, vtep=two.vtep)]
 
-    follow(Put(US), Put(two), Put(three), Synced(), *map(Put, swapped), Synced())
+    follow(
+        Put(US.name, US),
+        Put(two.name, two),
+        Put(three.name, three),
+        Synced(),
+        *puts(swapped),
+        Synced(),
+    )
 
     expect(tables, swapped)
 
@@ -130,18 +141,25 @@ def test_a_place_that_changed_hands_is_the_heirs(follow, tables) -> None:
     (two,) = others(1)
     heir = replace(two, name="heir", node_id=9)
 
-    follow(Put(US), Put(two), Synced(), Removed(two.name), Put(heir), Synced())
+    follow(
+        Put(US.name, US),
+        Put(two.name, two),
+        Synced(),
+        Removed(two.name),
+        Put(heir.name, heir),
+        Synced(),
+    )
 
     expect(tables, [heir])
 
 
 def test_what_changed_while_we_were_not_known_is_written_when_we_are(follow, tables) -> None:
     two, three = others(2)
-    listed = [Put(US), Put(two), Synced()]
-    unknown = [Removed("us"), Removed(two.name), Put(three), Synced()]
+    listed = [Put(US.name, US), Put(two.name, two), Synced()]
+    unknown = [Removed("us"), Removed(two.name), Put(three.name, three), Synced()]
     follow(*listed, *unknown)
     expect(tables, [two])
 
-    follow(*listed, *unknown, Put(US), Synced())
+    follow(*listed, *unknown, Put(US.name, US), Synced())
 
     expect(tables, [three])
