@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
@@ -48,6 +49,8 @@ class Claim:
     identity: str
     problem: str
     """Why the record is not valid; empty if it is, by itself."""
+    touches: tuple[Key, ...] = ()
+    """Pod CIDRs that no other node can have, because an address of this one is in them."""
 
     @property
     def seniority(self) -> tuple[int, int, str]:
@@ -62,23 +65,15 @@ class Claim:
         assert self.vtep is not None
         return NodeRecord(self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra)
 
-    @property
-    def holds(self) -> list[Key]:
+    @cached_property
+    def holds(self) -> tuple[Key, ...]:
         """What only one node can have."""
-        return [
+        return (
             ("id", self.node_id),
             ("address", self.vtep),
             *(("cidr", cidr) for cidr in self.pod_cidrs),
             *(("address", one.network_address) for one in self.extra),
-        ]
-
-    def touches(self, cluster: Cluster) -> list[Key]:
-        """Pod CIDRs that no other node can have, because an address of this one is in them."""
-        return [
-            ("cidr", one.supernet(new_prefix=cluster.node_prefix(one.version)))
-            for one in self.extra
-            if any(one.version == cidr.version and one.overlaps(cidr) for cidr in cluster.cidrs)
-        ]
+        )
 
 
 def write(record: NodeRecord, identity: str) -> dict[str, object]:
@@ -117,6 +112,11 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         extra=tuple(dict.fromkeys(one for one in extra if one is not None)),
         identity=identity,
         problem=check.problem,
+        touches=tuple(
+            ("cidr", one.supernet(new_prefix=cluster.node_prefix(one.version)))
+            for one in extra
+            if one is not None and _overlapping(one, cluster.cidrs)
+        ),
     )
 
 
@@ -200,8 +200,7 @@ def _usable_vtep(vtep: IPAddress, cluster: Cluster) -> None:
 
 def _pod_cidr(value: object, cluster: Cluster) -> IPNetwork:
     cidr = _canonical("pod CIDR", value, ip_network)
-    whole = _overlapping(cidr, cluster.cidrs)
-    if whole is None or cidr.prefixlen < whole.prefixlen:
+    if not any(cidr.network_address in whole for whole in cluster.cidrs):
         raise ValueError(f"its pod CIDR {cidr} is not in the cluster's CIDRs")
     length = cluster.node_prefix(cidr.version)
     if cidr.prefixlen != length:

@@ -65,17 +65,14 @@ class Roster:
             rejected={printable(name): self.rejected[name] for name in sorted(self.rejected)},
         )
 
-    def _keys(self, claim: Claim) -> list[Key]:
-        return [] if claim.problem else [*claim.holds, *claim.touches(self.cluster)]
-
     def _learn(self, claim: Claim) -> None:
         self.claims[claim.name] = claim
-        for key in self._keys(claim):
+        for key in _keys(claim):
             self._named.setdefault(key, set()).add(claim.name)
 
     def _forget(self, name: str) -> None:
         claim = self.claims.pop(name, None)
-        for key in self._keys(claim) if claim else ():
+        for key in _keys(claim):
             _discard(self._named, key, name)
 
     def _connected(self, names: Iterable[str]) -> set[str]:
@@ -89,7 +86,7 @@ class Roster:
                 continue
             found.add(name)
             claim = self.claims.get(name)
-            for key in self._keys(claim) if claim else ():
+            for key in _keys(claim):
                 if key not in keys:
                     keys.add(key)
                     left.extend(self._named.get(key, ()))
@@ -109,7 +106,7 @@ class Roster:
 
     def _conflict(self, claim: Claim) -> str:
         """Why a claim cannot be valid beside those that are; empty if it can."""
-        rivals = {self._held[key] for key in self._keys(claim) if key in self._held}
+        rivals = {self._held[key] for key in _keys(claim) if key in self._held}
         for key in claim.holds:
             rivals |= self._touched.get(key, set())
         seniors = sorted((self._seated[name] for name in rivals), key=lambda one: one.seniority)
@@ -119,7 +116,7 @@ class Roster:
         self._seated[claim.name] = claim
         self.nodes[claim.name] = claim.record
         self._held.update(dict.fromkeys(claim.holds, claim.name))
-        for key in claim.touches(self.cluster):
+        for key in claim.touches:
             self._touched.setdefault(key, set()).add(claim.name)
 
     def _unseat(self, name: str) -> None:
@@ -129,7 +126,7 @@ class Roster:
         del self.nodes[name]
         for key in claim.holds:
             self._held.pop(key, None)
-        for key in claim.touches(self.cluster):
+        for key in claim.touches:
             _discard(self._touched, key, name)
 
     def _differences(
@@ -150,6 +147,11 @@ class Roster:
             elif was_known:
                 removed.append(Removed(printable(name)))
         return [*removed, *refused, *put]
+
+
+def _keys(claim: Claim | None) -> tuple[Key, ...]:
+    """What a record has a say in; nothing if it is not valid by itself."""
+    return () if claim is None or claim.problem else (*claim.holds, *claim.touches)
 
 
 def _discard(names: dict[Key, set[str]], key: Key, name: str) -> None:

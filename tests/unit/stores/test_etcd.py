@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -21,19 +22,21 @@ from pycni.errors import (
 from pycni.stores import (
     Liveness,
     Put,
+    Rejected,
     Synced,
     open_store,
 )
 from pycni.stores.etcd import EtcdStore, gateway, keyspace
 from pycni.stores.etcd.keys import put_key, to_base64
 from pycni.stores.etcd.keyspace import CLUSTER as CLUSTER_KEY
-from pycni.stores.etcd.keyspace import Keyspace
+from pycni.stores.etcd.keyspace import NODES, Keyspace
 from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.watch import changes
 from unit.stores.certificates import make_authority, make_certificate
 from unit.stores.etcds import Etcd, answers, running
 from unit.stores.stores_in_tests import (
     CLUSTER,
+    ELSEWHERE,
     MACHINE_ONE,
     MACHINE_TWO,
     NODE_ONE,
@@ -185,6 +188,104 @@ def test_parameters_that_are_none_are_an_error(store: EtcdStore) -> None:
 
     with pytest.raises(StoreError, match=r"/cluster in etcd at .* is not what pycni"):
         store.nodes()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"node_id": 1, "vtep": "nowhere"}'])
+def test_a_record_that_cannot_be_read_is_set_aside(store: EtcdStore, text: str) -> None:
+    one = register_one(store)
+    write(store, f"{NODES}strange", text)
+
+    assert register_two(store).node_id == 2
+    listing = store.listing()
+    assert listing.nodes[0] == one
+    assert list(listing.rejected) == ["strange"]
+
+
+@pytest.mark.parametrize("change", ["pod_cidrs", "vtep", "node_id"])
+def test_of_nodes_with_the_same_place_the_key_that_etcd_had_first_counts(
+    store: EtcdStore, change: str
+) -> None:
+    one, two = register_one(store), register_two(store)
+    stolen = text_of(store, NODES + NODE_TWO) | {change: text_of(store, NODES + NODE_ONE)[change]}
+
+    with closing(watch(store)) as events:
+        assert [type(next(events)) for _ in range(3)] == [Put, Put, Synced]
+        write(store, NODES + NODE_TWO, json.dumps(stolen))
+        rejected = next(events)
+
+    assert isinstance(rejected, Rejected)
+    assert rejected.name == NODE_TWO
+    assert "node-one" in rejected.reason
+    assert store.nodes() == (one,)
+    assert register_two(store) == two
+    assert store.nodes() == (one, two)
+
+
+def test_a_twin_of_a_node_is_set_aside_whatever_its_id(store: EtcdStore) -> None:
+    one = register_one(store)
+    register_two(store)
+    assert store.remove(NODE_ONE)
+    again = register_one(store)  # its key is now younger than the other, its id is lower
+    assert again == one
+    twin = text_of(store, NODES + NODE_ONE)
+    write(store, f"{NODES}a-twin", json.dumps(twin | {"node_id": 7}))
+
+    assert list(store.listing().rejected) == ["a-twin"]
+
+
+def test_fields_of_a_later_release_outlive_a_publication(store: EtcdStore) -> None:
+    register_one(store)
+    later = text_of(store, NODES + NODE_ONE) | {"colour": "red"}
+    write(store, NODES + NODE_ONE, json.dumps(later))
+
+    store.publish(NODE_ONE, ELSEWHERE)
+    assert text_of(store, NODES + NODE_ONE) == later | {"extra": [str(ELSEWHERE)]}
+
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    assert text_of(store, NODES + NODE_ONE) == later
+
+
+def test_a_record_is_stored_as_the_last_release_reads_it(store: EtcdStore) -> None:
+    register_one(store)
+
+    assert text_of(store, NODES + NODE_ONE) == {
+        "node_id": 1,
+        "vtep": str(VTEP_ONE),
+        "pod_cidrs": ["10.244.0.0/24", "fd00:10:244::/64"],
+        "extra": [],
+        "identity": MACHINE_ONE,
+    }
+
+
+def test_a_node_with_an_unreadable_record_publishes_nothing_and_withdraws_nothing(
+    store: EtcdStore,
+) -> None:
+    register_one(store)
+    write(store, NODES + NODE_ONE, "{")
+
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    with pytest.raises(StoreError, match="not registered"):
+        store.publish(NODE_ONE, ELSEWHERE)
+
+
+def test_a_record_whose_published_addresses_are_no_list_is_mended_by_a_publication(
+    store: EtcdStore,
+) -> None:
+    one = register_one(store)
+    write(store, NODES + NODE_ONE, json.dumps(text_of(store, NODES + NODE_ONE) | {"extra": 7}))
+
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    assert store.nodes() == (replace(one, extra=(ELSEWHERE,)),)
+
+
+def test_keys_that_are_not_text_are_set_aside_one_by_one(store: EtcdStore) -> None:
+    register_one(store)
+    prefix = store.keyspace.gateway.location.prefix.encode()
+    keys = [b64encode(prefix + NODES.encode() + byte).decode() for byte in (b"\xfe", b"\xff")]
+    store.keyspace.gateway.call("kv/txn", {"success": [put_key(key, "{}") for key in keys]})
+
+    assert list(store.listing().rejected) == [r"\\xfe", r"\\xff"]
 
 
 # Watching
