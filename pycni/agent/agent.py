@@ -61,11 +61,12 @@ def run(settings: Settings, *, setup: bool = True) -> None:
         provision.setup(settings, report=log.info)
     node = Node.load(settings)
     waker = next_hops.Waker()
+    rejections = peers.RejectionNews()
     with _listen(settings.socket_path) as listener:
         loops = [
             threading.Thread(target=_keep, args=(what, work, stop), name=what, daemon=True)
             for what, work in (
-                ("cluster", lambda: _follow_cluster(settings, stop, waker)),
+                ("cluster", lambda: _follow_cluster(settings, stop, waker, rejections)),
                 ("heartbeat", lambda: _beat(settings, node, stop)),
                 ("links", lambda: _follow_links(settings, stop)),
                 ("nexthops", lambda: next_hops.follow(settings, stop, waker)),
@@ -161,7 +162,12 @@ def _keep(what: str, work: Callable[[], None], stop: threading.Event) -> None:
         stop.wait(RETRY_INTERVAL)
 
 
-def _follow_cluster(settings: Settings, stop: threading.Event, waker: next_hops.Waker) -> None:
+def _follow_cluster(
+    settings: Settings,
+    stop: threading.Event,
+    waker: next_hops.Waker,
+    rejections: peers.RejectionNews,
+) -> None:
     members = peers.Membership(settings.node_name)
     agrees = False
     """Whether the tables were as told at the last Synced."""
@@ -169,6 +175,11 @@ def _follow_cluster(settings: Settings, stop: threading.Event, waker: next_hops.
         members.feed(event)
         if not isinstance(event, Synced):
             continue
+        for name, reason in rejections.take(members.rejected):
+            if reason:
+                log.warning("record set aside node=%s reason=%s", name, reason)
+            else:
+                log.info("record no longer set aside node=%s", name)
         if not members.knows_us:
             log.warning("store=%s does not know this node, so nothing it says is believed; "
                         "run: pycni setup", settings.store_url)  # fmt: skip

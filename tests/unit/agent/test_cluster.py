@@ -15,9 +15,11 @@ import pytest
 from pycni.agent import agent
 from pycni.dataplane import maps
 from pycni.node.next_hops import Waker
+from pycni.node.peers import RejectionNews
 from pycni.stores import (
     NodeRecord,
     Put,
+    Rejected,
     Removed,
     Synced,
 )
@@ -65,13 +67,15 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Follow a store that tells of these events."""
 
+    rejections = RejectionNews()
+
     def run(*events):
         store = SimpleNamespace(watch=lambda _: iter(events))
         monkeypatch.setattr(agent, "open_store", lambda *_, **__: store)
         settings = SimpleNamespace(
             node_name="us", store_url="", cluster=None, run_dir=tmp_path, pin_root=tmp_path
         )
-        agent._follow_cluster(settings, threading.Event(), Waker())
+        agent._follow_cluster(settings, threading.Event(), Waker(), rejections)
 
     return run
 
@@ -163,3 +167,24 @@ def test_what_changed_while_we_were_not_known_is_written_when_we_are(follow, tab
     follow(*listed, *unknown, Put(US.name, US), Synced())
 
     expect(tables, [three])
+
+
+def test_a_record_that_is_set_aside_takes_its_entries_along_and_is_logged_once(
+    follow, tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    two, three = others(2)
+    bad = Rejected(three.name, "its VTEP is odd")
+    caplog.set_level("INFO")
+
+    follow(*puts([US, two, three]), Synced(), bad, Synced())
+    follow(*puts([US, two]), bad, Synced())
+
+    expect(tables, [two])
+    told = [line for line in caplog.messages if "set aside" in line]
+    assert told == [f"record set aside node={three.name} reason=its VTEP is odd"]
+
+    caplog.clear()
+    follow(*puts([US, two, three]), Synced())
+
+    expect(tables, [two, three])
+    assert f"record no longer set aside node={three.name}" in caplog.messages
