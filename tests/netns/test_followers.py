@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from labs import made_lab, pycni, send_frames, wait_until
+from labs import made_lab, pycni, send_frames, setup, wait_until
 
+from loader import pins
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import POD_IFNAME, LabNode
+from pycni.settings import load
 
 ENOUGH = 16 * (os.cpu_count() or 1)
 """Drops of which one at least is an event: each CPU counts its own, and tells of one in 16."""
@@ -189,3 +191,18 @@ def test_a_follower_that_is_stopped_delays_no_other(lab: Lab) -> None:
         for number in range(2, 22):  # more events than a socket takes
             drop(lab, number, count=5000)
             wait_until(lambda number=number: number in other.numbers(), "the other goes on")
+
+
+def test_a_ring_that_a_setup_made_anew_is_followed(lab: Lab) -> None:
+    (node,) = lab.layout.nodes
+    with Follower(node) as follower:
+        begin = wait_until_following(lab, follower)
+        pins.map_path(load(node.settings_path).pin_root, "events").unlink()
+
+        setup(node)
+
+        def heard() -> bool:
+            drop(lab, begin)
+            return begin in follower.numbers()
+
+        wait_until(heard, "events of the new programs")
