@@ -22,12 +22,12 @@ from labs import (
     unanswered,
     within,
 )
-from pyroute2 import Rtnl
 from snapshot import differences, take
 
 import loader.compile
 from loader import ENDPOINT_PROGRAMS, clsact, tcx
 from loader.compile import compile_programs
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
