@@ -32,10 +32,12 @@ from pycni.cluster import (
     Cluster,
     IPAddress,
     IPNetwork,
+    is_routable,
     mtu_needed,
 )
 from pycni.errors import ClusterError, InvalidSettings
 from pycni.files import make_private_directory
+from pycni.names import is_node_name
 
 DEFAULT_PATH = Path("/etc/pycni/pycni.toml")
 
@@ -55,13 +57,9 @@ PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
 """Bytes; IPv4's total length has 16 bits (RFC 791, 3.1)."""
 
-DNS_NAME_MAX = 253
-DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""RFC 1123, section 2.1, in lower case as Kubernetes has it; a subdomain is labels with dots."""
-
 
 def _node_name(value: str) -> str:
-    if len(value) > DNS_NAME_MAX or not all(map(DNS_LABEL.fullmatch, value.split("."))):
+    if not is_node_name(value):
         raise ValueError("must be a DNS name: a-z, 0-9 and '-', in labels of 63 with dots between")
     return value
 
@@ -81,18 +79,9 @@ def _vtep(value: object) -> object:
         address = ip_address(value)
     except ValueError:
         raise ValueError("must be an IP address, or empty") from None
-    if not _is_routable(address):
+    if not is_routable(address):
         raise ValueError("must be an address other nodes can reach")
     return address
-
-
-def _is_routable(address: IPAddress) -> bool:
-    return not (
-        address.is_loopback
-        or address.is_multicast
-        or address.is_link_local
-        or address.is_unspecified
-    )
 
 
 def _cidr(value: object) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pycni.pods import port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings, load
 from pycni.setup import provision
-from pycni.stores import HEARTBEAT_FRESH, open_store
+from pycni.stores import Liveness, NodeRecord, open_store
 
 
 @click.command()
@@ -38,7 +37,7 @@ def status(path: Path | None, output: str) -> None:
         raise SystemExit(1)
 
 
-OPTIONAL = ("agent",)
+OPTIONAL = ("agent", "records")
 """Checks that may fail while packets still flow."""
 
 
@@ -96,19 +95,29 @@ def ports(output: str) -> None:
 def nodes(path: Path | None, output: str) -> None:
     """The nodes of the cluster, as the store has them."""
     settings = load(path)
-    now = time.time()
+    listing = open_store(settings.store_url, settings.cluster, create=False).listing()
+    valid = {node.name: node for node in listing.nodes}
     rows = [
-        {
-            "name": node.name,
-            "id": node.node_id,
-            "vtep": str(node.vtep),
-            "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs],
-            "agent": "alive" if now - node.heartbeat < HEARTBEAT_FRESH else "silent",
-            "seen_seconds_ago": round(now - node.heartbeat) if node.heartbeat else None,
-        }
-        for node in open_store(settings.store_url, settings.cluster, create=False).nodes()
+        _node_row(name, valid.get(name), liveness, rejected=listing.rejected.get(name))
+        for name, liveness in sorted(listing.liveness.items())
     ]
-    emit(rows, output, columns=("name", "id", "vtep", "pod_cidrs", "agent", "seen_seconds_ago"))
+    columns = ("name", "id", "vtep", "pod_cidrs", "agent", "seen_seconds_ago")
+    emit(rows, output, columns=(*columns, "rejected") if listing.rejected else columns)
+
+
+def _node_row(
+    name: str, node: NodeRecord | None, liveness: Liveness, *, rejected: str | None
+) -> dict[str, object]:
+    """A row of `nodes`; of a record that is set aside, only the reason is shown."""
+    return {
+        "name": name,
+        "id": node and node.node_id,
+        "vtep": node and str(node.vtep),
+        "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs] if node else None,
+        "agent": "alive" if liveness.alive else "silent",
+        "seen_seconds_ago": None if liveness.seen_ago is None else round(liveness.seen_ago),
+        "rejected": rejected,
+    }
 
 
 @click.group("maps")
@@ -187,7 +196,7 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
         state = state or ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
         checks.append(("hooks", not missing, state))
     checks.append(("encap", node is not None, _encap(settings, node)))
-    checks.append(_store_check(settings))
+    checks += _store_checks(settings)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         alive = agent.connect_ex(str(settings.socket_path)) == 0
         checks.append(("agent", alive, "serving" if alive else "not running; forwarding goes on"))
@@ -215,12 +224,16 @@ def _encap(settings: Settings, node: Node | None) -> str:
     return f"ebpf (settings: {settings.encap}), {known} next hops known"
 
 
-def _store_check(settings: Settings) -> tuple[str, bool, str]:
+def _store_checks(settings: Settings) -> list[tuple[str, bool, str]]:
     try:
-        count = len(open_store(settings.store_url, settings.cluster, create=False).nodes())
+        listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     except PycniError as error:
-        return "store", False, error.message
-    return "store", True, f"{count} nodes in {settings.store_url}"
+        return [("store", False, error.message)]
+    count = len(listing.nodes)
+    return [
+        ("store", True, f"{count} nodes in {settings.store_url}"),
+        ("records", not listing.rejected, listing.summary),
+    ]
 
 
 def _feature(feature: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from pycni.errors import StoreError
 from pycni.settings import DEFAULT_PATH, load
 from pycni.setup import install as installation
 from pycni.setup import provision, units
-from pycni.stores import HEARTBEAT_FRESH, open_store
+from pycni.stores import open_store
 
 BIN_DIR = Path("/opt/cni/bin")
 CONF_DIR = Path("/etc/cni/net.d")
@@ -109,10 +108,11 @@ def forget(path: Path | None, node: str) -> None:
     """Take a NODE that is gone for good out of the cluster."""
     settings = load(path)
     store = open_store(settings.store_url, settings.cluster, create=False)
-    found = next((known for known in store.nodes() if known.name == node), None)
-    if found is None:
+    listing = store.listing()
+    liveness = listing.liveness.get(node)
+    if liveness is None:
         raise StoreError(f"the cluster has no node {node}", hint="`pycni nodes` lists them")
-    if time.time() - found.heartbeat < HEARTBEAT_FRESH:
+    if liveness.alive:
         raise StoreError(
             f"the agent of node {node} is alive",
             hint="run `pycni teardown` on it; forget is for nodes that cannot do it themselves",
