@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernel import needs_root
+from labs import wait_until
+
 from bench import dataplane, lookups
 from bench.figures import Samples
 from bench.measures import FIGURES
 from bench.paths import CROWDED, METADATA, OWN, OWN_LOCAL
-from kernel import needs_root
-from labs import wait_until
-
 from pycni.lab.topology import NETNS_DIR
 
 pytestmark = needs_root
