@@ -102,7 +102,7 @@ fuzz: $(VENV)/test ## random calls, frames and orders of verbs, for minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz
 
 soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
-	$(BIN)/python tests/fuzz/soak.py --count 1000
+	cd tests && ../$(BIN)/python -m fuzz.soak --count 1000
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

@@ -13,11 +13,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
-from layout import address, config, mac, prefix, prefix_length
-from outcomes import Action, Outcome, Redirect
 from scapy.packet import Packet
-from world import VNI, Family, Tables
 
+from bpf.layout import address, config, mac, prefix, prefix_length
+from bpf.outcomes import Action, Outcome, Redirect
+from bpf.world import VNI, Family, Tables
 from loader import btf, probe
 from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang

@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from world import OVERLAY_IFINDEX, UPLINK_IFINDEX
+
+from bpf.world import OVERLAY_IFINDEX, UPLINK_IFINDEX
 
 # include/uapi/linux/bpf.h
 BPF_F_INGRESS = 1

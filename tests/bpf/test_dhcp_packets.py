@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from cases import Case, Dataplanes, check
-from outcomes import dropped, out_of_veth, passed, to_stack, with_macs
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from world import (
+
+from bpf.cases import Case, Dataplanes, check
+from bpf.outcomes import dropped, out_of_veth, passed, to_stack, with_macs
+from bpf.world import (
     BROADCAST_MAC,
     FOREIGN_MAC,
     GATEWAY_MAC,
@@ -25,7 +26,6 @@ from world import (
     Tables,
     cluster,
 )
-
 from pycni.kernel.links import link_local
 
 pytestmark = pytest.mark.root

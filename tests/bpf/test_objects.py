@@ -7,11 +7,11 @@ import struct
 from pathlib import Path
 
 import pytest
-from dataplane import Dataplane
-from layout import config, prefix
-from outcomes import dropped, to_node, to_stack, with_macs
-from world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 
+from bpf.dataplane import Dataplane
+from bpf.layout import config, prefix
+from bpf.outcomes import dropped, to_node, to_stack, with_macs
+from bpf.world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 from loader import btf
 from loader.bpf import Object
 from loader.compile import PROGRAMS, SOURCES, Objects, compile_programs

@@ -13,17 +13,18 @@ from os import environ
 from typing import Any
 
 import pytest
-import test_from_underlay
-from cases import Case, Dataplanes, check, in_all_families
-from dataplane import Dataplane
-from outcomes import Action, dropped, into_pod, left_to_others
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
-from test_random_packets import mutate, owner, run_fast
-from world import (
+
+from bpf import test_from_underlay
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Action, dropped, into_pod, left_to_others
+from bpf.test_random_packets import mutate, owner, run_fast
+from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,
     GATEWAY_MAC,

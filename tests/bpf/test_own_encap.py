@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import test_from_container
-from cases import Case, Dataplanes, check, in_all_families
-from dataplane import Dataplane
-from outcomes import Action, Outcome, out_of_uplink, to_node, to_stack, with_macs
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
-from world import (
+
+from bpf import test_from_container
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Action, Outcome, out_of_uplink, to_node, to_stack, with_macs
+from bpf.world import (
     FAMILIES,
     GATEWAY_MAC,
     IPV4,

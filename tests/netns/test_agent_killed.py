@@ -10,14 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from labs import Flood, execute, made_lab, made_pod, pycni, rows, unanswered, wait_until
-from snapshot import differences, take
 
 from pycni.kernel.namespaces import open_iproute
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.topology import NETNS_DIR
+from support.flood import Flood, unanswered
+from support.labs import made_lab, made_pod, pycni, rows
+from support.plugin import execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 FLOOD = 1000
 FEW_SECONDS = 5.0

@@ -9,11 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from labs import TUNING_STATE, made_pod, rows, unanswered, wait_until, within
-from snapshot import differences, take
-from test_chained import BURST, DEBIAN, RATE, Chain
-from test_rate_limits import address, assert_limited
 
+from netns.test_chained import BURST, DEBIAN, RATE, Chain
+from netns.test_rate_limits import address, assert_limited
 from pycni.dataplane import maps
 from pycni.kernel import nft
 from pycni.lab.cluster import Lab, wait_for_agent
@@ -25,6 +23,10 @@ from pycni.lab.layout import (
 )
 from pycni.lab.topology import open_iproute
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import TUNING_STATE, made_pod, rows, within
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 NEW_MAC = "02:00:00:00:00:42"
 DROP_INVALID = """

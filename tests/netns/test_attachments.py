@@ -15,16 +15,6 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
-from labs import (
-    execute,
-    made_pod,
-    prepared_lab,
-    rows,
-    setup,
-    unanswered,
-    wait_until,
-)
-from snapshot import differences, take
 
 from loader import pins
 from pycni.dataplane import maps
@@ -40,6 +30,11 @@ from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
 from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import made_pod, prepared_lab, rows, setup
+from support.plugin import execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 INTERFACE_EXISTS = 100
 DUPLICATE = 101

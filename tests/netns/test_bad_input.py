@@ -12,30 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import (
-    execute,
-    port_held,
-    prepared_lab,
-    pycni,
-    setup,
-    unanswered,
-    write_settings,
-)
 from pyroute2 import IPRoute
-from snapshot import differences, take
 
 from loader import probe
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
 from pycni.lab.topology import NETNS_DIR, open_iproute
+from support import setup_without
+from support.flood import unanswered
+from support.flows import port_held
+from support.labs import prepared_lab, pycni, setup, write_settings
+from support.plugin import execute
+from support.snapshot import differences, take
 
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 
 PORT = 4789
 STRANGER_MAC = "02:00:00:00:00:99"
 NO_PROGRAMS = "/nonexistent"
-SETUP_WITHOUT = Path(__file__).with_name("setup_without.py")
+SETUP_WITHOUT = Path(setup_without.__file__)
 
 
 def config(**changes: Any) -> bytes:

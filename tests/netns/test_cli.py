@@ -11,22 +11,14 @@ from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 
 import pytest
-from labs import (
-    drops,
-    execute,
-    made_lab,
-    made_pod,
-    prepared_lab,
-    pycni,
-    rows,
-    send_frames,
-    setup,
-    wait_until,
-)
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import POD_IFNAME
+from support.flows import send_frames
+from support.labs import drops, made_lab, made_pod, prepared_lab, pycni, rows, setup
+from support.plugin import execute
+from support.waiting import wait_until
 
 NOUNS = {
     ("status",): {"check", "ok", "state"},

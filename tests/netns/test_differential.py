@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from matrix import WAYS, Surroundings, captured, choose_way, surrounded
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
@@ -19,6 +18,7 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
 from pycni.lab.topology import open_iproute
 from pycni.names import GATEWAY_MAC
+from support.matrix import WAYS, Surroundings, captured, choose_way, surrounded
 
 FRAMES = 400
 SCTP, EXPERIMENT = 132, 253

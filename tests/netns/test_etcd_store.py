@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from labs import Flood, prepared_lab, pycni, rows, teardown, unanswered, wait_until, write_settings
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
+from support.flood import Flood, unanswered
+from support.labs import prepared_lab, pycni, rows, teardown, write_settings
+from support.waiting import wait_until
 
 FLOOD = 2000
 

@@ -8,7 +8,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import pytest
-from kernel import iproute, needs_root, netns, veth
 
 from pycni.kernel import fib, namespaces
 from pycni.kernel.fib import (
@@ -17,6 +16,7 @@ from pycni.kernel.fib import (
     OtherChange,
     Path,
 )
+from support.kernel import iproute, needs_root, netns, veth
 
 pytestmark = needs_root
 

@@ -14,18 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-import offloads
 import pytest
-from labs import execute, made_pod, within
-from matrix import (
-    FAMILIES,
-    Row,
-    Surroundings,
-    choose_offloads,
-    choose_way,
-    exchange_between,
-    surrounded,
-)
 from pyroute2 import IPRoute
 
 from pycni.kernel import sysctl
@@ -35,6 +24,18 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import NETNS_DIR, open_iproute
 from pycni.node import overlay
+from support import offloads
+from support.labs import made_pod, within
+from support.matrix import (
+    FAMILIES,
+    Row,
+    Surroundings,
+    choose_offloads,
+    choose_way,
+    exchange_between,
+    surrounded,
+)
+from support.plugin import execute
 
 INSIDE = "inside"
 """The pod's interface to the machine."""

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel import needs_root, send
-from loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, count, make_node
-from sources import UNVERIFIABLE, config, key
 
 import loader
 from loader import Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
 from loader.errors import BpffsError, GoneError, LayoutError, VerifierError
 from loader.hooks import INGRESS
+from support.kernel import needs_root, send
+from support.loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, count, make_node
+from support.sources import UNVERIFIABLE, config, key
 
 pytestmark = needs_root
 

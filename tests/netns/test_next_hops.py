@@ -10,15 +10,6 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 import pytest
-from labs import (
-    Flood,
-    made_lab,
-    rows,
-    setup,
-    unanswered,
-    wait_until,
-    write_settings,
-)
 
 from pycni.kernel import namespaces, sysctl
 from pycni.kernel.links import add_address
@@ -33,6 +24,9 @@ from pycni.lab.layout import (
 )
 from pycni.lab.topology import NETNS_DIR, open_iproute
 from pycni.node import next_hops
+from support.flood import Flood, unanswered
+from support.labs import made_lab, rows, setup, write_settings
+from support.waiting import wait_until
 
 FLOOD = 1500
 """Echo requests, one per millisecond."""

@@ -8,18 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from labs import (
-    Flood,
-    prepared_lab,
-    pycni,
-    rows,
-    setup,
-    teardown,
-    unanswered,
-    wait_until,
-    write_settings,
-)
-from snapshot import differences, take
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
@@ -27,6 +15,10 @@ from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
 from pycni.lab.topology import open_iproute
 from pycni.stores.sqlite import POLL_INTERVAL
+from support.flood import Flood, unanswered
+from support.labs import prepared_lab, pycni, rows, setup, teardown, write_settings
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 OTHER_VTEP = "198.18.0.77"
 FLOOD = 3000

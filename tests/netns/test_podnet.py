@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from kernel import iproute, needs_root, netns
 from pyroute2 import IPRoute
 
 from pycni.cni.result import Route
@@ -21,6 +20,7 @@ from pycni.kernel.links import IFF_UP
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import pod_link
 from pycni.pods.source_rules import PRIORITY
+from support.kernel import iproute, needs_root, netns
 
 pytestmark = needs_root
 

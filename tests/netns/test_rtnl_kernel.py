@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from kernel import iproute, needs_root, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.errors import InvalidNetns
@@ -23,6 +22,7 @@ from pycni.kernel.links import (
     generate_no_address,
 )
 from pycni.kernel.rtnl import Rtnl
+from support.kernel import iproute, needs_root, netns
 
 pytestmark = needs_root
 

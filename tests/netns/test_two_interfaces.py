@@ -6,14 +6,15 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from labs import Reply, execute, unanswered
-from snapshot import differences, take
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import open_iproute
 from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.pods.source_rules import PRIORITY, table_of
+from support.flood import unanswered
+from support.plugin import Reply, execute
+from support.snapshot import differences, take
 
 SECOND = {"CNI_IFNAME": "eth1"}
 BOTH_FAMILIES = (socket.AF_INET, socket.AF_INET6)

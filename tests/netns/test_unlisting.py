@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
-from kernel import iproute, needs_root, netns, veth
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.kernel import deletion, link_events, namespaces
 from pycni.kernel.rtnl import Rtnl
+from support.kernel import iproute, needs_root, netns, veth
 
 pytestmark = needs_root
 

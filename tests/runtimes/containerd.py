@@ -14,16 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import images
-import leftovers
-from cri import Cri, Refused
-from labs import wait_until
-from recorder import Recorder
-
 from pycni.cni.requests import ANNOTATIONS
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
 from pycni.lab.topology import open_iproute
+from runtimes import images
+from runtimes.cri import Cri, Refused
+from runtimes.recorder import Recorder
+from support import leftovers
+from support.waiting import wait_until
 
 LOOPBACK = Path("/usr/lib/cni/loopback")
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""

@@ -5,8 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from images import sleeping_program
-from labs import wait_until
+from runtimes.images import sleeping_program
+from support.waiting import wait_until
 
 
 def test_a_sandbox_ends_when_its_machine_shuts_down(tmp_path: Path) -> None:

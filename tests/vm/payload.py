@@ -100,8 +100,8 @@ def _tests(target: Path) -> None:
     shutil.copy(TESTS / "conftest.py", target)
     shutil.copy(PROJECT / "pyproject.toml", target)
     run(
-        [sys.executable, "compile_recorded.py", target / "recorded"],
-        cwd=TESTS / "bpf",
+        [sys.executable, "-m", "bpf.compile_recorded", target / "recorded"],
+        cwd=TESTS,
     )
 
 
@@ -110,4 +110,4 @@ def _upgrade(target: Path) -> None:
     with (target / "bpf" / "from_container.c").open("a") as source:
         source.write(CHANGE)
     compile_programs(target / "cache", sources=target / "bpf", prebuilt=None)
-    shutil.copy(TESTS / "netns" / "setup_from.py", target)
+    shutil.copy(TESTS / "support" / "setup_from.py", target)

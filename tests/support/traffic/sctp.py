@@ -21,7 +21,7 @@ def packet(source: int, target: int, kind: int, text: bytes) -> bytes:
 
 
 def answer(data: bytes, client: str, port: int, *, text: bytes) -> bytes:
-    """The INIT ACK to what a raw socket received, if that was an INIT to this port; else nothing."""
+    """The INIT ACK to what a raw socket received; nothing if that was no INIT to this port."""
     received = without_ip_header(data, client)
     their_port, to, _, _, kind = struct.unpack_from("!HHIIB", received)
     if (to, kind) != (port, INIT):

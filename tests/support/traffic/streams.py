@@ -11,8 +11,11 @@ DATAGRAM = bytes(1200)
 BLOCK = bytes(1 << 16)
 
 
-def count(protocol: str, address: str) -> None:
-    """From the first bytes to the last: how long a client took to connect does not count."""
+def count(protocol: str, address: str, *, after: float) -> None:
+    """From the first bytes to the last: how long a client took to connect does not count.
+
+    What comes in the first seconds, `after` of them, does not count either.
+    """
     with opened(protocol, address) as server:
         server.bind((address, 0))
         if protocol == "tcp":
@@ -21,6 +24,9 @@ def count(protocol: str, address: str) -> None:
         source = server.accept()[0] if protocol == "tcp" else server
         source.settimeout(None if protocol == "tcp" else ANSWER_SECONDS)
         source.recv(1 << 16)
+        begin = time.monotonic() + after
+        while time.monotonic() < begin:
+            source.recv(1 << 16)
         total, begin = 0, time.monotonic()
         end = begin
         with suppress(TimeoutError):
