@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
@@ -44,8 +45,8 @@ def clients() -> Tables:
     return replace(tables, endpoints={**tables.endpoints, **asking})
 
 
-def ask(*, src: str = "0.0.0.0", mac: str = POD_ONE_MAC, client: str = "", **ip: object) -> Packet:
-    fields = {"src": src, "dst": ALL} | ip
+def ask(*, src: str = "0.0.0.0", mac: str = POD_ONE_MAC, client: str = "", **ip: Any) -> Packet:
+    fields: dict[str, Any] = {"src": src, "dst": ALL} | ip
     eth = Ether(src=mac, dst=BROADCAST_MAC)
     message = BOOTP(chaddr=bytes.fromhex((client or mac).replace(":", "")), xid=7)
     return eth / IP(**fields) / UDP(sport=68, dport=67) / message / DHCP(options=["end"])

@@ -165,7 +165,7 @@ def _inner(family: Family, underlay: Family) -> Iterator[tuple[str, Packet]]:
     yield "to a group's MAC", before / eth / pods / PAYLOAD
     yield "VLAN inside", before / INSIDE / Dot1Q(vlan=5) / pods / PAYLOAD
     yield "ARP inside", before / INSIDE / ARP(psrc=IPV4.pod_far, pdst=IPV4.pod_one)
-    longer = {"len": 500} if family is IPV4 else {"plen": 500}
+    longer: dict[str, Any] = {"len": 500} if family is IPV4 else {"plen": 500}
     yield "longer inside than outside", before / inner(family, **longer)
     if family is IPV4:
         yield "a broken header inside", before / inner(family, ihl=4)
@@ -291,7 +291,7 @@ def test_congestion_marks_merge(
 ) -> None:
     within, around = codepoints
 
-    def field(of: Family, ecn: int) -> dict[str, int]:
+    def field(of: Family, ecn: int) -> dict[str, Any]:
         return {"tos" if of is IPV4 else "tc": 0xB8 | ecn}
 
     packet = built(

@@ -205,7 +205,7 @@ def test_a_next_hop_in_use_is_marked(own_dataplanes: Dataplanes) -> None:
 def test_a_flow_keeps_its_source_port_and_flows_spread(
     own_dataplanes: Dataplanes, family: Family, underlay: Family
 ) -> None:
-    def ports(**fields: int) -> int:
+    def ports(**fields: Any) -> int:
         packet = FROM_POD_ONE / family.ip(family.pod_one, family.pod_far) / UDP(**fields)
         return source_port(underlay, send(own_dataplanes, underlay, packet).packet)
 

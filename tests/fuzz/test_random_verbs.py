@@ -116,9 +116,8 @@ class Node(RuleBasedStateMachine):
             if key.network == network
         ]
 
-        reply = self._call(
-            Key(network, 0, ""), "GC", cniVersion="1.1.0", **{"cni.dev/valid-attachments": kept}
-        )
+        config: dict[str, Any] = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": kept}
+        reply = self._call(Key(network, 0, ""), "GC", **config)
 
         assert (reply.status, reply.document) == (DONE, {}), reply.text
         self.model.collected(network, valid)

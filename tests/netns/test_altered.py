@@ -164,8 +164,8 @@ def test_frames_go_to_the_mac_that_the_pod_has_now(lab: Lab, spare: Pod) -> None
     wait_until(lambda: is_all(lab, chain, mac=NEW_MAC), "the agent sees the MAC")
 
     checked = chain.check()
-    everyone = [lab.layout.node(spare.node), *lab.layout.pods]
-    unreached = [unanswered(lab, one.netns, chain.addresses) for one in everyone]
+    everyone = [lab.layout.node(spare.node).netns, *(pod.netns for pod in lab.layout.pods)]
+    unreached = [unanswered(lab, one, chain.addresses) for one in everyone]
 
     assert checked == 0
     assert unreached == [[]] * len(everyone)

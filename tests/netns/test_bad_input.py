@@ -19,7 +19,7 @@ from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
 from pycni.lab.topology import NETNS_DIR, open_iproute
-from support import setup_without
+from support import setup_without as without
 from support.flood import unanswered
 from support.flows import port_held
 from support.labs import prepared_lab, pycni, setup, write_settings
@@ -31,7 +31,7 @@ VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 PORT = 4789
 STRANGER_MAC = "02:00:00:00:00:99"
 NO_PROGRAMS = "/nonexistent"
-SETUP_WITHOUT = Path(setup_without.__file__)
+SETUP_WITHOUT = Path(without.__file__)
 
 
 def config(**changes: Any) -> bytes:
@@ -313,7 +313,7 @@ NEEDED_HELPERS = [
 
 
 def setup_without(node: LabNode, helper: int) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, SETUP_WITHOUT, node.settings_path, str(helper)]
+    command: list[str | Path] = [sys.executable, SETUP_WITHOUT, node.settings_path, str(helper)]
     return processes.run(node.netns, command)
 
 

@@ -126,6 +126,7 @@ def test_drops_are_followed_as_they_happen(lab: Lab) -> None:
     command = processes.inside(node.netns, pycni_command(node, "drops", "--follow", "-o", "json"))
     with subprocess.Popen(command, stdout=subprocess.PIPE) as follower:
         assert follower.stdout is not None
+        output = follower.stdout
         try:
             # One of 16 drops is an event: whenever the follower begins to look, one comes.
             os.set_blocking(follower.stdout.fileno(), False)
@@ -133,7 +134,7 @@ def test_drops_are_followed_as_they_happen(lab: Lab) -> None:
 
             def heard() -> bool:
                 send_frames(pod.netns, POD_IFNAME, [SPOOFED] * 16)
-                events.extend((follower.stdout.read() or b"").splitlines())
+                events.extend((output.read() or b"").splitlines())
                 return any(b"spoofed source" in event for event in events)
 
             wait_until(heard, "an event")

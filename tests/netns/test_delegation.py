@@ -302,7 +302,7 @@ def test_gc_keeps_what_is_valid_and_has_ipam_release_the_rest(
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("alone", BOTH)
 def test_gc_of_another_network_touches_nothing(lab: Lab, spare: Pod, alone: bool) -> None:
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "name": f"{lab.layout.name}-too", "cniVersion": "1.1.0", "cni.dev/valid-attachments": None
     }  # fmt: skip
 

@@ -85,7 +85,14 @@ def served(node: LabNode, directory: Path, *options: str) -> Iterator[Dhcp]:
         f"--log-facility={directory / 'dnsmasq.log'}",
         *options,
     ]
-    daemon = [DEBIAN / "dhcp", "daemon", "-socketpath", directory / "dhcp.sock", "-timeout", "2s"]
+    daemon: list[str | Path] = [
+        DEBIAN / "dhcp",
+        "daemon",
+        "-socketpath",
+        directory / "dhcp.sock",
+        "-timeout",
+        "2s",
+    ]
     with (
         subprocess.Popen(processes.inside(node.netns, server)) as one,
         (directory / "daemon.log").open("wb") as log,

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
@@ -91,7 +92,10 @@ def ip6(chance: random.Random, src: str, dst: str) -> Packet:
 
 
 def transport(chance: random.Random, icmp: Packet) -> Packet:
-    ports = {"sport": chance.randrange(1, 1 << 16), "dport": chance.randrange(1, 1 << 16)}
+    ports: dict[str, Any] = {
+        "sport": chance.randrange(1, 1 << 16),
+        "dport": chance.randrange(1, 1 << 16),
+    }
     return chance.choice((UDP(**ports), UDP(**ports), TCP(**ports, flags="A"), icmp))
 
 

@@ -69,7 +69,9 @@ def machine(lab: Lab) -> Iterator[Machine]:
     with made_pod(lab, lab.layout.nodes[1]) as pod:
         added = execute(lab, pod, "ADD", forwards=True)
         assert added.status == 0, added.text
-        addresses = {ip_address(address).version: address for address in added.addresses}
+        addresses: dict[int, str] = {
+            ip_address(address).version: address for address in added.addresses
+        }
         with behind(pod, addresses) as machine:
             yield machine
         assert execute(lab, pod, "DEL").status == 0
@@ -137,7 +139,9 @@ def test_aggregates_come_through_a_forwarding_pod(
     wanted = offloads.ALL_ON if behind_it == "on" else offloads.ALL_OFF
     offloads.switch(machine.router.netns, INSIDE, **wanted)
     offloads.switch(machine.netns, POD_IFNAME, **wanted)
-    there = {ip_address(address).version: address for address in lab.addresses(source)}
+    there: dict[int, str] = {
+        ip_address(address).version: address for address in lab.addresses(source)
+    }
     for family in FAMILIES:
         before = received(lab)
 
@@ -154,3 +158,7 @@ def test_aggregates_come_through_a_forwarding_pod(
         assert size > 3 * MTU * packets
         if behind_it == "off":
             assert to_machine.checked > sum(length for _, length, _ in TCP) / MTU
+
+
+def by_family(addresses: list[str]) -> dict[int, str]:
+    return {ip_address(address).version: address for address in addresses}

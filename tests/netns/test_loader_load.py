@@ -262,9 +262,11 @@ def test_leftovers_of_a_killed_load_are_swept(node: Node) -> None:
 
 def test_programs_whose_pins_are_lost_are_replaced(node: Node) -> None:
     old = node.load(node.compile())
-    for pin in [*(node.root / "maps").iterdir(), *pins.current(node.root).iterdir()]:
+    programs = pins.current(node.root)
+    assert programs is not None
+    for pin in [*(node.root / "maps").iterdir(), *programs.iterdir()]:
         pin.unlink()
-    pins.current(node.root).rmdir()
+    programs.rmdir()
 
     new = node.load(node.compile("v2", version=2))
     send(node.netns, "pod1", FRAME)

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
 import pytest
@@ -123,7 +123,7 @@ def routed(lab: Lab) -> Iterator[None]:
 
 
 def gateway_is_used(lab: Lab, node: LabNode) -> bool:
-    return hops(lab, node)[0]["dst_mac"] == mac_of(lab.layout.underlay_netns, BRIDGE)
+    return str(hops(lab, node)[0]["dst_mac"]) == mac_of(lab.layout.underlay_netns, BRIDGE)
 
 
 def flooded(lab: Lab, change: Callable[[], object], *, count: int = FLOOD) -> int:
@@ -249,7 +249,7 @@ def test_a_node_that_gets_another_address_is_found_there(lab: Lab) -> None:
     node, other = lab.layout.nodes
     before = other.underlay[0]
 
-    def move(to: IPv4Interface, away: Any) -> None:
+    def move(to: IPv4Interface | IPv6Interface, away: IPv4Interface | IPv6Interface) -> None:
         with open_iproute(other.netns) as ipr:
             (index,) = ipr.link_lookup(ifname=NODE_UPLINK)
             add_address(ipr, index, to.ip, prefixlen=to.network.prefixlen)
@@ -285,7 +285,7 @@ def test_switching_who_encapsulates_loses_no_packet(lab: Lab) -> None:
 
 def encap(lab: Lab, node: LabNode) -> str:
     """What `pycni status` says of it."""
-    return next(row["state"] for row in lab.pycni(node, "status") if row["check"] == "encap")
+    return next(str(row["state"]) for row in lab.pycni(node, "status") if row["check"] == "encap")
 
 
 def test_without_an_agent_the_kernel_takes_over(lab: Lab) -> None:

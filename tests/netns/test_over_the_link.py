@@ -46,7 +46,11 @@ def test_what_ends_an_attachment_has_it_give_back_while_the_link_is_there(
     lab: Lab, spare: Pod, dhcp: Ipam, alone: bool, command: str
 ) -> None:
     kept = [{"containerID": pod.name, "ifname": POD_IFNAME} for pod in lab.layout.pods]
-    mine = {"ipam": dhcp.conf(), "cniVersion": "1.1.0", "cni.dev/valid-attachments": kept}
+    mine: dict[str, Any] = {
+        "ipam": dhcp.conf(),
+        "cniVersion": "1.1.0",
+        "cni.dev/valid-attachments": kept,
+    }
     added = execute(lab, spare, "ADD", alone=alone, env=dhcp.path, **mine)
 
     ended = execute(lab, spare, command, alone=alone, env=dhcp.path, **mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ MEGABIT = 10**6
 RATE = 20 * MEGABIT
 BURST_OF_CONTAINERD = 2**32 - 1
 BURST_OF_CRIO = 8 * (2**32 - 1) - 1
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "IngressRate": RATE,
     "IngressBurst": BURST_OF_CONTAINERD,
     "EgressRate": RATE,

@@ -56,9 +56,9 @@ def test_both_interfaces_answer_and_leave_nothing(lab: Lab, spare: Pod, alone: b
 
     first = execute(lab, spare, "ADD", alone=alone)
     added = execute(lab, spare, "ADD", alone=alone, env=SECOND)
-    everyone = [node, *lab.layout.pods]
+    everyone = [node.netns, *(pod.netns for pod in lab.layout.pods)]
     addresses = [*first.addresses, *added.addresses]
-    unreached = [unanswered(lab, one.netns, addresses) for one in everyone]
+    unreached = [unanswered(lab, one, addresses) for one in everyone]
     during = rules(spare)
     table = table_of(index(spare, "eth1"))
     deleted = [execute(lab, spare, "DEL", alone=alone, env=env).status for env in (SECOND, {})]

@@ -6,7 +6,8 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
@@ -68,7 +69,7 @@ def test_a_name_can_be_used_again_at_once(path: str) -> None:
         with iproute(path) as ipr:
             index, _ = veth(ipr, "one0", "two0")
 
-        assert within(path, lambda index=index: deletion.delete_link(index))
+        assert within(path, partial(deletion.delete_link, index))
 
 
 def test_a_link_that_is_gone_already_is_no_error(path: str) -> None:
@@ -131,7 +132,7 @@ def test_an_event_has_what_the_link_was(path: str) -> None:
         ipr.link("set", index=index, IFLA_IFALIAS=ALIAS)
         ipr.link("del", index=index)
 
-        gone = []
+        gone: list[Any] = []
         while len(gone) < 2:
             gone += link_events.gone(events)
 
@@ -149,7 +150,7 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
         ipr.link("set", index=port, master=0)
         ipr.link("del", index=bridge)
 
-        gone = []
+        gone: list[Any] = []
         while not gone:
             gone += link_events.gone(events)
 

@@ -144,7 +144,7 @@ class Containerd:
 
     def load(self, archive: Path) -> None:
         """Import an image where the runtime interface finds it."""
-        command = ["ctr", "--address", self.socket, "--namespace", NAMESPACE]
+        command: list[str | Path] = ["ctr", "--address", self.socket, "--namespace", NAMESPACE]
         done = processes.run(
             self.node.netns, [*command, "images", "import", "--snapshotter", "native", archive]
         )

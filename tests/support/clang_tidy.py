@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loader import clang
 from loader.compile import SOURCES
-from pycni import launcher
+from pycni.cni import launcher
 
 TESTS = Path(__file__).parents[1]
 HEADERS = f"({TESTS.parent})/(bpf|pycni|tests)/.*"

@@ -29,6 +29,7 @@ from pycni.lab.layout import (
     draw,
 )
 from pycni.lab.topology import open_iproute
+from support.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -158,3 +159,8 @@ def rows(lab: Lab, node: LabNode, name: str) -> list[dict[str, Any]]:
     """The entries of a map."""
     found: list[dict[str, Any]] = lab.pycni(node, "maps", "dump", name)
     return found
+
+
+def wait_for_rows(lab: Lab, node: LabNode, name: str, count: int) -> None:
+    """Until a map has as many entries."""
+    wait_until(lambda: len(rows(lab, node, name)) == count, f"{node.name} has {count} {name}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from operator import methodcaller
 from typing import Any
 
 from check.lab import Check, Lab, wait
@@ -218,7 +219,7 @@ def side_by_side(lab: Lab) -> Iterator[Check]:
     """The maps of both nodes, next to each other."""
     for name in ("remotes", "vteps", "endpoints"):
         command = f"{PYCNI} maps dump {name}"
-        texts = [text.splitlines() for text in lab.on_each(lambda one, c=command: one.run(c))]
+        texts = [text.splitlines() for text in lab.on_each(methodcaller("run", command))]
         print(f"\n  {name}")
         for row in _columns([[machine.name, *text] for machine, text in
                              zip(lab.machines, texts, strict=True)]):  # fmt: skip

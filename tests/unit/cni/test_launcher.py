@@ -115,7 +115,7 @@ def test_what_the_compiler_says_is_in_the_error(path):
 
 def test_install_tells_what_the_compiler_says(path, tmp_path):
     put_compiler(path, "cc", "echo no headers >&2; exit 1")
-    notes = []
+    notes: list[str] = []
 
     install.install(
         tmp_path / "bin", tmp_path / "net.d", socket=Path("/x"), settings=None, report=notes.append
