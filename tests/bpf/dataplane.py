@@ -101,9 +101,9 @@ class Dataplane:
                         self.maps[name] = self._close.enter_context(opened.map(name))
                 self.programs[program] = self._close.enter_context(opened.program(program))
             self._put_unusual_before(objects, self.programs[program])
-        self.vouch(True)
+        self.vouch(fresh=True)
 
-    def vouch(self, fresh: bool) -> None:
+    def vouch(self, *, fresh: bool) -> None:
         """Whether the agent vouches for next hops from now on."""
         until = (1 << 63) if fresh else 0
         self.maps["self"].update(FIRST, SELF.pack(address(self.underlay.node_one), until))

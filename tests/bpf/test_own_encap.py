@@ -170,11 +170,11 @@ def test_nothing_else_changes_without_next_hops(
 def test_next_hops_count_only_while_somebody_vouches(own_dataplanes: Dataplanes) -> None:
     dataplane = own_dataplanes[IPV4.name]
     packet = IPV4.from_pod_one(IPV4.pod_far)
-    dataplane.vouch(False)
+    dataplane.vouch(fresh=False)
     try:
         outcome = send(own_dataplanes, IPV4, packet)
     finally:
-        dataplane.vouch(True)
+        dataplane.vouch(fresh=True)
 
     inside = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
     assert outcome == to_node(IPV4.node_two, inside)

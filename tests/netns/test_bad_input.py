@@ -111,13 +111,12 @@ def test_add_refuses_the_nodes_own_namespace(lab: Lab, spare: Pod, alone: bool) 
 
 def test_a_namespace_that_ended_is_refused(lab: Lab, spare: Pod) -> None:
     """Its path is still there, as a plain file."""
-    path = str(NETNS_DIR / f"{lab.layout.name}-ended")
-    with open(path, "w"):
-        pass
+    path = NETNS_DIR / f"{lab.layout.name}-ended"
+    path.touch()
     try:
-        refused(lab, spare, NETNS, "CNI_NETNS", env={"CNI_NETNS": path})
+        refused(lab, spare, NETNS, "CNI_NETNS", env={"CNI_NETNS": str(path)})
     finally:
-        os.unlink(path)
+        path.unlink()
 
 
 Obstacle = Callable[[LabNode], AbstractContextManager[object]]

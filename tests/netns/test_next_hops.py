@@ -73,7 +73,7 @@ def link_index(netns: str, ifname: str) -> int:
 
 
 def set_parameter(netns: str, name: str, value: str) -> None:
-    with open(NETNS_DIR / netns) as entry:
+    with (NETNS_DIR / netns).open() as entry:
         namespaces.inside(entry.fileno(), lambda: sysctl.write(name, value))
 
 
@@ -189,7 +189,7 @@ def test_packets_follow_a_default_route_to_another_link(lab: Lab) -> None:
 def second_link(lab: Lab, node: LabNode) -> Iterator[int]:
     """Another interface of a node, in a network of its own with the underlay's router."""
     with open_iproute(lab.layout.underlay_netns) as router:
-        with open(NETNS_DIR / node.netns) as entry:
+        with (NETNS_DIR / node.netns).open() as entry:
             router.link(
                 "add",
                 ifname="second",

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -29,7 +30,7 @@ def path() -> Iterator[str]:
 
 
 def within(path: str, work: Callable[[], T]) -> T:
-    with open(path) as namespace:
+    with Path(path).open() as namespace:
         return namespaces.inside(namespace.fileno(), work)
 
 

@@ -31,4 +31,4 @@ def _runs(children: Path, program: Path) -> bool:
         return False
     process = Path("/proc", first.strip())
     state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-    return state == "S" and os.readlink(process / "exe") == str(program)
+    return state == "S" and (process / "exe").readlink() == program

@@ -26,7 +26,7 @@ SIMPLE_NIC = ALL_OFF | {"gro": True}
 
 def switch(netns: str, ifname: str, **wanted: bool) -> None:
     """Switch offloads of an interface; what the kernel leaves as it was fails here."""
-    with open(NETNS_DIR / netns) as entry:
+    with (NETNS_DIR / netns).open() as entry:
         namespaces.inside(entry.fileno(), lambda: _switch(ifname, wanted))
 
 
