@@ -1,6 +1,6 @@
 """pycni/kernel/rtnl.py: which requests it packs and which it leaves to pyroute2, and its answers.
 
-That they do in the kernel what pyroute2's do is tests/netns/test_rtnl.py's to show.
+That they do in the kernel what pyroute2's do is tests/netns/test_rtnl_kernel.py's to show.
 """
 
 import errno
