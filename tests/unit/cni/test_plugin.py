@@ -450,7 +450,7 @@ def test_a_bug_in_the_plugin_is_an_internal_error(node):
 
 
 def test_no_module_written_in_python_is_imported():
-    """They are slow to find and to run. Those in C may be built in or not, as a distribution likes."""
+    """They take long. Whether those in C are built in is for a distribution to say."""
     code = (
         "import sys; before = set(sys.modules); "
         f"exec(compile(open({plugin.__file__!r}).read(), 'plugin', 'exec'), {{'__name__': 'x'}}); "
