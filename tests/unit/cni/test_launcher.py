@@ -262,7 +262,7 @@ def test_no_descriptor_is_inherited_by_what_it_becomes(node):
 
 
 def test_deadlines_are_the_plugins():
-    constants = launcher._constants(Path("/x"), "y", "z")
+    constants = launcher.constants(Path("/x"), script="y", marker="z")
 
     for name in plugin.SECONDS:
         hello, reply = (round(1000 * one) for one in plugin.patience(name))
