@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from bench.wires import add_veth, find, open_iproute, set_address, set_up
 from pycni.kernel import namespaces, sysctl
-from pycni.lab.topology import NETNS_DIR, NODE_UPLINK
+from pycni.lab.layout import NODE_UPLINK
+from pycni.lab.topology import NETNS_DIR
 
 DEVICE, BRIDGE = "flannel.1", "cni0"
 VNI, PORT = 1, 8472

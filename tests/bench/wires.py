@@ -9,7 +9,8 @@ from ipaddress import IPv4Interface
 from pyroute2 import IPRoute
 
 from pycni.kernel import namespaces
-from pycni.lab.topology import NETNS_DIR, NODE_UPLINK
+from pycni.lab.layout import NODE_UPLINK
+from pycni.lab.topology import NETNS_DIR
 
 INSIDE = "eth0"
 """Name of the end that is in a pod."""

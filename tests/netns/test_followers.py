@@ -9,16 +9,19 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
-from labs import made_lab, pycni, send_frames, setup, wait_until
 
 from loader import pins
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import POD_IFNAME, LabNode
 from pycni.settings import load
+from support.flows import send_frames
+from support.labs import made_lab, pycni, setup
+from support.waiting import wait_until
 
 ENOUGH = 16 * (os.cpu_count() or 1)
 """Drops of which one at least is an event: each CPU counts its own, and tells of one in 16."""
@@ -190,7 +193,7 @@ def test_a_follower_that_is_stopped_delays_no_other(lab: Lab) -> None:
         os.kill(stopped.pid, signal.SIGSTOP)
         for number in range(2, 22):  # more events than a socket takes
             drop(lab, number, count=5000)
-            wait_until(lambda number=number: number in other.numbers(), "the other goes on")
+            wait_until(partial(has, other, number), "the other goes on")
 
 
 def test_a_ring_that_a_setup_made_anew_is_followed(lab: Lab) -> None:
@@ -206,3 +209,7 @@ def test_a_ring_that_a_setup_made_anew_is_followed(lab: Lab) -> None:
             return begin in follower.numbers()
 
         wait_until(heard, "events of the new programs")
+
+
+def has(follower: Any, number: int) -> bool:
+    return number in follower.numbers()

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel import needs_root, send
-from loader_node import FRAME, NO_SUCH_INTERFACE, Node, add_foreign_filter, count, make_node
 
 import loader
 from loader import Programs, attach, bpf, clsact, libbpf, probe, tcx
 from loader.errors import AttachError, BpffsError, GoneError
 from loader.hooks import EGRESS, ENDPOINT_PROGRAMS, INGRESS, Hook
+from support.kernel import needs_root, send
+from support.loader_node import FRAME, NO_SUCH_INTERFACE, Node, add_foreign_filter, count, make_node
 
 pytestmark = needs_root
 

@@ -5,28 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from kernel import open_iproute
-from labs import (
-    Flood,
-    prepared_lab,
-    pycni,
-    rows,
-    setup,
-    teardown,
-    unanswered,
-    wait_until,
-    write_settings,
-)
-from snapshot import differences, take
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
 from pycni.stores.sqlite.store import POLL_INTERVAL
+from support.flood import Flood, unanswered
+from support.kernel import open_iproute
+from support.labs import prepared_lab, pycni, rows, setup, teardown, wait_for_rows, write_settings
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 OTHER_VTEP = "198.18.0.77"
 FLOOD = 3000
@@ -39,7 +32,7 @@ def lab() -> Iterator[Lab]:
         for node in lab.layout.nodes[:2]:
             join(lab, node)
         for node in lab.layout.nodes[:2]:
-            wait_until(lambda node=node: len(rows(lab, node, "vteps")) == 1, "two nodes")
+            wait_for_rows(lab, node, "vteps", 1)
             lab.attach(node.pods[0])
         yield lab
 
@@ -64,7 +57,7 @@ def test_others_get_and_lose_exactly_one_nodes_entries(lab: Lab) -> None:
     with Flood(pods[0], lab.addresses(pods[1]), count=FLOOD) as flood:
         join(lab, third)
         for node, (remotes, vteps) in zip((first, second), before, strict=True):
-            wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 4, "the third joins")
+            wait_for_rows(lab, node, "remotes", 4)
             more_remotes, more_vteps = tables(lab, node)
             assert remotes < more_remotes
             assert {vtep for _, vtep in more_remotes - remotes} == {str(third.underlay[0].ip)}
@@ -79,7 +72,7 @@ def test_others_get_and_lose_exactly_one_nodes_entries(lab: Lab) -> None:
         lab.stop_agent(third)
         teardown(third)
         for node, expected in zip((first, second), before, strict=True):
-            wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 2, "the third leaves")
+            wait_for_rows(lab, node, "remotes", 2)
             assert tables(lab, node) == expected
         lost = flood.lost()
 
@@ -118,7 +111,7 @@ def test_an_agent_that_cannot_read_the_store_deletes_nothing(lab: Lab) -> None:
     with store_broken(lab):
         start = pycni(first, "agent")
         lab.agents[first.name] = start_without_setup(first)
-        wait_until(lambda: "loop=store" in first.log_path.read_text(), "the agent complains")
+        wait_until(partial(complains, first), "the agent complains")
         found = [tables(lab, node) for node in (first, second)]
         reached = unanswered(lab, first.pods[0].netns, lab.addresses(second.pods[0]))
 
@@ -134,7 +127,7 @@ def test_tables_stay_when_the_store_is_removed_and_follow_when_it_is_back(lab: L
 
     with store_away(lab):
         for node in (first, second):
-            wait_until(lambda node=node: "loop=store" in node.log_path.read_text(), "a complaint")
+            wait_until(partial(complains, node), "a complaint")
         time.sleep(2 * POLL_INTERVAL)  # nothing is to happen: there is no event to wait for
         found = [tables(lab, node) for node in (first, second)]
         assert found == before
@@ -142,7 +135,7 @@ def test_tables_stay_when_the_store_is_removed_and_follow_when_it_is_back(lab: L
     setup(third)
 
     for node in (first, second):
-        wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 4, "the third is seen")
+        wait_for_rows(lab, node, "remotes", 4)
 
 
 def test_a_living_node_cannot_be_forgotten(lab: Lab) -> None:
@@ -194,3 +187,7 @@ def store_broken(lab: Lab) -> Iterator[None]:
 def start_without_setup(node: LabNode) -> Kept:
     command = pycni_command(node, "--verbose", "agent", "--no-setup")
     return processes.start(node.netns, command, log=node.log_path)
+
+
+def complains(node: LabNode) -> bool:
+    return "loop=store" in node.log_path.read_text()

@@ -6,10 +6,10 @@ import errno
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel import add_address, iproute, needs_root, netns, rtnl
 
 from pycni.errors import InvalidNetns
 from pycni.kernel import namespaces
@@ -19,6 +19,7 @@ from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.qdiscs import TC_H_ROOT, Qdisc
 from pycni.kernel.routes import Route, Rule
 from pycni.kernel.rtnl import Rtnl
+from support.kernel import add_address, iproute, needs_root, netns, rtnl
 
 pytestmark = needs_root
 
@@ -66,7 +67,7 @@ def pod_path() -> Iterator[str]:
 
 def make_pair(ipr: Rtnl, pod_path: str) -> tuple[int, int]:
     """Of a link in each namespace; their indexes."""
-    with open(pod_path) as namespace, rtnl(pod_path) as pod:
+    with Path(pod_path).open() as namespace, rtnl(pod_path) as pod:
         host, peer = End("host0", HOST_MAC, HOST_MTU), End("eth0", POD_MAC, POD_MTU)
         ipr.add_veth(host, peer._replace(netns_fd=namespace.fileno()))
         return ipr.ifindex("host0"), pod.ifindex("eth0")
@@ -88,7 +89,7 @@ def make_by_rtnl(host_path: str, pod_path: str) -> None:
 
 def make_by_pyroute2(host_path: str, pod_path: str) -> None:
     with iproute(host_path) as host, iproute(pod_path) as pod:
-        with open(pod_path) as namespace:
+        with Path(pod_path).open() as namespace:
             peer = {"ifname": "eth0", "address": POD_MAC, "mtu": POD_MTU,
                     "net_ns_fd": namespace.fileno()}  # fmt: skip
             host.link("add", ifname="host0", kind="veth", address=HOST_MAC, mtu=HOST_MTU, peer=peer)
@@ -325,7 +326,7 @@ def test_a_socket_in_another_namespace_is_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(namespaces, "inside", lambda _descriptor, work: work())
-    with open(path) as namespace:
+    with Path(path).open() as namespace:
         before = os.listdir("/proc/self/fd")
 
         with pytest.raises(InvalidNetns, match="another namespace"):

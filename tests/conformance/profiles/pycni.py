@@ -57,7 +57,7 @@ def without_agent() -> Iterator[None]:
     try:
         yield
     finally:
-        with open(SANDBOX / "agent.log", "ab") as log:
+        with Path(SANDBOX / "agent.log").open("ab") as log:
             agent = subprocess.Popen(
                 node["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )

@@ -11,6 +11,7 @@ import pytest
 from loader.errors import AttachError
 from pycni.agent import loops
 from pycni.agent.loops import Loop, Run, start
+from pycni.backoff import Backoff
 from pycni.errors import StoreError
 
 LONGEST_WAIT = 4.0
@@ -49,7 +50,7 @@ class World:
         self.now += seconds
 
 
-class Longest(loops.Backoff):
+class Longest(Backoff):
     """Every wait is the longest that it may be."""
 
     def __init__(self, *, cap: float) -> None:

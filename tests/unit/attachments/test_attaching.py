@@ -60,10 +60,13 @@ def is_locked(settings: Settings) -> bool:
 def test_steps_are_undone_in_reverse_under_the_lock(settings: Settings) -> None:
     undone: list[tuple[str, bool]] = []
 
+    def note(step: str) -> None:
+        undone.append((step, is_locked(settings)))
+
     def add() -> None:
         with attaching(call(settings)) as one:
             for step in ("link", "address"):
-                one.undo.callback(lambda step=step: undone.append((step, is_locked(settings))))
+                one.undo.callback(note, step)
             raise NotAvailable("a step fails")
 
     with pytest.raises(NotAvailable):

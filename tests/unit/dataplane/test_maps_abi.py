@@ -9,6 +9,7 @@ import pytest
 
 from loader import btf
 from loader.compile import Objects, compile_programs
+from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import events, maps
 from pycni.dataplane.maps import Config, Endpoint
 
@@ -111,7 +112,7 @@ def test_the_events_are_those_of_the_programs(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize("address", [POD, POD6])
-def test_an_address_comes_back_as_it_went(address: maps.IPAddress) -> None:
+def test_an_address_comes_back_as_it_went(address: IPAddress) -> None:
     assert maps.unpack_address(maps.pack_address(address)) == address
 
 
@@ -120,7 +121,7 @@ def test_ipv4_addresses_are_v4_mapped_in_network_order() -> None:
 
 
 @pytest.mark.parametrize("network", [NODE_CIDR, NODE_CIDR6, ip_network("10.244.9.9/32")])
-def test_a_prefix_comes_back_as_it_went(network: maps.IPNetwork) -> None:
+def test_a_prefix_comes_back_as_it_went(network: IPNetwork) -> None:
     assert maps.REMOTES.unpack_key(maps.REMOTES.pack_key(network)) == network
 
 
@@ -153,7 +154,7 @@ def test_a_next_hop_comes_back_as_it_went(used: bool) -> None:
 
 
 @pytest.mark.parametrize("vtep", [POD, POD6])
-def test_what_is_said_of_the_node_comes_back_as_it_went(vtep: maps.IPAddress) -> None:
+def test_what_is_said_of_the_node_comes_back_as_it_went(vtep: IPAddress) -> None:
     own = maps.Self(vtep, 1 << 40)
 
     assert maps.SELF.unpack_value(maps.SELF.pack_value(own)) == own

@@ -3,6 +3,7 @@
 import errno
 import socket
 import struct
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Kernel:
     def __init__(self, *answers, sender=KERNEL, flags=0):
         self.sent = []
         self.closed = False
-        self.answers = [(data, [], flags, sender) for data in answers]
+        self.answers: list[Any] = [(data, [], flags, sender) for data in answers]
 
     def send(self, data):
         self.sent.append(data)

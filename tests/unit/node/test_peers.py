@@ -82,14 +82,14 @@ def test_changes_are_those_since_they_were_last_taken() -> None:
     assert members.take_changes() == ([], [NODE_TWO, NODE_THREE])
     assert members.take_changes() == ([], [])
 
-    for event in (
+    for later in (
         Removed("three"),
         Removed("nobody"),
         Put(NODE_TWO.name, NODE_TWO),
         Put(moved.name, moved),
         Synced(),
     ):
-        members.feed(event)
+        members.feed(later)
 
     assert members.take_changes() == ([NODE_THREE, NODE_TWO], [moved])
 

@@ -9,6 +9,7 @@ import pytest
 
 from loader.probe import Feature
 from pycni.errors import InvalidSettings, SetupError
+from pycni.node.record import Node
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
 from pycni.setup import plan
@@ -30,7 +31,7 @@ def settings(**changes: object) -> Settings:
     )
 
 
-def host(*, before: plan.Node | None = None, needs_bpffs: bool = False) -> Host:
+def host(*, before: Node | None = None, needs_bpffs: bool = False) -> Host:
     return Host(ABLE, UPLINK, needs_bpffs=needs_bpffs, before=before)
 
 

@@ -284,7 +284,7 @@ def _random_record(source: random.Random, step: int) -> Raw | None:
             ip_network(f"10.244.{source.randrange(5)}.0/24"),
             ip_network(f"fd00:10:244:{source.randrange(5)}::/64"),
         ),
-        tuple({pick([ADDRESS, *_addresses(source)]) for _ in range(source.randrange(3))}),
+        tuple({pick([ADDRESS, *_addresses(source)]) for _ in range(source.randrange(3))}),  # type: ignore[misc]
     )
     return Raw(write(record, "machine"), order=source.randrange(step + 1))
 

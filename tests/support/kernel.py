@@ -70,7 +70,7 @@ def iproute(netns_path: str) -> Iterator[IPRoute]:
 @contextmanager
 def rtnl(netns_path: str) -> Iterator[Rtnl]:
     """pycni's rtnetlink in a namespace of `netns()`."""
-    with open(netns_path) as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
+    with Path(netns_path).open() as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
         yield opened
 
 
@@ -85,7 +85,7 @@ def add_address(ipr: IPRoute, index: int, address: IPAddress, *, prefixlen: int 
 def entered(netns_path: str) -> Iterator[None]:
     """This thread in a namespace: what has no descriptor to say where it works."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net") as home, open(netns_path) as there:
+    with Path("/proc/thread-self/ns/net").open() as home, Path(netns_path).open() as there:
         assert libc.setns(there.fileno(), namespaces.CLONE_NEWNET) == 0
         try:
             yield
@@ -122,7 +122,7 @@ def send(netns_path: str, ifname: str, frame: bytes) -> None:
         return socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 
     with (
-        open(netns_path) as namespace,
+        Path(netns_path).open() as namespace,
         namespaces.inside(namespace.fileno(), packet_socket) as sender,
     ):
         sender.bind((ifname, 0))

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import bpffs, entered, iproute, netns, rtnl, veth
 from pyroute2 import IPRoute
-from sources import config, key, write_sources
 
 import loader
 from loader import Hook, Loaded, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
 from loader.hooks import EGRESS, INGRESS
 from pycni.kernel.rtnl import Rtnl
+from support.kernel import bpffs, entered, iproute, netns, rtnl, veth
+from support.sources import config, key, write_sources
 
 FRAME = bytes.fromhex("02707963 6e690202 02020202 88b5".replace(" ", "")) + bytes(46)
 ENTRY = struct.pack("=II", 5, 6)
