@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pyroute2 import IPRoute
 
 import loader
-from loader import Hook, Loaded, pins, probe
+from loader import Loaded, pins, probe
 from loader.compile import compile_programs
 from loader.probe import Feature
 from pycni import cluster, locks
-from pycni.attachments import upkeep
+from pycni.attachments import hooks, upkeep
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, PycniError, SetupError
 from pycni.ipam import delegation_records
@@ -101,7 +101,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             settings.pin_root,
             objects,
             config=_config(settings, node, ifindex, features).pack(),
-            hooks=lambda: hooks(ipr, ifindex, link.ifindex),
+            hooks=lambda: hooks.wanted(ipr, ifindex, link.ifindex),
             ipr=ipr,
             confirm=open_up,
         )
@@ -139,20 +139,6 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
     delegation_records.teardown(settings)
     record_path(settings).unlink(missing_ok=True)
     _remove_runtime_files(settings)
-
-
-def hooks(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
-    """Where programs belong on this node now: the overlay device, the uplink, every pod's veth."""
-    found = [
-        Hook(lease.ifindex, program)
-        for lease in leases(ipr)
-        for program in loader.ENDPOINT_PROGRAMS
-    ]
-    if overlay_ifindex:
-        found += [Hook(overlay_ifindex, "from_overlay"), Hook(overlay_ifindex, "to_overlay")]
-    if uplink_ifindex:
-        found.append(Hook(uplink_ifindex, "from_underlay"))
-    return found
 
 
 def _join(

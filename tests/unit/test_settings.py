@@ -213,7 +213,7 @@ def test_directories_are_made_for_their_owner_alone(tmp_path: Path) -> None:
         ("\n\nmtu = 1279", "line 3: mtu = 1279"),
         ("\nvtep = '10.244.0.1'", "line 2: vtep = '10.244.0.1'"),
         (f"\nrun_dir = '/{'x' * 96}'", "line 2: run_dir = '/x"),
-        ("vni = 1\nport =", "(at line 2, column 7)"),
+        ("vni = 1\nport = x", "(at line 2, column 8)"),
     ],
 )
 def test_the_line_of_a_mistake_is_named(text: str, place: str) -> None:
