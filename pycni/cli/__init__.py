@@ -48,7 +48,7 @@ COMMANDS = {
 @click.option(
     "--config",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
     envvar="PYCNI_CONFIG",
     help=f"Settings file (TOML), also PYCNI_CONFIG. Default: {SETTINGS_PATH}, if it exists.",
 )
