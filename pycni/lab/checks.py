@@ -131,7 +131,8 @@ def attached(lab: Lab) -> Iterator[Check]:
 
 def reattach(lab: Lab) -> Iterator[Check]:
     """DEL and ADD of a pod: it gets another address, and is reached there."""
-    pod, source = lab.layout.pods[0], lab.layout.pods[-1]
+    pod, *others = lab.layout.pods
+    source = others[-1] if others else lab.layout.node(pod.node)
     before = lab.addresses(pod)
     yield _holds(f"DEL {pod.name}", lambda: lab.detach(pod))
     gone = lab.peer(source.netns, "echo", *before)
