@@ -10,14 +10,12 @@ from __future__ import annotations
 import socket
 from collections import Counter
 
-from pyroute2 import IPRoute
-
 from loader import attach, pins, probe
 from loader.probe import Feature
 from pycni.attachments import hooks
 from pycni.dataplane import maps
 from pycni.errors import PycniError
-from pycni.kernel.links import find_link
+from pycni.kernel.rtnl import Rtnl
 from pycni.node import health as dataplane
 from pycni.node import next_hops, overlay
 from pycni.node.health import SETUP, Check
@@ -52,10 +50,10 @@ def _node(node: Node | None) -> Check:
 def _hooks(settings: Settings, node: Node | None) -> Check:
     current = pins.current(settings.pin_root)
     fingerprint = None if current is None else pins.fingerprint(current)
-    with IPRoute() as ipr:
+    with Rtnl() as ipr:
         device = overlay.find(ipr)
-        link = find_link(ipr, node.uplink) if node else None
-        wanted = hooks.wanted(ipr, device["index"] if device else 0, link["index"] if link else 0)
+        link = ipr.link(node.uplink) if node else None
+        wanted = hooks.wanted(ipr, device.ifindex if device else 0, link.ifindex if link else 0)
         missing = [
             f"{hook.program} at {_ifname(hook.ifindex)}"
             for hook in wanted

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pyroute2 import IPRoute
-
 from loader import ENDPOINT_PROGRAMS, Hook
+from pycni.kernel.rtnl import Rtnl
 from pycni.pods.lease import leases
 
 
-def wanted(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
+def wanted(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
     """The hooks for the pods there are now. An ifindex of 0: there is no such interface."""
     found = [Hook(lease.ifindex, program) for lease in leases(ipr) for program in ENDPOINT_PROGRAMS]
     if overlay_ifindex:

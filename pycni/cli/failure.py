@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,9 +77,8 @@ def report(error: Exception, *, as_json: bool = False) -> int:
 
 def explain(error: Exception) -> Failure:
     """An error in words. Raises the error itself if it is none that pycni expects."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
     from loader.errors import LoaderError
+    from pycni.kernel.netlink import NetlinkError
 
     match error:
         case DelegateError():
@@ -91,7 +89,7 @@ def explain(error: Exception) -> Failure:
             return Failure(error.message, error.details, error.hint, DataplaneError.code)
         case NetlinkError():
             what = "the kernel refused a change of the network"
-            return Failure(what, os.strerror(error.code), _advice(error.code))
+            return Failure(what, error.strerror or "", _advice(error.errno))
         case OSError():
             return Failure(str(error), hint=_advice(error.errno))
         case click.Abort():

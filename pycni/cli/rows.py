@@ -9,14 +9,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from pycni.cli.output import cell, to_json
-from pycni.dataplane import dumps
+from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
+from pycni.dataplane.events import Lost
+from pycni.kernel.rtnl import Rtnl
 from pycni.pods import port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
@@ -30,7 +29,7 @@ SPELLED = ("reason", "path")
 
 def endpoints(settings: Settings) -> list[Row]:
     """The pods of this node by container, one row per address. Raises NotAvailable."""
-    with IPRoute() as ipr, tables.open_endpoints(settings.pin_root) as table:
+    with Rtnl() as ipr, tables.open_endpoints(settings.pin_root) as table:
         held = {lease.ifindex: lease for lease in leases(ipr)}
         rows = []
         for address, endpoint in table.items():
@@ -97,13 +96,17 @@ def entries(settings: Settings, name: str) -> tuple[list[Row], tuple[str, ...]]:
 
 
 def drop_events(settings: Settings) -> Iterator[Row]:
-    """A sample of drops as they happen, for ever. Raises NotAvailable.
+    """A sample of drops as they happen, for ever. Raises NotAvailable or TryAgain.
 
-    `time` is of the wall clock, in UTC; `head` is the packet from its Ethernet header on, in hex.
+    `time` is of the wall clock, in UTC; `head` is the packet from its Ethernet header on, in hex. A
+    row with the key `lost` alone says how many events were lost at this place.
     """
-    for event in dumps.events(settings.pin_root):
+    for event in events.follow(settings):
+        if isinstance(event, Lost):
+            yield {"lost": event.count}
+            continue
         yield {
-            "time": wall_clock(event.time_ns),
+            "time": event.utc,
             "program": event.program,
             "reason": spelled(event.reason),
             "interface": _ifname(event.ifindex),
@@ -117,6 +120,8 @@ def line(row: Row, *, as_json: bool) -> str:
     """One event on one line."""
     if as_json:
         return to_json(row, indent=None)
+    if "lost" in row:
+        return f"{row['lost']} events were lost here"
     words = [f"{key}={cell(row[key])}" for key in ("interface", "length", "head")]
     return " ".join((row["time"], row["program"], row["reason"], *words))
 
@@ -124,12 +129,6 @@ def line(row: Row, *, as_json: bool) -> str:
 def spelled(name: str) -> str:
     """The name of a drop reason or path as bpf/README.md has it: "wrong vni" is WRONG_VNI."""
     return name.upper().replace(" ", "_")
-
-
-def wall_clock(monotonic_ns: int) -> str:
-    """A moment of CLOCK_MONOTONIC as RFC 3339 has it, in UTC, to the microsecond."""
-    moment = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC) + monotonic_ns
-    return datetime.fromtimestamp(moment / 1e9, UTC).isoformat(timespec="microseconds")
 
 
 def _spell(row: Row) -> Row:

@@ -34,14 +34,14 @@ def setup(invocation: Invocation) -> None:
 def teardown(invocation: Invocation) -> None:
     """Return the host to what it was before setup."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    from pycni.node.record import Node
     from pycni.setup import provision
 
     settings = invocation.settings()
-    node = Node.load_if_any(settings)
-    provision.teardown(settings, report=_progress)
-    done = f"node {node.name} is torn down" if node else "this host was no node; nothing is left"
-    invocation.say(done, node=node.name if node else None)
+    found = provision.teardown(settings, report=_progress)
+    done = f"node {settings.node_name} is torn down"
+    if not found:
+        done = "this host was not set up for pycni: nothing to tear down"
+    invocation.say(done, node=settings.node_name, changed=found)
 
 
 def _progress(step: str) -> None:

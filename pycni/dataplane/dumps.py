@@ -6,21 +6,18 @@ list of them. Reads only.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from struct import Struct
 from typing import Any
 
-from loader import bpf, btf, pins
+from loader import btf, pins
 from pycni.dataplane import maps
 from pycni.dataplane.maps import (
     DROP_COUNT_FORMAT,
-    DROP_EVENT_FORMAT,
-    EVENT_FORMAT,
     PATH_COUNT_FORMAT,
 )
 from pycni.errors import NotAvailable
@@ -28,20 +25,6 @@ from pycni.errors import NotAvailable
 Row = dict[str, Any]
 
 NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops", "forwarded")
-EVENT_DROP, DROP_EVENT_VERSION = 1, 1
-
-
-@dataclass(frozen=True)
-class DropEvent:
-    """One sampled drop: `time_ns` of CLOCK_MONOTONIC, `head` the packet from its Ethernet
-    header."""
-
-    time_ns: int
-    ifindex: int
-    length: int
-    program: str
-    reason: str
-    head: bytes
 
 
 def describe(root: Path, name: str) -> Row:
@@ -65,45 +48,6 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
     reader, columns = READERS[name]
     rows = sorted(reader(root), key=lambda row: [_rank(str(row[key])) for key in columns[:2]])
     return rows, columns
-
-
-def events(root: Path) -> Iterator[DropEvent]:
-    """Sampled drops as they happen, for ever."""
-    names = Names.of(root, "drops", "drop_reason")
-    with maps.open_map(root, "events") as ring, bpf.RingBuffer(ring) as reader:
-        while True:
-            for record in reader.poll(-1):
-                event = read_event(record, names)
-                if event is not None:
-                    yield event
-
-
-def read_event(record: bytes, names: Names) -> DropEvent | None:
-    """One record of the ring buffer; None if its kind or version is not known here."""
-    if len(record) < EVENT_FORMAT.size:
-        return None
-    kind, version, size = EVENT_FORMAT.unpack_from(record)
-    if (kind, version, size) != (EVENT_DROP, DROP_EVENT_VERSION, DROP_EVENT_FORMAT.size):
-        return None
-    if len(record) < size:
-        return None
-    fields = DROP_EVENT_FORMAT.unpack_from(record)[3:]
-    time_ns, ifindex, length, point, reason, head_length, _, head = fields
-    program = names.points[point]
-    return DropEvent(
-        time_ns, ifindex, length, program, names.columns[reason], head[:head_length]
-    )  # fmt: skip
-
-
-def event_line(event: DropEvent, output: str) -> str:
-    """One event as a line of text or JSON."""
-    row = {**vars(event), "head": event.head.hex()}
-    if output == "json":
-        return json.dumps(row)
-    return (
-        f"{event.time_ns / 1e9:.6f} {event.program} ifindex={event.ifindex} "
-        f"length={event.length} {event.reason} {event.head.hex()}"
-    )
 
 
 @dataclass(frozen=True)

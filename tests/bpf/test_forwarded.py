@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from dataplane import Dataplane
-from outcomes import dropped, left_to_others, to_node
+from outcomes import dropped, left_to_others
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kernel import open_iproute
+
 from pycni.lab.layout import LabNode
-from pycni.lab.topology import open_iproute
 from pycni.names import NAME_HEAD
 
 IN_A_POD = "stranger0"

@@ -22,6 +22,8 @@ from pathlib import Path
 from select import select
 from typing import Any, TypeVar
 
+from kernel import open_iproute
+
 from loader import libbpf
 from pycni.files import make_private_directory
 from pycni.kernel import namespaces
@@ -33,7 +35,6 @@ from pycni.lab.layout import (
     Pod,
     draw,
 )
-from pycni.lab.topology import open_iproute
 from pycni.setup import install
 
 T = TypeVar("T")

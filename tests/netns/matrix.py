@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import offloads
+from kernel import open_iproute
 from labs import prepared_lab, send_frames, setup, unanswered, wait_until, write_settings
 from labs import rows as map_rows
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME
-from pycni.lab.topology import open_iproute
 from pycni.node import overlay
 
 EXCHANGE = Path(__file__).with_name("exchange.py")

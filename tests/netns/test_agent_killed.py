@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from kernel import open_iproute
 from labs import Flood, execute, made_lab, made_pod, pycni, rows, unanswered, wait_until
 from snapshot import differences, take
 
-from pycni.kernel.namespaces import open_iproute
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
-from pycni.lab.topology import NETNS_DIR
 
 FLOOD = 1000
 FEW_SECONDS = 5.0
@@ -163,10 +162,11 @@ def test_a_second_agent_of_a_node_is_refused(lab: Lab) -> None:
 
     assert second.returncode == 1
     assert b"another agent serves" in second.stderr
+    assert b"setup step" not in second.stderr, "the second one began with a setup"
     assert rows(lab, node, "endpoints") != []
     assert lab.agents[node.name].alive
 
 
 def _any_link(node: LabNode, before: dict[str, list[str]]) -> bool:
-    with (NETNS_DIR / node.netns).open() as opened, open_iproute(opened.fileno()) as ipr:
+    with open_iproute(node.netns) as ipr:
         return len(ipr.get_links()) > len(before["links"])

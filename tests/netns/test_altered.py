@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from kernel import open_iproute
 from labs import TUNING_STATE, made_pod, rows, unanswered, wait_until, within
 from snapshot import differences, take
 from test_chained import BURST, DEBIAN, RATE, Chain
@@ -23,7 +24,6 @@ from pycni.lab.layout import (
     LabNode,
     Pod,
 )
-from pycni.lab.topology import open_iproute
 from pycni.settings import load
 
 NEW_MAC = "02:00:00:00:00:42"

@@ -15,6 +15,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
+from kernel import open_iproute
 from labs import (
     execute,
     made_pod,
@@ -36,7 +37,6 @@ from pycni.lab.layout import (
     LabNode,
     Pod,
 )
-from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
 from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.settings import load

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kernel import open_iproute
 from labs import (
     execute,
     port_held,
@@ -28,7 +29,7 @@ from loader import probe
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kernel import open_iproute
 from labs import (
     Reply,
     execute,
@@ -31,7 +32,6 @@ from pycni.kernel.links import link_local
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
-from pycni.lab.topology import open_iproute
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import load

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from kernel import open_iproute
 from matrix import WAYS, Surroundings, captured, choose_way, surrounded
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
@@ -17,7 +18,6 @@ from scapy.packet import Packet, Raw
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
-from pycni.lab.topology import open_iproute
 from pycni.names import GATEWAY_MAC
 
 FRAMES = 400

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 
 import offloads
 import pytest
+from kernel import add_address, open_iproute
 from labs import execute, made_pod, within
 from matrix import (
     FAMILIES,
@@ -29,11 +30,10 @@ from matrix import (
 from pyroute2 import IPRoute
 
 from pycni.kernel import sysctl
-from pycni.kernel.links import add_address
 from pycni.lab import topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 from pycni.node import overlay
 
 INSIDE = "inside"

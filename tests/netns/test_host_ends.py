@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kernel import open_iproute
 from labs import execute, setup
 from snapshot import differences, take
 from test_delegation import Ipam
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
 
 NAME, MAC = "wan7", "02:00:00:00:00:42"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kernel import open_iproute
 from labs import (
     FAMILIES,
     Reply,
@@ -240,7 +241,7 @@ def test_loopback_addresses_stay_closed_from_outside(lab: Lab, spare: Pod) -> No
     node = lab.layout.nodes[0]
     reply = add(lab, spare, mapping("udp", hostIP="127.0.0.1"))
     packet = IP(src=ROUTER[4], dst=LOOPBACK[4]) / UDP(dport=HOST_PORT) / b"let me in"
-    with topology.open_iproute(node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         (link,) = ipr.get_links(ipr.link_lookup(ifname=NODE_UPLINK)[0])
 
     with answering(spare.netns, of_family(4, reply.addresses), POD_PORT) as (_, heard):

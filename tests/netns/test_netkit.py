@@ -13,7 +13,7 @@ from test_bad_input import CONFIG, config, refused
 from loader import netkit
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
-from pycni.lab.topology import open_iproute
+from pycni.lab.topology import open_rtnl
 from pycni.pods.lease import leases
 
 HAS_NETKIT = netkit.available()
@@ -21,10 +21,11 @@ HAS_NETKIT = netkit.available()
 
 def kind_of(lab: Lab, pod: Pod) -> str:
     """Of a pod's link."""
-    with open_iproute(lab.layout.node(pod.node).netns) as ipr:
+    with open_rtnl(lab.layout.node(pod.node).netns) as ipr:
         (index,) = (one.ifindex for one in leases(ipr) if one.container_id == pod.name)
-        (link,) = ipr.get_links(index)
-        return str(link.get(("linkinfo", "kind")))
+        link = ipr.link_at(index)
+        assert link is not None
+        return link.kind
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["by the agent", "without one"])

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 import pytest
+from kernel import add_address, open_iproute
 from labs import (
     Flood,
     made_lab,
@@ -21,7 +22,6 @@ from labs import (
 )
 
 from pycni.kernel import namespaces, sysctl
-from pycni.kernel.links import add_address
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import (
@@ -31,7 +31,7 @@ from pycni.lab.layout import (
     UNDERLAY6,
     LabNode,
 )
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 from pycni.node import next_hops
 
 FLOOD = 1500

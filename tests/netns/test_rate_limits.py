@@ -9,13 +9,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from kernel import open_iproute
 from labs import Reply, execute, made_pod, rows
 from snapshot import differences, take
 
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import open_iproute
 from pycni.pods.rate_limits import TC_H_ROOT
 
 TRAFFIC = Path(__file__).with_name("traffic.py")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from kernel import open_iproute
 from labs import (
     execute,
     made_pod,
@@ -26,7 +27,7 @@ from loader.hooks import INGRESS
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
-from pycni.lab.topology import open_iproute
+from pycni.lab.topology import open_rtnl
 from pycni.names import GATEWAY_MAC, NAME_HEAD
 from pycni.pods.lease import is_ours
 from pycni.settings import load
@@ -147,7 +148,8 @@ def test_teardown_takes_what_a_killed_add_left_along(lab: Lab) -> None:
     setup(node)
     with made_pod(lab, node) as pod, open_iproute(node.netns) as ipr:
         assert execute(lab, pod, "ADD").status == 0
-        (index,) = [one["index"] for one in ipr.get_links() if is_ours(one)]
+        with open_rtnl(node.netns) as rtnl:
+            (index,) = [one.ifindex for one in rtnl.links() if is_ours(one)]
         ipr.link("set", index=index, state="down")
         ipr.link("set", index=index, ifname="wan7")
         ipr.link("add", ifname=f"{NAME_HEAD}0", kind="veth", address=GATEWAY_MAC, peer="left0")
@@ -182,9 +184,11 @@ def test_a_second_setup_changes_nothing(lab: Lab) -> None:
     setup(node)
     before = take(node)
 
-    said = setup(node)
+    again = pycni(node, "setup")
 
-    assert "unchanged" in said
+    assert again.returncode == 0
+    assert b"unchanged" in again.stdout
+    assert b"compiling" not in again.stderr
     assert differences(before, take(node)) == []
 
 
@@ -192,9 +196,11 @@ def test_teardown_of_a_host_that_is_no_node_changes_nothing(lab: Lab) -> None:
     node = lab.layout.nodes[0]
     before = take(node)
 
-    teardown(node)
-    teardown(node)
+    done = [pycni(node, "teardown", "--yes") for _ in range(2)]
 
+    assert [one.returncode for one in done] == [0, 0]
+    assert all(b"was not set up" in one.stdout for one in done)
+    assert [one.stderr for one in done] == [b"", b""]
     assert differences(before, take(node)) == []
 
 

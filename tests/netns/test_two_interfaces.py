@@ -6,12 +6,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from kernel import open_iproute
 from labs import Reply, execute, unanswered
 from snapshot import differences, take
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
-from pycni.lab.topology import open_iproute
 from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.pods.source_rules import PRIORITY, table_of
 

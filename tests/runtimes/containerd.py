@@ -17,13 +17,13 @@ from typing import Any
 import images
 import leftovers
 from cri import Cri, Refused
+from kernel import open_iproute
 from labs import wait_until
 from recorder import Recorder
 
 from pycni.cni.requests import ANNOTATIONS
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
-from pycni.lab.topology import open_iproute
 
 LOOPBACK = Path("/usr/lib/cni/loopback")
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""

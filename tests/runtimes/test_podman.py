@@ -11,13 +11,13 @@ from ipaddress import ip_address, ip_interface
 import images
 import pytest
 import unchanged
+from kernel import open_iproute
 from labs import POD_IFNAME, unanswered, wait_until
 from podman import Failed, Podman
 from reach import greeting, greets
 
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
-from pycni.lab.topology import open_iproute
 
 REQUESTED_HOST = 77
 """Of the IPv4 pod CIDR of podman's node."""

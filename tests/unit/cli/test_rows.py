@@ -1,17 +1,16 @@
-"""Rows: reasons as bpf/README.md spells them, moments as a wall clock tells them."""
+"""Rows: reasons as bpf/README.md spells them, events on one line."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pycni.cli import rows
-from pycni.dataplane import dumps
+from pycni.dataplane import dumps, events
+from pycni.dataplane.events import DropEvent, Lost
 from pycni.settings import Settings
 
 README = Path(__file__).parents[3] / "bpf" / "README.md"
@@ -61,15 +60,6 @@ def test_an_array_is_not_told_to_be_full(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [row["entries"] for row in rows.maps(SETTINGS)] == [None, 80]
 
 
-def test_the_moment_of_an_event_is_of_the_wall_clock() -> None:
-    now = datetime.now(UTC)
-
-    told = datetime.fromisoformat(rows.wall_clock(time.monotonic_ns()))
-
-    assert abs((told - now).total_seconds()) < 1
-    assert told.utcoffset() == now.utcoffset()
-
-
 def test_an_event_is_one_line_in_both_forms() -> None:
     text, document = rows.line(EVENT, as_json=False), rows.line(EVENT, as_json=True)
 
@@ -81,15 +71,31 @@ def test_an_event_is_one_line_in_both_forms() -> None:
     assert "\n" not in document
 
 
-def test_drop_events_name_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = [
-        dumps.DropEvent(0, ifindex, 60, "from_container", "spoofed source", b"\1\2")
+def test_drop_events_name_the_interface_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [
+        DropEvent(1, 10**18, ifindex, 60, "from_container", "spoofed source", b"\1\2")
         for ifindex in (1, 2**31 - 1)
     ]
-    monkeypatch.setattr(dumps, "events", lambda _: iter(events))
+    monkeypatch.setattr(events, "follow", lambda _: iter(told))
 
-    found = list(rows.drop_events(SETTINGS))
+    first, second = rows.drop_events(SETTINGS)
 
-    assert [row["interface"] for row in found] == ["lo", None]
-    assert found[0]["reason"] == "SPOOFED_SOURCE"
-    assert found[0]["head"] == "0102"
+    assert first == {
+        "time": "2001-09-09T01:46:40.000000Z",
+        "program": "from_container",
+        "reason": "SPOOFED_SOURCE",
+        "interface": "lo",
+        "ifindex": 1,
+        "length": 60,
+        "head": "0102",
+    }
+    assert second["interface"] is None
+
+
+def test_lost_events_are_told_where_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "follow", lambda _: iter([Lost(7)]))
+
+    (row,) = rows.drop_events(SETTINGS)
+
+    assert rows.line(row, as_json=False) == "7 events were lost here"
+    assert json.loads(rows.line(row, as_json=True)) == {"lost": 7}

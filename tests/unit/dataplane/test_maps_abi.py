@@ -9,7 +9,7 @@ import pytest
 
 from loader import btf
 from loader.compile import Objects, compile_programs
-from pycni.dataplane import dumps, maps
+from pycni.dataplane import events, maps
 from pycni.dataplane.maps import Config, Endpoint
 
 MIRRORS = {
@@ -107,7 +107,7 @@ def test_the_flags_are_those_of_the_programs(objects: Objects) -> None:
 def test_the_events_are_those_of_the_programs(objects: Objects) -> None:
     kinds = btf.enum(objects.path("from_container"), "event_kind")
 
-    assert kinds == {"EVENT_DROP": dumps.EVENT_DROP}
+    assert kinds == {"EVENT_DROP": events.EVENT_DROP}
 
 
 @pytest.mark.parametrize("address", [POD, POD6])
