@@ -32,11 +32,12 @@ from pycni.cluster import (
     Cluster,
     IPAddress,
     IPNetwork,
+    is_routable,
     mtu_needed,
 )
 from pycni.errors import ClusterError, InvalidSettings
 from pycni.files import make_private_directory
-from pycni.names import SETTINGS_PATH
+from pycni.names import SETTINGS_PATH, is_node_name
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
@@ -57,13 +58,9 @@ MTU_MAX = 2**16 - 1
 TOML_TABLE = re.compile(r"\s*\[\s*([\w-]+)\s*\]")
 TOML_KEY = re.compile(r"\s*([\w-]+(?: *\. *[\w-]+)*)\s*=")
 
-DNS_NAME_MAX = 253
-DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""RFC 1123, section 2.1, in lower case as Kubernetes has it; a subdomain is labels with dots."""
-
 
 def _node_name(value: str) -> str:
-    if len(value) > DNS_NAME_MAX or not all(map(DNS_LABEL.fullmatch, value.split("."))):
+    if not is_node_name(value):
         raise ValueError("must be a DNS name: a-z, 0-9 and '-', in labels of 63 with dots between")
     return value
 
@@ -83,18 +80,9 @@ def _vtep(value: object) -> object:
         address = ip_address(value)
     except ValueError:
         raise ValueError("must be an IP address, or empty") from None
-    if not _is_routable(address):
+    if not is_routable(address):
         raise ValueError("must be an address other nodes can reach")
     return address
-
-
-def _is_routable(address: IPAddress) -> bool:
-    return not (
-        address.is_loopback
-        or address.is_multicast
-        or address.is_link_local
-        or address.is_unspecified
-    )
 
 
 def _cidr(value: object) -> object:

@@ -35,7 +35,7 @@ def checks(settings: Settings) -> list[Check]:
         *dataplane.checks(settings),
         _hooks(settings, node),
         _encap(settings, node),
-        _store(settings),
+        *_store(settings),
         _agent(settings),
         *map(_feature, probe.probe()),
     ]
@@ -82,12 +82,18 @@ def _encap(settings: Settings, node: Node | None) -> Check:
     return Check("encap", True, f"ebpf (settings: {settings.encap}), {known} next hops known")
 
 
-def _store(settings: Settings) -> Check:
+def _store(settings: Settings) -> list[Check]:
+    """The store, and if it can be read, its records."""
     try:
-        count = len(open_store(settings.store_url, settings.cluster, create=False).nodes())
+        listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     except PycniError as error:
-        return Check("store", False, error.message, error.hint, optional=True)
-    return Check("store", True, f"{count} nodes in {settings.store_url}", optional=True)
+        return [Check("store", False, error.message, error.hint, optional=True)]
+    state = f"{len(listing.nodes)} nodes in {settings.store_url}"
+    hint = "mend or remove the records: pycni nodes, pycni forget" if listing.rejected else ""
+    return [
+        Check("store", True, state, optional=True),
+        Check("records", not listing.rejected, listing.summary, hint, optional=True),
+    ]
 
 
 def _agent(settings: Settings) -> Check:

@@ -13,17 +13,15 @@ from pycni.cli.invocation import Invocation, output_option, pass_invocation
 @pass_invocation
 def forget(invocation: Invocation, node: str) -> None:
     """Take a NODE that is gone for good out of the cluster."""
-    import time
-
     from pycni.errors import StoreError
-    from pycni.stores import HEARTBEAT_FRESH, open_store
+    from pycni.stores import open_store
 
     settings = invocation.settings()
     store = open_store(settings.store_url, settings.cluster, create=False)
-    found = next((known for known in store.nodes() if known.name == node), None)
-    if found is None:
+    liveness = store.listing().liveness.get(node)
+    if liveness is None:
         raise StoreError(f"the cluster has no node {node}", hint="`pycni nodes` lists them")
-    if time.time() - found.heartbeat < HEARTBEAT_FRESH:
+    if liveness.alive:
         raise StoreError(
             f"the agent of node {node} is alive",
             hint=f"run `pycni teardown` on {node}; forget is for nodes that are gone",

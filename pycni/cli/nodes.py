@@ -14,5 +14,6 @@ def nodes(invocation: Invocation) -> None:
     """The nodes of the cluster, as the store has them."""
     from pycni.cli import rows
 
-    columns = ("name", "id", "vtep", "pod_cidrs", "agent", "seen_seconds_ago")
-    invocation.emit(rows.nodes(invocation.settings()), columns=columns)
+    columns = ["name", "id", "vtep", "pod_cidrs", "agent", "seen_seconds_ago"]
+    found = rows.nodes(invocation.settings())
+    invocation.emit(found, columns=columns + ["rejected"] * any(row["rejected"] for row in found))

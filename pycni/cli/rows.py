@@ -7,7 +7,6 @@ file has it, and a drop reason or path is spelled as in bpf/README.md (`SPOOFED_
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.pods import port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
-from pycni.stores import HEARTBEAT_FRESH, open_store
+from pycni.stores import Liveness, NodeRecord, open_store
 
 Row = dict[str, Any]
 
@@ -65,19 +64,29 @@ def ports() -> list[Row]:
 
 
 def nodes(settings: Settings) -> list[Row]:
-    """The nodes of the cluster by name. Raises StoreError."""
-    now = time.time()
+    """The nodes of the cluster by name. Raises StoreError.
+
+    Of a record that is set aside, `rejected` says why, and what it claims is not shown.
+    `seen_seconds_ago` is None where the store does not know.
+    """
+    listing = open_store(settings.store_url, settings.cluster, create=False).listing()
+    valid = {node.name: node for node in listing.nodes}
     return [
-        {
-            "name": node.name,
-            "id": node.node_id,
-            "vtep": str(node.vtep),
-            "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs],
-            "agent": "alive" if now - node.heartbeat < HEARTBEAT_FRESH else "silent",
-            "seen_seconds_ago": round(now - node.heartbeat) if node.heartbeat else None,
-        }
-        for node in open_store(settings.store_url, settings.cluster, create=False).nodes()
+        _node(name, valid.get(name), liveness, rejected=listing.rejected.get(name))
+        for name, liveness in listing.liveness.items()
     ]
+
+
+def _node(name: str, node: NodeRecord | None, liveness: Liveness, *, rejected: str | None) -> Row:
+    return {
+        "name": name,
+        "id": node and node.node_id,
+        "vtep": node and str(node.vtep),
+        "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs] if node else None,
+        "agent": "alive" if liveness.alive else "silent",
+        "seen_seconds_ago": None if liveness.seen_ago is None else round(liveness.seen_ago),
+        "rejected": rejected,
+    }
 
 
 def maps(settings: Settings) -> list[Row]:

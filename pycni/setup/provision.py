@@ -16,9 +16,9 @@ import loader
 from loader import pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import hooks, upkeep
+from pycni.attachments import hooks, restore
 from pycni.errors import PycniError
-from pycni.ipam import delegation_records
+from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node import (
@@ -101,11 +101,11 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             ipr=ipr,
             confirm=open_overlay,
         )
-        upkeep.restore(ipr, settings, node)
+        restore.restore(ipr, settings, node)
         delegation_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
-    delegation_records.release_orphans(settings)
+    delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
 
@@ -136,7 +136,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
                 pins.unmount_bpffs(settings.bpffs)
-    delegation_records.teardown(settings)
+    delegation.teardown(settings)
     record_path(settings).unlink(missing_ok=True)
     _remove_runtime_files(settings)
     return found

@@ -26,7 +26,7 @@ from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
-from pycni.stores.sqlite import POLL_INTERVAL
+from pycni.stores.sqlite.store import POLL_INTERVAL
 
 OTHER_VTEP = "198.18.0.77"
 FLOOD = 3000

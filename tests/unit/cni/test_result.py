@@ -1,4 +1,4 @@
-"""pycni/cni/result.py: the result of ADD in each version of the specification."""
+"""pycni/cni/result.py, result_reader.py: the result of ADD in each version of the specification."""
 
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -11,9 +11,9 @@ from pycni.cni.result import (
     Interface,
     Result,
     Route,
-    from_json,
     to_json,
 )
+from pycni.cni.result_reader import from_json
 from pycni.errors import DecodingError, IncompatibleVersion
 
 NETNS = "/var/run/netns/cni-5d2b6a"

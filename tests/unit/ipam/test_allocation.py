@@ -1,4 +1,4 @@
-"""pycni/ipam/choice.py: which addresses our own IPAM gives, out of which pools."""
+"""pycni/ipam/allocation.py: which addresses our own IPAM gives, from which pools."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from pycni.cluster import IPAddress
 from pycni.cni.netconf import NetConf, parse_netconf
 from pycni.cni.protocol import Request
-from pycni.errors import AddressUnavailable, InvalidConfig, PoolExhausted
-from pycni.ipam import choice
+from pycni.errors import AddressUnavailable, PoolExhausted
+from pycni.ipam import allocation
 from pycni.ipam.pools import Rotation
 from pycni.node.record import Node
 
@@ -42,7 +42,7 @@ class Node1:
         return free
 
     def take(self, conf: NetConf, **args: str) -> list[str]:
-        taken = choice.take(
+        taken = allocation.allocate(
             Request("ADD", args=args),
             conf,
             node=NODE,
@@ -119,34 +119,3 @@ def test_a_capabilitys_ranges_win_over_the_configured(node: Node1) -> None:
     both = conf(["10.244.1.64/30"], ipRanges=[[{"subnet": "10.244.1.128/30"}]])
 
     assert node.take(both)[0] == "10.244.1.129"
-
-
-@pytest.mark.parametrize(
-    "ranges",
-    [
-        "10.244.1.0/24",
-        [5],
-        ["10.244.1.1/24"],
-        ["ten"],
-        [{}],
-        [{"subnet": 5}],
-        [{"subnet": "10.244.1.0/24", "rangeStart": "10.244.2.1"}],
-        [{"subnet": "10.244.1.0/24", "rangeStart": "10.244.1.9", "rangeEnd": "10.244.1.8"}],
-        ["192.0.2.0/24"],
-    ],
-)
-def test_ranges_that_are_none_or_not_the_clusters_are_told(node: Node1, ranges: object) -> None:
-    with pytest.raises(InvalidConfig):
-        node.take(conf(ranges))
-
-
-@pytest.mark.parametrize("exclude", ["10.244.1.0/24", [5], ["ten"]])
-def test_exclusions_that_are_none_are_told(node: Node1, exclude: object) -> None:
-    with pytest.raises(InvalidConfig, match="exclude"):
-        node.take(conf(exclude=exclude))
-
-
-def test_ranges_beyond_the_nodes_own_are_known() -> None:
-    found = choice.ranges(conf(["10.244.1.0/25", "10.244.9.0/24"]), NODE)
-
-    assert choice.outside(found, NODE) == [ip_network("10.244.9.0/24")]

@@ -1,8 +1,8 @@
-"""IPAM by another plugin: found on CNI_PATH, executed as the runtime would execute it.
+"""Another IPAM plugin: found on CNI_PATH, executed as the runtime would execute it.
 
 The plugin gets our environment and the bytes of our stdin (CNI spec 1.0.0, section 4 "Plugin
-Delegation"), and a descriptor of the attachment's lock: if we are killed, a DEL that follows waits
-until the plugin has ended. It may change nothing else here; leases are its own.
+Delegation"). It also inherits a descriptor of the attachment's lock: if we are killed, the DEL that
+follows waits until the plugin has ended. It keeps leases of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pycni.cni import document, result
+from pycni.cni import document
 from pycni.cni.plugin import STDIN_LIMIT
 from pycni.cni.result import Result
 from pycni.errors import (
@@ -26,11 +26,10 @@ from pycni.errors import (
     IncompatibleVersion,
     InvalidParameter,
     MissingPlugin,
-    PycniError,
     speakable,
 )
 
-TOLD = 500
+QUOTE_LIMIT = 500
 """Characters of a plugin's output that an error quotes."""
 
 log = logging.getLogger(__name__)
@@ -45,15 +44,17 @@ def add(
     lock: int,
     timeout: float,
 ) -> Result:
-    """What the plugin's ADD gives: at least one address, no interfaces.
+    """The result of the plugin's ADD: at least one address, no interfaces.
 
-    Raises DelegateError if the plugin refused: then it gave nothing. After any other error it may
-    have given an address that only its DEL gives back.
+    Raises DelegateError if the plugin refused; it gave nothing then. After any other error it may
+    have given an address, which only its DEL takes back.
     """
+    from pycni.cni import result_reader
+
     output = execute("ADD", plugin, env=env, stdin=stdin, lock=lock, timeout=timeout)
     what = f"the result of the IPAM plugin {plugin}"
     try:
-        given = result.from_json(document.decode(output, what=what), version, what=what)
+        given = result_reader.from_json(document.decode(output, what=what), version, what=what)
     except IncompatibleVersion as error:
         raise DelegateFailed(f"{what} is in an unknown version", details=error.message) from error
     if not given.ips or any(one.interface is not None for one in given.ips):
@@ -78,7 +79,7 @@ def execute(
     DelegateFailed (anything else; after `timeout` seconds it is killed, with its children).
     """
     program = find(plugin, env.get("CNI_PATH", ""))
-    # Files, not pipes: a child of the plugin that keeps them open keeps nobody waiting.
+    # Files, not pipes: if a child of the plugin keeps them open, nobody waits for it.
     with (
         os.fdopen(os.memfd_create("stdin"), "r+b") as given,
         os.fdopen(os.memfd_create("stdout"), "r+b") as stdout,
@@ -102,12 +103,19 @@ def execute(
                 f"the IPAM plugin {program} cannot be executed: {error.strerror}"
             ) from error
         status = _wait(process, timeout)
-        said, complaint = (_content(file) for file in (stdout, stderr))
+        output, complaint = (_content(file) for file in (stdout, stderr))
     if complaint:
         log.info("plugin=%s command=%s stderr=%r", plugin, command, _quote(complaint))
     if status == 0:
-        return said
-    raise _failure(command, plugin, status, said=said, complaint=complaint, timeout=timeout)
+        return output
+    if status is None:
+        raise DelegateFailed(f"the IPAM plugin {plugin} did not end {command} in {timeout:.0f} s")
+    if status < 0:
+        raise DelegateFailed(f"the IPAM plugin {plugin} was killed by signal {-status}")
+    raise _reported(command, output) or DelegateFailed(
+        f"the IPAM plugin {plugin} failed with exit status {status}",
+        details=_quote(output or complaint),
+    )
 
 
 def find(plugin: str, search: str) -> Path:
@@ -149,35 +157,10 @@ def _content(file: Any) -> bytes:
     return content
 
 
-def _failure(
-    command: str,
-    plugin: str,
-    status: int | None,
-    *,
-    said: bytes,
-    complaint: bytes,
-    timeout: float,
-) -> PycniError:
-    if status is None:
-        return DelegateFailed(f"the IPAM plugin {plugin} did not end {command} in {timeout:.0f} s")
-    if status < 0:
-        return DelegateFailed(f"the IPAM plugin {plugin} was killed by signal {-status}")
-    reported = _reported(said)
-    if reported is None:
-        return DelegateFailed(
-            f"the IPAM plugin {plugin} failed with exit status {status}",
-            details=_quote(said or complaint),
-        )
-    code, message, details = reported
-    if command == "DEL":  # a runtime may take these words for success
-        message, details = speakable(message), speakable(details)
-    return DelegateError(code, message, details=details)
-
-
-def _reported(said: bytes) -> tuple[int, str, str] | None:
-    """Code, message and details of an error object (CNI spec, section 5 "Error")."""
+def _reported(command: str, output: bytes) -> DelegateError | None:
+    """The error object that the plugin printed, if it is one (CNI spec, section 5 "Error")."""
     try:
-        found = json.loads(said)
+        found = json.loads(output)
         code, message, details = found["code"], found["msg"], found.get("details", "")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
@@ -185,8 +168,10 @@ def _reported(said: bytes) -> tuple[int, str, str] | None:
         return None
     if not isinstance(message, str) or not isinstance(details, str):
         return None
-    return code, message, details
+    if command == "DEL":  # a runtime may take these words for success
+        message, details = speakable(message), speakable(details)
+    return DelegateError(code, message, details=details)
 
 
 def _quote(output: bytes) -> str:
-    return output.decode(errors="replace").strip()[:TOLD]
+    return output.decode(errors="replace").strip()[:QUOTE_LIMIT]

@@ -1,4 +1,4 @@
-"""pycni/ipam/delegate.py: another plugin, found, executed, believed or not, and ended in time."""
+"""pycni/ipam/ipam_plugin.py: another plugin, found, executed, and ended in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pycni.errors import (
     MissingPlugin,
     PycniError,
 )
-from pycni.ipam import delegate
+from pycni.ipam import ipam_plugin
 
 STDIN = b'{"cniVersion": "1.0.0",  "name": "podnet", "odd": "\xff"}'
 GIVEN = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/24"}]}
@@ -38,12 +38,12 @@ class Plugin:
         path.chmod(0o755)
 
     def execute(self, command: str = "DEL", *, lock: int | None = None, timeout: float = QUICK):
-        return delegate.execute(
+        return ipam_plugin.execute(
             command, "ipam", env=self.env, stdin=STDIN, lock=lock, timeout=timeout
         )
 
     def add(self):
-        return delegate.add("ipam", "1.0.0", env=self.env, stdin=STDIN, lock=1, timeout=QUICK)
+        return ipam_plugin.add("ipam", "1.0.0", env=self.env, stdin=STDIN, lock=1, timeout=QUICK)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_what_is_no_file_on_the_path_is_not_executed(plugin: Plugin, name: str) 
     (plugin.directory / "directory").mkdir()
 
     with pytest.raises(MissingPlugin):
-        delegate.find(name, plugin.env["CNI_PATH"])
+        ipam_plugin.find(name, plugin.env["CNI_PATH"])
 
 
 def test_a_file_that_cannot_be_executed_has_done_nothing(plugin: Plugin) -> None:
@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_executed_has_done_nothing(plugin: Plugin) -> None
 
 def test_without_a_path_the_variable_is_named() -> None:
     with pytest.raises(InvalidParameter, match="CNI_PATH"):
-        delegate.find("ipam", "")
+        ipam_plugin.find("ipam", "")
 
 
 def _runs(pid: str) -> bool:
