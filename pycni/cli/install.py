@@ -63,9 +63,7 @@ def install(
         conf_dir,
         socket=settings.socket_path,
         settings=config or SETTINGS_PATH,
-        network_name=network["name"],
-        ip_masq=network["ip_masq"],
-        mtu=mtu,
+        network=installation.Network(name=network["name"], ip_masq=network["ip_masq"], mtu=mtu),
         report=note,
     )
     files = [str(file) for file in (*written, *units.install(services))]
