@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The outer headers of VXLAN, written and read in our own programs; the same
- * bytes as the kernel's device makes. RFC 7348 5, and RFC 6935 for the zero UDP
- * checksum in IPv6.
+/* The outer headers of VXLAN (RFC 7348 5), byte for byte as the kernel's device
+ * writes them. RFC 6935 allows the zero UDP checksum in IPv6.
  */
 #ifndef PYCNI_OUTER_H
 #define PYCNI_OUTER_H
@@ -30,20 +29,14 @@ struct outer {
 	__be16 inner_proto;
 };
 
-/* Two MACs that lie side by side, in two stores. */
-static __always_inline void copy_macs(void *to, const volatile void *from)
-{
-	*(__u64 *)to = *(const volatile __u64 *)from;
-	*(__u32 *)(to + 8) = *(const volatile __u32 *)(from + 8);
-}
-
 static __always_inline __u16 checksum_ip4(const struct iphdr *ip4)
 {
-	const __u16 *words = (const void *)ip4;
-	__u32 sum = 0;
+	const __u32 *words = (const void *)ip4;
+	__u64 sum = 0;
 
 	for (__u32 i = 0; i < sizeof(*ip4) / sizeof(*words); i++)
 		sum += words[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;

@@ -43,8 +43,8 @@ def checks(settings: Settings) -> list[Check]:
 
 def _node(node: Node | None) -> Check:
     if node is None:
-        return Check("node", False, "this host is not set up", SETUP)
-    return Check("node", True, node.name)
+        return Check.failed("node", "this host is not set up", SETUP)
+    return Check.passed("node", node.name)
 
 
 def _hooks(settings: Settings, node: Node | None) -> Check:
@@ -60,26 +60,26 @@ def _hooks(settings: Settings, node: Node | None) -> Check:
             if attach.attached(ipr, hook.ifindex).get(hook.program) != fingerprint
         ]
     if missing:
-        return Check("hooks", False, f"missing or of another load: {', '.join(missing)}", SETUP)
+        return Check.failed("hooks", f"missing or of another load: {', '.join(missing)}", SETUP)
     ways = Counter(attach.way(hook).value for hook in wanted)
-    return Check("hooks", True, ", ".join(f"{n} by {way}" for way, n in sorted(ways.items())))
+    return Check.passed("hooks", ", ".join(f"{n} by {way}" for way, n in sorted(ways.items())))
 
 
 def _encap(settings: Settings, node: Node | None) -> Check:
     """Who makes VXLAN now."""
     if node is None:
-        return Check("encap", False, "this host is not set up", SETUP)
+        return Check.failed("encap", "this host is not set up", SETUP)
     if node.encap == "kernel":
-        return Check("encap", True, f"kernel (settings: {settings.encap})")
+        return Check.passed("encap", f"kernel (settings: {settings.encap})")
     try:
         with maps.open_nexthops(settings.pin_root) as table:
             known = sum(1 for _ in table.items())
         fresh = next_hops.is_fresh(settings)
     except PycniError:
-        return Check("encap", True, "ebpf, but its programs are not loaded", SETUP)
+        return Check.failed("encap", "ebpf, but its programs are not loaded", SETUP)
     if not fresh:
-        return Check("encap", True, "kernel, until an agent confirms the next hops for ebpf")
-    return Check("encap", True, f"ebpf (settings: {settings.encap}), {known} next hops known")
+        return Check.passed("encap", "kernel: no agent confirms the next hops for ebpf")
+    return Check.passed("encap", f"ebpf (settings: {settings.encap}), {known} next hops known")
 
 
 def _store(settings: Settings) -> list[Check]:
@@ -87,27 +87,30 @@ def _store(settings: Settings) -> list[Check]:
     try:
         listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     except PycniError as error:
-        return [Check("store", False, error.message, error.hint, optional=True)]
+        return [Check.failed("store", error.message, error.hint, optional=True)]
     state = f"{len(listing.nodes)} nodes in {settings.store_url}"
-    hint = "mend or remove the records: pycni nodes, pycni forget" if listing.rejected else ""
-    return [
-        Check("store", True, state, optional=True),
-        Check("records", not listing.rejected, listing.summary, hint, optional=True),
-    ]
+    found = [Check.passed("store", state, optional=True)]
+    if listing.rejected:
+        hint = "mend or remove the records: pycni nodes, pycni forget"
+        return [*found, Check.failed("records", listing.summary, hint, optional=True)]
+    return [*found, Check.passed("records", listing.summary, optional=True)]
 
 
 def _agent(settings: Settings) -> Check:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         if agent.connect_ex(str(settings.socket_path)) == 0:
-            return Check("agent", True, "serving", optional=True)
-    return Check("agent", False, "not running; packets still flow", "run: pycni agent", True)
+            return Check.passed("agent", "serving", optional=True)
+    return Check.failed(
+        "agent", "not running; packets still flow", "run: pycni agent", optional=True
+    )
 
 
 def _feature(feature: Feature) -> Check:
     state = "available" if feature.available else feature.reason
     if not feature.available and feature.fallback:
         state = f"{state}; {feature.fallback}"
-    return Check(f"kernel {feature.name}", feature.available or bool(feature.fallback), state)
+    ok = feature.available or bool(feature.fallback)
+    return Check(f"kernel {feature.name}", ok=ok, state=state)
 
 
 def _ifname(ifindex: int) -> str:

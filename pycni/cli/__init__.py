@@ -56,7 +56,7 @@ COMMANDS = {
 @output_option
 @click.version_option(__version__, prog_name="pycni")
 @click.pass_context
-def cli(context: click.Context, path: Path | None, verbose: bool) -> None:
+def cli(context: click.Context, /, *, path: Path | None, verbose: bool) -> None:
     """A Kubernetes network plugin whose dataplane is eBPF."""
     import logging
 

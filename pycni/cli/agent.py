@@ -13,7 +13,7 @@ from pycni.cli.privilege import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN
 @click.option("--setup/--no-setup", "with_setup", default=True, help="Set the node up first.")
 @output_option
 @pass_invocation
-def agent(invocation: Invocation, with_setup: bool) -> None:
+def agent(invocation: Invocation, /, *, with_setup: bool) -> None:
     """Serve the plugin and follow the cluster.
 
     Ends at SIGTERM or Ctrl-C. Packets flow on without an agent.

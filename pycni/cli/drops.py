@@ -13,7 +13,7 @@ from pycni.cli.privilege import CAP_BPF, CAP_SYS_ADMIN
 @click.option("--follow", "-f", is_flag=True, help="Print a sample of drops as they happen.")
 @output_option
 @pass_invocation
-def drops(invocation: Invocation, follow: bool) -> None:
+def drops(invocation: Invocation, /, *, follow: bool) -> None:
     """Packets dropped, by reason and program.
 
     bpf/README.md says what each reason means. With --follow, `-o json` prints one object a line.

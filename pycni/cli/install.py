@@ -63,9 +63,7 @@ def install(
         conf_dir,
         socket=settings.socket_path,
         settings=config or SETTINGS_PATH,
-        network_name=network["name"],
-        ip_masq=network["ip_masq"],
-        mtu=mtu,
+        network=installation.Network(name=network["name"], ip_masq=network["ip_masq"], mtu=mtu),
         report=note,
     )
     files = [str(file) for file in (*written, *units.install(services))]
@@ -101,8 +99,15 @@ def _check_mtu(settings: Settings, mtu: int) -> None:
 
     On a host that is no node yet, nobody knows what fits: setup finds the uplink.
     """
+    from pycni.errors import InvalidConfig
     from pycni.node.record import Node
 
     node = Node.load_if_any(settings)
-    if node is not None:
+    if node is None:
+        return
+    try:
         node.pod_mtu(mtu)
+    except InvalidConfig as error:
+        raise InvalidConfig(
+            error.message, details=error.details, hint="change --mtu, or leave it out"
+        ) from error

@@ -38,7 +38,7 @@ EVENT_FORMAT = struct.Struct("=HHI")
 DROP_EVENT_FORMAT = struct.Struct("=HHIQIIBBHI64s")
 NEXTHOP_FORMAT = struct.Struct("=II6s6sI")
 SELF_FORMAT = struct.Struct("=16sQ")
-CONFIG_FORMAT = struct.Struct("=IIIIII2s6s6sBBBB2x16s16s32s32sI16sI16s")
+CONFIG_FORMAT = struct.Struct("=IIIIII6s6s2sBBBB2x16s16s32s32sI16sI16s")
 ONLY_KEY = struct.pack("=I", 0)
 
 
@@ -111,9 +111,9 @@ class Config:
             self.overlay_mtu,
             self.masquerade_mark,
             self.event_mask,
-            self.port.to_bytes(2, "big"),
             pack_mac(GATEWAY_MAC),
             pack_mac(OVERLAY_MAC),
+            self.port.to_bytes(2, "big"),
             self.tunnel_key_local,
             self.own_encap,
             self.decap_l3,

@@ -64,13 +64,13 @@ def _from_pod(lab: Lab, source: Pod) -> list[Check]:
         try:
             targets += [(f"{name} {address}", address) for address in lab.addresses(target)]
         except PycniError as error:
-            failed.append(Check(name, False, _words(error)))
+            failed.append(Check(name, passed=False, found=_words(error)))
     if not targets:
         return failed
     try:
         answers = lab.peer(source.netns, "echo", *(address for _, address in targets))
     except PycniError as error:
-        return failed + [Check(name, False, _words(error)) for name, _ in targets]
+        return failed + [Check(name, passed=False, found=_words(error)) for name, _ in targets]
     return failed + [
         _answered(name, answer) for (name, _), answer in zip(targets, answers, strict=True)
     ]
@@ -81,7 +81,7 @@ def _to_the_end(group: str, checks: Iterator[Check]) -> Iterator[Check]:
     try:
         yield from checks
     except PycniError as error:
-        yield Check(group.replace("_", " "), False, _words(error))
+        yield Check(group.replace("_", " "), passed=False, found=_words(error))
 
 
 def hosts_and_world(lab: Lab) -> Iterator[Check]:
@@ -185,7 +185,7 @@ def _transfer(lab: Lab, source: Pod, target: Pod, address: str) -> Check:
             got = json.loads(receiver.stdout.readline())
         except (PycniError, ValueError) as error:
             receiver.kill()
-            return Check(name, False, str(error))
+            return Check(name, passed=False, found=str(error))
     same = (got["bytes"], got["sha256"]) == (sent["bytes"], sent["sha256"])
     return Check(name, same, f"{sent['bytes'] * 8 / sent['seconds'] / 1e6:.0f} Mbit/s")
 
@@ -211,8 +211,8 @@ def _holds(name: str, step: Callable[[], object]) -> Check:
     try:
         step()
     except PycniError as error:
-        return Check(name, False, _words(error))
-    return Check(name, True)
+        return Check(name, passed=False, found=_words(error))
+    return Check(name, passed=True)
 
 
 def _entries(name: str, rows: list[dict[str, Any]], key: str, wanted: int) -> Check:

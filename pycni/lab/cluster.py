@@ -283,5 +283,5 @@ def prepare_node(lab: Lab, node: LabNode) -> None:
         node.conf_dir,
         socket=node.directory / "run" / "agent.sock",
         settings=node.settings_path,
-        network_name=lab.layout.name,
+        network=install.Network(name=lab.layout.name),
     )

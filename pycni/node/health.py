@@ -34,6 +34,14 @@ class Check:
     optional: bool = False
     """Packets of the pods that are there flow without it."""
 
+    @classmethod
+    def passed(cls, name: str, state: str, *, optional: bool = False) -> Check:
+        return cls(name, ok=True, state=state, optional=optional)
+
+    @classmethod
+    def failed(cls, name: str, state: str, hint: str, *, optional: bool = False) -> Check:
+        return cls(name, ok=False, state=state, hint=hint, optional=optional)
+
 
 def checks(settings: Settings) -> Iterator[Check]:
     """Whether programs are loaded, and whether the overlay device is up."""
@@ -46,8 +54,8 @@ def _programs(settings: Settings) -> Check:
     current = pins.current(root)
     if current is None or not pins.map_path(root, "endpoints").exists():
         state = f"the dataplane of this node is not loaded: nothing is pinned in {root}"
-        return Check("programs", False, state, SETUP)
-    return Check("programs", True, pins.fingerprint(current))
+        return Check.failed("programs", state, SETUP)
+    return Check.passed("programs", pins.fingerprint(current))
 
 
 def _device() -> Check:
@@ -55,10 +63,10 @@ def _device() -> Check:
     try:
         up = _flags(overlay.DEVICE) & IFF_UP
     except OSError:
-        return Check(name, False, f"the overlay device {overlay.DEVICE} is gone", SETUP)
+        return Check.failed(name, f"the overlay device {overlay.DEVICE} is gone", SETUP)
     if not up:
-        return Check(name, False, f"the overlay device {overlay.DEVICE} is down", SETUP)
-    return Check(name, True, "up")
+        return Check.failed(name, f"the overlay device {overlay.DEVICE} is down", SETUP)
+    return Check.passed(name, "up")
 
 
 def _flags(ifname: str) -> int:

@@ -1,4 +1,4 @@
-"""Counters of packets that are not dropped. Which path a packet takes is in every table of cases."""
+"""Counters of packets that go on. Which path a packet takes is in every table of cases."""
 
 from __future__ import annotations
 

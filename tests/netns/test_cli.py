@@ -237,16 +237,15 @@ def test_what_others_wrote_into_an_alias_is_not_obeyed(lab: Lab) -> None:
     """An alias is text that anybody with CAP_NET_ADMIN may write; so is a container ID."""
     node, evil = lab.layout.nodes[0], "evil\x1b[2J"
     (row, *_) = lab.pycni(node, "endpoints")
-    with topology.open_iproute(node.netns) as ipr:
-        (index,) = ipr.link_lookup(ifname=row["host_interface"])
-        (link,) = ipr.get_links(index)
-        alias = link.get("IFLA_IFALIAS")
-        ipr.link("set", index=index, ifalias=alias.replace(row["container"], evil))
+    with topology.open_rtnl(node.netns) as ipr:
+        link = ipr.link(row["host_interface"])
+        assert link is not None
+        ipr.set_up(link.ifindex, alias=link.alias.replace(row["container"], evil))
         try:
             shown = pycni(node, "endpoints").stdout
             document = pycni(node, "endpoints", "-o", "json").stdout
         finally:
-            ipr.link("set", index=index, ifalias=alias)
+            ipr.set_up(link.ifindex, alias=link.alias)
 
     assert b"\x1b" not in shown + document
     assert rb"evil\x1b[2J" in shown

@@ -143,8 +143,9 @@ def test_install_refuses_an_mtu_with_which_every_add_would_fail(tmp_path: Path) 
     refused = run("--config", str(settings), "install", *where, "--mtu", "9000")
 
     assert refused.returncode == 1
-    assert "mtu 9000" in refused.stderr
+    assert "MTU of 9000" in refused.stderr
     assert "from 68 to 1450" in refused.stderr
+    assert "change --mtu" in refused.stderr
     assert not (tmp_path / "bin").exists()
     assert run("--config", str(settings), "install", *where, "--mtu", "1400").returncode == 0
 

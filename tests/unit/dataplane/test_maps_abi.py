@@ -24,7 +24,7 @@ MIRRORS = {
     "drop_event": (maps.DROP_EVENT_FORMAT, (8, 8, 4, 4, 1, 1, 2, 4, 64)),
     "config": (
         maps.CONFIG_FORMAT,
-        (4, 4, 4, 4, 4, 4, 2, 6, 6, 1, 1, 1, 1, 2, 16, 16, 32, 32, 20, 20),
+        (4, 4, 4, 4, 4, 4, 6, 6, 2, 1, 1, 1, 1, 2, 16, 16, 32, 32, 20, 20),
     ),
 }
 """Struct in C, its mirror in Python, and the sizes of the members that the mirror stands for."""
