@@ -1,4 +1,4 @@
-"""Names that all parts of pycni agree on: of attachments, of links, and the two MACs.
+"""Names that all parts of pycni agree on: the settings file, attachments, links, the two MACs.
 
 Pure. A link's name and MAC come from the attachment alone, so whoever has the attachment finds the
 link, with no record of it.
@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS_PATH = Path("/etc/pycni/pycni.toml")
+"""The settings file of a node that was told of no other."""
 
 NAME_HEAD = "pcn"
 """First bytes of the name of each pod's host end."""

@@ -9,24 +9,16 @@ unready for the second in which its agent restarts would lose its pods for nothi
 from __future__ import annotations
 
 import socket
-import struct
-from fcntl import ioctl
 
-from loader import pins
 from pycni.cluster import IPAddress
 from pycni.cni.call import Call
 from pycni.dataplane import maps
 from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted
 from pycni.ipam import allocation, delegation, pools
-from pycni.kernel.links import IFF_UP
 from pycni.names import NAME_HEAD
-from pycni.node import overlay
+from pycni.node import health
 from pycni.node.record import Node
 from pycni.pods import link_kinds
-
-SIOCGIFFLAGS = 0x8913
-IFREQ_FLAGS = struct.Struct("=16sH22x")
-"""struct ifreq of linux/if.h, with the member ifr_flags."""
 
 
 def check(call: Call) -> None:
@@ -36,34 +28,14 @@ def check(call: Call) -> None:
     link that this kernel does not have.
     """
     node = Node.load(call.settings)
-    broken = _broken(call)
-    if broken and _has_pods():
-        raise LimitedConnectivity(broken, hint="run: pycni setup, or restart the agent")
-    if broken:
-        raise NotAvailable(broken, hint="run: pycni setup, or restart the agent")
+    for need in health.checks(call.settings):
+        if not need.ok:
+            error = LimitedConnectivity if _has_pods() else NotAvailable
+            raise error(need.state, hint=f"{need.hint}, or restart the agent")
     link_kinds.choose(call.conf.device)
     delegation.forward("STATUS", call)
     if not call.conf.delegate:
         _find_free_addresses(call, node)
-
-
-def _broken(call: Call) -> str:
-    """What is missing of the node's dataplane, as a sentence; empty if nothing is."""
-    root = call.settings.pin_root
-    if pins.current(root) is None or not pins.map_path(root, "endpoints").exists():
-        return f"the dataplane of this node is not loaded: nothing is pinned in {root}"
-    try:
-        up = _flags(overlay.DEVICE) & IFF_UP
-    except OSError:
-        return f"the overlay device {overlay.DEVICE} is gone"
-    return "" if up else f"the overlay device {overlay.DEVICE} is down"
-
-
-def _flags(ifname: str) -> int:
-    """Flags of an interface (netdevice(7)). Raises OSError if there is no such interface."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        answer = ioctl(asker, SIOCGIFFLAGS, IFREQ_FLAGS.pack(ifname.encode(), 0))
-    return int(IFREQ_FLAGS.unpack(answer)[1])
 
 
 def _has_pods() -> bool:

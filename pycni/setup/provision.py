@@ -13,10 +13,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import loader
-from loader import Hook, pins, probe
+from loader import pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import restore
+from pycni.attachments import hooks, restore
 from pycni.errors import PycniError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
@@ -97,7 +97,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             settings.pin_root,
             objects,
             config=plan.config(settings, node, features, device=device).pack(),
-            hooks=lambda: hooks(ipr, device, host.uplink.ifindex),
+            hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
             ipr=ipr,
             confirm=open_overlay,
         )
@@ -139,20 +139,6 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     delegation.teardown(settings)
     record_path(settings).unlink(missing_ok=True)
     _remove_runtime_files(settings)
-    return found
-
-
-def hooks(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
-    """Where programs belong on this node now: the overlay device, the uplink, every pod's link."""
-    found = [
-        Hook(lease.ifindex, program)
-        for lease in leases(ipr)
-        for program in loader.ENDPOINT_PROGRAMS
-    ]
-    if overlay_ifindex:
-        found += [Hook(overlay_ifindex, "from_overlay"), Hook(overlay_ifindex, "to_overlay")]
-    if uplink_ifindex:
-        found.append(Hook(uplink_ifindex, "from_underlay"))
     return found
 
 
