@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections import Counter
@@ -12,7 +13,8 @@ import click
 
 from loader import attach, pins, probe
 from pycni.cli.output import emit, output_option
-from pycni.dataplane import dumps, maps
+from pycni.dataplane import dumps, events, maps
+from pycni.dataplane.events import DropEvent, Lost
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import next_hops, overlay
@@ -142,11 +144,24 @@ def drops(path: Path | None, follow: bool, output: str) -> None:
     """Packets dropped, by reason and by the program that dropped them."""
     settings = load(path)
     if follow:
-        for event in dumps.events(settings.pin_root):
-            click.echo(dumps.event_line(event, output))
+        for event in events.follow(settings):
+            click.echo(_event_line(event, output))
         return
     rows, columns = dumps.dump(settings.pin_root, "drops")
     emit(rows, output, columns=columns)
+
+
+def _event_line(event: DropEvent | Lost, output: str) -> str:
+    """One event as a line of text or JSON."""
+    if isinstance(event, Lost):
+        lost = event.count
+        return json.dumps({"lost": lost}) if output == "json" else f"{lost} events were lost here"
+    if output == "json":
+        return json.dumps({"time": event.utc, **vars(event), "head": event.head.hex()})
+    return (
+        f"{event.utc} {event.program} ifindex={event.ifindex} "
+        f"length={event.length} {event.reason} {event.head.hex()}"
+    )
 
 
 def _checks(settings: Settings) -> list[tuple[str, bool, str]]:

@@ -1,8 +1,8 @@
-"""The overlay device of a node: one metadata VXLAN device, its gateway addresses, one route a
-family.
+"""The overlay device of a node, `pycni0`: a VXLAN device that takes tunnel keys from packets'
+metadata, with the gateway addresses and one route per family.
 
-The device carries no per-node state: whom a packet goes to is in BPF maps, never in FDB, ARP or
-route entries. Functions run in the node's network namespace, through the Rtnl they are given.
+The device knows nothing of other nodes: BPF maps say where a packet goes, never FDB, ARP or route
+entries. Functions run in the node's network namespace, through the Rtnl they are given.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pycni.names import GATEWAY_MAC
 DEVICE = "pycni0"
 
 NEXT_HOPS: dict[int, IPAddress] = {4: ip_address("169.254.1.1"), 6: ip_address("fe80::1")}
-"""Next hop of the cluster route, per family. Nobody has it: on a NOARP device it only keeps the
-kernel to one hidden neighbour entry a family, where an on-link route would make one per pod."""
+"""Next hop of the cluster route, per family. No host has these addresses. On a NOARP device a next
+hop makes one neighbour entry per family; an on-link route would make one per pod."""
 
 IPV6_FORWARDING = "net/ipv6/conf/all/forwarding"
 
 
 def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
-    """Create the device, down; returns its ifindex. An equal device of ours is kept.
+    """Create the device, down, and return its ifindex. A device of ours that is the same stays.
 
-    `port` is the UDP port, `mtu` the largest inner IP packet in bytes. Raises SetupError if a
-    stranger has the device's name, or a device with the same port exists.
+    `port` is the UDP port, `mtu` the largest inner IP packet in bytes. Raises SetupError if an
+    interface that pycni did not make has the name, or if another VXLAN device has the port.
     """
     existing = find(ipr)
     if existing is not None:
@@ -43,7 +43,7 @@ def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
             return existing.ifindex
         if existing.kind != "vxlan" or existing.mac != GATEWAY_MAC:
             raise SetupError(
-                f"there is an interface {DEVICE} already that pycni did not make",
+                f"there is an interface {DEVICE} that pycni did not make",
                 hint=f"rename or remove it: ip link del {DEVICE}",
             )
         teardown(ipr)
@@ -51,7 +51,7 @@ def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
 
 
 def teardown(ipr: Rtnl) -> None:
-    """Delete the device; its addresses and routes go with it."""
+    """Delete the device if it is ours; its addresses and routes go with it."""
     device = find(ipr)
     if device is not None and device.mac == GATEWAY_MAC:
         ipr.delete_link(device.ifindex)
@@ -67,9 +67,9 @@ def bring_up(
 ) -> None:
     """Set the device up and give it the gateway addresses and the cluster routes.
 
-    Comes after the programs are attached: a metadata device accepts every VXLAN frame that reaches
-    its port, and only `from_overlay` knows which to believe. Raises SetupError if the port is
-    taken.
+    Call it after the programs are attached: the device accepts every VXLAN frame that reaches its
+    port, and only `from_overlay` checks who sent it. Raises SetupError, among others if another
+    socket has the port.
     """
     try:
         ipr.set_up(ifindex, flags=IFF_NOARP)
@@ -92,9 +92,9 @@ def bring_up(
 def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
     """Kernel parameters that let packets pass between the overlay device and the uplink.
 
-    IPv4 per device. IPv6 has one switch for the whole host, and a host that forwards ignores
-    router advertisements unless accept_ra is 2 (ip-sysctl.rst): an uplink that lives by them
-    keeps them.
+    IPv4 forwards per device. IPv6 has one switch for the whole host, and a host that forwards
+    ignores router advertisements unless accept_ra is 2 (ip-sysctl.rst). So an uplink that takes
+    them now gets accept_ra 2.
     """
     wanted = {
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
@@ -113,9 +113,11 @@ def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
 
 
 def parameters_before(wanted: dict[str, str]) -> dict[str, str]:
-    """What to write back, in this order, to undo `wanted`; the device's own go with it.
+    """The values to write back, in this order, to undo `wanted`; without those of the overlay
+    device, which go with it.
 
-    Writing IPv6's switch for all interfaces overwrites each one's, so those that differ follow it.
+    IPv6's switch for all interfaces overwrites that of each interface. So the interfaces that had
+    another value follow it.
     """
     before = {
         name: value
@@ -131,7 +133,7 @@ def parameters_before(wanted: dict[str, str]) -> dict[str, str]:
 
 
 def write_parameters(values: dict[str, str]) -> None:
-    """Write kernel parameters; those of interfaces that are gone are passed over."""
+    """Write kernel parameters, but for those of interfaces that are gone."""
     for name, value in values.items():
         sysctl.write(name, value)
 
@@ -142,7 +144,7 @@ def find(ipr: Rtnl) -> Link | None:
 
 
 def underlay_networks(ipr: Rtnl) -> list[IPNetwork]:
-    """Networks this node can reach on-link, but for its own overlay device's."""
+    """The networks that this node reaches on-link, without those of its overlay device."""
     own = find(ipr)
     networks: list[IPNetwork] = []
     for address in ipr.addresses():
@@ -155,7 +157,8 @@ def underlay_networks(ipr: Rtnl) -> list[IPNetwork]:
 
 
 def routed_networks(ipr: Rtnl) -> list[IPNetwork]:
-    """Networks the main routing table has routes to, but for those by our own overlay device."""
+    """The networks that the main routing table has routes to, without those by the overlay
+    device."""
     own = find(ipr)
     return [
         route.dst
@@ -174,7 +177,7 @@ def _create(ipr: Rtnl, *, port: int, mtu: int) -> int:
         except NetlinkError as error:
             raise SetupError(
                 f"cannot create the VXLAN device {DEVICE} (UDP port {port}): {error.strerror}",
-                hint="is the kernel's vxlan module there (modprobe vxlan)?",
+                hint="does this kernel have the module vxlan (modprobe vxlan)?",
             ) from error
         undo.callback(teardown, ipr)
         ifindex = ipr.ifindex(DEVICE)
@@ -206,7 +209,7 @@ def _port_taken(port: int) -> SetupError:
 
 
 def _udp_owner(port: int) -> str:
-    """Name and pid of the process with a UDP socket on the port, as procfs tells (proc(5))."""
+    """Name and pid of the process that has a UDP socket on the port, from procfs (proc(5))."""
     inodes = set()
     for table in ("/proc/net/udp", "/proc/net/udp6"):
         try:

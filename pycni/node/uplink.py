@@ -1,4 +1,4 @@
-"""The uplink: the node's interface to the other nodes, and the address it is known by there.
+"""The uplink: the node's interface to the other nodes, and the address at which they reach it.
 
 Reads links, addresses and routes of the node's namespace; changes nothing.
 """
@@ -16,7 +16,8 @@ from pycni.kernel.rtnl import Rtnl
 
 @dataclass(frozen=True)
 class Uplink:
-    """The interface VXLAN leaves by; `vtep` is its address, `mtu` in bytes of the IP packet."""
+    """The interface by which VXLAN leaves; `vtep` is its address, `mtu` its largest IP packet in
+    bytes."""
 
     ifname: str
     ifindex: int
@@ -25,9 +26,10 @@ class Uplink:
 
 
 def find(ipr: Rtnl, *, ifname: str = "", vtep: IPAddress | None = None) -> Uplink:
-    """The uplink the settings name, else the interface that has `vtep`, else the default route's.
+    """The interface `ifname` if the settings name one, else the one that has the address `vtep`,
+    else that of the default route.
 
-    Raises SetupError if there is none, or it has no address to be a VTEP.
+    Raises SetupError if there is none, or if it has no address that can be the VTEP.
     """
     link = _named(ipr, ifname) if ifname else _having(ipr, vtep) if vtep else _default(ipr)
     name = link.ifname
@@ -79,6 +81,6 @@ def _default(ipr: Rtnl) -> Link:
 
 
 def _global_addresses(ipr: Rtnl, ifindex: int) -> list[IPAddress]:
-    """IPv4 first, each family in the kernel's order: its first is what it sends from."""
+    """IPv4 first, each family in the kernel's order: the kernel sends from the first one."""
     found = [address.ip for address in ipr.addresses(ifindex) if address.is_global]
     return sorted(found, key=lambda address: address.version)

@@ -118,7 +118,7 @@ def test_an_agent_that_cannot_read_the_store_deletes_nothing(lab: Lab) -> None:
     with store_broken(lab):
         start = pycni(first, "agent")
         lab.agents[first.name] = start_without_setup(first)
-        wait_until(lambda: "cluster failed" in first.log_path.read_text(), "the agent complains")
+        wait_until(lambda: "loop=store" in first.log_path.read_text(), "the agent complains")
         found = [tables(lab, node) for node in (first, second)]
         reached = unanswered(lab, first.pods[0].netns, lab.addresses(second.pods[0]))
 
@@ -134,9 +134,7 @@ def test_tables_stay_when_the_store_is_removed_and_follow_when_it_is_back(lab: L
 
     with store_away(lab):
         for node in (first, second):
-            wait_until(
-                lambda node=node: "cluster failed" in node.log_path.read_text(), "a complaint"
-            )
+            wait_until(lambda node=node: "loop=store" in node.log_path.read_text(), "a complaint")
         time.sleep(2 * POLL_INTERVAL)  # nothing is to happen: there is no event to wait for
         found = [tables(lab, node) for node in (first, second)]
         assert found == before

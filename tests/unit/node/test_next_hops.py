@@ -11,7 +11,7 @@ from pycni.kernel.fib import (
     Path,
 )
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
-from pycni.node.next_hops import Copy, Waker, wanted
+from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
 TUNNEL = 768
@@ -122,13 +122,3 @@ def test_what_does_not_concern_the_way_changes_nothing() -> None:
     assert not copy.take_in([pods_veth, NeighbourChange(2, GATEWAY, GATEWAY_MAC)])
     assert not copy.take_in([NeighbourChange(9, NODE, None)])
     assert kernel.asked == 1
-
-
-def test_a_waker_wakes_once() -> None:
-    waker = Waker()
-
-    waker.wake()
-    waker.wake()
-
-    assert waker.take()
-    assert not waker.take()

@@ -1,18 +1,19 @@
-"""When this node's underlay address goes, the node moves to the one that came instead.
+"""Follows this node's underlay address: when it is gone, the node moves to the address that came.
 
-A default route that moves, or a further address, is no reason: the other nodes still reach this one
-where they know it. `setup` does the move, as it would at the next start.
+While the address is there the node stays, whatever else changes: the other nodes reach it at the
+address they know. The move is a setup, as at the next start of the agent.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
+from pycni.agent.loops import Run
 from pycni.errors import SetupError
 from pycni.kernel.fib import ADDRESS_GROUPS, Fib
 from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
 from pycni.node import uplink
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -24,26 +25,27 @@ LOOK = 1.0
 log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, stop: threading.Event, moved: Callable[[], object]) -> None:
-    """Move the node whenever its address is gone and there is another; calls `moved` after that.
+def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None:
+    """Until the agent stops, in the node's namespace; calls `moved` after each move.
 
-    Runs in the node's namespace until `stop`. Raises PycniError, LoaderError or OSError.
+    Raises PycniError, LoaderError or OSError.
     """
     with Fib(ADDRESS_GROUPS) as fib, Rtnl() as ipr:
-        while not stop.is_set():
-            found = _replacement(settings, ipr)
+        while not run.stopping:
+            found = replacement(settings, ipr)
             if found is not None:
                 log.info("moving vtep=%s uplink=%s", found.vtep, found.ifname)
                 provision.setup(settings)
                 moved()
-            while fib.changes() == [] and not stop.is_set():
+            run.well()
+            while fib.changes() == [] and not run.stopping:
                 fib.wait(LOOK)
 
 
-def _replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
-    """Where to move to; None if there is no need to, or no place.
+def replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
+    """Where this node has to move; None if its address is there, or there is no other.
 
-    Never to the other family, in which the other nodes could not be reached.
+    Never an address of the other family: the other nodes have none of that family.
     """
     vtep = Node.load(settings).vtep
     if vtep in {address.ip for address in ipr.addresses()}:
@@ -51,6 +53,6 @@ def _replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
     try:
         found = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
     except SetupError as error:
-        log.warning("the address %s of this node is gone: %s", vtep, error.message)
+        log.warning("address gone vtep=%s error=%s", vtep, quoted(error.message))
         return None
     return found if found.vtep.version == vtep.version else None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
 from ipaddress import ip_address, ip_interface
 from types import SimpleNamespace
 
 import pytest
 
+from pycni.agent import own_address
 from pycni.errors import SetupError
 from pycni.kernel.addresses import Address
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
-from pycni.setup import address_change
+from unit.agent.runs import OneRun
 
 VTEP = ip_address("192.0.2.1")
 NEW = ip_address("192.0.2.99")
@@ -29,13 +29,13 @@ class World:
         self.found: Uplink | SetupError = Uplink("eth0", 2, 1500, NEW)
         self.setups = 0
         self.moves = 0
-        self.stop = threading.Event()
+        self.run = OneRun()
         node = SimpleNamespace(vtep=VTEP)
-        monkeypatch.setattr(address_change, "Fib", lambda _: self)
-        monkeypatch.setattr(address_change, "Rtnl", lambda: self)
-        monkeypatch.setattr(address_change.Node, "load", lambda _: node)
-        monkeypatch.setattr(address_change.uplink, "find", lambda *_, **__: self._find())
-        monkeypatch.setattr(address_change.provision, "setup", lambda _: self._setup())
+        monkeypatch.setattr(own_address, "Fib", lambda _: self)
+        monkeypatch.setattr(own_address, "Rtnl", lambda: self)
+        monkeypatch.setattr(own_address.Node, "load", lambda _: node)
+        monkeypatch.setattr(own_address.uplink, "find", lambda *_, **__: self._find())
+        monkeypatch.setattr(own_address.provision, "setup", lambda _: self._setup())
 
     def __enter__(self) -> World:
         return self
@@ -47,13 +47,13 @@ class World:
         return []
 
     def wait(self, _: float) -> None:
-        self.stop.set()
+        self.run.end()
 
     def addresses(self) -> list[Address]:
         return [Address(2, ip_interface(address)) for address in self.held]
 
     def follow(self) -> None:
-        address_change.follow(SETTINGS, self.stop, self._moved)
+        own_address.follow(SETTINGS, self.run, moved=self._moved)
 
     def _find(self) -> Uplink:
         if isinstance(self.found, SetupError):
