@@ -1,9 +1,9 @@
 """Loads pycni's BPF programs: staged, pinned, replaced as a whole or not at all.
 
-`load` prepares everything beside the running programs (staging), then pins, switches the
-`programs` link and replaces what is attached, each step with its undo; whatever fails, the node
-goes on as it was. Forwarding needs no process afterwards. Independent of the package pycni. Objects
-come from `loader.compile`.
+`load` prepares everything beside the running programs (staging), has new maps filled, then pins,
+switches the `programs` link and replaces what is attached, each step with its undo; whatever fails,
+the node goes on as it was. Forwarding needs no process afterwards. Independent of the package
+pycni. Objects come from `loader.compile`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import attach, clsact, pins, staging
 from .bpf import Map
-from .errors import GoneError, LoaderError
+from .errors import GoneError, LayoutError, LoaderError
 from .hooks import ENDPOINT_PROGRAMS, Hook
 from .objects import PROGRAMS, Objects
 from .programs import Programs
@@ -31,6 +31,7 @@ __all__ = [
     "Hook",
     "Loaded",
     "LoaderError",
+    "NewMaps",
     "Objects",
     "Programs",
     "attach_endpoint",
@@ -48,6 +49,17 @@ class Loaded:
     changed: bool
 
 
+@dataclass(frozen=True)
+class NewMaps:
+    """Maps of a load that is not in use yet, pinned at a root of their own.
+
+    `empty` names those whose layout is another than that of the maps they replace.
+    """
+
+    root: Path
+    empty: frozenset[str]
+
+
 def load(
     root: Path,
     objects: Objects,
@@ -55,17 +67,22 @@ def load(
     config: bytes,
     hooks: Callable[[], Iterable[Hook]],
     ipr: IPRoute,
+    refill: Callable[[NewMaps], object] | None = None,
     confirm: Callable[[Loaded], object] = lambda _: None,
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
 
     `hooks` is asked after the new programs are current, so that endpoints attached meanwhile are
-    not missed; hooks of endpoints that are gone are passed over. Maps keep their entries; nobody
-    may write to a map whose max_entries changes during the load. Loading the same again does
-    nothing but attach what is not attached.
+    not missed; hooks of endpoints that are gone are skipped. Loading the same again does nothing
+    but attach what is not attached.
+
+    Maps keep their entries. A map of another layout is replaced: `refill` is called to fill the new
+    one before any new program runs, and the old programs use the old one until they are replaced,
+    so nobody may write to either during the load. Maps that only programs write to begin empty.
 
     `confirm` is called when all is in place; if it raises, all is put back. Raises LoaderError of
-    all kinds and what `confirm` raises; pins, programs and qdiscs are then as before.
+    all kinds (LayoutError if a map needs a `refill` and there is none) and what `refill` and
+    `confirm` raise; pins, programs and qdiscs are then as before.
     """
     fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
     with ExitStack() as undo:
@@ -78,6 +95,7 @@ def load(
             renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
                 staged = staging.stage(root, objects, config, fingerprint, owned)
+                _refill(root, staged, refill)
                 _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
@@ -160,6 +178,19 @@ def detach(root: Path, ipr: IPRoute, ifindex: int) -> None:
     pins.unmark_clsact(root, ifindex)
 
 
+def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], object] | None) -> None:
+    if not staged.refilled:
+        return
+    if refill is None:
+        raise LayoutError(
+            f"pinned map {', '.join(staged.refilled)} has another layout than the new programs",
+            details="\n".join(staged.refilled.values()),
+            hint="drain the node, then pycni teardown and pycni setup",
+        )
+    with pins.beside(root, staged.maps) as other:
+        refill(NewMaps(other, frozenset(staged.refilled)))
+
+
 def _commit(
     root: Path,
     fingerprint: str,
@@ -168,11 +199,11 @@ def _commit(
     owned: ExitStack,
     steps: ExitStack,
 ) -> None:
-    for name, new in staged.created.items():
+    for name in sorted(staged.created):
         old = pins.open_map(root, name)
         if old is not None:
             owned.enter_context(old)
-        pins.replace_map(root, name, new)
+        pins.replace_map(root, name, staged.maps[name])
         steps.callback(_put_back, root, name, old)
     directory = pins.pin_programs(root, fingerprint, staged.programs)
     steps.callback(pins.remove_programs, directory)

@@ -82,11 +82,19 @@ class Program(Descriptor):
 
     def constants(self) -> bytes:
         """Its .rodata, all of it; empty if it has none."""
-        for number in libbpf.maps_of_program(self.fd):
-            with own_map(libbpf.open_id("map", number)) as one:
-                if one.info.name.endswith(".rodata"):
+        for name, number in self.maps().items():
+            if name.endswith(".rodata"):
+                with own_map(libbpf.open_id("map", number)) as one:
                     return one.lookup(bytes(4)) or b""
         return b""
+
+    def maps(self) -> dict[str, int]:
+        """The maps that it uses, .rodata among them: name, cut to 15 characters, and id."""
+        found = {}
+        for number in libbpf.maps_of_program(self.fd):
+            with own_map(libbpf.open_id("map", number)) as one:
+                found[one.info.name] = number
+        return found
 
     @property
     def info(self) -> ProgramInfo:

@@ -7,6 +7,7 @@ made empty maps under living pods. Both run in the node's namespace.
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 from pyroute2 import IPRoute
 
@@ -102,15 +103,24 @@ def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
     take_away = belongings(ipr, settings, node, ports=True)
     with maps.open_endpoints(settings.pin_root) as table:
         endpoints.sweep(table, run_dir=settings.run_dir, belongings=take_away)
-        held = list(leases(ipr))
-        with Rtnl() as rtnl:
-            for one in held:
-                now = link_changes.endpoint(rtnl, one)
-                if now is not None:
-                    endpoints.restore(table, one.entries, now, run_dir=settings.run_dir)
+    held = restore_endpoints(settings.pin_root, ipr, run_dir=settings.run_dir)
     alive = {address for one in held for address in one.addresses}
     published.restore(ipr, alive, node=node, settings=settings)
     host_ports.sweep(alive)
+
+
+def restore_endpoints(root: Path, ipr: IPRoute, *, run_dir: Path) -> list[Lease]:
+    """Make the endpoints map pinned at `root` agree with the leases, and return those.
+
+    Callers hold the network lock. Raises PycniError.
+    """
+    held = list(leases(ipr))
+    with maps.open_endpoints(root) as table, Rtnl() as rtnl:
+        for one in held:
+            now = link_changes.endpoint(rtnl, one)
+            if now is not None:
+                endpoints.restore(table, one.entries, now, run_dir=run_dir)
+    return held
 
 
 def belongings(ipr: IPRoute, settings: Settings, node: Node | None, *, ports: bool) -> Belongings:

@@ -37,6 +37,7 @@ from pycni.node.uplink import Uplink
 from pycni.pods import port_table
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
+from pycni.setup.refill import Facts, refill
 from pycni.stores import NodeRecord, machine_identity, open_store
 
 Report = Callable[[str], None]
@@ -80,11 +81,13 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             undo.callback(pins.unmount_bpffs, settings.bpffs)
         ifindex = _make_device(settings, ipr, mtu, undo)
 
+        facts = Facts(settings, node, others, ipr)
+
         def open_up(_: Loaded) -> None:
             report("opening the overlay")
             if before is not None and before.vtep != node.vtep:
-                undo.callback(next_hops.write_vtep, settings, before.vtep)
-            next_hops.write_vtep(settings, node.vtep)
+                undo.callback(next_hops.write_vtep, settings.pin_root, before.vtep)
+            next_hops.write_vtep(settings.pin_root, node.vtep)
             peers.write(settings.pin_root, others, synced=True)
             overlay.bring_up(
                 ipr,
@@ -103,6 +106,7 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             config=_config(settings, node, ifindex, features).pack(),
             hooks=lambda: hooks(ipr, ifindex, link.ifindex),
             ipr=ipr,
+            refill=lambda new: refill(new, facts),
             confirm=open_up,
         )
         upkeep.restore(ipr, settings, node)

@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 from sources import config, key, write_sources
 
 import loader
-from loader import Hook, Loaded, Objects, bpf, clsact, pins, tcx
+from loader import Hook, Loaded, NewMaps, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
 from loader.hooks import EGRESS, INGRESS
 
@@ -45,10 +45,22 @@ class Node:
         return compile_programs(self.tmp.parent / "loader-cache", sources=written)
 
     def load(
-        self, objects: Objects, *, mark: int = 7, hooks: Callable[[], list[Hook]] | None = None
+        self,
+        objects: Objects,
+        *,
+        mark: int = 7,
+        hooks: Callable[[], list[Hook]] | None = None,
+        refill: Callable[[NewMaps], object] | None = None,
+        confirm: Callable[[Loaded], object] = lambda _: None,
     ) -> Loaded:
         return loader.load(
-            self.root, objects, config=config(mark), hooks=hooks or self.hooks, ipr=self.ipr
+            self.root,
+            objects,
+            config=config(mark),
+            hooks=hooks or self.hooks,
+            ipr=self.ipr,
+            refill=refill,
+            confirm=confirm,
         )
 
     def state(self) -> dict[str, object]:

@@ -163,7 +163,9 @@ def test_endpoint_that_went_away_does_not_stop_an_upgrade(node: Node) -> None:
 
 
 @pytest.mark.parametrize("layout", [WIDER_ENDPOINT, RENAMED_ENDPOINT])
-def test_other_map_layout_is_refused_naming_both(node: Node, layout: str) -> None:
+def test_other_map_layout_that_nobody_refills_is_refused_naming_both(
+    node: Node, layout: str
+) -> None:
     node.load(node.compile())
     node.put(3)
     before = node.state()
