@@ -44,8 +44,7 @@ static __always_inline bool is_multicast(const union ip_addr *addr)
 {
 	if (!is_mapped_ip4(addr))
 		return addr->bytes[0] == 0xff;
-	return (addr->bytes[12] & 0xf0) == 0xe0 ||
-	       addr->words[3] == 0xffffffff;
+	return (addr->bytes[12] & 0xf0) == 0xe0 || addr->words[3] == 0xffffffff;
 }
 
 static __always_inline bool is_loopback(const union ip_addr *addr)

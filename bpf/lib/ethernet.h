@@ -15,13 +15,15 @@
  * stay in the 64-bit register they were loaded into; clang, which sees 32 bits,
  * likes to truncate a copy.
  */
-#define load_pointer(ctx, field) ({ \
-	void *pointer; \
-	asm volatile("%0 = *(u32 *)(%1 + %2)" \
-		     : "=r"(pointer) \
-		     : "r"(ctx), "i"(offsetof(struct __sk_buff, field))); \
-	pointer; \
-})
+#define load_pointer(ctx, field)                                        \
+	({                                                              \
+		void *pointer;                                          \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                   \
+			     : "=r"(pointer)                            \
+			     : "r"(ctx),                                \
+			       "i"(offsetof(struct __sk_buff, field))); \
+		pointer;                                                \
+	})
 
 /* The packet if it has `length` readable bytes, or NULL. */
 static __always_inline void *get_head(struct __sk_buff *ctx, __u32 length)

@@ -78,8 +78,8 @@ static __always_inline void write_outer_ip6(struct ipv6hdr *ip6,
 					    const union ip_addr *src,
 					    const union ip_addr *dst)
 {
-	*(__be32 *)ip6 = bpf_htonl(IP6_VERSION |
-				   outer->ecn << IP6_TRAFFIC_CLASS_SHIFT);
+	*(__be32 *)ip6 =
+		bpf_htonl(IP6_VERSION | outer->ecn << IP6_TRAFFIC_CLASS_SHIFT);
 	ip6->payload_len = bpf_htons(outer->l3_length - sizeof(*ip6));
 	*(__be16 *)&ip6->nexthdr = bpf_htons(IPPROTO_UDP << 8 | UNDERLAY_TTL);
 	for (int i = 0; i < 4; i++) {

@@ -1,7 +1,7 @@
 """Maps as rows for people and programs: typed fields, addresses as addresses, reasons by name.
 
-Names of drop reasons and attach points are read from the BTF of the loaded programs, so there is no
-second list of them. Reads only.
+Names of programs, reasons and paths are read from the BTF of the pinned maps, so there is no second
+list of them. Reads only.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 from loader import bpf, btf, pins
 from pycni.dataplane import maps
-from pycni.dataplane.maps import DROP_COUNT_FORMAT, DROP_EVENT_FORMAT
+from pycni.dataplane.maps import (
+    DROP_COUNT_FORMAT,
+    DROP_EVENT_FORMAT,
+    EVENT_FORMAT,
+    PATH_COUNT_FORMAT,
+)
 from pycni.errors import NotAvailable
 
 Row = dict[str, Any]
 
-NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops")
+NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops", "forwarded")
+EVENT_DROP, DROP_EVENT_VERSION = 1, 1
 
 
 @dataclass(frozen=True)
@@ -62,17 +69,30 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
 
 def events(root: Path) -> Iterator[DropEvent]:
     """Sampled drops as they happen, for ever."""
-    names = _Names.of(root)
+    names = Names.of(root, "drops", "drop_reason")
     with maps.open_map(root, "events") as ring, bpf.RingBuffer(ring) as reader:
         while True:
             for record in reader.poll(-1):
-                time_ns, ifindex, length, point, reason, size, _, head = DROP_EVENT_FORMAT.unpack(
-                    record[: DROP_EVENT_FORMAT.size]
-                )
-                yield DropEvent(
-                    time_ns, ifindex, length, names.points[point], names.reasons[reason],
-                    head[:size],
-                )  # fmt: skip
+                event = read_event(record, names)
+                if event is not None:
+                    yield event
+
+
+def read_event(record: bytes, names: Names) -> DropEvent | None:
+    """One record of the ring buffer; None if its kind or version is not known here."""
+    if len(record) < EVENT_FORMAT.size:
+        return None
+    kind, version, size = EVENT_FORMAT.unpack_from(record)
+    if (kind, version, size) != (EVENT_DROP, DROP_EVENT_VERSION, DROP_EVENT_FORMAT.size):
+        return None
+    if len(record) < size:
+        return None
+    fields = DROP_EVENT_FORMAT.unpack_from(record)[3:]
+    time_ns, ifindex, length, point, reason, head_length, _, head = fields
+    program = names.points[point]
+    return DropEvent(
+        time_ns, ifindex, length, program, names.columns[reason], head[:head_length]
+    )  # fmt: skip
 
 
 def event_line(event: DropEvent, output: str) -> str:
@@ -87,24 +107,26 @@ def event_line(event: DropEvent, output: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Names:
+class Names:
+    """What the two numbers mean of which the index into a table of counters is made."""
+
     points: dict[int, str]
-    reasons: dict[int, str]
+    columns: dict[int, str]
 
     @classmethod
-    def of(cls, root: Path) -> _Names:
-        """Names as the loaded programs have them: `DROP_WRONG_VNI` reads "wrong vni"."""
-        with maps.open_map(root, "drops") as table:
+    def of(cls, root: Path, name: str, enum: str) -> Names:
+        """As in the BTF of map `name`: `DROP_WRONG_VNI` of drop_reason reads "wrong vni"."""
+        with maps.open_map(root, name) as table:
             types = btf.types_of_map(table.info)
         if types is None:
-            raise NotAvailable("the drops map was loaded without BTF", hint="run: pycni setup")
+            raise NotAvailable(f"the map {name} was loaded without BTF", hint="run: pycni setup")
         points = types.enumerators(types.find(btf.ENUM, "attach_point"))
-        reasons = types.enumerators(types.find(btf.ENUM, "drop_reason"))
+        columns = types.enumerators(types.find(btf.ENUM, enum))
         return cls(
             {value: name.lower() for name, value in points.items()},
             {
-                value: name.removeprefix("DROP_").lower().replace("_", " ")
-                for name, value in reasons.items()
+                value: name.partition("_")[2].lower().replace("_", " ")
+                for name, value in columns.items()
             },
         )
 
@@ -139,20 +161,28 @@ def _read_nexthops(root: Path) -> list[Row]:
 
 
 def _read_drops(root: Path) -> list[Row]:
-    """Only what was dropped at all: most reasons never happen."""
-    names = _Names.of(root)
-    reasons = max(names.reasons)  # DROP_REASONS, the width of the table
+    return _read_counters(root, "drops", "drop_reason", "reason", DROP_COUNT_FORMAT)
+
+
+def _read_forwarded(root: Path) -> list[Row]:
+    return _read_counters(root, "forwarded", "packet_path", "path", PATH_COUNT_FORMAT)
+
+
+def _read_counters(root: Path, name: str, enum: str, column: str, layout: Struct) -> list[Row]:
+    """Only what was counted at all: most reasons never happen."""
+    names = Names.of(root, name, enum)
+    width = max(names.columns)  # the enumerator behind the last
     rows = []
-    with maps.open_map(root, "drops") as table:
+    with maps.open_map(root, name) as table:
         for key, values in table.items_percpu():
-            counts = [DROP_COUNT_FORMAT.unpack(value) for value in values]
-            packets, size = (sum(column) for column in zip(*counts, strict=True))
+            counts = [layout.unpack(value) for value in values]
+            packets, size = (sum(one) for one in zip(*counts, strict=True))
             if packets:
-                point, reason = divmod(int.from_bytes(key, sys.byteorder), reasons)
+                point, number = divmod(int.from_bytes(key, sys.byteorder), width)
                 rows.append(
                     {
-                        "reason": names.reasons[reason],
-                        "direction": names.points[point],
+                        column: names.columns[number],
+                        "program": names.points[point],
                         "packets": packets,
                         "bytes": size,
                     }
@@ -168,5 +198,6 @@ READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
     "remotes": (_read_remotes, ("prefix", "vtep")),
     "vteps": (_read_vteps, ("vtep", "node")),
     "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),
-    "drops": (_read_drops, ("reason", "direction", "packets", "bytes")),
+    "drops": (_read_drops, ("reason", "program", "packets", "bytes")),
+    "forwarded": (_read_forwarded, ("program", "path", "packets", "bytes")),
 }

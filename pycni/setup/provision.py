@@ -280,7 +280,8 @@ def _config(
     return Config(
         vni=settings.vni,
         port=settings.port,
-        overlay_ifindex=overlay_ifindex,
+        stack_ifindex=overlay_ifindex,  # one device has both parts
+        vxlan_ifindex=overlay_ifindex,
         overlay_mtu=node.mtu,
         masquerade_mark=settings.masquerade_mark,
         tunnel_key_local=_has(features, "tunnel_key_local"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dataplane import Dataplane
-from outcomes import Action, dropped, into_pod
+from outcomes import Action, answered, dropped
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -161,7 +161,7 @@ def test_the_gateways_mac_is_the_answer(
 ) -> None:
     outcome = dataplane.run("from_container", question)
 
-    assert outcome == into_pod(VETH_ONE, answer), f"{outcome}\nwant {answer.command()}"
+    assert outcome == answered(VETH_ONE, answer), f"{outcome}\nwant {answer.command()}"
 
 
 @pytest.mark.parametrize(("question", "reason"), UNANSWERED.values(), ids=UNANSWERED)

@@ -368,7 +368,7 @@ def _talk(*words: str) -> Sequence[str | Path]:
 def drops(lab: Lab, node: LabNode) -> dict[tuple[str, str], int]:
     """Packets dropped on a node so far, by reason and program."""
     rows = lab.pycni(node, "drops")
-    return {(row["reason"], row["direction"]): row["packets"] for row in rows}
+    return {(row["reason"], row["program"]): row["packets"] for row in rows}
 
 
 def rows(lab: Lab, node: LabNode, name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,41 @@
+"""Records of the ring buffer, as rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from pycni.dataplane.dumps import DropEvent, Names, read_event
+from pycni.dataplane.maps import DROP_EVENT_FORMAT, EVENT_FORMAT
+
+NAMES = Names({1: "to_container"}, {5: "multicast"})
+DROP, VERSION, OTHER = 1, 1, 7
+SIZE = DROP_EVENT_FORMAT.size
+PACKET = bytes(range(20))
+
+
+def record(*, kind: int = DROP, version: int = VERSION, size: int = SIZE) -> bytes:
+    body = (1_000, 42, 60, 1, 5, len(PACKET), 0, PACKET)
+    return DROP_EVENT_FORMAT.pack(kind, version, size, *body)
+
+
+def test_a_drop_is_read_with_its_names() -> None:
+    event = read_event(record(), NAMES)
+
+    assert event == DropEvent(1_000, 42, 60, "to_container", "multicast", PACKET)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        record(kind=OTHER),
+        record(version=OTHER),
+        record(size=SIZE - 8),
+        record()[:-1],
+        EVENT_FORMAT.pack(OTHER, VERSION, EVENT_FORMAT.size),
+        bytes(EVENT_FORMAT.size - 1),
+        b"",
+    ],
+    ids=["kind", "version", "length", "cut", "without a body", "cut head", "empty"],
+)
+def test_what_is_not_known_is_skipped(unknown: bytes) -> None:
+    assert read_event(unknown, NAMES) is None
