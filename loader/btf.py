@@ -98,9 +98,13 @@ class Types:
             element, _, length = packing.unpack("=3I", item.tail)
             return f"{self.describe(element)}[{length}]"
         if item.kind == INT:
-            signed = packing.unpack("=I", item.tail)[0] >> 24 & 1
-            return f"{'s' if signed else 'u'}{item.target * 8}"
+            return f"{'s' if self.is_signed(number) else 'u'}{item.target * 8}"
         return f"{item.name or 'type'}:{self.size(number)}"
+
+    def is_signed(self, number: int) -> bool:
+        """Whether a type is a signed integer."""
+        item = self.types[self.resolve(number)]
+        return item.kind == INT and bool(packing.unpack("=I", item.tail)[0] >> 24 & 1)
 
     def enumerators(self, number: int) -> dict[str, int]:
         """Names and values of an enum; struct btf_enum holds them as __s32."""
@@ -134,7 +138,7 @@ def parse(raw: bytes) -> Types:
 
 def enum(path: Path, name: str) -> dict[str, int]:
     """The enumerators of enum `name` in an object file, in order of definition."""
-    types = _of_object(path)
+    types = of_object(path)
     return types.enumerators(types.find(ENUM, name))
 
 
@@ -143,7 +147,7 @@ def struct(path: Path, name: str, *, nested: bool = False) -> list[Member]:
 
     With `nested`, inner structs and unions are taken apart into dotted names instead.
     """
-    types = _of_object(path)
+    types = of_object(path)
     try:
         number = types.find(STRUCT, name)
     except LayoutError:
@@ -153,7 +157,7 @@ def struct(path: Path, name: str, *, nested: bool = False) -> list[Member]:
 
 def size_of(path: Path, name: str) -> int:
     """Size in bytes of struct `name` in an object file."""
-    types = _of_object(path)
+    types = of_object(path)
     return types.size(types.find(STRUCT, name))
 
 
@@ -195,7 +199,8 @@ def _flatten(types: Types, number: int, prefix: str, base: int) -> list[Member]:
     return found
 
 
-def _of_object(path: Path) -> Types:
+def of_object(path: Path) -> Types:
+    """All types of an object file; read again when the file changes."""
     status = path.stat()
     return _parsed(path, status.st_mtime_ns, status.st_size)
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from pycni.dataplane.dumps import DropEvent, Names, read_event
-from pycni.dataplane.maps import DROP_EVENT_FORMAT, EVENT_FORMAT
+from pycni.dataplane.dumps import DROP_EVENT, EVENT, DropEvent, Names, read_event
 
 NAMES = Names({1: "to_container"}, {5: "multicast"})
 DROP, VERSION, OTHER = 1, 1, 7
-SIZE = DROP_EVENT_FORMAT.size
+SIZE = DROP_EVENT.size
 PACKET = bytes(range(20))
 
 
 def record(*, kind: int = DROP, version: int = VERSION, size: int = SIZE) -> bytes:
-    body = (1_000, 42, 60, 1, 5, len(PACKET), 0, PACKET)
-    return DROP_EVENT_FORMAT.pack(kind, version, size, *body)
+    head = EVENT.pack(kind, version, size)
+    return DROP_EVENT.pack(head, 1_000, 42, 60, 1, 5, len(PACKET), PACKET)
 
 
 def test_a_drop_is_read_with_its_names() -> None:
@@ -31,8 +30,8 @@ def test_a_drop_is_read_with_its_names() -> None:
         record(version=OTHER),
         record(size=SIZE - 8),
         record()[:-1],
-        EVENT_FORMAT.pack(OTHER, VERSION, EVENT_FORMAT.size),
-        bytes(EVENT_FORMAT.size - 1),
+        EVENT.pack(OTHER, VERSION, EVENT.size),
+        bytes(EVENT.size - 1),
         b"",
     ],
     ids=["kind", "version", "length", "cut", "without a body", "cut head", "empty"],
