@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from . import attach, clsact, pins, staging
 from .bpf import Map
 from .errors import GoneError, LayoutError, LoaderError
-from .hooks import ENDPOINT_PROGRAMS, Hook
-from .objects import PROGRAMS, Objects
+from .hooks import Hook
+from .objects import Objects
+from .places import ENDPOINT_PROGRAMS, PROGRAMS
 from .programs import Programs
 
 if TYPE_CHECKING:
@@ -123,28 +124,26 @@ def attach_endpoint(
     *,
     by_tcx: bool = False,
     on_netkit: bool = False,
-    programs: Programs | None = None,
 ) -> str:
     """Attach the current programs to the host end of an endpoint; returns their fingerprint.
 
     `by_tcx`, where the kernel has it: loader/attach.py says what for. `on_netkit`: the endpoint is
-    one. Pass `programs` to keep descriptors from call to call. LoaderError if nothing is loaded,
-    AttachError (GoneError) if the interface cannot be used; neither program is then attached.
+    one. LoaderError if nothing is loaded, AttachError (GoneError) if the interface cannot be used;
+    neither program is then attached.
     """
     with pins.locked(root, exclusive=False), ExitStack() as owned, ExitStack() as undo:
-        current = owned.enter_context(Programs(root)) if programs is None else programs
-        fingerprint = current.refresh()
+        current = owned.enter_context(Programs(root, ENDPOINT_PROGRAMS))
         added = has_clsact = False
         for name in ENDPOINT_PROGRAMS:
             hook = Hook(ifindex, name)
             by = attach.way_to_endpoint(name, by_tcx=by_tcx, on_netkit=on_netkit)
             added |= attach.attach(
-                ipr, hook, current[name], fingerprint, by=by, has_clsact=has_clsact
+                ipr, hook, current[name], current.fingerprint, by=by, has_clsact=has_clsact
             )
             undo.callback(attach.detach, ipr, hook, remove_qdisc=added)
             has_clsact = by is attach.Way.CLSACT
         undo.pop_all()
-    return fingerprint
+    return current.fingerprint
 
 
 def unload(root: Path, ipr: IPRoute) -> None:
@@ -220,12 +219,10 @@ def _put_back(root: Path, name: str, old: Map | None) -> None:
 
 def _open_current(root: Path, owned: ExitStack) -> Programs | None:
     """The current programs; None if there are none, or somebody removed pins of them."""
-    programs = owned.enter_context(Programs(root))
     try:
-        programs.refresh()
+        return owned.enter_context(Programs(root))
     except (LoaderError, FileNotFoundError):
         return None
-    return programs
 
 
 def _attach(

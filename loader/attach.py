@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from . import clsact, netkit, tcx
 from .bpf import Program
-from .hooks import ENDPOINT_PROGRAMS, Hook
+from .hooks import Hook
+from .places import ENDPOINT_PROGRAMS
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute

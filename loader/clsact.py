@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from .bpf import Program
 from .errors import AttachError
-from .hooks import DIRECTION, EGRESS, INGRESS, PREFIX, Hook, refused
+from .hooks import PREFIX, Hook, refused
+from .places import DIRECTION, EGRESS, INGRESS
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute

@@ -15,7 +15,8 @@ from . import btf, migration, mprog, pins
 from .bpf import Map, Object, Program
 from .errors import LayoutError
 from .migration import Fate
-from .objects import PROGRAMS, Objects
+from .objects import Objects
+from .places import PROGRAMS
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from struct import Struct
 from typing import Any, Generic, Protocol, TypeVar
 
 from loader import bpf, pins
+from loader.closing import Closing
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import abi
 from pycni.dataplane.records import (
@@ -170,7 +171,7 @@ class Codec(Generic[K, V]):
     value: Value[V]
 
 
-class Table(Generic[K, V]):
+class Table(Closing, Generic[K, V]):
     """A pinned map read and written as typed entries; owns the map's descriptor.
 
     Every method raises OSError with the kernel's errno; ENOSPC or E2BIG means the map is full.
@@ -201,12 +202,6 @@ class Table(Generic[K, V]):
 
     def close(self) -> None:
         self._map.close()
-
-    def __enter__(self) -> Table[K, V]:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def open_endpoints(root: Path) -> Table[IPAddress, Endpoint]:

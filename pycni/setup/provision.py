@@ -17,6 +17,7 @@ from pyroute2 import IPRoute
 import loader
 from loader import Hook, Loaded, pins, probe
 from loader.compile import compile_programs
+from loader.places import PLACES, Device
 from loader.probe import Feature
 from pycni import cluster, locks
 from pycni.attachments import upkeep
@@ -147,16 +148,17 @@ def teardown(settings: Settings, *, report: Report = lambda _: None) -> None:
 
 def hooks(ipr: IPRoute, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
     """Where programs belong on this node now: the overlay device, the uplink, every pod's veth."""
-    found = [
-        Hook(lease.ifindex, program)
-        for lease in leases(ipr)
-        for program in loader.ENDPOINT_PROGRAMS
+    devices = {
+        Device.ENDPOINT: [lease.ifindex for lease in leases(ipr)],
+        Device.OVERLAY: [overlay_ifindex],
+        Device.UPLINK: [uplink_ifindex],
+    }
+    return [
+        Hook(ifindex, place.program)
+        for place in PLACES
+        for ifindex in devices[place.device]
+        if ifindex
     ]
-    if overlay_ifindex:
-        found += [Hook(overlay_ifindex, "from_overlay"), Hook(overlay_ifindex, "to_overlay")]
-    if uplink_ifindex:
-        found.append(Hook(uplink_ifindex, "from_underlay"))
-    return found
 
 
 def _join(

@@ -22,7 +22,8 @@ from loader import btf, probe
 from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang
 from loader.compile import SOURCES, compile_programs
-from loader.objects import PROGRAMS, Objects
+from loader.objects import Objects
+from loader.places import PROGRAMS
 
 Counts = dict[tuple[str, str], tuple[int, int]]
 

@@ -19,7 +19,8 @@ from world import (
 )
 
 from loader import btf
-from loader.objects import PROGRAMS, Objects
+from loader.objects import Objects
+from loader.places import PROGRAMS
 
 
 def address(text: str) -> bytes:

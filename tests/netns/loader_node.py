@@ -15,7 +15,7 @@ from sources import config, key, write_sources
 import loader
 from loader import Hook, Loaded, NewMaps, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
-from loader.hooks import EGRESS, INGRESS
+from loader.places import EGRESS, INGRESS
 
 FRAME = bytes.fromhex("02707963 6e690202 02020202 88b5".replace(" ", "")) + bytes(46)
 ENTRY = struct.pack("=II", 5, 6)

@@ -14,7 +14,7 @@ from sources import UNVERIFIABLE, config, key
 import loader
 from loader import Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
 from loader.errors import BpffsError, GoneError, LayoutError, VerifierError
-from loader.hooks import INGRESS
+from loader.places import INGRESS
 
 pytestmark = needs_root
 
@@ -77,7 +77,6 @@ def test_another_configuration_is_another_load(node: Node) -> None:
 
     assert first.fingerprint != second.fingerprint
     with Programs(node.root) as programs:
-        programs.refresh()
         assert programs["from_container"].test_run(FRAME).mark == 2
 
 
@@ -254,7 +253,6 @@ def test_leftovers_of_a_killed_load_are_swept(node: Node) -> None:
     half_made = node.root / "programs-000000000000"
     half_made.mkdir()
     with Programs(node.root) as programs:
-        programs.refresh()
         programs["to_overlay"].pin(half_made / "to_overlay")
 
     node.load(objects)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from loader import PROGRAMS
 from loader import abi as generator
 from loader.errors import CompileError, LayoutError
 from pycni.dataplane import abi
@@ -57,6 +58,12 @@ def test_the_module_is_up_to_date() -> None:
     assert Path(abi.__file__).read_text() == generator.generate(), (
         "run: python -m loader.abi > pycni/dataplane/abi.py"
     )
+
+
+def test_the_loader_places_every_program_that_counts() -> None:
+    points = [point.name.lower() for point in abi.AttachPoint]
+
+    assert points == [*PROGRAMS, "attach_points"]
 
 
 def test_types_are_told_as_the_compiler_has_them(header: Path) -> None:
