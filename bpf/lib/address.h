@@ -63,10 +63,12 @@ static __always_inline bool same_address(const volatile union ip_addr *a,
 	       a->words[2] == b->words[2] && a->words[3] == b->words[3];
 }
 
+/* The words from `first` on: those before are the same in both. */
 static __always_inline bool is_in_prefix(const union ip_addr *addr,
-					 const volatile struct prefix *prefix)
+					 const volatile struct prefix *prefix,
+					 int first)
 {
-	for (int i = 0; i < 4; i++)
+	for (int i = first; i < 4; i++)
 		if ((addr->words[i] & prefix->mask.words[i]) !=
 		    prefix->addr.words[i])
 			return false;

@@ -41,8 +41,9 @@ static __always_inline bool is_of_this_node(const union ip_addr *addr)
 
 static __always_inline bool is_in_cluster(const union ip_addr *addr)
 {
-	return is_in_prefix(addr, &config.cluster4) ||
-	       is_in_prefix(addr, &config.cluster6);
+	if (is_mapped_ip4(addr)) /* word 2 tells whether the family is on */
+		return is_in_prefix(addr, &config.cluster4, 2);
+	return is_in_prefix(addr, &config.cluster6, 0);
 }
 
 #endif

@@ -34,15 +34,13 @@ struct underlay {
 
 /* To this node, without options, no fragment. */
 static __always_inline bool read_outer4(const struct iphdr *ip4,
+					const struct self *own,
 					struct underlay *from)
 {
-	struct self *own = get_self();
-
 	if (*(const __u8 *)ip4 != IP4_VERSION_IHL ||
 	    ip4->protocol != IPPROTO_UDP ||
-	    ip4->frag_off & bpf_htons(IP4_FRAGMENT) || !own ||
-	    ip4->daddr != own->vtep.words[3] || !is_mapped_ip4(&own->vtep) ||
-	    checksum_ip4(ip4))
+	    ip4->frag_off & bpf_htons(IP4_FRAGMENT) ||
+	    ip4->daddr != own->vtep.words[3] || checksum_ip4(ip4))
 		return false;
 	map_ip4(&from->src, ip4->saddr);
 	from->l3_length = bpf_ntohs(ip4->tot_len);
@@ -53,13 +51,13 @@ static __always_inline bool read_outer4(const struct iphdr *ip4,
 }
 
 static __always_inline bool read_outer6(const struct ipv6hdr *ip6,
+					const struct self *own,
 					struct underlay *from)
 {
-	struct self *own = get_self();
 	union ip_addr dst;
 
 	copy_ip6(&dst, &ip6->daddr);
-	if (ip6->version != 6 || ip6->nexthdr != IPPROTO_UDP || !own ||
+	if (ip6->version != 6 || ip6->nexthdr != IPPROTO_UDP ||
 	    !same_address(&dst, &own->vtep))
 		return false;
 	copy_ip6(&from->src, &ip6->saddr);
@@ -166,12 +164,13 @@ static __always_inline int receive_inner(struct __sk_buff *ctx,
 	return verdict ? verdict : deliver_to_pod(ctx, route.ep);
 }
 
-static __always_inline int decap_ourselves4(struct __sk_buff *ctx)
+static __always_inline int decap_ourselves4(struct __sk_buff *ctx,
+					    const struct self *own)
 {
 	struct ethhdr *eth = pull_head(ctx, ETH_HLEN + OUTER4);
 	struct underlay from = {};
 
-	if (!eth || !read_outer4((void *)(eth + 1), &from) ||
+	if (!eth || !read_outer4((void *)(eth + 1), own, &from) ||
 	    ETH_HLEN + from.l3_length != ctx->len ||
 	    !is_plain_vxlan((void *)(eth + 1) + sizeof(struct iphdr),
 			    from.l3_length - sizeof(struct iphdr)))
@@ -179,12 +178,13 @@ static __always_inline int decap_ourselves4(struct __sk_buff *ctx)
 	return receive_inner(ctx, &from);
 }
 
-static __always_inline int decap_ourselves6(struct __sk_buff *ctx)
+static __always_inline int decap_ourselves6(struct __sk_buff *ctx,
+					    const struct self *own)
 {
 	struct ethhdr *eth = pull_head(ctx, ETH_HLEN + OUTER6);
 	struct underlay from = {};
 
-	if (!eth || !read_outer6((void *)(eth + 1), &from) ||
+	if (!eth || !read_outer6((void *)(eth + 1), own, &from) ||
 	    ETH_HLEN + from.l3_length != ctx->len ||
 	    !is_plain_vxlan((void *)(eth + 1) + sizeof(struct ipv6hdr),
 			    from.l3_length - sizeof(struct ipv6hdr)))
@@ -200,9 +200,9 @@ static __always_inline int decap_ourselves(struct __sk_buff *ctx)
 	if (!own || ctx->pkt_type != PACKET_HOST || ctx->vlan_present)
 		return NOT_OURS;
 	if (ctx->protocol == bpf_htons(ETH_P_IP) && is_mapped_ip4(&own->vtep))
-		return decap_ourselves4(ctx);
+		return decap_ourselves4(ctx, own);
 	if (ctx->protocol == bpf_htons(ETH_P_IPV6))
-		return decap_ourselves6(ctx);
+		return decap_ourselves6(ctx, own);
 	return NOT_OURS;
 }
 

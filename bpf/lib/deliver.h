@@ -31,7 +31,8 @@ static __always_inline int pass_door(struct __sk_buff *ctx,
 /* Out of the pod's host end, for to_container, which takes it through the door. */
 static __always_inline int send_to_host_end(const struct endpoint *ep)
 {
-	return went(PATH_HOST_END, bpf_redirect(ep->ifindex, 0));
+	bpf_redirect(ep->ifindex, 0);
+	return went(PATH_HOST_END, TC_ACT_REDIRECT);
 }
 
 /* A netkit runs from_container while the pod sends, before the packet comes in
@@ -56,12 +57,14 @@ static __always_inline int enter_pair(struct __sk_buff *ctx, __u32 ifindex,
 {
 	if (is_sent_on_netkit(ctx)) {
 		ctx->mark = DELIVERED_MARK;
-		return went(path, bpf_redirect(ifindex, 0));
+		bpf_redirect(ifindex, 0);
+		return went(path, TC_ACT_REDIRECT);
 	}
 	if (ctx->pkt_type != PACKET_HOST &&
 	    bpf_skb_change_type(ctx, PACKET_HOST))
 		return -DROP_REWRITE_FAILED;
-	return went(path, bpf_redirect_peer(ifindex, 0));
+	bpf_redirect_peer(ifindex, 0);
+	return went(path, TC_ACT_REDIRECT);
 }
 
 /* To a pod of this node. bpf_redirect_peer() bypasses the qdisc of the host end:
@@ -82,8 +85,8 @@ static __always_inline int deliver_to_pod(struct __sk_buff *ctx,
 
 static __always_inline int enter_stack(void)
 {
-	return went(PATH_STACK,
-		    bpf_redirect(config.stack_ifindex, BPF_F_INGRESS));
+	bpf_redirect(config.stack_ifindex, BPF_F_INGRESS);
+	return went(PATH_STACK, TC_ACT_REDIRECT);
 }
 
 /* To the host's stack, as if a pod's packet had come in on the stack's device,

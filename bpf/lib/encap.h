@@ -40,7 +40,8 @@ static __always_inline int push_outer4(struct __sk_buff *ctx,
 	write_outer_ip4((void *)(eth + 1), outer, src, dst);
 	write_outer_rest((void *)(eth + 1) + sizeof(struct iphdr), outer,
 			 outer->l3_length - sizeof(struct iphdr));
-	return went(PATH_NODE, bpf_redirect(nexthop->ifindex, 0));
+	bpf_redirect(nexthop->ifindex, 0);
+	return went(PATH_NODE, TC_ACT_REDIRECT);
 }
 
 static __always_inline int push_outer6(struct __sk_buff *ctx,
@@ -62,7 +63,8 @@ static __always_inline int push_outer6(struct __sk_buff *ctx,
 	write_outer_ip6((void *)(eth + 1), outer, src, dst);
 	write_outer_rest((void *)(eth + 1) + sizeof(struct ipv6hdr), outer,
 			 outer->l3_length - sizeof(struct ipv6hdr));
-	return went(PATH_NODE, bpf_redirect(nexthop->ifindex, 0));
+	bpf_redirect(nexthop->ifindex, 0);
+	return went(PATH_NODE, TC_ACT_REDIRECT);
 }
 
 /* NOT_OURS without a fresh next hop, if the packet is longer than the way or a
@@ -139,7 +141,8 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 		return verdict;
 	if (exit == THIS_DEVICE)
 		return went(PATH_DEVICE, TC_ACT_OK);
-	return went(PATH_DEVICE, bpf_redirect(config.vxlan_ifindex, 0));
+	bpf_redirect(config.vxlan_ifindex, 0);
+	return went(PATH_DEVICE, TC_ACT_REDIRECT);
 }
 
 #endif

@@ -30,20 +30,14 @@ struct outer {
 	__be16 inner_proto;
 };
 
-/* Two MACs that lie side by side, in two stores. */
-static __always_inline void copy_macs(void *to, const volatile void *from)
-{
-	*(__u64 *)to = *(const volatile __u64 *)from;
-	*(__u32 *)(to + 8) = *(const volatile __u32 *)(from + 8);
-}
-
 static __always_inline __u16 checksum_ip4(const struct iphdr *ip4)
 {
-	const __u16 *words = (const void *)ip4;
-	__u32 sum = 0;
+	const __u32 *words = (const void *)ip4;
+	__u64 sum = 0;
 
 	for (__u32 i = 0; i < sizeof(*ip4) / sizeof(*words); i++)
 		sum += words[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;

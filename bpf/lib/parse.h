@@ -22,15 +22,15 @@
 struct packet {
 	union ip_addr src;
 	union ip_addr dst;
+	__u8 src_mac[ETH_ALEN]; /* at an even offset, for copy_mac() */
+	__be16 l3_proto; /* as in the Ethernet header */
 	__u32 l3_length; /* bytes, from the IP header on */
 	__u32 l4_off; /* bytes, from the Ethernet header on */
-	__be16 l3_proto; /* as in the Ethernet header */
 	__u8 l4_proto; /* IPv6: the first next header */
 	__u8 ecn; /* RFC 3168 5 */
 	bool l4_present; /* false in all fragments but the first */
 	bool fragment; /* IPv4's; IPv6 says it in l4_proto */
 	bool multicast; /* to an IP or a MAC group */
-	__u8 src_mac[ETH_ALEN];
 };
 
 static __always_inline int parse_ip4(struct __sk_buff *ctx,

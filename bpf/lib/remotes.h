@@ -32,11 +32,11 @@ lookup_prefix(const union ip_addr *addr, const volatile struct remote_key *cut)
 static __always_inline struct remote *
 lookup_remote_node(const union ip_addr *addr)
 {
-	if (is_in_prefix(addr, &config.cluster4))
+	if (!is_in_cluster(addr))
+		return NULL;
+	if (is_mapped_ip4(addr))
 		return lookup_prefix(addr, &config.node_prefix4);
-	if (is_in_prefix(addr, &config.cluster6))
-		return lookup_prefix(addr, &config.node_prefix6);
-	return NULL;
+	return lookup_prefix(addr, &config.node_prefix6);
 }
 
 /* The node that published this one address. */

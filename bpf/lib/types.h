@@ -159,11 +159,11 @@ struct config {
 	__u32 overlay_mtu; /* largest inner IP packet, bytes */
 	__u32 masquerade_mark; /* or-ed into skb->mark */
 	__u32 event_mask; /* a drop makes an event when count & mask == 0 */
-	__be16 vxlan_port;
 	__u8 gateway_mac[6]; /* of every host end and of the stack's device */
 	__u8 overlay_mac[6]; /* inner source between nodes: a VXLAN device takes
 			      * a frame from its own MAC for a loop and drops it
 			      */
+	__be16 vxlan_port;
 	__u8 tunnel_key_local; /* kernel >= 6.0 takes a local tunnel address */
 	__u8 own_encap; /* else the VXLAN device makes all outer headers */
 	__u8 decap_l3; /* kernel >= 6.3 takes IPv4 out of IPv6, and back */

@@ -19,6 +19,14 @@
 #define PATH_SHIFT 8
 #define ACTION_MASK 0xff
 
+/* The redirect helpers refuse only flags that they do not know, so what they
+ * return is always TC_ACT_REDIRECT.
+ */
+static __always_inline int went(enum packet_path path, int action)
+{
+	return path << PATH_SHIFT | (action & ACTION_MASK);
+}
+
 /* Differs from every TC action and drop reason. An entry program that returns it
  * leaves the packet to other people's filters, uncounted.
  */
@@ -35,11 +43,6 @@ const volatile struct {
 	enum event_kind kind;
 	struct drop_event event;
 } described SEC(".rodata");
-
-static __always_inline int went(enum packet_path path, int action)
-{
-	return path << PATH_SHIFT | (action & ACTION_MASK);
-}
 
 /* Every packet passes here once in each program that sees it. */
 static __always_inline int settle_verdict(struct __sk_buff *ctx,

@@ -51,7 +51,7 @@ struct {
 static __always_inline long record_redirect(__u32 helper, __u32 ifindex,
 					    __u64 flags)
 {
-	struct redirect_record record = {helper, ifindex, flags};
+	struct redirect_record record = { helper, ifindex, flags };
 	__u32 first = 0;
 
 	bpf_map_update_elem(&last_redirect, &first, &record, BPF_ANY);

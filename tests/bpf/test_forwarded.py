@@ -1,4 +1,4 @@
-"""Counters of packets that are not dropped. Which path a packet takes is in every table of cases."""
+"""Counters of packets that go on. Which path a packet takes is in every table of cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from dataplane import Dataplane
-from outcomes import dropped, left_to_others, to_node
+from outcomes import dropped, left_to_others
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
