@@ -8,12 +8,20 @@ PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 # the runtimes and reference plugins that the tests drive
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
 	busybox-static dnsmasq-base systemd etcd-server openssl iperf3 $(VAGRANT) \
-	qemu-system-x86 debootstrap debian-archive-keyring e2fsprogs kmod lz4 zstd
+	qemu-system-x86 debootstrap debian-archive-keyring e2fsprogs kmod lz4 zstd $(CHECK_PACKAGES)
+CHECK_PACKAGES = clang-format clang-tidy shellcheck
 # Ubuntu's archive has no Vagrant: there its test is skipped, and says so
 VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)
 
+# what `make check` runs side by side, the longest first
+STATIC = check-tidy check-types check-layers check-python check-c check-words check-shell
+C_FILES = $(wildcard bpf/*.[ch] bpf/lib/*.h pycni/*.c pycni/*/*.c tests/*/*.[ch])
+SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
+# each worker has a machine of its own (tests/support/worker.py)
+WORKERS = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test test-matrix lint conformance fuzz soak bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -46,17 +54,45 @@ $(VENV)/bench: $(VENV)/test
 lab: $(VENV)/lab ## two nodes, three pods each: bring up, prove, take down
 	$(BIN)/pycni lab run --nodes 2 --pods 3
 
-test: $(VENV)/test lint ## everything that CI runs
-	$(BIN)/pytest
+check: $(VENV)/test ## style, types, layers, C, spelling, unit tests, side by side: before a commit
+	@$(MAKE) --no-print-directory --jobs --output-sync=target check-units $(STATIC)
+
+test: $(VENV)/test guests ## everything that CI runs
+	@$(MAKE) --no-print-directory --jobs --output-sync=target $(STATIC)
+	$(BIN)/pytest $(WORKERS) --durations=25
 
 test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes, 10 minutes
 	PYCNI_MATRIX=whole $(BIN)/pytest tests/netns/test_matrix.py tests/netns/test_differential.py
 
-lint: $(VENV)/test ## style, types, import layers
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+lint: check-python check-types check-layers ## of `make check` what takes seconds
+
+check-python: | $(VENV)/test
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+
+check-types: | $(VENV)/test
 	$(BIN)/mypy
+
+check-layers: | $(VENV)/test
 	$(BIN)/lint-imports
+
+check-c: | $(VENV)/test
+	clang-format --dry-run -Werror $(C_FILES)
+
+check-tidy: | $(VENV)/test
+	cd tests && ../$(BIN)/python -m support.clang_tidy
+
+check-words: | $(VENV)/test
+	$(BIN)/codespell
+
+check-shell: | $(VENV)/test
+	shellcheck $(SHELL_FILES)
+
+check-units: | $(VENV)/test
+	$(BIN)/pytest -q $(WORKERS) tests/unit
+
+guests: $(VENV)/test ## kernels and a root file system for virtual machines, into ~/.cache
+	cd tests && ../$(BIN)/python -m vm --fetch
 
 conformance: $(VENV)/test ## the CNI contract, case by case: pycni, and for comparison ptp and bridge
 	cd tests && ../$(BIN)/python -m conformance conformance/subjects/pycni.toml \
@@ -66,7 +102,7 @@ fuzz: $(VENV)/test ## random calls, frames and orders of verbs, for minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz
 
 soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
-	$(BIN)/python tests/fuzz/soak.py --count 1000
+	cd tests && ../$(BIN)/python -m fuzz.soak --count 1000
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENDPOINT_PROGRAMS",
     "PROGRAMS",
+    "Callbacks",
     "Hook",
     "Loaded",
     "LoaderError",
@@ -61,29 +62,34 @@ class NewMaps:
     empty: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """What the caller of `load` does meanwhile.
+
+    `hooks` tells where programs belong; it is asked when the new ones are current, so that
+    endpoints attached meanwhile are not missed. `refill` fills the maps of another layout, before
+    any new program runs. `confirm` is called when all is in place.
+    """
+
+    hooks: Callable[[], Iterable[Hook]]
+    refill: Callable[[NewMaps], object] | None = None
+    confirm: Callable[[Loaded], object] = lambda _: None
+
+
 def load(
-    root: Path,
-    objects: Objects,
-    *,
-    config: bytes,
-    hooks: Callable[[], Iterable[Hook]],
-    ipr: IPRoute,
-    refill: Callable[[NewMaps], object] | None = None,
-    confirm: Callable[[Loaded], object] = lambda _: None,
+    root: Path, objects: Objects, *, config: bytes, callbacks: Callbacks, ipr: IPRoute
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
 
-    `hooks` is asked after the new programs are current, so that endpoints attached meanwhile are
-    not missed; hooks of endpoints that are gone are skipped. Loading the same again does nothing
-    but attach what is not attached.
+    Loading the same again does nothing but attach what is not attached; hooks of endpoints that are
+    gone are skipped.
 
-    Maps keep their entries. A map of another layout is replaced: `refill` is called to fill the new
-    one before any new program runs, and the old programs use the old one until they are replaced,
-    so nobody may write to either during the load. Maps that only programs write to begin empty.
+    Maps keep their entries. A map of another layout is replaced by one that `refill` fills. The old
+    programs use the old map until they are replaced, so nobody may write to either during the load.
+    Maps that only programs write to begin empty.
 
-    `confirm` is called when all is in place; if it raises, all is put back. Raises LoaderError of
-    all kinds (LayoutError if a map needs a `refill` and there is none) and what `refill` and
-    `confirm` raise; pins, programs and qdiscs are then as before.
+    Raises LoaderError of all kinds (LayoutError if a map needs a `refill` and there is none) and
+    what the callbacks raise; pins, programs and qdiscs are then as before.
     """
     fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
     with ExitStack() as undo:
@@ -96,18 +102,18 @@ def load(
             renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
                 staged = staging.stage(root, objects, config, fingerprint, owned)
-                _refill(root, staged, refill)
+                _refill(root, staged, callbacks.refill)
                 _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
             attached = [
                 hook
-                for hook in hooks()
+                for hook in callbacks.hooks()
                 if (renewed or not attach.is_attached(ipr, hook, fingerprint))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
             loaded = Loaded(fingerprint, renewed or bool(attached))
-            confirm(loaded)
+            callbacks.confirm(loaded)
             steps.pop_all()
             for hook in attached:
                 attach.leave_others(ipr, hook)

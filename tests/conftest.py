@@ -11,12 +11,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from support import worker
 
 hypothesis.settings.register_profile("no timer", deadline=None)
 hypothesis.settings.load_profile("no timer")
@@ -29,12 +32,31 @@ CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 
 CI = os.environ.get("CI", "").lower() in ("true", "1")
 
+ORDER = ("vm", "fuzz", "unit", "bpf", "conformance", "runtimes", "netns")
+"""Of directories. First what takes longest, which is emulated and leaves little of the CPU, and
+beside it, in other workers of pytest-xdist, what measures no time; last the many short files."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.geteuid() != 0:
+        return
+    if hasattr(config, "workerinput"):
+        worker.leave_the_machine()
+    elif config.getoption("numprocesses", None):
+        stack = ExitStack()
+        stack.enter_context(worker.private_directories())
+        config.add_cleanup(stack.close)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] in ROOT_DIRECTORIES:
+        if _directory(item) in ROOT_DIRECTORIES:
             item.add_marker(pytest.mark.root)
+    items.sort(key=lambda item: ORDER.index(_directory(item)))
+
+
+def _directory(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

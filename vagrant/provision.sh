@@ -52,7 +52,7 @@ fi
 # --no-compile: only what is imported gets compiled, by `pycni install` below.
 pycni=$source options=(-q --no-compile)
 if [ -d $source/dist/wheels ]; then
-	pycni=pycni options+=(--no-index --find-links $source/dist/wheels)
+	pycni=pycni options+=(--no-index --find-links "$source/dist/wheels")
 fi
 if [ -x $venv/bin/pycni ]; then # again: of one version there are many, while it is worked on
 	$venv/bin/pip install "${options[@]}" --force-reinstall --no-deps "$pycni"

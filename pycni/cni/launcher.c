@@ -104,7 +104,8 @@ static int write_all(int fd, const char *at, size_t len)
 /* The script is beside this program, wherever that was installed or moved. */
 static int find_script(char path[PATH_MAX])
 {
-	ssize_t len = readlink("/proc/self/exe", path, PATH_MAX - sizeof(SCRIPT));
+	ssize_t len =
+		readlink("/proc/self/exe", path, PATH_MAX - sizeof(SCRIPT));
 
 	while (len > 0 && path[len - 1] != '/')
 		len--;
@@ -125,7 +126,8 @@ static _Noreturn void become_script(const struct bytes *in, char *tried)
 
 		if (copy < 0 || write_all(copy, in->at, in->len) ||
 		    lseek(copy, 0, SEEK_SET) || dup2(copy, 0))
-			refuse(50, "no agent answers, and stdin cannot be kept");
+			refuse(50,
+			       "no agent answers, and stdin cannot be kept");
 	}
 	if (!find_script(path))
 		execv(path, argv);

@@ -31,7 +31,10 @@ def compile_launcher(*, socket: Path, script: str, marker: str) -> bytes:
     found = [path for name in COMPILERS if (path := shutil.which(name))]
     if not found:
         raise NoLauncher(f"there is no C compiler ({' or '.join(COMPILERS)})")
-    options = [f"-D{name}={value}" for name, value in _constants(socket, script, marker).items()]
+    options = [
+        f"-D{name}={value}"
+        for name, value in constants(socket, script=script, marker=marker).items()
+    ]
     with tempfile.TemporaryDirectory(prefix="pycni-") as directory:
         output = Path(directory) / "launcher"
         for compiler in found:
@@ -48,7 +51,7 @@ def compile_launcher(*, socket: Path, script: str, marker: str) -> bytes:
     raise NoLauncher(f"{compiler} cannot compile {SOURCE}", details=done.stderr.strip())
 
 
-def _constants(socket: Path, script: str, marker: str) -> dict[str, str]:
+def constants(socket: Path, *, script: str, marker: str) -> dict[str, str]:
     """All that launcher.c shares with cni/plugin.py, from there."""
     commands = ", ".join(
         "{{ {}, {}, {} }}".format(_quoted(name), *map(_milliseconds, plugin.patience(name)))

@@ -44,7 +44,7 @@ def check(descriptor: int, *, allow_own: bool = False) -> None:
 def found(target: int | str) -> str:
     """What a descriptor or path is, in words, for an error's details."""
     try:
-        mode = os.stat(target).st_mode
+        mode = os.stat(target).st_mode  # noqa: PTH116 (a Path is no descriptor)
     except OSError as error:
         return f"found nothing at {target}: {error.strerror}"
     kinds = {

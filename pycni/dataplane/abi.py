@@ -167,7 +167,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII2s6s6sBBBB2x16s16s32s32s20s20s",
+    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -175,9 +175,9 @@ CONFIG = Layout(
         ("overlay_mtu", "int"),
         ("masquerade_mark", "int"),
         ("event_mask", "int"),
-        ("vxlan_port", "port"),
         ("gateway_mac", "mac"),
         ("overlay_mac", "mac"),
+        ("vxlan_port", "port"),
         ("tunnel_key_local", "int"),
         ("own_encap", "int"),
         ("decap_l3", "int"),

@@ -12,6 +12,7 @@ import os
 import socket
 from contextlib import ExitStack
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -249,7 +250,7 @@ def _udp_owner(port: int) -> str:
     inodes = set()
     for table in ("/proc/net/udp", "/proc/net/udp6"):
         try:
-            with open(table) as lines:
+            with Path(table).open() as lines:
                 next(lines)
                 rows = [line.split() for line in lines]
         except OSError:
@@ -257,11 +258,10 @@ def _udp_owner(port: int) -> str:
         inodes |= {row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            for fd in os.scandir(f"/proc/{pid}/fd"):
-                target = os.readlink(fd.path)
+            for fd in Path("/proc", pid, "fd").iterdir():
+                target = str(fd.readlink())
                 if target.startswith("socket:[") and target[8:-1] in inodes:
-                    with open(f"/proc/{pid}/comm") as comm:
-                        return f"{comm.read().strip()} (pid {pid})"
+                    return f"{Path('/proc', pid, 'comm').read_text().strip()} (pid {pid})"
         except OSError:
             continue
     return ""

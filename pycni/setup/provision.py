@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pyroute2 import IPRoute
 
 import loader
-from loader import Hook, Loaded, pins, probe
+from loader import Callbacks, Hook, Loaded, pins, probe
 from loader.compile import compile_programs
 from loader.places import PLACES, Device
 from loader.probe import Feature
@@ -105,10 +105,12 @@ def setup(settings: Settings, *, report: Report = lambda _: None) -> Outcome:
             settings.pin_root,
             objects,
             config=_config(settings, node, ifindex, features).pack(),
-            hooks=lambda: hooks(ipr, ifindex, link.ifindex),
+            callbacks=Callbacks(
+                hooks=lambda: hooks(ipr, ifindex, link.ifindex),
+                refill=lambda new: refill(new, facts),
+                confirm=open_up,
+            ),
             ipr=ipr,
-            refill=lambda new: refill(new, facts),
-            confirm=open_up,
         )
         upkeep.restore(ipr, settings, node)
         delegation_records.setup(settings)

@@ -5,7 +5,7 @@ paths      what the packets go over: a client's namespace, a server's, and what 
            (wires: links and addresses; routed: as flannel does; limit: redirects alone)
 measures   what is measured on them, and the goals
 traffic    the packets: traffic.c (ends.h, server.h) and iperf3
-runtimes   ns per program run; offloads: TSO, GSO and GRO off for a while
+runtimes   ns per program run
 figures    ratios within rounds, goals, tables; report: Markdown, JSON, plot
 
 lookups    `python -m bench.lookups`: what finding a pod's node costs, by kind of map (lookups.c)

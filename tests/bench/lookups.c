@@ -34,13 +34,13 @@ const volatile struct scene {
 
 static __u32 seed = 1;
 
-#define MAP(name, kind, key_type, map_flag)         \
-	struct {                                    \
-		__uint(type, BPF_MAP_TYPE_##kind);  \
-		__uint(max_entries, ENTRIES);       \
-		__uint(map_flags, map_flag);        \
-		__type(key, key_type);              \
-		__type(value, union ip_addr);       \
+#define MAP(name, kind, key_type, map_flag)        \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_##kind); \
+		__uint(max_entries, ENTRIES);      \
+		__uint(map_flags, map_flag);       \
+		__type(key, key_type);             \
+		__type(value, union ip_addr);      \
 	} name SEC(".maps")
 
 MAP(lpm_map, LPM_TRIE, struct remote_key, BPF_F_NO_PREALLOC);
@@ -160,23 +160,23 @@ static __always_inline union ip_addr *find_nothing(const union ip_addr *addr)
 	return (union ip_addr *)addr;
 }
 
-#define PROGRAM(name)                                        \
-	SEC("tc")                                            \
-	int do_##name(struct __sk_buff *ctx)                    \
-	{                                                    \
-		int found = 0;                               \
-                                                             \
-		(void)ctx;                                   \
-		for (int i = 0; i < LOOKUPS; i++) {          \
-			union ip_addr addr, *vtep;           \
-                                                             \
-			draw_address(&addr);                 \
-			barrier_var(addr.words[3]);          \
-			vtep = find_##name(&addr);           \
-			if (vtep && vtep->words[3])          \
-				found++;                     \
-		}                                            \
-		return found;                                \
+#define PROGRAM(name)                               \
+	SEC("tc")                                   \
+	int do_##name(struct __sk_buff *ctx)        \
+	{                                           \
+		int found = 0;                      \
+                                                    \
+		(void)ctx;                          \
+		for (int i = 0; i < LOOKUPS; i++) { \
+			union ip_addr addr, *vtep;  \
+                                                    \
+			draw_address(&addr);        \
+			barrier_var(addr.words[3]); \
+			vtep = find_##name(&addr);  \
+			if (vtep && vtep->words[3]) \
+				found++;            \
+		}                                   \
+		return found;                       \
 	}
 
 PROGRAM(nothing)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench import offloads, runtimes, traffic
+from bench import runtimes, traffic
 from bench.figures import Figure, Goal
 from bench.paths import (
     BETWEEN_NODES,
@@ -25,6 +25,7 @@ from bench.paths import (
     Path,
 )
 from bench.traffic import CLIENT_CPU, SERVER_CPU, Document, Traffic
+from support import offloads
 
 UDP_BYTES = 64
 """Payload of the UDP packets; 106 bytes on the wire with their headers."""

@@ -27,7 +27,7 @@ from pycni.errors import PycniError
 from pycni.files import make_private_directory
 from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import LabNode, draw
+from pycni.lab.layout import NODE_UPLINK, LabNode, draw
 from pycni.settings import Settings, load
 from pycni.stores import open_store
 
@@ -130,9 +130,10 @@ def _between_own_nodes(name: str, *, encap: str, nodes: int = 2) -> Iterator[Pat
         yield Path(
             name,
             BETWEEN_NODES,
-            *(pod.netns for pod in lab.layout.pods),
+            lab.layout.pods[0].netns,
+            lab.layout.pods[1].netns,
             lab.addresses(lab.layout.pods[1])[0],
-            tuple((node.netns, topology.NODE_UPLINK) for node in (one, two)),
+            tuple((node.netns, NODE_UPLINK) for node in (one, two)),
             *(_programs(each) for each in settings),
         )
 
@@ -158,7 +159,14 @@ def _bridge() -> Iterator[Path]:
             pods.append(namespace(f"bridge-pod{number}", undo))
             add_veth(host, f"pod{number}", pods[-1], bridge=bridge)
             set_address(pods[-1], address)
-        yield Path(BRIDGE, ON_A_NODE, *pods, str(POD_TWO.ip), tuple((pod, "eth0") for pod in pods))
+        yield Path(
+            BRIDGE,
+            ON_A_NODE,
+            pods[0],
+            pods[1],
+            str(POD_TWO.ip),
+            tuple((pod, "eth0") for pod in pods),
+        )
 
 
 @contextmanager

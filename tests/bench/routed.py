@@ -14,7 +14,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from bench.wires import add_veth, find, set_address, set_up
 from pycni.kernel import namespaces, sysctl
 from pycni.kernel.links import add_address
-from pycni.lab.topology import NETNS_DIR, NODE_UPLINK, open_iproute
+from pycni.lab.layout import NODE_UPLINK
+from pycni.lab.topology import NETNS_DIR, open_iproute
 
 DEVICE, BRIDGE = "flannel.1", "cni0"
 VNI, PORT = 1, 8472

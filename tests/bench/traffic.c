@@ -152,12 +152,15 @@ static void run_tcp(struct server *server, int64_t duration)
 	       microseconds_at(0.5), microseconds_at(0.99));
 }
 
-static uint16_t checksum(const uint16_t *words, size_t count)
+static uint16_t checksum(const void *data, size_t size)
 {
 	uint32_t sum = 0;
+	uint16_t word;
 
-	while (count--)
-		sum += *words++;
+	for (size_t i = 0; i < size; i += sizeof(word)) {
+		memcpy(&word, (const char *)data + i, sizeof(word));
+		sum += word;
+	}
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~(sum + (sum >> 16));
 }
@@ -189,8 +192,7 @@ static void run_ping(int64_t duration)
 	do {
 		request.icmp.un.echo.sequence = htons(sequence);
 		request.icmp.checksum = 0;
-		request.icmp.checksum =
-			checksum((void *)&request, sizeof(request) / 2);
+		request.icmp.checksum = checksum(&request, sizeof(request));
 		time = now(CLOCK_MONOTONIC);
 		if (sendto(fd, &request, sizeof(request), 0,
 			   (struct sockaddr *)&address, sizeof(address)) < 0)

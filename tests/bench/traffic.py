@@ -60,7 +60,7 @@ class Traffic:
 def compiled(directory: FilePath) -> Iterator[Traffic]:
     """traffic.c compiled into `directory`."""
     program = directory / "traffic"
-    command = [*_native_clang(), "-o", program, SOURCE]
+    command: list[str | FilePath] = [*_native_clang(), "-o", program, SOURCE]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         raise TrafficFailed(f"{SOURCE.name} does not compile: {done.stderr.decode()}")

@@ -8,7 +8,8 @@ from ipaddress import IPv4Interface
 from pyroute2 import IPRoute
 
 from pycni.kernel.links import add_address, delete_link
-from pycni.lab.topology import NETNS_DIR, NODE_UPLINK, open_iproute
+from pycni.lab.layout import NODE_UPLINK
+from pycni.lab.topology import NETNS_DIR, open_iproute
 
 INSIDE = "eth0"
 """Name of the end that is in a pod."""

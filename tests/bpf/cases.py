@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from dataplane import Dataplane
-from outcomes import Outcome
 from scapy.packet import Packet
-from world import FAMILIES, VNI, Family, Tables, cluster
+
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Outcome
+from bpf.world import FAMILIES, VNI, Family, Tables, cluster
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Compiles the programs of the packet tables for where there is no clang: see tests/vm.
 
-`python compile_recorded.py DIRECTORY`; PYCNI_RECORDED=DIRECTORY/compiled makes the tests run them.
+`python -m bpf.compile_recorded DIRECTORY`, in tests/; PYCNI_RECORDED=DIRECTORY/compiled makes the
+tests run them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dataplane import compile_recorded
+from bpf.dataplane import compile_recorded
 
 if __name__ == "__main__":
     directory = Path(sys.argv[1])

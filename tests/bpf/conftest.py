@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cases import Dataplanes
-from dataplane import Dataplane, compile_recorded
-from world import FAMILIES, IPV4, Family, cluster
 
+from bpf.cases import Dataplanes
+from bpf.dataplane import Dataplane, compile_recorded
+from bpf.world import FAMILIES, IPV4, Family, cluster
 from loader.compile import Objects
 
 OWN_VXLAN = ("test_own_encap.py", "test_own_decap.py")

@@ -13,11 +13,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
-from layout import address, config, mac, prefix, prefix_length
-from outcomes import Action, Outcome, Redirect
 from scapy.packet import Packet
-from world import VNI, Family, Tables
 
+from bpf.layout import address, config, mac, prefix, prefix_length
+from bpf.outcomes import Action, Outcome, Redirect
+from bpf.world import VNI, Family, Tables
 from loader import btf, probe
 from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang
@@ -105,9 +105,9 @@ class Dataplane:
                         self.maps[name] = self._close.enter_context(opened.map(name))
                 self.programs[program] = self._close.enter_context(opened.program(program))
             self._put_unusual_before(objects, self.programs[program])
-        self.vouch(True)
+        self.vouch(fresh=True)
 
-    def vouch(self, fresh: bool) -> None:
+    def vouch(self, *, fresh: bool) -> None:
         """Whether the agent vouches for next hops from now on."""
         until = (1 << 63) if fresh else 0
         self.maps["self"].update(FIRST, SELF.pack(address(self.underlay.node_one), until))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address, ip_network
 
-from world import (
+from bpf.world import (
     GATEWAY_MAC,
     IPV4,
     IPV6,
@@ -17,7 +17,6 @@ from world import (
     VXLAN_IFINDEX,
     VXLAN_PORT,
 )
-
 from loader import btf
 from loader.objects import Objects
 from loader.places import PROGRAMS

@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from world import STACK_IFINDEX, UPLINK_IFINDEX, VXLAN_IFINDEX
+
+from bpf.world import STACK_IFINDEX, UPLINK_IFINDEX, VXLAN_IFINDEX
 
 # include/uapi/linux/bpf.h
 BPF_F_INGRESS = 1

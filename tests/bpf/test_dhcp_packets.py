@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from cases import Case, Dataplanes, check
-from outcomes import dropped, out_of_veth, passed, to_stack, with_macs
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from world import (
+
+from bpf.cases import Case, Dataplanes, check
+from bpf.outcomes import dropped, out_of_veth, passed, to_stack, with_macs
+from bpf.world import (
     BROADCAST_MAC,
     FOREIGN_MAC,
     GATEWAY_MAC,
@@ -25,7 +27,6 @@ from world import (
     Tables,
     cluster,
 )
-
 from pycni.kernel.links import link_local
 
 pytestmark = pytest.mark.root
@@ -44,8 +45,8 @@ def clients() -> Tables:
     return replace(tables, endpoints={**tables.endpoints, **asking})
 
 
-def ask(*, src: str = "0.0.0.0", mac: str = POD_ONE_MAC, client: str = "", **ip: object) -> Packet:
-    fields = {"src": src, "dst": ALL} | ip
+def ask(*, src: str = "0.0.0.0", mac: str = POD_ONE_MAC, client: str = "", **ip: Any) -> Packet:
+    fields: dict[str, Any] = {"src": src, "dst": ALL} | ip
     eth = Ether(src=mac, dst=BROADCAST_MAC)
     message = BOOTP(chaddr=bytes.fromhex((client or mac).replace(":", "")), xid=7)
     return eth / IP(**fields) / UDP(sport=68, dport=67) / message / DHCP(options=["end"])

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from dataplane import Dataplane
-from outcomes import Action
 from scapy.packet import Raw
-from world import FAMILIES, IPV4, VETH_ONE, cluster
 
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Action
+from bpf.world import FAMILIES, IPV4, VETH_ONE, cluster
 from loader import btf
 from loader.bpf import RingBuffer
 from loader.compile import Objects

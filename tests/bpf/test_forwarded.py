@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from dataplane import Dataplane
-from outcomes import dropped, left_to_others
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
-from world import (
+
+from bpf.dataplane import Dataplane
+from bpf.outcomes import dropped, left_to_others
+from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,
     GATEWAY_MAC,
@@ -19,7 +20,6 @@ from world import (
     Family,
     cluster,
 )
-
 from loader.compile import Objects
 
 pytestmark = pytest.mark.root

@@ -8,9 +8,14 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from cases import Case, Dataplanes, check, in_all_families
-from dataplane import Dataplane
-from outcomes import (
+from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
+from bpf.outcomes import (
     Action,
     dropped,
     into_pod,
@@ -20,11 +25,7 @@ from outcomes import (
     to_stack,
     with_macs,
 )
-from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Packet, Raw
-from world import (
+from bpf.world import (
     BROADCAST_MAC,
     EMPTY,
     FOREIGN_MAC,

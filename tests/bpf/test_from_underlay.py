@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cases import Case, Dataplanes, check, in_all_families
-from outcomes import dropped, left_to_others
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
-from world import (
+
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.outcomes import dropped, left_to_others
+from bpf.world import (
     BROADCAST_MAC,
     EMPTY,
     FOREIGN_MAC,

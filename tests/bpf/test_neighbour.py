@@ -6,8 +6,6 @@ import socket
 from typing import Any
 
 import pytest
-from dataplane import Dataplane
-from outcomes import Action, answered, dropped
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -20,7 +18,10 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils6 import in6_getnsma, in6_getnsmac
-from world import BROADCAST_MAC, FOREIGN_MAC, GATEWAY_MAC, IPV4, IPV6, POD_ONE_MAC, VETH_ONE
+
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Action, answered, dropped
+from bpf.world import BROADCAST_MAC, FOREIGN_MAC, GATEWAY_MAC, IPV4, IPV6, POD_ONE_MAC, VETH_ONE
 
 pytestmark = pytest.mark.root
 

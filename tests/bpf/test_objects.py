@@ -6,11 +6,11 @@ import re
 import struct
 
 import pytest
-from dataplane import Dataplane
-from layout import config, prefix
-from outcomes import dropped, to_node, to_stack, with_macs
-from world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 
+from bpf.dataplane import Dataplane
+from bpf.layout import config, prefix
+from bpf.outcomes import dropped, to_node, to_stack, with_macs
+from bpf.world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 from loader import btf
 from loader.bpf import Object
 from loader.compile import PROGRAMS, SOURCES, Objects, compile_programs

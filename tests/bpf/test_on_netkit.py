@@ -11,15 +11,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-import test_from_container
-import test_from_overlay
-import test_to_container
-from cases import Case, Dataplanes, check, in_all_families
-from dataplane import Dataplane
-from outcomes import Outcome, Redirect, answered, dropped, into_pod, passed
 from scapy.packet import Packet
-from test_neighbour import ANSWERED
-from world import (
+
+from bpf import test_from_container, test_from_overlay, test_to_container
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Outcome, Redirect, answered, dropped, into_pod, passed
+from bpf.test_neighbour import ANSWERED
+from bpf.world import (
     FAMILIES,
     IPV4,
     MASQUERADE_MARK,
@@ -29,7 +28,6 @@ from world import (
     Family,
     cluster,
 )
-
 from loader.compile import Objects
 
 pytestmark = pytest.mark.root

@@ -13,17 +13,18 @@ from os import environ
 from typing import Any
 
 import pytest
-import test_from_underlay
-from cases import Case, Dataplanes, check, in_all_families
-from dataplane import Dataplane
-from outcomes import Action, dropped, into_pod, left_to_others
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
-from test_random_packets import mutate, owner, run_fast
-from world import (
+
+from bpf import test_from_underlay
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Action, dropped, into_pod, left_to_others
+from bpf.test_random_packets import mutate, owner, run_fast
+from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,
     GATEWAY_MAC,
@@ -164,7 +165,7 @@ def _inner(family: Family, underlay: Family) -> Iterator[tuple[str, Packet]]:
     yield "to a group's MAC", before / eth / pods / PAYLOAD
     yield "VLAN inside", before / INSIDE / Dot1Q(vlan=5) / pods / PAYLOAD
     yield "ARP inside", before / INSIDE / ARP(psrc=IPV4.pod_far, pdst=IPV4.pod_one)
-    longer = {"len": 500} if family is IPV4 else {"plen": 500}
+    longer: dict[str, Any] = {"len": 500} if family is IPV4 else {"plen": 500}
     yield "longer inside than outside", before / inner(family, **longer)
     if family is IPV4:
         yield "a broken header inside", before / inner(family, ihl=4)
@@ -295,7 +296,7 @@ def test_congestion_marks_merge(
 ) -> None:
     within, around = codepoints
 
-    def field(of: Family, ecn: int) -> dict[str, int]:
+    def field(of: Family, ecn: int) -> dict[str, Any]:
         return {"tos" if of is IPV4 else "tc": 0xB8 | ecn}
 
     packet = built(

@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import test_from_container
-from cases import Case, Dataplanes, check, in_all_families
-from dataplane import Dataplane
-from outcomes import Action, Outcome, out_of_uplink, to_node, to_stack, with_macs
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
-from world import (
+
+from bpf import test_from_container
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
+from bpf.outcomes import Action, Outcome, out_of_uplink, to_node, to_stack, with_macs
+from bpf.world import (
     FAMILIES,
     GATEWAY_MAC,
     IPV4,
@@ -169,11 +170,11 @@ def test_nothing_else_changes_without_next_hops(
 def test_next_hops_count_only_while_somebody_vouches(own_dataplanes: Dataplanes) -> None:
     dataplane = own_dataplanes[IPV4.name]
     packet = IPV4.from_pod_one(IPV4.pod_far)
-    dataplane.vouch(False)
+    dataplane.vouch(fresh=False)
     try:
         outcome = send(own_dataplanes, IPV4, packet)
     finally:
-        dataplane.vouch(True)
+        dataplane.vouch(fresh=True)
 
     inside = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
     assert outcome == to_node(IPV4.node_two, inside)
@@ -204,7 +205,7 @@ def test_a_next_hop_in_use_is_marked(own_dataplanes: Dataplanes) -> None:
 def test_a_flow_keeps_its_source_port_and_flows_spread(
     own_dataplanes: Dataplanes, family: Family, underlay: Family
 ) -> None:
-    def ports(**fields: int) -> int:
+    def ports(**fields: Any) -> int:
         packet = FROM_POD_ONE / family.ip(family.pod_one, family.pod_far) / UDP(**fields)
         return source_port(underlay, send(own_dataplanes, underlay, packet).packet)
 

@@ -14,14 +14,15 @@ from collections import Counter
 from ipaddress import ip_address, ip_network
 
 import pytest
-from cases import Dataplanes
-from dataplane import FIRST, REDIRECT_RECORD, Dataplane
-from outcomes import BPF_F_INGRESS, Action, Redirect
 from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import ICMPv6ND_NS, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
-from world import (
+
+from bpf.cases import Dataplanes
+from bpf.dataplane import FIRST, REDIRECT_RECORD, Dataplane
+from bpf.outcomes import BPF_F_INGRESS, Action, Redirect
+from bpf.world import (
     FAMILIES,
     GATEWAY_MAC,
     IPV4,
@@ -37,7 +38,6 @@ from world import (
     Tables,
     cluster,
 )
-
 from loader.compile import PROGRAMS
 
 pytestmark = pytest.mark.root

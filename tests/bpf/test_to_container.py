@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cases import Case, Dataplanes, check, in_all_families
-from outcomes import dropped, passed, with_macs
 from scapy.layers.inet import IP, IPOption_Timestamp
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
-from world import (
+
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.outcomes import dropped, passed, with_macs
+from bpf.world import (
     BROADCAST_MAC,
     EMPTY,
     FOREIGN_MAC,

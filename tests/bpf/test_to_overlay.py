@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from cases import Case, Dataplanes, check, in_all_families
-from outcomes import Outcome, dropped, out_of_veth, passed, with_macs
 from scapy.layers.inet import IP, fragment
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
-from world import (
+
+from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.outcomes import Outcome, dropped, out_of_veth, passed, with_macs
+from bpf.world import (
     BROADCAST_MAC,
     EMPTY,
     GATEWAY_MAC,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from dataplane import Dataplane
-from outcomes import dropped, left_to_others
 from scapy.layers.inet import IP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
-from world import GATEWAY_MAC, IPV4, IPV6, PAYLOAD, POD_ONE_MAC, VXLAN_PORT, Family
+
+from bpf.dataplane import Dataplane
+from bpf.outcomes import dropped, left_to_others
+from bpf.world import GATEWAY_MAC, IPV4, IPV6, PAYLOAD, POD_ONE_MAC, VXLAN_PORT, Family
 
 pytestmark = pytest.mark.root
 

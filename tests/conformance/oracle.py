@@ -76,7 +76,7 @@ class Oracle:
                 if directory == str(SUITE.parent):
                     names.remove(SUITE.name)
                 for name in (*names, *files):
-                    path = os.path.join(directory, name)
+                    path = f"{directory}/{name}"
                     if not any(fnmatch(path, pattern) for pattern in self._volatile):
                         with suppress(FileNotFoundError):
                             yield f"{path} {_content(path)}"

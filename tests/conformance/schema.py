@@ -7,6 +7,7 @@ version in a result of an earlier one are named, and so are keys of no version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -90,7 +91,7 @@ def _routes(where: str, routes: Any) -> Iterator[str]:
     for number, one in enumerate(routes):
         here = f"{where}[{number}]"
         yield from _unknown(here, one, ROUTE_KEYS)
-        yield from _parses(f"{here}.dst", one.get("dst"), lambda text: ip_network(text, False))
+        yield from _parses(f"{here}.dst", one.get("dst"), partial(ip_network, strict=False))
         if "gw" in one:
             yield from _parses(f"{here}.gw", one["gw"], ip_address)
         for key in NUMBERS:

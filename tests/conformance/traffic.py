@@ -100,7 +100,7 @@ def answering(
         server.listen(8)
     server.settimeout(0.1)
     stop = threading.Event()
-    thread = threading.Thread(target=_serve, args=(server, stream, word, stop))
+    thread = threading.Thread(target=_serve, args=(server, word, stop))
     thread.start()
     try:
         yield
@@ -133,7 +133,8 @@ def opened(netns: Netns | None, family: int, kind: int, protocol: int = 0) -> so
     return make() if netns is None else within(netns, make)
 
 
-def _serve(server: socket.socket, stream: bool, word: bytes, stop: threading.Event) -> None:
+def _serve(server: socket.socket, word: bytes, stop: threading.Event) -> None:
+    stream = server.type == socket.SOCK_STREAM
     while not stop.is_set():
         try:
             if stream:

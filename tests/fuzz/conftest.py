@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtimes"))
-
-import leftovers
-from labs import BASE, SESSION, forget_shared, made_lab
-
 from pycni.lab.cluster import Lab
 from pycni.lab.topology import NETNS_DIR
+from support import leftovers
+from support.labs import BASE, SESSION, forget_shared, made_lab
 
 
 @pytest.fixture(scope="session", autouse=True)

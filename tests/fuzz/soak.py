@@ -1,7 +1,7 @@
 """Many attachments, several at a time, while plugins and the agent are killed at random moments.
 
-`python tests/fuzz/soak.py --count 1000` makes a lab of its own and says what the node has before
-and after. The same seed gives the same kills after the same delays; what they hit is chance.
+`python -m fuzz.soak --count 1000`, in tests/, makes a lab of its own and says what the node has
+before and after. The same seed gives the same kills after the same delays; what they hit is chance.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
-
-import snapshot
-from labs import BASE, SESSION, made_lab, made_pod, network
-from model import addresses
-
+from fuzz.model import addresses
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
 from pycni.lab.topology import NETNS_DIR
+from support import snapshot
+from support.labs import BASE, SESSION, made_lab, made_pod
+from support.plugin import network
 
 COUNT, WORKERS = 1000, 4
 ATTACHMENTS_PER_AGENT = 20

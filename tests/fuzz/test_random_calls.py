@@ -10,12 +10,12 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-import calls
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from profiles import examples
 
+from fuzz import calls
+from fuzz.profiles import examples
 from pycni.attachments import dispatch
 from pycni.cni import netns, plugin, requests
 from pycni.cni.call import Call

@@ -7,11 +7,11 @@ import socket
 import threading
 from contextlib import suppress
 
-import calls
 from hypothesis import given
 from hypothesis import strategies as st
-from profiles import examples
 
+from fuzz import calls
+from fuzz.profiles import examples
 from pycni.cni import rpc
 from pycni.cni.plugin import (
     FRAME_LIMIT,

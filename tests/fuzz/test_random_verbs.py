@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
-import strangers
-import unchanged
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,16 +18,20 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from labs import Reply, execute, unanswered, wait_until
-from model import DONE, Key, Model
-from profiles import without_shrinking
 
+from fuzz import strangers
+from fuzz.model import DONE, Key, Model
+from fuzz.profiles import without_shrinking
 from pycni.dataplane import maps
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.lab.topology import NETNS_DIR
 from pycni.settings import load
+from support import unchanged
+from support.flood import unanswered
+from support.plugin import Reply, execute
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -114,9 +116,8 @@ class Node(RuleBasedStateMachine):
             if key.network == network
         ]
 
-        reply = self._call(
-            Key(network, 0, ""), "GC", cniVersion="1.1.0", **{"cni.dev/valid-attachments": kept}
-        )
+        config: dict[str, Any] = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": kept}
+        reply = self._call(Key(network, 0, ""), "GC", **config)
 
         assert (reply.status, reply.document) == (DONE, {}), reply.text
         self.model.collected(network, valid)

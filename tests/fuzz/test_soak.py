@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import soak
 
+from fuzz import soak
 from pycni.lab.cluster import Lab
 
 pytestmark = pytest.mark.root

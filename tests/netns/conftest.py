@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import labs
 import pytest
 from pyroute2 import IPRoute
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import NETNS_DIR
+from support import labs
+from support.plugin import execute
+from support.waiting import DEADLINE
 
 SESSION_VARIABLE = "PYCNI_TEST_SESSION"
 """Inherited by all that the tests start, so that what is left of it can be told from others'."""
@@ -34,7 +36,7 @@ def _untouched_machine() -> Iterator[None]:
     before, others = _machine(), set(_left_behind())  # another suite's lab may be up
     yield
     labs.forget_shared()
-    deadline = time.monotonic() + labs.DEADLINE
+    deadline = time.monotonic() + DEADLINE
     while (left := set(_left_behind()) - others) and time.monotonic() < deadline:
         time.sleep(0.1)  # a process may be about to end
     assert left == set(), [_command(what) for what in left]
@@ -53,7 +55,7 @@ def spare(lab: Lab) -> Iterator[Pod]:
     """A pod of the first node with nothing attached, before the test and after."""
     with labs.made_pod(lab, lab.layout.nodes[0]) as pod:
         yield pod
-        assert labs.execute(lab, pod, "DEL").status == 0
+        assert execute(lab, pod, "DEL").status == 0
 
 
 def _machine() -> dict[str, set[str]]:

@@ -8,16 +8,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
-from labs import Flood, execute, made_lab, made_pod, pycni, rows, unanswered, wait_until
-from snapshot import differences, take
 
 from pycni.kernel.namespaces import open_iproute
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.topology import NETNS_DIR
+from support.flood import Flood, unanswered
+from support.labs import made_lab, made_pod, pycni, rows
+from support.plugin import Reply, execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 FLOOD = 1000
 FEW_SECONDS = 5.0
@@ -108,10 +112,12 @@ def test_the_plugin_does_not_wait_for_a_hung_agent(lab: Lab) -> None:
     with made_pod(lab, node) as pod:
         with agent_hung(lab, node):
             seconds = []
-            replies = []
+            replies: list[Reply] = []
             for command in ("ADD", "CHECK", "DEL"):
                 begin = time.monotonic()
-                previous = {"prevResult": replies[0].document} if command == "CHECK" else {}
+                previous: dict[str, Any] = (
+                    {"prevResult": replies[0].document} if command == "CHECK" else {}
+                )
                 replies.append(execute(lab, pod, command, **previous))
                 seconds.append(time.monotonic() - begin)
                 if command == "ADD":

@@ -9,11 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from labs import TUNING_STATE, made_pod, rows, unanswered, wait_until, within
-from snapshot import differences, take
-from test_chained import BURST, DEBIAN, RATE, Chain
-from test_rate_limits import address, assert_limited
 
+from netns.test_chained import BURST, DEBIAN, RATE, Chain
+from netns.test_rate_limits import address, assert_limited
 from pycni.dataplane import maps
 from pycni.kernel import nft
 from pycni.lab.cluster import Lab, wait_for_agent
@@ -25,6 +23,10 @@ from pycni.lab.layout import (
 )
 from pycni.lab.topology import open_iproute
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import TUNING_STATE, made_pod, rows, within
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 NEW_MAC = "02:00:00:00:00:42"
 DROP_INVALID = """
@@ -162,8 +164,8 @@ def test_frames_go_to_the_mac_that_the_pod_has_now(lab: Lab, spare: Pod) -> None
     wait_until(lambda: is_all(lab, chain, mac=NEW_MAC), "the agent sees the MAC")
 
     checked = chain.check()
-    everyone = [lab.layout.node(spare.node), *lab.layout.pods]
-    unreached = [unanswered(lab, one.netns, chain.addresses) for one in everyone]
+    everyone = [lab.layout.node(spare.node).netns, *(pod.netns for pod in lab.layout.pods)]
+    unreached = [unanswered(lab, one, chain.addresses) for one in everyone]
 
     assert checked == 0
     assert unreached == [[]] * len(everyone)

@@ -10,21 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
-from labs import (
-    execute,
-    made_pod,
-    prepared_lab,
-    rows,
-    setup,
-    unanswered,
-    wait_until,
-)
-from snapshot import differences, take
 
 from loader import pins
 from pycni.dataplane import maps
@@ -40,6 +30,11 @@ from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
 from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import made_pod, prepared_lab, rows, setup
+from support.plugin import execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 INTERFACE_EXISTS = 100
 DUPLICATE = 101
@@ -92,7 +87,7 @@ def test_nothing_of_the_result_is_unlike_the_pod(lab: Lab, spare: Pod, alone: bo
         addresses = {
             f"{entry.get('IFA_ADDRESS')}/{entry['prefixlen']}"
             for entry in pod.get_addr(index=link["index"])
-            if not IPv6Address.is_link_local.fget(_v6(entry.get("IFA_ADDRESS")))
+            if not _v6(entry.get("IFA_ADDRESS")).is_link_local
         }
     assert addresses == {ip["address"] for ip in result["ips"]}
     assert (inside["name"], inside["mac"]) == (POD_IFNAME, link.get("address"))
@@ -272,7 +267,7 @@ def in_namespace(netns: str, source: str) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-Obstacle = Callable[[Lab, Pod], "contextmanager[None]"]
+Obstacle = Callable[[Lab, Pod], AbstractContextManager[None]]
 
 OBSTACLES = [
     (record_gone, NOT_AVAILABLE, "setup"),

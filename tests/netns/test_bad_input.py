@@ -12,30 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import (
-    execute,
-    port_held,
-    prepared_lab,
-    pycni,
-    setup,
-    unanswered,
-    write_settings,
-)
 from pyroute2 import IPRoute
-from snapshot import differences, take
 
 from loader import probe
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
 from pycni.lab.topology import NETNS_DIR, open_iproute
+from support import setup_without as without
+from support.flood import unanswered
+from support.flows import port_held
+from support.labs import prepared_lab, pycni, setup, write_settings
+from support.plugin import execute
+from support.snapshot import differences, take
 
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 
 PORT = 4789
 STRANGER_MAC = "02:00:00:00:00:99"
 NO_PROGRAMS = "/nonexistent"
-SETUP_WITHOUT = Path(__file__).with_name("setup_without.py")
+SETUP_WITHOUT = Path(without.__file__)
 
 
 def config(**changes: Any) -> bytes:
@@ -115,13 +111,12 @@ def test_add_refuses_the_nodes_own_namespace(lab: Lab, spare: Pod, alone: bool) 
 
 def test_a_namespace_that_ended_is_refused(lab: Lab, spare: Pod) -> None:
     """Its path is still there, as a plain file."""
-    path = str(NETNS_DIR / f"{lab.layout.name}-ended")
-    with open(path, "w"):
-        pass
+    path = NETNS_DIR / f"{lab.layout.name}-ended"
+    path.touch()
     try:
-        refused(lab, spare, NETNS, "CNI_NETNS", env={"CNI_NETNS": path})
+        refused(lab, spare, NETNS, "CNI_NETNS", env={"CNI_NETNS": str(path)})
     finally:
-        os.unlink(path)
+        path.unlink()
 
 
 Obstacle = Callable[[LabNode], AbstractContextManager[object]]
@@ -317,7 +312,7 @@ NEEDED_HELPERS = [
 
 
 def setup_without(node: LabNode, helper: int) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, SETUP_WITHOUT, node.settings_path, str(helper)]
+    command: list[str | Path] = [sys.executable, SETUP_WITHOUT, node.settings_path, str(helper)]
     return processes.run(node.netns, command)
 
 

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bench import dataplane, lookups
 from bench.figures import Samples
 from bench.measures import FIGURES
 from bench.paths import CROWDED, METADATA, OWN, OWN_LOCAL
-from kernel import needs_root
-from labs import wait_until
-
 from pycni.lab.topology import NETNS_DIR
+from support.kernel import needs_root
+from support.waiting import wait_until
 
 pytestmark = needs_root
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import execute, unanswered
-from snapshot import differences, take
 
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
+from support.flood import unanswered
+from support.flows import answering, ask
+from support.plugin import execute
+from support.snapshot import differences, take
 
 DEBIAN = Path("/usr/lib/cni")
 """Of containernetworking-plugins; portmap and firewall call iptables."""
-TRAFFIC = Path(__file__).with_name("traffic.py")
 HOST_PORT, POD_PORT = 18090, 8000
 RATE, BURST = 20_000_000, 8 * 64000
 BACKLOG = "128"
@@ -91,12 +90,7 @@ class Chain:
 
 
 def tcp_answer(netns: str, address: str) -> str | None:
-    done = processes.run(
-        netns, [sys.executable, "-IS", TRAFFIC, "ask", "tcp", address, str(HOST_PORT)]
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    answer: str | None = json.loads(done.stdout)
-    return answer
+    return ask(netns, address, HOST_PORT, protocol="tcp")
 
 
 def test_a_list_of_them_works_and_takes_everything_back(lab: Lab, spare: Pod) -> None:
@@ -110,13 +104,9 @@ def test_a_list_of_them_works_and_takes_everything_back(lab: Lab, spare: Pod) ->
     checked = chain.check()
     (inside,) = [one for one in chain.addresses if ip_address(one).version == 4]
     outside = str(node.underlay[0].ip)
-    server = [sys.executable, "-IS", TRAFFIC, "serve", "tcp", inside, str(POD_PORT)]
-    with subprocess.Popen(processes.inside(spare.netns, server), stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with answering(spare.netns, inside, POD_PORT, protocol="tcp"):
         clients = (lab.layout.underlay_netns, lab.layout.pods[0].netns, lab.layout.pods[-1].netns)
         answers = [tcp_answer(netns, outside) for netns in clients]
-        process.kill()
     unreached = unanswered(lab, lab.layout.pods[-1].netns, chain.addresses)
     deleted = chain.delete()
 

@@ -11,22 +11,14 @@ from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 
 import pytest
-from labs import (
-    drops,
-    execute,
-    made_lab,
-    made_pod,
-    prepared_lab,
-    pycni,
-    rows,
-    send_frames,
-    setup,
-    wait_until,
-)
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import POD_IFNAME
+from support.flows import send_frames
+from support.labs import drops, made_lab, made_pod, prepared_lab, pycni, rows, setup
+from support.plugin import execute
+from support.waiting import wait_until
 
 NOUNS = {
     ("status",): {"check", "ok", "state"},
@@ -135,6 +127,7 @@ def test_drops_are_followed_as_they_happen(lab: Lab) -> None:
     command = processes.inside(node.netns, pycni_command(node, "drops", "--follow", "-o", "json"))
     with subprocess.Popen(command, stdout=subprocess.PIPE) as follower:
         assert follower.stdout is not None
+        output = follower.stdout
         try:
             # One of 16 drops is an event: whenever the follower begins to look, one comes.
             os.set_blocking(follower.stdout.fileno(), False)
@@ -142,7 +135,7 @@ def test_drops_are_followed_as_they_happen(lab: Lab) -> None:
 
             def heard() -> bool:
                 send_frames(pod.netns, POD_IFNAME, [SPOOFED] * 16)
-                events.extend((follower.stdout.read() or b"").splitlines())
+                events.extend((output.read() or b"").splitlines())
                 return any(b"spoofed source" in event for event in events)
 
             wait_until(heard, "an event")

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import execute, made_pod, rows, unanswered, wait_until
-from snapshot import differences, take
 
 from pycni.ipam import delegation_records
 from pycni.lab.cluster import Lab
@@ -18,6 +16,11 @@ from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.names import AttachmentKey
 from pycni.node.record import Node
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import made_pod, rows
+from support.plugin import execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 SUBNETS = ["10.215.0.0/24", "fd00:215::/64"]
 UNAVAILABLE = 104
@@ -299,7 +302,7 @@ def test_gc_keeps_what_is_valid_and_has_ipam_release_the_rest(
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("alone", BOTH)
 def test_gc_of_another_network_touches_nothing(lab: Lab, spare: Pod, alone: bool) -> None:
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "name": f"{lab.layout.name}-too", "cniVersion": "1.1.0", "cni.dev/valid-attachments": None
     }  # fmt: skip
 

@@ -14,18 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import (
-    Reply,
-    execute,
-    invocation,
-    made_pod,
-    network,
-    rows,
-    setup,
-    unanswered,
-    wait_until,
-)
-from snapshot import differences, take
 
 from pycni.kernel.links import link_local
 from pycni.lab import processes
@@ -35,6 +23,11 @@ from pycni.lab.topology import open_iproute
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import made_pod, rows, setup
+from support.plugin import Reply, execute, invocation, network
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 DEBIAN = Path("/usr/lib/cni")
 ENV: dict[str, str | None] = {"CNI_PATH": str(DEBIAN)}
@@ -92,7 +85,14 @@ def served(node: LabNode, directory: Path, *options: str) -> Iterator[Dhcp]:
         f"--log-facility={directory / 'dnsmasq.log'}",
         *options,
     ]
-    daemon = [DEBIAN / "dhcp", "daemon", "-socketpath", directory / "dhcp.sock", "-timeout", "2s"]
+    daemon: list[str | Path] = [
+        DEBIAN / "dhcp",
+        "daemon",
+        "-socketpath",
+        directory / "dhcp.sock",
+        "-timeout",
+        "2s",
+    ]
     with (
         subprocess.Popen(processes.inside(node.netns, server)) as one,
         (directory / "daemon.log").open("wb") as log,

@@ -7,9 +7,9 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from matrix import WAYS, Surroundings, captured, choose_way, surrounded
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
@@ -19,6 +19,7 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
 from pycni.lab.topology import open_iproute
 from pycni.names import GATEWAY_MAC
+from support.matrix import WAYS, Surroundings, captured, choose_way, surrounded
 
 FRAMES = 400
 SCTP, EXPERIMENT = 132, 253
@@ -91,7 +92,10 @@ def ip6(chance: random.Random, src: str, dst: str) -> Packet:
 
 
 def transport(chance: random.Random, icmp: Packet) -> Packet:
-    ports = {"sport": chance.randrange(1, 1 << 16), "dport": chance.randrange(1, 1 << 16)}
+    ports: dict[str, Any] = {
+        "sport": chance.randrange(1, 1 << 16),
+        "dport": chance.randrange(1, 1 << 16),
+    }
     return chance.choice((UDP(**ports), UDP(**ports), TCP(**ports, flags="A"), icmp))
 
 

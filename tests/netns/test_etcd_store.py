@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from labs import Flood, prepared_lab, pycni, rows, teardown, unanswered, wait_until, write_settings
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
+from support.flood import Flood, unanswered
+from support.labs import prepared_lab, pycni, rows, teardown, wait_for_rows, write_settings
+from support.waiting import wait_until
 
 FLOOD = 2000
 
@@ -74,7 +77,7 @@ def server(lab: Lab) -> Iterator[Server]:
             lab.start_agent(node)
             cluster.wait_for_agent(lab, node)
         for node in lab.layout.nodes[:2]:
-            wait_until(lambda node=node: len(rows(lab, node, "vteps")) == 1, "two nodes")
+            wait_for_rows(lab, node, "vteps", 1)
             lab.attach(node.pods[0])
         yield server
     finally:
@@ -88,7 +91,7 @@ def nodes(node: LabNode) -> bytes:
     return done.stdout or done.stderr
 
 
-def tables(lab: Lab, node: LabNode) -> tuple[list, list]:
+def tables(lab: Lab, node: LabNode) -> tuple[list[Any], list[Any]]:
     return rows(lab, node, "remotes"), rows(lab, node, "vteps")
 
 
@@ -124,10 +127,10 @@ def test_packets_flow_while_etcd_is_away_and_nodes_join_when_it_is_back(
     setup = pycni(third, "setup")
     assert setup.returncode == 0, setup.stderr
     for node in (first, second):
-        wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 4, "the third is seen")
+        wait_for_rows(lab, node, "remotes", 4)
     teardown(third)
     for node in (first, second):
-        wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 2, "the third is gone")
+        wait_for_rows(lab, node, "remotes", 2)
 
 
 def test_an_etcd_that_comes_back_empty_takes_nothing_away(lab: Lab, server: Server) -> None:
@@ -149,3 +152,7 @@ def test_an_etcd_that_comes_back_empty_takes_nothing_away(lab: Lab, server: Serv
     assert [row["name"] for row in json.loads(nodes(first))] == [third.name]
     assert [tables(lab, node) for node in (first, second)] == before
     assert unanswered(lab, second.pods[0].netns, lab.addresses(first.pods[0])) == []
+
+
+def complains(node: LabNode) -> bool:
+    return "cluster failed" in node.log_path.read_text()

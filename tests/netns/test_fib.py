@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
-from kernel import iproute, needs_root, netns, veth
 
 from pycni.kernel import fib, namespaces
 from pycni.kernel.fib import (
@@ -17,6 +17,7 @@ from pycni.kernel.fib import (
     OtherChange,
     Path,
 )
+from support.kernel import iproute, needs_root, netns, veth
 
 pytestmark = needs_root
 
@@ -50,7 +51,7 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with netns() as path, iproute(path) as ipr, open(path) as namespace:
+    with netns() as path, iproute(path) as ipr, FilePath(path).open() as namespace:
         ifindex, other = veth(ipr, "one", "two")
         for address, length in ((NEAR, 24), (NEAR6, 64)):
             flags = {"flags": 2} if address.version == 6 else {}  # IFA_F_NODAD

@@ -14,18 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-import offloads
 import pytest
-from labs import execute, made_pod, within
-from matrix import (
-    FAMILIES,
-    Row,
-    Surroundings,
-    choose_offloads,
-    choose_way,
-    exchange_between,
-    surrounded,
-)
 from pyroute2 import IPRoute
 
 from pycni.kernel import sysctl
@@ -35,6 +24,18 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import NETNS_DIR, open_iproute
 from pycni.node import overlay
+from support import offloads
+from support.labs import made_pod, within
+from support.matrix import (
+    FAMILIES,
+    Row,
+    Surroundings,
+    choose_offloads,
+    choose_way,
+    exchange_between,
+    surrounded,
+)
+from support.plugin import execute
 
 INSIDE = "inside"
 """The pod's interface to the machine."""
@@ -68,7 +69,9 @@ def machine(lab: Lab) -> Iterator[Machine]:
     with made_pod(lab, lab.layout.nodes[1]) as pod:
         added = execute(lab, pod, "ADD", forwards=True)
         assert added.status == 0, added.text
-        addresses = {ip_address(address).version: address for address in added.addresses}
+        addresses: dict[int, str] = {
+            ip_address(address).version: address for address in added.addresses
+        }
         with behind(pod, addresses) as machine:
             yield machine
         assert execute(lab, pod, "DEL").status == 0
@@ -136,7 +139,9 @@ def test_aggregates_come_through_a_forwarding_pod(
     wanted = offloads.ALL_ON if behind_it == "on" else offloads.ALL_OFF
     offloads.switch(machine.router.netns, INSIDE, **wanted)
     offloads.switch(machine.netns, POD_IFNAME, **wanted)
-    there = {ip_address(address).version: address for address in lab.addresses(source)}
+    there: dict[int, str] = {
+        ip_address(address).version: address for address in lab.addresses(source)
+    }
     for family in FAMILIES:
         before = received(lab)
 
@@ -153,3 +158,7 @@ def test_aggregates_come_through_a_forwarding_pod(
         assert size > 3 * MTU * packets
         if behind_it == "off":
             assert to_machine.checked > sum(length for _, length, _ in TCP) / MTU
+
+
+def by_family(addresses: list[str]) -> dict[int, str]:
+    return {ip_address(address).version: address for address in addresses}

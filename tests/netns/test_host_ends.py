@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import execute, setup
-from snapshot import differences, take
-from test_delegation import Ipam
 
+from netns.test_delegation import Ipam
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
+from support.labs import setup
+from support.plugin import execute
+from support.snapshot import differences, take
 
 NAME, MAC = "wan7", "02:00:00:00:00:42"
 DUPLICATE = 101

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import (
-    FAMILIES,
-    Reply,
-    answering,
-    execute,
-    made_pod,
-    send_frames,
-    setup,
-    wait_until,
-)
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
-from snapshot import differences, take
 
 from pycni.kernel import namespaces, nft
-from pycni.lab import processes, topology
+from pycni.lab import topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import (
     BRIDGE,
@@ -40,8 +25,13 @@ from pycni.lab.layout import (
 )
 from pycni.names import GATEWAY_MAC
 from pycni.pods import port_table
+from support import flows
+from support.flows import FAMILIES, answering, send_frames
+from support.labs import made_pod, setup
+from support.plugin import Reply, execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
-TRAFFIC = Path(__file__).with_name("traffic.py")
 HOST_PORT, OTHER_PORT, POD_PORT = 18080, 18081, 8000
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 ROUTER = {4: str(UNDERLAY4.ip), 6: str(UNDERLAY6.ip)}
@@ -75,38 +65,18 @@ def gateway(reply: Reply, family: int) -> str:
     return of_family(family, gateways)
 
 
-def traffic(*words: object) -> list[str]:
-    return [sys.executable, "-IS", str(TRAFFIC), *map(str, words)]
-
-
-@contextmanager
-def running(netns: str, *words: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A kept traffic.py that has said that it is ready."""
-    command = processes.inside(netns, traffic(*words))
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            assert json.loads(process.stdout.readline()) == "ready"
-            yield process
-        finally:
-            process.kill()
-
-
 @contextmanager
 def serving(pod: Pod, addresses: list[str], *protocols: str) -> Iterator[None]:
     with ExitStack() as stack:
         for address in addresses:
             for protocol in protocols or ("tcp",):
-                stack.enter_context(running(pod.netns, "serve", protocol, address, POD_PORT))
+                stack.enter_context(answering(pod.netns, address, POD_PORT, protocol=protocol))
         yield
 
 
 def ask(netns: str, address: str, *, protocol: str = "tcp", port: int = HOST_PORT) -> str | None:
     """By which address the pod sees us, None if it does not answer."""
-    done = processes.run(netns, traffic("ask", protocol, address, port))
-    assert done.returncode == 0, done.stderr.decode()
-    seen: str | None = json.loads(done.stdout)
-    return seen
+    return flows.ask(netns, address, port, protocol=protocol)
 
 
 @pytest.fixture
@@ -273,9 +243,10 @@ def test_a_udp_client_that_goes_on_sending_follows_the_port(
     node = lab.layout.nodes[0]
     target = underlay(node, family)
     with (
-        running(lab.layout.underlay_netns, "keep", target, HOST_PORT) as client,
+        flows.running(lab.layout.underlay_netns, "keep", target, HOST_PORT) as client,
         made_pod(lab, node) as first,
     ):
+        assert client.heard() == "ready"
         answers = [say_again(client)]
         reply = add(lab, first, mapping("udp"))
         with serving(first, reply.addresses, "udp"):
@@ -386,11 +357,8 @@ def test_pods_keep_their_ports_when_the_node_is_set_up_again(lab: Lab, spare: Po
         assert ask(lab.layout.underlay_netns, underlay(node, 4)) is not None
 
 
-def say_again(client: subprocess.Popen[bytes]) -> str | None:
+def say_again(client: flows.Running) -> str | None:
     """What a kept UDP client is told now."""
-    assert client.stdin is not None
-    assert client.stdout is not None
-    client.stdin.write(b"\n")
-    client.stdin.flush()
-    answer: str | None = json.loads(client.stdout.readline())
+    client.tell()
+    answer: str | None = client.heard()
     return answer

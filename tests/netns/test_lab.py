@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import SESSION, wait_until
 
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BASE
 from pycni.lab.topology import NETNS_DIR
+from support.labs import SESSION
+from support.waiting import wait_until
 
 IGNORE_PINGS = "open('/proc/sys/net/ipv4/icmp_echo_ignore_all', 'w').write('1')"
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel import needs_root
-from loader_node import NO_SUCH_INTERFACE, Node, add_foreign_filter, count, make_node
 
 import loader
 from loader import Programs, attach, bpf, clsact, libbpf, probe, tcx
 from loader.errors import AttachError, BpffsError, GoneError
 from loader.hooks import Hook
 from loader.places import EGRESS, ENDPOINT_PROGRAMS, INGRESS
+from support.kernel import needs_root
+from support.loader_node import NO_SUCH_INTERFACE, Node, add_foreign_filter, count, make_node
 
 pytestmark = needs_root
 

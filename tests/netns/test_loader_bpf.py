@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel import bpffs, needs_root
-from sources import config, key, write_sources
 
 from loader import clang, libbpf
 from loader.bpf import Map, Object, Program, RingBuffer, possible_cpus
 from loader.errors import KernelError, LayoutError, LoaderError, VerifierError
+from support.kernel import bpffs, needs_root
+from support.sources import config, key, write_sources
 
 pytestmark = needs_root
 

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from kernel import bpffs, needs_root
 
 from loader import libbpf, pins
 from loader.bpf import Map, load_instructions
 from loader.errors import BpffsError
 from loader.probe import RETURN_ZERO, assemble
+from support.kernel import bpffs, needs_root
 
 pytestmark = needs_root
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel import needs_root, send
-from loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, count, make_node
-from sources import UNVERIFIABLE, config, key
 
 import loader
-from loader import Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
+from loader import Callbacks, Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
 from loader.errors import BpffsError, GoneError, LayoutError, VerifierError
 from loader.places import INGRESS
+from support.kernel import needs_root, send
+from support.loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, count, make_node
+from support.sources import UNVERIFIABLE, config, key
 
 pytestmark = needs_root
 
@@ -262,9 +262,11 @@ def test_leftovers_of_a_killed_load_are_swept(node: Node) -> None:
 
 def test_programs_whose_pins_are_lost_are_replaced(node: Node) -> None:
     old = node.load(node.compile())
-    for pin in [*(node.root / "maps").iterdir(), *pins.current(node.root).iterdir()]:
+    programs = pins.current(node.root)
+    assert programs is not None
+    for pin in [*(node.root / "maps").iterdir(), *programs.iterdir()]:
         pin.unlink()
-    pins.current(node.root).rmdir()
+    programs.rmdir()
 
     new = node.load(node.compile("v2", version=2))
     send(node.netns, "pod1", FRAME)
@@ -311,6 +313,12 @@ def test_unload_twice_and_without_interfaces_is_harmless(node: Node) -> None:
 
 def test_load_outside_a_bpffs_says_what_to_do(node: Node, tmp_path: Path) -> None:
     with pytest.raises(BpffsError, match="mount -t bpf"):
-        loader.load(tmp_path / "plain", node.compile(), config=config(), hooks=list, ipr=node.ipr)
+        loader.load(
+            tmp_path / "plain",
+            node.compile(),
+            config=config(),
+            callbacks=Callbacks(hooks=list),
+            ipr=node.ipr,
+        )
 
     assert not (tmp_path / "plain").exists()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from kernel import needs_root
 
 from loader import libbpf, probe
 from loader.errors import KernelError
+from support.kernel import needs_root
 
 pytestmark = needs_root
 

@@ -7,22 +7,22 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Never
 
 import pytest
-from kernel import needs_root, send
-from labs import wait_until
-from loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, make_node
-from sources import UNVERIFIABLE, key
 
 from loader import Hook, Loaded, NewMaps, Objects, bpf, libbpf, pins, tcx
 from loader.errors import GoneError, VerifierError
+from support.kernel import needs_root, send
+from support.loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, make_node
+from support.sources import UNVERIFIABLE, key
+from support.waiting import wait_until
 
 pytestmark = needs_root
 
 WIDE = "__u32 ifindex; __u32 flags; __u64 extra;"
 WIDE_ENTRY = ENTRY + struct.pack("=Q", 9)
 RENAMED = "__u32 ifindex; __u32 options;"
-WIDE_RUNS = "__u64 runs; __u64 unused;"
 
 
 class Broken(Exception):
@@ -105,7 +105,7 @@ def test_nobody_is_asked_while_layouts_are_equal(loaded: Node) -> None:
     assert loaded.entries() == {key(3): ENTRY}
 
 
-def _break(*_: object) -> None:
+def _break(*_: object) -> Never:
     raise Broken
 
 
@@ -140,12 +140,15 @@ def test_a_refused_program_leaves_the_old_maps(loaded: Node, made: set[int]) -> 
     _fails_without_a_trace(loaded, VerifierError, lambda: loaded.load(broken, refill=refill), made)
 
 
-@pytest.mark.parametrize("name", ["endpoints-staged", "runs-staged", "programs-next"])
+@pytest.mark.parametrize("name", ["endpoints-staged", "events-staged", "programs-next"])
 def test_a_rename_that_fails_leaves_the_old_maps(
     loaded: Node, made: set[int], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    wide = loaded.compile("v2", version=2, endpoint=WIDE, runs=WIDE_RUNS)
-    rename, failed = Path.rename, []
+    """The pin of `events` is lost, so that there are two new maps."""
+    wide = loaded.compile("v2", version=2, endpoint=WIDE)
+    pins.map_path(loaded.root, "events").unlink()
+    rename = Path.rename
+    failed: list[str] = []
 
     def rename_once(self: Path, target: Path) -> Path:
         if self.name == name and not failed:
@@ -163,7 +166,8 @@ def test_pins_that_cannot_be_made_leave_the_old_maps(
     loaded: Node, made: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = loaded.compile("v2", version=2, endpoint=WIDE)
-    pin, failed = bpf.Map.pin, []
+    pin = bpf.Map.pin
+    failed: list[Path] = []
 
     def pin_but_last(self: bpf.Map, path: Path) -> None:
         if path.parent.parent.name == pins.BESIDE and path.name == "runs":

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 import pytest
-from labs import FAMILIES, answering, ask, execute, unanswered
-from snapshot import take
 
 from pycni.lab import checks, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import WORLD, LabNode, Pod
+from support.flood import unanswered
+from support.flows import FAMILIES, answering, ask
+from support.plugin import execute
+from support.snapshot import take
 
 both_families = pytest.mark.parametrize("family", FAMILIES)
 

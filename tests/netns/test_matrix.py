@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from matrix import (
+
+from pycni.lab.cluster import Lab
+from support.matrix import (
     FAMILIES,
     OFFLOADS,
     UNDERLAY_MTU,
@@ -25,8 +27,6 @@ from matrix import (
     plan,
     surrounded,
 )
-
-from pycni.lab.cluster import Lab
 
 WHOLE = [
     (Surroundings(underlay, mtu), way, offload)

@@ -6,15 +6,16 @@ tests/vm boots both. Which of them this one is decides what is seen here.
 from __future__ import annotations
 
 import pytest
-from labs import execute, unanswered
-from snapshot import differences, take
-from test_bad_input import CONFIG, config, refused
 
 from loader import netkit
+from netns.test_bad_input import CONFIG, config, refused
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import open_iproute
 from pycni.pods.lease import leases
+from support.flood import unanswered
+from support.plugin import execute
+from support.snapshot import differences, take
 
 HAS_NETKIT = netkit.available()
 

@@ -6,19 +6,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
 import pytest
-from labs import (
-    Flood,
-    made_lab,
-    rows,
-    setup,
-    unanswered,
-    wait_until,
-    write_settings,
-)
 
 from pycni.kernel import namespaces, sysctl
 from pycni.kernel.links import add_address
@@ -33,6 +24,9 @@ from pycni.lab.layout import (
 )
 from pycni.lab.topology import NETNS_DIR, open_iproute
 from pycni.node import next_hops
+from support.flood import Flood, unanswered
+from support.labs import made_lab, rows, setup, write_settings
+from support.waiting import wait_until
 
 FLOOD = 1500
 """Echo requests, one per millisecond."""
@@ -79,7 +73,7 @@ def link_index(netns: str, ifname: str) -> int:
 
 
 def set_parameter(netns: str, name: str, value: str) -> None:
-    with open(NETNS_DIR / netns) as entry:
+    with (NETNS_DIR / netns).open() as entry:
         namespaces.inside(entry.fileno(), lambda: sysctl.write(name, value))
 
 
@@ -129,7 +123,7 @@ def routed(lab: Lab) -> Iterator[None]:
 
 
 def gateway_is_used(lab: Lab, node: LabNode) -> bool:
-    return hops(lab, node)[0]["dst_mac"] == mac_of(lab.layout.underlay_netns, BRIDGE)
+    return str(hops(lab, node)[0]["dst_mac"]) == mac_of(lab.layout.underlay_netns, BRIDGE)
 
 
 def flooded(lab: Lab, change: Callable[[], object], *, count: int = FLOOD) -> int:
@@ -195,7 +189,7 @@ def test_packets_follow_a_default_route_to_another_link(lab: Lab) -> None:
 def second_link(lab: Lab, node: LabNode) -> Iterator[int]:
     """Another interface of a node, in a network of its own with the underlay's router."""
     with open_iproute(lab.layout.underlay_netns) as router:
-        with open(NETNS_DIR / node.netns) as entry:
+        with (NETNS_DIR / node.netns).open() as entry:
             router.link(
                 "add",
                 ifname="second",
@@ -255,7 +249,7 @@ def test_a_node_that_gets_another_address_is_found_there(lab: Lab) -> None:
     node, other = lab.layout.nodes
     before = other.underlay[0]
 
-    def move(to: IPv4Interface, away: Any) -> None:
+    def move(to: IPv4Interface | IPv6Interface, away: IPv4Interface | IPv6Interface) -> None:
         with open_iproute(other.netns) as ipr:
             (index,) = ipr.link_lookup(ifname=NODE_UPLINK)
             add_address(ipr, index, to.ip, prefixlen=to.network.prefixlen)
@@ -291,7 +285,7 @@ def test_switching_who_encapsulates_loses_no_packet(lab: Lab) -> None:
 
 def encap(lab: Lab, node: LabNode) -> str:
     """What `pycni status` says of it."""
-    return next(row["state"] for row in lab.pycni(node, "status") if row["check"] == "encap")
+    return next(str(row["state"]) for row in lab.pycni(node, "status") if row["check"] == "encap")
 
 
 def test_without_an_agent_the_kernel_takes_over(lab: Lab) -> None:

@@ -5,21 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from labs import (
-    Flood,
-    prepared_lab,
-    pycni,
-    rows,
-    setup,
-    teardown,
-    unanswered,
-    wait_until,
-    write_settings,
-)
-from snapshot import differences, take
 
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
@@ -27,6 +16,10 @@ from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
 from pycni.lab.topology import open_iproute
 from pycni.stores.sqlite import POLL_INTERVAL
+from support.flood import Flood, unanswered
+from support.labs import prepared_lab, pycni, rows, setup, teardown, wait_for_rows, write_settings
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 OTHER_VTEP = "198.18.0.77"
 FLOOD = 3000
@@ -39,7 +32,7 @@ def lab() -> Iterator[Lab]:
         for node in lab.layout.nodes[:2]:
             join(lab, node)
         for node in lab.layout.nodes[:2]:
-            wait_until(lambda node=node: len(rows(lab, node, "vteps")) == 1, "two nodes")
+            wait_for_rows(lab, node, "vteps", 1)
             lab.attach(node.pods[0])
         yield lab
 
@@ -64,7 +57,7 @@ def test_others_get_and_lose_exactly_one_nodes_entries(lab: Lab) -> None:
     with Flood(pods[0], lab.addresses(pods[1]), count=FLOOD) as flood:
         join(lab, third)
         for node, (remotes, vteps) in zip((first, second), before, strict=True):
-            wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 4, "the third joins")
+            wait_for_rows(lab, node, "remotes", 4)
             more_remotes, more_vteps = tables(lab, node)
             assert remotes < more_remotes
             assert {vtep for _, vtep in more_remotes - remotes} == {str(third.underlay[0].ip)}
@@ -79,7 +72,7 @@ def test_others_get_and_lose_exactly_one_nodes_entries(lab: Lab) -> None:
         lab.stop_agent(third)
         teardown(third)
         for node, expected in zip((first, second), before, strict=True):
-            wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 2, "the third leaves")
+            wait_for_rows(lab, node, "remotes", 2)
             assert tables(lab, node) == expected
         lost = flood.lost()
 
@@ -134,9 +127,7 @@ def test_tables_stay_when_the_store_is_removed_and_follow_when_it_is_back(lab: L
 
     with store_away(lab):
         for node in (first, second):
-            wait_until(
-                lambda node=node: "cluster failed" in node.log_path.read_text(), "a complaint"
-            )
+            wait_until(partial(complains, node), "a complaint")
         time.sleep(2 * POLL_INTERVAL)  # nothing is to happen: there is no event to wait for
         found = [tables(lab, node) for node in (first, second)]
         assert found == before
@@ -144,7 +135,7 @@ def test_tables_stay_when_the_store_is_removed_and_follow_when_it_is_back(lab: L
     setup(third)
 
     for node in (first, second):
-        wait_until(lambda node=node: len(rows(lab, node, "remotes")) == 4, "the third is seen")
+        wait_for_rows(lab, node, "remotes", 4)
 
 
 def test_a_living_node_cannot_be_forgotten(lab: Lab) -> None:
@@ -196,3 +187,7 @@ def store_broken(lab: Lab) -> Iterator[None]:
 def start_without_setup(node: LabNode) -> Kept:
     command = pycni_command(node, "--verbose", "agent", "--no-setup")
     return processes.start(node.netns, command, log=node.log_path)
+
+
+def complains(node: LabNode) -> bool:
+    return "cluster failed" in node.log_path.read_text()

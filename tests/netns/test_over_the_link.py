@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import execute
-from snapshot import differences, take
-from test_delegation import Ipam
 
+from netns.test_delegation import Ipam
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
+from support.plugin import execute
+from support.snapshot import differences, take
 
 UNKNOWN_CONTAINER = 3
 
@@ -46,7 +46,11 @@ def test_what_ends_an_attachment_has_it_give_back_while_the_link_is_there(
     lab: Lab, spare: Pod, dhcp: Ipam, alone: bool, command: str
 ) -> None:
     kept = [{"containerID": pod.name, "ifname": POD_IFNAME} for pod in lab.layout.pods]
-    mine = {"ipam": dhcp.conf(), "cniVersion": "1.1.0", "cni.dev/valid-attachments": kept}
+    mine: dict[str, Any] = {
+        "ipam": dhcp.conf(),
+        "cniVersion": "1.1.0",
+        "cni.dev/valid-attachments": kept,
+    }
     added = execute(lab, spare, "ADD", alone=alone, env=dhcp.path, **mine)
 
     ended = execute(lab, spare, command, alone=alone, env=dhcp.path, **mine)

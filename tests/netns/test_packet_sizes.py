@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 import pytest
-from labs import FAMILIES, answering, ask, unanswered
 
 from pycni.lab import checks
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import open_iproute
+from support.flood import unanswered
+from support.flows import FAMILIES, answering, ask
 
 RAISED_MTU = 1500
 HEADERS = checks.ICMP_HEADERS

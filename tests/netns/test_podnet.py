@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 
 import pytest
-from kernel import iproute, needs_root, netns
 from pyroute2 import IPRoute
 
 from pycni.cni.result import Route
@@ -21,6 +21,7 @@ from pycni.kernel.links import IFF_UP
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import pod_link
 from pycni.pods.source_rules import PRIORITY
+from support.kernel import iproute, needs_root, netns
 
 pytestmark = needs_root
 
@@ -48,7 +49,7 @@ class Pair:
             with Rtnl() as ipr:
                 pod_link.wait_until_up(ipr, HOST, timeout=timeout)
 
-        with open(self.path) as namespace:
+        with Path(self.path).open() as namespace:
             namespaces.inside(namespace.fileno(), wait)
 
     def wait_and_send(self) -> bool:
@@ -66,7 +67,7 @@ class Pair:
                 sender.send(FRAME)
                 return receiver.recv(len(FRAME)) == FRAME
 
-        with open(self.path) as namespace:
+        with Path(self.path).open() as namespace:
             return namespaces.inside(namespace.fileno(), wait_and_send)
 
 
@@ -95,7 +96,7 @@ def rules(ipr: IPRoute) -> list[object]:
 def test_rules_are_announced_before_there_are_any(pair: Pair) -> None:
     """So that a lease tells of them to the DEL that follows an ADD that is killed."""
     default = Route(ip_network("0.0.0.0/0"), ip_address("10.9.9.1"))
-    with open(pair.path) as namespace, iproute(pair.path) as ipr:
+    with Path(pair.path).open() as namespace, iproute(pair.path) as ipr:
         (other,) = ipr.link_lookup(ifname=HOST)
         ipr.route("add", family=socket.AF_INET, dst="default", oif=other)
         announced = []

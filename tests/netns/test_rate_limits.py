@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from ipaddress import ip_address
-from pathlib import Path
+from typing import Any
 
 import pytest
-from labs import Reply, execute, made_pod, rows
-from snapshot import differences, take
 
-from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.lab.topology import open_iproute
 from pycni.pods.rate_limits import TC_H_ROOT
+from support.flows import throughput
+from support.labs import made_pod, rows
+from support.plugin import Reply, execute
+from support.snapshot import differences, take
 
-TRAFFIC = Path(__file__).with_name("traffic.py")
 MEGABIT = 10**6
 RATE = 20 * MEGABIT
 BURST_OF_CONTAINERD = 2**32 - 1
 BURST_OF_CRIO = 8 * (2**32 - 1) - 1
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "IngressRate": RATE,
     "IngressBurst": BURST_OF_CONTAINERD,
     "EgressRate": RATE,
     "EgressBurst": BURST_OF_CONTAINERD,
 }
-SECONDS = 2.0
 TRIES = 3
 TOLERANCE = 0.1
 """Of the rate, both ways; headers are in the rate, and not in what is counted here."""
@@ -46,27 +42,6 @@ def add(lab: Lab, pod: Pod, *, alone: bool = False, **limits: int) -> Reply:
 
 def address(addresses: list[str], family: int = 4) -> str:
     return next(one for one in addresses if ip_address(one).version == family)
-
-
-def traffic(*words: object) -> list[str]:
-    return [sys.executable, "-IS", str(TRAFFIC), *map(str, words)]
-
-
-def throughput(source: str, target: str, to: str, protocol: str) -> float:
-    """Bits per second of payload from one namespace to an address in another."""
-    command = processes.inside(target, traffic("count", protocol, to))
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as counter:
-        try:
-            assert counter.stdout is not None
-            port = json.loads(counter.stdout.readline())
-            sent = processes.run(
-                source, traffic("stream", protocol, to, port, "--seconds", SECONDS)
-            )
-            assert sent.returncode == 0, sent.stderr.decode()
-            seen = json.loads(counter.stdout.readline())
-        finally:
-            counter.kill()
-    return float(seen["bytes"]) * 8 / float(seen["seconds"])
 
 
 def assert_limited(*words: str) -> None:

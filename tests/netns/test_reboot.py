@@ -8,21 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from labs import (
-    execute,
-    made_lab,
-    pycni,
-    reboot,
-    rows,
-    setup,
-    unanswered,
-    wait_until,
-)
-from snapshot import differences, take
 
 from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
+from support.flood import unanswered
+from support.labs import made_lab, pycni, reboot, rows, setup
+from support.plugin import execute
+from support.snapshot import differences, take
+from support.waiting import wait_until
 
 NOT_AVAILABLE = 50
 

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel import iproute, needs_root, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.errors import InvalidNetns
@@ -23,6 +23,7 @@ from pycni.kernel.links import (
     generate_no_address,
 )
 from pycni.kernel.rtnl import Rtnl
+from support.kernel import iproute, needs_root, netns
 
 pytestmark = needs_root
 
@@ -42,12 +43,12 @@ Open = Callable[[str], Any]
 
 @contextmanager
 def rtnl(path: str) -> Iterator[Rtnl]:
-    with open(path) as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
+    with Path(path).open() as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
         yield opened
 
 
 def make_pair(ipr: Any, pod: str) -> None:
-    with open(pod) as namespace:
+    with Path(pod).open() as namespace:
         peer = {
             "ifname": "eth0", "address": POD_MAC, "mtu": POD_MTU, "net_ns_fd": namespace.fileno(),
         }  # fmt: skip
@@ -137,7 +138,7 @@ def test_a_socket_in_another_namespace_is_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(namespaces, "inside", lambda _descriptor, work: work())
-    with netns() as path, open(path) as namespace:
+    with netns() as path, Path(path).open() as namespace:
         before = os.listdir("/proc/self/fd")
 
         with pytest.raises(InvalidNetns, match="another namespace"):

@@ -7,19 +7,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from labs import (
-    execute,
-    made_pod,
-    prepared_lab,
-    pycni,
-    rows,
-    setup,
-    teardown,
-    unanswered,
-    within,
-    write_settings,
-)
-from snapshot import Snapshot, differences, take
 
 from loader import Hook, libbpf, pins, tcx
 from loader.places import INGRESS
@@ -30,6 +17,19 @@ from pycni.lab.topology import open_iproute
 from pycni.names import GATEWAY_MAC, NAME_HEAD
 from pycni.pods.lease import is_ours
 from pycni.settings import load
+from support.flood import unanswered
+from support.labs import (
+    made_pod,
+    prepared_lab,
+    pycni,
+    rows,
+    setup,
+    teardown,
+    within,
+    write_settings,
+)
+from support.plugin import execute
+from support.snapshot import Snapshot, differences, take
 
 ETH_P_ALL = 3
 FOREIGN_PRIORITY = 10

@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from labs import wait_until
+
+from smoke import leftovers, namespaces
+from smoke.cell import WRITABLE
+from support.waiting import wait_until
 
 SMOKE = Path(__file__).parents[2] / "vagrant"
-sys.path.insert(0, str(SMOKE))
-
-from smoke import leftovers, namespaces  # noqa: E402
-from smoke.cell import WRITABLE  # noqa: E402
-
 ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(SMOKE)}
 
 OUTSIDE = """

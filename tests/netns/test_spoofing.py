@@ -6,7 +6,6 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
-from labs import FAMILIES, answering, ask, drops, send_datagrams, send_frames, wait_until
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
@@ -21,6 +20,9 @@ from pycni.lab.layout import (
     Pod,
 )
 from pycni.names import GATEWAY_MAC, OVERLAY_MAC
+from support.flows import FAMILIES, answering, ask, send_datagrams, send_frames
+from support.labs import drops
+from support.waiting import wait_until
 
 COUNT = 7
 VNI, OTHER_VNI = 7, 8

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from labs import execute, made_pod
-from snapshot import differences, take
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.names import AttachmentKey
 from pycni.settings import load
+from support.labs import made_pod
+from support.plugin import execute
+from support.snapshot import differences, take
 
 TRY_AGAIN = 11
 PROMPT = 5.0

@@ -6,14 +6,15 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from labs import Reply, execute, unanswered
-from snapshot import differences, take
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import open_iproute
 from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.pods.source_rules import PRIORITY, table_of
+from support.flood import unanswered
+from support.plugin import Reply, execute
+from support.snapshot import differences, take
 
 SECOND = {"CNI_IFNAME": "eth1"}
 BOTH_FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -55,9 +56,9 @@ def test_both_interfaces_answer_and_leave_nothing(lab: Lab, spare: Pod, alone: b
 
     first = execute(lab, spare, "ADD", alone=alone)
     added = execute(lab, spare, "ADD", alone=alone, env=SECOND)
-    everyone = [node, *lab.layout.pods]
+    everyone = [node.netns, *(pod.netns for pod in lab.layout.pods)]
     addresses = [*first.addresses, *added.addresses]
-    unreached = [unanswered(lab, one.netns, addresses) for one in everyone]
+    unreached = [unanswered(lab, one, addresses) for one in everyone]
     during = rules(spare)
     table = table_of(index(spare, "eth1"))
     deleted = [execute(lab, spare, "DEL", alone=alone, env=env).status for env in (SECOND, {})]

@@ -6,14 +6,16 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from kernel import iproute, needs_root, netns, veth
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.kernel import deletion, link_events, namespaces
 from pycni.kernel.rtnl import Rtnl
+from support.kernel import iproute, needs_root, netns, veth
 
 pytestmark = needs_root
 
@@ -28,7 +30,7 @@ def path() -> Iterator[str]:
 
 
 def within(path: str, work: Callable[[], T]) -> T:
-    with open(path) as namespace:
+    with Path(path).open() as namespace:
         return namespaces.inside(namespace.fileno(), work)
 
 
@@ -68,7 +70,7 @@ def test_a_name_can_be_used_again_at_once(path: str) -> None:
         with iproute(path) as ipr:
             index, _ = veth(ipr, "one0", "two0")
 
-        assert within(path, lambda index=index: deletion.delete_link(index))
+        assert within(path, partial(deletion.delete_link, index))
 
 
 def test_a_link_that_is_gone_already_is_no_error(path: str) -> None:
@@ -131,7 +133,7 @@ def test_an_event_has_what_the_link_was(path: str) -> None:
         ipr.link("set", index=index, IFLA_IFALIAS=ALIAS)
         ipr.link("del", index=index)
 
-        gone = []
+        gone: list[Any] = []
         while len(gone) < 2:
             gone += link_events.gone(events)
 
@@ -149,7 +151,7 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
         ipr.link("set", index=port, master=0)
         ipr.link("del", index=bridge)
 
-        gone = []
+        gone: list[Any] = []
         while not gone:
             gone += link_events.gone(events)
 

@@ -10,20 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from labs import (
-    CACHE,
-    Flood,
-    execute,
-    made_lab,
-    made_pod,
-    prepared_lab,
-    setup,
-    teardown,
-    unanswered,
-    within,
-)
 from pyroute2 import IPRoute
-from snapshot import differences, take
 
 import loader.compile
 from loader import ENDPOINT_PROGRAMS, clsact, tcx
@@ -31,9 +18,14 @@ from loader.compile import compile_programs
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
+from support import setup_from as other_sources
+from support.flood import Flood, unanswered
+from support.labs import CACHE, made_lab, made_pod, prepared_lab, setup, teardown, within
+from support.plugin import execute
+from support.snapshot import differences, take
 
 FLOOD = 1000
-SETUP_FROM = Path(__file__).with_name("setup_from.py")
+SETUP_FROM = Path(other_sources.__file__)
 
 HOOKS = {"from_container", "to_container", "from_underlay", "from_overlay", "to_overlay"}
 

@@ -11,16 +11,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import leftovers
 import pytest
-import unchanged
-from labs import POD_IFNAME, made_pod, unanswered
-from reach import greeting, greets
 
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import LabNode, Pod
+from pycni.lab.layout import POD_IFNAME, LabNode, Pod
 from pycni.lab.topology import NETNS_DIR
+from support import leftovers, unchanged
+from support.flood import unanswered
+from support.flows import EVERY_ADDRESS, answering, ask
+from support.labs import made_pod
 
 PORT, HOST_PORT = 8080, 18082
 
@@ -108,9 +108,9 @@ def test_a_capability_reaches_the_plugin(cluster: Lab, node: LabNode, pod: Pod, 
     added = tool("add", portMappings=[mapping])
     assert added.returncode == 0, added.stdout
 
-    with greets(str(NETNS_DIR / pod.netns), "tcp", PORT, family=4):
-        greeted = greeting(
-            cluster.layout.underlay_netns, "tcp", str(node.underlay[0].ip), HOST_PORT
+    with answering(str(NETNS_DIR / pod.netns), EVERY_ADDRESS[4], PORT, protocol="tcp"):
+        greeted = ask(
+            cluster.layout.underlay_netns, str(node.underlay[0].ip), HOST_PORT, protocol="tcp"
         )
 
     assert greeted is not None

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
-
-import containerd
-import images
-import leftovers
-import podman
-import unchanged
-from containerd import Containerd
-from labs import BASE, SESSION, forget_shared, made_lab
-from podman import Podman
-
 from pycni.lab.cluster import Lab
+from runtimes import containerd, images, podman
+from runtimes.containerd import Containerd
+from runtimes.podman import Podman
+from support import leftovers, unchanged
+from support.labs import BASE, SESSION, forget_shared, made_lab
 
 PROGRAMS = {
     "containerd": "containerd",

@@ -14,16 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import images
-import leftovers
-from cri import Cri, Refused
-from labs import wait_until
-from recorder import Recorder
-
 from pycni.cni.requests import ANNOTATIONS
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
 from pycni.lab.topology import open_iproute
+from runtimes import images
+from runtimes.cri import Cri, Refused
+from runtimes.recorder import Recorder
+from support import leftovers
+from support.waiting import wait_until
 
 LOOPBACK = Path("/usr/lib/cni/loopback")
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""
@@ -145,7 +144,7 @@ class Containerd:
 
     def load(self, archive: Path) -> None:
         """Import an image where the runtime interface finds it."""
-        command = ["ctr", "--address", self.socket, "--namespace", NAMESPACE]
+        command: list[str | Path] = ["ctr", "--address", self.socket, "--namespace", NAMESPACE]
         done = processes.run(
             self.node.netns, [*command, "images", "import", "--snapshotter", "native", archive]
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from messages import PACKAGE, message_classes
+
+from runtimes.messages import PACKAGE, message_classes
 
 SERVICE = f"/{PACKAGE}.RuntimeService"
 PATIENCE = 60.0

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import images
-import leftovers
-from recorder import Recorder
-
 from pycni.lab import processes, topology
 from pycni.lab.layout import LabNode
+from runtimes import images
+from runtimes.recorder import Recorder
+from support import leftovers
 
 CAPABILITIES = {"portMappings": True, "ips": True}
 

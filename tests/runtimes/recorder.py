@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs import wait_until
+from support.waiting import wait_until
 
 SCRIPT = """#!/bin/sh
 echo "$$ $CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_NETNS" >> {directory}/calls

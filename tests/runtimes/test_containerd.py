@@ -6,14 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 
-import images
-import messages
 import pytest
-from containerd import Containerd, sandbox
-from cri import Refused
-from labs import unanswered
 
 from pycni.lab.cluster import Lab
+from runtimes import images, messages
+from runtimes.containerd import Containerd, sandbox
+from runtimes.cri import Refused
+from support.flood import unanswered
 
 MANY = 50
 AT_ONCE = 16

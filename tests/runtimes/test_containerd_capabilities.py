@@ -9,19 +9,20 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
-from containerd import Containerd, sandbox
-from messages import TCP, UDP
-from reach import greeting, greets, rates
 
 from pycni.cni.requests import IPS_ANNOTATION, MAC_ANNOTATION
 from pycni.lab.cluster import Lab
 from pycni.node.record import Node
 from pycni.settings import load
+from runtimes.containerd import Containerd, sandbox
+from runtimes.messages import TCP, UDP
+from support.flows import EVERY_ADDRESS, answering, ask, throughput
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 PORT, HOST_PORT = 8080, 18080
 MAC = "02:00:00:00:00:2a"
 
+MEGABIT = 10**6
 RATE = 20.0
 """Mbit/s."""
 TOLERANCE = 0.1
@@ -82,11 +83,14 @@ def test_the_bandwidth_annotation_limits_one_direction_only(
         address = {one: first_node.cri.addresses(one)[0] for one in (pod, other)}
         slow, fast = ((other, pod), (pod, other))[:: 1 if direction == "ingress" else -1]
 
-        at_last = rates(netns[slow[0]], netns[slow[1]], address[slow[1]], seconds=SECONDS)[-2:]
-        unlimited = rates(netns[fast[0]], netns[fast[1]], address[fast[1]], seconds=0.5)
+        at_last = throughput(
+            netns[slow[0]], netns[slow[1]], address[slow[1]], "tcp",
+            seconds=SECONDS, after=0.6 * SECONDS,
+        )  # fmt: skip
+        unlimited = throughput(netns[fast[0]], netns[fast[1]], address[fast[1]], "tcp", seconds=0.5)
 
-    assert sum(at_last) / 2 == pytest.approx(RATE, rel=TOLERANCE)
-    assert max(unlimited) > 2 * RATE
+    assert at_last == pytest.approx(RATE * MEGABIT, rel=TOLERANCE)
+    assert unlimited > 2 * RATE * MEGABIT
     all_gone()
 
 
@@ -120,11 +124,11 @@ def reached(
     source: str,
 ) -> bool:
     """Whether a server in the pod answers at the host port."""
-    with greets(pod_netns, protocol, PORT, family=address.version):
-        return greeting(source, protocol, str(address.ip), HOST_PORT) is not None
+    with answering(pod_netns, EVERY_ADDRESS[address.version], PORT, protocol=protocol):
+        return ask(source, str(address.ip), HOST_PORT, protocol=protocol) is not None
 
 
 def silent(cluster: Lab, addresses: Sequence[IPv4Interface | IPv6Interface], protocol: str) -> bool:
     """Whether nobody answers at the host port."""
     world = cluster.layout.underlay_netns
-    return all(greeting(world, protocol, str(one.ip), HOST_PORT) is None for one in addresses)
+    return all(ask(world, str(one.ip), HOST_PORT, protocol=protocol) is None for one in addresses)

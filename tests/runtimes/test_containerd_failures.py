@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from containerd import Containerd, sandbox
-from cri import Refused
-from labs import unanswered, wait_until
-from recorder import Call
 
 from loader import libbpf
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
+from runtimes.containerd import Containerd, sandbox
+from runtimes.cri import Refused
+from runtimes.recorder import Call
+from support.flood import unanswered
+from support.waiting import wait_until
 
 IMPOSSIBLE_MTU = 70000
 """Bytes; no IP packet is that long, and pycni says so."""

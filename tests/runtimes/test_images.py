@@ -5,8 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from images import sleeping_program
-from labs import wait_until
+from runtimes.images import sleeping_program
+from support.waiting import wait_until
 
 
 def test_a_sandbox_ends_when_its_machine_shuts_down(tmp_path: Path) -> None:
@@ -31,4 +31,4 @@ def _runs(children: Path, program: Path) -> bool:
         return False
     process = Path("/proc", first.strip())
     state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-    return state == "S" and os.readlink(process / "exe") == str(program)
+    return state == "S" and (process / "exe").readlink() == program

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface
 
-import images
 import pytest
-import unchanged
-from labs import POD_IFNAME, unanswered, wait_until
-from podman import Failed, Podman
-from reach import greeting, greets
 
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
+from pycni.lab.layout import POD_IFNAME
 from pycni.lab.topology import open_iproute
+from runtimes import images
+from runtimes.podman import Failed, Podman
+from support import unchanged
+from support.flood import unanswered
+from support.flows import EVERY_ADDRESS, answering, ask
+from support.waiting import wait_until
 
 REQUESTED_HOST = 77
 """Of the IPv4 pod CIDR of podman's node."""
@@ -188,8 +190,10 @@ def test_a_published_port_is_reached_from_the_world(
     world = cluster.layout.underlay_netns
     with container(podman_node, "--publish", f"{HOST_PORT}:{PORT}") as made:
         for address in podman_node.node.underlay:
-            with greets(str(podman_node.netns(made)), "tcp", PORT, family=address.version):
-                assert greeting(world, "tcp", str(address.ip), HOST_PORT) is not None
+            with answering(
+                str(podman_node.netns(made)), EVERY_ADDRESS[address.version], PORT, protocol="tcp"
+            ):
+                assert ask(world, str(address.ip), HOST_PORT, protocol="tcp") is not None
 
-    assert greeting(world, "tcp", str(podman_node.node.underlay[0].ip), HOST_PORT) is None
+    assert ask(world, str(podman_node.node.underlay[0].ip), HOST_PORT, protocol="tcp") is None
     all_gone()

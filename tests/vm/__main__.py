@@ -25,7 +25,8 @@ WIDTH = 150
 @click.option("--kernel", "names", multiple=True, type=click.Choice([*kernels.SUITES]))
 @click.option("--step", "steps", multiple=True, type=click.Choice([*scenarios.STEPS]))
 @click.option("--refresh", is_flag=True, help="Fetch the newest kernels of their suites again.")
-def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
+@click.option("--fetch", is_flag=True, help="Only fetch what every test run boots.")
+def main(*, names: tuple[str, ...], steps: tuple[str, ...], refresh: bool, fetch: bool) -> None:
     """Boot distribution kernels and show that the dataplane loads and forwards on them."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
@@ -40,6 +41,10 @@ def main(names: tuple[str, ...], steps: tuple[str, ...], refresh: bool) -> None:
 
     outcomes = []
     try:
+        if fetch:
+            root.fetch(where)
+            kernels.fetch(kernels.TESTED, where)
+            return
         with tempfile.TemporaryDirectory(prefix="pycni-vm-") as scratch:
             console.print("preparing the guests' disks ...")
             disks = Disks(root.fetch(where), payload.build(Path(scratch)))

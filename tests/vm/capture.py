@@ -59,7 +59,15 @@ def read(path: Path) -> list[Frame]:
     options = [word for one in VERIFY for word in ("-o", f"{one}.check_checksum:TRUE")]
     fields = [word for field in FIELDS for word in ("-e", field)]
     options += ["-d", f"tcp.port=={PAYLOAD_PORT},echo"]
-    command = ["tshark", "-n", "-r", path, "-Y", f"udp.dstport == {VXLAN_PORT}", *options]
+    command: list[str | Path] = [
+        "tshark",
+        "-n",
+        "-r",
+        path,
+        "-Y",
+        f"udp.dstport == {VXLAN_PORT}",
+        *options,
+    ]
     done = run([*command, "-T", "json", *fields], cwd=path.parent)
     return [Frame(packet["_source"]["layers"]) for packet in json.loads(done.stdout)]
 

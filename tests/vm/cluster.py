@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from vm.node import SETTINGS, UPLINK, Node, lost
 from vm.payload import INSIDE, PYTHON
@@ -24,7 +25,7 @@ CACHE = "/var/cache/pycni"
 ICMP_HEADERS = {4: 20 + 8, 6: 40 + 8}
 TRANSFER = 4_000_000
 """Bytes over TCP, each way and family."""
-PING = {"count": 20, "interval": 0.02}
+PING: dict[str, Any] = {"count": 20, "interval": 0.02}
 FLOWING = 100
 """Packets after which a flood flows."""
 

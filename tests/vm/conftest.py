@@ -8,13 +8,10 @@ from vm import cache, kernels, payload, root
 from vm.kernels import Kernel
 from vm.qemu import Disks
 
-KERNEL = "6.1"
-"""The oldest that most nodes run; `make test-kernels` has the others."""
-
 
 @pytest.fixture(scope="session")
 def kernel() -> Kernel:
-    return kernels.fetch(KERNEL, cache.directory())
+    return kernels.fetch(kernels.TESTED, cache.directory())
 
 
 @pytest.fixture(scope="session")

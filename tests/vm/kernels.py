@@ -35,6 +35,9 @@ SUITES = {
 }
 """Where each kernel comes from; of several suites, the highest version."""
 
+TESTED = "6.1"
+"""The one of every test run: the oldest that most nodes run. `make test-kernels` has them all."""
+
 LZ4_LEGACY = b"\x02\x21\x4c\x18"
 XZ = b"\xfd7zXZ\x00"
 ZSTD = b"\x28\xb5\x2f\xfd"

@@ -26,7 +26,7 @@ def pair(
     """Two guests, booted. `capture` gets what the first one sends and receives, as pcap."""
     with ExitStack() as stack:
         ends = [stack.enter_context(end) for end in socket.socketpair()]
-        guests = []
+        guests: list[Guest] = []
         for name, mac, end in zip(NAMES, MACS, ends, strict=True):
             devices = [
                 "-netdev", f"stream,id=link,server=off,addr.type=fd,addr.str={end.fileno()}",

@@ -51,8 +51,8 @@ def netkit(cluster: Cluster) -> None:
         node.delete(pod)
     for pod in list(cluster.b.pods):
         cluster.b.end_namespace(pod)
-    for one in cluster.nodes:
-        _wait_until_released(one)
+    for each in cluster.nodes:
+        _wait_until_released(each)
 
 
 def _host_port(cluster: Cluster, pod: str) -> None:

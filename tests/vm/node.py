@@ -176,7 +176,8 @@ class Node:
     def _conflist(self) -> Json:
         conflist = json.loads(self.guest.check(["cat", CONFLIST]))
         head = {"name": conflist["name"], "cniVersion": conflist["cniVersion"]}
-        return conflist["plugins"][0] | head
+        plugin: Json = conflist["plugins"][0]
+        return plugin | head
 
     def _plugin(self, command: str, pod: str, config: Json) -> str:
         environment = {

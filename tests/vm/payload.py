@@ -34,6 +34,7 @@ VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = f"{INSIDE}/python/bin/python"
 PACKAGES = f"{INSIDE}/python/lib/{VERSION}/site-packages"
 TESTS_NEED = ("pytest", "scapy", "hypothesis")
+UNCOMPILED = shutil.ignore_patterns("__pycache__")
 CHANGE = "/* a change */\n"
 """What makes other programs of the same sources: their names have a hash of them."""
 
@@ -94,12 +95,13 @@ def _closure(names: tuple[str, ...]) -> Iterator[Distribution]:
 
 
 def _tests(target: Path) -> None:
-    shutil.copytree(TESTS / "bpf", target / "bpf", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(TESTS / "bpf", target / "bpf", ignore=UNCOMPILED)
+    shutil.copytree(TESTS / "support", target / "support", ignore=UNCOMPILED)
     shutil.copy(TESTS / "conftest.py", target)
     shutil.copy(PROJECT / "pyproject.toml", target)
     run(
-        [sys.executable, "compile_recorded.py", target / "recorded"],
-        cwd=TESTS / "bpf",
+        [sys.executable, "-m", "bpf.compile_recorded", target / "recorded"],
+        cwd=TESTS,
     )
 
 
@@ -108,4 +110,4 @@ def _upgrade(target: Path) -> None:
     with (target / "bpf" / "from_container.c").open("a") as source:
         source.write(CHANGE)
     compile_programs(target / "cache", sources=target / "bpf", prebuilt=None)
-    shutil.copy(TESTS / "netns" / "setup_from.py", target)
+    shutil.copy(TESTS / "support" / "setup_from.py", target)

@@ -65,7 +65,7 @@ class Guest:
     that ends.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self, name: str, kernel: Kernel, disks: Disks, directory: Path,
         *, devices: Sequence[str] = (), inherit: Sequence[int] = (), command_line: str = "",
     ) -> None:  # fmt: skip

@@ -103,7 +103,7 @@ def run(
                 if name in BASIC and not done[-1].passed:
                     break
     except GuestError as error:
-        done.append(Step("boot", False, time.monotonic() - begin, str(error)))
+        done.append(Step("boot", passed=False, seconds=time.monotonic() - begin, found=str(error)))
     return Outcome(kernel, tuple(done), boot_seconds, time.monotonic() - begin, missing)
 
 
@@ -116,8 +116,8 @@ def _step(name: str, body: Body, cluster: Cluster) -> Step:
     try:
         body(cluster)
     except (AssertionError, GuestError) as error:
-        return Step(name, False, time.monotonic() - begin, str(error))
-    return Step(name, True, time.monotonic() - begin)
+        return Step(name, passed=False, seconds=time.monotonic() - begin, found=str(error))
+    return Step(name, passed=True, seconds=time.monotonic() - begin)
 
 
 def load(cluster: Cluster) -> None:

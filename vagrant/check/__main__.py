@@ -33,7 +33,7 @@ def main() -> int:
                     _print(check)
                     passed, failed = passed + check.passed, failed + (not check.passed)
             except (Failed, AssertionError, ValueError, subprocess.TimeoutExpired) as error:
-                _print(Check(f"{step.__name__} came to its end", False, str(error)))
+                _print(Check(f"{step.__name__} came to its end", passed=False, found=str(error)))
                 failed += 1
             print(f"  {time.monotonic() - begin:.0f} s", flush=True)
         for machine in lab.machines:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(PROJECT / "tests/runtimes"), str(PROJECT / "tests/netns")]
+sys.path.insert(0, str(PROJECT / "tests"))
 
 SOCKET = Path("/run/containerd/containerd.sock")
 CGROUP = "/pycni-lab"
@@ -29,8 +29,8 @@ def main() -> None:
 
 def image() -> str:
     """Give containerd the image that it makes sandboxes of, under the name that it wants."""
-    import images
-    from cri import Cri
+    from runtimes import images
+    from runtimes.cri import Cri
 
     cri = Cri(SOCKET, cgroup_parent=CGROUP)
     cri.version()
@@ -45,7 +45,7 @@ def image() -> str:
 
 def add(name: str) -> dict[str, Any]:
     """RunPodSandbox: the pod's namespace, addresses and MTU."""
-    from cri import Cri
+    from runtimes.cri import Cri
 
     cri = Cri(SOCKET, cgroup_parent=CGROUP)
     config = cri.pod()
@@ -65,7 +65,7 @@ def describe(cri: Any, sandbox: str) -> dict[str, Any]:
 
 def remove(*names: str) -> list[str]:
     """StopPodSandbox and RemovePodSandbox, of all without names; the sandboxes removed."""
-    from cri import Cri
+    from runtimes.cri import Cri
 
     cri = Cri(SOCKET, cgroup_parent=CGROUP)
     gone = [
@@ -109,7 +109,7 @@ def stray(name: str) -> str:
 
 def sandboxes() -> list[str]:
     """The container IDs that containerd knows."""
-    from cri import Cri
+    from runtimes.cri import Cri
 
     return Cri(SOCKET, cgroup_parent=CGROUP).sandboxes()
 

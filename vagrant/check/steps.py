@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from operator import methodcaller
 from typing import Any
 
 from check.lab import Check, Lab, wait
@@ -30,12 +31,12 @@ UNITS = "-u pycni-agent -u pycni-setup"
 def prepare(lab: Lab) -> Iterator[Check]:
     """What this test needs in the machines, beside what is provisioned; and two pods on each."""
     for machine, image in zip(lab.machines, lab.on_each(_equip), strict=True):
-        yield Check(f"{machine.name}: containerd has {image}", True)
+        yield Check(f"{machine.name}: containerd has {image}", passed=True)
     for letter, machine in zip("ab", lab.machines, strict=True):
         for number in (1, 2):
             lab.add(f"{letter}{number}", machine)
-            yield Check(f"pod {letter}{number} on {machine.name}", True,
-                        " ".join(lab.addresses[f"{letter}{number}"]))  # fmt: skip
+            yield Check(f"pod {letter}{number} on {machine.name}", passed=True,
+                        found=" ".join(lab.addresses[f"{letter}{number}"]))  # fmt: skip
 
 
 def _equip(machine: Machine) -> str:
@@ -136,7 +137,7 @@ def store_away(lab: Lab) -> Iterator[Check]:
     )
     store.run("systemctl start etcd")
     wait("both agents are alive", lambda: _alive(store) == len(lab.machines))
-    yield Check("etcd back: both agents are alive", True)
+    yield Check("etcd back: both agents are alive", passed=True)
 
 
 def clock_off(lab: Lab) -> Iterator[Check]:
@@ -146,7 +147,7 @@ def clock_off(lab: Lab) -> Iterator[Check]:
     try:
         other.run("systemctl restart pycni-agent")
         wait("both agents are alive", lambda: _alive(store) == _alive(other) == len(lab.machines))
-        yield Check("a clock three hours ahead: both nodes see both agents alive", True)
+        yield Check("a clock three hours ahead: both nodes see both agents alive", passed=True)
         (answer,) = lab.echo("a1", lab.addresses["b1"][0])
         yield answered("a clock three hours ahead: ping a1 -> b1", answer)
     finally:
@@ -210,7 +211,7 @@ def reboot(lab: Lab) -> Iterator[Check]:
     machine.guest("remove")
     for name in ("b1", "b2"):
         lab.add(name, machine)
-    yield Check(f"{machine.name} is back, with new pods", True)
+    yield Check(f"{machine.name} is back, with new pods", passed=True)
     yield from pings(lab)
 
 
@@ -218,7 +219,7 @@ def side_by_side(lab: Lab) -> Iterator[Check]:
     """The maps of both nodes, next to each other."""
     for name in ("remotes", "vteps", "endpoints"):
         command = f"{PYCNI} maps dump {name}"
-        texts = [text.splitlines() for text in lab.on_each(lambda one, c=command: one.run(c))]
+        texts = [text.splitlines() for text in lab.on_each(methodcaller("run", command))]
         print(f"\n  {name}")
         for row in _columns([[machine.name, *text] for machine, text in
                              zip(lab.machines, texts, strict=True)]):  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class Failed(Exception):
@@ -17,24 +18,16 @@ def run(*command: str | Path, env: Mapping[str, str] | None = None, log: Path | 
     Raises Failed.
     """
     arguments = [str(part) for part in command]
-    if log is not None:
+    quiet: dict[str, Any] = {"env": env, "stdin": subprocess.DEVNULL, "check": False}
+    if log is None:
+        done = subprocess.run(arguments, capture_output=True, text=True, **quiet)
+        status, printed, said = done.returncode, done.stdout, done.stderr[-4000:]
+    else:
         with log.open("a") as file:
             file.write(f"\n$ {' '.join(arguments)}\n")
             file.flush()
-            done = subprocess.run(
-                arguments, env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False
-            )
-        said = f"see {log}"
-    else:
-        captured = subprocess.run(
-            arguments,
-            env=env,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        done, said = captured, captured.stderr[-4000:]
-    if done.returncode != 0:
-        raise Failed(f"{' '.join(arguments)} ended with {done.returncode}: {said}")
-    return "" if log is not None else str(done.stdout)
+            status = subprocess.run(arguments, stdout=file, stderr=file, **quiet).returncode
+        printed, said = "", f"see {log}"
+    if status != 0:
+        raise Failed(f"{' '.join(arguments)} ended with {status}: {said}")
+    return str(printed)

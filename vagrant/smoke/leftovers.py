@@ -46,6 +46,6 @@ def _processes(work: Path) -> Iterator[int]:
         for link in (directory / "root", directory / "cwd", directory / "exe"):
             with suppress(OSError):
                 # in other mounts than ours it is a path of theirs, which may begin above our root
-                if f"{work}/" in f"{os.readlink(link)}/":
+                if f"{work}/" in f"{link.readlink()}/":
                     yield int(directory.name)
                     break

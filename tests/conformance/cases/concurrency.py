@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from conformance import call
 from conformance.bench import Bench, bare, host_link
@@ -113,8 +114,8 @@ def replaced(bench: Bench) -> None:
 
     def replace() -> None:
         for _ in range(20):
-            fresh = shutil.copy2(bench.world.plugin, directory / "fresh")
-            os.replace(fresh, program)
+            fresh = Path(shutil.copy2(bench.world.plugin, directory / "fresh"))
+            fresh.replace(program)
             time.sleep(0.01)
 
     def cycle(attachment: Attachment) -> None:

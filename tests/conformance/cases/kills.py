@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from conformance import call
 from conformance.bench import Bench
@@ -191,7 +192,7 @@ def _running() -> set[str]:
     found = set()
     for entry in os.listdir("/proc"):
         try:
-            with open(f"/proc/{entry}/stat") as stat:
+            with Path(f"/proc/{entry}/stat").open() as stat:
                 if stat.read().rpartition(")")[2].split()[0] not in "ZX":
                     found.add(entry)
         except OSError:

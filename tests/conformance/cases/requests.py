@@ -42,10 +42,8 @@ WAYS: dict[str, Ask] = {
 
 def _free(bench: Bench, network: Network, count: int = 1) -> list[str]:
     """Addresses of the network, with prefix length, that nobody has."""
-    found = []
     attachments = [bench.attachment(bench.pod(), network=network) for _ in range(count)]
-    for one in attachments:
-        found.append(addresses_of(one.attach())[0])
+    found = [addresses_of(one.attach())[0] for one in attachments]
     for one in attachments:
         one.detach()
     return found

@@ -57,7 +57,7 @@ def without_agent() -> Iterator[None]:
     try:
         yield
     finally:
-        with open(SANDBOX / "agent.log", "ab") as log:
+        with Path(SANDBOX / "agent.log").open("ab") as log:
             agent = subprocess.Popen(
                 node["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -127,7 +127,7 @@ def _no_entry(_: Pod, attachment: Attachment) -> None:
     node = _node()
     script = (
         "import sys; from ipaddress import ip_address; from pathlib import Path\n"
-        "from pycni import maps\n"
+        "from pycni.dataplane import maps\n"
         "with maps.open_endpoints(Path(sys.argv[1])) as table:\n"
         "    table.remove(ip_address(sys.argv[2]))\n"
     )

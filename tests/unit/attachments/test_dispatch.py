@@ -155,7 +155,7 @@ def test_del_is_given_the_pods_namespace_while_it_is_there(work, pod):
 
 
 def test_del_is_not_given_the_nodes_own_namespace(work):
-    with open(netns.OWN) as own:
+    with Path(netns.OWN).open() as own:
         assert ask(DEL, conf(), own.fileno(), work=work).status == 0
 
     assert work.seen.netns_fd == -1

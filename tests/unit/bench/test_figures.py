@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from bench import report
 from bench.figures import Figure, Goal, Samples, figure_rows, goal_rows, ratio
 from bench.measures import FIGURES, GOALS, MEASURES

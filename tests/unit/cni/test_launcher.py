@@ -115,7 +115,7 @@ def test_what_the_compiler_says_is_in_the_error(path):
 
 def test_install_tells_what_the_compiler_says(path, tmp_path):
     put_compiler(path, "cc", "echo no headers >&2; exit 1")
-    notes = []
+    notes: list[str] = []
 
     install.install(
         tmp_path / "bin", tmp_path / "net.d", socket=Path("/x"), settings=None, report=notes.append
@@ -262,7 +262,7 @@ def test_no_descriptor_is_inherited_by_what_it_becomes(node):
 
 
 def test_deadlines_are_the_plugins():
-    constants = launcher._constants(Path("/x"), "y", "z")
+    constants = launcher.constants(Path("/x"), script="y", marker="z")
 
     for name in plugin.SECONDS:
         hello, reply = (round(1000 * one) for one in plugin.patience(name))

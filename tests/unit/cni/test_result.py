@@ -1,6 +1,7 @@
 """pycni/cni/result.py: the result of ADD in each version of the specification."""
 
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ OLD = {
     },
     "dns": {"nameservers": ["10.1.0.1"], "search": ["svc.local"]},
 }
-NEW = {
+NEW: dict[str, Any] = {
     "interfaces": [
         {"name": "pcn1a2b3c4d5e6f", "mac": "02:70:79:63:6e:69"},
         {"name": "eth0", "mac": "0a:58:0a:01:00:06", "sandbox": NETNS},

@@ -8,9 +8,10 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from loader import PROGRAMS, btf
-from loader.bpf import Object
+from loader.bpf import MapInfo, Object
 from loader.compile import Objects, compile_programs
 from loader.migration import OF_PROGRAMS
+from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import dumps, maps
 from pycni.dataplane.maps import Config, Endpoint
 from pycni.dataplane.records import pack_address
@@ -69,7 +70,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
 
 
 @pytest.mark.parametrize("network", [NODE_CIDR, NODE_CIDR6, ip_network("10.244.9.9/32")])
-def test_a_prefix_comes_back_as_it_went(network: maps.IPNetwork) -> None:
+def test_a_prefix_comes_back_as_it_went(network: IPNetwork) -> None:
     assert maps.REMOTES.key.unpack(maps.REMOTES.key.pack(network)) == network
 
 
@@ -102,21 +103,21 @@ def test_a_next_hop_comes_back_as_it_went(used: bool) -> None:
 
 
 @pytest.mark.parametrize("vtep", [POD, POD6])
-def test_what_is_said_of_the_node_comes_back_as_it_went(vtep: maps.IPAddress) -> None:
+def test_what_is_said_of_the_node_comes_back_as_it_went(vtep: IPAddress) -> None:
     own = maps.Self(vtep, 1 << 40)
 
     assert maps.SELF.value.unpack(maps.SELF.value.pack(own)) == own
 
 
 @pytest.mark.parametrize("vtep", [POD, POD6])
-def test_a_remote_and_a_vtep_come_back_as_they_went(vtep: maps.IPAddress) -> None:
+def test_a_remote_and_a_vtep_come_back_as_they_went(vtep: IPAddress) -> None:
     assert maps.REMOTES.value.unpack(maps.REMOTES.value.pack(vtep)) == vtep
     assert maps.VTEPS.value.unpack(maps.VTEPS.value.pack(7)) == 7
     assert maps.VTEPS.key.unpack(maps.VTEPS.key.pack(vtep)) == vtep
 
 
 def test_every_table_is_as_the_programs_declare_it(objects: Objects) -> None:
-    declared = {}
+    declared: dict[str, MapInfo] = {}
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
             declared |= opened.maps()

@@ -1,12 +1,13 @@
 """pycni/kernel/rtnl.py: which requests it packs and which it leaves to pyroute2, and its answers.
 
-That they do in the kernel what pyroute2's do is tests/netns/test_rtnl.py's to show.
+That they do in the kernel what pyroute2's do is tests/netns/test_rtnl_kernel.py's to show.
 """
 
 import errno
 import os
 import socket
 import struct
+from typing import Any
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
@@ -37,7 +38,7 @@ class Kernel:
     def __init__(self, *answers, sender=KERNEL, flags=0):
         self.sent = []
         self.closed = False
-        self._answers = [(data, [], flags, sender) for data in answers]
+        self._answers: list[Any] = [(data, [], flags, sender) for data in answers]
 
     def send(self, data):
         self.sent.append(data)

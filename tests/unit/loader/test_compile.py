@@ -136,7 +136,7 @@ def test_entry_that_another_process_built_meanwhile_is_used(
     def slow(*arguments: object) -> None:
         monkeypatch.setattr(clang, "compile_all", compile_all)
         compile_programs(cache, sources=sources)
-        compile_all(*arguments)  # type: ignore[arg-type]
+        compile_all(*arguments)
 
     monkeypatch.setattr(clang, "compile_all", slow)
 

@@ -74,7 +74,7 @@ class Kernel:
 
     def paths(self, addresses: object, _source: object) -> dict[object, Path]:
         self.asked += 1
-        return {address: Path(2, self.next, 0) for address in addresses}  # type: ignore[attr-defined]
+        return {address: Path(2, self.next, 0) for address in addresses}
 
     def links(self, indexes: object) -> dict[int, Link]:
         assert set(indexes) == {2}  # type: ignore[call-overload]
@@ -83,7 +83,7 @@ class Kernel:
 
 def copied() -> tuple[Kernel, Copy]:
     kernel = Kernel()
-    copy = Copy(kernel)  # type: ignore[arg-type]
+    copy = Copy(kernel)
     copy.take_all(NODE, [FAR])
     return kernel, copy
 

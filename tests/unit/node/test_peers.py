@@ -67,8 +67,8 @@ def test_changes_are_those_since_they_were_last_taken() -> None:
     assert members.take_changes() == ([], [NODE_TWO, NODE_THREE])
     assert members.take_changes() == ([], [])
 
-    for event in (Removed("three"), Removed("nobody"), Put(NODE_TWO), Put(moved), Synced()):
-        members.feed(event)
+    for later in (Removed("three"), Removed("nobody"), Put(NODE_TWO), Put(moved), Synced()):
+        members.feed(later)
 
     assert members.take_changes() == ([NODE_THREE, NODE_TWO], [moved])
 

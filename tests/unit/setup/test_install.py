@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_the_plugin_starts_isolated_with_its_paths_filled_in(dirs):
 
 @pytest.mark.parametrize("path", ["/it's", '/"quoted"\\', "/new\nline", "/é"])
 def test_any_path_can_be_filled_in(path):
-    filled = {}
+    filled: dict[str, Any] = {}
 
     text = render_plugin(socket=Path(path), python=PYTHON, settings=None)
     exec(compile(text, "plugin", "exec"), filled | {"__name__": "plugin"}, filled)
@@ -109,7 +110,7 @@ def test_the_plugin_is_an_executable_with_its_python_beside_it(dirs):
 
 
 def test_without_a_compiler_the_plugin_is_the_python_alone(dirs, without_compiler):
-    notes = []
+    notes: list[str] = []
 
     plugin, _ = put(dirs, report=notes.append)
 

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from loader import PROGRAMS, NewMaps
-from loader.bpf import Object
+from loader.bpf import MapInfo, Object
 from loader.compile import compile_programs
 from loader.migration import OF_PROGRAMS
 from pycni.errors import SetupError
@@ -21,7 +21,7 @@ FACTS = cast(Facts, SimpleNamespace())
 
 def test_every_map_that_programs_do_not_fill_has_a_source(tmp_path: Path) -> None:
     objects = compile_programs(tmp_path / "cache")
-    declared = {}
+    declared: dict[str, MapInfo] = {}
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
             declared |= opened.maps()

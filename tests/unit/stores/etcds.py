@@ -86,7 +86,8 @@ def running(directory: Path, *options: str, scheme: str = "http") -> Iterator[Et
     """A server that was started, though it may not answer yet."""
     if shutil.which("etcd") is None:
         pytest.skip("missing: etcd (apt install etcd-server)")
-    etcd = Etcd(directory, *_free_ports(2), options=options, scheme=scheme)
+    client, peer = _free_ports(2)
+    etcd = Etcd(directory, client, peer, options=options, scheme=scheme)
     try:
         etcd.start()
         yield etcd

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def erase(store: EtcdStore, name: str) -> None:
     store.gateway.call("kv/deleterange", {"key": key})
 
 
-def text_of(store: EtcdStore, name: str) -> dict:
+def text_of(store: EtcdStore, name: str) -> Any:
     return json.loads(store._value(name) or "null")
 
 

@@ -60,7 +60,7 @@ class Kind:
     silence: Callable[[str], None]
 
     def open(self, cluster: Cluster = CLUSTER, *, create: bool = True) -> Store:
-        return replace(open_store(self.url, cluster, create=create), clock=self.clock)
+        return replace(open_store(self.url, cluster, create=create), clock=self.clock)  # type: ignore[type-var]
 
 
 @pytest.fixture

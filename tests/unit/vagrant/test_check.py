@@ -1,10 +1,6 @@
 """vagrant/check: what it reads out of what the machines say."""
 
-import sys
-from pathlib import Path
 from typing import cast
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "vagrant"))
 
 from check.machines import Machine
 from check.steps import _columns, _is_active

@@ -1,12 +1,9 @@
 """vagrant/smoke: commands that fail, and what is seen of what they leave."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "vagrant"))
 
 from smoke import leftovers
 from smoke.commands import Failed, run

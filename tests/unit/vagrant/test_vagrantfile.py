@@ -4,15 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-LAB = Path(__file__).parents[3] / "vagrant"
-sys.path.insert(0, str(LAB))
+from smoke.box import packages_of
 
-from smoke.box import packages_of  # noqa: E402
+LAB = Path(__file__).parents[3] / "vagrant"
 
 
 def vagrant(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ writing = threading.Lock()
 
 def main() -> None:
     (port,) = PORTS.iterdir()
-    with open(f"/dev/{port.name}", "r+b", buffering=0) as channel:
+    with Path(f"/dev/{port.name}").open("r+b", buffering=0) as channel:
         say(channel, {"ready": True})
         pending = b""
         while True:

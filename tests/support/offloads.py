@@ -9,9 +9,11 @@ import ctypes
 import fcntl
 import socket
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
-from pycni.kernel import namespaces
-from pycni.lab.topology import NETNS_DIR
+from support.labs import within
 
 SIOCETHTOOL = 0x8946
 SWITCHES = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
@@ -26,16 +28,31 @@ SIMPLE_NIC = ALL_OFF | {"gro": True}
 
 def switch(netns: str, ifname: str, **wanted: bool) -> None:
     """Switch offloads of an interface; what the kernel leaves as it was fails here."""
-    with open(NETNS_DIR / netns) as entry:
-        namespaces.inside(entry.fileno(), lambda: _switch(ifname, wanted))
+    within(netns, lambda: _switch(ifname, wanted))
+
+
+@contextmanager
+def off(links: Sequence[tuple[str, str]]) -> Iterator[None]:
+    """TSO, GSO and GRO off on each (namespace, interface); then as they were."""
+    with ExitStack() as undo:
+        for netns, ifname in links:
+            before = within(netns, partial(_state, ifname, ("tso", "gso", "gro")))
+            undo.callback(switch, netns, ifname, **before)
+            switch(netns, ifname, **dict.fromkeys(before, False))
+        yield
+
+
+def _state(ifname: str, names: Sequence[str]) -> dict[str, bool]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        return {name: bool(_call(asker, ifname, GETTERS[name], 0)) for name in names}
 
 
 def _switch(ifname: str, wanted: dict[str, bool]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         for name, on in wanted.items():
             _call(asker, ifname, SWITCHES[name], int(on))
-        for name, on in wanted.items():
-            assert bool(_call(asker, ifname, GETTERS[name], 0)) == on, f"{ifname} {name}"
+    for name, on in _state(ifname, tuple(wanted)).items():
+        assert on == wanted[name], f"{ifname} {name}"
 
 
 def _call(asker: socket.socket, ifname: str, command: int, value: int) -> int:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
-import offloads
-from labs import prepared_lab, send_frames, setup, unanswered, wait_until, write_settings
-from labs import rows as map_rows
-
-from pycni.lab import cluster, processes
+from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME
 from pycni.lab.topology import open_iproute
 from pycni.node import overlay
+from support import flows, offloads
+from support.flood import unanswered
+from support.flows import send_frames
+from support.labs import prepared_lab, setup, write_settings
+from support.labs import rows as map_rows
+from support.waiting import wait_until
 
-EXCHANGE = Path(__file__).with_name("exchange.py")
 FAMILIES = (4, 6)
 IP_HEADER = {4: 20, 6: 40}
 OVERHEAD = {4: 50, 6: 70}
@@ -152,24 +150,17 @@ def _statistics(netns: str, name: str) -> int:
 def captured(lab: Lab, frames: list[bytes]) -> list[str]:
     """What arrives in the second pod when the first sends these frames; in hex, sorted."""
     source, target = lab.layout.pods
-    with subprocess.Popen(
-        processes.inside(target.netns, _program("capture", POD_IFNAME)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as receiver:
-        try:
-            assert receiver.stdout is not None
-            assert json.loads(receiver.stdout.readline()) == "ready"
-            send_frames(source.netns, POD_IFNAME, frames)
-            found: list[str] = json.loads(receiver.communicate(b"end\n", timeout=30)[0])
-        finally:
-            receiver.kill()
+    with flows.running(target.netns, "capture", POD_IFNAME) as receiver:
+        assert receiver.heard() == "ready"
+        send_frames(source.netns, POD_IFNAME, frames)
+        receiver.tell()
+        found: list[str] = receiver.heard()
     return found
 
 
 @dataclass(frozen=True)
 class Exchanged:
-    """`sent` and `came` as exchange.py describes them; `checked` packets had right checksums."""
+    """`sent` and `came`: see traffic/plans.py; `checked` packets had right checksums."""
 
     sent: list[list[Any]]
     came: list[list[Any]]
@@ -186,28 +177,12 @@ def exchange(lab: Lab, family: int, rows: list[Row]) -> Exchanged:
 
 def exchange_between(source: str, target: str, address: str, rows: list[Row]) -> Exchanged:
     """Send a plan from one namespace to another, which has `address` on its eth0."""
-    with subprocess.Popen(
-        processes.inside(target, _program("receive", address, POD_IFNAME)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as receiver:
-        try:
-            assert receiver.stdout is not None
-            port = json.loads(receiver.stdout.readline())
-            done = processes.run(
-                source,
-                _program("send", address, str(port)),
-                stdin=json.dumps(rows).encode(),
-            )
-            assert done.returncode == 0, done.stderr.decode()
-            answer = json.loads(receiver.communicate(b"end\n", timeout=30)[0])
-        finally:
-            receiver.kill()
-    return Exchanged(json.loads(done.stdout), answer["seen"], answer["checked"], answer["bad"])
-
-
-def _program(*words: str) -> list[str | Path]:
-    return [sys.executable, "-IS", EXCHANGE, *words]
+    with flows.running(target, "receive", address, POD_IFNAME) as receiver:
+        port = receiver.heard()
+        sent = flows.once(source, "send", address, port, stdin=json.dumps(rows).encode())
+        receiver.tell()
+        answer = receiver.heard()
+    return Exchanged(sent, answer["seen"], answer["checked"], answer["bad"])
 
 
 def _set_mtu(netns: str, ifname: str, mtu: int) -> None:

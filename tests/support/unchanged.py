@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import snapshot
-from labs import wait_until
-
 from pycni.lab.layout import LabNode
+from support import snapshot
+from support.waiting import wait_until
 
 MOVING = ("neighbours", "sysctls")
 """Sections of a snapshot that change while packets flow, or that say what `links` says."""

@@ -48,7 +48,7 @@ def netns() -> Iterator[str]:
 @contextmanager
 def iproute(netns_path: str) -> Iterator[IPRoute]:
     """Netlink in a namespace of `netns()`."""
-    with open(netns_path) as namespace, namespaces.open_iproute(namespace.fileno()) as ipr:
+    with Path(netns_path).open() as namespace, namespaces.open_iproute(namespace.fileno()) as ipr:
         yield ipr
 
 
@@ -56,7 +56,7 @@ def iproute(netns_path: str) -> Iterator[IPRoute]:
 def entered(netns_path: str) -> Iterator[None]:
     """This thread in a namespace: what has no descriptor to say where it works."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net") as home, open(netns_path) as there:
+    with Path("/proc/thread-self/ns/net").open() as home, Path(netns_path).open() as there:
         assert libc.setns(there.fileno(), namespaces.CLONE_NEWNET) == 0
         try:
             yield
@@ -93,7 +93,7 @@ def send(netns_path: str, ifname: str, frame: bytes) -> None:
         return socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 
     with (
-        open(netns_path) as namespace,
+        Path(netns_path).open() as namespace,
         namespaces.inside(namespace.fileno(), packet_socket) as sender,
     ):
         sender.bind((ifname, 0))

@@ -19,10 +19,6 @@ struct endpoint {{
 	{endpoint}
 }};
 
-struct runs {{
-	{runs}
-}};
-
 struct config {{
 	__u32 mark;
 }};
@@ -41,7 +37,7 @@ struct {{
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 8);
 	__type(key, __u32);
-	__type(value, struct runs);
+	__type(value, __u64);
 }} runs SEC(".maps");
 
 struct {{
@@ -59,11 +55,11 @@ SEC("tc")
 int {name}(struct __sk_buff *ctx)
 {{
 	__u32 version = {version};
-	struct runs *count = bpf_map_lookup_elem(&runs, &version);
+	__u64 *count = bpf_map_lookup_elem(&runs, &version);
 	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &version);
 
 	if (count)
-		__sync_fetch_and_add(&count->runs, 1);
+		__sync_fetch_and_add(count, 1);
 	if (ep)
 		bpf_ringbuf_output(&events, ep, sizeof(*ep), 0);
 	ctx->mark = config.mark;
@@ -75,7 +71,6 @@ int {name}(struct __sk_buff *ctx)
 UNVERIFIABLE = "return *(volatile int *)(long)ctx->data;"  # reads a packet without a bound
 UNCOMPILABLE = "this is no C;"
 ENDPOINT = "__u32 ifindex; __u32 flags;"
-RUNS = "__u64 runs;"
 
 
 def write_sources(
@@ -85,12 +80,11 @@ def write_sources(
     kind: str = "HASH",
     endpoints: int = 8,
     endpoint: str = ENDPOINT,
-    runs: str = RUNS,
     broken: dict[str, str] | None = None,
 ) -> Path:
     """Write the sources; `kind` and `endpoints`: of the map; `broken` adds a line to a program."""
     (directory / "lib").mkdir(parents=True)
-    header = HEADER.format(kind=kind, endpoints=endpoints, endpoint=endpoint, runs=runs)
+    header = HEADER.format(kind=kind, endpoints=endpoints, endpoint=endpoint)
     (directory / "lib/all.h").write_text(header)
     for name in PROGRAMS:
         extra = (broken or {}).get(name, "")

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import bpffs, entered, iproute, netns, veth
 from pyroute2 import IPRoute
-from sources import config, key, write_sources
 
 import loader
-from loader import Hook, Loaded, NewMaps, Objects, bpf, clsact, pins, tcx
+from loader import Callbacks, Hook, Loaded, NewMaps, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
 from loader.places import EGRESS, INGRESS
+from support.kernel import bpffs, entered, iproute, netns, veth
+from support.sources import config, key, write_sources
 
 FRAME = bytes.fromhex("02707963 6e690202 02020202 88b5".replace(" ", "")) + bytes(46)
 ENTRY = struct.pack("=II", 5, 6)
@@ -57,10 +57,8 @@ class Node:
             self.root,
             objects,
             config=config(mark),
-            hooks=hooks or self.hooks,
+            callbacks=Callbacks(hooks=hooks or self.hooks, refill=refill, confirm=confirm),
             ipr=self.ipr,
-            refill=refill,
-            confirm=confirm,
         )
 
     def state(self) -> dict[str, object]:

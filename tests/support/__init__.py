@@ -1,0 +1,1 @@
+"""What tests of several directories share. Nothing in here is collected as a test."""

@@ -1,0 +1,166 @@
+"""Labs for tests: small clusters in namespaces, always taken down, and what is done to nodes.
+
+Everything of a session lies under one private directory of /run, whose paths are short enough for
+a unix socket, and every name begins with the session's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loader import libbpf
+from pycni.files import make_private_directory
+from pycni.kernel import namespaces
+from pycni.lab import cluster, processes, topology
+from pycni.lab.cluster import Lab, pycni_command
+from pycni.lab.layout import (
+    LabNode,
+    Pod,
+    draw,
+)
+from pycni.lab.topology import open_iproute
+from support.waiting import wait_until
+
+T = TypeVar("T")
+
+SESSION = f"t{os.getpid()}"
+BASE = Path(tempfile.gettempdir() if os.geteuid() else "/run") / SESSION
+CACHE = BASE / "cache"
+"""Of compiled programs, for labs that do not test the compiler."""
+TUNING_STATE = (Path("/run/cni/tuning"), Path("/run/cni"))
+"""Debian's `tuning` writes here what its DEL puts back, and leaves the directories."""
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def made_lab(*, nodes: int, pods: int) -> Iterator[Lab]:
+    """A lab that is up."""
+    with prepared_lab(nodes=nodes, pods=pods) as lab:
+        for node in lab.layout.nodes:
+            lab.start_agent(node)
+        for node in lab.layout.nodes:
+            cluster.wait_for_agent(lab, node)
+        cluster.wait_for_members(lab)
+        for pod in lab.layout.pods:
+            lab.attach(pod)
+        yield lab
+
+
+def forget_shared() -> None:
+    """Remove what the labs of this session share, and their directory with the last of them."""
+    shutil.rmtree(CACHE, ignore_errors=True)
+    for directory in (BASE, *TUNING_STATE):
+        with suppress(OSError):
+            directory.rmdir()
+
+
+@contextmanager
+def prepared_lab(*, nodes: int, pods: int = 0, **settings: Any) -> Iterator[Lab]:
+    """Hosts that pycni has not touched yet, with their settings, and pods' empty namespaces."""
+    name = f"{SESSION}x{next(_numbers)}"
+    lab = Lab(draw(name, nodes=nodes, pods=pods, base=BASE))
+    make_private_directory(lab.layout.directory)
+    try:
+        lab.save()
+        topology.make_underlay(lab.layout)
+        for node in lab.layout.nodes:
+            cluster.prepare_node(lab, node)
+            write_settings(node, cache_dir=CACHE, **settings)
+        for pod in lab.layout.pods:
+            topology.make_netns(pod.netns)
+        yield lab
+    finally:
+        cluster.down(lab)
+
+
+def write_settings(node: LabNode, **changes: Any) -> None:
+    """Change keys of a node's settings file."""
+    values = tomllib.loads(node.settings_path.read_text()) | changes
+    lines = [f"{key} = {_toml(value)}\n" for key, value in values.items()]
+    node.settings_path.write_text("".join(lines))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value, default=str)
+
+
+def pycni(node: LabNode, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """The CLI on a node, whatever comes of it."""
+    return processes.run(node.netns, pycni_command(node, *arguments))
+
+
+def within(netns: str, work: Callable[[], T]) -> T:
+    """Run `work` in a namespace, in a thread that ends with it."""
+    with (topology.NETNS_DIR / netns).open() as there:
+        return namespaces.inside(there.fileno(), work)
+
+
+def setup(node: LabNode) -> str:
+    """`pycni setup`, which must succeed; returns what it says."""
+    done = pycni(node, "setup")
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def teardown(node: LabNode) -> None:
+    """`pycni teardown`, which must succeed."""
+    done = pycni(node, "teardown", "--yes")
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def reboot(lab: Lab, node: LabNode) -> None:
+    """Take from a node what a reboot takes: processes, pods, links, pins, /run."""
+    lab.stop_agent(node, kill=True)
+    for pod in node.pods:
+        topology.remove_netns(pod.netns)
+        lab.results.pop(pod.name, None)
+    topology.remove_netns(node.netns)
+    libbpf.unmount(node.directory / "bpf")
+    for path in sorted((node.directory / "run").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    with open_iproute(lab.layout.underlay_netns) as ipr:
+        for index in ipr.link_lookup(ifname=node.port):
+            ipr.link("del", index=index)
+    topology.make_node(lab.layout, node)
+
+
+@contextmanager
+def made_pod(lab: Lab, node: LabNode) -> Iterator[Pod]:
+    """One more pod's namespace, with nothing attached."""
+    name = f"extra{next(_numbers)}"
+    pod = Pod(name, node.name, f"{lab.layout.name}-{name}")
+    topology.make_netns(pod.netns)
+    try:
+        yield pod
+    finally:
+        topology.remove_netns(pod.netns)
+
+
+def drops(lab: Lab, node: LabNode) -> dict[tuple[str, str], int]:
+    """Packets dropped on a node so far, by reason and program."""
+    rows = lab.pycni(node, "drops")
+    return {(row["reason"], row["program"]): row["packets"] for row in rows}
+
+
+def rows(lab: Lab, node: LabNode, name: str) -> list[dict[str, Any]]:
+    """The entries of a map."""
+    found: list[dict[str, Any]] = lab.pycni(node, "maps", "dump", name)
+    return found
+
+
+def wait_for_rows(lab: Lab, node: LabNode, name: str, count: int) -> None:
+    """Until a map has as many entries."""
+    wait_until(lambda: len(rows(lab, node, name)) == count, f"{node.name} has {count} {name}")

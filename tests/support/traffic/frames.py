@@ -1,0 +1,65 @@
+"""Datagrams and frames as they are given, and frames as they come in."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+import time
+
+from support.traffic.sockets import opened, say
+
+ETH_P_ALL, PACKET_HOST = 3, 0
+"""linux/if_ether.h, linux/if_packet.h."""
+SO_RCVBUFFORCE = 33
+BUFFER = 1 << 24
+QUIET = 0.4
+"""Seconds without a packet after which no more is expected."""
+
+
+def send_datagrams(address: str, port: int) -> None:
+    """Each line of stdin, in hex."""
+    with opened("udp", address) as client:
+        for line in sys.stdin:
+            client.sendto(bytes.fromhex(line), (address, port))
+
+
+def send(ifname: str) -> None:
+    """Each line of stdin, in hex, from the Ethernet header on."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind((ifname, 0))
+        for line in sys.stdin:
+            wire.send(bytes.fromhex(line))
+
+
+def capture(ifname: str) -> None:
+    """Those to this pod, as far as the programs hand them on, in hex, sorted.
+
+    What its kernel then does with them is no concern. Prints "ready" first.
+    """
+    frames = []
+    with sniffer(ifname) as wire, selectors.DefaultSelector() as ready:
+        ready.register(wire, selectors.EVENT_READ)
+        ready.register(sys.stdin, selectors.EVENT_READ)
+        say("ready")
+        end = None
+        while end is None or time.monotonic() < end:
+            for key, _ in ready.select(0.05):
+                if key.fileobj is sys.stdin:
+                    ready.unregister(sys.stdin)
+                else:
+                    frame, address = wire.recvfrom(1 << 17)
+                    if address[2] == PACKET_HOST:
+                        frames.append(frame.hex())
+                    if end is None:
+                        continue
+                end = time.monotonic() + QUIET
+    say(sorted(frames))
+
+
+def sniffer(ifname: str) -> socket.socket:
+    """A socket that gets every frame of an interface."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    made.bind((ifname, 0))
+    made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    return made

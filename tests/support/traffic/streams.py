@@ -1,0 +1,47 @@
+"""Streams to be measured."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from support.traffic.sockets import ANSWER_SECONDS, opened, say
+
+DATAGRAM = bytes(1200)
+BLOCK = bytes(1 << 16)
+
+
+def count(protocol: str, address: str, *, after: float) -> None:
+    """From the first bytes to the last: how long a client took to connect does not count.
+
+    What comes in the first seconds, `after` of them, does not count either.
+    """
+    with opened(protocol, address) as server:
+        server.bind((address, 0))
+        if protocol == "tcp":
+            server.listen()
+        say(server.getsockname()[1])
+        source = server.accept()[0] if protocol == "tcp" else server
+        source.settimeout(None if protocol == "tcp" else ANSWER_SECONDS)
+        source.recv(1 << 16)
+        begin = time.monotonic() + after
+        while time.monotonic() < begin:
+            source.recv(1 << 16)
+        total, begin = 0, time.monotonic()
+        end = begin
+        with suppress(TimeoutError):
+            while data := source.recv(1 << 16):
+                total, end = total + len(data), time.monotonic()
+        say({"bytes": total, "seconds": end - begin})
+
+
+def stream(protocol: str, address: str, port: int, *, seconds: float) -> None:
+    """As fast as may be."""
+    with opened(protocol, address) as client:
+        client.connect((address, port))
+        end = time.monotonic() + seconds
+        data = BLOCK if protocol == "tcp" else DATAGRAM
+        while time.monotonic() < end:
+            with suppress(BlockingIOError, ConnectionRefusedError):
+                client.send(data)
+    say("done")

@@ -1,0 +1,17 @@
+"""Waiting for what happens by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+DEADLINE = 15.0
+"""Seconds that something may take which happens by itself."""
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = DEADLINE) -> None:
+    """Look until it holds; fails after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
