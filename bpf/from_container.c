@@ -1,40 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc ingress of each pod's host veth, or the pod's end of its netkit pair:
- * everything a pod sends.
+/* Everything a pod sends: tc ingress of its host veth, or the pod's end of its
+ * netkit pair.
  */
 
 #include "lib/types.h"
+#include "lib/classify.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
 #include "lib/dhcp.h"
-#include "lib/drop.h"
 #include "lib/encap.h"
 #include "lib/endpoints.h"
 #include "lib/mtu.h"
 #include "lib/neighbour.h"
-#include "lib/nexthops.h"
 #include "lib/parse.h"
-#include "lib/remotes.h"
-#include "lib/self.h"
-#include "lib/vteps.h"
+#include "lib/verdict.h"
 
-/* To the pod whose node is `remote`, or, without one, to a node's own address.
- * Pod to pod goes to the stack when it is too big: the kernel routes it back
- * to the overlay device, finds it above that device's MTU and fragments it
- * or answers with an ICMP error. A node's own address it would route past the
- * overlay.
+/* Pod to pod goes to the stack when it is too big: the kernel routes it back to
+ * the VXLAN device, finds it above that device's MTU, and fragments it or answers
+ * with an ICMP error. A packet to a node's own address it would route out of the
+ * uplink.
  */
 static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 					      const struct packet *packet,
-					      const struct remote *remote)
+					      const struct route *route,
+					      enum destination dst)
 {
 	__u32 measured = measure_packet(ctx, packet);
 
 	if (measured <= config.overlay_mtu)
-		return encap_and_redirect(
-			ctx, packet, remote ? &remote->vtep : &packet->dst,
-			measured);
-	return remote ? hand_to_stack(ctx, packet) : -DROP_TOO_BIG;
+		return send_to_node(ctx, packet, route->vtep, measured,
+				    ANY_EXIT);
+	return dst == REMOTE_POD ? hand_to_stack(ctx, packet) : -DROP_TOO_BIG;
 }
 
 static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
@@ -46,33 +42,26 @@ static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
 	return hand_to_stack(ctx, packet);
 }
 
-/* To the ingress qdisc that another has put behind us: an ifb limits the rate,
- * and the host's stack gets the packet as come in on the veth. Its routes lead
- * to the overlay device, but for a node's own address, which only a node may
- * send to by the underlay.
+/* Others put an ingress qdisc behind this program, and an ifb there limits the
+ * rate. After that the host's stack receives the packet on the host end, and
+ * routes it to the stack's device; but a packet to another node's own address out
+ * of the uplink, where only this node's address may be its source.
  */
 static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
-					  const struct packet *packet,
-					  const struct endpoint *source)
+					  const struct endpoint *source,
+					  enum destination dst)
 {
-	const union ip_addr *dst = &packet->dst;
-
-	if (lookup_endpoint(dst) || lookup_remote(dst) || is_own_gateway(dst))
-		return TC_ACT_UNSPEC;
-	if (is_known_vtep(dst)) {
+	if (dst == OTHER_NODE ||
+	    (dst == WORLD && source->flags & ENDPOINT_MASQUERADE))
 		ctx->mark |= config.masquerade_mark;
-		return TC_ACT_UNSPEC;
-	}
-	if (is_in_cluster(dst) || is_loopback(dst))
-		return -DROP_UNKNOWN_DESTINATION;
-	if (source->flags & ENDPOINT_MASQUERADE)
-		ctx->mark |= config.masquerade_mark;
-	return TC_ACT_UNSPEC;
+	return went(PATH_QDISC, TC_ACT_UNSPEC);
 }
 
-/* Nothing else of a pod goes to all. The stack takes a broadcast as it is. */
-static __always_inline int send_to_all(struct __sk_buff *ctx,
-				       const struct packet *packet)
+/* Of all that a pod sends to a group or to everybody, only DHCP is forwarded. The
+ * stack receives a broadcast frame as it is.
+ */
+static __noinline int send_to_all(struct __sk_buff *ctx,
+				  const struct packet *packet)
 {
 	struct endpoint *client = lookup_dhcp_client(ctx, packet, DHCP_SERVER);
 
@@ -84,17 +73,38 @@ static __always_inline int send_to_all(struct __sk_buff *ctx,
 		return -DROP_SPOOFED_SOURCE;
 	if (!same_mac(client->mac, packet->src_mac))
 		return -DROP_SPOOFED_MAC;
-	return bpf_redirect(config.overlay_ifindex, BPF_F_INGRESS);
+	return enter_stack();
 }
 
-/* The overlay device routes loopback addresses, for the host's own connections
- * to host ports: what a pod sends to one must not get that far.
- */
-static __always_inline int route_packet(struct __sk_buff *ctx)
+static __always_inline int route_packet(struct __sk_buff *ctx,
+					const struct packet *packet,
+					const struct endpoint *source)
 {
-	struct endpoint *source, *ep;
-	struct remote *remote = NULL;
+	struct route route = {};
+	enum destination dst = classify(&packet->dst, &route);
+
+	if (dst == NOBODY)
+		return -DROP_UNKNOWN_DESTINATION;
+	if (source->flags & ENDPOINT_QUEUED)
+		return leave_to_qdisc(ctx, source, dst);
+
+	switch (dst) {
+	case LOCAL_POD:
+		return deliver_to_pod(ctx, route.ep);
+	case REMOTE_POD:
+	case OTHER_NODE:
+		return send_to_other_node(ctx, packet, &route, dst);
+	case OWN_GATEWAY:
+		return hand_to_stack(ctx, packet);
+	default:
+		return send_out_of_cluster(ctx, packet, source);
+	}
+}
+
+static __always_inline int send_packet(struct __sk_buff *ctx)
+{
 	struct packet packet = {};
+	struct endpoint *source;
 	int drop;
 
 	if (is_arp(ctx))
@@ -112,31 +122,13 @@ static __always_inline int route_packet(struct __sk_buff *ctx)
 		return -DROP_SPOOFED_SOURCE;
 	if (!same_mac(source->mac, packet.src_mac))
 		return -DROP_SPOOFED_MAC;
-	if (source->flags & ENDPOINT_QUEUED)
-		return leave_to_qdisc(ctx, &packet, source);
-
-	/* Nobody here has an address of another node's pod CIDR. */
-	if (!is_of_this_node(&packet.dst))
-		remote = lookup_remote_node(&packet.dst);
-	if (!remote) {
-		ep = lookup_endpoint(&packet.dst);
-		if (ep)
-			return deliver_local(ctx, ep);
-		remote = lookup_remote_address(&packet.dst);
-	}
-	if (remote || is_known_vtep(&packet.dst))
-		return send_to_other_node(ctx, &packet, remote);
-	if (is_own_gateway(&packet.dst))
-		return hand_to_stack(ctx, &packet);
-	if (is_in_cluster(&packet.dst) || is_loopback(&packet.dst))
-		return -DROP_UNKNOWN_DESTINATION;
-	return send_out_of_cluster(ctx, &packet, source);
+	return route_packet(ctx, &packet, source);
 }
 
 SEC("tc")
 int from_container(struct __sk_buff *ctx)
 {
-	return settle_verdict(ctx, FROM_CONTAINER, route_packet(ctx));
+	return settle_verdict(ctx, FROM_CONTAINER, send_packet(ctx));
 }
 
 char LICENSE[] SEC("license") = "GPL";

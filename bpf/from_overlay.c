@@ -1,35 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc ingress of the overlay device: what other nodes send, and what
- * from_container hands to the host's stack.
+/* tc ingress of the overlay device: what other nodes send, unwrapped by the
+ * kernel, and what from_container hands to the host's stack.
  */
 
 #include "lib/types.h"
+#include "lib/classify.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
-#include "lib/drop.h"
-#include "lib/endpoints.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
 #include "lib/self.h"
 #include "lib/tunnel.h"
+#include "lib/verdict.h"
 #include "lib/vteps.h"
-
-/* A node speaks for its pods and for itself. */
-static __always_inline bool may_send(const union ip_addr *vtep,
-				     const union ip_addr *src)
-{
-	struct remote *remote = lookup_remote(src);
-
-	if (remote && same_address(&remote->vtep, vtep))
-		return true;
-	return same_address(src, vtep);
-}
 
 static __always_inline int receive_from_node(struct __sk_buff *ctx,
 					     const struct tunnel *tunnel)
 {
 	struct packet packet = {};
-	struct endpoint *ep;
+	struct route route = {};
 	int drop;
 
 	if (tunnel->vni != config.vni)
@@ -41,26 +30,32 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 		return drop;
 	if (packet.multicast)
 		return -DROP_MULTICAST;
-	if (!may_send(&tunnel->remote, &packet.src))
+	/* A node sends for its pods and for itself. */
+	if (!is_behind(&tunnel->remote, &packet.src) &&
+	    !same_address(&tunnel->remote, &packet.src))
 		return -DROP_SPOOFED_INNER;
 
-	ep = lookup_endpoint(&packet.dst);
-	if (ep)
-		return deliver_local(ctx, ep);
-	if (is_own_gateway(&packet.dst) || is_own_vtep(&packet.dst))
-		return TC_ACT_OK;
-	return -DROP_UNKNOWN_DESTINATION;
+	switch (classify_here(&packet.dst, &route)) {
+	case LOCAL_POD:
+		return deliver_to_pod(ctx, route.ep);
+	case OWN_GATEWAY:
+		return went(PATH_STACK, TC_ACT_OK);
+	default:
+		if (is_own_vtep(&packet.dst))
+			return went(PATH_STACK, TC_ACT_OK);
+		return -DROP_UNKNOWN_DESTINATION;
+	}
 }
 
 static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
 	struct tunnel tunnel;
 
-	/* The vxlan device gives every packet its metadata: one without was
-	 * redirected here by from_container, which has checked it.
+	/* The VXLAN device gives metadata to every packet. One without it comes
+	 * from from_container, which has checked and counted it.
 	 */
-	if (read_tunnel(ctx, &tunnel))
-		return TC_ACT_OK;
+	if (!config.vxlan_ifindex || read_tunnel(ctx, &tunnel))
+		return went(PATH_NONE, TC_ACT_OK);
 	return receive_from_node(ctx, &tunnel);
 }
 

@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc ingress of the uplink: VXLAN straight into pods, and a guard before the
- * vxlan device's UDP socket for the rest of it. What is not VXLAN to this node
- * is none of our business, broken or not, and goes on to other people's
- * filters.
+/* tc ingress of the uplink. VXLAN from other nodes goes straight into pods where
+ * that can be done (lib/decap.h). The rest of it goes on to the VXLAN device's
+ * UDP socket, if it may. All other traffic of the host goes on to other people's
+ * filters, broken or not; a node's packets are marked for masquerade, see
+ * pass_plain().
  *
- * Fragments and IPv6 extension headers can get past it. from_overlay applies
- * the same checks to what the kernel makes of those.
+ * Fragments, and packets with IPv6 extension headers, get past these checks.
+ * from_overlay makes the same checks on what the kernel unwraps.
  */
 
 #include "lib/types.h"
 #include "lib/config.h"
 #include "lib/decap.h"
-#include "lib/drop.h"
 #include "lib/parse.h"
 #include "lib/self.h"
+#include "lib/verdict.h"
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
 
-/* If a host port leads it to a pod, the pod's answer to a node goes through the
- * overlay, past the host's connection tracking, unless the node is hidden.
+/* Another node's packet may be for a host port, which leads to a pod. The pod
+ * sends its answer to a node through the overlay, past the connection tracking
+ * that has to translate it, unless it sees the gateway as the client.
  */
 static __always_inline int pass_plain(struct __sk_buff *ctx,
 				      const struct packet *packet)
 {
 	if (is_known_vtep(&packet->src))
 		ctx->mark |= config.masquerade_mark;
-	return TC_ACT_UNSPEC;
+	return NOT_OURS;
 }
 
 static __always_inline int guard_overlay(struct __sk_buff *ctx)
@@ -34,25 +36,23 @@ static __always_inline int guard_overlay(struct __sk_buff *ctx)
 	int drop;
 
 	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst))
-		return TC_ACT_UNSPEC;
+		return NOT_OURS;
 	if (!is_udp_to(ctx, &packet, config.vxlan_port))
 		return pass_plain(ctx, &packet);
 
 	if (!is_known_vtep(&packet.src))
 		return -DROP_UNKNOWN_VTEP;
-	drop = check_vni(ctx, &packet, config.vni);
-	return drop ? drop : TC_ACT_UNSPEC;
+	drop = check_vxlan(ctx, &packet);
+	return drop ? drop : went(PATH_DEVICE, TC_ACT_UNSPEC);
 }
 
 static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
-	int verdict = TC_ACT_UNSPEC;
+	int verdict = NOT_OURS;
 
 	if (config.own_encap)
 		verdict = decap_ourselves(ctx);
-	if (verdict != TC_ACT_UNSPEC)
-		return verdict;
-	return guard_overlay(ctx);
+	return verdict != NOT_OURS ? verdict : guard_overlay(ctx);
 }
 
 SEC("tc")

@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc egress of each pod's host end: what the host's stack sends to the pod.
- * What other programs deliver enters the pod behind this point, or is marked.
+/* tc egress of each pod's host end: what the host's stack sends to the pod, and
+ * what other programs send by the host end. What they put into the pair directly
+ * does not come here, or is marked.
  */
 
 #include "lib/types.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
 #include "lib/dhcp.h"
-#include "lib/drop.h"
 #include "lib/endpoints.h"
-#include "lib/ethernet.h"
 #include "lib/parse.h"
+#include "lib/verdict.h"
 
-static __always_inline int check_destination(struct __sk_buff *ctx)
+static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
 	struct packet packet = {};
 	struct endpoint *ep;
 	int drop;
 
 	if (config.netkit && ctx->mark == DELIVERED_MARK)
-		return TC_ACT_OK;
+		return went(PATH_NONE, TC_ACT_OK);
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
 	ep = lookup_endpoint_behind(ctx->ifindex, &packet.dst);
-	if (packet.multicast || !ep) /* else only DHCP's answers */
+	if (packet.multicast || !ep) /* then only as an answer of DHCP */
 		ep = lookup_dhcp_client(ctx, &packet, DHCP_CLIENT);
 	if (!ep || ep->ifindex != ctx->ifindex)
 		return packet.multicast ? -DROP_MULTICAST :
 					  -DROP_WRONG_ENDPOINT;
-	drop = write_macs(ctx, ep->mac, config.gateway_mac);
-	return drop ? drop : TC_ACT_OK;
+	drop = pass_door(ctx, ep);
+	return drop ? drop : went(PATH_POD, TC_ACT_OK);
 }
 
 SEC("tc")
 int to_container(struct __sk_buff *ctx)
 {
-	return settle_verdict(ctx, TO_CONTAINER, check_destination(ctx));
+	return settle_verdict(ctx, TO_CONTAINER, receive_packet(ctx));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -9,21 +9,19 @@ come from `loader.compile`.
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import attach, clsact, pins, staging
 from .bpf import Map
+from .clsact import TrafficControl
 from .errors import GoneError, LoaderError
 from .hooks import ENDPOINT_PROGRAMS, Hook
 from .objects import PROGRAMS, Objects
 from .programs import Programs
-
-if TYPE_CHECKING:
-    from pyroute2 import IPRoute
 
 __all__ = [
     "ENDPOINT_PROGRAMS",
@@ -33,6 +31,7 @@ __all__ = [
     "LoaderError",
     "Objects",
     "Programs",
+    "TrafficControl",
     "attach_endpoint",
     "detach",
     "load",
@@ -54,7 +53,7 @@ def load(
     *,
     config: bytes,
     hooks: Callable[[], Iterable[Hook]],
-    ipr: IPRoute,
+    ipr: TrafficControl,
     confirm: Callable[[Loaded], object] = lambda _: None,
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
@@ -100,7 +99,7 @@ def load(
 
 def attach_endpoint(
     root: Path,
-    ipr: IPRoute,
+    ipr: TrafficControl,
     ifindex: int,
     *,
     by_tcx: bool = False,
@@ -129,12 +128,12 @@ def attach_endpoint(
     return fingerprint
 
 
-def unload(root: Path, ipr: IPRoute) -> None:
+def unload(root: Path, ipr: TrafficControl) -> None:
     """Undo of load and attach_endpoint: our programs at every interface, our qdiscs, every pin.
 
     Any part may be missing already. Programs, filters, qdiscs and pins of others stay.
     """
-    for ifindex in pins.marked_clsact(root) | {link["index"] for link in ipr.get_links()}:
+    for ifindex in pins.marked_clsact(root) | {index for index, _ in socket.if_nameindex()}:
         detach(root, ipr, ifindex)
     if not root.is_dir():
         return
@@ -146,7 +145,7 @@ def unload(root: Path, ipr: IPRoute) -> None:
         pins.remove_root(root)
 
 
-def detach(root: Path, ipr: IPRoute, ifindex: int) -> None:
+def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
     """Take every program of ours from an interface, and its clsact qdisc if it is ours.
 
     That it is if `load` added it, or if it holds a program of an endpoint. It stays while others
@@ -199,7 +198,7 @@ def _open_current(root: Path, owned: ExitStack) -> Programs | None:
 
 def _attach(
     root: Path,
-    ipr: IPRoute,
+    ipr: TrafficControl,
     hook: Hook,
     current: Programs,
     previous: Programs | None,
@@ -224,6 +223,6 @@ def _attach(
     return True
 
 
-def _attach_again(ipr: IPRoute, hook: Hook, previous: Programs) -> None:
+def _attach_again(ipr: TrafficControl, hook: Hook, previous: Programs) -> None:
     with suppress(GoneError):
         attach.attach(ipr, hook, previous[hook.program], previous.fingerprint)

@@ -37,15 +37,14 @@ static __always_inline bool is_unspecified(const union ip_addr *addr)
 		 addr->words[3]);
 }
 
-/* Multicast of both families and IPv4's 255.255.255.255. The broadcast
- * address of a subnet is none here: pods have /32 addresses.
+/* Multicast of both families, and 255.255.255.255. There is no broadcast address
+ * of a subnet: pods have /32 addresses.
  */
 static __always_inline bool is_multicast(const union ip_addr *addr)
 {
 	if (!is_mapped_ip4(addr))
 		return addr->bytes[0] == 0xff;
-	return (addr->bytes[12] & 0xf0) == 0xe0 ||
-	       addr->words[3] == 0xffffffff;
+	return (addr->bytes[12] & 0xf0) == 0xe0 || addr->words[3] == 0xffffffff;
 }
 
 static __always_inline bool is_loopback(const union ip_addr *addr)
@@ -64,10 +63,12 @@ static __always_inline bool same_address(const volatile union ip_addr *a,
 	       a->words[2] == b->words[2] && a->words[3] == b->words[3];
 }
 
+/* The words from `first` on: those before are the same in both. */
 static __always_inline bool is_in_prefix(const union ip_addr *addr,
-					 const volatile struct prefix *prefix)
+					 const volatile struct prefix *prefix,
+					 int first)
 {
-	for (int i = 0; i < 4; i++)
+	for (int i = first; i < 4; i++)
 		if ((addr->words[i] & prefix->mask.words[i]) !=
 		    prefix->addr.words[i])
 			return false;

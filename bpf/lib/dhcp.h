@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* DHCP for a pod that has no address yet (RFC 2131): its broadcasts go to a
- * server or relay on the overlay device, which answers to the client's MAC.
+/* DHCP for a pod that has no address yet (RFC 2131). Its broadcasts go to a server
+ * or relay on the stack's device; the answers name the client's MAC.
  *
- * Only for pods whose IPAM asks so: of those, `endpoints` has the link-local
- * address that belongs to the MAC.
+ * Only for pods whose IPAM is `dhcp`: for these, `endpoints` holds the link-local
+ * address made of the pod's MAC.
  */
 #ifndef PYCNI_DHCP_H
 #define PYCNI_DHCP_H
@@ -17,7 +17,7 @@
 #define DHCP_CLIENT 68
 #define DHCP_ETHERNET 1
 
-/* RFC 2131 2, behind the UDP header: as far as the client's address. */
+/* UDP, and RFC 2131 2 up to the client's hardware address. */
 struct dhcp_head {
 	struct udphdr udp;
 	__u8 operation;
@@ -47,8 +47,8 @@ static __always_inline void make_link_local(union ip_addr *addr,
 	addr->bytes[15] = mac[5];
 }
 
-/* The pod whose DHCP message to `port` this is; NULL if it is none. */
-static __always_inline struct endpoint *
+/* The pod that sent or shall receive this DHCP message to `port`; else NULL. */
+static __noinline struct endpoint *
 lookup_dhcp_client(struct __sk_buff *ctx, const struct packet *packet,
 		   __u16 port)
 {

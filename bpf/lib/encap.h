@@ -1,48 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* How a packet gets to another node: with outer headers of our own if a fresh
- * next hop is known, or else through the metadata device, for which the kernel
- * finds one. Both make the same bytes on the wire.
+/* To another node: with outer headers of our own if a fresh next hop is known,
+ * else through the VXLAN device, for which the kernel finds one. Both make the
+ * same bytes on the wire.
  */
 #ifndef PYCNI_ENCAP_H
 #define PYCNI_ENCAP_H
-
-#include <linux/pkt_cls.h>
 
 #include "ethernet.h"
 #include "mtu.h"
 #include "outer.h"
 #include "tunnel.h"
+#include "verdict.h"
 
-/* FIXED_GSO: segments keep their size, for pods' MTU leaves room; UDP's may not
- * change at all. L2_ETH is for segmentation, which must find the inner IP
- * header; both names are younger than some distributions' headers.
+/* FIXED_GSO keeps the size of segments: the pods' MTU leaves room, and UDP's size
+ * may not change at all. L2_ETH tells segmentation where the inner IP header is;
+ * some distributions' headers lack both names.
  */
 #define ENCAP_L2_ETH (1ULL << 6)
-#define ENCAP_FLAGS                                             \
+#define ENCAP_FLAGS                                               \
 	(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | \
 	 BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | ENCAP_L2_ETH)
 
-/* For a packet on its way out of the overlay device. */
-static __always_inline int encap(struct __sk_buff *ctx,
-				 const union ip_addr *vtep)
-{
-	int drop = write_macs(ctx, config.gateway_mac, config.overlay_mac);
-
-	if (!drop)
-		drop = write_tunnel(ctx, vtep);
-	return drop ? drop : TC_ACT_OK;
-}
-
-static __always_inline int
-push_outer4(struct __sk_buff *ctx, const struct nexthop *nexthop,
-	    const struct outer *outer, const union ip_addr *src,
-	    const union ip_addr *dst)
+static __always_inline int push_outer4(struct __sk_buff *ctx,
+				       const struct nexthop *nexthop,
+				       const struct outer *outer,
+				       const union ip_addr *src,
+				       const union ip_addr *dst)
 {
 	struct ethhdr *eth;
 
 	if (bpf_skb_adjust_room(ctx, OUTER4, BPF_ADJ_ROOM_MAC,
 				ENCAP_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
-		return TC_ACT_UNSPEC;
+		return NOT_OURS;
 	eth = get_head(ctx, ETH_HLEN + OUTER4);
 	if (!eth)
 		return -DROP_REWRITE_FAILED;
@@ -51,19 +40,21 @@ push_outer4(struct __sk_buff *ctx, const struct nexthop *nexthop,
 	write_outer_ip4((void *)(eth + 1), outer, src, dst);
 	write_outer_rest((void *)(eth + 1) + sizeof(struct iphdr), outer,
 			 outer->l3_length - sizeof(struct iphdr));
-	return bpf_redirect(nexthop->ifindex, 0);
+	bpf_redirect(nexthop->ifindex, 0);
+	return went(PATH_NODE, TC_ACT_REDIRECT);
 }
 
-static __always_inline int
-push_outer6(struct __sk_buff *ctx, const struct nexthop *nexthop,
-	    const struct outer *outer, const union ip_addr *src,
-	    const union ip_addr *dst)
+static __always_inline int push_outer6(struct __sk_buff *ctx,
+				       const struct nexthop *nexthop,
+				       const struct outer *outer,
+				       const union ip_addr *src,
+				       const union ip_addr *dst)
 {
 	struct ethhdr *eth;
 
 	if (bpf_skb_adjust_room(ctx, OUTER6, BPF_ADJ_ROOM_MAC,
 				ENCAP_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
-		return TC_ACT_UNSPEC;
+		return NOT_OURS;
 	eth = get_head(ctx, ETH_HLEN + OUTER6);
 	if (!eth)
 		return -DROP_REWRITE_FAILED;
@@ -72,13 +63,13 @@ push_outer6(struct __sk_buff *ctx, const struct nexthop *nexthop,
 	write_outer_ip6((void *)(eth + 1), outer, src, dst);
 	write_outer_rest((void *)(eth + 1) + sizeof(struct ipv6hdr), outer,
 			 outer->l3_length - sizeof(struct ipv6hdr));
-	return bpf_redirect(nexthop->ifindex, 0);
+	bpf_redirect(nexthop->ifindex, 0);
+	return went(PATH_NODE, TC_ACT_REDIRECT);
 }
 
-/* A redirect, or TC_ACT_UNSPEC if the packet, untouched, is none for us: no
- * fresh next hop, longer than the way allows, or than a length field can say,
- * or bpf_skb_adjust_room() refuses it (encapsulated already, or segments of
- * another protocol than TCP and UDP).
+/* NOT_OURS without a fresh next hop, if the packet is longer than the way or a
+ * length field allows, or if bpf_skb_adjust_room() refuses it: it has outer
+ * headers already, or segments of another protocol than TCP and UDP.
  */
 static __always_inline int encap_ourselves(struct __sk_buff *ctx,
 					   const struct packet *packet,
@@ -90,19 +81,20 @@ static __always_inline int encap_ourselves(struct __sk_buff *ctx,
 	struct outer outer = {};
 
 	if (!own || !is_fresh(own))
-		return TC_ACT_UNSPEC;
+		return NOT_OURS;
 	nexthop = lookup_nexthop(vtep);
 	if (!nexthop || measured > nexthop->mtu)
-		return TC_ACT_UNSPEC;
+		return NOT_OURS;
+	/* bytes behind the end of the IP packet, padding, count on the wire */
 	if (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu)
-		return TC_ACT_UNSPEC; /* of padding */
+		return NOT_OURS;
 
 	outer.l3_length = ctx->len + sizeof(struct vxlan_packet);
 	outer.l3_length += is_mapped_ip4(vtep) ? sizeof(struct iphdr) :
 						 sizeof(struct ipv6hdr);
 	if (outer.l3_length > L3_MAX)
-		return TC_ACT_UNSPEC;
-	if (!nexthop->used) /* not a write per packet: CPUs share the line */
+		return NOT_OURS;
+	if (!nexthop->used) /* no write for each packet: CPUs share the line */
 		nexthop->used = 1;
 	outer.ecn = packet->ecn; /* RFC 6040 4.1 */
 	outer.source_port = choose_source_port(ctx, packet);
@@ -112,24 +104,45 @@ static __always_inline int encap_ourselves(struct __sk_buff *ctx,
 	return push_outer6(ctx, nexthop, &outer, &own->vtep, vtep);
 }
 
-/* `measured` as measure_packet() says. */
-static __always_inline int encap_and_redirect(struct __sk_buff *ctx,
-					      const struct packet *packet,
-					      const union ip_addr *vtep,
-					      __u32 measured)
+static __noinline int prepare_for_device(struct __sk_buff *ctx,
+					 const union ip_addr *vtep)
 {
-	int drop;
+	int drop = write_macs(ctx, config.gateway_mac, config.overlay_mac);
 
-	if (config.own_encap) {
-		int verdict = encap_ourselves(ctx, packet, vtep, measured);
+	return drop ? drop : write_tunnel(ctx, vtep);
+}
 
-		if (verdict != TC_ACT_UNSPEC)
-			return verdict;
-	}
-	drop = encap(ctx, vtep);
-	if (drop)
-		return drop;
-	return bpf_redirect(config.overlay_ifindex, 0);
+enum exit {
+	ANY_EXIT, /* whichever is fastest */
+	THIS_DEVICE, /* the packet is on its way out of the VXLAN device */
+};
+
+/* The way out to another node. Every packet that leaves a pod or the host's stack
+ * for another node passes here once, whoever makes the outer headers. What must
+ * happen to each of them belongs at the top of this function.
+ *
+ * `measured` as measure_packet() says; THIS_DEVICE does not need it.
+ */
+static __always_inline int send_to_node(struct __sk_buff *ctx,
+					const struct packet *packet,
+					const union ip_addr *vtep,
+					__u32 measured, enum exit exit)
+{
+	int verdict = NOT_OURS;
+
+	if (config.own_encap && exit == ANY_EXIT)
+		verdict = encap_ourselves(ctx, packet, vtep, measured);
+	if (verdict != NOT_OURS)
+		return verdict;
+	if (!config.vxlan_ifindex)
+		return -DROP_UNKNOWN_DESTINATION;
+	verdict = prepare_for_device(ctx, vtep);
+	if (verdict)
+		return verdict;
+	if (exit == THIS_DEVICE)
+		return went(PATH_DEVICE, TC_ACT_OK);
+	bpf_redirect(config.vxlan_ifindex, 0);
+	return went(PATH_DEVICE, TC_ACT_REDIRECT);
 }
 
 #endif

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Answers to a pod that asks for a link-layer address: whatever it looks for,
- * it finds at the gateway's. No ARP entry, no proxy_arp, no host address on
- * the pod's link.
+/* Answers to a pod that asks for a MAC: for every address, it is the gateway's.
+ * So there is no ARP entry, no proxy_arp and no host address on the pod's link.
  *
- * Not answered is who asks for an address of its own: that is a probe for
- * duplicates (RFC 5227, RFC 4862 5.4), and an answer means "taken".
+ * A pod that asks for its own address gets no answer: it is checking for
+ * duplicates (RFC 5227, RFC 4862 5.4), and an answer would mean "taken".
  *
- * The answer is the question rewritten, sent back to the pod it came from.
- * Nobody else learns from it, so the asker is not checked.
+ * The program rewrites the question into the answer and sends it back to the same
+ * pod. No other pod sees it, so the sender is not checked.
  */
 #ifndef PYCNI_NEIGHBOUR_H
 #define PYCNI_NEIGHBOUR_H
@@ -18,6 +17,7 @@
 #include "deliver.h"
 #include "endpoints.h"
 #include "parse.h"
+#include "verdict.h"
 
 /* RFC 826, for Ethernet and IPv4. <linux/if_arp.h> needs a libc for BPF. */
 struct arp_frame {
@@ -42,7 +42,7 @@ static __always_inline bool is_arp(struct __sk_buff *ctx)
 	return ctx->protocol == bpf_htons(ETH_P_ARP) && !ctx->vlan_present;
 }
 
-static __always_inline int answer_arp(struct __sk_buff *ctx)
+static __noinline int answer_arp(struct __sk_buff *ctx)
 {
 	struct arp_frame *frame = pull_head(ctx, sizeof(*frame));
 	union ip_addr target;
@@ -70,10 +70,10 @@ static __always_inline int answer_arp(struct __sk_buff *ctx)
 	frame->sender = asked_for;
 	copy_mac(frame->eth.h_dest, frame->eth.h_source);
 	copy_mac(frame->eth.h_source, config.gateway_mac);
-	return redirect_into_pod(ctx, ctx->ifindex);
+	return enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
 }
 
-/* Solicitation and advertisement have one shape, RFC 4861 4.3 and 4.4. */
+/* Solicitation and advertisement look the same, RFC 4861 4.3 and 4.4. */
 struct nd_packet {
 	struct ipv6hdr ip6;
 	struct icmp6hdr icmp6;
@@ -87,7 +87,7 @@ struct nd_packet {
 #define ND_SOLICITATION 135
 #define ND_ADVERTISEMENT 136
 #define ND_TARGET_MAC 2
-#define ND_HOP_LIMIT 255 /* the proof that no router passed it on */
+#define ND_HOP_LIMIT 255 /* shows that no router forwarded it */
 
 static __always_inline bool
 is_neighbour_solicitation(struct __sk_buff *ctx, const struct packet *packet)
@@ -100,8 +100,8 @@ is_neighbour_solicitation(struct __sk_buff *ctx, const struct packet *packet)
 	return type == ND_SOLICITATION;
 }
 
-/* Over the pseudo header of RFC 8200 8.1 and the message. Its addresses stand
- * right before the message already; length and protocol are the seed.
+/* Over the message and the pseudo header of RFC 8200 8.1, whose addresses are
+ * right before the message. Length and protocol are the seed.
  */
 static __always_inline __u16 checksum_nd(struct nd_packet *nd)
 {
@@ -116,9 +116,8 @@ static __always_inline __u16 checksum_nd(struct nd_packet *nd)
 	return ~sum;
 }
 
-static __always_inline int
-answer_neighbour_solicitation(struct __sk_buff *ctx,
-			      const struct packet *packet)
+static __noinline int answer_neighbour_solicitation(struct __sk_buff *ctx,
+						    const struct packet *packet)
 {
 	struct nd_packet nd = {};
 	union ip_addr target;
@@ -150,14 +149,14 @@ answer_neighbour_solicitation(struct __sk_buff *ctx,
 	nd.icmp6.icmp6_cksum = 0;
 	nd.icmp6.icmp6_cksum = checksum_nd(&nd);
 
-	/* The question may have no option, or more than one. */
+	/* A solicitation may have no option, or several. */
 	if (bpf_skb_change_tail(ctx, ETH_HLEN + sizeof(nd), 0) ||
 	    bpf_skb_store_bytes(ctx, ETH_HLEN, &nd, sizeof(nd), 0))
 		return -DROP_REWRITE_FAILED;
 	drop = write_macs(ctx, packet->src_mac, config.gateway_mac);
 	if (drop)
 		return drop;
-	return redirect_into_pod(ctx, ctx->ifindex);
+	return enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
 }
 
 #endif

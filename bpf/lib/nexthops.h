@@ -15,8 +15,7 @@ struct {
 	__type(value, struct nexthop);
 } nexthops SEC(".maps");
 
-static __always_inline struct nexthop *
-lookup_nexthop(const union ip_addr *vtep)
+static __always_inline struct nexthop *lookup_nexthop(const union ip_addr *vtep)
 {
 	return bpf_map_lookup_elem(&nexthops, vtep);
 }

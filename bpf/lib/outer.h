@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The outer headers of VXLAN, written and read in our own programs; the same
- * bytes as the kernel's device makes. RFC 7348 5, and RFC 6935 for the zero UDP
- * checksum in IPv6.
+/* The outer headers of VXLAN (RFC 7348 5), byte for byte as the kernel's device
+ * writes them. RFC 6935 allows the zero UDP checksum in IPv6.
  */
 #ifndef PYCNI_OUTER_H
 #define PYCNI_OUTER_H
@@ -30,20 +29,14 @@ struct outer {
 	__be16 inner_proto;
 };
 
-/* Two MACs that lie side by side, in two stores. */
-static __always_inline void copy_macs(void *to, const volatile void *from)
-{
-	*(__u64 *)to = *(const volatile __u64 *)from;
-	*(__u32 *)(to + 8) = *(const volatile __u32 *)(from + 8);
-}
-
 static __always_inline __u16 checksum_ip4(const struct iphdr *ip4)
 {
-	const __u16 *words = (const void *)ip4;
-	__u32 sum = 0;
+	const __u32 *words = (const void *)ip4;
+	__u64 sum = 0;
 
 	for (__u32 i = 0; i < sizeof(*ip4) / sizeof(*words); i++)
 		sum += words[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;
@@ -78,8 +71,8 @@ static __always_inline void write_outer_ip6(struct ipv6hdr *ip6,
 					    const union ip_addr *src,
 					    const union ip_addr *dst)
 {
-	*(__be32 *)ip6 = bpf_htonl(IP6_VERSION |
-				   outer->ecn << IP6_TRAFFIC_CLASS_SHIFT);
+	*(__be32 *)ip6 =
+		bpf_htonl(IP6_VERSION | outer->ecn << IP6_TRAFFIC_CLASS_SHIFT);
 	ip6->payload_len = bpf_htons(outer->l3_length - sizeof(*ip6));
 	*(__be16 *)&ip6->nexthdr = bpf_htons(IPPROTO_UDP << 8 | UNDERLAY_TTL);
 	for (int i = 0; i < 4; i++) {

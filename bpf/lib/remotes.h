@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* remotes: pod CIDRs and single addresses of pods elsewhere -> their VTEP */
+/* remotes: pod CIDRs and single addresses of other nodes' pods -> their VTEP */
 #ifndef PYCNI_REMOTES_H
 #define PYCNI_REMOTES_H
 
@@ -25,18 +25,18 @@ lookup_prefix(const union ip_addr *addr, const volatile struct remote_key *cut)
 	return bpf_map_lookup_elem(&remotes, &key);
 }
 
-/* The node in whose pod CIDR an address is. A hash, for its cost does not grow
- * with the nodes as a trie's does: see docs/lookups.md. It can be one because
+/* The node in whose pod CIDR an address is. The map is a hash, since the cost of a
+ * trie grows with the number of nodes (docs/lookups.md). A hash is enough because
  * all pod CIDRs of a family have the same length.
  */
 static __always_inline struct remote *
 lookup_remote_node(const union ip_addr *addr)
 {
-	if (is_in_prefix(addr, &config.cluster4))
+	if (!is_in_cluster(addr))
+		return NULL;
+	if (is_mapped_ip4(addr))
 		return lookup_prefix(addr, &config.node_prefix4);
-	if (is_in_prefix(addr, &config.cluster6))
-		return lookup_prefix(addr, &config.node_prefix6);
-	return NULL;
+	return lookup_prefix(addr, &config.node_prefix6);
 }
 
 /* The node that published this one address. */
@@ -48,14 +48,23 @@ lookup_remote_address(const union ip_addr *addr)
 	return bpf_map_lookup_elem(&remotes, &key);
 }
 
-/* Which comes first is no matter, since nobody publishes an address in the pod
- * CIDR of another.
+/* At most one of the two finds something: no node publishes an address that is in
+ * the pod CIDR of another.
  */
 static __always_inline struct remote *lookup_remote(const union ip_addr *addr)
 {
 	struct remote *remote = lookup_remote_node(addr);
 
 	return remote ? remote : lookup_remote_address(addr);
+}
+
+/* Whether `addr` is a pod, or the gateway, of the node at `vtep`. */
+static __always_inline bool is_behind(const union ip_addr *vtep,
+				      const union ip_addr *addr)
+{
+	struct remote *remote = lookup_remote(addr);
+
+	return remote && same_address(&remote->vtep, vtep);
 }
 
 #endif

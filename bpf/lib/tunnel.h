@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Tunnel metadata: what the vxlan device tells of a packet's outer headers,
- * and what it is told to write.
+/* Tunnel metadata: what the VXLAN device says about the outer headers that a
+ * packet came in with, and which ones it has to write.
  */
 #ifndef PYCNI_TUNNEL_H
 #define PYCNI_TUNNEL_H
@@ -11,8 +11,8 @@
 #include "config.h"
 #include "self.h"
 
-/* Kernels before 6.0 know bpf_tunnel_key without its local address, and later
- * ones still take that size.
+/* Before Linux 6.0, struct bpf_tunnel_key has no local address. Later kernels
+ * accept that size, too.
  */
 #define KEY_WITHOUT_LOCAL offsetof(struct bpf_tunnel_key, local_ipv4)
 
@@ -23,16 +23,16 @@ struct tunnel {
 	union ip_addr remote; /* outer source of a received packet */
 };
 
-/* 0, or -EINVAL when the packet came out of no tunnel. */
-static __always_inline int read_tunnel(struct __sk_buff *ctx,
-				       struct tunnel *tunnel)
+/* 0, or -EINVAL for a packet without metadata. */
+static __always_inline long read_tunnel(struct __sk_buff *ctx,
+					struct tunnel *tunnel)
 {
 	struct bpf_tunnel_key key = {};
-	int err;
+	long err;
 
 	err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL, 0);
 	if (!err) {
-		/* the one address that a helper gives in host order */
+		/* no other helper gives an address in host order */
 		map_ip4(&tunnel->remote, bpf_htonl(key.remote_ipv4));
 	} else if (err == -EPROTO) { /* an IPv6 underlay */
 		err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL,
@@ -44,12 +44,12 @@ static __always_inline int read_tunnel(struct __sk_buff *ctx,
 	return err;
 }
 
-/* Tells the vxlan device to send this packet to `vtep`. */
+/* Tells the VXLAN device to send this packet to `vtep`. */
 static __always_inline int write_tunnel(struct __sk_buff *ctx,
 					const union ip_addr *vtep)
 {
-	/* An inner checksum protects the payload. A device that receives over
-	 * IPv6 must be told to take a zero: udp6zerocsumrx.
+	/* No UDP checksum: the inner packet has its own. A VXLAN device receives
+	 * such packets over IPv6 only if it is told to (udp6zerocsumrx).
 	 */
 	__u64 flags = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT;
 	__u32 size = KEY_WITHOUT_LOCAL;
@@ -72,8 +72,8 @@ static __always_inline int write_tunnel(struct __sk_buff *ctx,
 			key.local_ipv6[i] = own->vtep.words[i];
 		}
 	}
-	/* Else the kernel's route lookup chooses the source, which on a node
-	 * with several addresses is not always the one others know as ours.
+	/* Without it the kernel's route lookup chooses the source address. On a
+	 * node with several, other nodes may know this one by another.
 	 */
 	if (config.tunnel_key_local)
 		size = sizeof(key);

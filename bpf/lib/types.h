@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Everything that crosses to Python: no holes, sizes asserted, checked
- * against BTF by tests/unit/dataplane/test_maps_abi.py. Addresses are 16 bytes in
- * network order, IPv4 as v4-mapped (::ffff:a.b.c.d, RFC 4291 2.5.5.2).
+/* Everything that crosses to Python. No struct has a hole, every size is
+ * asserted, and tests/unit/dataplane/test_maps_abi.py compares Python's formats
+ * with the BTF of this file. An address is 16 bytes in network order, IPv4 as v4-mapped (::ffff:a.b.c.d,
+ * RFC 4291 2.5.5.2).
+ *
+ * Pinned maps outlive an upgrade, and hold these numbers: a new enumerator gets a
+ * new number, and no number is used again.
  */
 #ifndef PYCNI_TYPES_H
 #define PYCNI_TYPES_H
@@ -20,14 +24,16 @@ struct endpoint {
 	__u16 flags;
 };
 
-#define ENDPOINT_MASQUERADE 1 /* ipMasq: mark what leaves the cluster */
-#define ENDPOINT_SHAPED 2 /* a qdisc on the host veth limits its rate */
-#define ENDPOINT_FORWARDS 4 /* the pod passes packets on: a router, VMs */
-#define ENDPOINT_QUEUED 8 /* another's ingress qdisc takes what it sends */
+enum endpoint_flag {
+	ENDPOINT_MASQUERADE = 1, /* ipMasq: mark what leaves the cluster */
+	ENDPOINT_SHAPED = 2, /* a qdisc limits the rate of what it receives */
+	ENDPOINT_FORWARDS = 4, /* the pod passes packets on: a router, VMs */
+	ENDPOINT_QUEUED = 8, /* others' ingress qdisc takes what it sends */
+};
 
-/* remotes: pod CIDR of a node, or an address outside of it that it published
- * -> its VTEP. prefixlen counts from the top of the 128 bits: an IPv4 /24 is
- * 96 + 24.
+/* remotes: pod CIDR of another node, or one address outside of it that the node
+ * published -> its VTEP. prefixlen counts from the top of the 128 bits: an IPv4
+ * /24 is 96 + 24.
  */
 struct remote_key {
 	__u32 prefixlen;
@@ -52,16 +58,20 @@ struct nexthop {
 	__u32 used; /* set by the programs, cleared by the agent */
 };
 
-/* self: what changes of this node while it runs, in the one entry 0 */
+/* self: what may change of this node while it runs, in the only entry, 0 */
 struct self {
 	union ip_addr vtep; /* our underlay address */
-	__u64 fresh_until; /* ns of the coarse monotonic clock: to when the
-			    * agent vouches for what is in nexthops
-			    */
+	__u64 fresh_until; /* ns of CLOCK_MONOTONIC: until then nexthops holds */
 };
 
 /* drops: [attach_point * DROP_REASONS + reason], one per CPU */
 struct drop_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* forwarded: [attach_point * PATHS + path], one per CPU */
+struct path_count {
 	__u64 packets;
 	__u64 bytes;
 };
@@ -75,32 +85,60 @@ enum attach_point {
 	ATTACH_POINTS,
 };
 
-/* A step returns a TC action or -DROP_*. From 2: -1 is TC_ACT_UNSPEC. */
-enum drop_reason {
-	DROP_TRUNCATED = 2,	 /* shorter than its headers say */
-	DROP_BAD_HEADER,	 /* a header contradicts itself */
-	DROP_UNKNOWN_L3,	 /* not IP, no ARP we answer, or a VLAN's */
-	DROP_MULTICAST,		 /* broadcast and multicast do not cross */
-	DROP_SPOOFED_MAC,	 /* not the pod's MAC */
-	DROP_SPOOFED_SOURCE,	 /* not an address of this pod */
-	DROP_UNANSWERED_PROBE,	 /* ARP or ND of a pod about itself */
-	DROP_UNKNOWN_DESTINATION,/* cluster address that nobody has */
-	DROP_WRONG_ENDPOINT,	 /* destination is not behind this veth */
-	DROP_WRONG_VNI,		 /* VXLAN of another overlay */
-	DROP_UNKNOWN_VTEP,	 /* VXLAN from a host that is not a node */
-	DROP_SPOOFED_INNER,	 /* inner source is not of that node */
-	DROP_TOO_BIG,		 /* above the MTU, and no ICMP for it */
-	DROP_REWRITE_FAILED,	 /* a helper could not change the packet */
-	DROP_REASONS,		 /* size of the table, not a reason */
+/* Where a packet went that was not dropped. */
+enum packet_path {
+	PATH_NONE, /* not counted: not ours, or counted by another program */
+	PATH_POD, /* into a pod of this node */
+	PATH_HOST_END, /* out of a pod's host end, where to_container is next */
+	PATH_NODE, /* to another node, with outer headers of our own */
+	PATH_DEVICE, /* to the VXLAN device, on its way out or in */
+	PATH_STACK, /* to the host's stack */
+	PATH_QDISC, /* to the ingress qdisc that others put on a host end */
+	PATH_ANSWER, /* an ARP or ND answer, back to the pod */
+	PATHS, /* size of the table, not a path */
 };
 
-/* events: a sample of drops, through a ring buffer */
+/* Why a packet was dropped. A table of an earlier version begins at 2, too. */
+enum drop_reason {
+	DROP_TRUNCATED = 2, /* shorter than its headers say */
+	DROP_BAD_HEADER, /* a header contradicts itself */
+	DROP_UNKNOWN_L3, /* not IP, no ARP we answer, or a VLAN's */
+	DROP_MULTICAST, /* broadcast and multicast do not cross */
+	DROP_SPOOFED_MAC, /* not the pod's MAC */
+	DROP_SPOOFED_SOURCE, /* not an address of this pod */
+	DROP_UNANSWERED_PROBE, /* ARP or ND of a pod about itself */
+	DROP_UNKNOWN_DESTINATION, /* cluster address that nobody has */
+	DROP_WRONG_ENDPOINT, /* not a destination behind this host end */
+	DROP_WRONG_VNI, /* VXLAN of another overlay */
+	DROP_UNKNOWN_VTEP, /* VXLAN from a host that is not a node */
+	DROP_SPOOFED_INNER, /* inner source is not of that node */
+	DROP_TOO_BIG, /* above the MTU, and no ICMP for it */
+	DROP_REWRITE_FAILED, /* a helper could not change the packet */
+	DROP_REASONS, /* size of the table, not a reason */
+};
+
+/* events: a ring buffer of records of several kinds. Each record begins with
+ * struct event; a reader skips a kind or a version that it does not know.
+ */
+enum event_kind {
+	EVENT_DROP = 1, /* struct drop_event */
+};
+
+struct event {
+	__u16 kind; /* enum event_kind */
+	__u16 version; /* of this kind's layout, from 1 */
+	__u32 length; /* bytes of the record, with this head */
+};
+
+/* A sample of the drops. */
+#define DROP_EVENT_VERSION 1
 #define EVENT_HEAD 64
 
 struct drop_event {
+	struct event event;
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 ifindex;
-	__u32 length; /* bytes, with the Ethernet header */
+	__u32 length; /* bytes of the packet, with the Ethernet header */
 	__u8 point; /* enum attach_point */
 	__u8 reason; /* enum drop_reason */
 	__u16 head_length; /* valid bytes of head */
@@ -116,29 +154,29 @@ struct prefix {
 /* .rodata of every program, written by the loader before the load */
 struct config {
 	__u32 vni;
-	__u32 overlay_ifindex; /* the metadata vxlan device */
+	__u32 stack_ifindex; /* what enters here, the host's stack receives */
+	__u32 vxlan_ifindex; /* VXLAN device that takes metadata, 0: none */
 	__u32 overlay_mtu; /* largest inner IP packet, bytes */
 	__u32 masquerade_mark; /* or-ed into skb->mark */
 	__u32 event_mask; /* a drop makes an event when count & mask == 0 */
-	__be16 vxlan_port;
-	__u8 gateway_mac[6]; /* every host veth and the overlay device */
-	__u8 overlay_mac[6]; /* inner source between nodes: the vxlan device
-			      * drops frames from its own address as loops
+	__u8 gateway_mac[6]; /* of every host end and of the stack's device */
+	__u8 overlay_mac[6]; /* inner source between nodes: a VXLAN device takes
+			      * a frame from its own MAC for a loop and drops it
 			      */
+	__be16 vxlan_port;
 	__u8 tunnel_key_local; /* kernel >= 6.0 takes a local tunnel address */
-	__u8 own_encap; /* else all VXLAN goes through the metadata device */
+	__u8 own_encap; /* else the VXLAN device makes all outer headers */
 	__u8 decap_l3; /* kernel >= 6.3 takes IPv4 out of IPv6, and back */
 	__u8 netkit; /* kernel >= 6.7: pods may have netkit pairs */
 	__u8 pad[2];
 	union ip_addr gateway4; /* this node's address in its pod CIDR */
 	union ip_addr gateway6;
-	struct prefix cluster4; /* all pods of all nodes; mask all ones and
-				 * address zero where the family is off
+	struct prefix cluster4; /* all pods of all nodes; if the family is off:
+				 * mask all ones, address zero
 				 */
 	struct prefix cluster6;
-	struct remote_key node_prefix4; /* length and mask of the pod CIDRs of
-					 * all nodes; zero where the family is
-					 * off
+	struct remote_key node_prefix4; /* length and mask of every node's pod
+					 * CIDR; zero if the family is off
 					 */
 	struct remote_key node_prefix6;
 };
@@ -150,7 +188,9 @@ _Static_assert(sizeof(struct remote) == 16, "remote");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct self) == 24, "self");
 _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
-_Static_assert(sizeof(struct drop_event) == 88, "drop_event");
-_Static_assert(sizeof(struct config) == 176, "config");
+_Static_assert(sizeof(struct path_count) == 16, "path_count");
+_Static_assert(sizeof(struct event) == 8, "event");
+_Static_assert(sizeof(struct drop_event) == 96, "drop_event");
+_Static_assert(sizeof(struct config) == 180, "config");
 
 #endif

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The bytes behind the outer IP header, RFC 7348 5. */
+/* VXLAN behind the outer IP header, RFC 7348 5. */
 #ifndef PYCNI_VXLAN_H
 #define PYCNI_VXLAN_H
 
 #include <stddef.h>
 #include <linux/udp.h>
 
+#include "config.h"
 #include "parse.h"
 
 #define VXLAN_VNI_VALID 0x08000000 /* the I flag */
 #define VXLAN_VNI_SHIFT 8
+#define VXLAN_RESERVED 0xff /* the bits below the VNI */
 
 struct vxlan_packet {
 	struct udphdr udp;
@@ -30,18 +32,30 @@ static __always_inline bool is_udp_to(struct __sk_buff *ctx,
 	return dst_port == port;
 }
 
-static __always_inline int check_vni(struct __sk_buff *ctx,
-				     const struct packet *packet, __u32 vni)
+/* Whether this is VXLAN of our overlay. A receiver ignores reserved bits. */
+static __always_inline int check_overlay(const struct vxlan_packet *vxlan)
+{
+	if (!(vxlan->flags & bpf_htonl(VXLAN_VNI_VALID)))
+		return -DROP_BAD_HEADER;
+	if (bpf_ntohl(vxlan->vni) >> VXLAN_VNI_SHIFT != config.vni)
+		return -DROP_WRONG_VNI;
+	return 0;
+}
+
+static __always_inline int check_vxlan(struct __sk_buff *ctx,
+				       const struct packet *packet)
 {
 	struct vxlan_packet vxlan;
 
 	if (bpf_skb_load_bytes(ctx, packet->l4_off, &vxlan, sizeof(vxlan)))
 		return -DROP_TRUNCATED;
-	if (!(vxlan.flags & bpf_htonl(VXLAN_VNI_VALID)))
-		return -DROP_BAD_HEADER;
-	if (bpf_ntohl(vxlan.vni) >> VXLAN_VNI_SHIFT != vni)
-		return -DROP_WRONG_VNI;
-	return 0;
+	return check_overlay(&vxlan);
+}
+
+static __always_inline bool has_reserved_bits(const struct vxlan_packet *vxlan)
+{
+	return vxlan->flags & ~bpf_htonl(VXLAN_VNI_VALID) ||
+	       vxlan->vni & bpf_htonl(VXLAN_RESERVED);
 }
 
 #endif

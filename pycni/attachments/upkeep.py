@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from pyroute2 import IPRoute
-
 from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
@@ -28,7 +26,7 @@ from pycni.pods.lease import Lease, leases
 from pycni.settings import Settings
 
 
-def sweep(ipr: IPRoute, settings: Settings) -> int:
+def sweep(ipr: Rtnl, settings: Settings) -> int:
     """Release the addresses whose links are gone, with a namespace or in a reboot; how many."""
     with (
         locks.network_lock(settings.run_dir, shared=True),
@@ -87,14 +85,14 @@ def follow_all(ipr: Rtnl, settings: Settings) -> list[str]:
     return problems
 
 
-def find_renamed(ipr: IPRoute, settings: Settings, digest: str) -> Lease | None:
+def find_renamed(ipr: Rtnl, settings: Settings, digest: str) -> Lease | None:
     """The lease of an attachment whose link somebody gave another name."""
     with suppress(NotAvailable), maps.open_endpoints(settings.pin_root) as table:
         return lease.find_renamed(ipr, digest, endpoints.renamed(table))
     return None
 
 
-def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
+def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
     """Make entries, published prefixes and host ports agree with the leases.
 
     Callers hold the network lock. Raises PycniError.
@@ -103,17 +101,16 @@ def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
     with maps.open_endpoints(settings.pin_root) as table:
         endpoints.sweep(table, run_dir=settings.run_dir, belongings=take_away)
         held = list(leases(ipr))
-        with Rtnl() as rtnl:
-            for one in held:
-                now = link_changes.endpoint(rtnl, one)
-                if now is not None:
-                    endpoints.restore(table, one.entries, now, run_dir=settings.run_dir)
+        for one in held:
+            now = link_changes.endpoint(ipr, one)
+            if now is not None:
+                endpoints.restore(table, one.entries, now, run_dir=settings.run_dir)
     alive = {address for one in held for address in one.addresses}
     published.restore(ipr, alive, node=node, settings=settings)
     host_ports.sweep(alive)
 
 
-def belongings(ipr: IPRoute, settings: Settings, node: Node | None, *, ports: bool) -> Belongings:
+def belongings(ipr: Rtnl, settings: Settings, node: Node | None, *, ports: bool) -> Belongings:
     """What to take away before an address is given back; `ports`: it may have host ports."""
 
     def take_away(address: IPAddress) -> None:

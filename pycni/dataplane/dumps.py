@@ -1,40 +1,30 @@
 """Maps as rows for people and programs: typed fields, addresses as addresses, reasons by name.
 
-Names of drop reasons and attach points are read from the BTF of the loaded programs, so there is no
-second list of them. Reads only.
+Names of programs, reasons and paths are read from the BTF of the pinned maps, so there is no second
+list of them. Reads only.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
-from loader import bpf, btf, pins
+from loader import btf, pins
 from pycni.dataplane import maps
-from pycni.dataplane.maps import DROP_COUNT_FORMAT, DROP_EVENT_FORMAT
+from pycni.dataplane.maps import (
+    DROP_COUNT_FORMAT,
+    PATH_COUNT_FORMAT,
+)
 from pycni.errors import NotAvailable
 
 Row = dict[str, Any]
 
-NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops")
-
-
-@dataclass(frozen=True)
-class DropEvent:
-    """One sampled drop: `time_ns` of CLOCK_MONOTONIC, `head` the packet from its Ethernet
-    header."""
-
-    time_ns: int
-    ifindex: int
-    length: int
-    program: str
-    reason: str
-    head: bytes
+NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops", "forwarded")
 
 
 def describe(root: Path, name: str) -> Row:
@@ -60,51 +50,27 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
     return rows, columns
 
 
-def events(root: Path) -> Iterator[DropEvent]:
-    """Sampled drops as they happen, for ever."""
-    names = _Names.of(root)
-    with maps.open_map(root, "events") as ring, bpf.RingBuffer(ring) as reader:
-        while True:
-            for record in reader.poll(-1):
-                time_ns, ifindex, length, point, reason, size, _, head = DROP_EVENT_FORMAT.unpack(
-                    record[: DROP_EVENT_FORMAT.size]
-                )
-                yield DropEvent(
-                    time_ns, ifindex, length, names.points[point], names.reasons[reason],
-                    head[:size],
-                )  # fmt: skip
-
-
-def event_line(event: DropEvent, output: str) -> str:
-    """One event as a line of text or JSON."""
-    row = {**vars(event), "head": event.head.hex()}
-    if output == "json":
-        return json.dumps(row)
-    return (
-        f"{event.time_ns / 1e9:.6f} {event.program} ifindex={event.ifindex} "
-        f"length={event.length} {event.reason} {event.head.hex()}"
-    )
-
-
 @dataclass(frozen=True)
-class _Names:
+class Names:
+    """What the two numbers mean of which the index into a table of counters is made."""
+
     points: dict[int, str]
-    reasons: dict[int, str]
+    columns: dict[int, str]
 
     @classmethod
-    def of(cls, root: Path) -> _Names:
-        """Names as the loaded programs have them: `DROP_WRONG_VNI` reads "wrong vni"."""
-        with maps.open_map(root, "drops") as table:
+    def of(cls, root: Path, name: str, enum: str) -> Names:
+        """As in the BTF of map `name`: `DROP_WRONG_VNI` of drop_reason reads "wrong vni"."""
+        with maps.open_map(root, name) as table:
             types = btf.types_of_map(table.info)
         if types is None:
-            raise NotAvailable("the drops map was loaded without BTF", hint="run: pycni setup")
+            raise NotAvailable(f"the map {name} was loaded without BTF", hint="run: pycni setup")
         points = types.enumerators(types.find(btf.ENUM, "attach_point"))
-        reasons = types.enumerators(types.find(btf.ENUM, "drop_reason"))
+        columns = types.enumerators(types.find(btf.ENUM, enum))
         return cls(
             {value: name.lower() for name, value in points.items()},
             {
-                value: name.removeprefix("DROP_").lower().replace("_", " ")
-                for name, value in reasons.items()
+                value: name.partition("_")[2].lower().replace("_", " ")
+                for name, value in columns.items()
             },
         )
 
@@ -139,20 +105,28 @@ def _read_nexthops(root: Path) -> list[Row]:
 
 
 def _read_drops(root: Path) -> list[Row]:
-    """Only what was dropped at all: most reasons never happen."""
-    names = _Names.of(root)
-    reasons = max(names.reasons)  # DROP_REASONS, the width of the table
+    return _read_counters(root, "drops", "drop_reason", "reason", DROP_COUNT_FORMAT)
+
+
+def _read_forwarded(root: Path) -> list[Row]:
+    return _read_counters(root, "forwarded", "packet_path", "path", PATH_COUNT_FORMAT)
+
+
+def _read_counters(root: Path, name: str, enum: str, column: str, layout: Struct) -> list[Row]:
+    """Only what was counted at all: most reasons never happen."""
+    names = Names.of(root, name, enum)
+    width = max(names.columns)  # the enumerator behind the last
     rows = []
-    with maps.open_map(root, "drops") as table:
+    with maps.open_map(root, name) as table:
         for key, values in table.items_percpu():
-            counts = [DROP_COUNT_FORMAT.unpack(value) for value in values]
-            packets, size = (sum(column) for column in zip(*counts, strict=True))
+            counts = [layout.unpack(value) for value in values]
+            packets, size = (sum(one) for one in zip(*counts, strict=True))
             if packets:
-                point, reason = divmod(int.from_bytes(key, sys.byteorder), reasons)
+                point, number = divmod(int.from_bytes(key, sys.byteorder), width)
                 rows.append(
                     {
-                        "reason": names.reasons[reason],
-                        "direction": names.points[point],
+                        column: names.columns[number],
+                        "program": names.points[point],
                         "packets": packets,
                         "bytes": size,
                     }
@@ -168,5 +142,6 @@ READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
     "remotes": (_read_remotes, ("prefix", "vtep")),
     "vteps": (_read_vteps, ("vtep", "node")),
     "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),
-    "drops": (_read_drops, ("reason", "direction", "packets", "bytes")),
+    "drops": (_read_drops, ("reason", "program", "packets", "bytes")),
+    "forwarded": (_read_forwarded, ("program", "path", "packets", "bytes")),
 }

@@ -33,10 +33,12 @@ ENDPOINT_FORMAT = struct.Struct("=I6sH")
 REMOTE_KEY_FORMAT = struct.Struct("=I16s")
 VTEP_FORMAT = struct.Struct("=I")
 DROP_COUNT_FORMAT = struct.Struct("=QQ")
-DROP_EVENT_FORMAT = struct.Struct("=QIIBBHI64s")
+PATH_COUNT_FORMAT = struct.Struct("=QQ")
+EVENT_FORMAT = struct.Struct("=HHI")
+DROP_EVENT_FORMAT = struct.Struct("=HHIQIIBBHI64s")
 NEXTHOP_FORMAT = struct.Struct("=II6s6sI")
 SELF_FORMAT = struct.Struct("=16sQ")
-CONFIG_FORMAT = struct.Struct("=IIIII2s6s6sBBBB2x16s16s32s32sI16sI16s")
+CONFIG_FORMAT = struct.Struct("=IIIIII6s6s2sBBBB2x16s16s32s32sI16sI16s")
 ONLY_KEY = struct.pack("=I", 0)
 
 
@@ -84,7 +86,10 @@ class Config:
 
     vni: int
     port: int
-    overlay_ifindex: int
+    stack_ifindex: int
+    """What enters this device, the host's stack receives."""
+    vxlan_ifindex: int
+    """The VXLAN device that takes tunnel metadata; 0: there is none."""
     overlay_mtu: int
     masquerade_mark: int
     tunnel_key_local: bool
@@ -101,13 +106,14 @@ class Config:
         """Bytes of `struct config`."""
         return CONFIG_FORMAT.pack(
             self.vni,
-            self.overlay_ifindex,
+            self.stack_ifindex,
+            self.vxlan_ifindex,
             self.overlay_mtu,
             self.masquerade_mark,
             self.event_mask,
-            self.port.to_bytes(2, "big"),
             pack_mac(GATEWAY_MAC),
             pack_mac(OVERLAY_MAC),
+            self.port.to_bytes(2, "big"),
             self.tunnel_key_local,
             self.own_encap,
             self.decap_l3,

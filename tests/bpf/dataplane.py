@@ -24,13 +24,14 @@ from loader.clang import compile_file, find_clang
 from loader.compile import SOURCES, compile_programs
 from loader.objects import PROGRAMS, Objects
 
+Counts = dict[tuple[str, str], tuple[int, int]]
+
 FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
-ENDPOINT_MASQUERADE, ENDPOINT_SHAPED, ENDPOINT_FORWARDS, ENDPOINT_QUEUED = 1, 2, 4, 8
 NEXTHOP = struct.Struct("=II6s6sI")
 REMOTE_KEY = struct.Struct("=I16s")
 SELF = struct.Struct("=16sQ")
-DROP_COUNT = struct.Struct("=QQ")
+COUNT = struct.Struct("=QQ")  # struct drop_count, struct path_count
 REDIRECT_RECORD = struct.Struct("=IIQ")
 TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, flags
 HELPERS = {1: "redirect", 2: "redirect_peer"}
@@ -80,6 +81,8 @@ class Dataplane:
         self.underlay = underlay
         self.reasons = btf.enum(objects.path(PROGRAMS[0]), "drop_reason")
         self.points = btf.enum(objects.path(PROGRAMS[0]), "attach_point")
+        self.paths = btf.enum(objects.path(PROGRAMS[0]), "packet_path")
+        self.flags = btf.enum(objects.path(PROGRAMS[0]), "endpoint_flag")
         if not _takes_local_address():
             changes["tunnel_key_local"] = b"\0"
         self._local = changes.get("tunnel_key_local") != b"\0"
@@ -122,11 +125,10 @@ class Dataplane:
             for key in self.maps[name].keys():  # noqa: SIM118 (a BPF map, not a dict)
                 self.maps[name].delete(key)
         for where, ep in tables.endpoints.items():
-            flags = (
-                ep.masquerade * ENDPOINT_MASQUERADE
-                | ep.shaped * ENDPOINT_SHAPED
-                | ep.forwards * ENDPOINT_FORWARDS
-                | ep.queued * ENDPOINT_QUEUED
+            flags = sum(
+                number
+                for name, number in self.flags.items()
+                if getattr(ep, name.removeprefix("ENDPOINT_").lower())
             )
             value = ENDPOINT.pack(ep.ifindex, mac(ep.mac), flags)
             self.maps["endpoints"].update(address(where), value)
@@ -157,7 +159,7 @@ class Dataplane:
 
         `came_in_on` is the interface it came in on; 0, to which older kernels hold all, is none.
         """
-        before = self.drops()
+        drops, forwarded = self.drops(program), self.forwarded(program)
         self.maps["last_redirect"].update(FIRST, bytes(REDIRECT_RECORD.size))
         self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         raw = bytes(packet)
@@ -166,7 +168,8 @@ class Dataplane:
         result = self.test_run(program, raw, mark=mark, **fields)
         return Outcome(
             Action(result.action), result.packet, self.last_redirect(), self.last_tunnel(),
-            result.mark, self._counted(program, before, len(raw)),
+            result.mark, self._dropped(program, drops, len(raw)),
+            self._path(program, forwarded, len(result.packet)),
         )  # fmt: skip
 
     def test_run(self, program: str, packet: bytes, **fields: int) -> TestRun:
@@ -180,23 +183,31 @@ class Dataplane:
         """Run a packet whose VLAN tag is in the skb, not in its bytes."""
         return self._unusual["tag", program].test_run(packet)
 
-    def drops(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """(attach point, reason) to (packets, bytes) of all CPUs, where not zero."""
+    def drops(self, program: str = "") -> Counts:
+        """(attach point, reason) to (packets, bytes) of all CPUs, where not zero; all or one's."""
+        return self._table("drops", self.reasons, "DROP_REASONS", program)
+
+    def forwarded(self, program: str = "") -> Counts:
+        """(attach point, path) to (packets, bytes) of all CPUs, where not zero; all or one's."""
+        return self._table("forwarded", self.paths, "PATHS", program)
+
+    def _table(self, name: str, columns: dict[str, int], width: str, program: str) -> Counts:
         found = {}
-        size = self.reasons["DROP_REASONS"]
-        points = {number: name for name, number in self.points.items()}
-        reasons = {number: name for name, number in self.reasons.items()}
-        for index in range(self.maps["drops"].info.max_entries):
-            values = self.maps["drops"].lookup_percpu(struct.pack("=I", index)) or []
-            counts = [DROP_COUNT.unpack(value) for value in values]
-            packets, octets = (sum(column) for column in zip(*counts, strict=True))
-            if packets or octets:
-                key = points[index // size], reasons[index % size].removeprefix("DROP_")
-                found[key] = packets, octets
+        size = columns[width]
+        names = {number: name.split("_", 1)[1] for name, number in columns.items() if name != width}
+        points = [program.upper()] if program else self.points.keys() - {"ATTACH_POINTS"}
+        for point in points:
+            for number in range(size):
+                index = struct.pack("=I", self.points[point] * size + number)
+                values = self.maps[name].lookup_percpu(index) or []
+                counts = [COUNT.unpack(value) for value in values]
+                packets, octets = (sum(column) for column in zip(*counts, strict=True))
+                if packets or octets:
+                    found[point, names[number]] = packets, octets
         return found
 
     def events(self) -> list[bytes]:
-        """The events since the last call, as struct drop_event."""
+        """The events since the last call, each beginning with struct event."""
         with RingBuffer(self.maps["events"]) as ring:
             return ring.poll(0)
 
@@ -229,15 +240,22 @@ class Dataplane:
         assert size == (KEY_SIZE if self._local else KEY_SIZE_WITHOUT_LOCAL)
         return str(ip_address(remote if v6 else remote[3::-1]))
 
-    def _counted(
-        self, program: str, before: dict[tuple[str, str], tuple[int, int]], length: int
-    ) -> dict[str, int]:
-        """Reasons counted since `before`, after a check of point and bytes."""
-        counted = {}
-        for (point, reason), (packets, octets) in self.drops().items():
-            packets_before, octets_before = before.get((point, reason), (0, 0))
-            if packets != packets_before:
-                assert point == program.upper()
-                assert octets - octets_before == length * (packets - packets_before)
-                counted[reason] = packets - packets_before
-        return counted
+    def _dropped(self, program: str, before: Counts, length: int) -> dict[str, int]:
+        return _since(before, self.drops(program), length)
+
+    def _path(self, program: str, before: Counts, length: int) -> str | None:
+        counted = _since(before, self.forwarded(program), length)
+        assert set(counted.values()) <= {1}
+        assert len(counted) <= 1
+        return next(iter(counted), None)
+
+
+def _since(before: Counts, after: Counts, length: int) -> dict[str, int]:
+    """What was counted since `before`, after a check of the bytes."""
+    counted = {}
+    for (point, name), (packets, octets) in after.items():
+        packets_before, octets_before = before.get((point, name), (0, 0))
+        if packets != packets_before:
+            assert octets - octets_before == length * (packets - packets_before)
+            counted[name] = packets - packets_before
+    return counted

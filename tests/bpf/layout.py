@@ -10,10 +10,11 @@ from bpf.world import (
     IPV4,
     IPV6,
     MASQUERADE_MARK,
-    OVERLAY_IFINDEX,
     OVERLAY_MAC,
     OVERLAY_MTU,
+    STACK_IFINDEX,
     VNI,
+    VXLAN_IFINDEX,
     VXLAN_PORT,
 )
 from loader import btf
@@ -51,7 +52,8 @@ def config(objects: Objects, **changes: bytes) -> bytes:
     """struct config by member name, whatever its layout; `changes` are raw members."""
     members = {
         "vni": struct.pack("=I", VNI),
-        "overlay_ifindex": struct.pack("=I", OVERLAY_IFINDEX),
+        "stack_ifindex": struct.pack("=I", STACK_IFINDEX),
+        "vxlan_ifindex": struct.pack("=I", VXLAN_IFINDEX),
         "overlay_mtu": struct.pack("=I", OVERLAY_MTU),
         "masquerade_mark": struct.pack("=I", MASQUERADE_MARK),
         "event_mask": struct.pack("=I", 0),

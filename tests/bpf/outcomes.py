@@ -8,7 +8,7 @@ from enum import IntEnum
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from bpf.world import OVERLAY_IFINDEX, UPLINK_IFINDEX
+from bpf.world import STACK_IFINDEX, UPLINK_IFINDEX, VXLAN_IFINDEX
 
 # include/uapi/linux/bpf.h
 BPF_F_INGRESS = 1
@@ -46,6 +46,8 @@ class Outcome:
     tunnel: str | None = None
     mark: int = 0
     drops: dict[str, int] = field(default_factory=dict)  # reason to packets
+    path: str | None = None
+    """The path that it is counted on, without PATH_; None: on none."""
 
     def __str__(self) -> str:
         rest = replace(self, packet=b"")
@@ -56,33 +58,41 @@ def dropped(reason: str, packet: Packet | bytes) -> Outcome:
     return Outcome(Action.SHOT, bytes(packet), drops={reason: 1})
 
 
-def passed(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
-    return Outcome(Action.OK, bytes(packet), mark=mark)
+def passed(packet: Packet | bytes, path: str | None, *, mark: int = 0) -> Outcome:
+    return Outcome(Action.OK, bytes(packet), mark=mark, path=path)
 
 
-def left_to_others(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
-    return Outcome(Action.UNSPEC, bytes(packet), mark=mark)
+def left_to_others(packet: Packet | bytes, path: str | None = None, *, mark: int = 0) -> Outcome:
+    return Outcome(Action.UNSPEC, bytes(packet), mark=mark, path=path)
 
 
 def into_pod(ifindex: int, packet: Packet | bytes) -> Outcome:
-    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect_peer", ifindex))
+    there = Redirect("redirect_peer", ifindex)
+    return Outcome(Action.REDIRECT, bytes(packet), there, path="POD")
 
 
-def out_of_veth(ifindex: int, packet: Packet | bytes, *, mark: int = 0) -> Outcome:
-    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", ifindex), mark=mark)
+def answered(ifindex: int, packet: Packet | bytes) -> Outcome:
+    return replace(into_pod(ifindex, packet), path="ANSWER")
+
+
+def out_of_veth(ifindex: int, packet: Packet | bytes) -> Outcome:
+    there = Redirect("redirect", ifindex)
+    return Outcome(Action.REDIRECT, bytes(packet), there, path="HOST_END")
 
 
 def to_stack(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
-    target = Redirect("redirect", OVERLAY_IFINDEX, BPF_F_INGRESS)
-    return Outcome(Action.REDIRECT, bytes(packet), target, mark=mark)
+    there = Redirect("redirect", STACK_IFINDEX, BPF_F_INGRESS)
+    return Outcome(Action.REDIRECT, bytes(packet), there, mark=mark, path="STACK")
 
 
 def to_node(vtep: str, packet: Packet | bytes) -> Outcome:
-    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", OVERLAY_IFINDEX), vtep)
+    there = Redirect("redirect", VXLAN_IFINDEX)
+    return Outcome(Action.REDIRECT, bytes(packet), there, vtep, path="DEVICE")
 
 
 def out_of_uplink(packet: Packet | bytes) -> Outcome:
-    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", UPLINK_IFINDEX))
+    there = Redirect("redirect", UPLINK_IFINDEX)
+    return Outcome(Action.REDIRECT, bytes(packet), there, path="NODE")
 
 
 def with_macs(packet: Packet, *, src: str, dst: str) -> Packet:

@@ -115,10 +115,10 @@ def answers() -> Iterator[Case]:
 def deliveries() -> Iterator[Case]:
     packet = answer()
     delivered = with_macs(packet, src=GATEWAY_MAC, dst=POD_ONE_MAC)
-    yield Case("to all", packet, passed(delivered), clients())
+    yield Case("to all", packet, passed(delivered, "POD"), clients())
     packet = answer(dst=FREE, eth_dst=POD_ONE_MAC)
     delivered = with_macs(packet, src=GATEWAY_MAC, dst=POD_ONE_MAC)
-    yield Case("to the address it offers", packet, passed(delivered), clients())
+    yield Case("to the address it offers", packet, passed(delivered, "POD"), clients())
     packet = answer(client=POD_TWO_MAC)
     yield Case("for another pod", packet, dropped("MULTICAST", packet), clients())
     packet = answer(client=POD_TWO_MAC, dst=FREE, eth_dst=POD_ONE_MAC)

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.root
 
 ONE_IN_FOUR = 3
 EVENT_HEAD = 64
+ENVELOPE = struct.Struct("=HHI")  # kind, version, length
+DROP, VERSION = 1, 1
 
 
 @pytest.fixture
@@ -47,6 +49,7 @@ def test_an_event_tells_of_the_packet(fresh: Dataplane, recorded: Objects) -> No
     def number(name: str) -> int:
         return int.from_bytes(member(recorded, event, name), "little")
 
+    assert ENVELOPE.unpack_from(event) == (DROP, VERSION, len(event))
     assert before <= number("time_ns") <= time.monotonic_ns()
     assert number("ifindex") == VETH_ONE
     assert number("length") == len(packet)

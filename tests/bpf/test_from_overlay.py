@@ -53,7 +53,7 @@ def accepted(family: Family, underlay: Family) -> Iterator[Case]:
     packet = inner(family, family.far_gateway, family.pod_one)
     yield Case("host to pod", packet, into_pod(VETH_ONE, delivered(packet)), came_from=two)
     packet = inner(family, family.pod_far, family.gateway)
-    yield Case("pod to our gateway", packet, passed(packet), came_from=two)
+    yield Case("pod to our gateway", packet, passed(packet, "STACK"), came_from=two)
     packet = inner(family, family.pod_far, family.pod_one, eth_dst=FOREIGN_MAC)
     there = into_pod(VETH_ONE, delivered(packet))
     yield Case("any inner MAC", packet, there, came_from=two)
@@ -62,7 +62,7 @@ def accepted(family: Family, underlay: Family) -> Iterator[Case]:
         there = into_pod(VETH_ONE, delivered(packet))
         yield Case("a node speaks for itself", packet, there, came_from=two)
         packet = inner(family, family.pod_far, family.node_one)
-        yield Case("pod to our node", packet, passed(packet), came_from=two)
+        yield Case("pod to our node", packet, passed(packet, "STACK"), came_from=two)
     if family is not IPV4:
         ip6 = IPv6(src=family.pod_far, dst=family.pod_one)
         packet = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC) / ip6 / IPv6ExtHdrFragment(offset=3)
@@ -72,7 +72,7 @@ def accepted(family: Family, underlay: Family) -> Iterator[Case]:
 def to_shaped_pods(family: Family, underlay: Family) -> Iterator[Case]:
     shaped, two = cluster(underlay, shaped=True), underlay.node_two
     packet = inner(family, family.pod_far, family.pod_one)
-    there = out_of_veth(VETH_ONE, delivered(packet))
+    there = out_of_veth(VETH_ONE, packet)
     yield Case("pod to pod", packet, there, shaped, came_from=two)
 
 
@@ -126,7 +126,7 @@ def refused(family: Family, underlay: Family) -> Iterator[Case]:
 def without_metadata(family: Family, _underlay: Family) -> Iterator[Case]:
     for name, dst in (("the world", family.world), ("the gateway", family.gateway)):
         packet = family.from_pod_one(dst)
-        yield Case(f"pod to {name}", packet, passed(packet))
+        yield Case(f"pod to {name}", packet, passed(packet, None))
 
 
 @in_all_families(accepted)

@@ -50,7 +50,7 @@ def vxlan(family: Family, underlay: Family, src: str, dst: str, header: Packet) 
 def guarded(family: Family, underlay: Family) -> Iterator[Case]:
     one, two = underlay.node_one, underlay.node_two
     packet = vxlan(family, underlay, two, one, vxlan_header())
-    yield Case("from a node", packet, left_to_others(packet))
+    yield Case("from a node", packet, left_to_others(packet, "DEVICE"))
     yield Case("from a node that left", packet, dropped("UNKNOWN_VTEP", packet), EMPTY)
     packet = vxlan(family, underlay, underlay.stranger, one, vxlan_header())
     yield Case("from a stranger", packet, dropped("UNKNOWN_VTEP", packet))
@@ -65,7 +65,7 @@ def guarded(family: Family, underlay: Family) -> Iterator[Case]:
     header = vxlan_header()
     header.reserved2 = RESERVED
     packet = vxlan(family, underlay, two, one, header)
-    yield Case("reserved bits", packet, left_to_others(packet))
+    yield Case("reserved bits", packet, left_to_others(packet, "DEVICE"))
     packet = vxlan(family, underlay, two, one, vxlan_header(flags=""))
     yield Case("no VNI flag", packet, dropped("BAD_HEADER", packet))
     for length in range(8):

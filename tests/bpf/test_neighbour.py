@@ -20,7 +20,7 @@ from scapy.packet import Packet, Raw
 from scapy.utils6 import in6_getnsma, in6_getnsmac
 
 from bpf.dataplane import Dataplane
-from bpf.outcomes import Action, dropped, into_pod
+from bpf.outcomes import Action, answered, dropped
 from bpf.world import BROADCAST_MAC, FOREIGN_MAC, GATEWAY_MAC, IPV4, IPV6, POD_ONE_MAC, VETH_ONE
 
 pytestmark = pytest.mark.root
@@ -162,7 +162,7 @@ def test_the_gateways_mac_is_the_answer(
 ) -> None:
     outcome = dataplane.run("from_container", question)
 
-    assert outcome == into_pod(VETH_ONE, answer), f"{outcome}\nwant {answer.command()}"
+    assert outcome == answered(VETH_ONE, answer), f"{outcome}\nwant {answer.command()}"
 
 
 @pytest.mark.parametrize(("question", "reason"), UNANSWERED.values(), ids=UNANSWERED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +20,16 @@ pytestmark = pytest.mark.root
 # types.h: mask all ones and address zero where the family is off
 NO_CLUSTER = bytes(16) + b"\xff" * 16
 
+README = SOURCES / "README.md"
+
 SETTINGS = {
     "both families": {},
     "IPv4 only": {"gateway6": bytes(16), "cluster6": NO_CLUSTER},
     "IPv6 only": {"gateway4": bytes(16), "cluster4": NO_CLUSTER},
     "a kernel before 6.0": {"tunnel_key_local": b"\0"},
     "own encapsulation": {"own_encap": b"\1"},
+    "no VXLAN device": {"vxlan_ifindex": bytes(4)},
+    "own encapsulation, no VXLAN device": {"own_encap": b"\1", "vxlan_ifindex": bytes(4)},
     "own encapsulation before 6.3": {"own_encap": b"\1", "decap_l3": b"\0"},
     "a kernel with netkit": {"netkit": b"\1"},
     "every drop an event": {"event_mask": struct.pack("=I", 0)},
@@ -77,16 +80,27 @@ def test_a_family_that_is_off_has_no_cluster(recorded: Objects) -> None:
 def test_the_readme_has_every_reason_and_no_other(shipped: Objects) -> None:
     reasons = btf.enum(shipped.path("from_container"), "drop_reason").keys() - {"DROP_REASONS"}
 
-    documented = re.findall(
-        r"^\| `([A-Z0-9_]+)`", (SOURCES / "README.md").read_text(), re.MULTILINE
-    )
+    documented = re.findall(r"^\| `([A-Z0-9_]+)`", _chapter("Drop reasons"), re.M)
 
     assert sorted(f"DROP_{name}" for name in documented) == sorted(reasons)
 
 
+def test_the_readme_has_every_path_and_no_other(shipped: Objects) -> None:
+    paths = btf.enum(shipped.path("from_container"), "packet_path").keys() - {"PATHS", "PATH_NONE"}
+
+    documented = re.findall(r"^\| `([A-Z0-9_]+)`", _chapter("Paths"), re.M)
+
+    assert sorted(f"PATH_{name}" for name in documented) == sorted(paths)
+
+
 def test_the_readme_has_every_header() -> None:
-    text = Path(SOURCES / "README.md").read_text()
+    text = README.read_text()
 
     missing = [path.stem for path in SOURCES.glob("lib/*.h") if f"`{path.stem}`" not in text]
 
     assert missing == []
+
+
+def _chapter(title: str) -> str:
+    (found,) = re.findall(rf"^## {title}$(.*?)(?=^## |\Z)", README.read_text(), re.M | re.S)
+    return str(found)

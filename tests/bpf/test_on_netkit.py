@@ -16,15 +16,15 @@ from scapy.packet import Packet
 from bpf import test_from_container, test_from_overlay, test_to_container
 from bpf.cases import Case, Dataplanes, check, in_all_families
 from bpf.dataplane import Dataplane
-from bpf.outcomes import Outcome, Redirect, dropped, into_pod, out_of_veth, passed
+from bpf.outcomes import Outcome, Redirect, answered, dropped, into_pod, passed
 from bpf.test_neighbour import ANSWERED
 from bpf.world import (
     FAMILIES,
     IPV4,
     MASQUERADE_MARK,
-    OVERLAY_IFINDEX,
     VETH_ONE,
     VETH_TWO,
+    VXLAN_IFINDEX,
     Family,
     cluster,
 )
@@ -82,7 +82,7 @@ def sent_on_netkit(family: Family, underlay: Family) -> Iterator[Case]:
 
 def from_other_nodes(family: Family, underlay: Family) -> Iterator[Case]:
     for case in test_from_overlay.accepted(family, underlay):
-        yield replace(case, came_in_on=OVERLAY_IFINDEX)
+        yield replace(case, came_in_on=VXLAN_IFINDEX)
 
 
 @in_all_families(sent_on_netkit)
@@ -98,7 +98,7 @@ def test_an_answer_goes_back_by_the_host_end(
 ) -> None:
     outcome = netkit.run("from_container", question)
 
-    assert outcome == out_of_veth(VETH_ONE, answer, mark=DELIVERED_MARK)
+    assert outcome == by_the_host_end(answered(VETH_ONE, answer))
 
 
 def test_a_pod_on_veth_is_past_that(netkit: Dataplane, family: Family) -> None:
@@ -126,7 +126,7 @@ def test_what_the_host_sends_is_checked_as_ever(
 @pytest.mark.parametrize(("_question", "answer"), ANSWERED.values(), ids=ANSWERED)
 def test_an_answer_passes_to_its_pod(netkit: Dataplane, _question: Packet, answer: Packet) -> None:
     assert netkit.run("to_container", answer, mark=DELIVERED_MARK) == passed(
-        answer, mark=DELIVERED_MARK
+        answer, None, mark=DELIVERED_MARK
     )
 
 

@@ -180,24 +180,29 @@ def left_alone(family: Family, underlay: Family) -> Iterator[Case]:
         for name, packet in group:
             plain = name in ("another port", "the IPv6 fragment")  # to the guard no VXLAN at all
             mark = MASQUERADE_MARK if plain else 0
-            yield Case(name, built(packet), left_to_others(built(packet), mark=mark))
+            path = None if plain or name == "to another host" else "DEVICE"
+            yield Case(name, built(packet), left_to_others(built(packet), path, mark=mark))
     whole = built(outside(underlay) / udp() / vxlan() / inner(family))
     shaped = cluster(underlay, shaped=True)
-    yield Case("to a pod with a limit", whole, left_to_others(whole), shaped)
+    yield Case("to a pod with a limit", whole, left_to_others(whole, "DEVICE"), shaped)
     tcp = INSIDE / family.ip(family.pod_far, family.pod_one) / TCP() / Raw(bytes(2000))
     bulk = built(outside(underlay) / udp() / vxlan() / tcp)
     there = Endpoint(VETH_ONE, POD_ONE_MAC, forwards=True)
     forwards = replace(cluster(underlay), endpoints={family.pod_one: there})
     yield Case(
-        "segments to a pod that forwards", bulk, left_to_others(bulk), forwards, gso_size=900
+        "segments to a pod that forwards",
+        bulk,
+        left_to_others(bulk, "DEVICE"),
+        forwards,
+        gso_size=900,
     )
     alone = into_pod(VETH_ONE, unwrapped(inner(family)))
     yield Case("one packet to a pod that forwards", whole, alone, forwards)
     udp_bulk = INSIDE / family.ip(family.pod_far, family.pod_one) / UDP() / Raw(bytes(2000))
     bulk = built(outside(underlay) / udp() / vxlan() / udp_bulk)
-    yield Case("segments of UDP", bulk, left_to_others(bulk), gso_size=900)
+    yield Case("segments of UDP", bulk, left_to_others(bulk, "DEVICE"), gso_size=900)
     foreign = replace(cluster(underlay), remotes={})
-    yield Case("from a node without pods", whole, left_to_others(whole), foreign)
+    yield Case("from a node without pods", whole, left_to_others(whole, "DEVICE"), foreign)
 
 
 def guarded(family: Family, underlay: Family) -> Iterator[Case]:
@@ -249,7 +254,7 @@ def test_other_hosts_packets_meet_what_they_met_before(
 def test_switched_off_nothing_is_unwrapped(dataplane: Dataplane) -> None:
     packet = built(outside(IPV4) / udp() / vxlan() / inner(IPV4))
 
-    assert dataplane.run("from_underlay", packet) == left_to_others(packet)
+    assert dataplane.run("from_underlay", packet) == left_to_others(packet, "DEVICE")
 
 
 def test_a_family_in_the_other_needs_the_kernels_help(
@@ -266,7 +271,7 @@ def test_a_family_in_the_other_needs_the_kernels_help(
             outcome = dataplane.run("from_underlay", packet)
 
             same = into_pod(VETH_ONE, unwrapped(inside))
-            assert outcome == (same if family is underlay else left_to_others(packet))
+            assert outcome == (same if family is underlay else left_to_others(packet, "DEVICE"))
 
 
 # RFC 6040, figure 4: (inner, outer) to what the packet goes on with; None: it must be dropped,
@@ -304,7 +309,7 @@ def test_congestion_marks_merge(
     outcome = dataplane.run("from_underlay", packet)
 
     if merged is None:
-        assert outcome == left_to_others(packet)
+        assert outcome == left_to_others(packet, "DEVICE")
     else:
         after = unwrapped(inner(family, **field(family, merged)))
         assert outcome == into_pod(VETH_ONE, after)

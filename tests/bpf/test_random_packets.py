@@ -26,12 +26,13 @@ from bpf.world import (
     FAMILIES,
     GATEWAY_MAC,
     IPV4,
-    OVERLAY_IFINDEX,
     OVERLAY_MAC,
     PAYLOAD,
     POD_ONE_MAC,
+    STACK_IFINDEX,
     VETH_ONE,
     VNI,
+    VXLAN_IFINDEX,
     VXLAN_PORT,
     Family,
     Tables,
@@ -138,10 +139,10 @@ def wrong(
         return "inner source is not of the sending node"
     if went.helper == "redirect_peer" or program == "to_overlay":
         return None if ep and ep.ifindex == went.ifindex else "no pod behind that interface"
-    if program != "from_container" or went.ifindex != OVERLAY_IFINDEX:
-        return "no business there"
-    if went.flags == BPF_F_INGRESS:
+    if program == "from_container" and went == Redirect("redirect", STACK_IFINDEX, BPF_F_INGRESS):
         return "a pod of this node" if ep else None
+    if program != "from_container" or went != Redirect("redirect", VXLAN_IFINDEX):
+        return "no business there"
     there = owner(tables, dst) or (dst if dst in tables.vteps else None)
     return None if there and there == vtep else f"sent to {vtep}, destination is at {there}"
 

@@ -33,10 +33,10 @@ def from_host(family: Family, dst: str, *, src: str = "", eth_dst: str = GATEWAY
 def rows(family: Family, _underlay: Family) -> Iterator[Case]:
     packet = from_host(family, family.pod_one)
     delivered = with_macs(packet, src=GATEWAY_MAC, dst=POD_ONE_MAC)
-    yield Case("the gateway to the pod", packet, passed(delivered))
+    yield Case("the gateway to the pod", packet, passed(delivered, "POD"))
     packet = from_host(family, family.pod_one, src=family.world)
     delivered = with_macs(packet, src=GATEWAY_MAC, dst=POD_ONE_MAC)
-    yield Case("the world to the pod", packet, passed(delivered))
+    yield Case("the world to the pod", packet, passed(delivered, "POD"))
     packet = from_host(family, family.pod_two)
     yield Case("pod behind another veth", packet, dropped("WRONG_ENDPOINT", packet))
     packet = from_host(family, family.pod_far)
@@ -53,7 +53,7 @@ def rows(family: Family, _underlay: Family) -> Iterator[Case]:
         ip4 = IP(src=family.gateway, dst=family.pod_one, options=[IPOption_Timestamp()])
         packet = Ether(src=FOREIGN_MAC, dst=GATEWAY_MAC) / ip4 / PAYLOAD
         delivered = with_macs(packet, src=GATEWAY_MAC, dst=POD_ONE_MAC)
-        yield Case("options", packet, passed(delivered))
+        yield Case("options", packet, passed(delivered, "POD"))
         packet = Ether(src=FOREIGN_MAC, dst=GATEWAY_MAC) / IP(dst=family.pod_one, ihl=3) / PAYLOAD
         yield Case("header length below 20", packet, dropped("BAD_HEADER", packet))
 

@@ -25,7 +25,8 @@ GROUP_MAC = "01:00:5e:01:02:03"
 
 VETH_ONE = 1  # test_run's packets come in on the loopback device, and that is always 1
 VETH_TWO = 42
-OVERLAY_IFINDEX = 7
+STACK_IFINDEX = 7  # on a node these two are one device
+VXLAN_IFINDEX = 8
 UPLINK_IFINDEX = 9
 UPLINK_MAC = "0a:00:00:00:01:01"
 ROUTER_MAC = "0a:00:00:00:01:fe"

@@ -29,8 +29,9 @@ NOUNS = {
     ("maps", "dump", "endpoints"): {"address", "ifindex", "mac", "masquerade"},
     ("maps", "dump", "remotes"): {"prefix", "vtep"},
     ("maps", "dump", "vteps"): {"vtep", "node"},
-    ("maps", "dump", "drops"): {"reason", "direction", "packets", "bytes"},
-    ("drops",): {"reason", "direction", "packets", "bytes"},
+    ("maps", "dump", "drops"): {"reason", "program", "packets", "bytes"},
+    ("maps", "dump", "forwarded"): {"program", "path", "packets", "bytes"},
+    ("drops",): {"reason", "program", "packets", "bytes"},
 }
 HOST_PORT = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 SPOOFED = bytes.fromhex("02707963 6e690200 00000099 0800".replace(" ", "")) + bytes.fromhex(

@@ -28,7 +28,7 @@ from pycni.lab.layout import (
     Pod,
     draw,
 )
-from pycni.lab.topology import open_iproute
+from support.kernel import open_iproute
 from support.waiting import wait_until
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def made_pod(lab: Lab, node: LabNode) -> Iterator[Pod]:
 def drops(lab: Lab, node: LabNode) -> dict[tuple[str, str], int]:
     """Packets dropped on a node so far, by reason and program."""
     rows = lab.pycni(node, "drops")
-    return {(row["reason"], row["direction"]): row["packets"] for row in rows}
+    return {(row["reason"], row["program"]): row["packets"] for row in rows}
 
 
 def rows(lab: Lab, node: LabNode, name: str) -> list[dict[str, Any]]:

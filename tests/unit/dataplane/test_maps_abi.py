@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 
 import pytest
 
 from loader import btf
 from loader.compile import Objects, compile_programs
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.dataplane import maps
+from pycni.dataplane import events, maps
 from pycni.dataplane.maps import Config, Endpoint
 
 MIRRORS = {
@@ -21,10 +20,12 @@ MIRRORS = {
     "nexthop": (maps.NEXTHOP_FORMAT, (4, 4, 6, 6, 4)),
     "self": (maps.SELF_FORMAT, (16, 8)),
     "drop_count": (maps.DROP_COUNT_FORMAT, (8, 8)),
-    "drop_event": (maps.DROP_EVENT_FORMAT, (8, 4, 4, 1, 1, 2, 4, 64)),
+    "path_count": (maps.PATH_COUNT_FORMAT, (8, 8)),
+    "event": (maps.EVENT_FORMAT, (2, 2, 4)),
+    "drop_event": (maps.DROP_EVENT_FORMAT, (8, 8, 4, 4, 1, 1, 2, 4, 64)),
     "config": (
         maps.CONFIG_FORMAT,
-        (4, 4, 4, 4, 4, 2, 6, 6, 1, 1, 1, 1, 2, 16, 16, 32, 32, 20, 20),
+        (4, 4, 4, 4, 4, 4, 6, 6, 2, 1, 1, 1, 1, 2, 16, 16, 32, 32, 20, 20),
     ),
 }
 """Struct in C, its mirror in Python, and the sizes of the members that the mirror stands for."""
@@ -57,7 +58,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     config = Config(
         vni=7,
         port=4789,
-        overlay_ifindex=12,
+        stack_ifindex=12,
+        vxlan_ifindex=13,
         overlay_mtu=1450,
         masquerade_mark=0x20000000,
         tunnel_key_local=True,
@@ -74,7 +76,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     }
 
     assert struct.unpack("=I", found["vni"]) == (7,)
-    assert struct.unpack("=I", found["overlay_ifindex"]) == (12,)
+    assert struct.unpack("=I", found["stack_ifindex"]) == (12,)
+    assert struct.unpack("=I", found["vxlan_ifindex"]) == (13,)
     assert struct.unpack("=I", found["overlay_mtu"]) == (1450,)
     assert struct.unpack("=I", found["masquerade_mark"]) == (0x20000000,)
     assert struct.unpack("!H", found["vxlan_port"]) == (4789,)
@@ -93,13 +96,19 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["node_prefix6"] == bytes(20)
 
 
-@pytest.mark.parametrize(
-    "name", ["ENDPOINT_MASQUERADE", "ENDPOINT_SHAPED", "ENDPOINT_FORWARDS", "ENDPOINT_QUEUED"]
-)
-def test_a_flag_is_the_one_of_the_header(name: str) -> None:
-    header = (Path(__file__).parents[3] / "bpf/lib/types.h").read_text()
+def test_the_flags_are_those_of_the_programs(objects: Objects) -> None:
+    flags = btf.enum(objects.path("from_container"), "endpoint_flag")
 
-    assert f"#define {name} {getattr(maps, name)} " in header
+    assert flags == {name: getattr(maps, name) for name in vars(maps) if name in flags}
+    assert flags.keys() == {name for name in vars(maps) if name.startswith("ENDPOINT_")} - {
+        "ENDPOINT_FORMAT"
+    }
+
+
+def test_the_events_are_those_of_the_programs(objects: Objects) -> None:
+    kinds = btf.enum(objects.path("from_container"), "event_kind")
+
+    assert kinds == {"EVENT_DROP": events.EVENT_DROP}
 
 
 @pytest.mark.parametrize("address", [POD, POD6])

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Whose address a destination is: the one routing decision, for all programs.
+ *
+ * What must choose another destination, as a Service does, belongs right before
+ * classify(); what depends on the answer, as a rule about who may reach whom,
+ * right after it.
+ */
+#ifndef PYCNI_CLASSIFY_H
+#define PYCNI_CLASSIFY_H
+
+#include "config.h"
+#include "endpoints.h"
+#include "remotes.h"
+#include "vteps.h"
+
+enum destination {
+	LOCAL_POD, /* a pod of this node: route.ep */
+	REMOTE_POD, /* a pod or the gateway of another node: route.vtep */
+	OTHER_NODE, /* another node's own address: route.vtep */
+	OWN_GATEWAY, /* the gateway of this node's pods */
+	NOBODY, /* an address of the cluster that nobody has, or loopback */
+	WORLD, /* everything else, this node's own address included */
+};
+
+struct route {
+	const struct endpoint *ep;
+	const union ip_addr *vtep;
+};
+
+/* As far as this node knows without others: LOCAL_POD, OWN_GATEWAY or NOBODY. */
+static __always_inline enum destination classify_here(const union ip_addr *dst,
+						      struct route *route)
+{
+	route->ep = lookup_endpoint(dst);
+	if (route->ep)
+		return LOCAL_POD;
+	return is_own_gateway(dst) ? OWN_GATEWAY : NOBODY;
+}
+
+/* In the order of fewest lookups. No pod here has an address of another node's
+ * pod CIDR, so those go first; addresses that nodes published one by one are few.
+ */
+static __always_inline enum destination classify(const union ip_addr *dst,
+						 struct route *route)
+{
+	struct remote *remote = NULL;
+	enum destination here;
+
+	if (!is_of_this_node(dst))
+		remote = lookup_remote_node(dst);
+	if (!remote) {
+		here = classify_here(dst, route);
+		if (here != NOBODY)
+			return here;
+		remote = lookup_remote_address(dst);
+	}
+	if (remote) {
+		route->vtep = &remote->vtep;
+		return REMOTE_POD;
+	}
+	if (is_known_vtep(dst)) {
+		route->vtep = dst;
+		return OTHER_NODE;
+	}
+	/* The stack's device routes loopback addresses, for the host's own
+	 * connections to host ports: a pod's packet must not get that far.
+	 */
+	return is_in_cluster(dst) || is_loopback(dst) ? NOBODY : WORLD;
+}
+
+#endif
