@@ -52,10 +52,10 @@ static __always_inline int receive_packet(struct __sk_buff *ctx)
 	struct tunnel tunnel;
 
 	/* The VXLAN device gives metadata to every packet. One without it comes
-	 * from from_container, which has checked it.
+	 * from from_container, which has checked and counted it.
 	 */
 	if (!config.vxlan_ifindex || read_tunnel(ctx, &tunnel))
-		return went(PATH_STACK, TC_ACT_OK);
+		return went(PATH_NONE, TC_ACT_OK);
 	return receive_from_node(ctx, &tunnel);
 }
 

@@ -30,9 +30,9 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	struct tunnel tunnel;
 	int drop;
 
-	/* With metadata: from_container has done everything. */
+	/* With metadata: from_container has done everything, and counted it. */
 	if (config.vxlan_ifindex && !read_tunnel(ctx, &tunnel))
-		return went(PATH_DEVICE, TC_ACT_OK);
+		return went(PATH_NONE, TC_ACT_OK);
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;

@@ -9,22 +9,20 @@ pycni. Objects come from `loader.compile`.
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import attach, clsact, pins, staging
 from .bpf import Map
+from .clsact import TrafficControl
 from .errors import GoneError, LayoutError, LoaderError
 from .hooks import Hook
 from .objects import Objects
 from .places import ENDPOINT_PROGRAMS, PROGRAMS
 from .programs import Programs
-
-if TYPE_CHECKING:
-    from pyroute2 import IPRoute
 
 __all__ = [
     "ENDPOINT_PROGRAMS",
@@ -36,6 +34,7 @@ __all__ = [
     "NewMaps",
     "Objects",
     "Programs",
+    "TrafficControl",
     "attach_endpoint",
     "detach",
     "load",
@@ -77,7 +76,7 @@ class Callbacks:
 
 
 def load(
-    root: Path, objects: Objects, *, config: bytes, callbacks: Callbacks, ipr: IPRoute
+    root: Path, objects: Objects, *, config: bytes, callbacks: Callbacks, ipr: TrafficControl
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
 
@@ -125,7 +124,7 @@ def load(
 
 def attach_endpoint(
     root: Path,
-    ipr: IPRoute,
+    ipr: TrafficControl,
     ifindex: int,
     *,
     by_tcx: bool = False,
@@ -152,12 +151,12 @@ def attach_endpoint(
     return current.fingerprint
 
 
-def unload(root: Path, ipr: IPRoute) -> None:
+def unload(root: Path, ipr: TrafficControl) -> None:
     """Undo of load and attach_endpoint: our programs at every interface, our qdiscs, every pin.
 
     Any part may be missing already. Programs, filters, qdiscs and pins of others stay.
     """
-    for ifindex in pins.marked_clsact(root) | {link["index"] for link in ipr.get_links()}:
+    for ifindex in pins.marked_clsact(root) | {index for index, _ in socket.if_nameindex()}:
         detach(root, ipr, ifindex)
     if not root.is_dir():
         return
@@ -169,7 +168,7 @@ def unload(root: Path, ipr: IPRoute) -> None:
         pins.remove_root(root)
 
 
-def detach(root: Path, ipr: IPRoute, ifindex: int) -> None:
+def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
     """Take every program of ours from an interface, and its clsact qdisc if it is ours.
 
     That it is if `load` added it, or if it holds a program of an endpoint. It stays while others
@@ -233,7 +232,7 @@ def _open_current(root: Path, owned: ExitStack) -> Programs | None:
 
 def _attach(
     root: Path,
-    ipr: IPRoute,
+    ipr: TrafficControl,
     hook: Hook,
     current: Programs,
     previous: Programs | None,
@@ -258,6 +257,6 @@ def _attach(
     return True
 
 
-def _attach_again(ipr: IPRoute, hook: Hook, previous: Programs) -> None:
+def _attach_again(ipr: TrafficControl, hook: Hook, previous: Programs) -> None:
     with suppress(GoneError):
         attach.attach(ipr, hook, previous[hook.program], previous.fingerprint)

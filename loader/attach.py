@@ -6,22 +6,19 @@ RCU grace period under the RTNL lock (tcx_entry_sync, include/net/tcx.h), which 
 What a pod sends on a netkit is that device's, whatever is asked for.
 
 A program in its place is atomically replaced; one that is there another way (the kernel was
-another one) is taken away by `leave_others` when the new one runs. The caller's IPRoute and thread
-are in the same network namespace. Knows no pins and no files.
+another one) is taken away by `leave_others` when the new one runs. The caller's thread and
+its rtnetlink socket are in the same network namespace. Knows no pins and no files.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from . import clsact, netkit, tcx
 from .bpf import Program
+from .clsact import TrafficControl
 from .hooks import Hook
 from .places import ENDPOINT_PROGRAMS
-
-if TYPE_CHECKING:
-    from pyroute2 import IPRoute
 
 
 class Way(Enum):
@@ -33,7 +30,7 @@ class Way(Enum):
 
 
 def attach(
-    ipr: IPRoute,
+    ipr: TrafficControl,
     hook: Hook,
     program: Program,
     fingerprint: str,
@@ -73,7 +70,7 @@ def way_to_endpoint(program: str, *, by_tcx: bool, on_netkit: bool) -> Way:
     return Way.TCX if by_tcx and tcx.available() else Way.CLSACT
 
 
-def detach(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool = False) -> None:
+def detach(ipr: TrafficControl, hook: Hook, *, remove_qdisc: bool = False) -> None:
     """Undo of `attach`, and of an attach another way. No error if nothing is there.
 
     With `remove_qdisc`, for whoever added it: the clsact qdisc too, if nothing else is in it.
@@ -84,30 +81,30 @@ def detach(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool = False) -> None:
         clsact.remove_clsact(ipr, hook.ifindex)
 
 
-def attached(ipr: IPRoute, ifindex: int) -> dict[str, str]:
+def attached(ipr: TrafficControl, ifindex: int) -> dict[str, str]:
     """Our programs on an interface, each with its fingerprint; empty if there is no interface."""
     return clsact.attached(ipr, ifindex) | tcx.attached(ifindex) | netkit.attached(ifindex)
 
 
-def is_attached(ipr: IPRoute, hook: Hook, fingerprint: str) -> bool:
+def is_attached(ipr: TrafficControl, hook: Hook, fingerprint: str) -> bool:
     """Whether that is all there is of ours at a hook: that program, the way it belongs there."""
     found = {one: _attached(one, ipr, hook).get(hook.program) for one in Way}
     return found.pop(way(hook)) == fingerprint and not any(found.values())
 
 
-def is_new(ipr: IPRoute, hook: Hook) -> bool:
+def is_new(ipr: TrafficControl, hook: Hook) -> bool:
     """Whether `attach` would add, not replace."""
     return hook.program not in _attached(way(hook), ipr, hook)
 
 
-def detach_new(ipr: IPRoute, hook: Hook, *, remove_qdisc: bool) -> None:
+def detach_new(ipr: TrafficControl, hook: Hook, *, remove_qdisc: bool) -> None:
     """Undo of an `attach` that added: what is there another way stays."""
     _detach(way(hook), ipr, hook)
     if remove_qdisc:
         clsact.remove_clsact(ipr, hook.ifindex)
 
 
-def leave_others(ipr: IPRoute, hook: Hook) -> None:
+def leave_others(ipr: TrafficControl, hook: Hook) -> None:
     """Remove what is there another way.
 
     A clsact qdisc that is empty then stays until the unload, an endpoint's until its link ends:
@@ -118,13 +115,13 @@ def leave_others(ipr: IPRoute, hook: Hook) -> None:
             _detach(one, ipr, hook)
 
 
-def _attached(by: Way, ipr: IPRoute, hook: Hook) -> dict[str, str]:
+def _attached(by: Way, ipr: TrafficControl, hook: Hook) -> dict[str, str]:
     if by is Way.CLSACT:
         return clsact.attached(ipr, hook.ifindex)
     return tcx.attached(hook.ifindex) if by is Way.TCX else netkit.attached(hook.ifindex)
 
 
-def _detach(by: Way, ipr: IPRoute, hook: Hook) -> None:
+def _detach(by: Way, ipr: TrafficControl, hook: Hook) -> None:
     if by is Way.CLSACT:
         clsact.detach(ipr, hook)
     elif by is Way.TCX:

@@ -1,44 +1,75 @@
 """Hooks of a kernel without tcx: BPF filters in direct-action mode on an interface's clsact qdisc.
 
-The caller hands in an open IPRoute and so chooses the netns. A filter of ours is known by its
-name, `pycni:<program>:<fingerprint>`; a filter or qdisc of others is never changed or removed.
-Knows no pins and no files.
+The caller hands in a rtnetlink socket, a `TrafficControl`, and so chooses the network namespace.
+Our filters have names like `pycni:<program>:<fingerprint>`. A filter or qdisc of others is never
+changed or removed. Knows no pins and no files.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from .bpf import Program
 from .errors import AttachError
 from .hooks import PREFIX, Hook, refused
 from .places import DIRECTION, EGRESS, INGRESS
 
-if TYPE_CHECKING:
-    from pyroute2 import IPRoute
-
 PRIORITY = 1  # before filters that others add without saying where
 HANDLE = 0x7079
-ETH_P_ALL = 3
+CLSACT = "clsact"
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(Protocol):
     """A filter as the kernel lists it; `name` is empty for kinds that have none."""
 
-    kind: str
-    name: str
-    priority: int
-    handle: int
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def handle(self) -> int: ...
+
+
+class TrafficControl(Protocol):
+    """Requests of rtnetlink in one network namespace; a refusal is an OSError with its errno.
+
+    `parent` is INGRESS or EGRESS of loader/hooks.py.
+    """
+
+    def ingress_qdisc(self, ifindex: int, /) -> str | None:
+        """Kind of the qdisc at an interface's ingress, or None."""
+
+    def add_clsact(self, ifindex: int, /) -> None:
+        """Add a clsact qdisc. EEXIST if something is at the ingress."""
+
+    def delete_clsact(self, ifindex: int, /) -> None:
+        """Delete the clsact qdisc. ENOENT or EINVAL if there is none."""
+
+    def filters(self, ifindex: int, parent: int, /) -> Iterable[Filter]:
+        """All filters there. EINVAL if there is no such place."""
+
+    def add_filter(
+        self, ifindex: int, parent: int, /, *, fd: int, name: str, priority: int, handle: int
+    ) -> None:
+        """Add a BPF filter in direct-action mode, for all protocols. EEXIST, EINVAL if taken."""
+
+    def replace_filter(
+        self, ifindex: int, parent: int, /, *, fd: int, name: str, priority: int, handle: int
+    ) -> None:
+        """Add one, or atomically replace the one in that place."""
+
+    def delete_filter(self, ifindex: int, parent: int, /, *, priority: int, handle: int) -> None:
+        """Delete a BPF filter for all protocols. ENOENT if there is none."""
 
 
 def attach(
-    ipr: IPRoute, hook: Hook, program: Program, fingerprint: str, *, has_clsact: bool = False
+    ipr: TrafficControl, hook: Hook, program: Program, fingerprint: str, *, has_clsact: bool = False
 ) -> bool:
     """Attach, or atomically replace our older filter; True if the clsact qdisc was added for it.
 
@@ -56,27 +87,24 @@ def attach(
     return added
 
 
-def detach(ipr: IPRoute, hook: Hook) -> bool:
+def detach(ipr: TrafficControl, hook: Hook) -> bool:
     """Remove our filter from a hook; False if there was none, or no such interface."""
     place = DIRECTION[hook.program]
     mine = f"{PREFIX}:{hook.program}:"
     found = [item for item in filters(ipr, hook.ifindex, place) if item.name.startswith(mine)]
     for item in found:
         with _ignoring(errno.ENOENT, errno.ENODEV, errno.EINVAL):
-            ipr.tc(
-                "del-filter", "bpf", hook.ifindex, handle=item.handle, parent=place,
-                prio=item.priority, protocol=ETH_P_ALL,
-            )  # fmt: skip
+            ipr.delete_filter(hook.ifindex, place, priority=item.priority, handle=item.handle)
     return bool(found)
 
 
-def remove_clsact(ipr: IPRoute, ifindex: int) -> None:
+def remove_clsact(ipr: TrafficControl, ifindex: int) -> None:
     """Remove an interface's clsact qdisc if no filter is in it; for whoever added it."""
     if not any(filters(ipr, ifindex, place) for place in (INGRESS, EGRESS)):
         _delete_clsact(ipr, ifindex)
 
 
-def attached(ipr: IPRoute, ifindex: int) -> dict[str, str]:
+def attached(ipr: TrafficControl, ifindex: int) -> dict[str, str]:
     """Our programs on an interface, each with its fingerprint; empty if there is no interface."""
     found = {}
     for place in (INGRESS, EGRESS):
@@ -88,61 +116,51 @@ def attached(ipr: IPRoute, ifindex: int) -> dict[str, str]:
     return found
 
 
-def filters(ipr: IPRoute, ifindex: int, place: int) -> list[Filter]:
+def filters(ipr: TrafficControl, ifindex: int, place: int) -> list[Filter]:
     """All filters, ours and others', at INGRESS or EGRESS of an interface."""
-    found = []
     with _ignoring(errno.ENODEV, errno.EINVAL):
-        for message in ipr.get_filters(index=ifindex, parent=place):
-            if message["handle"]:  # 0: the head of a chain, not a filter
-                options: Any = message.get_attr("TCA_OPTIONS")
-                name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
-                kind = message.get_attr("TCA_KIND")
-                found.append(Filter(kind, name or "", message["info"] >> 16, message["handle"]))
-    return found
+        return list(ipr.filters(ifindex, place))
+    return []
 
 
-def _add_clsact(ipr: IPRoute, hook: Hook) -> bool:
+def _add_clsact(ipr: TrafficControl, hook: Hook) -> bool:
+    """False if it is there already."""
     try:
         with _naming(hook, errno.EEXIST):
-            ipr.tc("add", "clsact", hook.ifindex)
+            ipr.add_clsact(hook.ifindex)
             return True
-    except FileExistsError:
-        pass
+    except OSError:
+        with _naming(hook):
+            found = ipr.ingress_qdisc(hook.ifindex)
     # An "ingress" qdisc has the same place and would take an egress filter for ingress.
-    try:
-        with _naming(hook, errno.EINVAL):
-            ipr.tc("get", "clsact", hook.ifindex)
-    except OSError as error:
+    if found != CLSACT:
         raise AttachError(
             f"interface {hook.ifindex} has a qdisc of another kind where clsact goes",
+            details=f"found {found}",
             hint="two plugins cannot share it without tcx (kernel 6.6): remove the one that shapes "
             "ingress, and use the capability `bandwidth`",
-        ) from error
+        )
     return False
 
 
-def _delete_clsact(ipr: IPRoute, ifindex: int) -> None:
+def _delete_clsact(ipr: TrafficControl, ifindex: int) -> None:
     with _ignoring(errno.ENOENT, errno.ENODEV, errno.EINVAL):
-        ipr.tc("del", "clsact", ifindex)
+        ipr.delete_clsact(ifindex)
 
 
-def _add_filter(ipr: IPRoute, hook: Hook, program: Program, fingerprint: str) -> None:
+def _add_filter(ipr: TrafficControl, hook: Hook, program: Program, fingerprint: str) -> None:
     """Adds first and looks only if that fails: a new interface costs one message."""
-
-    def send(command: str) -> None:
-        ipr.tc(
-            command, "bpf", hook.ifindex, handle=HANDLE, parent=DIRECTION[hook.program],
-            prio=PRIORITY, protocol=ETH_P_ALL, fd=program.fd, direct_action=True, classid=1,
-            name=f"{PREFIX}:{hook.program}:{fingerprint}",
-        )  # fmt: skip
-
+    place = DIRECTION[hook.program]
+    name = f"{PREFIX}:{hook.program}:{fingerprint}"
     try:
         with _naming(hook, errno.EEXIST, errno.EINVAL):
-            send("add-filter")
+            ipr.add_filter(
+                hook.ifindex, place, fd=program.fd, name=name, priority=PRIORITY, handle=HANDLE
+            )
             return
     except OSError as error:
-        present = filters(ipr, hook.ifindex, DIRECTION[hook.program])
-        rivals = [item for item in present if item.priority == PRIORITY and _rival(item)]
+        present = filters(ipr, hook.ifindex, place)
+        rivals = [item for item in present if item.priority == PRIORITY and _is_rival(item)]
         if rivals:
             names = ", ".join(f"{item.kind} {item.name}".strip() for item in rivals)
             raise AttachError(
@@ -150,10 +168,12 @@ def _add_filter(ipr: IPRoute, hook: Hook, program: Program, fingerprint: str) ->
                 hint="remove that filter, or give it another priority",
             ) from error
     with _naming(hook):
-        send("replace-filter")
+        ipr.replace_filter(
+            hook.ifindex, place, fd=program.fd, name=name, priority=PRIORITY, handle=HANDLE
+        )
 
 
-def _rival(item: Filter) -> bool:
+def _is_rival(item: Filter) -> bool:
     """A priority holds one kind of filter; among BPF filters only the handle must differ."""
     same_place = item.kind != "bpf" or item.handle == HANDLE
     return same_place and not item.name.startswith(f"{PREFIX}:")
@@ -161,25 +181,22 @@ def _rival(item: Filter) -> bool:
 
 @contextmanager
 def _naming(hook: Hook, *expected: int) -> Iterator[None]:
-    """Turn netlink errors into AttachError, or into OSError where the errno is expected."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
+    """Turn a refusal into AttachError, unless its errno is expected."""
     try:
         yield
-    except NetlinkError as error:
-        if error.code in expected:
-            raise OSError(error.code, "netlink") from error
+    except OSError as error:
+        number = error.errno or 0
+        if number in expected:
+            raise
         hints = {errno.ENOENT: "the kernel needs NET_SCH_INGRESS and NET_CLS_BPF, or their "
                  "modules: modprobe sch_ingress cls_bpf"}  # fmt: skip
-        raise refused(hook, error.code, os.strerror(error.code), hints=hints) from error
+        raise refused(hook, number, os.strerror(number), hints=hints) from error
 
 
 @contextmanager
 def _ignoring(*codes: int) -> Iterator[None]:
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
         yield
-    except NetlinkError as error:
-        if error.code not in codes:
+    except OSError as error:
+        if error.errno not in codes:
             raise

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from . import clang
@@ -38,9 +39,14 @@ PREBUILT = Path(__file__).resolve().parent / "bpf_objects"
 
 
 def compile_programs(
-    cache: Path, *, sources: Path = SOURCES, prebuilt: Path | None = PREBUILT
+    cache: Path,
+    *,
+    sources: Path = SOURCES,
+    prebuilt: Path | None = PREBUILT,
+    before_build: Callable[[], object] = lambda: None,
 ) -> Objects:
-    """Return objects of `sources`, compiling only if no cache entry holds.
+    """Return objects of `sources`, compiling only if no cache entry holds; `before_build` is called
+    before that.
 
     Without clang or its headers: a cached object of the same sources by any compiler, else
     `prebuilt` if it was made of the same sources. CompileError if there is none, if a source does
@@ -54,6 +60,7 @@ def compile_programs(
     directory = cache / _entry_name(digest, compiler)
     if not _holds(directory, digest):
         _open_cache(cache)
+        before_build()
         _build(cache, directory, sources, digest, compiler)
     _check_private(cache)
     return Objects(directory, directory.name)

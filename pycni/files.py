@@ -1,6 +1,6 @@
-"""Private directories and files of a node: made with mode 0700 and 0600, replaced atomically.
+"""Private directories (mode 0700) and files (mode 0600) of a node; files are replaced atomically.
 
-Nothing here knows what the files hold. OSError is turned into FileError, which names the path.
+Knows no file's content. Turns OSError into FileError, which names the path.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ WRITABLE_BY_OTHERS = 0o022
 
 
 def make_private_directory(path: Path) -> None:
-    """Makes `path` with mode 0700, and missing parents with the usual one.
+    """Make `path` with mode 0700, and missing parents with the umask's mode.
 
-    A directory that is there already keeps its mode, unless others could plant files in it:
-    one that is writable by others, or owned by another user, raises FileError.
+    A directory that exists keeps its mode. Raises FileError if others could plant files in it: it
+    belongs to another user, or group or others may write to it.
     """
     try:
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -47,7 +47,10 @@ def make_private_directory(path: Path) -> None:
 
 @contextmanager
 def alone_in(directory: Path) -> Iterator[bool]:
-    """Whether nobody else is in such a block for that directory; nobody waits. Raises FileError."""
+    """Yield True if no other process or thread is in such a block for `directory`, else False.
+
+    Nobody waits. Raises FileError if the directory cannot be opened.
+    """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -64,12 +67,13 @@ def alone_in(directory: Path) -> Iterator[bool]:
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Puts `content` at `path` with mode 0600: readers see the old or the new bytes, never a part.
+    """Replace `path` by a file of mode 0600: readers see the old or the new bytes, never a part.
 
-    Not `durable` saves the wait for the disk: after a power cut the file may be empty, so its
-    reader must cope. Raises FileError; then the old file is as before. Who writes one path from
-    several processes holds a lock: the new bytes are made under one fixed name, so that a killed
-    writer leaves no more than one file, which the next one takes over.
+    With `durable` off this does not wait for the disk. After a power cut the file may then be
+    empty, and its reader must cope. Raises FileError; the old file then stays as it was.
+
+    Two processes that write one path need a lock: the new bytes are first written under one fixed
+    name, so that a killed writer leaves one file at most, which the next writer overwrites.
     """
     make_private_directory(path.parent)
     temporary = _temporary(path)
@@ -94,9 +98,9 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Removes what `replace_file` put at `path`, and what it left if it was killed meanwhile.
+    """Remove the file at `path`, and what a `replace_file` that was killed left beside it.
 
-    No error if there is nothing. Raises FileError.
+    It is no error if there is nothing. Raises FileError.
     """
     for one in (path, _temporary(path)):
         try:

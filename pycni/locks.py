@@ -1,12 +1,14 @@
-"""Locks between the processes of one node: the agent and plugins that run without it.
+"""Locks between the processes of one node: the agent, the CLI, plugins that run without an agent.
 
-flock(2) on files of the run directory; a lock ends with its last descriptor, so also when its
-holder is killed. Order: the attachment's lock first, then the network's, then an address's; nobody
-takes a second attachment's lock while waiting for it.
+flock(2) on files of the run directory. A lock ends when its last descriptor is closed, so it also
+ends when its holder is killed.
 
-The file of an attachment or an address is there while its lock is held, and is unlinked by its
-holder: who has waited for it and finds it unlinked begins again. That of one who was killed stays
-until the next, most likely a DEL.
+Order: the attachment's lock first, then the network's, then an address's. A process that holds one
+attachment's lock never waits for another attachment's.
+
+The file of an attachment's or an address's lock exists only while the lock is held: the holder
+unlinks it. A process that waited for the lock and got an unlinked file starts again. A killed
+holder leaves its file for the next holder to unlink.
 """
 
 from __future__ import annotations
@@ -25,19 +27,21 @@ from pycni.files import FILE_MODE, make_private_directory
 
 LOCK_DIRECTORY = "locks"
 NETWORK_LOCK = "network.lock"
+EVENTS_LOCK = "events.lock"
+AGENT_LOCK = "agent.lock"
 DEADLINE = 10.0
-"""Seconds an ADD or DEL waits; runtimes give up after minutes."""
+"""Seconds that an ADD or DEL waits; runtimes give up after minutes."""
 POLL_INTERVAL = 0.01
 """Seconds between two tries: flock(2) has no timeout of its own."""
 NAME_DIGITS = 32
-"""Of a hash, in the name of a lock file: no two share one."""
+"""Hexadecimal digits of a hash in the name of a lock file, enough for no two to be equal."""
 
 
 @contextmanager
 def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> Iterator[int]:
     """Held for a whole ADD or DEL of the attachment `key`, which may have any length.
 
-    Gives the lock's descriptor: a child that inherits it keeps the lock until it ends too.
+    Yields the lock's descriptor. A child process that inherits it keeps the lock until it ends.
     Raises TryAgain after `timeout` seconds (0: one try), FileError if the file cannot be opened.
     """
     path = _path(run_dir, "attachment", key.encode())
@@ -49,9 +53,10 @@ def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> It
 def network_lock(
     run_dir: Path, *, shared: bool = False, timeout: float = DEADLINE
 ) -> Iterator[int]:
-    """Held by setup and teardown, which replace maps; `shared` by those who write into maps.
+    """Held by setup and teardown, which replace maps; `shared` by everybody who writes to maps.
 
-    A stopped process that shares it keeps setup waiting, and no other attachment.
+    A stopped process that holds it `shared` blocks setup and teardown, but no other attachment.
+    Yields and raises as `attachment_lock`.
     """
     path = run_dir / LOCK_DIRECTORY / NETWORK_LOCK
     with _locked(path, "the node's network", timeout, shared=shared) as descriptor:
@@ -60,9 +65,28 @@ def network_lock(
 
 @contextmanager
 def address_lock(run_dir: Path, address: IPAddress, *, timeout: float = DEADLINE) -> Iterator[int]:
-    """Held between a look at an address's entry and its removal."""
+    """Held between a look at an address's entry and its removal. Yields and raises as
+    `attachment_lock`."""
     path = _path(run_dir, "address", address.packed)
     with _locked(path, f"the address {address}", timeout, unlink=True) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def events_lock(run_dir: Path, *, timeout: float = 0) -> Iterator[int]:
+    """Held by the one process that reads the ring buffer `events`: of two readers, each would get
+    only a part of the records. Yields and raises as `attachment_lock`."""
+    path = run_dir / LOCK_DIRECTORY / EVENTS_LOCK
+    with _locked(path, "the ring buffer of events", timeout, unlink=True) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def agent_lock(run_dir: Path) -> Iterator[int]:
+    """Held by the node's agent as long as it runs. One try; yields and raises as
+    `attachment_lock`."""
+    path = run_dir / LOCK_DIRECTORY / AGENT_LOCK
+    with _locked(path, "the place of the node's agent", 0, unlink=True) as descriptor:
         yield descriptor
 
 
@@ -90,12 +114,12 @@ def _locked(
                 with suppress(OSError):
                     path.unlink()
     finally:
-        # close(2), not LOCK_UN: unlocking would also take the lock from a child that inherited it.
+        # close(2), not LOCK_UN, which would also unlock a child that inherited the descriptor
         os.close(descriptor)
 
 
 def _acquire(path: Path, what: str, timeout: float, kind: int) -> int:
-    """The descriptor of a lock on the file that is at `path` now."""
+    """Lock the file that is at `path` once the lock is held; returns its descriptor."""
     deadline = time.monotonic() + timeout
     while True:
         descriptor = _open(path)
@@ -129,13 +153,13 @@ def _wait_for(descriptor: int, what: str, timeout: float, deadline: float, kind:
                 raise TryAgain(
                     f"{what} is locked by {_read_holder(descriptor)}",
                     details=f"waited {timeout:g} s",
-                    hint="it is being worked on; try again",
+                    hint="try again when that process is done",
                 ) from None
         time.sleep(POLL_INTERVAL)
 
 
 def _write_holder(descriptor: int, holder: str) -> None:
-    """Only for the message of those who wait: a full file system must not fail the lock."""
+    """Name the holder in the file, for error messages only: a full file system is no error."""
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder.encode(), 0)

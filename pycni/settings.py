@@ -202,6 +202,11 @@ class Settings(BaseModel):
         return self.run_dir / "agent.sock"
 
     @property
+    def event_socket_path(self) -> Path:
+        """Where the agent serves the events of the programs to followers."""
+        return self.run_dir / "event.sock"
+
+    @property
     def pin_root(self) -> Path:
         """The directory below which programs and maps are pinned."""
         return self.bpffs / "pycni"

@@ -38,7 +38,7 @@ beside it, in other workers of pytest-xdist, what measures no time; last the man
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or _lacking_capabilities():
         return
     if hasattr(config, "workerinput"):
         worker.leave_the_machine()
@@ -83,8 +83,7 @@ def missing() -> tuple[str, ...]:
     """What this machine lacks for the tests that need root."""
     if os.geteuid() != 0:
         return ("root",)
-    effective = _effective_capabilities()
-    lacking = [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
+    lacking = _lacking_capabilities()
     if shutil.which("nsenter") is None:
         lacking.append("nsenter (apt install util-linux)")
     if not _is_installed():
@@ -92,11 +91,10 @@ def missing() -> tuple[str, ...]:
     return tuple(lacking)
 
 
-def _effective_capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
+def _lacking_capabilities() -> list[str]:
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
 
 
 def _is_installed() -> bool:

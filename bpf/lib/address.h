@@ -37,8 +37,8 @@ static __always_inline bool is_unspecified(const union ip_addr *addr)
 		 addr->words[3]);
 }
 
-/* Multicast of both families and IPv4's 255.255.255.255. The broadcast
- * address of a subnet is none here: pods have /32 addresses.
+/* Multicast of both families, and 255.255.255.255. There is no broadcast address
+ * of a subnet: pods have /32 addresses.
  */
 static __always_inline bool is_multicast(const union ip_addr *addr)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The constants of this node, and the questions they alone can answer. The
- * loader writes them before the load, so the verifier knows their values and
- * removes what they switch off.
+/* The constants of this node, and questions that they answer alone. The loader
+ * writes them before it loads a program. So the verifier knows the values, and
+ * removes code that they switch off.
  */
 #ifndef PYCNI_CONFIG_H
 #define PYCNI_CONFIG_H
@@ -15,7 +15,7 @@
 
 const volatile struct config config SEC(".rodata");
 
-/* "pycni:<fingerprint>": where programs of others run too, tells ours apart */
+/* "pycni:<fingerprint>": tells our programs from others' at the same hook */
 const volatile char identity[IDENTITY] SEC(".rodata");
 
 static __always_inline bool is_own_gateway(const union ip_addr *addr)
@@ -24,8 +24,8 @@ static __always_inline bool is_own_gateway(const union ip_addr *addr)
 	       same_address(addr, &config.gateway6);
 }
 
-/* Whether an address is in this node's pod CIDR: then its first bits are those
- * of the gateway.
+/* Whether an address is in this node's pod CIDR: its first bits are those of the
+ * gateway.
  */
 static __always_inline bool is_of_this_node(const union ip_addr *addr)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Explicit congestion notification through a tunnel, RFC 6040: 4.1 (normal
- * mode) says that the outer header starts with what the inner one has, 4.2 what
- * a packet goes on with.
+/* Explicit congestion notification through a tunnel. RFC 6040 4.1 (normal mode):
+ * the outer header begins with the inner one's mark; 4.2: how the two are merged
+ * when the outer header is removed.
  */
 #ifndef PYCNI_ECN_H
 #define PYCNI_ECN_H
@@ -22,7 +22,7 @@
 enum ecn_verdict {
 	ECN_KEEP,
 	ECN_CHANGE,
-	ECN_REFUSE, /* congestion, and nowhere to write it */
+	ECN_REFUSE, /* congestion, but the sender does not know ECN */
 };
 
 static __always_inline __u8 read_ecn4(const struct iphdr *ip4)
@@ -45,9 +45,9 @@ static __always_inline enum ecn_verdict merge_ecn(__u8 inner, __u8 outer)
 	return outer == ECN_CE || outer == ECN_ECT1 ? ECN_CHANGE : ECN_KEEP;
 }
 
-/* The bit that changes stands in one 16-bit word with the version; in IPv4 the
- * header's checksum takes the difference (RFC 1624), and with that the sum over
- * the packet that a NIC may have left in the skb stays right.
+/* The helper corrects the header's checksum by the difference (RFC 1624). Then
+ * the sum over the whole packet is the same as before, and a sum that a NIC left
+ * in the skb stays right.
  */
 static __always_inline int write_ecn4(struct __sk_buff *ctx, __u8 ecn)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* endpoints: address of a pod on this node -> the host end of its veth */
+/* endpoints: address of a pod on this node -> the host end of its pair */
 #ifndef PYCNI_ENDPOINTS_H
 #define PYCNI_ENDPOINTS_H
 
@@ -21,7 +21,7 @@ lookup_endpoint(const union ip_addr *addr)
 	return bpf_map_lookup_elem(&endpoints, addr);
 }
 
-/* The pod at `addr`, if it is the one behind this veth. */
+/* The pod at `addr`, if this is its host end. */
 static __always_inline struct endpoint *
 lookup_endpoint_behind(__u32 ifindex, const union ip_addr *addr)
 {

@@ -11,9 +11,9 @@
 
 #include "types.h"
 
-/* The verifier takes these two 32-bit fields for pointers only as long as they
- * stay in the 64-bit register they were loaded into; clang, which sees 32 bits,
- * likes to truncate a copy.
+/* The verifier accepts these two 32-bit fields as pointers only in the 64-bit
+ * register that they were loaded into. To clang they are 32 bits, and it may
+ * truncate a copy.
  */
 #define load_pointer(ctx, field)                                        \
 	({                                                              \
@@ -35,10 +35,9 @@ static __always_inline void *get_head(struct __sk_buff *ctx, __u32 length)
 	return head;
 }
 
-/* The same for what is not readable yet: only an skb's linear part is, and of a
- * packet from a socket's pages or out of GRO the headers may lie elsewhere.
- * Pulling moves the packet: pointers from before are void, and the verifier
- * says so.
+/* The same, for bytes that may not be readable yet. Only the linear part of an skb
+ * is; of a packet from a socket's pages or from GRO, headers may be elsewhere. To
+ * pull them moves the packet, and earlier pointers become invalid.
  */
 static __always_inline void *pull_head(struct __sk_buff *ctx, __u32 length)
 {

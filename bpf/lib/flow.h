@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Which packets belong together, for the underlay's routers and NICs: they see
- * only the outer headers, and spread load by its UDP source port.
+/* The outer UDP source port. Routers and NICs of the underlay see only the outer
+ * headers, and by this port they keep the packets of a flow together and spread
+ * flows over links and queues.
  */
 #ifndef PYCNI_FLOW_H
 #define PYCNI_FLOW_H
@@ -23,7 +24,7 @@ static __always_inline __u64 mix(__u64 hash, __u32 word)
 	return hash ^ hash >> 32;
 }
 
-/* All fragments of a packet give the same. */
+/* The same for all fragments of a packet. */
 static __always_inline __u32 hash_flow(struct __sk_buff *ctx,
 				       const struct packet *packet)
 {
@@ -42,7 +43,7 @@ static __always_inline __u32 hash_flow(struct __sk_buff *ctx,
 	return hash;
 }
 
-/* A connected socket has put its own hash into the packet. */
+/* A connected socket has put its hash into the skb. */
 static __always_inline __be16 choose_source_port(struct __sk_buff *ctx,
 						 const struct packet *packet)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* How big a packet is between nodes. */
+/* How long a packet is between nodes. */
 #ifndef PYCNI_MTU_H
 #define PYCNI_MTU_H
 
@@ -13,8 +13,8 @@
 #define IMMEASURABLE 0xffffffff
 #define TCP_DATA_OFFSET 12 /* the byte that holds it, RFC 9293 3.1 */
 
-/* Bytes of a GSO packet's transport header, 0 when that takes more looking
- * (IPv6 extension headers).
+/* Bytes of a GSO packet's transport header; 0 if it is not known, as behind IPv6
+ * extension headers.
  */
 static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx,
 					       const struct packet *packet)
@@ -30,9 +30,9 @@ static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx,
 	return (data_offset >> 4) * 4;
 }
 
-/* Bytes of the largest IP packet that this one is on the wire: of a GSO packet,
- * its segments. One that cannot be measured counts as larger than all others:
- * the stack, which gets it then, measures better.
+/* Bytes of the IP packet on the wire; for a GSO packet, of its largest segment. A
+ * packet that this cannot measure counts as larger than any other. Then it goes to
+ * the stack, which can.
  */
 static __always_inline __u32 measure_packet(struct __sk_buff *ctx,
 					    const struct packet *packet)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The outer headers of VXLAN, written and read in our own programs; the same
- * bytes as the kernel's device makes. RFC 7348 5, and RFC 6935 for the zero UDP
- * checksum in IPv6.
+/* The outer headers of VXLAN (RFC 7348 5), byte for byte as the kernel's device
+ * writes them. RFC 6935 allows the zero UDP checksum in IPv6.
  */
 #ifndef PYCNI_OUTER_H
 #define PYCNI_OUTER_H

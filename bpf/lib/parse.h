@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the programs need to know of an IP packet, read once and checked.
+/* What the programs need to know about an IP packet, read once and checked.
  *
- * Behind the IP header almost nothing is read: a fragment, IP options or an
- * IPv6 extension header change nothing about where a packet belongs.
+ * Almost nothing behind the IP header is read. A fragment, IP options or an IPv6
+ * extension header do not change where a packet belongs.
  */
 #ifndef PYCNI_PARSE_H
 #define PYCNI_PARSE_H
@@ -80,30 +80,30 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 	packet->l4_off = l3_off + sizeof(*ip6);
 	packet->l4_proto = ip6->nexthdr;
 	packet->ecn = read_ecn6(ip6);
-	/* A fragment's next header is 44: nobody takes that for a port. */
+	/* The next header of a fragment is 44, which has no ports. */
 	packet->l4_present = true;
 	packet->fragment = false;
 
-	/* On the wire these would pass for the IPv4 keys of our maps. */
+	/* Such an address would be found in our maps as an IPv4 address. */
 	if (is_mapped_ip4(&packet->src) || is_mapped_ip4(&packet->dst))
 		return -DROP_BAD_HEADER;
 	return 0;
 }
 
-/* `off` is where the Ethernet header is: past the outer headers, for a packet
- * that is not unwrapped yet.
+/* `off`: where the Ethernet header begins. In a packet that still has its outer
+ * headers, that is the inner one.
  */
 static __always_inline int parse_packet_at(struct __sk_buff *ctx,
 					   struct packet *packet, __u32 off)
 {
 	struct ethhdr *eth = pull_head(ctx, off + sizeof(*eth));
-	int drop = -DROP_UNKNOWN_L3;
 	bool group;
+	int drop;
 
 	if (!eth)
 		return -DROP_TRUNCATED;
-	/* The kernel has moved a VLAN tag out of the bytes. With it, the
-	 * packet would be another network's on the other side.
+	/* The kernel keeps a VLAN tag outside of the bytes. The packet belongs to
+	 * another network.
 	 */
 	if (ctx->vlan_present)
 		return -DROP_UNKNOWN_L3;
@@ -120,6 +120,8 @@ static __always_inline int parse_packet_at(struct __sk_buff *ctx,
 	case bpf_htons(ETH_P_IPV6):
 		drop = parse_ip6(ctx, packet, off + ETH_HLEN);
 		break;
+	default:
+		return -DROP_UNKNOWN_L3;
 	}
 	if (drop)
 		return drop;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* self: this node's underlay address, and whether the agent vouches for the
- * next hops
- */
+/* self: this node's underlay address, and until when the next hops hold */
 #ifndef PYCNI_SELF_H
 #define PYCNI_SELF_H
 
@@ -11,7 +9,7 @@
 
 #include "address.h"
 
-/* An array, for the verifier makes a lookup in it a few instructions. */
+/* An array: the verifier turns a lookup into a few instructions. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -33,9 +31,9 @@ static __always_inline bool is_own_vtep(const union ip_addr *addr)
 	return own && same_address(addr, &own->vtep);
 }
 
-/* With the agent dead a next hop may change and nobody tells: then it is the
- * kernel's turn, which follows its own tables. The coarse clock is behind by a
- * tick at most and costs a fifth of the precise one.
+/* Without an agent nobody updates `nexthops`: then packets go through the VXLAN
+ * device, and the kernel uses its own tables. The coarse clock is at most a tick
+ * late, and takes a fifth of the time of the precise one.
  */
 static __always_inline bool is_fresh(const struct self *own)
 {

@@ -24,11 +24,11 @@ struct tunnel {
 };
 
 /* 0, or -EINVAL for a packet without metadata. */
-static __always_inline int read_tunnel(struct __sk_buff *ctx,
-				       struct tunnel *tunnel)
+static __always_inline long read_tunnel(struct __sk_buff *ctx,
+					struct tunnel *tunnel)
 {
 	struct bpf_tunnel_key key = {};
-	int err;
+	long err;
 
 	err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL, 0);
 	if (!err) {

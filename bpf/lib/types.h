@@ -87,7 +87,7 @@ enum attach_point {
 
 /* Where a packet went that was not dropped. */
 enum packet_path {
-	PATH_NONE, /* not ours, or counted before: not counted here */
+	PATH_NONE, /* not counted: not ours, or counted by another program */
 	PATH_POD, /* into a pod of this node */
 	PATH_HOST_END, /* out of a pod's host end, where to_container is next */
 	PATH_NODE, /* to another node, with outer headers of our own */
@@ -108,7 +108,7 @@ enum drop_reason {
 	DROP_SPOOFED_SOURCE, /* not an address of this pod */
 	DROP_UNANSWERED_PROBE, /* ARP or ND of a pod about itself */
 	DROP_UNKNOWN_DESTINATION, /* cluster address that nobody has */
-	DROP_WRONG_ENDPOINT, /* destination is not behind this veth */
+	DROP_WRONG_ENDPOINT, /* not a destination behind this host end */
 	DROP_WRONG_VNI, /* VXLAN of another overlay */
 	DROP_UNKNOWN_VTEP, /* VXLAN from a host that is not a node */
 	DROP_SPOOFED_INNER, /* inner source is not of that node */

@@ -24,7 +24,7 @@
  */
 static __always_inline int went(enum packet_path path, int action)
 {
-	return path << PATH_SHIFT | (action & ACTION_MASK);
+	return (int)path << PATH_SHIFT | (action & ACTION_MASK);
 }
 
 /* Differs from every TC action and drop reason. An entry program that returns it

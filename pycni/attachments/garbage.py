@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from pycni import locks
 from pycni.attachments import lifecycle, upkeep
 from pycni.cni.call import Call
@@ -34,7 +32,7 @@ def collect(call: Call) -> None:
             for digest in _attached(call, ipr) - kept:
                 try:
                     _remove(call, ipr, digest)
-                except (PycniError, NetlinkError, OSError) as error:
+                except (PycniError, OSError) as error:
                     problems.append(f"{host_ifname(digest)}: {error}")
         upkeep.sweep(ipr, call.settings)
         problems += upkeep.follow_all(ipr, call.settings)

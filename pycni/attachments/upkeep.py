@@ -9,8 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
@@ -29,7 +27,7 @@ from pycni.pods.lease import Lease, leases
 from pycni.settings import Settings
 
 
-def sweep(ipr: IPRoute, settings: Settings) -> int:
+def sweep(ipr: Rtnl, settings: Settings) -> int:
     """Release the addresses whose links are gone, with a namespace or in a reboot; how many."""
     with (
         locks.network_lock(settings.run_dir, shared=True),
@@ -88,14 +86,14 @@ def follow_all(ipr: Rtnl, settings: Settings) -> list[str]:
     return problems
 
 
-def find_renamed(ipr: IPRoute, settings: Settings, digest: str) -> Lease | None:
+def find_renamed(ipr: Rtnl, settings: Settings, digest: str) -> Lease | None:
     """The lease of an attachment whose link somebody gave another name."""
     with suppress(NotAvailable), maps.open_endpoints(settings.pin_root) as table:
         return lease.find_renamed(ipr, digest, endpoints.renamed(table))
     return None
 
 
-def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
+def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
     """Make entries, published prefixes and host ports agree with the leases.
 
     Callers hold the network lock. Raises PycniError.
@@ -109,21 +107,21 @@ def restore(ipr: IPRoute, settings: Settings, node: Node) -> None:
     host_ports.sweep(alive)
 
 
-def restore_endpoints(root: Path, ipr: IPRoute, *, run_dir: Path) -> list[Lease]:
+def restore_endpoints(root: Path, ipr: Rtnl, *, run_dir: Path) -> list[Lease]:
     """Make the endpoints map pinned at `root` agree with the leases, and return those.
 
     Callers hold the network lock. Raises PycniError.
     """
     held = list(leases(ipr))
-    with maps.open_endpoints(root) as table, Rtnl() as rtnl:
+    with maps.open_endpoints(root) as table:
         for one in held:
-            now = link_changes.endpoint(rtnl, one)
+            now = link_changes.endpoint(ipr, one)
             if now is not None:
                 endpoints.restore(table, one.entries, now, run_dir=run_dir)
     return held
 
 
-def belongings(ipr: IPRoute, settings: Settings, node: Node | None, *, ports: bool) -> Belongings:
+def belongings(ipr: Rtnl, settings: Settings, node: Node | None, *, ports: bool) -> Belongings:
     """What to take away before an address is given back; `ports`: it may have host ports."""
 
     def take_away(address: IPAddress) -> None:

@@ -7,12 +7,10 @@ status 1; wrong usage is click's status 2.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 
 import click
-from pyroute2.netlink.exceptions import NetlinkError
 
 from loader.errors import LoaderError
 from pycni import settings
@@ -34,6 +32,7 @@ from pycni.cli.verbs import (
     uninstall,
 )
 from pycni.errors import PycniError
+from pycni.kernel.netlink import NetlinkError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,10 +79,10 @@ def main() -> None:
         cli()
     except (PycniError, LoaderError) as error:
         sys.exit(explain(error))
+    except NetlinkError as error:
+        sys.exit(f"pycni: the kernel refused a change of the network: {error.strerror}")
     except OSError as error:
         sys.exit(f"pycni: {error}")
-    except NetlinkError as error:
-        sys.exit(f"pycni: the kernel refused a change of the network: {os.strerror(error.code)}")
 
 
 def explain(error: PycniError | LoaderError) -> str:

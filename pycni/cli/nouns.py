@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections import Counter
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyroute2 import IPRoute
 
 from loader import attach, pins, probe
 from pycni.cli.output import emit, output_option
-from pycni.dataplane import dumps, maps
+from pycni.dataplane import dumps, events, maps
+from pycni.dataplane.events import DropEvent, Lost
 from pycni.errors import PycniError
-from pycni.kernel.links import IFF_UP, find_link
+from pycni.kernel.rtnl import Rtnl
 from pycni.node import next_hops, overlay
 from pycni.node.record import Node
 from pycni.pods import port_table
@@ -47,7 +48,7 @@ OPTIONAL = ("agent",)
 def endpoints(path: Path | None, output: str) -> None:
     """The pods on this node."""
     settings = load(path)
-    with IPRoute() as ipr, maps.open_endpoints(settings.pin_root) as table:
+    with Rtnl() as ipr, maps.open_endpoints(settings.pin_root) as table:
         held = {lease.ifindex: lease for lease in leases(ipr)}
         rows = []
         for address, endpoint in table.items():
@@ -143,11 +144,24 @@ def drops(path: Path | None, follow: bool, output: str) -> None:
     """Packets dropped, by reason and by the program that dropped them."""
     settings = load(path)
     if follow:
-        for event in dumps.events(settings.pin_root):
-            click.echo(dumps.event_line(event, output))
+        for event in events.follow(settings):
+            click.echo(_event_line(event, output))
         return
     rows, columns = dumps.dump(settings.pin_root, "drops")
     emit(rows, output, columns=columns)
+
+
+def _event_line(event: DropEvent | Lost, output: str) -> str:
+    """One event as a line of text or JSON."""
+    if isinstance(event, Lost):
+        lost = event.count
+        return json.dumps({"lost": lost}) if output == "json" else f"{lost} events were lost here"
+    if output == "json":
+        return json.dumps({"time": event.utc, **vars(event), "head": event.head.hex()})
+    return (
+        f"{event.utc} {event.program} ifindex={event.ifindex} "
+        f"length={event.length} {event.reason} {event.head.hex()}"
+    )
 
 
 def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
@@ -157,14 +171,12 @@ def _checks(settings: Settings) -> list[tuple[str, bool, str]]:
     current = pins.current(settings.pin_root)
     fingerprint = None if current is None else pins.fingerprint(current)
     checks.append(("programs", fingerprint is not None, fingerprint or "not loaded: pycni setup"))
-    with IPRoute() as ipr:
+    with Rtnl() as ipr:
         device = overlay.find(ipr)
-        up = device is not None and bool(device["flags"] & IFF_UP)
+        up = device is not None and device.is_up
         checks.append((f"device {overlay.DEVICE}", up, "up" if up else "missing or down"))
-        link = find_link(ipr, node.uplink) if node else None
-        wanted = provision.hooks(
-            ipr, device["index"] if device else 0, link["index"] if link else 0
-        )
+        link = ipr.link(node.uplink) if node else None
+        wanted = provision.hooks(ipr, device.ifindex if device else 0, link.ifindex if link else 0)
         missing = [
             f"{hook.program}@{hook.ifindex}"
             for hook in wanted

@@ -36,8 +36,10 @@ def setup(path: Path | None) -> None:
 def teardown(path: Path | None) -> None:
     """Return the host to what it was before setup."""
     settings = load(path)
-    provision.teardown(settings, report=_progress)
-    click.echo(f"node {settings.node_name} is torn down")
+    if provision.teardown(settings, report=_progress):
+        click.echo(f"node {settings.node_name} is torn down")
+    else:
+        click.echo("this host was not set up for pycni: nothing to tear down")
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """The agent's end of the plugin's socket; plugin.py is the other end and defines the framing.
 
-One call per connection. Knows nothing of CNI: a handler gets the environment, stdin and the open
-network namespace of a call, and gives the reply.
+One call per connection. A handler gets the environment, stdin and the open network namespace of a
+call, and returns the reply.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pycni.cni.plugin import (
     unpack,
 )
 from pycni.cni.protocol import Reply
+from pycni.logfmt import quoted
 
 Handler = Callable[[Mapping[str, str], bytes, int | None], Reply]
 
@@ -34,10 +35,11 @@ log = logging.getLogger(__name__)
 
 
 def serve_connection(connection: socket.socket, handler: Handler) -> None:
-    """Answer one call and close the connection; the namespace's descriptor is closed as well.
+    """Answer one call, then close the connection and the namespace's descriptor.
 
-    A peer that is neither root nor our own user gets no HELLO. A peer that goes away or breaks the
-    protocol is logged. What `handler` raises is raised, after everything is closed.
+    Only root and the agent's own user get HELLO. A caller that breaks the protocol, or goes away in
+    the middle of a call, is logged. One that connects and sends nothing is not: it only asked
+    whether an agent is there. Raises what `handler` raises, after everything is closed.
     """
     descriptors: list[int] = []
     try:
@@ -49,7 +51,7 @@ def serve_connection(connection: socket.socket, handler: Handler) -> None:
 
 
 def peer_is_trusted(connection: socket.socket) -> bool:
-    """Whether the process that connected was root's, or our own user's (SO_PEERCRED)."""
+    """Whether the process that connected runs as root or as our own user (SO_PEERCRED, unix(7))."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
     _, uid, _ = UCRED.unpack(credentials)
     return uid in (0, os.geteuid())
@@ -57,20 +59,22 @@ def peer_is_trusted(connection: socket.socket) -> bool:
 
 def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) -> None:
     if not peer_is_trusted(connection):
-        log.warning("refused a call: the caller is neither root nor user %d", os.geteuid())
+        log.warning('call refused reason="the caller is neither root nor user %d"', os.geteuid())
         return
     connection.settimeout(SEND_SECONDS)
     try:
-        connection.sendall(HELLO)
+        if not _greet(connection):
+            log.debug("connection closed without a call")
+            return
         env, stdin = _receive_call(connection, descriptors)
     except (OSError, EOFError, ValueError) as error:
-        log.warning("a call was not received error=%r", error)
+        log.warning("call not received error=%s", quoted(repr(error)))
         return
     start = time.monotonic()
     reply = handler(env, stdin, descriptors[0] if descriptors else None)
     log.info(
-        "command=%s container=%s ifname=%s status=%d seconds=%.3f",
-        *(env.get(f"CNI_{key}", "") for key in ("COMMAND", "CONTAINERID", "IFNAME")),
+        "call answered command=%s container=%s ifname=%s status=%d seconds=%.3f",
+        *(quoted(env.get(f"CNI_{key}", "")) for key in ("COMMAND", "CONTAINERID", "IFNAME")),
         reply.status,
         time.monotonic() - start,
     )
@@ -79,13 +83,23 @@ def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) 
     try:
         connection.sendall(pack(b"%d" % reply.status, reply.stdout, reply.stderr))
     except OSError as error:
-        log.warning("the caller is gone error=%r", error)
+        log.warning("reply not sent, the caller is gone error=%s", quoted(repr(error)))
+
+
+def _greet(connection: socket.socket) -> bool:
+    """Greet the caller; False if it goes away without a byte, as `pycni status` does."""
+    try:
+        connection.sendall(HELLO)
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except ConnectionError:
+        return False
 
 
 def _receive_call(
     connection: socket.socket, descriptors: list[int]
 ) -> tuple[dict[str, str], bytes]:
-    """Environment and stdin of a call; the descriptors that come with it go into `descriptors`."""
+    """The environment and stdin of a call. Adds the descriptors that come with it to
+    `descriptors`."""
 
     def read(count: int) -> bytes:
         data, ancillary, _, _ = connection.recvmsg(
@@ -103,5 +117,5 @@ def _receive_call(
     for pair in packed_env.split(b"\0"):
         key, equals, value = os.fsdecode(pair).partition("=")
         if equals:
-            env.setdefault(key, value)  # of two the first counts, as for getenv(3)
+            env.setdefault(key, value)  # the first of two counts, as for getenv(3)
     return env, stdin

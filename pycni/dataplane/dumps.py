@@ -6,24 +6,19 @@ list of them. Reads only.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from struct import Struct
 from typing import Any
 
-from loader import bpf, btf, pins
+from loader import btf, pins
 from pycni.dataplane import abi, maps
 from pycni.dataplane.records import Layout
 from pycni.errors import NotAvailable
 
 Row = dict[str, Any]
-
-EVENT = Struct(abi.EVENT.format)
-DROP_EVENT = Struct(abi.DROP_EVENT.format)
 
 
 @dataclass(frozen=True)
@@ -42,19 +37,6 @@ COUNTERS = {
 }
 NAMES = (*maps.TABLES, *COUNTERS)
 """The maps that have a reader."""
-
-
-@dataclass(frozen=True)
-class DropEvent:
-    """One sampled drop: `time_ns` of CLOCK_MONOTONIC, `head` the packet from its Ethernet
-    header."""
-
-    time_ns: int
-    ifindex: int
-    length: int
-    program: str
-    reason: str
-    head: bytes
 
 
 def describe(root: Path, name: str) -> Row:
@@ -84,42 +66,6 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
         columns = (*filter(None, [codec.key.name]), *codec.value.layout.names)
         rows = _read_table(root, name)
     return sorted(rows, key=lambda row: [_rank(str(row[key])) for key in columns[:2]]), columns
-
-
-def events(root: Path) -> Iterator[DropEvent]:
-    """Sampled drops as they happen, for ever."""
-    names = Names.of(root, "drops", "drop_reason")
-    with maps.open_map(root, "events") as ring, bpf.RingBuffer(ring) as reader:
-        while True:
-            for record in reader.poll(-1):
-                event = read_event(record, names)
-                if event is not None:
-                    yield event
-
-
-def read_event(record: bytes, names: Names) -> DropEvent | None:
-    """One record of the ring buffer; None if its kind or version is not known here."""
-    if len(record) < EVENT.size:
-        return None
-    kind, version, size = EVENT.unpack_from(record)
-    if (kind, version, size) != (abi.EventKind.DROP, abi.DROP_EVENT_VERSION, DROP_EVENT.size):
-        return None
-    if len(record) < size:
-        return None
-    _, time_ns, ifindex, length, point, reason, head_length, head = DROP_EVENT.unpack_from(record)
-    program, why = names.points[point], names.columns[reason]
-    return DropEvent(time_ns, ifindex, length, program, why, head[:head_length])
-
-
-def event_line(event: DropEvent, output: str) -> str:
-    """One event as a line of text or JSON."""
-    row = {**vars(event), "head": event.head.hex()}
-    if output == "json":
-        return json.dumps(row)
-    return (
-        f"{event.time_ns / 1e9:.6f} {event.program} ifindex={event.ifindex} "
-        f"length={event.length} {event.reason} {event.head.hex()}"
-    )
 
 
 @dataclass(frozen=True)

@@ -12,43 +12,45 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from pycni.cluster import IPAddress, IPNetwork, is_usable
 from pycni.errors import AddressUnavailable, InvalidConfig
+from pycni.kernel.routes import Route
+from pycni.kernel.rtnl import Rtnl
 from pycni.node import overlay
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.stores import Store, open_store
+
+GONE = (errno.ESRCH, errno.ENODEV, None)
+"""The route is gone, or its device; None: if_nametoindex(3) says nothing else."""
 
 
 def is_outside(address: IPAddress, node: Node) -> bool:
     return not (address.is_link_local or any(address in cidr for cidr in node.pod_cidrs))
 
 
-def publish(ipr: IPRoute, address: IPAddress, *, node: Node, settings: Settings) -> bool:
+def publish(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> bool:
     """Make an address reachable; False if it is another node's. Raises StoreError."""
     owner = _store(settings).publish(node.name, ip_network(address))
     if owner != node.name:
         return False
     if _needs_route(address, node):
-        _route(ipr, "replace", address)
+        ipr.replace_route(_route(address))
     return True
 
 
-def withdraw(ipr: IPRoute, address: IPAddress, *, node: Node, settings: Settings) -> None:
+def withdraw(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> None:
     """The undo of `publish`; no error if there is nothing to undo. Raises StoreError."""
     if _needs_route(address, node):
         try:
-            _route(ipr, "del", address)
-        except (NetlinkError, OSError) as error:  # the route is gone, or its device
-            if getattr(error, "code", errno.ENODEV) not in (errno.ESRCH, errno.ENODEV):
+            ipr.delete_route(_route(address))
+        except OSError as error:
+            if error.errno not in GONE:
                 raise
     _store(settings).withdraw(node.name, ip_network(address))
 
 
-def restore(ipr: IPRoute, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
+def restore(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
     """Publish what pods have, withdraw what none has any more. Raises StoreError."""
     wanted = {address for address in alive if is_outside(address, node)}
     for address in wanted:
@@ -110,12 +112,7 @@ def _store(settings: Settings) -> Store:
     return open_store(settings.store_url, settings.cluster, create=False)
 
 
-def _route(ipr: IPRoute, command: str, address: IPAddress) -> None:
-    ipr.route(
-        command,
-        dst=f"{address}/{address.max_prefixlen}",
-        gateway=overlay.NEXT_HOPS[address.version],
-        oif=socket.if_nametoindex(overlay.DEVICE),
-        flags=["onlink"],
-        family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-    )
+def _route(address: IPAddress) -> Route:
+    """Raises OSError if the overlay device is gone."""
+    ifindex = socket.if_nametoindex(overlay.DEVICE)
+    return Route(ip_network(address), ifindex, overlay.NEXT_HOPS[address.version])

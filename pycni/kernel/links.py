@@ -1,80 +1,229 @@
-"""Small steps on links that the node's, the pods' and the lab's share. All through a given IPRoute,
-or Rtnl.
+"""Links: what rtnetlink says about one, and the bodies of requests that make and change them.
 
-Flag values are of linux/if.h, linux/if_addr.h and linux/if_link.h.
+Sources: linux/rtnetlink.h, linux/if_link.h, linux/if.h, linux/veth.h; rtnetlink(7).
 """
 
 from __future__ import annotations
 
-import errno
+import struct
 from ipaddress import IPv6Address
-from typing import Any
+from socket import AF_INET6
+from typing import NamedTuple
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pycni.kernel.netlink import (
+    U16,
+    attribute,
+    attributes,
+    nested,
+    number,
+    pack_mac,
+    read_number,
+    read_text,
+    text,
+)
 
-from pycni.cluster import IPAddress
-from pycni.kernel.rtnl import NO_IPV6_ADDRESS
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 
-IFF_UP = 0x1
-IFF_NOARP = 0x80
-IFA_F_NODAD = 0x02
+IFINFOMSG = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change."""
 
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_QDISC, IFLA_MASTER = 1, 3, 4, 5, 6, 10
+IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC = 16, 18, 20, 26
+IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 28, 29, 31, 32
+IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 37, 46
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+VETH_INFO_PEER = 1
+IFLA_NETKIT_PEER_INFO, IFLA_NETKIT_POLICY, IFLA_NETKIT_PEER_POLICY = 1, 3, 4
+IFLA_NETKIT_MODE, IFLA_NETKIT_HEADROOM = 5, 8
+NETKIT_L2, NETKIT_PASS, NETKIT_DROP = 0, 0, 2
+IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 15, 25
+IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
+RTEXT_FILTER_SKIP_STATS = 1 << 3
 
-def find_link(ipr: IPRoute, ifname: str) -> Any | None:
-    """The link message of an interface, or None."""
-    try:
-        for link in ipr.link("get", ifname=ifname):
-            return link
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
-    return None
-
-
-def delete_link(ipr: IPRoute, ifname: str) -> bool:
-    """Delete an interface; False if it is gone already."""
-    try:
-        for index in ipr.link_lookup(ifname=ifname):
-            ipr.link("del", index=index)
-            return True
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
-    return False
+IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
+ARPHRD_ETHER = 1
+OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
+"""RFC 2863, in the order of linux/if.h."""
 
 
-def add_address(ipr: IPRoute, index: int, address: IPAddress, *, prefixlen: int = 0) -> None:
-    """Add an address, as a host address unless `prefixlen` says otherwise.
+class Vxlan(NamedTuple):
+    """What is special about a VXLAN device."""
 
-    IPv6 skips duplicate address detection (RFC 4862, 5.4): it would cost 1.7 s, and every address
-    given here is given once.
+    port: int = 0
+    """UDP port."""
+    collects_metadata: bool = False
+
+
+class Link(NamedTuple):
+    """An interface. What the kernel did not say has the default."""
+
+    ifindex: int
+    flags: int = 0
+    """IFF_*."""
+    ifname: str = ""
+    mac: str = ""
+    """The link-layer address, of whatever length."""
+    mtu: int = 0
+    """Bytes."""
+    alias: str = ""
+    operstate: str = ""
+    kind: str = ""
+    """"veth", "vxlan", ...; empty for hardware."""
+    hardware: int = ARPHRD_ETHER
+    """ARPHRD_*."""
+    qdisc: str = ""
+    """Kind of the root qdisc."""
+    peer_ifindex: int = 0
+    """Of a veth or netkit: the index of the other end, in the namespace `peer_netnsid`. 0: none."""
+    peer_netnsid: int | None = None
+    """The number that this namespace has for the peer's; None: both ends are in one namespace."""
+    vxlan: Vxlan | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is set up."""
+        return bool(self.flags & IFF_UP)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is set up and can send."""
+        return self.flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
+
+    @property
+    def is_ethernet(self) -> bool:
+        """Whether its link-layer address is a MAC."""
+        return self.hardware == ARPHRD_ETHER
+
+
+class End(NamedTuple):
+    """One end of a pair that is to be made."""
+
+    ifname: str
+    mac: str = ""
+    """Empty: the kernel chooses one."""
+    mtu: int = 0
+    """Bytes; 0: the kernel's default."""
+    netns_fd: int = -1
+    """The namespace it is made in; -1: that of the socket."""
+
+
+def read_link(body: bytes) -> Link:
+    """The link that an RTM_NEWLINK or RTM_DELLINK is about. Raises ValueError if it is garbled."""
+    _, hardware, ifindex, flags, _ = IFINFOMSG.unpack_from(body)
+    ifname = mac = alias = operstate = kind = qdisc = ""
+    mtu = peer_ifindex = 0
+    netnsid = vxlan = None
+    for name, value in attributes(body, IFINFOMSG.size):
+        if name == IFLA_IFNAME:
+            ifname = read_text(value)
+        elif name == IFLA_ADDRESS:
+            mac = value.hex(":")
+        elif name == IFLA_IFALIAS:
+            alias = read_text(value)
+        elif name == IFLA_MTU:
+            mtu = read_number(value)
+        elif name == IFLA_OPERSTATE:
+            operstate = OPERSTATES[value[0]]
+        elif name == IFLA_QDISC:
+            qdisc = read_text(value)
+        elif name == IFLA_LINK:
+            peer_ifindex = read_number(value)
+        elif name == IFLA_LINK_NETNSID:
+            netnsid = read_number(value)
+        elif name == IFLA_LINKINFO:
+            info = dict(attributes(value))
+            kind = read_text(info.get(IFLA_INFO_KIND, b""))
+            if kind == "vxlan":
+                vxlan = _read_vxlan(info.get(IFLA_INFO_DATA, b""))
+    return Link(
+        ifindex, flags, ifname, mac, mtu, alias, operstate, kind, hardware, qdisc, peer_ifindex,
+        netnsid, vxlan,
+    )  # fmt: skip
+
+
+def pack_link_question(*, ifindex: int = 0, ifname: str = "", netnsid: int | None = None) -> bytes:
+    """An RTM_GETLINK for one link, without its statistics."""
+    body = IFINFOMSG.pack(0, 0, ifindex, 0, 0)
+    if ifname:
+        body += text(IFLA_IFNAME, ifname)
+    if netnsid is not None:
+        body += number(IFLA_TARGET_NETNSID, netnsid)
+    return body + number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+
+
+def pack_veth(host: End, peer: End) -> bytes:
+    """An RTM_NEWLINK for a veth pair."""
+    return _pack_pair("veth", host, nested(VETH_INFO_PEER, _pack_end(peer)))
+
+
+def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
+    """An RTM_NEWLINK for a netkit pair of Ethernet frames with `headroom` bytes before them.
+
+    What the peer sends is dropped as long as no program is attached to it. Linux before 6.14
+    ignores the headroom, as it does every attribute it does not know.
     """
-    flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
-    ipr.addr(
-        "add",
-        index=index,
-        address=str(address),
-        prefixlen=prefixlen or address.max_prefixlen,
-        **flags,
+    return _pack_pair(
+        "netkit",
+        host,
+        nested(IFLA_NETKIT_PEER_INFO, _pack_end(peer)),
+        number(IFLA_NETKIT_MODE, NETKIT_L2),
+        number(IFLA_NETKIT_POLICY, NETKIT_PASS),
+        number(IFLA_NETKIT_PEER_POLICY, NETKIT_DROP),
+        attribute(IFLA_NETKIT_HEADROOM, U16.pack(headroom)),
     )
 
 
+def pack_changes(
+    ifindex: int, *, flags: int = 0, alias: str = "", mtu: int = 0, master: int = 0
+) -> bytes:
+    """An RTM_NEWLINK that sets these flags, and each of the others that is not empty."""
+    body = IFINFOMSG.pack(0, 0, ifindex, flags, flags)
+    if alias:
+        body += attribute(IFLA_IFALIAS, alias.encode())
+    if mtu:
+        body += number(IFLA_MTU, mtu)
+    if master:
+        body += number(IFLA_MASTER, master)
+    return body
+
+
+def pack_no_ipv6_address(ifindex: int) -> bytes:
+    """An RTM_NEWLINK after which the kernel makes no link-local address when the link rises."""
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    return IFINFOMSG.pack(0, 0, ifindex, 0, 0) + nested(IFLA_AF_SPEC, nested(AF_INET6, mode))
+
+
 def link_local(mac: str) -> IPv6Address:
-    """Modified EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
-    raw = bytes.fromhex(mac.replace(":", ""))
+    """The modified EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
+    raw = pack_mac(mac)
     return IPv6Address(
         b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]
     )
 
 
-def generate_no_address(ipr: IPRoute, index: int) -> None:
-    """Keep the kernel from making a link-local address, with its DAD and MLD, when the link rises.
+def _pack_pair(kind: str, host: End, *data: bytes) -> bytes:
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, *data))
+    return _pack_end(host) + info
 
-    A link that IPv6 does not use at all (EAFNOSUPPORT: MTU below 1280, or IPv6 off) makes none.
+
+def _pack_end(end: End) -> bytes:
+    """One end of a pair, with one queue.
+
+    If no number is given, the kernel makes a queue for each CPU and then takes all but one back,
+    which waits for an RCU grace period (veth_init_queues, drivers/net/veth.c).
     """
-    try:
-        ipr.link("set", index=index, IFLA_AF_SPEC=NO_IPV6_ADDRESS)
-    except NetlinkError as error:
-        if error.code != errno.EAFNOSUPPORT:
-            raise
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, end.ifname)
+    if end.mac:
+        body += attribute(IFLA_ADDRESS, pack_mac(end.mac))
+    if end.mtu:
+        body += number(IFLA_MTU, end.mtu)
+    body += number(IFLA_NUM_TX_QUEUES, 1) + number(IFLA_NUM_RX_QUEUES, 1)
+    if end.netns_fd >= 0:
+        body += number(IFLA_NET_NS_FD, end.netns_fd)
+    return body
+
+
+def _read_vxlan(data: bytes) -> Vxlan:
+    found = dict(attributes(data))
+    port = int.from_bytes(found.get(IFLA_VXLAN_PORT, b""), "big")
+    return Vxlan(port, any(found.get(IFLA_VXLAN_COLLECT_METADATA, b"")))

@@ -17,8 +17,6 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import TypeVar
 
-from pyroute2 import IPRoute
-
 from pycni.errors import InvalidNetns
 from pycni.kernel import sysctl
 from pycni.kernel.rtnl import Rtnl
@@ -46,13 +44,8 @@ def inside(netns_fd: int, work: Callable[[], T]) -> T:
     return _in_thread(enter_and_work)
 
 
-def open_iproute(netns_fd: int) -> IPRoute:
-    """An IPRoute in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered."""
-    return IPRoute(fileno=_open_netlink(netns_fd).detach())
-
-
 def open_rtnl(netns_fd: int) -> Rtnl:
-    """The same as an Rtnl, for the requests that an attachment makes."""
+    """An Rtnl in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered."""
     return Rtnl(_open_netlink(netns_fd))
 
 

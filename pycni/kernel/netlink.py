@@ -1,64 +1,104 @@
-"""Netlink messages and attributes as bytes; opens no socket.
+"""Netlink messages and attributes as bytes: the one codec. Opens no socket.
 
-Numbers are in the machine's byte order, addresses in the network's. Layouts: linux/netlink.h,
-linux/rtnetlink.h, linux/if_link.h; netlink(7), rtnetlink(7).
+What the messages say about links, addresses, routes and qdiscs is in modules of these names.
+Numbers are in the machine's byte order, addresses in the network's. Source: linux/netlink.h;
+netlink(7).
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple
 
-NLMSG_ERROR = 2
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+from pycni.cluster import IPAddress
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_ECHO, NLM_F_DUMP_INTR = 0x1, 0x4, 0x8, 0x10
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLM_F_DUMP = 0x300
+NEW = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK
+"""Flags of a request that makes something and fails if it is there."""
 
 HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length with the header, type, flags, sequence number, port."""
-
-IFINFOMSG = struct.Struct("=BxHiII")
-"""struct ifinfomsg: family, type, index, flags, change."""
-
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS = (
-    1,
-    3,
-    4,
-    16,
-    18,
-    20,
-)
-IFLA_LINK, IFLA_QDISC, IFLA_LINK_NETNSID = 5, 6, 37
-IFLA_INFO_KIND = 1
-
-OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
-"""RFC 2863, in the order of linux/if.h."""
+NLATTR = struct.Struct("=HH")
+"""struct nlattr: length with these four bytes, type."""
+ERROR = struct.Struct("=i")
+"""The start of struct nlmsgerr, and the body of NLMSG_DONE: 0, or an errno, negative."""
+U16, U32 = struct.Struct("=H"), struct.Struct("=I")
 
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
 
-U32 = struct.Struct("=I")
-_NLATTR = struct.Struct("=HH")
+FAMILIES: dict[int, int] = {4: AF_INET, 6: AF_INET6}
+"""Address family of an IP version."""
 
-Link = dict[Any, Any]
-"""A link with what pycni reads of one, under pyroute2's names: index, flags, ifname, address,
-ifalias, mtu, operstate, the kind as ("linkinfo", "kind"), qdisc (the root's kind); and of a veth
-link (index of its peer) and link_netnsid (number of the peer's namespace, if that is another). All
-but the first two may be missing."""
+
+class NetlinkError(OSError):
+    """The kernel refused a request; `errno` says why."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, os.strerror(number))
+
+
+class Message(NamedTuple):
+    """One message of a datagram, without its header."""
+
+    kind: int
+    flags: int
+    sequence: int
+    body: bytes
+
+
+def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """A message to the kernel."""
+    return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages of a datagram. Raises ValueError if `data` is not made of messages."""
+    at, end = 0, len(data)
+    while at < end:
+        length = 0
+        if end - at >= HEADER.size:
+            length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        if not HEADER.size <= length <= end - at:
+            raise ValueError(f"a message of {length} bytes in {end - at}")
+        yield Message(kind, flags, sequence, data[at + HEADER.size : at + length])
+        at += length + 3 & ~3
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One struct nlattr with its value, padded to 4 bytes."""
-    length = _NLATTR.size + len(value)
-    return _NLATTR.pack(length, kind) + value + bytes(-length % 4)
+    """One attribute, padded to 4 bytes."""
+    length = NLATTR.size + len(value)
+    return NLATTR.pack(length, kind) + value + bytes(-length % 4)
 
 
-def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute made of attributes."""
-    return attribute(kind | NLA_F_NESTED, b"".join(attributes))
+def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each attribute from the byte `at` on.
+
+    Raises ValueError if `data` is not made of attributes.
+    """
+    end = len(data)
+    while at < end:
+        length, kind = NLATTR.unpack_from(data, at) if end - at >= NLATTR.size else (0, 0)
+        if not NLATTR.size <= length <= end - at:
+            raise ValueError(f"an attribute of {length} bytes in {end - at}")
+        yield kind & NLA_TYPE_MASK, data[at + NLATTR.size : at + length]
+        at += length + 3 & ~3
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute that is made of attributes."""
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
 
 
 def text(kind: int, value: str) -> bytes:
-    """An attribute with a closing zero, as names are."""
+    """An attribute that ends with a zero byte, as names do."""
     return attribute(kind, value.encode() + b"\0")
 
 
@@ -67,53 +107,22 @@ def number(kind: int, value: int) -> bytes:
     return attribute(kind, U32.pack(value))
 
 
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each attribute. Raises ValueError if `data` is not made of them."""
-    while data:
-        length, kind = _NLATTR.unpack_from(data) if len(data) >= _NLATTR.size else (0, 0)
-        if not _NLATTR.size <= length <= len(data):
-            raise ValueError(f"an attribute of {length} bytes in {len(data)}")
-        yield kind & NLA_TYPE_MASK, data[_NLATTR.size : length]
-        data = data[length + 3 & ~3 :]
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Type, sequence number and body of each message. Raises ValueError like `attributes`."""
-    while data:
-        length, kind, _, sequence, _ = HEADER.unpack_from(data) if len(data) >= 16 else (0,) * 5
-        if not HEADER.size <= length <= len(data):
-            raise ValueError(f"a message of {length} bytes in {len(data)}")
-        yield kind, sequence, data[HEADER.size : length]
-        data = data[length + 3 & ~3 :]
-
-
-def read_link(body: bytes) -> Link:
-    """The link that a message of type RTM_NEWLINK or RTM_DELLINK tells of."""
-    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
-    link: Link = {"index": index, "flags": flags}
-    for kind, value in attributes(body[IFINFOMSG.size :]):
-        if kind == IFLA_IFNAME:
-            link["ifname"] = _text(value)
-        elif kind == IFLA_ADDRESS:
-            link["address"] = value.hex(":")
-        elif kind == IFLA_IFALIAS:
-            link["ifalias"] = _text(value)
-        elif kind == IFLA_MTU:
-            (link["mtu"],) = U32.unpack(value)
-        elif kind == IFLA_OPERSTATE:
-            link["operstate"] = OPERSTATES[value[0]]
-        elif kind == IFLA_QDISC:
-            link["qdisc"] = _text(value)
-        elif kind == IFLA_LINK:
-            (link["link"],) = U32.unpack(value)
-        elif kind == IFLA_LINK_NETNSID:
-            (link["link_netnsid"],) = U32.unpack(value)
-        elif kind == IFLA_LINKINFO:
-            for inner, name in attributes(value):
-                if inner == IFLA_INFO_KIND:
-                    link["linkinfo", "kind"] = _text(name)
-    return link
-
-
-def _text(value: bytes) -> str:
+def read_text(value: bytes) -> str:
+    """The value of a text attribute; bytes that are no UTF-8 are replaced."""
     return value.rstrip(b"\0").decode(errors="replace")
+
+
+def read_number(value: bytes) -> int:
+    """The value of an attribute of 32 bits."""
+    found: int = U32.unpack(value)[0]
+    return found
+
+
+def read_address(value: bytes) -> IPAddress:
+    """The IP address in an attribute of 4 or 16 bytes."""
+    return IPv4Address(value) if len(value) == 4 else IPv6Address(value)
+
+
+def pack_mac(mac: str) -> bytes:
+    """The six bytes of a MAC."""
+    return bytes.fromhex(mac.replace(":", ""))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from pycni.kernel import namespaces
-from pycni.kernel.links import add_address
+from pycni.kernel.links import End
+from pycni.kernel.routes import RT_TABLE_LOCAL, Route
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab.layout import (
     BRIDGE,
     NODE_UPLINK,
@@ -21,57 +21,50 @@ from pycni.lab.layout import (
     Layout,
 )
 
+LOOPBACK = "lo"
 NETNS_DIR = Path("/run/pycni-netns")
 """Not /run/netns: a runtime that binds that on itself pins what others mounted below it."""
-RT_TABLE_LOCAL = 255
 
 
 def make_underlay(layout: Layout) -> None:
     """The switch and router between the nodes, with the world's addresses behind it."""
     make_netns(layout.underlay_netns)
-    with open_iproute(layout.underlay_netns) as ipr:
-        ipr.link("add", ifname=BRIDGE, kind="bridge")
-        (index,) = ipr.link_lookup(ifname=BRIDGE)
-        ipr.link("set", index=index, state="up")
+    with open_rtnl(layout.underlay_netns) as ipr:
+        ipr.add_bridge(BRIDGE)
+        bridge, loopback = ipr.ifindex(BRIDGE), ipr.ifindex(LOOPBACK)
+        ipr.set_up(bridge)
         for router in (UNDERLAY4, UNDERLAY6):
-            add_address(ipr, index, router.ip, prefixlen=router.network.prefixlen)
-        (loopback,) = ipr.link_lookup(ifname="lo")
+            ipr.add_address(bridge, router.ip, prefixlen=router.network.prefixlen)
         for address in WORLD:
-            add_address(ipr, loopback, address)
+            ipr.add_address(loopback, address)
 
 
 def make_node(layout: Layout, node: LabNode) -> None:
     """A node's namespace and its uplink, plugged into the underlay."""
     make_netns(node.netns)
-    with open_iproute(layout.underlay_netns) as underlay:
+    with open_rtnl(layout.underlay_netns) as underlay:
         descriptor = os.open(NETNS_DIR / node.netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            underlay.link(
-                "add",
-                ifname=node.port,
-                kind="veth",
-                peer={"ifname": NODE_UPLINK, "net_ns_fd": descriptor},
-            )
+            underlay.add_veth(End(node.port), End(NODE_UPLINK, netns_fd=descriptor))
         finally:
             os.close(descriptor)
-        (port,) = underlay.link_lookup(ifname=node.port)
-        (bridge,) = underlay.link_lookup(ifname=BRIDGE)
-        underlay.link("set", index=port, master=bridge, state="up")
-    with open_iproute(node.netns) as ipr:
-        (uplink,) = ipr.link_lookup(ifname=NODE_UPLINK)
-        ipr.link("set", index=uplink, state="up")
+        port = underlay.ifindex(node.port)
+        underlay.set_master(port, underlay.ifindex(BRIDGE))
+        underlay.set_up(port)
+    with open_rtnl(node.netns) as ipr:
+        uplink = ipr.ifindex(NODE_UPLINK)
+        ipr.set_up(uplink)
         for address in node.underlay:
-            add_address(ipr, uplink, address.ip, prefixlen=address.network.prefixlen)
-        for family, router in ((socket.AF_INET, UNDERLAY4.ip), (socket.AF_INET6, UNDERLAY6.ip)):
-            ipr.route("add", dst="default", gateway=str(router), oif=uplink, family=family)
+            ipr.add_address(uplink, address.ip, prefixlen=address.network.prefixlen)
+        for anywhere, router in (("0.0.0.0/0", UNDERLAY4.ip), ("::/0", UNDERLAY6.ip)):
+            ipr.add_route(Route(ip_network(anywhere), uplink, router))
 
 
 def make_netns(name: str) -> None:
     """A named namespace with its loopback up."""
     namespaces.create(NETNS_DIR / name)
-    with open_iproute(name) as ipr:
-        (loopback,) = ipr.link_lookup(ifname="lo")
-        ipr.link("set", index=loopback, state="up")
+    with open_rtnl(name) as ipr:
+        ipr.set_up(ipr.ifindex(LOOPBACK))
 
 
 def exists(name: str) -> bool:
@@ -86,11 +79,11 @@ def remove_netns(name: str) -> None:
         NETNS_DIR.rmdir()
 
 
-def open_iproute(name: str) -> IPRoute:
-    """An IPRoute in a named namespace."""
+def open_rtnl(name: str) -> Rtnl:
+    """An Rtnl in a named namespace."""
     descriptor = os.open(NETNS_DIR / name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return namespaces.open_iproute(descriptor)
+        return namespaces.open_rtnl(descriptor)
     finally:
         os.close(descriptor)
 
@@ -100,12 +93,12 @@ def kernel_entries(name: str) -> dict[str, set[str]]:
 
     Host routes of the namespace's own addresses (table local) are no one's route to elsewhere.
     """
-    with open_iproute(name) as ipr:
+    with open_rtnl(name) as ipr:
         routes = {
-            str(route.get("RTA_DST"))
-            for route in ipr.get_routes()
-            if route.get("RTA_TABLE") != RT_TABLE_LOCAL and route.get("RTA_DST")
+            str(route.dst.network_address)
+            for route in ipr.routes()
+            if route.table != RT_TABLE_LOCAL and route.dst.prefixlen
         }
-        neighbours = {str(entry.get("NDA_DST")) for entry in ipr.get_neighbours()}
-        fdb = {str(entry.get("NDA_DST")) for entry in ipr.fdb("dump")}
+        neighbours = {str(address) for address in ipr.neighbour_addresses()}
+        fdb = {str(address) for address in ipr.fdb_addresses()}
     return {"routes": routes, "neighbours": neighbours, "FDB entries": fdb}

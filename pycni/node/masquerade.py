@@ -1,8 +1,8 @@
-"""ipMasq: one nftables table of our own that hides pods behind the node's address, and keeps what
-pods send to pods out of connection tracking.
+"""ipMasq: an nftables table of our own, which hides pods behind the node's address and keeps some
+packets between pods out of connection tracking.
 
-Pods are not listed here: `from_container` marks what leaves the cluster, so an ADD or DEL changes
-no rule. Runs in the network namespace of the calling thread.
+The table lists no pods: `from_container` marks the packets that leave the cluster, so ADD and DEL
+change no rule. Runs in the network namespace of the calling thread.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ def exists() -> bool:
 def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) -> None:
     """Write the table, replacing an older one of ours in the same transaction.
 
-    A marked packet is masqueraded unless it leaves by the overlay device `overlay`: what turned out
-    to be for a pod after all is left to the table of host ports.
+    A packet with `mark` is masqueraded, except if it leaves by the device `overlay`: then a host
+    port has sent it to a pod, and the table of host ports decides (port_table.py).
 
-    What comes in on a link whose name begins with `pods` and goes to one of `clusters` is not
-    tracked. That is what pods send that others limit (link_changes.py): answers do not pass the
-    stack, so that to connection tracking the rest would be invalid, and kube-proxy drops that.
-    What goes to the node itself, as the answers of host ports do, is tracked. Raises SetupError.
+    A packet that comes in on a link whose name begins with `pods`, and goes to one of `clusters`,
+    is not tracked. Only pods with an ingress qdisc of somebody else send such packets through the
+    host's stack (link_changes.py). The answers bypass the stack. So connection tracking would call
+    the further packets invalid, and kube-proxy drops invalid packets. Packets to the node itself
+    are tracked, because answers of host ports are among them. Raises SetupError.
     """
     nft.run(
         f"""

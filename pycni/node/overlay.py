@@ -1,79 +1,65 @@
-"""The overlay device of a node: one metadata VXLAN device, its gateway addresses, one route a
-family.
+"""The overlay device of a node, `pycni0`: a VXLAN device that takes tunnel keys from packets'
+metadata, with the gateway addresses and one route per family.
 
-The device carries no per-node state: whom a packet goes to is in BPF maps, never in FDB, ARP or
-route entries. Functions run in the node's network namespace, through the IPRoute they are given.
+The device knows nothing of other nodes: BPF maps say where a packet goes, never FDB, ARP or route
+entries. Functions run in the node's network namespace, through the Rtnl they are given.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
 from contextlib import ExitStack
-from ipaddress import ip_network
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import SetupError
 from pycni.kernel import sysctl
-from pycni.kernel.links import (
-    IFF_NOARP,
-    IFF_UP,
-    add_address,
-    find_link,
-    generate_no_address,
-)
+from pycni.kernel.links import IFF_NOARP, Link, Vxlan
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.routes import RT_TABLE_MAIN, Route
+from pycni.kernel.rtnl import Rtnl
 from pycni.names import GATEWAY_MAC
 
 DEVICE = "pycni0"
 
-NEXT_HOPS: dict[int, str] = {4: "169.254.1.1", 6: "fe80::1"}
-"""Next hop of the cluster route, per family. Nobody has it: on a NOARP device it only keeps the
-kernel to one hidden neighbour entry a family, where an on-link route would make one per pod."""
+NEXT_HOPS: dict[int, IPAddress] = {4: ip_address("169.254.1.1"), 6: ip_address("fe80::1")}
+"""Next hop of the cluster route, per family. No host has these addresses. On a NOARP device a next
+hop makes one neighbour entry per family; an on-link route would make one per pod."""
 
 IPV6_FORWARDING = "net/ipv6/conf/all/forwarding"
-RT_TABLE_MAIN = 254
 
 
-def setup(ipr: IPRoute, *, port: int, mtu: int) -> int:
-    """Create the device, down; returns its ifindex. An equal device of ours is kept.
+def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
+    """Create the device, down, and return its ifindex. A device of ours that is the same stays.
 
-    `port` is the UDP port, `mtu` the largest inner IP packet in bytes. Raises SetupError if a
-    stranger has the device's name, or a device with the same port exists.
+    `port` is the UDP port, `mtu` the largest inner IP packet in bytes. Raises SetupError if an
+    interface that pycni did not make has the name, or if another VXLAN device has the port.
     """
     existing = find(ipr)
     if existing is not None:
         if _is_ours(existing, port):
-            set_mtu(ipr, int(existing["index"]), mtu)
-            return int(existing["index"])
-        if existing.get(("linkinfo", "kind")) != "vxlan" or existing.get("address") != GATEWAY_MAC:
+            ipr.set_mtu(existing.ifindex, mtu)
+            return existing.ifindex
+        if existing.kind != "vxlan" or existing.mac != GATEWAY_MAC:
             raise SetupError(
-                f"there is an interface {DEVICE} already that pycni did not make",
+                f"there is an interface {DEVICE} that pycni did not make",
                 hint=f"rename or remove it: ip link del {DEVICE}",
             )
         teardown(ipr)
     return _create(ipr, port=port, mtu=mtu)
 
 
-def teardown(ipr: IPRoute) -> None:
-    """Delete the device; its addresses and routes go with it."""
+def teardown(ipr: Rtnl) -> None:
+    """Delete the device if it is ours; its addresses and routes go with it."""
     device = find(ipr)
-    if device is not None and device.get("address") == GATEWAY_MAC:
-        ipr.link("del", index=device["index"])
-
-
-def set_mtu(ipr: IPRoute, ifindex: int, mtu: int) -> None:
-    """Make `mtu` (bytes of an inner IP packet) the device's."""
-    ipr.link("set", index=ifindex, mtu=mtu)
+    if device is not None and device.mac == GATEWAY_MAC:
+        ipr.delete_link(device.ifindex)
 
 
 def bring_up(
-    ipr: IPRoute,
+    ipr: Rtnl,
     ifindex: int,
     *,
     port: int,
@@ -82,16 +68,16 @@ def bring_up(
 ) -> None:
     """Set the device up and give it the gateway addresses and the cluster routes.
 
-    Comes after the programs are attached: a metadata device accepts every VXLAN frame that reaches
-    its port, and only `from_overlay` knows which to believe. Raises SetupError if the port is
-    taken.
+    Call it after the programs are attached: the device accepts every VXLAN frame that reaches its
+    port, and only `from_overlay` checks who sent it. Raises SetupError, among others if another
+    socket has the port.
     """
     try:
-        ipr.link("set", index=ifindex, flags=IFF_UP | IFF_NOARP, change=IFF_UP | IFF_NOARP)
+        ipr.set_up(ifindex, flags=IFF_NOARP)
     except NetlinkError as error:
-        if error.code == errno.EADDRINUSE:
+        if error.errno == errno.EADDRINUSE:
             raise _port_taken(port) from error
-        raise SetupError(f"cannot set {DEVICE} up: {os.strerror(error.code)}") from error
+        raise SetupError(f"cannot set {DEVICE} up: {error.strerror}") from error
     try:
         _replace_addresses(ipr, ifindex, gateways)
         for cluster in clusters:
@@ -99,7 +85,7 @@ def bring_up(
             _route(ipr, ifindex, cluster, source=gateway)
     except NetlinkError as error:
         raise SetupError(
-            f"cannot give {DEVICE} its addresses and routes: {os.strerror(error.code)}",
+            f"cannot give {DEVICE} its addresses and routes: {error.strerror}",
             hint="is IPv6 off on this node? Then leave the IPv6 network out of cluster_cidrs",
         ) from error
 
@@ -107,9 +93,9 @@ def bring_up(
 def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
     """Kernel parameters that let packets pass between the overlay device and the uplink.
 
-    IPv4 per device. IPv6 has one switch for the whole host, and a host that forwards ignores
-    router advertisements unless accept_ra is 2 (ip-sysctl.rst): an uplink that lives by them
-    keeps them.
+    IPv4 forwards per device. IPv6 has one switch for the whole host, and a host that forwards
+    ignores router advertisements unless accept_ra is 2 (ip-sysctl.rst). So an uplink that takes
+    them now gets accept_ra 2.
     """
     wanted = {
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
@@ -128,9 +114,11 @@ def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
 
 
 def parameters_before(wanted: dict[str, str]) -> dict[str, str]:
-    """What to write back, in this order, to undo `wanted`; the device's own go with it.
+    """The values to write back, in this order, to undo `wanted`; without those of the overlay
+    device, which go with it.
 
-    Writing IPv6's switch for all interfaces overwrites each one's, so those that differ follow it.
+    IPv6's switch for all interfaces overwrites that of each interface. So the interfaces that had
+    another value follow it.
     """
     before = {
         name: value
@@ -146,93 +134,69 @@ def parameters_before(wanted: dict[str, str]) -> dict[str, str]:
 
 
 def write_parameters(values: dict[str, str]) -> None:
-    """Write kernel parameters; those of interfaces that are gone are passed over."""
+    """Write kernel parameters, but for those of interfaces that are gone."""
     for name, value in values.items():
         sysctl.write(name, value)
 
 
-def find(ipr: IPRoute) -> Any | None:
-    """The device's link message, or None."""
-    return find_link(ipr, DEVICE)
+def find(ipr: Rtnl) -> Link | None:
+    """The device, or None."""
+    return ipr.link(DEVICE)
 
 
-def underlay_networks(ipr: IPRoute) -> list[IPNetwork]:
-    """Networks this node can reach on-link, but for its own overlay device's."""
+def underlay_networks(ipr: Rtnl) -> list[IPNetwork]:
+    """The networks that this node reaches on-link, without those of its overlay device."""
     own = find(ipr)
     networks: list[IPNetwork] = []
-    for message in ipr.get_addr():
-        if own is not None and message["index"] == own["index"]:
+    for address in ipr.addresses():
+        if own is not None and address.ifindex == own.ifindex:
             continue
-        address = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
-        network = ip_network(f"{address}/{message['prefixlen']}", strict=False)
+        network = address.interface.network
         if not (network.is_loopback or network.is_link_local):
             networks.append(network)
     return networks
 
 
-def routed_networks(ipr: IPRoute) -> list[IPNetwork]:
-    """Networks the main routing table has routes to, but for those by our own overlay device."""
+def routed_networks(ipr: Rtnl) -> list[IPNetwork]:
+    """The networks that the main routing table has routes to, without those by the overlay
+    device."""
     own = find(ipr)
     return [
-        ip_network(f"{route.get('RTA_DST')}/{route['dst_len']}")
-        for route in ipr.get_routes()
-        if route.get("RTA_TABLE") == RT_TABLE_MAIN
-        and route.get("RTA_DST")
-        and (own is None or route.get("RTA_OIF") != own["index"])
+        route.dst
+        for route in ipr.routes()
+        if route.table == RT_TABLE_MAIN
+        and route.dst.prefixlen
+        and (own is None or route.ifindex != own.ifindex)
     ]
 
 
-def _create(ipr: IPRoute, *, port: int, mtu: int) -> int:
+def _create(ipr: Rtnl, *, port: int, mtu: int) -> int:
     _refuse_second_device(ipr, port)
     with ExitStack() as undo:
         try:
-            ipr.link(
-                "add",
-                ifname=DEVICE,
-                kind="vxlan",
-                address=GATEWAY_MAC,
-                mtu=mtu,
-                vxlan_collect_metadata=True,
-                vxlan_learning=False,
-                vxlan_port=port,
-                vxlan_udp_zero_csum6_tx=True,
-                vxlan_udp_zero_csum6_rx=True,
-            )
+            ipr.add_vxlan(DEVICE, mac=GATEWAY_MAC, mtu=mtu, port=port)
         except NetlinkError as error:
             raise SetupError(
-                f"cannot create the VXLAN device {DEVICE} (UDP port {port}): "
-                f"{os.strerror(error.code)}",
-                hint="is the kernel's vxlan module there (modprobe vxlan)?",
+                f"cannot create the VXLAN device {DEVICE} (UDP port {port}): {error.strerror}",
+                hint="does this kernel have the module vxlan (modprobe vxlan)?",
             ) from error
         undo.callback(teardown, ipr)
-        (index,) = ipr.link_lookup(ifname=DEVICE)
-        generate_no_address(ipr, index)
+        ifindex = ipr.ifindex(DEVICE)
+        ipr.generate_no_address(ifindex)
         undo.pop_all()
-    return int(index)
+    return ifindex
 
 
-def _is_ours(link: Any, port: int) -> bool:
-    data = link.get(("linkinfo", "data"))
-    return bool(
-        link.get(("linkinfo", "kind")) == "vxlan"
-        and link.get("address") == GATEWAY_MAC
-        and data is not None
-        and data.get_attr("IFLA_VXLAN_PORT") == port
-        and data.get_attr("IFLA_VXLAN_COLLECT_METADATA")
-    )
+def _is_ours(link: Link, port: int) -> bool:
+    return link.mac == GATEWAY_MAC and link.vxlan == Vxlan(port, collects_metadata=True)
 
 
-def _refuse_second_device(ipr: IPRoute, port: int) -> None:
-    for link in ipr.get_links():
-        data = link.get(("linkinfo", "data"))
-        if (
-            link.get(("linkinfo", "kind")) == "vxlan"
-            and data is not None
-            and data.get_attr("IFLA_VXLAN_PORT") == port
-        ):
+def _refuse_second_device(ipr: Rtnl, port: int) -> None:
+    for link in ipr.links():
+        if link.vxlan is not None and link.vxlan.port == port:
             raise SetupError(
-                f"UDP port {port} is taken by the VXLAN device {link.get('ifname')}",
-                hint=f"remove it (ip link del {link.get('ifname')}) or set another `port` "
+                f"UDP port {port} is taken by the VXLAN device {link.ifname}",
+                hint=f"remove it (ip link del {link.ifname}) or set another `port` "
                 "in the settings of every node",
             )
 
@@ -246,7 +210,7 @@ def _port_taken(port: int) -> SetupError:
 
 
 def _udp_owner(port: int) -> str:
-    """Name and pid of the process with a UDP socket on the port, as procfs tells (proc(5))."""
+    """Name and pid of the process that has a UDP socket on the port, from procfs (proc(5))."""
     inodes = set()
     for table in ("/proc/net/udp", "/proc/net/udp6"):
         try:
@@ -267,25 +231,14 @@ def _udp_owner(port: int) -> str:
     return ""
 
 
-def _replace_addresses(ipr: IPRoute, ifindex: int, gateways: tuple[IPAddress, ...]) -> None:
-    have = {
-        message.get("IFA_LOCAL") or message.get("IFA_ADDRESS"): message
-        for message in ipr.get_addr(index=ifindex)
-    }
+def _replace_addresses(ipr: Rtnl, ifindex: int, gateways: tuple[IPAddress, ...]) -> None:
+    have = {address.ip: address for address in ipr.addresses(ifindex)}
     for gateway in gateways:
-        if have.pop(str(gateway), None) is None:
-            add_address(ipr, ifindex, gateway)
-    for address, message in have.items():
-        ipr.addr("del", index=ifindex, address=address, prefixlen=message["prefixlen"])
+        if have.pop(gateway, None) is None:
+            ipr.add_address(ifindex, gateway)
+    for ip, address in have.items():
+        ipr.delete_address(ifindex, ip, prefixlen=address.interface.network.prefixlen)
 
 
-def _route(ipr: IPRoute, ifindex: int, cluster: IPNetwork, *, source: IPAddress) -> None:
-    ipr.route(
-        "replace",
-        dst=str(cluster),
-        gateway=NEXT_HOPS[cluster.version],
-        oif=ifindex,
-        prefsrc=str(source),
-        flags=["onlink"],
-        family=socket.AF_INET if cluster.version == 4 else socket.AF_INET6,
-    )
+def _route(ipr: Rtnl, ifindex: int, cluster: IPNetwork, *, source: IPAddress) -> None:
+    ipr.replace_route(Route(cluster, ifindex, NEXT_HOPS[cluster.version], source))

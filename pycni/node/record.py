@@ -1,8 +1,7 @@
-"""What a node is: its place in the cluster, as `setup` found it and wrote it down.
+"""The node's record: its place in the cluster, and the host as `setup` found it.
 
-The record is what ADD needs with no store and no agent, and what teardown needs to put the host
-back as it was. It outlives a reboot; the pins, links and filters it speaks of do not, and `setup`
-makes them again.
+ADD needs the record when there is no store and no agent; teardown needs it to put the host back as
+it was. The record outlives a reboot. Pins, links and filters do not, and `setup` makes them again.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ RECORD = "node.json"
 
 @dataclass(frozen=True)
 class Node:
-    """One node as set up."""
+    """This node, as it was set up."""
 
     name: str
     node_id: int
@@ -35,10 +34,11 @@ class Node:
     """Largest IP packet that fits the overlay, in bytes."""
     port: int
     encap: str = "kernel"
-    """Who makes VXLAN on this node: "ebpf", our programs, or "kernel", the metadata device."""
+    """What makes VXLAN on this node: "ebpf", our programs, or "kernel", the overlay device."""
     sysctls: dict[str, str] = field(default_factory=dict)
-    """Values from before setup, to be written back by teardown."""
+    """Kernel parameters as they were before setup, for teardown to write back."""
     mounted_bpffs: bool = False
+    """Whether setup mounted the BPF file system, so that teardown unmounts it."""
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -46,16 +46,16 @@ class Node:
         return tuple(gateway(cidr) for cidr in self.pod_cidrs)
 
     def pod_mtu(self, wanted: int | None) -> int:
-        """MTU of a pod's interface, in bytes: the node's, or a smaller one the netconf asks for.
+        """MTU of a pod's interface, in bytes: `wanted` by the network configuration, or the node's.
 
-        Raises InvalidConfig if it is larger than the overlay carries, or too small for IPv6.
+        Raises InvalidConfig if it is larger than the overlay carries, or too small for the family.
         """
         if wanted is None:
             return self.mtu
         smallest = 1280 if any(cidr.version == 6 for cidr in self.pod_cidrs) else 68
         if not smallest <= wanted <= self.mtu:
             raise InvalidConfig(
-                f"mtu {wanted} cannot be had on this node",
+                f"this node cannot give pods an MTU of {wanted}",
                 details=f"it must be from {smallest} to {self.mtu}",
                 hint="correct `mtu` in the network configuration, or leave it out",
             )
@@ -80,8 +80,8 @@ class Node:
 
     @classmethod
     def load(cls, settings: Settings) -> Node:
-        """Read the record. Raises NotAvailable if this node was never set up, or the file is
-        broken."""
+        """Read the record. Raises NotAvailable if this node was never set up, or if the file cannot
+        be read."""
         path = record_path(settings)
         try:
             document: dict[str, Any] = json.loads(path.read_bytes())
@@ -104,7 +104,7 @@ class Node:
 
     @classmethod
     def load_if_any(cls, settings: Settings) -> Node | None:
-        """As `load`, but None where there is no usable record."""
+        """As `load`, but None if there is no record that can be read."""
         try:
             return cls.load(settings)
         except NotAvailable:

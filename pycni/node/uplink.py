@@ -1,27 +1,23 @@
-"""The uplink: the node's interface to the other nodes, and the address it is known by there.
+"""The uplink: the node's interface to the other nodes, and the address at which they reach it.
 
 Reads links, addresses and routes of the node's namespace; changes nothing.
 """
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any
-
-from pyroute2 import IPRoute
 
 from pycni.cluster import IPAddress
 from pycni.errors import SetupError
-from pycni.kernel.links import find_link
-
-RT_SCOPE_UNIVERSE = 0
+from pycni.kernel.links import Link
+from pycni.kernel.routes import RT_TABLE_MAIN
+from pycni.kernel.rtnl import Rtnl
 
 
 @dataclass(frozen=True)
 class Uplink:
-    """The interface VXLAN leaves by; `vtep` is its address, `mtu` in bytes of the IP packet."""
+    """The interface by which VXLAN leaves; `vtep` is its address, `mtu` its largest IP packet in
+    bytes."""
 
     ifname: str
     ifindex: int
@@ -29,14 +25,15 @@ class Uplink:
     vtep: IPAddress
 
 
-def find(ipr: IPRoute, *, ifname: str = "", vtep: IPAddress | None = None) -> Uplink:
-    """The uplink the settings name, else the interface that has `vtep`, else the default route's.
+def find(ipr: Rtnl, *, ifname: str = "", vtep: IPAddress | None = None) -> Uplink:
+    """The interface `ifname` if the settings name one, else the one that has the address `vtep`,
+    else that of the default route.
 
-    Raises SetupError if there is none, or it has no address to be a VTEP.
+    Raises SetupError if there is none, or if it has no address that can be the VTEP.
     """
     link = _named(ipr, ifname) if ifname else _having(ipr, vtep) if vtep else _default(ipr)
-    name = str(link.get("ifname"))
-    addresses = _global_addresses(ipr, link["index"])
+    name = link.ifname
+    addresses = _global_addresses(ipr, link.ifindex)
     if not addresses:
         raise SetupError(
             f"the uplink {name} has no global address",
@@ -48,11 +45,11 @@ def find(ipr: IPRoute, *, ifname: str = "", vtep: IPAddress | None = None) -> Up
             details="it has " + ", ".join(map(str, addresses)),
             hint="correct `vtep` or `uplink` in the settings",
         )
-    return Uplink(name, int(link["index"]), int(link.get("mtu")), vtep or addresses[0])
+    return Uplink(name, link.ifindex, link.mtu, vtep or addresses[0])
 
 
-def _named(ipr: IPRoute, ifname: str) -> Any:
-    link = find_link(ipr, ifname)
+def _named(ipr: Rtnl, ifname: str) -> Link:
+    link = ipr.link(ifname)
     if link is None:
         raise SetupError(
             f"this node has no interface {ifname}",
@@ -61,9 +58,9 @@ def _named(ipr: IPRoute, ifname: str) -> Any:
     return link
 
 
-def _having(ipr: IPRoute, vtep: IPAddress) -> Any:
-    for link in ipr.get_links():
-        if vtep in _global_addresses(ipr, link["index"]):
+def _having(ipr: Rtnl, vtep: IPAddress) -> Link:
+    for link in ipr.links():
+        if vtep in _global_addresses(ipr, link.ifindex):
             return link
     raise SetupError(
         f"no interface of this node has the address {vtep}",
@@ -71,23 +68,19 @@ def _having(ipr: IPRoute, vtep: IPAddress) -> Any:
     )
 
 
-def _default(ipr: IPRoute) -> Any:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for route in ipr.get_default_routes(family=family):
-            index = route.get("RTA_OIF")
-            if index is not None:
-                return next(iter(ipr.get_links(index)))
+def _default(ipr: Rtnl) -> Link:
+    routes = [one for one in ipr.routes() if one.table == RT_TABLE_MAIN and not one.dst.prefixlen]
+    for route in sorted(routes, key=lambda route: route.dst.version):
+        link = ipr.link_at(route.ifindex) if route.ifindex else None
+        if link is not None:
+            return link
     raise SetupError(
         "this node has no default route, so its uplink is unknown",
         hint="name the interface as `uplink` in the settings",
     )
 
 
-def _global_addresses(ipr: IPRoute, ifindex: int) -> list[IPAddress]:
-    """IPv4 first, each family in the kernel's order: its first is what it sends from."""
-    found = [
-        ip_address(message.get("IFA_LOCAL") or message.get("IFA_ADDRESS"))
-        for message in ipr.get_addr(index=ifindex)
-        if message["scope"] == RT_SCOPE_UNIVERSE
-    ]
+def _global_addresses(ipr: Rtnl, ifindex: int) -> list[IPAddress]:
+    """IPv4 first, each family in the kernel's order: the kernel sends from the first one."""
+    found = [address.ip for address in ipr.addresses(ifindex) if address.is_global]
     return sorted(found, key=lambda address: address.version)

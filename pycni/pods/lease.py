@@ -8,23 +8,17 @@ links and makes none.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress
 from pycni.dataplane.abi import EndpointFlag
 from pycni.dataplane.maps import Endpoint
 from pycni.dataplane.records import flags
 from pycni.errors import InvalidConfig
-from pycni.kernel.links import find_link, link_local
+from pycni.kernel.links import Link, link_local
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD, NETKIT, VETH, host_ifname
 
@@ -120,59 +114,51 @@ WORDS = {"masquerade": "masq"}
 ENDPOINT_FLAGS = frozenset(name for name, _ in flags(EndpointFlag))
 
 
-def leases(ipr: IPRoute) -> Iterator[Lease]:
+def leases(ipr: Rtnl) -> Iterator[Lease]:
     """Every lease of this node, of any network, as its links say, whatever they were renamed to."""
-    for link in ipr.get_links():
+    for link in ipr.links():
         lease = _read_alias(link)
         if lease is not None and is_ours(link):
             yield lease
 
 
-def find_lease(ipr: IPRoute, digest: str) -> Lease | None:
+def find_lease(ipr: Rtnl, digest: str) -> Lease | None:
     """The lease of the attachment whose key has that digest, or None."""
-    link = find_link(ipr, host_ifname(digest))
+    link = ipr.link(host_ifname(digest))
     lease = None if link is None else read_lease(link)
     return lease if lease is not None and lease.key_digest == digest else None
 
 
 def find_lease_at(ipr: Rtnl, ifindex: int) -> Lease | None:
     """The lease of the link with that index, or None."""
-    try:
-        return read_lease(ipr.find(ifindex))
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
-        return None
+    link = ipr.link_at(ifindex)
+    return None if link is None else read_lease(link)
 
 
-def find_renamed(ipr: IPRoute, digest: str, ifindexes: Iterable[int]) -> Lease | None:
+def find_renamed(ipr: Rtnl, digest: str, ifindexes: Iterable[int]) -> Lease | None:
     """The same, for a link that somebody gave another name, among the links of these indexes."""
     for ifindex in ifindexes:
-        with suppress(NetlinkError):
-            for link in ipr.get_links(ifindex):
-                lease = _read_alias(link)
-                if lease is not None and lease.key_digest == digest and is_ours(link):
-                    return lease
+        link = ipr.link_at(ifindex)
+        lease = None if link is None or not is_ours(link) else _read_alias(link)
+        if lease is not None and lease.key_digest == digest:
+            return lease
     return None
 
 
-def is_ours(link: Any) -> bool:
+def is_ours(link: Link) -> bool:
     """Whether a link is a host end of ours: by its alias, if it was renamed or given another MAC;
     or by its name and MAC, its alias not yet written or edited."""
-    named = link.get("ifname", "").startswith(NAME_HEAD) and link.get("address") == GATEWAY_MAC
-    return bool(
-        link.get(("linkinfo", "kind")) in (VETH, NETKIT)
-        and (named or _read_alias(link) is not None)
-    )
+    named = link.ifname.startswith(NAME_HEAD) and link.mac == GATEWAY_MAC
+    return link.kind in (VETH, NETKIT) and (named or _read_alias(link) is not None)
 
 
-def read_lease(link: Any) -> Lease | None:
+def read_lease(link: Link) -> Lease | None:
     """What a link message's alias says; None for a link that is not ours."""
-    return _read_alias(link) if link.get("ifname", "").startswith(NAME_HEAD) else None
+    return _read_alias(link) if link.ifname.startswith(NAME_HEAD) else None
 
 
-def _read_alias(link: Any) -> Lease | None:
-    head, *words = (link.get("ifalias") or "").split(" ")
+def _read_alias(link: Link) -> Lease | None:
+    head, *words = link.alias.split(" ")
     if head != ALIAS_HEAD:
         return None
     pairs = [word.partition("=") for word in words]
@@ -187,8 +173,8 @@ def _read_alias(link: Any) -> Lease | None:
             addresses=tuple(ip_address(value) for name, _, value in pairs if name == "ip"),
             **{name: WORDS.get(name, name) in found for name in FLAGS},
             rules=tuple(map(int, found.get("rules", ""))),
-            host_ifname=link.get("ifname"),
-            ifindex=link["index"],
+            host_ifname=link.ifname,
+            ifindex=link.ifindex,
         )
     except (KeyError, ValueError):  # somebody edited the alias: no longer a lease we can trust
         return None

@@ -14,31 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from pycni.dataplane.maps import Endpoint
 from pycni.errors import DataplaneError
-from pycni.kernel import sysctl
-from pycni.kernel.link_events import BUFFER, RTMGRP_LINK, subscribe_to
-from pycni.kernel.links import add_address, generate_no_address
-from pycni.kernel.netlink import (
-    RTM_NEWLINK,
-    Link,
-    messages,
-    read_link,
-)
-from pycni.kernel.rtnl import (
-    RTM_DELQDISC,
-    RTM_NEWQDISC,
-    TC_H_INGRESS,
-    Rtnl,
-    read_qdisc,
-)
+from pycni.kernel import netlink_socket, sysctl
+from pycni.kernel.links import RTM_NEWLINK, Link, read_link
+from pycni.kernel.netlink import NetlinkError, messages
+from pycni.kernel.netlink_socket import BUFFER, RTMGRP_LINK, RTMGRP_TC
+from pycni.kernel.qdiscs import RTM_DELQDISC, RTM_NEWQDISC, TC_H_INGRESS, read_qdisc
+from pycni.kernel.rtnl import Rtnl
 from pycni.pods.lease import Lease
 
-RTMGRP_TC = 8
 SOL_NETLINK, NETLINK_LISTEN_ALL_NSID = 270, 8
-NO_QUEUE = ("noqueue", "noop", None)
+NO_QUEUE = ("noqueue", "noop", "")
 
 STACK_ADDRESS = ip_address("169.254.1.2")
 """Of the host end of a pod that others limit. Loose reverse path filtering takes no packet from an
@@ -58,8 +45,8 @@ class Change:
 
 def subscribe() -> socket.socket:
     """A socket that hears of links and queues of this namespace, and of links in others that have a
-    number here. Errors are those of linkevents.subscribe."""
-    events = subscribe_to(RTMGRP_LINK | RTMGRP_TC)
+    number here. Errors: netlink_socket.subscribe."""
+    events = netlink_socket.subscribe(RTMGRP_LINK | RTMGRP_TC)
     events.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
     return events
 
@@ -68,11 +55,11 @@ def changes(events: socket.socket) -> Iterator[Change]:
     """What the next datagram says; waits for one. Raises OSError, ENOBUFS if some were lost."""
     data, ancillary, _, _ = events.recvmsg(BUFFER, socket.CMSG_SPACE(4))
     elsewhere = any(kind == NETLINK_LISTEN_ALL_NSID for _, kind, _ in ancillary)
-    for kind, _, body in messages(data):
+    for kind, _, _, body in messages(data):
         if kind == RTM_NEWLINK and elsewhere:
             link = read_link(body)
-            if link.get("link") and "address" in link:  # 0: of a veth whose other end is gone
-                yield Change(link["link"], mac=link["address"])
+            if link.peer_ifindex and link.mac:  # 0: of a veth whose other end is gone
+                yield Change(link.peer_ifindex, mac=link.mac)
         elif kind in (RTM_NEWQDISC, RTM_DELQDISC) and not elsewhere:
             qdisc = read_qdisc(body)
             if qdisc.parent != TC_H_INGRESS:
@@ -87,12 +74,14 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
     If what the pod sends passes a queue, the link is open to the host's stack afterwards, which
     gets it from there. `queued` spares the question. Raises DataplaneError.
     """
+    host = ipr.link_at(lease.ifindex)
+    if host is None:
+        return None
     try:
-        host = ipr.find(lease.ifindex)
         if queued is None:
             queued = ipr.ingress_qdisc(lease.ifindex) == "ingress"
     except NetlinkError as error:
-        if error.code != errno.ENODEV:
+        if error.errno != errno.ENODEV:
             raise
         return None
     if queued:
@@ -100,22 +89,22 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
     return replace(
         lease.endpoint,
         mac=_mac_of_peer(ipr, host) or lease.mac,
-        shaped=lease.shaped or host.get("qdisc") not in NO_QUEUE,
+        shaped=lease.shaped or host.qdisc not in NO_QUEUE,
         queued=queued,
     )
 
 
 def _mac_of_peer(ipr: Rtnl, host: Link) -> str | None:
     """None if it is gone, or somebody put something else there."""
-    try:
-        peer = ipr.find(host["link"], netnsid=host.get("link_netnsid"))
-        return str(peer["address"])
-    except KeyError:
+    if not host.peer_ifindex:
         return None
+    try:
+        peer = ipr.link_at(host.peer_ifindex, netnsid=host.peer_netnsid)
     except NetlinkError as error:
-        if error.code not in (errno.ENODEV, errno.EINVAL):
+        if error.errno != errno.EINVAL:  # its namespace is gone
             raise
         return None
+    return None if peer is None else peer.mac
 
 
 def _open_to_stack(ipr: Rtnl, lease: Lease) -> None:
@@ -130,11 +119,11 @@ def _open_to_stack(ipr: Rtnl, lease: Lease) -> None:
         f"net/ipv6/conf/{lease.host_ifname}/disable_ipv6": "0",
     }
     try:
-        generate_no_address(ipr, lease.ifindex)
+        ipr.generate_no_address(lease.ifindex)
         for name, value in names.items():
             sysctl.write(name, value)
         _have_address(ipr, lease.ifindex)
-    except (OSError, NetlinkError) as error:
+    except OSError as error:
         raise DataplaneError(
             f"what {lease.host_ifname} takes from its pod cannot pass the queue that others put "
             f"there: {error}",
@@ -144,7 +133,7 @@ def _open_to_stack(ipr: Rtnl, lease: Lease) -> None:
 
 def _have_address(ipr: Rtnl, ifindex: int) -> None:
     try:
-        add_address(ipr, ifindex, STACK_ADDRESS)
+        ipr.add_address(ifindex, STACK_ADDRESS)
     except NetlinkError as error:
-        if error.code != errno.EEXIST:
+        if error.errno != errno.EEXIST:
             raise

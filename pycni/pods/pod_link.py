@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from loader import netkit
 from pycni.cluster import IPAddress
 from pycni.cni.result import IPInterface, Route
@@ -31,13 +29,11 @@ from pycni.kernel import (
     namespaces,
     sysctl,
 )
-from pycni.kernel.links import (
-    IFF_UP,
-    add_address,
-    find_link,
-    generate_no_address,
-    link_local,
-)
+from pycni.kernel.links import End, link_local
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.netlink_socket import BUFFER
+from pycni.kernel.routes import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN
+from pycni.kernel.routes import Route as KernelRoute
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
 from pycni.pods import source_rules
@@ -85,13 +81,13 @@ def setup(
 
 def teardown(ipr: Rtnl, host_ifname: str) -> bool:
     """Delete the pair by its host end; False if it is gone already, or its name is a stranger's."""
-    link = find_link(ipr, host_ifname)
-    return link is not None and is_ours(link) and deletion.delete_link(link["index"])
+    link = ipr.link(host_ifname)
+    return link is not None and is_ours(link) and deletion.delete_link(link.ifindex)
 
 
 def claim(ipr: Rtnl, lease: Lease) -> None:
     """Write the lease to the host end, and set that up. Raises InvalidConfig if it does not fit."""
-    ipr.link("set", index=lease.ifindex, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS=lease.alias())
+    ipr.set_up(lease.ifindex, alias=lease.alias())
 
 
 def raise_pod_end(netns_fd: int, ifname: str) -> None:
@@ -125,7 +121,7 @@ def configure(
         for address in addresses:
             _add_address(pod, index, address, ifname=ifname)
         if any(address.version == 6 for address in addresses):
-            add_address(pod, index, link_local(mac), prefixlen=64)
+            pod.add_address(index, link_local(mac), prefixlen=64)
         added = tuple(route for route in routes if _add_route(pod, index, route, ifname))
         taken = [route for route in routes if route not in added and route.table is None]
         for route in taken:
@@ -152,7 +148,7 @@ def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
         while not _is_up(ipr, host_ifname):
             events.settimeout(max(end - time.monotonic(), LEAST))
             try:
-                events.recv(link_events.BUFFER)
+                events.recv(BUFFER)
             except TimeoutError as error:
                 raise TryAgain(
                     f"{host_ifname} did not come up within {timeout:.0f} s",
@@ -164,40 +160,36 @@ def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:
 
 
 def _create(ipr: Rtnl, netns_fd: int, *, key: AttachmentKey, mac: str, mtu: int, kind: str) -> None:
+    host, peer = End(key.host_ifname, GATEWAY_MAC, mtu), End(key.ifname, mac, mtu, netns_fd)
     try:
-        ipr.link(
-            "add",
-            ifname=key.host_ifname,
-            kind=kind,
-            address=GATEWAY_MAC,
-            mtu=mtu,
-            peer={"ifname": key.ifname, "address": mac, "mtu": mtu, "net_ns_fd": netns_fd},
-            **({"headroom": HEADROOM} if kind == NETKIT else {}),
-        )
+        if kind == NETKIT:
+            ipr.add_netkit(host, peer, headroom=HEADROOM)
+        else:
+            ipr.add_veth(host, peer)
     except NetlinkError as error:
-        if error.code == errno.EEXIST:
+        if error.errno == errno.EEXIST:
             raise InterfaceExists(
                 f"cannot create {key.ifname} in the pod with {key.host_ifname} on the node: "
                 "one of the names is taken",
                 hint="run DEL for this attachment, or remove the interface that has the name",
             ) from error
         raise PycniError(
-            f"cannot create the {kind} pair of {key.ifname}: {os.strerror(error.code)}",
-            details=f"errno {error.code}, host end {key.host_ifname}, mtu {mtu}",
+            f"cannot create the {kind} pair of {key.ifname}: {error.strerror}",
+            details=f"errno {error.errno}, host end {key.host_ifname}, mtu {mtu}",
         ) from error
 
 
 def _raise(pod: Rtnl, ifname: str) -> int:
     """Set the pod's end up; returns its index there."""
-    (index,) = pod.link_lookup(ifname=ifname)
-    generate_no_address(pod, index)
-    pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
+    index = pod.ifindex(ifname)
+    pod.generate_no_address(index)
+    pod.set_up(index)
     return index
 
 
 def _is_up(ipr: Rtnl, host_ifname: str) -> bool:
-    link = find_link(ipr, host_ifname)
-    return link is None or link["operstate"] == "UP"
+    link = ipr.link(host_ifname)
+    return link is None or link.operstate == "UP"
 
 
 def _keep_ipv6_out(host_ifname: str) -> None:
@@ -216,18 +208,17 @@ def _add_rules(pod: Rtnl, index: int, sources: list[IPAddress], ifname: str) -> 
     except NetlinkError as error:
         source_rules.remove(pod, sources)
         raise PycniError(
-            f"cannot give {ifname} routes of its own beside another interface's: "
-            f"{os.strerror(error.code)}",
+            f"cannot give {ifname} routes of its own beside another interface's: {error.strerror}",
             hint="the kernel needs IP_MULTIPLE_TABLES and IPV6_MULTIPLE_TABLES",
         ) from error
 
 
 def _add_address(pod: Rtnl, index: int, address: IPInterface, *, ifname: str) -> None:
     try:
-        add_address(pod, index, address.ip, prefixlen=address.network.prefixlen)
+        pod.add_address(index, address.ip, prefixlen=address.network.prefixlen)
     except NetlinkError as error:
         raise PycniError(
-            f"cannot give {ifname} the address {address}: {os.strerror(error.code)}",
+            f"cannot give {ifname} the address {address}: {error.strerror}",
             hint="IPv6 is off in the pod: check net.ipv6.conf, and that `mtu` is 1280 or more"
             if address.version == 6
             else "",
@@ -235,24 +226,23 @@ def _add_address(pod: Rtnl, index: int, address: IPInterface, *, ifname: str) ->
 
 
 def _add_route(pod: Rtnl, index: int, route: Route, ifname: str) -> bool:
-    via = {} if route.gateway is None else {"gateway": str(route.gateway), "flags": ["onlink"]}
-    metrics = {key: value for key, value in (("mtu", route.mtu), ("advmss", route.advmss)) if value}
-    optional = {"priority": route.priority, "table": route.table, "scope": route.scope}
+    wanted = KernelRoute(
+        route.dst,
+        index,
+        route.gateway,
+        table=RT_TABLE_MAIN if route.table is None else route.table,
+        scope=route.scope or RT_SCOPE_UNIVERSE,
+        priority=route.priority or 0,
+        mtu=route.mtu or 0,
+        advmss=route.advmss or 0,
+    )
     try:
-        pod.route(
-            "add",
-            dst=str(route.dst),
-            oif=index,
-            family=socket.AF_INET if route.dst.version == 4 else socket.AF_INET6,
-            **via,
-            **({"metrics": metrics} if metrics else {}),
-            **{key: value for key, value in optional.items() if value is not None},
-        )
+        pod.add_route(wanted)
     except NetlinkError as error:
-        if error.code == errno.EEXIST:
+        if error.errno == errno.EEXIST:
             return False
         what = "default route" if route.dst.prefixlen == 0 else f"route to {route.dst}"
         raise PycniError(
-            f"cannot give {ifname} the {what} via {route.gateway}: {os.strerror(error.code)}"
+            f"cannot give {ifname} the {what} via {route.gateway}: {error.strerror}"
         ) from error
     return True

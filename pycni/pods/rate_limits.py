@@ -9,17 +9,16 @@ limit off. Both end with the link. Runs in the node's network namespace.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from pycni.cni import document
 from pycni.errors import DataplaneError, InvalidConfig
 from pycni.kernel import namespaces
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.qdiscs import TC_H_ROOT, Qdisc
+from pycni.kernel.rtnl import Rtnl
 
 CAPABILITY = "bandwidth"
 KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
@@ -39,8 +38,6 @@ QUEUE = 0.05
 """Seconds of the rate that may wait; and, however slow, one segmented packet of 64 KiB."""
 QUEUE_MIN = 65536
 ETHERNET_HEADER = 14
-TC_H_ROOT = 0xFFFFFFFF
-"""linux/pkt_sched.h"""
 
 
 @dataclass(frozen=True)
@@ -88,9 +85,7 @@ def parse(runtime_config: Mapping[str, Any]) -> Limits:
     return Limits(_rate("ingress", found), _rate("egress", found))
 
 
-def setup(
-    ipr: IPRoute, netns_fd: int, *, ifindex: int, ifname: str, mtu: int, limits: Limits
-) -> None:
+def setup(ipr: Rtnl, netns_fd: int, *, ifindex: int, ifname: str, mtu: int, limits: Limits) -> None:
     """Limit a new link: `ifindex` is its host end, `ifname` its end in the pod's namespace.
 
     There is no teardown: the link's end is the limits'. Raises DataplaneError.
@@ -98,43 +93,36 @@ def setup(
     if limits.ingress is not None:
         _add(ipr, ifindex, limits.ingress, mtu)
     if limits.egress is not None:
-        with namespaces.open_iproute(netns_fd) as pod:
-            (inside,) = pod.link_lookup(ifname=ifname)
-            _add(pod, inside, limits.egress, mtu)
+        with namespaces.open_rtnl(netns_fd) as pod:
+            _add(pod, pod.ifindex(ifname), limits.egress, mtu)
 
 
-def problems(
-    ipr: IPRoute, netns_fd: int, *, ifindex: int, ifname: str, limits: Limits
-) -> list[str]:
+def problems(ipr: Rtnl, netns_fd: int, *, ifindex: int, ifname: str, limits: Limits) -> list[str]:
     """Which of the limits are not in force, a sentence each; changes nothing."""
     found = []
     if limits.ingress is not None and not _is_limited(ipr, ifindex, limits.ingress):
         found.append(f"what {ifname} receives is not limited to {limits.ingress}")
     if limits.egress is not None:
-        with namespaces.open_iproute(netns_fd) as pod:
-            inside = next(iter(pod.link_lookup(ifname=ifname)), 0)
-            if not _is_limited(pod, inside, limits.egress):
+        with namespaces.open_rtnl(netns_fd) as pod:
+            inside = pod.link(ifname)
+            if inside is None or not _is_limited(pod, inside.ifindex, limits.egress):
                 found.append(f"what {ifname} sends is not limited to {limits.egress}")
     return found
 
 
-def _is_limited(ipr: IPRoute, ifindex: int, rate: Rate) -> bool:
+def _is_limited(ipr: Rtnl, ifindex: int, rate: Rate) -> bool:
     """Whether the root of a link is a token bucket of that rate, in whole bytes."""
-    return any(
-        qdisc["parent"] == TC_H_ROOT
-        and qdisc.get("kind") == "tbf"
-        and qdisc.get("TCA_OPTIONS").get("TCA_TBF_PARMS")["rate"] == rate.bits_per_second // 8
-        for qdisc in ipr.get_qdiscs(index=ifindex)
-    )
+    wanted = Qdisc(ifindex, TC_H_ROOT, "tbf", rate.bits_per_second // 8)
+    return wanted in ipr.qdiscs(ifindex)
 
 
-def _add(ipr: IPRoute, ifindex: int, rate: Rate, mtu: int) -> None:
+def _add(ipr: Rtnl, ifindex: int, rate: Rate, mtu: int) -> None:
     try:
-        ipr.tc("add", "tbf", ifindex, **rate.bucket(mtu))
+        ipr.add_tbf(ifindex, **rate.bucket(mtu))
     except NetlinkError as error:
         raise DataplaneError(
-            f"cannot limit interface {ifindex} to {rate}: {os.strerror(error.code)}",
-            hint="the kernel needs NET_SCH_TBF" if error.code == errno.ENOENT else "",
+            f"cannot limit interface {ifindex} to {rate}: {error.strerror}",
+            hint="the kernel needs NET_SCH_TBF" if error.errno == errno.ENOENT else "",
         ) from error
 
 

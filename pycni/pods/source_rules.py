@@ -9,22 +9,19 @@ the link, the rules do not: DEL takes them away while the namespace is there. So
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Iterable
 from contextlib import suppress
-
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.cluster import IPAddress
 from pycni.errors import InvalidNetns
 from pycni.kernel import namespaces
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.routes import Rule
 from pycni.kernel.rtnl import Rtnl
 
 FIRST_TABLE = 70790000
 PRIORITY = 7079
 """After the local table (0), before the main one (32766)."""
-
-FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def table_of(index: int) -> int:
@@ -35,7 +32,7 @@ def table_of(index: int) -> int:
 def setup(pod: Rtnl, index: int, addresses: Iterable[IPAddress]) -> None:
     """Have packets from `addresses` look up the interface's table. NetlinkError if refused."""
     for address in addresses:
-        pod.rule("add", **_rule(address), table=table_of(index))
+        pod.add_rule(Rule(address, PRIORITY, table_of(index)))
 
 
 def teardown(netns_fd: int, addresses: Iterable[IPAddress]) -> None:
@@ -48,31 +45,28 @@ def remove(pod: Rtnl, addresses: Iterable[IPAddress]) -> None:
     """The same through an open socket."""
     for address in addresses:
         try:
-            pod.rule("del", **_rule(address))
+            pod.delete_rule(Rule(address, PRIORITY))
         except NetlinkError as error:
-            if error.code not in (errno.ENOENT, errno.EAFNOSUPPORT):
+            if error.errno not in (errno.ENOENT, errno.EAFNOSUPPORT):
                 raise
 
 
 def problems(pod: Rtnl, index: int, addresses: Iterable[IPAddress]) -> list[str]:
     """What is not as `setup` left it, a sentence each."""
+    addresses = list(addresses)
+    if not addresses:
+        return []
+    table = table_of(index)
+    full = {
+        route.dst.version
+        for route in pod.routes()
+        if (route.table, route.ifindex) == (table, index)
+    }
     found = []
     for address in addresses:
-        family, table = FAMILIES[address.version], table_of(index)
-        rules = {
-            (rule.get("FRA_SRC"), rule.get("FRA_TABLE")) for rule in pod.get_rules(family=family)
-        }
-        if (str(address), table) not in rules:
+        rules = {(rule.source, rule.table) for rule in pod.rules(address.version)}
+        if (address, table) not in rules:
             found.append(f"the rule for packets from {address} is missing in the pod")
-        if not any(True for _ in pod.get_routes(family=family, table=table, oif=index)):
+        if address.version not in full:
             found.append(f"the routing table {table} of {address} is empty in the pod")
     return found
-
-
-def _rule(address: IPAddress) -> dict[str, object]:
-    return {
-        "family": FAMILIES[address.version],
-        "src": str(address),
-        "src_len": address.max_prefixlen,
-        "priority": PRIORITY,
-    }

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from loader import NewMaps
 from pycni.attachments import upkeep
 from pycni.errors import SetupError
+from pycni.kernel.rtnl import Rtnl
 from pycni.node import next_hops, peers
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -29,7 +28,7 @@ class Facts:
     settings: Settings
     node: Node
     others: Sequence[NodeRecord]
-    ipr: IPRoute
+    ipr: Rtnl
 
 
 def refill(new: NewMaps, facts: Facts) -> None:

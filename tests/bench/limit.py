@@ -10,10 +10,9 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from bench.wires import INSIDE, Place, add_veth, find, set_address, set_up
+from bench.wires import INSIDE, Place, add_veth, find, open_iproute, set_address, set_up
 from loader.bpf import load_instructions
 from pycni.lab.layout import NODE_UPLINK
-from pycni.lab.topology import open_iproute
 
 REDIRECT, CHANGE_TYPE, REDIRECT_PEER = 23, 32, 155
 """Helpers, linux/bpf.h."""

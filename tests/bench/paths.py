@@ -20,7 +20,7 @@ from itertools import count, islice
 from pathlib import Path as FilePath
 
 from bench import limit, routed
-from bench.wires import add_veth, join_nodes, set_address, set_up
+from bench.wires import add_veth, join_nodes, open_iproute, set_address, set_up
 from loader.compile import compile_programs
 from pycni.dataplane import maps
 from pycni.errors import PycniError
@@ -150,7 +150,7 @@ def _veth_pair() -> Iterator[Path]:
 def _bridge() -> Iterator[Path]:
     with ExitStack() as undo:
         host = namespace("bridge", undo)
-        with topology.open_iproute(host) as ipr:
+        with open_iproute(host) as ipr:
             ipr.link("add", ifname="br0", kind="bridge")
             (bridge,) = ipr.link_lookup(ifname="br0")
             set_up(ipr, bridge)

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from bench.wires import add_veth, find, set_address, set_up
+from bench.wires import add_veth, find, open_iproute, set_address, set_up
 from pycni.kernel import namespaces, sysctl
-from pycni.kernel.links import add_address
 from pycni.lab.layout import NODE_UPLINK
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 
 DEVICE, BRIDGE = "flannel.1", "cni0"
 VNI, PORT = 1, 8472
@@ -70,7 +69,7 @@ def _add_device(node: Node) -> str:
         )  # fmt: skip
         index = find(ipr, DEVICE)
         set_up(ipr, index)
-        add_address(ipr, index, node.vtep)
+        ipr.addr("add", index=index, address=str(node.vtep), prefixlen=32)
         (link,) = ipr.get_links(index)
         return str(link.get("address"))
 
@@ -80,7 +79,7 @@ def _add_pod(node: Node) -> None:
         ipr.link("add", ifname=BRIDGE, kind="bridge", mtu=MTU)
         bridge = find(ipr, BRIDGE)
         set_up(ipr, bridge)
-        add_address(ipr, bridge, node.gateway, prefixlen=24)
+        ipr.addr("add", index=bridge, address=str(node.gateway), prefixlen=24)
     add_veth(node.netns, "pod", node.pod_netns, mtu=MTU, bridge=bridge)
     set_address(node.pod_netns, node.pod)
     with open_iproute(node.pod_netns) as ipr:

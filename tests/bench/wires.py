@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+import socket
 from ipaddress import IPv4Interface
 
 from pyroute2 import IPRoute
 
-from pycni.kernel.links import add_address, delete_link
+from pycni.kernel import namespaces
 from pycni.lab.layout import NODE_UPLINK
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 
 INSIDE = "eth0"
 """Name of the end that is in a pod."""
 
 Place = tuple[str, IPv4Interface]
 """A namespace, and the address of its end."""
+
+
+def open_iproute(netns: str) -> IPRoute:
+    """pyroute2 in a named namespace."""
+
+    def netlink_socket() -> socket.socket:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+
+    with (NETNS_DIR / netns).open() as namespace:
+        made = namespaces.inside(namespace.fileno(), netlink_socket)
+    return IPRoute(fileno=made.detach())
 
 
 def join_nodes(
@@ -27,7 +39,8 @@ def join_nodes(
     """
     for netns, _ in (one, two):
         with open_iproute(netns) as ipr:
-            delete_link(ipr, NODE_UPLINK)
+            for index in ipr.link_lookup(ifname=NODE_UPLINK):
+                ipr.link("del", index=index)
     add_veth(one[0], NODE_UPLINK, two[0])
     with open_iproute(one[0]) as ipr:
         set_up(ipr, find(ipr, NODE_UPLINK))
@@ -61,7 +74,8 @@ def add_veth(outside: str, ifname: str, inside: str, *, mtu: int = 0, bridge: in
 def set_address(netns: str, address: IPv4Interface) -> None:
     """Give eth0 of a namespace its address."""
     with open_iproute(netns) as ipr:
-        add_address(ipr, find(ipr, INSIDE), address.ip, prefixlen=address.network.prefixlen)
+        index = find(ipr, INSIDE)
+        ipr.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
 
 
 def set_up(ipr: IPRoute, index: int) -> None:

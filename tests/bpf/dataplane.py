@@ -160,7 +160,7 @@ class Dataplane:
 
         `came_in_on` is the interface it came in on; 0, to which older kernels hold all, is none.
         """
-        drops, forwarded = self.drops(), self.forwarded()
+        drops, forwarded = self.drops(program), self.forwarded(program)
         self.maps["last_redirect"].update(FIRST, bytes(REDIRECT_RECORD.size))
         self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         raw = bytes(packet)
@@ -184,25 +184,27 @@ class Dataplane:
         """Run a packet whose VLAN tag is in the skb, not in its bytes."""
         return self._unusual["tag", program].test_run(packet)
 
-    def drops(self) -> Counts:
-        """(attach point, reason) to (packets, bytes) of all CPUs, where not zero."""
-        return self._table("drops", self.reasons, "DROP_REASONS")
+    def drops(self, program: str = "") -> Counts:
+        """(attach point, reason) to (packets, bytes) of all CPUs, where not zero; all or one's."""
+        return self._table("drops", self.reasons, "DROP_REASONS", program)
 
-    def forwarded(self) -> Counts:
-        """(attach point, path) to (packets, bytes) of all CPUs, where not zero."""
-        return self._table("forwarded", self.paths, "PATHS")
+    def forwarded(self, program: str = "") -> Counts:
+        """(attach point, path) to (packets, bytes) of all CPUs, where not zero; all or one's."""
+        return self._table("forwarded", self.paths, "PATHS", program)
 
-    def _table(self, name: str, columns: dict[str, int], width: str) -> Counts:
+    def _table(self, name: str, columns: dict[str, int], width: str, program: str) -> Counts:
         found = {}
         size = columns[width]
-        points = {number: name for name, number in self.points.items()}
         names = {number: name.split("_", 1)[1] for name, number in columns.items() if name != width}
-        for index in range(self.maps[name].info.max_entries):
-            values = self.maps[name].lookup_percpu(struct.pack("=I", index)) or []
-            counts = [COUNT.unpack(value) for value in values]
-            packets, octets = (sum(column) for column in zip(*counts, strict=True))
-            if packets or octets:
-                found[points[index // size], names[index % size]] = packets, octets
+        points = [program.upper()] if program else self.points.keys() - {"ATTACH_POINTS"}
+        for point in points:
+            for number in range(size):
+                index = struct.pack("=I", self.points[point] * size + number)
+                values = self.maps[name].lookup_percpu(index) or []
+                counts = [COUNT.unpack(value) for value in values]
+                packets, octets = (sum(column) for column in zip(*counts, strict=True))
+                if packets or octets:
+                    found[point, names[number]] = packets, octets
         return found
 
     def events(self) -> list[bytes]:
@@ -240,22 +242,21 @@ class Dataplane:
         return str(ip_address(remote if v6 else remote[3::-1]))
 
     def _dropped(self, program: str, before: Counts, length: int) -> dict[str, int]:
-        return _since(program, before, self.drops(), length)
+        return _since(before, self.drops(program), length)
 
     def _path(self, program: str, before: Counts, length: int) -> str | None:
-        counted = _since(program, before, self.forwarded(), length)
+        counted = _since(before, self.forwarded(program), length)
         assert set(counted.values()) <= {1}
         assert len(counted) <= 1
         return next(iter(counted), None)
 
 
-def _since(program: str, before: Counts, after: Counts, length: int) -> dict[str, int]:
-    """What was counted since `before`, after a check of the point and of bytes."""
+def _since(before: Counts, after: Counts, length: int) -> dict[str, int]:
+    """What was counted since `before`, after a check of the bytes."""
     counted = {}
     for (point, name), (packets, octets) in after.items():
         packets_before, octets_before = before.get((point, name), (0, 0))
         if packets != packets_before:
-            assert point == program.upper()
             assert octets - octets_before == length * (packets - packets_before)
             counted[name] = packets - packets_before
     return counted

@@ -7,7 +7,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define NOT_MADE -100
+#define NOT_MADE (-100)
 #define SOME_VLAN 5
 
 struct {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pycni.lab.layout import LabNode
-from pycni.lab.topology import open_iproute
 from pycni.names import NAME_HEAD
+from support.kernel import open_iproute
 
 IN_A_POD = "stranger0"
 ON_THE_NODE = (f"{NAME_HEAD}stranger", f"{NAME_HEAD}0123456789ab")

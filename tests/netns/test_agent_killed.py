@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from pycni.kernel.namespaces import open_iproute
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
-from pycni.lab.topology import NETNS_DIR
 from support.flood import Flood, unanswered
+from support.kernel import open_iproute
 from support.labs import made_lab, made_pod, pycni, rows
 from support.plugin import Reply, execute
 from support.snapshot import differences, take
@@ -174,5 +173,5 @@ def test_a_second_agent_of_a_node_is_refused(lab: Lab) -> None:
 
 
 def _any_link(node: LabNode, before: dict[str, list[str]]) -> bool:
-    with (NETNS_DIR / node.netns).open() as opened, open_iproute(opened.fileno()) as ipr:
+    with open_iproute(node.netns) as ipr:
         return len(ipr.get_links()) > len(before["links"])

@@ -21,9 +21,9 @@ from pycni.lab.layout import (
     LabNode,
     Pod,
 )
-from pycni.lab.topology import open_iproute
 from pycni.settings import load
 from support.flood import unanswered
+from support.kernel import open_iproute
 from support.labs import TUNING_STATE, made_pod, rows, within
 from support.snapshot import differences, take
 from support.waiting import wait_until

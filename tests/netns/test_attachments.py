@@ -18,6 +18,7 @@ import pytest
 
 from loader import pins
 from pycni.dataplane import maps
+from pycni.kernel.routes import RT_TABLE_MAIN
 from pycni.lab import checks, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import (
@@ -26,11 +27,10 @@ from pycni.lab.layout import (
     LabNode,
     Pod,
 )
-from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
-from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.settings import load
 from support.flood import unanswered
+from support.kernel import open_iproute
 from support.labs import made_pod, prepared_lab, rows, setup
 from support.plugin import execute
 from support.snapshot import differences, take

@@ -18,10 +18,11 @@ from loader import probe
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 from support import setup_without as without
 from support.flood import unanswered
 from support.flows import port_held
+from support.kernel import open_iproute
 from support.labs import prepared_lab, pycni, setup, write_settings
 from support.plugin import execute
 from support.snapshot import differences, take

@@ -19,11 +19,11 @@ from pycni.kernel.links import link_local
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
-from pycni.lab.topology import open_iproute
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import load
 from support.flood import unanswered
+from support.kernel import open_iproute
 from support.labs import made_pod, rows, setup
 from support.plugin import Reply, execute, invocation, network
 from support.snapshot import differences, take

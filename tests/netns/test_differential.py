@@ -17,8 +17,8 @@ from scapy.packet import Packet, Raw
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
-from pycni.lab.topology import open_iproute
 from pycni.names import GATEWAY_MAC
+from support.kernel import open_iproute
 from support.matrix import WAYS, Surroundings, captured, choose_way, surrounded
 
 FRAMES = 400

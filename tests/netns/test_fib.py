@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from pycni.kernel import fib, namespaces
+from pycni.kernel import namespaces, netlink_socket
 from pycni.kernel.fib import (
     Fib,
     NeighbourChange,
     OtherChange,
     Path,
 )
+from pycni.kernel.netlink import FAMILIES
 from support.kernel import iproute, needs_root, netns, veth
 
 pytestmark = needs_root
@@ -37,7 +39,6 @@ class World:
         self.ipr, self.ifindex, self.other = ipr, ifindex, other
         self._netns_fd = netns_fd
         self.fib = self.open()
-        self.fib.subscribe()
 
     def open(self) -> Fib:
         return namespaces.inside(self._netns_fd, Fib)
@@ -108,7 +109,9 @@ def test_a_link_tells_mac_mtu_and_state(world: World) -> None:
 
     (link,) = found.values()
     message = next(iter(world.ipr.get_links(world.ifindex)))
-    assert link == fib.Link(world.ifindex, True, 1500, message.get("address"))
+    assert link.is_running
+    assert link.is_ethernet
+    assert (link.ifindex, link.mtu, link.mac) == (world.ifindex, 1500, message.get("address"))
 
 
 def test_a_link_that_is_down_or_no_ethernet_says_so(world: World) -> None:
@@ -116,8 +119,8 @@ def test_a_link_that_is_down_or_no_ethernet_says_so(world: World) -> None:
 
     loopback, link = world.fib.links([1, world.ifindex]).values()
 
-    assert not link.up
-    assert loopback.mac == ""
+    assert not link.is_running
+    assert not loopback.is_ethernet
 
 
 def test_neighbours_are_those_the_kernel_would_send_to(world: World) -> None:
@@ -159,9 +162,8 @@ def test_changes_of_links_and_routes_are_told(world: World) -> None:
 
 
 def test_lost_events_are_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fib, "EVENT_BUFFER", 1)
+    monkeypatch.setattr(netlink_socket, "EVENT_ROOM", 1)
     with world.open() as small:
-        small.subscribe()
         for number in range(100):
             world.set_neighbour(f"192.0.2.{number + 8}", MAC)
 
@@ -195,6 +197,30 @@ def test_what_an_administrator_wrote_stays_when_confirmed(
 
     assert world.fib.neighbours()[world.ifindex, address] == MAC
     (found,) = world.ipr.get_neighbours(
-        ifindex=world.ifindex, dst=str(address), family=fib.AF[address.version]
+        ifindex=world.ifindex, dst=str(address), family=FAMILIES[address.version]
     )
     assert found["state"] == permanent
+
+
+def test_who_cannot_hear_events_leaves_no_socket_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(netlink_socket, "SO_RCVBUFFORCE", 9999)
+
+    with pytest.raises(OSError, match="not available"):
+        world.open()
+
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_events_may_wait_beyond_what_the_system_gives_by_default(world: World) -> None:
+    """Thousands of events fit: net.core.rmem_max is usually 208 KiB."""
+    world.fib.changes()
+    for number in range(1000):
+        world.set_neighbour("192.0.2.8", MAC if number % 2 else OTHER_MAC)
+
+    told = world.fib.changes()
+
+    assert told is not None
+    assert len(told) >= 1000

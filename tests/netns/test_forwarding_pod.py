@@ -18,13 +18,13 @@ import pytest
 from pyroute2 import IPRoute
 
 from pycni.kernel import sysctl
-from pycni.kernel.links import add_address
 from pycni.lab import topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 from pycni.node import overlay
 from support import offloads
+from support.kernel import add_address, open_iproute
 from support.labs import made_pod, within
 from support.matrix import (
     FAMILIES,

@@ -27,6 +27,7 @@ from pycni.names import GATEWAY_MAC
 from pycni.pods import port_table
 from support import flows
 from support.flows import FAMILIES, answering, send_frames
+from support.kernel import open_iproute
 from support.labs import made_pod, setup
 from support.plugin import Reply, execute
 from support.snapshot import differences, take
@@ -210,7 +211,7 @@ def test_loopback_addresses_stay_closed_from_outside(lab: Lab, spare: Pod) -> No
     node = lab.layout.nodes[0]
     reply = add(lab, spare, mapping("udp", hostIP="127.0.0.1"))
     packet = IP(src=ROUTER[4], dst=LOOPBACK[4]) / UDP(dport=HOST_PORT) / b"let me in"
-    with topology.open_iproute(node.netns) as ipr:
+    with open_iproute(node.netns) as ipr:
         (link,) = ipr.get_links(ipr.link_lookup(ifname=NODE_UPLINK)[0])
 
     with answering(spare.netns, of_family(4, reply.addresses), POD_PORT) as (_, heard):

@@ -47,7 +47,7 @@ def test_foreign_qdisc_and_filter_survive_load_and_unload(node: Node) -> None:
     before = node.state()
 
     node.load(node.compile())
-    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.rtnl)
 
     assert node.state() == before
 
@@ -57,7 +57,7 @@ def test_empty_foreign_qdisc_survives_unload(node: Node) -> None:
     before = node.qdiscs()
 
     node.load(node.compile())
-    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.rtnl)
 
     assert node.qdiscs() == before
 
@@ -105,10 +105,10 @@ def test_ingress_qdisc_in_place_of_clsact_is_refused(node: Node) -> None:
 def test_endpoint_gets_the_current_programs(node: Node) -> None:
     loaded = node.load(node.compile(), hooks=list)
 
-    fingerprint = loader.attach_endpoint(node.root, node.ipr, node.pod)
+    fingerprint = loader.attach_endpoint(node.root, node.rtnl, node.pod)
 
     assert fingerprint == loaded.fingerprint
-    assert attach.attached(node.ipr, node.pod) == dict.fromkeys(
+    assert attach.attached(node.rtnl, node.pod) == dict.fromkeys(
         ("from_container", "to_container"), loaded.fingerprint
     )
 
@@ -117,9 +117,9 @@ def test_an_endpoint_gets_programs_while_a_pin_of_another_is_lost(node: Node) ->
     node.load(node.compile(), hooks=list)
     (node.root / "programs" / "from_underlay").unlink()
 
-    loader.attach_endpoint(node.root, node.ipr, node.pod)
+    loader.attach_endpoint(node.root, node.rtnl, node.pod)
 
-    assert set(attach.attached(node.ipr, node.pod)) == {"from_container", "to_container"}
+    assert set(attach.attached(node.rtnl, node.pod)) == {"from_container", "to_container"}
 
 
 @only_clsact
@@ -130,21 +130,21 @@ def test_endpoint_that_cannot_take_both_programs_takes_none(node: Node) -> None:
     before = node.state()
 
     with pytest.raises(AttachError, match="held by others"):
-        loader.attach_endpoint(node.root, node.ipr, node.pod)
+        loader.attach_endpoint(node.root, node.rtnl, node.pod)
 
     assert node.state() == before
 
 
 def test_endpoint_without_loaded_programs_says_what_to_do(node: Node) -> None:
     with pytest.raises(BpffsError, match="pycni setup"):
-        loader.attach_endpoint(node.root, node.ipr, node.pod)
+        loader.attach_endpoint(node.root, node.rtnl, node.pod)
 
 
 def test_missing_endpoint_is_told_apart(node: Node) -> None:
     node.load(node.compile(), hooks=list)
 
     with pytest.raises(GoneError):
-        loader.attach_endpoint(node.root, node.ipr, NO_SUCH_INTERFACE)
+        loader.attach_endpoint(node.root, node.rtnl, NO_SUCH_INTERFACE)
 
 
 def load_with_tcx_on_the_pod(node: Node) -> None:
@@ -153,7 +153,7 @@ def load_with_tcx_on_the_pod(node: Node) -> None:
         node.compile(),
         hooks=lambda: [one for one in node.hooks() if one.program not in ENDPOINT_PROGRAMS],
     )
-    loader.attach_endpoint(node.root, node.ipr, node.pod, by_tcx=True)
+    loader.attach_endpoint(node.root, node.rtnl, node.pod, by_tcx=True)
 
 
 @only_tcx
@@ -163,7 +163,7 @@ def test_an_endpoint_keeps_the_way_it_was_attached(node: Node) -> None:
     node.load(node.compile("v2", version=2))
 
     assert tcx.attached(node.pod).keys() == set(ENDPOINT_PROGRAMS)
-    assert clsact.attached(node.ipr, node.pod) == {}
+    assert clsact.attached(node.rtnl, node.pod) == {}
 
 
 @only_tcx
@@ -173,7 +173,7 @@ def test_an_ingress_qdisc_of_others_may_be_there(node: Node) -> None:
 
     load_with_tcx_on_the_pod(node)
 
-    assert set(attach.attached(node.ipr, node.pod)) == {"from_container", "to_container"}
+    assert set(attach.attached(node.rtnl, node.pod)) == {"from_container", "to_container"}
     assert [q.get("TCA_KIND") for q in node.ipr.get_qdiscs(index=node.pod)] == [
         q.get("TCA_KIND") for q in before
     ]
@@ -188,7 +188,7 @@ def test_programs_of_others_stay_behind_ours(node: Node, name: str) -> None:
     node.load(node.compile())
     node.load(node.compile("v2", version=2))
     ours, behind = tcx.programs(node.uplink, INGRESS)
-    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.rtnl)
 
     assert (behind, ours != other) == (other, True)
     assert tcx.programs(node.uplink, INGRESS) == [other]
@@ -232,8 +232,8 @@ def test_the_other_way_is_left_when_the_new_programs_run(
 
     assert loaded.changed == (WAYS[first] != now)
     assert [count(node, node.pod, place) for place in (INGRESS, EGRESS)] == [1, 1]
-    assert attach.attached(node.ipr, node.uplink) == {"from_underlay": loaded.fingerprint}
-    loader.unload(node.root, node.ipr)
+    assert attach.attached(node.rtnl, node.uplink) == {"from_underlay": loaded.fingerprint}
+    loader.unload(node.root, node.rtnl)
     assert count(node, node.pod, INGRESS) == 0
     assert [index for index, _ in node.qdiscs() if index != node.pod] == []
 
@@ -262,6 +262,6 @@ def test_an_empty_qdisc_of_others_stays_on_an_endpoint(node: Node) -> None:
     before = node.state()
 
     load_with_tcx_on_the_pod(node)
-    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.rtnl)
 
     assert node.state() == before

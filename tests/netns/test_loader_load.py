@@ -39,8 +39,8 @@ def test_load_pins_and_attaches_programs_that_run(node: Node) -> None:
 
     assert loaded.changed
     assert node.runs(1) > before
-    assert attach.attached(node.ipr, node.uplink) == {"from_underlay": loaded.fingerprint}
-    assert set(attach.attached(node.ipr, node.pod)) == {"from_container", "to_container"}
+    assert attach.attached(node.rtnl, node.uplink) == {"from_underlay": loaded.fingerprint}
+    assert set(attach.attached(node.rtnl, node.pod)) == {"from_container", "to_container"}
     pinned = pins.current(node.root)
     assert pinned == node.root / f"programs-{loaded.fingerprint}"
     assert sorted(p.name for p in pinned.iterdir()) == sorted(loader.PROGRAMS)
@@ -61,12 +61,12 @@ def test_loading_the_same_again_attaches_what_was_detached(node: Node) -> None:
     objects = node.compile()
     first = node.load(objects)
     hook = Hook(node.uplink, "from_underlay")
-    attach.detach(node.ipr, hook)
+    attach.detach(node.rtnl, hook)
 
     second = node.load(objects)
 
     assert second == Loaded(first.fingerprint, changed=True)
-    assert attach.attached(node.ipr, node.uplink) == {"from_underlay": first.fingerprint}
+    assert attach.attached(node.rtnl, node.uplink) == {"from_underlay": first.fingerprint}
 
 
 def test_another_configuration_is_another_load(node: Node) -> None:
@@ -91,7 +91,7 @@ def test_upgrade_replaces_programs_and_keeps_entries(node: Node) -> None:
     assert second.changed
     assert node.runs(1) == old_runs
     assert node.runs(2) > 0
-    assert attach.attached(node.ipr, node.pod)["from_container"] == second.fingerprint
+    assert attach.attached(node.rtnl, node.pod)["from_container"] == second.fingerprint
     assert count(node, node.pod, INGRESS) == 1
     assert node.entries() == {key(3): ENTRY}
     assert not (node.root / f"programs-{first.fingerprint}").exists()
@@ -138,7 +138,7 @@ def test_failed_attach_puts_old_programs_back(node: Node) -> None:
     old_runs = node.runs(1)
     send(node.netns, "pod1", FRAME)
     assert node.runs(1) > old_runs
-    assert attach.attached(node.ipr, node.uplink) == {"from_underlay": first.fingerprint}
+    assert attach.attached(node.rtnl, node.uplink) == {"from_underlay": first.fingerprint}
 
 
 def test_failed_first_attach_leaves_nothing(node: Node) -> None:
@@ -158,7 +158,7 @@ def test_endpoint_that_went_away_does_not_stop_an_upgrade(node: Node) -> None:
 
     loaded = node.load(node.compile(), hooks=lambda: [gone, *node.hooks()])
 
-    assert attach.attached(node.ipr, node.uplink) == {"from_underlay": loaded.fingerprint}
+    assert attach.attached(node.rtnl, node.uplink) == {"from_underlay": loaded.fingerprint}
 
 
 @pytest.mark.parametrize("layout", [WIDER_ENDPOINT, RENAMED_ENDPOINT])
@@ -284,9 +284,9 @@ def test_loads_leave_no_descriptors_open(node: Node) -> None:
     node.load(node.compile("v3", version=3))
     with pytest.raises(VerifierError):
         node.load(broken)
-    loader.attach_endpoint(node.root, node.ipr, node.pod)
+    loader.attach_endpoint(node.root, node.rtnl, node.pod)
     with pytest.raises(GoneError):
-        loader.attach_endpoint(node.root, node.ipr, NO_SUCH_INTERFACE)
+        loader.attach_endpoint(node.root, node.rtnl, NO_SUCH_INTERFACE)
 
     assert sorted(os.listdir("/proc/self/fd")) == before
 
@@ -295,7 +295,7 @@ def test_unload_leaves_nothing(node: Node) -> None:
     before = node.state()
     node.load(node.compile())
 
-    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.rtnl)
 
     assert node.state() == before
 
@@ -304,8 +304,8 @@ def test_unload_twice_and_without_interfaces_is_harmless(node: Node) -> None:
     node.load(node.compile())
     node.ipr.link("del", index=node.pod)
 
-    loader.unload(node.root, node.ipr)
-    loader.unload(node.root, node.ipr)
+    loader.unload(node.root, node.rtnl)
+    loader.unload(node.root, node.rtnl)
 
     assert not node.root.exists()
     assert node.qdiscs() == []
@@ -318,7 +318,7 @@ def test_load_outside_a_bpffs_says_what_to_do(node: Node, tmp_path: Path) -> Non
             node.compile(),
             config=config(),
             callbacks=Callbacks(hooks=list),
-            ipr=node.ipr,
+            ipr=node.rtnl,
         )
 
     assert not (tmp_path / "plain").exists()

@@ -11,7 +11,7 @@ from loader import netkit
 from netns.test_bad_input import CONFIG, config, refused
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
-from pycni.lab.topology import open_iproute
+from pycni.lab.topology import open_rtnl
 from pycni.pods.lease import leases
 from support.flood import unanswered
 from support.plugin import execute
@@ -22,10 +22,11 @@ HAS_NETKIT = netkit.available()
 
 def kind_of(lab: Lab, pod: Pod) -> str:
     """Of a pod's link."""
-    with open_iproute(lab.layout.node(pod.node).netns) as ipr:
+    with open_rtnl(lab.layout.node(pod.node).netns) as ipr:
         (index,) = (one.ifindex for one in leases(ipr) if one.container_id == pod.name)
-        (link,) = ipr.get_links(index)
-        return str(link.get(("linkinfo", "kind")))
+        link = ipr.link_at(index)
+        assert link is not None
+        return link.kind
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["by the agent", "without one"])

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pycni.kernel import namespaces, sysctl
-from pycni.kernel.links import add_address
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import (
@@ -22,9 +21,10 @@ from pycni.lab.layout import (
     UNDERLAY6,
     LabNode,
 )
-from pycni.lab.topology import NETNS_DIR, open_iproute
+from pycni.lab.topology import NETNS_DIR
 from pycni.node import next_hops
 from support.flood import Flood, unanswered
+from support.kernel import add_address, open_iproute
 from support.labs import made_lab, rows, setup, write_settings
 from support.waiting import wait_until
 

@@ -14,9 +14,9 @@ from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
-from pycni.lab.topology import open_iproute
 from pycni.stores.sqlite import POLL_INTERVAL
 from support.flood import Flood, unanswered
+from support.kernel import open_iproute
 from support.labs import prepared_lab, pycni, rows, setup, teardown, wait_for_rows, write_settings
 from support.snapshot import differences, take
 from support.waiting import wait_until
@@ -111,7 +111,7 @@ def test_an_agent_that_cannot_read_the_store_deletes_nothing(lab: Lab) -> None:
     with store_broken(lab):
         start = pycni(first, "agent")
         lab.agents[first.name] = start_without_setup(first)
-        wait_until(lambda: "cluster failed" in first.log_path.read_text(), "the agent complains")
+        wait_until(lambda: "loop=store" in first.log_path.read_text(), "the agent complains")
         found = [tables(lab, node) for node in (first, second)]
         reached = unanswered(lab, first.pods[0].netns, lab.addresses(second.pods[0]))
 
@@ -190,4 +190,4 @@ def start_without_setup(node: LabNode) -> Kept:
 
 
 def complains(node: LabNode) -> bool:
-    return "cluster failed" in node.log_path.read_text()
+    return "loop=store" in node.log_path.read_text()

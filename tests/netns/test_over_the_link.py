@@ -10,8 +10,8 @@ import pytest
 from netns.test_delegation import Ipam
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import open_iproute
 from pycni.names import AttachmentKey
+from support.kernel import open_iproute
 from support.plugin import execute
 from support.snapshot import differences, take
 

@@ -12,9 +12,9 @@ import pytest
 from pycni.lab import checks
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import open_iproute
 from support.flood import unanswered
 from support.flows import FAMILIES, answering, ask
+from support.kernel import open_iproute
 
 RAISED_MTU = 1500
 HEADERS = checks.ICMP_HEADERS

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from pycni.kernel.qdiscs import TC_H_ROOT
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import open_iproute
-from pycni.pods.rate_limits import TC_H_ROOT
 from support.flows import throughput
+from support.kernel import open_iproute
 from support.labs import made_pod, rows
 from support.plugin import Reply, execute
 from support.snapshot import differences, take

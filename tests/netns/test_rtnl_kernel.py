@@ -4,141 +4,329 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from ipaddress import ip_address
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.errors import InvalidNetns
 from pycni.kernel import namespaces
-from pycni.kernel.links import (
-    IFF_UP,
-    add_address,
-    delete_link,
-    find_link,
-    generate_no_address,
-)
+from pycni.kernel.addresses import Address
+from pycni.kernel.links import IFF_UP, End, Vxlan
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.qdiscs import TC_H_ROOT, Qdisc
+from pycni.kernel.routes import Route, Rule
 from pycni.kernel.rtnl import Rtnl
-from support.kernel import iproute, needs_root, netns
+from support.kernel import add_address, iproute, needs_root, netns, rtnl
 
 pytestmark = needs_root
 
 HOST_MAC, POD_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 HOST_MTU, POD_MTU = 1450, 1400
-GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
-ROUTES: list[dict[str, Any]] = [
-    {"dst": "192.0.2.0/25", "family": 2},
-    {"dst": "0.0.0.0/0", "family": 2, "gateway": GATEWAY4, "flags": ["onlink"]},
-    {"dst": "2001:db8:1::/48", "family": 10},
-    {"dst": "::/0", "family": 10, "gateway": GATEWAY6, "flags": ["onlink"]},
-    {"dst": "203.0.113.0/24", "family": 2, "table": 100, "priority": 7},
+ALIAS = "pycni:1 key=x"
+NO_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+"""IN6_ADDR_GEN_MODE_NONE, linux/if_link.h."""
+ADDRESSES = ((ip_address("198.51.100.2"), 24), (ip_address("2001:db8::2"), 128))
+GATEWAY4, GATEWAY6 = ip_address("169.254.1.1"), ip_address("fe80::1")
+POD4 = ip_address("198.51.100.2")
+ANYWHERE4, ANYWHERE6 = ip_network("0.0.0.0/0"), ip_network("::/0")
+ROUTES = [
+    Route(ip_network("192.0.2.0/25"), 0),
+    Route(ANYWHERE4, 0, GATEWAY4),
+    Route(ip_network("2001:db8:1::/48"), 0),
+    Route(ANYWHERE6, 0, GATEWAY6),
+    Route(ip_network("203.0.113.0/24"), 0, table=100, priority=7),
+    Route(ip_network("203.0.113.0/24"), 0, GATEWAY4, POD4, mtu=1300, advmss=1260),
+    Route(ip_network("203.0.113.64/26"), 0, table=70790003, scope=253),
 ]
-
-Open = Callable[[str], Any]
-
-
-@contextmanager
-def rtnl(path: str) -> Iterator[Rtnl]:
-    with Path(path).open() as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
-        yield opened
-
-
-def make_pair(ipr: Any, pod: str) -> None:
-    with Path(pod).open() as namespace:
-        peer = {
-            "ifname": "eth0", "address": POD_MAC, "mtu": POD_MTU, "net_ns_fd": namespace.fileno(),
-        }  # fmt: skip
-        ipr.link("add", ifname="host0", kind="veth", address=HOST_MAC, mtu=HOST_MTU, peer=peer)
+ROUTES_OF_PYROUTE2: list[dict[str, Any]] = [
+    {"dst": "192.0.2.0/25", "family": 2},
+    {"dst": "0.0.0.0/0", "family": 2, "gateway": str(GATEWAY4), "flags": ["onlink"]},
+    {"dst": "2001:db8:1::/48", "family": 10},
+    {"dst": "::/0", "family": 10, "gateway": str(GATEWAY6), "flags": ["onlink"]},
+    {"dst": "203.0.113.0/24", "family": 2, "table": 100, "priority": 7},
+    {"dst": "203.0.113.0/24", "family": 2, "gateway": str(GATEWAY4), "flags": ["onlink"],
+     "prefsrc": str(POD4), "metrics": {"mtu": 1300, "advmss": 1260}},
+    {"dst": "203.0.113.64/26", "family": 2, "table": 70790003, "scope": 253},
+]  # fmt: skip
 
 
-def configure(host: Any, pod: Any) -> None:
-    (index,) = host.link_lookup(ifname="host0")
-    generate_no_address(host, index)
-    host.link("set", index=index, flags=IFF_UP, change=IFF_UP, IFLA_IFALIAS="pycni:1 key=x")
-    host.tc("add", "clsact", index)
-    (index,) = pod.link_lookup(ifname="eth0")
-    generate_no_address(pod, index)
-    pod.link("set", index=index, flags=IFF_UP, change=IFF_UP)
-    for text, length in (("198.51.100.2", 24), ("2001:db8::2", 128)):
-        add_address(pod, index, ip_address(text), prefixlen=length)
-    for route in ROUTES:
-        pod.route("add", oif=index, **route)
+@pytest.fixture
+def path() -> Iterator[str]:
+    with netns() as made:
+        yield made
 
 
-def made_with(opened: Open) -> list[str]:
-    """What is in a node's and a pod's namespace after `configure`."""
-    with netns() as node_path, netns() as pod_path:
-        with opened(node_path) as node, opened(pod_path) as pod:
-            make_pair(node, pod_path)
-            configure(node, pod)
-        return [*_everything(node_path), *_everything(pod_path)]
+@pytest.fixture
+def pod_path() -> Iterator[str]:
+    with netns() as made:
+        yield made
 
 
-def test_what_it_makes_is_what_pyroute2_makes() -> None:
-    expected = made_with(iproute)
+def make_pair(ipr: Rtnl, pod_path: str) -> tuple[int, int]:
+    """Of a link in each namespace; their indexes."""
+    with Path(pod_path).open() as namespace, rtnl(pod_path) as pod:
+        host, peer = End("host0", HOST_MAC, HOST_MTU), End("eth0", POD_MAC, POD_MTU)
+        ipr.add_veth(host, peer._replace(netns_fd=namespace.fileno()))
+        return ipr.ifindex("host0"), pod.ifindex("eth0")
 
-    assert made_with(rtnl) == expected
+
+def make_by_rtnl(host_path: str, pod_path: str) -> None:
+    with rtnl(host_path) as host, rtnl(pod_path) as pod:
+        index, inside = make_pair(host, pod_path)
+        host.generate_no_address(index)
+        host.set_up(index, alias=ALIAS)
+        host.add_clsact(index)
+        pod.generate_no_address(inside)
+        pod.set_up(inside)
+        for address, length in ADDRESSES:
+            pod.add_address(inside, address, prefixlen=length)
+        for route in ROUTES:
+            pod.add_route(route._replace(ifindex=inside))
+
+
+def make_by_pyroute2(host_path: str, pod_path: str) -> None:
+    with iproute(host_path) as host, iproute(pod_path) as pod:
+        with Path(pod_path).open() as namespace:
+            peer = {"ifname": "eth0", "address": POD_MAC, "mtu": POD_MTU,
+                    "net_ns_fd": namespace.fileno()}  # fmt: skip
+            host.link("add", ifname="host0", kind="veth", address=HOST_MAC, mtu=HOST_MTU, peer=peer)
+        (index,) = host.link_lookup(ifname="host0")
+        host.link("set", index=index, IFLA_AF_SPEC=NO_ADDRESS)
+        host.link("set", index=index, state="up", IFLA_IFALIAS=ALIAS)
+        host.tc("add", "clsact", index)
+        (inside,) = pod.link_lookup(ifname="eth0")
+        pod.link("set", index=inside, IFLA_AF_SPEC=NO_ADDRESS)
+        pod.link("set", index=inside, state="up")
+        for address, length in ADDRESSES:
+            add_address(pod, inside, address, prefixlen=length)
+        for route in ROUTES_OF_PYROUTE2:
+            pod.route("add", oif=inside, **route)
+
+
+def test_what_it_makes_is_what_pyroute2_makes(path: str, pod_path: str) -> None:
+    with netns() as other_path, netns() as other_pod:
+        make_by_pyroute2(other_path, other_pod)
+        expected = [*_everything(other_path), *_everything(other_pod)]
+
+    make_by_rtnl(path, pod_path)
+
+    assert [*_everything(path), *_everything(pod_path)] == expected
     assert len(expected) > len(ROUTES)
 
 
-def test_an_end_has_one_queue() -> None:
-    with netns() as path, netns() as pod, rtnl(path) as ipr:
-        make_pair(ipr, pod)
+def test_an_end_has_one_queue(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr, iproute(path) as reader:
+        make_pair(ipr, pod_path)
 
-        with iproute(path) as reader:
-            (link,) = reader.link("get", ifname="host0")
+        (link,) = reader.link("get", ifname="host0")
 
-        assert (link.get("num_tx_queues"), link.get("num_rx_queues")) == (1, 1)
+    assert (link.get("num_tx_queues"), link.get("num_rx_queues")) == (1, 1)
 
 
-@pytest.mark.parametrize("opened", [rtnl, iproute])
-def test_a_link_is_found_by_name_and_none_is_none(opened: Open) -> None:
-    with netns() as path, netns() as pod, opened(path) as ipr:
-        make_pair(ipr, pod)
+def test_a_link_is_found_by_name_and_index_and_none_is_none(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr:
+        index, inside = make_pair(ipr, pod_path)
 
-        link = find_link(ipr, "host0")
+        link = ipr.link("host0")
 
         assert link is not None
-        assert (link["index"], link.get("address")) == (
-            ipr.link_lookup(ifname="host0")[0],
-            HOST_MAC,
-        )
-        assert link.get(("linkinfo", "kind")) == "veth"
-        assert find_link(ipr, "other0") is None
-        assert delete_link(ipr, "host0")
-        assert not delete_link(ipr, "host0")
+        assert (link.ifindex, link.mac, link.mtu, link.kind) == (
+            index, HOST_MAC, HOST_MTU, "veth",
+        )  # fmt: skip
+        assert (link.peer_ifindex, link.is_up, link.is_ethernet) == (inside, False, True)
+        assert ipr.link_at(index) == link
+        assert [one.ifname for one in ipr.links()] == ["lo", "host0"]
+        assert ipr.link("other0") is None
+        assert ipr.link_at(999) is None
 
 
-@pytest.mark.parametrize("opened", [rtnl, iproute])
-def test_a_name_that_is_taken_is_told_by_its_errno(opened: Open) -> None:
-    with netns() as path, netns() as pod, opened(path) as ipr:
-        make_pair(ipr, pod)
+def test_the_other_end_is_found_by_the_number_of_its_namespace(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr:
+        index, inside = make_pair(ipr, pod_path)
+        host = ipr.link_at(index)
+        assert host is not None
+        assert host.peer_netnsid is not None
+
+        peer = ipr.link_at(inside, netnsid=host.peer_netnsid)
+
+        assert peer is not None
+        assert peer.mac == POD_MAC
+        with pytest.raises(NetlinkError) as caught:
+            ipr.link_at(inside, netnsid=4711)
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_what_is_deleted_is_gone_and_again_is_no_error(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr:
+        index, _ = make_pair(ipr, pod_path)
+
+        assert ipr.delete_link(index)
+
+        assert not ipr.delete_link(index)
+        assert ipr.link("host0") is None
+
+
+def test_a_name_that_is_taken_is_told_by_its_errno(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr:
+        make_pair(ipr, pod_path)
 
         with pytest.raises(NetlinkError) as caught:
-            make_pair(ipr, pod)
+            make_pair(ipr, pod_path)
 
-        assert caught.value.code == errno.EEXIST
+    assert caught.value.errno == errno.EEXIST
 
 
-def test_both_ways_of_one_socket_can_take_turns() -> None:
-    with netns() as path, netns() as pod, rtnl(path) as ipr:
+def test_addresses_are_listed_and_taken_away(path: str) -> None:
+    with rtnl(path) as ipr:
+        ipr.set_up(1)
+        ipr.add_address(1, POD4, prefixlen=24)
+
+        listed = ipr.addresses(1)
+        ipr.delete_address(1, POD4, prefixlen=24)
+
+        assert listed == [
+            Address(1, ip_interface("127.0.0.1/8"), is_global=False),
+            Address(1, ip_interface("198.51.100.2/24")),
+            Address(1, ip_interface("::1/128"), is_global=False),
+        ]
+        assert POD4 not in {one.ip for one in ipr.addresses()}
+        with pytest.raises(NetlinkError) as caught:
+            ipr.delete_address(1, POD4, prefixlen=24)
+        assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+def test_routes_are_listed_replaced_and_taken_away(path: str, pod_path: str) -> None:
+    make_by_rtnl(path, pod_path)
+    with rtnl(pod_path) as pod:
+        index = pod.ifindex("eth0")
+        wanted = [route._replace(ifindex=index) for route in ROUTES]
+        narrow = Route(ANYWHERE4, index, GATEWAY4, mtu=1280)
+
+        listed = pod.routes()
+        pod.replace_route(narrow)
+        replaced = [one for one in pod.routes() if one.dst == ANYWHERE4]
+        pod.delete_route(narrow)
+
+        by_default = 1024  # the priority that IPv6 gives a route without one
+        assert set(wanted) <= {one._replace(priority=one.priority % by_default) for one in listed}
+        assert replaced == [narrow]
+        assert ANYWHERE4 not in {one.dst for one in pod.routes()}
+        with pytest.raises(NetlinkError) as caught:
+            pod.delete_route(narrow)
+        assert caught.value.errno == errno.ESRCH
+
+
+def test_an_ipv4_route_may_have_an_ipv6_gateway(path: str, pod_path: str) -> None:
+    """RFC 8950."""
+    make_by_rtnl(path, pod_path)
+    with rtnl(pod_path) as pod, iproute(pod_path) as reader:
+        pod.add_route(Route(ip_network("233.252.0.0/24"), pod.ifindex("eth0"), GATEWAY6))
+
+        (found,) = reader.get_routes(dst="233.252.0.0/24", family=2)
+
+    assert found.get("RTA_VIA")["addr"] == str(GATEWAY6)
+
+
+@pytest.mark.parametrize("source", [POD4, ip_address("2001:db8::2")], ids=["IPv4", "IPv6"])
+def test_rules_are_added_listed_and_taken_away(path: str, source: Any) -> None:
+    rule = Rule(source, 7079, 70790003)
+    with rtnl(path) as ipr:
+        ipr.add_rule(rule)
+
+        listed = ipr.rules(source.version)
+        ipr.delete_rule(Rule(source, 7079))
+
+        assert listed == [rule]
+        assert ipr.rules(source.version) == []
+        with pytest.raises(NetlinkError) as caught:
+            ipr.delete_rule(rule)
+        assert caught.value.errno == errno.ENOENT
+
+
+def test_a_vxlan_device_is_made_and_recognised(path: str) -> None:
+    with rtnl(path) as ipr:
+        ipr.add_vxlan("vx0", mac=HOST_MAC, mtu=1400, port=4789)
+
+        link = ipr.link("vx0")
+
+    assert link is not None
+    assert (link.kind, link.mac, link.mtu) == ("vxlan", HOST_MAC, 1400)
+    assert link.vxlan == Vxlan(4789, collects_metadata=True)
+
+
+def test_a_port_joins_a_bridge_and_its_mtu_changes(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr, iproute(path) as reader:
+        index, _ = make_pair(ipr, pod_path)
+        ipr.add_bridge("br0")
+
+        ipr.set_master(index, ipr.ifindex("br0"))
+        ipr.set_mtu(index, 1300)
+
+        (link,) = reader.get_links(index)
+        assert (link.get("IFLA_MASTER"), link.get("mtu")) == (ipr.ifindex("br0"), 1300)
+        with pytest.raises(NetlinkError) as caught:
+            ipr.add_bridge("br0")
+        assert caught.value.errno == errno.EEXIST
+
+
+def test_qdiscs_are_told_by_place_and_kind(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr:
+        index, _ = make_pair(ipr, pod_path)
+        bare = ipr.ingress_qdisc(index)
+
+        ipr.add_clsact(index)
+        ipr.add_tbf(index, rate=125_000, burst=10_000, limit=100_000)
+
+        assert bare is None
+        assert ipr.ingress_qdisc(index) == "clsact"
+        assert Qdisc(index, TC_H_ROOT, "tbf", 125_000) in ipr.qdiscs(index)
+        ipr.delete_clsact(index)
+        assert ipr.ingress_qdisc(index) is None
+
+
+def test_what_forwards_frames_and_packets_is_told_by_its_addresses(
+    path: str, pod_path: str
+) -> None:
+    near, far = ip_address("198.51.100.7"), ip_address("192.0.2.7")
+    with rtnl(path) as ipr, iproute(path) as writer:
+        index, _ = make_pair(ipr, pod_path)
+        writer.neigh("add", dst=str(near), lladdr=POD_MAC, ifindex=index, state=0x80)
+        writer.link("add", ifname="vx0", kind="vxlan", vxlan_id=7, vxlan_port=4789)
+        writer.fdb("append", ifindex=ipr.ifindex("vx0"), lladdr=POD_MAC, dst=str(far))
+
+        assert near in ipr.neighbour_addresses()
+        assert ipr.fdb_addresses() == {far}
+
+
+def test_both_ways_of_one_socket_can_take_turns(path: str, pod_path: str) -> None:
+    with rtnl(path) as ipr:
         for _ in range(3):
-            make_pair(ipr, pod)
-            (index,) = ipr.link_lookup(ifname="host0")
-            assert [link["index"] for link in ipr.get_links(index)] == [index]
-            ipr.link("del", index=index)
-        assert find_link(ipr, "host0") is None
+            index, _ = make_pair(ipr, pod_path)
+            ipr.add_tbf(index, rate=125_000, burst=10_000, limit=100_000)
+            assert ipr.link_at(index) == ipr.link("host0")
+            assert [one.kind for one in ipr.qdiscs(index)] == ["tbf"]
+            ipr.delete_link(index)
+        assert ipr.link("host0") is None
+
+
+def test_all_of_many_links_are_listed(path: str) -> None:
+    with rtnl(path) as ipr:
+        for number in range(100):
+            ipr.add_veth(End(f"a{number}"), End(f"b{number}"))
+
+        names = {link.ifname for link in ipr.links()}
+
+    assert names == {"lo", *(f"{end}{number}" for end in "ab" for number in range(100))}
 
 
 def test_a_socket_in_another_namespace_is_refused_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(namespaces, "inside", lambda _descriptor, work: work())
-    with netns() as path, Path(path).open() as namespace:
+    with Path(path).open() as namespace:
         before = os.listdir("/proc/self/fd")
 
         with pytest.raises(InvalidNetns, match="another namespace"):
@@ -164,8 +352,8 @@ def _everything(path: str) -> list[str]:
                 _told(
                     one,
                     names,
-                    "family dst_len proto scope type flags tos "
-                    "RTA_DST RTA_GATEWAY RTA_TABLE RTA_PRIORITY RTA_OIF",
+                    "family dst_len proto scope type flags tos RTA_DST RTA_GATEWAY RTA_TABLE "
+                    "RTA_PRIORITY RTA_PREFSRC RTA_METRICS RTA_OIF",
                 )
                 for one in ipr.get_routes()
             ),

@@ -13,11 +13,12 @@ from loader.places import INGRESS
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
-from pycni.lab.topology import open_iproute
+from pycni.lab.topology import open_rtnl
 from pycni.names import GATEWAY_MAC, NAME_HEAD
 from pycni.pods.lease import is_ours
 from pycni.settings import load
 from support.flood import unanswered
+from support.kernel import open_iproute
 from support.labs import (
     made_pod,
     prepared_lab,
@@ -147,7 +148,8 @@ def test_teardown_takes_what_a_killed_add_left_along(lab: Lab) -> None:
     setup(node)
     with made_pod(lab, node) as pod, open_iproute(node.netns) as ipr:
         assert execute(lab, pod, "ADD").status == 0
-        (index,) = [one["index"] for one in ipr.get_links() if is_ours(one)]
+        with open_rtnl(node.netns) as rtnl:
+            (index,) = [one.ifindex for one in rtnl.links() if is_ours(one)]
         ipr.link("set", index=index, state="down")
         ipr.link("set", index=index, ifname="wan7")
         ipr.link("add", ifname=f"{NAME_HEAD}0", kind="veth", address=GATEWAY_MAC, peer="left0")

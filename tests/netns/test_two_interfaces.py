@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from pycni.kernel.routes import RT_TABLE_MAIN
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
-from pycni.lab.topology import open_iproute
-from pycni.node.overlay import RT_TABLE_MAIN
 from pycni.pods.source_rules import PRIORITY, table_of
 from support.flood import unanswered
+from support.kernel import open_iproute
 from support.plugin import Reply, execute
 from support.snapshot import differences, take
 

@@ -1,4 +1,4 @@
-"""pycni/kernel/deletion.py and linkevents.py: a link is gone for everybody when its end is told."""
+"""pycni/kernel/deletion.py and link_events.py: a link is gone for everybody after its event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
-from pycni.kernel import deletion, link_events, namespaces
+from pycni.kernel import deletion, link_events, namespaces, netlink_socket
+from pycni.kernel.links import End
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.netlink_socket import BUFFER
 from pycni.kernel.rtnl import Rtnl
 from support.kernel import iproute, needs_root, netns, veth
 
@@ -84,14 +86,14 @@ def test_a_refusal_is_raised(path: str) -> None:
     with pytest.raises(NetlinkError) as caught:
         within(path, lambda: deletion.delete_link(loopback))
 
-    assert caught.value.code == errno.EOPNOTSUPP
+    assert caught.value.errno == errno.EOPNOTSUPP
 
 
 def test_the_kernels_answer_does_when_its_word_is_lost(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(events: socket.socket) -> list[object]:
-        events.recv(link_events.BUFFER)
+        events.recv(BUFFER)
         raise OSError(errno.ENOBUFS, "messages were lost")
 
     monkeypatch.setattr(link_events, "gone", lost)
@@ -110,8 +112,8 @@ def test_other_links_events_are_passed_over(path: str) -> None:
     def come_and_go() -> None:
         with Rtnl() as ipr:
             while not stop.is_set():
-                ipr.link("add", ifname="other0", kind="veth", peer={"ifname": "other1"})
-                ipr.link("del", index=ipr.link_lookup(ifname="other0")[0])
+                ipr.add_veth(End("other0"), End("other1"))
+                ipr.delete_link(ipr.ifindex("other0"))
 
     with iproute(path) as ipr:
         index, _ = veth(ipr, "one0", "two0")
@@ -137,9 +139,9 @@ def test_an_event_has_what_the_link_was(path: str) -> None:
         while len(gone) < 2:
             gone += link_events.gone(events)
 
-    (one,) = (link for link in gone if link["ifname"] == "one0")
-    assert (one["index"], one["ifalias"], one["linkinfo", "kind"]) == (index, ALIAS, "veth")
-    assert {link["ifname"] for link in gone} == {"one0", "two0"}
+    (one,) = (link for link in gone if link.ifname == "one0")
+    assert (one.ifindex, one.alias, one.kind) == (index, ALIAS, "veth")
+    assert {link.ifname for link in gone} == {"one0", "two0"}
 
 
 def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
@@ -155,11 +157,11 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(path: str) -> None:
         while not gone:
             gone += link_events.gone(events)
 
-    assert [link["ifname"] for link in gone] == ["bridge0"]
+    assert [link.ifname for link in gone] == ["bridge0"]
 
 
 def test_lost_messages_are_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_events, "ROOM", 1)  # the kernel's least: a few kilobytes
+    monkeypatch.setattr(netlink_socket, "EVENT_ROOM", 1)  # the kernel's least: a few kilobytes
     with within(path, link_events.subscribe) as events, iproute(path) as ipr:
         for _ in range(20):
             index, _ = veth(ipr, "one0", "two0")
@@ -172,7 +174,7 @@ def test_lost_messages_are_told(path: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_socket_that_cannot_be_had_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_events, "SO_RCVBUFFORCE", 9999)
+    monkeypatch.setattr(netlink_socket, "SO_RCVBUFFORCE", 9999)
 
     with pytest.raises(OSError, match="not available"):
         link_events.subscribe()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
+from pyroute2 import Rtnl
 
 import loader.compile
 from loader import ENDPOINT_PROGRAMS, clsact, tcx
@@ -231,12 +231,12 @@ def fingerprints(node: LabNode) -> set[str]:
     return found
 
 
-def look(attached: Callable[[IPRoute, int], dict[str, str]]) -> list[dict[str, str]]:
+def look(attached: Callable[[Rtnl, int], dict[str, str]]) -> list[dict[str, str]]:
     """Programs on each interface of this namespace that has any."""
-    with IPRoute() as ipr:
-        found = [attached(ipr, link["index"]) for link in ipr.get_links()]
+    with Rtnl() as ipr:
+        found = [attached(ipr, link.ifindex) for link in ipr.links()]
     return [one for one in found if one]
 
 
-def tcx_attached(_: IPRoute, ifindex: int) -> dict[str, str]:
+def tcx_attached(_: Rtnl, ifindex: int) -> dict[str, str]:
     return tcx.attached(ifindex)

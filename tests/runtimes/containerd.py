@@ -17,11 +17,11 @@ from typing import Any
 from pycni.cni.requests import ANNOTATIONS
 from pycni.lab import processes
 from pycni.lab.layout import POD_IFNAME, LabNode
-from pycni.lab.topology import open_iproute
 from runtimes import images
 from runtimes.cri import Cri, Refused
 from runtimes.recorder import Recorder
 from support import leftovers
+from support.kernel import open_iproute
 from support.waiting import wait_until
 
 LOOPBACK = Path("/usr/lib/cni/loopback")

@@ -13,12 +13,12 @@ import pytest
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
-from pycni.lab.topology import open_iproute
 from runtimes import images
 from runtimes.podman import Failed, Podman
 from support import unchanged
 from support.flood import unanswered
 from support.flows import EVERY_ADDRESS, answering, ask
+from support.kernel import open_iproute
 from support.waiting import wait_until
 
 REQUESTED_HOST = 77

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, peer_command
 from pycni.lab.layout import POD_IFNAME, Pod
-from pycni.lab.topology import open_iproute
+from support.kernel import open_iproute
 from support.waiting import wait_until
 
 

@@ -18,7 +18,11 @@ import pytest
 from pyroute2 import IPRoute
 
 from loader import libbpf
+from pycni.cluster import IPAddress
 from pycni.kernel import namespaces
+from pycni.kernel.addresses import IFA_F_NODAD
+from pycni.kernel.rtnl import Rtnl
+from pycni.lab.topology import NETNS_DIR
 
 needs_root = [
     pytest.mark.root,
@@ -45,11 +49,36 @@ def netns() -> Iterator[str]:
             holder.wait()
 
 
+def open_iproute(name: str | Path) -> IPRoute:
+    """pyroute2 in a namespace of a lab, or in that of a path."""
+
+    def netlink_socket() -> socket.socket:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+
+    with (NETNS_DIR / name).open() as namespace:
+        made = namespaces.inside(namespace.fileno(), netlink_socket)
+    return IPRoute(fileno=made.detach())
+
+
 @contextmanager
 def iproute(netns_path: str) -> Iterator[IPRoute]:
-    """Netlink in a namespace of `netns()`."""
-    with Path(netns_path).open() as namespace, namespaces.open_iproute(namespace.fileno()) as ipr:
+    """pyroute2 in a namespace of `netns()`."""
+    with open_iproute(netns_path) as ipr:
         yield ipr
+
+
+@contextmanager
+def rtnl(netns_path: str) -> Iterator[Rtnl]:
+    """pycni's rtnetlink in a namespace of `netns()`."""
+    with Path(netns_path).open() as namespace, namespaces.open_rtnl(namespace.fileno()) as opened:
+        yield opened
+
+
+def add_address(ipr: IPRoute, index: int, address: IPAddress, *, prefixlen: int = 0) -> None:
+    """Give a link an address, of IPv6 without looking for duplicates."""
+    flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
+    length = prefixlen or address.max_prefixlen
+    ipr.addr("add", index=index, address=str(address), prefixlen=length, **flags)
 
 
 @contextmanager

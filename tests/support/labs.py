@@ -28,7 +28,7 @@ from pycni.lab.layout import (
     Pod,
     draw,
 )
-from pycni.lab.topology import open_iproute
+from support.kernel import open_iproute
 from support.waiting import wait_until
 
 T = TypeVar("T")

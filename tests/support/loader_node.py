@@ -14,7 +14,8 @@ import loader
 from loader import Callbacks, Hook, Loaded, NewMaps, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
 from loader.places import EGRESS, INGRESS
-from support.kernel import bpffs, entered, iproute, netns, veth
+from pycni.kernel.rtnl import Rtnl
+from support.kernel import bpffs, entered, iproute, netns, rtnl, veth
 from support.sources import config, key, write_sources
 
 FRAME = bytes.fromhex("02707963 6e690202 02020202 88b5".replace(" ", "")) + bytes(46)
@@ -28,6 +29,9 @@ class Node:
 
     netns: str
     ipr: IPRoute
+    """For what tests do."""
+    rtnl: Rtnl
+    """For what the loader does."""
     root: Path
     uplink: int
     pod: int
@@ -58,7 +62,7 @@ class Node:
             objects,
             config=config(mark),
             callbacks=Callbacks(hooks=hooks or self.hooks, refill=refill, confirm=confirm),
-            ipr=self.ipr,
+            ipr=self.rtnl,
         )
 
     def state(self) -> dict[str, object]:
@@ -68,7 +72,7 @@ class Node:
             found[str(path.relative_to(self.root.parent))] = pinned_at(path)
         for ifindex in (self.uplink, self.pod):
             for place in (INGRESS, EGRESS):
-                found[f"{ifindex} {place} filters"] = clsact.filters(self.ipr, ifindex, place)
+                found[f"{ifindex} {place} filters"] = clsact.filters(self.rtnl, ifindex, place)
                 found[f"{ifindex} {place} tcx"] = tcx.programs(ifindex, place)
         found["qdiscs"] = self.qdiscs()
         return found
@@ -96,10 +100,16 @@ class Node:
 @contextmanager
 def make_node(tmp_path: Path) -> Iterator[Node]:
     """The calling thread is in the namespace meanwhile."""
-    with netns() as path, bpffs(tmp_path) as fs, iproute(path) as ipr, entered(path):
+    with (
+        netns() as path,
+        bpffs(tmp_path) as fs,
+        iproute(path) as ipr,
+        rtnl(path) as asker,
+        entered(path),
+    ):
         uplink, _ = veth(ipr, "up0", "up1")
         pod, _ = veth(ipr, "pod0", "pod1")
-        yield Node(path, ipr, fs / "pycni", uplink, pod, tmp_path)
+        yield Node(path, ipr, asker, fs / "pycni", uplink, pod, tmp_path)
 
 
 def pinned_at(path: Path) -> object:
@@ -115,7 +125,7 @@ def pinned_at(path: Path) -> object:
 
 def count(node: Node, ifindex: int, place: int) -> int:
     """Of programs at a hook, attached one way and the other."""
-    return len(clsact.filters(node.ipr, ifindex, place)) + len(tcx.programs(ifindex, place))
+    return len(clsact.filters(node.rtnl, ifindex, place)) + len(tcx.programs(ifindex, place))
 
 
 def add_foreign_filter(node: Node, ifindex: int, *, priority: int, place: int = INGRESS) -> None:

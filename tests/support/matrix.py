@@ -13,11 +13,11 @@ from typing import Any
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME
-from pycni.lab.topology import open_iproute
 from pycni.node import overlay
 from support import flows, offloads
 from support.flood import unanswered
 from support.flows import send_frames
+from support.kernel import open_iproute
 from support.labs import prepared_lab, setup, write_settings
 from support.labs import rows as map_rows
 from support.waiting import wait_until

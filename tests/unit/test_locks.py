@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pycni.errors import FileError, TryAgain
-from pycni.locks import address_lock, attachment_lock, network_lock
+from pycni.locks import address_lock, attachment_lock, events_lock, network_lock
 
 POD_ONE = "cluster/pod-one/eth0"
 POD_TWO = "cluster/pod-two/eth0"
@@ -84,6 +84,16 @@ def test_waiters_never_hold_one_lock_together(tmp_path: Path) -> None:
         worker.join()
 
     assert most == [1] * 240
+
+
+def test_a_second_reader_of_events_is_told_who_the_first_is(tmp_path: Path) -> None:
+    with (
+        events_lock(tmp_path),
+        network_lock(tmp_path, timeout=0),
+        pytest.raises(TryAgain, match=f"events is locked by process {os.getpid()}"),
+        events_lock(tmp_path),
+    ):
+        pass
 
 
 def test_a_lock_can_be_taken_again(tmp_path: Path) -> None:

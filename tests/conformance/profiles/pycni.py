@@ -113,9 +113,9 @@ def orphan(bench: Bench) -> None:
 
 def _no_programs(pod: Pod, attachment: Attachment) -> None:
     script = (
-        "import sys; from pyroute2 import IPRoute; from loader import attach\n"
+        "import sys; from pycni.kernel.rtnl import Rtnl; from loader import attach\n"
         "from loader.hooks import Hook\n"
-        "with IPRoute() as ipr:\n"
+        "with Rtnl() as ipr:\n"
         "    attach.detach(ipr, Hook(int(sys.argv[1]), 'to_container'))\n"
     )
     command = [_node()["python"], "-c", script, str(host_link(attachment, pod).index)]

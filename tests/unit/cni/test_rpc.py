@@ -1,6 +1,7 @@
 """pycni/cni/rpc.py: the agent's end of the plugin's socket."""
 
 import array
+import logging
 import os
 import socket
 import struct
@@ -109,7 +110,6 @@ def test_a_large_call_is_received_whole(agent):
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(b"", id="nothing"),
         pytest.param(pack(ENV, STDIN)[:-1], id="cut off"),
         pytest.param((FRAME_LIMIT + 1).to_bytes(4, "big"), id="too long"),
         pytest.param(pack(ENV), id="a field short"),
@@ -124,7 +124,52 @@ def test_what_is_no_call_is_dropped_without_a_reply(agent, sent, caplog):
 
     assert agent.plugin.recv(1) == b""
     assert agent.calls == []
-    assert "a call was not received" in caplog.text
+    assert "call not received" in caplog.text
+
+
+@pytest.mark.parametrize("reads_hello", [True, False])
+def test_a_peer_that_only_asks_for_an_agent_is_no_warning(reads_hello, caplog):
+    agent = Agent()
+    if reads_hello:
+        agent.plugin.recv(1)
+
+    with caplog.at_level(logging.INFO):
+        agent.finish()
+
+    assert agent.calls == []
+    assert caplog.text == ""
+
+
+def test_a_peer_that_was_gone_before_hello_is_no_warning(caplog):
+    ours, theirs = socket.socketpair()
+    ours.close()
+
+    rpc.serve_connection(theirs, lambda *_: REPLY)
+
+    assert caplog.text == ""
+
+
+def test_a_peer_that_connects_and_says_nothing_is_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(rpc, "SEND_SECONDS", 0.05)
+    agent = Agent()
+    agent.plugin.recv(1)
+
+    assert agent.plugin.recv(1) == b""
+    agent.finish()
+    assert "call not received" in caplog.text
+
+
+def test_what_a_caller_writes_into_its_ids_stays_within_its_line(agent, caplog):
+    forged = b"CNI_COMMAND=ADD\0CNI_CONTAINERID=a status=0\nlevel=ERROR\0CNI_IFNAME=\x1b[2J"
+
+    with caplog.at_level(logging.INFO):
+        agent.plugin.recv(1)
+        send(agent.plugin, pack(forged, STDIN), None)
+        receive(agent.plugin.recv)
+
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert r'container="a status=0\nlevel=ERROR" ifname="\u001b[2J"' in line
+    assert line.isprintable()
 
 
 def test_a_call_with_two_descriptors_is_dropped_and_both_are_closed(tmp_path):
@@ -142,16 +187,6 @@ def test_a_call_with_two_descriptors_is_dropped_and_both_are_closed(tmp_path):
     assert answer == b""
     assert agent.calls == []
     assert open_descriptors() == before
-
-
-def test_a_plugin_that_stalls_is_given_up(monkeypatch):
-    monkeypatch.setattr(rpc, "SEND_SECONDS", 0.05)
-    agent = Agent()
-
-    agent.plugin.recv(1)
-
-    assert agent.plugin.recv(1) == b""
-    agent.finish()
 
 
 def test_a_plugin_that_was_killed_during_the_call_is_only_logged(caplog):

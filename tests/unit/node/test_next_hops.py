@@ -6,14 +6,16 @@ from ipaddress import ip_address
 
 from pycni.dataplane.maps import NextHop
 from pycni.kernel.fib import (
-    Link,
     NeighbourChange,
     OtherChange,
     Path,
 )
-from pycni.node.next_hops import Copy, Waker, wanted
+from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
+from pycni.node.next_hops import Copy, wanted
 
-UPLINK = Link(2, True, 1500, "02:00:00:00:00:02")
+UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
+TUNNEL = 768
+"""ARPHRD_TUNNEL, linux/if_arp.h."""
 NODE = ip_address("192.0.2.7")
 FAR = ip_address("198.51.100.7")
 FAR6 = ip_address("2001:db8::7")
@@ -52,8 +54,8 @@ def test_a_route_is_no_wider_than_its_link() -> None:
 
 def test_the_kernel_keeps_what_cannot_be_sent_to() -> None:
     paths = {NODE: Path(2, NODE, 0)}
-    down = Link(2, False, 1500, UPLINK.mac)
-    no_ethernet = Link(2, True, 1500, "")
+    down = UPLINK._replace(flags=IFF_UP)
+    no_ethernet = UPLINK._replace(hardware=TUNNEL)
 
     assert wanted(paths, {2: UPLINK}, {}) == {}
     assert wanted(paths, {2: UPLINK}, {(3, NODE): NODE_MAC}) == {}
@@ -120,13 +122,3 @@ def test_what_does_not_concern_the_way_changes_nothing() -> None:
     assert not copy.take_in([pods_veth, NeighbourChange(2, GATEWAY, GATEWAY_MAC)])
     assert not copy.take_in([NeighbourChange(9, NODE, None)])
     assert kernel.asked == 1
-
-
-def test_a_waker_wakes_once() -> None:
-    waker = Waker()
-
-    waker.wake()
-    waker.wake()
-
-    assert waker.take()
-    assert not waker.take()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pycni.dataplane.maps import Endpoint
+from pycni.kernel.links import Link
 from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
 from pycni.pods.lease import ALIAS_LIMIT, Lease, is_ours, read_lease
 
@@ -20,18 +20,12 @@ POD6 = ip_address("fd00:10:244:1::5")
 LEASE = Lease(KEY.digest, "podnet", "4f2a9c", "eth0", KEY.mac, (POD, POD6), masquerade=True)
 
 
-class Link(dict[str, Any]):
-    """A link message as far as leases read it: keys and attributes alike."""
-
-    def __init__(self, ifname: str, **attributes: Any) -> None:
-        super().__init__(index=7, ifname=ifname, **attributes)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return super().get("kind" if key == ("linkinfo", "kind") else key, default)
+def link_of(ifname: str, *, kind: str = "", mac: str = "", alias: str = "") -> Link:
+    return Link(7, ifname=ifname, kind=kind, mac=mac, alias=alias)
 
 
 def test_a_lease_is_read_back_from_its_alias() -> None:
-    link = Link(KEY.host_ifname, ifalias=LEASE.alias())
+    link = link_of(KEY.host_ifname, alias=LEASE.alias())
 
     lease = read_lease(link)
 
@@ -48,7 +42,7 @@ def test_an_alias_reads_as_it_always_did() -> None:
         f"pycni:1 key={KEY.digest} if=eth0 mac={KEY.mac} ip={POD} ip={POD6} "
         "masq ports shaped forwards dhcp rules=46 net=podnet id=4f2a9c"
     )
-    assert read_lease(Link(KEY.host_ifname, ifalias=every.alias())) == replace(
+    assert read_lease(link_of(KEY.host_ifname, alias=every.alias())) == replace(
         every, host_ifname=KEY.host_ifname, ifindex=7
     )
 
@@ -64,7 +58,7 @@ def test_an_endpoint_has_the_flags_of_its_lease_that_the_programs_know() -> None
 def test_an_alias_says_which_addresses_have_a_table_of_their_own(rules: tuple[int, ...]) -> None:
     alias = replace(LEASE, rules=rules).alias()
 
-    lease = read_lease(Link(KEY.host_ifname, ifalias=alias))
+    lease = read_lease(link_of(KEY.host_ifname, alias=alias))
 
     assert lease is not None
     assert lease.rules == rules
@@ -84,7 +78,7 @@ def test_an_alias_fits_the_kernel_whatever_the_names(
         LEASE, key_digest=key.digest, network=network, container_id=container, ifname=ifname
     )
 
-    found = read_lease(Link(key.host_ifname, ifalias=lease.alias()))
+    found = read_lease(link_of(key.host_ifname, alias=lease.alias()))
 
     assert len(lease.alias().encode()) <= ALIAS_LIMIT
     assert len(key.host_ifname) == 15
@@ -113,11 +107,11 @@ def test_a_mac_is_unicast_and_locally_administered() -> None:
 @pytest.mark.parametrize(
     "link",
     [
-        Link("eth0", ifalias=LEASE.alias()),
-        Link(KEY.host_ifname),
-        Link(KEY.host_ifname, ifalias="uplink of rack 7"),
-        Link(KEY.host_ifname, ifalias=LEASE.alias().replace("ip=10", "ip=ten")),
-        Link(KEY.host_ifname, ifalias="pycni:1 key=1 net=a"),
+        link_of("eth0", alias=LEASE.alias()),
+        link_of(KEY.host_ifname),
+        link_of(KEY.host_ifname, alias="uplink of rack 7"),
+        link_of(KEY.host_ifname, alias=LEASE.alias().replace("ip=10", "ip=ten")),
+        link_of(KEY.host_ifname, alias="pycni:1 key=1 net=a"),
     ],
     ids=["other name", "no alias", "other alias", "bad address", "cut alias"],
 )
@@ -127,12 +121,12 @@ def test_a_link_that_does_not_say_it_all_is_no_lease(link: Link) -> None:
 
 @pytest.mark.parametrize("kind", [VETH, NETKIT])
 def test_a_link_is_ours_by_its_alias_or_by_name_and_mac(kind: str) -> None:
-    ours = {"kind": kind, "address": GATEWAY_MAC}
+    ours = {"kind": kind, "mac": GATEWAY_MAC}
 
-    assert is_ours(Link(KEY.host_ifname, **ours))
-    assert is_ours(Link(KEY.host_ifname, **ours, ifalias="somebody edited this"))
-    assert not is_ours(Link(KEY.host_ifname, kind=kind, address="02:00:00:00:00:01"))
-    assert not is_ours(Link(KEY.host_ifname, kind="dummy", address=GATEWAY_MAC))
-    assert not is_ours(Link("eth0", **ours))
-    assert is_ours(Link("eth0", kind=kind, address=KEY.mac, ifalias=LEASE.alias()))
-    assert not is_ours(Link("eth0", kind="dummy", address=GATEWAY_MAC, ifalias=LEASE.alias()))
+    assert is_ours(link_of(KEY.host_ifname, **ours))
+    assert is_ours(link_of(KEY.host_ifname, **ours, alias="somebody edited this"))
+    assert not is_ours(link_of(KEY.host_ifname, kind=kind, mac="02:00:00:00:00:01"))
+    assert not is_ours(link_of(KEY.host_ifname, kind="dummy", mac=GATEWAY_MAC))
+    assert not is_ours(link_of("eth0", **ours))
+    assert is_ours(link_of("eth0", kind=kind, mac=KEY.mac, alias=LEASE.alias()))
+    assert not is_ours(link_of("eth0", kind="dummy", mac=GATEWAY_MAC, alias=LEASE.alias()))

@@ -5,16 +5,17 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.attachments import upkeep
 from pycni.errors import DataplaneError
-from pycni.kernel import netlink
-from pycni.kernel.netlink import HEADER, IFINFOMSG, number
-from pycni.kernel.rtnl import (
+from pycni.kernel import links, netlink
+from pycni.kernel.links import IFINFOMSG, Link
+from pycni.kernel.netlink import NetlinkError, number
+from pycni.kernel.qdiscs import (
     RTM_DELQDISC,
     RTM_NEWQDISC,
     TC_H_INGRESS,
+    TC_H_ROOT,
     TCA_KIND,
     TCMSG,
 )
@@ -25,7 +26,6 @@ from pycni.pods.link_changes import Change
 
 HOST, PEER, NSID = 42, 2, 7
 NEW_MAC = "02:00:00:00:00:42"
-TC_H_ROOT = 0xFFFFFFFF
 POD = Lease(
     key_digest=AttachmentKey("podnet", "c1", "eth0").digest,
     network="podnet",
@@ -37,29 +37,38 @@ POD = Lease(
     host_ifname="pcn0",
     ifindex=HOST,
 )
-PLAIN = {"index": HOST, "link": PEER, "link_netnsid": NSID, "qdisc": "noqueue"}
+PLAIN = Link(HOST, qdisc="noqueue", peer_ifindex=PEER, peer_netnsid=NSID)
 
 
 class Kernel:
     """In the place of an Rtnl: links by (index, number of their namespace), an ingress qdisc."""
 
-    def __init__(self, host=PLAIN, peer=None, ingress=None):
+    def __init__(self, host=PLAIN, peer=None, ingress=None, refused=0, taken=errno.EEXIST):
         self.links = {
             (HOST, None): host,
-            (PEER, NSID): peer or {"index": PEER, "address": POD.mac},
+            (PEER, NSID): peer or Link(PEER, mac=POD.mac),
         }
-        self.ingress = ingress
+        self.ingress, self.refused = ingress, refused
+        self.taken = taken
         self.asked = 0
 
-    def find(self, index, *, netnsid=None):
+    def link_at(self, index, *, netnsid=None):
         found = self.links[index, netnsid]
-        if isinstance(found, int):
+        if isinstance(found, int) and found != errno.ENODEV:
             raise NetlinkError(found)
-        return found
+        return None if found == errno.ENODEV else found
 
     def ingress_qdisc(self, _index):
         self.asked += 1
+        if self.refused:
+            raise NetlinkError(self.refused)
         return self.ingress
+
+    def generate_no_address(self, _index):
+        pass
+
+    def add_address(self, _index, _address):
+        raise NetlinkError(self.taken)
 
 
 @pytest.fixture
@@ -79,11 +88,11 @@ def test_a_link_that_nobody_altered_is_as_its_lease_says(opened):
 @pytest.mark.parametrize(
     ("kernel", "now"),
     [
-        (Kernel(peer={"address": NEW_MAC}), {"mac": NEW_MAC}),
-        (Kernel(host=PLAIN | {"qdisc": "tbf"}), {"shaped": True}),
+        (Kernel(peer=Link(PEER, mac=NEW_MAC)), {"mac": NEW_MAC}),
+        (Kernel(host=PLAIN._replace(qdisc="tbf")), {"shaped": True}),
         (Kernel(ingress="ingress"), {"queued": True}),
         (Kernel(ingress="clsact"), {}),
-        (Kernel({"index": HOST, "qdisc": "noqueue"}), {}),
+        (Kernel(Link(HOST, qdisc="noqueue")), {}),
         (Kernel(peer=errno.ENODEV), {}),
         (Kernel(peer=errno.EINVAL), {}),
     ],
@@ -110,9 +119,12 @@ def test_who_knows_of_the_queue_spares_the_question(opened):
 
 def test_a_link_that_is_gone_has_no_endpoint():
     assert link_changes.endpoint(Kernel(host=errno.ENODEV), POD) is None
+    assert link_changes.endpoint(Kernel(refused=errno.ENODEV), POD) is None
 
 
-@pytest.mark.parametrize("kernel", [Kernel(host=errno.EPERM), Kernel(peer=errno.EPERM)])
+@pytest.mark.parametrize(
+    "kernel", [Kernel(host=errno.EPERM), Kernel(peer=errno.EPERM), Kernel(refused=errno.EPERM)]
+)
 def test_another_refusal_is_told(kernel):
     with pytest.raises(NetlinkError):
         link_changes.endpoint(kernel, POD)
@@ -123,7 +135,6 @@ def test_a_link_that_cannot_be_opened_is_not_left_to_the_queue(monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(link_changes.sysctl, "write", read_only)
-    monkeypatch.setattr(link_changes, "generate_no_address", lambda *_: None)
 
     with pytest.raises(DataplaneError, match="pcn0") as error:
         link_changes.endpoint(Kernel(ingress="ingress"), POD)
@@ -133,24 +144,15 @@ def test_a_link_that_cannot_be_opened_is_not_left_to_the_queue(monkeypatch):
 
 
 def test_an_address_that_is_there_is_as_good(monkeypatch):
-    def refuse(code):
-        def add(*_):
-            raise NetlinkError(code)
-
-        return add
-
     monkeypatch.setattr(link_changes.sysctl, "write", lambda *_: None)
-    monkeypatch.setattr(link_changes, "generate_no_address", lambda *_: None)
-    monkeypatch.setattr(link_changes, "add_address", refuse(errno.EEXIST))
     assert link_changes.endpoint(Kernel(ingress="ingress"), POD).queued
 
-    monkeypatch.setattr(link_changes, "add_address", refuse(errno.EPERM))
     with pytest.raises(DataplaneError):
-        link_changes.endpoint(Kernel(ingress="ingress"), POD)
+        link_changes.endpoint(Kernel(ingress="ingress", taken=errno.EPERM), POD)
 
 
 def message(kind, body):
-    return HEADER.pack(HEADER.size + len(body), kind, 0, 0, 0) + body
+    return netlink.message(kind, 0, 0, body)
 
 
 def qdisc(kind, parent, name):
@@ -161,19 +163,19 @@ def link(kind, *attributes):
     return message(kind, IFINFOMSG.pack(0, 1, PEER, 0, 0) + b"".join(attributes))
 
 
-MAC = netlink.attribute(netlink.IFLA_ADDRESS, bytes.fromhex(NEW_MAC.replace(":", "")))
-TO_HOST = number(netlink.IFLA_LINK, HOST)
-TO_NONE = number(netlink.IFLA_LINK, 0)
+MAC = netlink.attribute(links.IFLA_ADDRESS, bytes.fromhex(NEW_MAC.replace(":", "")))
+TO_HOST = number(links.IFLA_LINK, HOST)
+TO_NONE = number(links.IFLA_LINK, 0)
 
 
 @pytest.mark.parametrize(
     ("data", "elsewhere", "expected"),
     [
-        (link(netlink.RTM_NEWLINK, MAC, TO_HOST), True, [Change(HOST, mac=NEW_MAC)]),
-        (link(netlink.RTM_NEWLINK, MAC, TO_HOST), False, []),
-        (link(netlink.RTM_NEWLINK, MAC), True, []),
-        (link(netlink.RTM_NEWLINK, MAC, TO_NONE), True, []),
-        (link(netlink.RTM_DELLINK, MAC, TO_HOST), True, []),
+        (link(links.RTM_NEWLINK, MAC, TO_HOST), True, [Change(HOST, mac=NEW_MAC)]),
+        (link(links.RTM_NEWLINK, MAC, TO_HOST), False, []),
+        (link(links.RTM_NEWLINK, MAC), True, []),
+        (link(links.RTM_NEWLINK, MAC, TO_NONE), True, []),
+        (link(links.RTM_DELLINK, MAC, TO_HOST), True, []),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), False, [Change(HOST, queued=True)]),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "clsact"), False, []),
         (qdisc(RTM_DELQDISC, TC_H_INGRESS, "ingress"), False, [Change(HOST, queued=False)]),

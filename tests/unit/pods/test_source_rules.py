@@ -4,9 +4,10 @@ import errno
 from ipaddress import ip_address
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pycni.errors import PycniError
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.routes import Rule
 from pycni.pods import pod_link, source_rules
 
 POD, POD6 = ip_address("10.244.1.5"), ip_address("fd00:10:244:1::5")
@@ -20,22 +21,25 @@ class Pod:
         self.rules = []
         self.refused, self.code = refused, code
 
-    def rule(self, command, **asked):
-        if command == "add":
-            if asked["family"] == self.refused:
-                raise NetlinkError(self.code)
-            self.rules.append(asked["src"])
-        elif asked["src"] in self.rules:
-            self.rules.remove(asked["src"])
-        else:
+    def add_rule(self, rule):
+        if rule.source.version == self.refused:
+            raise NetlinkError(self.code)
+        self.rules.append(rule)
+
+    def delete_rule(self, rule):
+        (found,) = [one for one in self.rules if one.source == rule.source] or [None]
+        if found is None:
             raise NetlinkError(errno.ENOENT)
+        self.rules.remove(found)
 
 
 def test_each_address_has_a_rule_until_it_is_removed():
     pod = Pod()
 
     source_rules.setup(pod, INDEX, [POD, POD6])
-    assert pod.rules == [str(POD), str(POD6)]
+    assert pod.rules == [
+        Rule(one, source_rules.PRIORITY, source_rules.table_of(INDEX)) for one in (POD, POD6)
+    ]
     source_rules.remove(pod, [POD, POD6])
     source_rules.remove(pod, [POD, POD6])
 
@@ -43,7 +47,7 @@ def test_each_address_has_a_rule_until_it_is_removed():
 
 
 def test_rules_that_the_kernel_refuses_leave_none_and_say_what_is_missing():
-    pod = Pod(refused=source_rules.FAMILIES[6])
+    pod = Pod(refused=6)
 
     with pytest.raises(PycniError, match="eth1") as error:
         pod_link._add_rules(pod, INDEX, [POD, POD6], "eth1")
@@ -54,7 +58,7 @@ def test_rules_that_the_kernel_refuses_leave_none_and_say_what_is_missing():
 
 def test_another_refusal_to_remove_is_told():
     class Stuck:
-        def rule(self, *_, **__):
+        def delete_rule(self, _):
             raise NetlinkError(errno.EPERM)
 
     with pytest.raises(NetlinkError):

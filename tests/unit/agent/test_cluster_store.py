@@ -1,8 +1,8 @@
-"""agent.py: what the store's events make of the tables, and how much it touches for that."""
+"""pycni/agent/cluster_store.py: what the store's events make of the tables, and how much is
+touched for that."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from itertools import islice
@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from pycni.agent import agent
+from pycni.agent import cluster_store
 from pycni.dataplane import maps
-from pycni.node.next_hops import Waker
 from pycni.stores import (
     NodeRecord,
     Put,
     Removed,
     Synced,
 )
+from unit.agent.runs import OneRun
 
 CLUSTER = ip_network("10.0.0.0/8")
 US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),), 0.0)
@@ -29,7 +29,7 @@ MANY = 5000
 
 @dataclass
 class Table:
-    """A pinned map, as far as membership.py uses it."""
+    """A pinned map, as far as peers.py uses it."""
 
     entries: dict[Any, Any] = field(default_factory=dict)
     touched: int = 0
@@ -67,11 +67,14 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
     def run(*events):
         store = SimpleNamespace(watch=lambda _: iter(events))
-        monkeypatch.setattr(agent, "open_store", lambda *_, **__: store)
+        monkeypatch.setattr(cluster_store, "open_store", lambda *_, **__: store)
         settings = SimpleNamespace(
             node_name="us", store_url="", cluster=None, run_dir=tmp_path, pin_root=tmp_path
         )
-        agent._follow_cluster(settings, threading.Event(), Waker())
+        changes: list[str] = []
+        one = OneRun()
+        cluster_store.follow(settings, one, changed=lambda: changes.append("changed"))
+        return one.rounds, len(changes)
 
     return run
 
@@ -145,3 +148,18 @@ def test_what_changed_while_we_were_not_known_is_written_when_we_are(follow, tab
     follow(*listed, *unknown, Put(US), Synced())
 
     expect(tables, [three])
+
+
+@pytest.mark.usefixtures("tables")
+def test_who_follows_the_vteps_is_told_of_changes_only(follow) -> None:
+    listed = [Put(US), Put(others(1)[0]), Synced()]
+
+    assert follow(*listed, Synced()) == (2, 1)
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_store_that_does_not_know_us_is_said_once_and_is_not_well(follow, caplog) -> None:
+    assert follow(Put(others(1)[0]), Synced(), Synced()) == (0, 0)
+
+    (line,) = caplog.messages
+    assert "does not know this node" in line

@@ -7,7 +7,7 @@ import pytest
 from loader.probe import Feature
 from pycni.errors import SetupError
 from pycni.settings import Settings
-from pycni.setup.provision import choose_encap
+from pycni.setup.plan import choose_encap
 
 ABLE = [Feature("own_encap", True, "", "")]
 UNABLE = [Feature("own_encap", False, "the kernel refuses it", "the device carries all")]

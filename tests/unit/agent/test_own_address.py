@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from pycni.agent import own_address
 from pycni.errors import SetupError
+from pycni.kernel.addresses import Address
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
-from pycni.setup import address_change
+from unit.agent.runs import OneRun
 
 VTEP = ip_address("192.0.2.1")
 NEW = ip_address("192.0.2.99")
@@ -25,17 +25,17 @@ class World:
     """A node whose interfaces have `held`, and where setup would choose `found`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.held = [str(VTEP)]
+        self.held = [VTEP]
         self.found: Uplink | SetupError = Uplink("eth0", 2, 1500, NEW)
         self.setups = 0
         self.moves = 0
-        self.stop = threading.Event()
+        self.run = OneRun()
         node = SimpleNamespace(vtep=VTEP)
-        monkeypatch.setattr(address_change, "Fib", lambda: self)
-        monkeypatch.setattr(address_change, "IPRoute", lambda: self)
-        monkeypatch.setattr(address_change.Node, "load", lambda _: node)
-        monkeypatch.setattr(address_change.uplink, "find", lambda *_, **__: self._find())
-        monkeypatch.setattr(address_change.provision, "setup", lambda _: self._setup())
+        monkeypatch.setattr(own_address, "Fib", lambda _: self)
+        monkeypatch.setattr(own_address, "Rtnl", lambda: self)
+        monkeypatch.setattr(own_address.Node, "load", lambda _: node)
+        monkeypatch.setattr(own_address.uplink, "find", lambda *_, **__: self._find())
+        monkeypatch.setattr(own_address.provision, "setup", lambda _: self._setup())
 
     def __enter__(self) -> World:
         return self
@@ -43,20 +43,17 @@ class World:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def subscribe(self, groups: int) -> None:
-        assert groups
-
     def changes(self) -> list[object]:
         return []
 
     def wait(self, _: float) -> None:
-        self.stop.set()
+        self.run.end()
 
-    def get_addr(self) -> list[dict[str, Any]]:
-        return [{"IFA_ADDRESS": address} for address in self.held]
+    def addresses(self) -> list[Address]:
+        return [Address(2, ip_interface(address)) for address in self.held]
 
     def follow(self) -> None:
-        address_change.follow(SETTINGS, self.stop, self._moved)
+        own_address.follow(SETTINGS, self.run, moved=self._moved)
 
     def _find(self) -> Uplink:
         if isinstance(self.found, SetupError):
@@ -77,7 +74,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_a_node_stays_as_long_as_its_address_does(world: World) -> None:
-    world.held.append(str(NEW))
+    world.held.append(NEW)
 
     world.follow()
 
@@ -85,7 +82,7 @@ def test_a_node_stays_as_long_as_its_address_does(world: World) -> None:
 
 
 def test_a_node_moves_when_its_address_is_gone(world: World) -> None:
-    world.held = [str(NEW)]
+    world.held = [NEW]
 
     world.follow()
 
@@ -93,7 +90,7 @@ def test_a_node_moves_when_its_address_is_gone(world: World) -> None:
 
 
 def test_a_node_does_not_move_to_the_other_family(world: World) -> None:
-    world.held = [str(NEW6)]
+    world.held = [NEW6]
     world.found = Uplink("eth0", 2, 1500, NEW6)
 
     world.follow()

@@ -1,0 +1,70 @@
+"""Follows the pods' links to their end: a pod's namespace may end without a DEL.
+
+Gives back what the pod had: its entries, published addresses, host ports, and its addresses of
+another IPAM.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterable
+
+from pycni.agent.loops import Run
+from pycni.attachments import upkeep
+from pycni.ipam import delegation_records
+from pycni.kernel import link_events
+from pycni.kernel.links import Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.names import ALIAS_HEAD, NAME_HEAD
+from pycni.pods.lease import read_lease
+from pycni.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def follow(settings: Settings, run: Run) -> None:
+    """Until the agent stops, in the node's namespace: first everything that has no link any more,
+    then each link as the kernel says that it is gone. Raises PycniError or OSError."""
+    with link_events.subscribe() as events, Rtnl() as ipr:
+        _sweep(ipr, settings)
+        run.well()
+        while not run.stopping:
+            try:
+                links = list(link_events.gone(events))
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                log.warning("link events were lost, sweeping")
+                _sweep(ipr, settings)
+            else:
+                _release(ipr, settings, links)
+
+
+def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
+    """Give back what pods had whose links are gone, by the links' aliases.
+
+    A link without a readable alias was never claimed, or somebody edited it; one without our name
+    was renamed. Either takes a sweep.
+    """
+    gone = [
+        read_lease(link)
+        for link in links
+        if link.ifname.startswith(NAME_HEAD) or link.alias.startswith(ALIAS_HEAD)
+    ]
+    if None in gone:
+        _sweep(ipr, settings)
+    elif gone:
+        addresses = sum(upkeep.release(ipr, settings, lease) for lease in gone if lease)
+        _release_delegated(settings, addresses)
+
+
+def _sweep(ipr: Rtnl, settings: Settings) -> None:
+    _release_delegated(settings, upkeep.sweep(ipr, settings))
+
+
+def _release_delegated(settings: Settings, addresses: int) -> None:
+    """The last step of a release; `addresses`: how many were given back before."""
+    delegated = delegation_records.release_orphans(settings)
+    if addresses or delegated:
+        log.info("released addresses=%d delegated=%d", addresses, delegated)

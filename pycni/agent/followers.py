@@ -1,0 +1,171 @@
+"""Serves the records of the ring buffer `events` to any number of followers (event_stream.py).
+
+The agent is the ring's one reader. Each follower has a queue of its own: one that stops reading
+loses records, is told how many, and delays nobody. With no follower the ring is left alone, so it
+fills, and the programs' drops cost what they cost with an empty ring. A follower gets what happens
+after it came: the records before that are discarded.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import time
+from collections import deque
+from selectors import EVENT_READ, EVENT_WRITE
+
+from pycni.agent import server
+from pycni.agent.loops import Run
+from pycni.cni import rpc
+from pycni.dataplane import event_stream, ring
+from pycni.dataplane.ring import EventRing
+from pycni.settings import Settings
+
+QUEUE = 4096
+"""Records that wait for one follower."""
+FOLLOWERS_AT_ONCE = 64
+LOOK = 1.0
+"""Seconds between two looks at whether to stop, and whether the ring was replaced."""
+HANDOVER = 5.0
+"""Seconds for which a reader that began without an agent may need to hand the ring over."""
+
+log = logging.getLogger(__name__)
+
+
+def follow(settings: Settings, run: Run) -> None:
+    """Until the agent stops. Raises TryAgain if another process reads the ring and keeps it, else
+    PycniError or OSError."""
+    with server.listening(settings.event_socket_path) as listener:
+        listener.settimeout(0)
+        while not run.stopping:
+            with (
+                ring.opening(settings, timeout=HANDOVER) as events,
+                Followers(listener, events) as followers,
+            ):
+                run.well()
+                _serve(followers, events, run)
+
+
+def _serve(followers: Followers, events: EventRing, run: Run) -> None:
+    """Until the agent stops or the ring is another."""
+    look = time.monotonic() + LOOK
+    while not run.stopping:
+        followers.serve(LOOK)
+        if time.monotonic() >= look:
+            if events.is_replaced():
+                return
+            look = time.monotonic() + LOOK
+
+
+class Follower:
+    """One connection and what waits to be sent to it. Never blocks."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(0)
+        self.connection = connection
+        self._queue: deque[bytes] = deque([event_stream.BEGIN])
+        self._unsent = b""
+        self._lost = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is left to be sent."""
+        return bool(self._unsent or self._queue)
+
+    def add(self, record: bytes) -> None:
+        """Queue a record, or count it as lost if the queue is full."""
+        if len(self._queue) >= QUEUE:
+            self._lost += 1
+            return
+        self._queue.append(event_stream.pack(record, self._lost))
+        self._lost = 0
+
+    def send(self) -> None:
+        """Send what the socket takes now. Raises OSError if the follower is gone."""
+        while self.waits:
+            if not self._unsent:
+                self._unsent = b"".join(self._queue)
+                self._queue.clear()
+            try:
+                sent = self.connection.send(self._unsent)
+            except BlockingIOError:
+                return
+            self._unsent = self._unsent[sent:]
+
+
+class Followers:
+    """All followers of one ring; closes their connections at the end."""
+
+    def __init__(self, listener: socket.socket, events: EventRing) -> None:
+        self._listener = listener
+        self._events = events
+        self._followers: dict[int, Follower] = {}
+        """By descriptor."""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, EVENT_READ)
+
+    def __enter__(self) -> Followers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for follower in self._followers.values():
+            follower.connection.close()
+        self._selector.close()
+
+    def serve(self, seconds: float) -> None:
+        """Do what there is to do; wait up to `seconds` if that is nothing."""
+        for key, ready in self._selector.select(seconds):
+            if key.fileobj is self._listener:
+                self._accept()
+            elif key.fileobj is self._events:
+                self._pass_on()
+            elif follower := self._followers.get(key.fd):
+                if ready & EVENT_READ:  # it sends nothing, so it is gone
+                    self._drop(follower)
+                else:
+                    self._send(follower)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:  # it went away again
+            return
+        if len(self._followers) >= FOLLOWERS_AT_ONCE or not rpc.peer_is_trusted(connection):
+            log.warning("follower refused followers=%d", len(self._followers))
+            connection.close()
+            return
+        if self._followers:
+            self._pass_on()  # what happened until now is for those who were here
+        else:
+            self._events.discard()
+            self._selector.register(self._events, EVENT_READ)
+        follower = self._followers[connection.fileno()] = Follower(connection)
+        self._selector.register(connection, EVENT_READ)
+        log.info("follower came followers=%d", len(self._followers))
+        self._send(follower)
+
+    def _pass_on(self) -> None:
+        found = self._events.read(0)
+        for follower in list(self._followers.values()):
+            for record in found:
+                follower.add(record)
+            self._send(follower)
+
+    def _send(self, follower: Follower) -> None:
+        try:
+            follower.send()
+        except OSError:
+            self._drop(follower)
+            return
+        wanted = EVENT_READ | EVENT_WRITE if follower.waits else EVENT_READ
+        if self._selector.get_key(follower.connection).events != wanted:
+            self._selector.modify(follower.connection, wanted)
+
+    def _drop(self, follower: Follower) -> None:
+        del self._followers[follower.connection.fileno()]
+        self._selector.unregister(follower.connection)
+        follower.connection.close()
+        if not self._followers:
+            self._selector.unregister(self._events)
+        log.info("follower went followers=%d", len(self._followers))

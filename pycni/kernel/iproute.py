@@ -1,0 +1,217 @@
+"""Requests of rtnetlink that are rare, or whose answers are large: the one door to pyroute2.
+
+What an ADD and a DEL ask is packed in rtnl.py instead: 20 µs for each request, where an IPRoute
+takes 400. pyroute2 is imported with the first request here, which takes some 100 ms. Nothing of
+pyroute2 leaves this module: values are of our own types, refusals are NetlinkError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Any
+
+from pycni.cluster import IPAddress, IPNetwork
+from pycni.kernel.addresses import RT_SCOPE_UNIVERSE, Address
+from pycni.kernel.netlink import FAMILIES, NetlinkError
+from pycni.kernel.netlink_socket import NetlinkSocket
+from pycni.kernel.qdiscs import ETH_P_ALL, Filter, Qdisc
+from pycni.kernel.routes import Route, Rule
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+ANYWHERE: dict[int, IPNetwork] = {
+    FAMILIES[4]: ip_network("0.0.0.0/0"),
+    FAMILIES[6]: ip_network("::/0"),
+}
+"""The destination of a default route, by address family."""
+
+
+class RareRequests:
+    """Through an IPRoute on a socket that is shared with it, made when first needed."""
+
+    def __init__(self, asker: NetlinkSocket) -> None:
+        """Takes the socket over."""
+        self._asker = asker
+        self._iproute: IPRoute | None = None
+
+    def close(self) -> None:
+        """Close the socket. A second call does nothing."""
+        if self._iproute is not None:
+            self._iproute.close()
+            self._iproute = None
+        self._asker.close()
+
+    def add_vxlan(self, ifname: str, *, mac: str, mtu: int, port: int) -> None:
+        """Make a VXLAN device that takes its tunnels from packets' metadata.
+
+        `mtu` is in bytes of an inner IP packet, `port` the UDP port. Raises NetlinkError.
+        """
+        with self._asking() as ipr:
+            ipr.link(
+                "add",
+                ifname=ifname,
+                kind="vxlan",
+                address=mac,
+                mtu=mtu,
+                vxlan_collect_metadata=True,
+                vxlan_learning=False,
+                vxlan_port=port,
+                vxlan_udp_zero_csum6_tx=True,
+                vxlan_udp_zero_csum6_rx=True,
+            )
+
+    def add_bridge(self, ifname: str) -> None:
+        """Make a bridge. Raises NetlinkError."""
+        with self._asking() as ipr:
+            ipr.link("add", ifname=ifname, kind="bridge")
+
+    def addresses(self, ifindex: int = 0) -> list[Address]:
+        """The addresses of one link, or of all, in the kernel's order."""
+        wanted = {"index": ifindex} if ifindex else {}
+        with self._asking() as ipr:
+            return [
+                Address(
+                    one["index"],
+                    ip_interface((one.get("IFA_LOCAL") or one.get("IFA_ADDRESS"),
+                                  one["prefixlen"])),
+                    is_global=one["scope"] == RT_SCOPE_UNIVERSE,
+                )
+                for one in ipr.get_addr(**wanted)
+                if one["family"] in ANYWHERE
+            ]  # fmt: skip
+
+    def routes(self) -> list[Route]:
+        """All routes of all tables, of whatever type, in the kernel's order."""
+        with self._asking() as ipr:
+            return [_read_route(one) for one in ipr.get_routes() if one["family"] in ANYWHERE]
+
+    def add_rule(self, rule: Rule) -> None:
+        """Add a rule. Raises NetlinkError."""
+        self._change_rule("add", rule)
+
+    def delete_rule(self, rule: Rule) -> None:
+        """Delete a rule. Raises NetlinkError, ENOENT if there is none."""
+        self._change_rule("del", rule)
+
+    def rules(self, version: int) -> list[Rule]:
+        """The rules of an IP version that are about packets from one address."""
+        with self._asking() as ipr:
+            return [
+                Rule(ip_address(one.get("FRA_SRC")), int(one.get("FRA_PRIORITY") or 0),
+                     int(one.get("FRA_TABLE")))
+                for one in ipr.get_rules(family=FAMILIES[version])
+                if one.get("FRA_SRC")
+                and one["src_len"] == ip_address(one.get("FRA_SRC")).max_prefixlen
+            ]  # fmt: skip
+
+    def add_tbf(self, ifindex: int, *, rate: int, burst: int, limit: int) -> None:
+        """Make a token bucket the root qdisc of a link. Bytes (per second); tc-tbf(8).
+
+        Raises NetlinkError.
+        """
+        with self._asking() as ipr:
+            ipr.tc("add", "tbf", ifindex, rate=rate, burst=burst, limit=limit)
+
+    def qdiscs(self, ifindex: int) -> list[Qdisc]:
+        """The qdiscs of a link."""
+        with self._asking() as ipr:
+            return [_read_qdisc(one) for one in ipr.get_qdiscs(index=ifindex)]
+
+    def filters(self, ifindex: int, parent: int) -> list[Filter]:
+        """The filters of a link at `parent`, a handle as TC_H_CLSACT | TC_H_MIN_INGRESS.
+
+        Raises NetlinkError, EINVAL if there is no such place.
+        """
+        with self._asking() as ipr:
+            return [
+                _read_filter(one)
+                for one in ipr.get_filters(index=ifindex, parent=parent)
+                if one["handle"]  # 0: the head of a chain, not a filter
+            ]
+
+    def delete_filter(self, ifindex: int, parent: int, *, priority: int, handle: int) -> None:
+        """Delete a BPF filter for all protocols. Raises NetlinkError."""
+        with self._asking() as ipr:
+            ipr.tc(
+                "del-filter", "bpf", ifindex, handle=handle, parent=parent, prio=priority,
+                protocol=ETH_P_ALL,
+            )  # fmt: skip
+
+    def neighbour_addresses(self) -> set[IPAddress]:
+        """The addresses that the neighbour table has entries for."""
+        with self._asking() as ipr:
+            found = {one.get("NDA_DST") for one in ipr.get_neighbours()}
+        return {ip_address(address) for address in found if address}
+
+    def fdb_addresses(self) -> set[IPAddress]:
+        """The addresses that forwarding entries of bridges and VXLAN devices lead to."""
+        with self._asking() as ipr:
+            found = {one.get("NDA_DST") for one in ipr.fdb("dump")}
+        return {ip_address(address) for address in found if address}
+
+    def _change_rule(self, command: str, rule: Rule) -> None:
+        with self._asking() as ipr:
+            ipr.rule(
+                command,
+                family=FAMILIES[rule.source.version],
+                src=str(rule.source),
+                src_len=rule.source.max_prefixlen,
+                priority=rule.priority,
+                **({"table": rule.table} if rule.table else {}),
+            )
+
+    @contextmanager
+    def _asking(self) -> Iterator[IPRoute]:
+        """An IPRoute whose refusals become ours."""
+        from pyroute2 import IPRoute
+
+        if self._iproute is None:
+            self._iproute = IPRoute(fileno=os.dup(self._asker.fileno()))
+        with refusals():
+            yield self._iproute
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn pyroute2's errors of refused requests into NetlinkError."""
+    from pyroute2.netlink import exceptions
+
+    try:
+        yield
+    except exceptions.NetlinkError as error:
+        raise NetlinkError(error.code) from error
+
+
+def _read_route(one: Any) -> Route:
+    dst = one.get("RTA_DST")
+    gateway, source = one.get("RTA_GATEWAY"), one.get("RTA_PREFSRC")
+    metrics = one.get("RTA_METRICS")
+    return Route(
+        ip_network((dst, one["dst_len"])) if dst else ANYWHERE[one["family"]],
+        int(one.get("RTA_OIF") or 0),
+        ip_address(gateway) if gateway else None,
+        ip_address(source) if source else None,
+        int(one.get("RTA_TABLE") or one["table"]),
+        int(one["scope"]),
+        int(one.get("RTA_PRIORITY") or 0),
+        int((metrics and metrics.get("RTAX_MTU")) or 0),
+        int((metrics and metrics.get("RTAX_ADVMSS")) or 0),
+    )
+
+
+def _read_qdisc(one: Any) -> Qdisc:
+    kind = str(one.get("TCA_KIND"))
+    rate = int(one.get("TCA_OPTIONS").get("TCA_TBF_PARMS")["rate"]) if kind == "tbf" else 0
+    return Qdisc(int(one["index"]), int(one["parent"]), kind, rate)
+
+
+def _read_filter(one: Any) -> Filter:
+    options = one.get_attr("TCA_OPTIONS")
+    name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
+    return Filter(
+        str(one.get_attr("TCA_KIND")), str(name or ""), int(one["info"]) >> 16, int(one["handle"])
+    )

@@ -1,0 +1,75 @@
+"""Queueing disciplines, and the filters in them. Sources: linux/rtnetlink.h, linux/pkt_sched.h,
+linux/pkt_cls.h; tc(8).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+from pycni.kernel.netlink import attributes, nested, number, read_text, text
+
+RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC, RTM_NEWTFILTER = 36, 37, 38, 44
+
+TCMSG = struct.Struct("=BxxxiIII")
+"""struct tcmsg: family, index, handle, parent, info (a filter's priority << 16 | protocol)."""
+TCA_KIND, TCA_OPTIONS = 1, 2
+TCA_BPF_CLASSID, TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS = 3, 6, 7, 8
+TCA_BPF_FLAG_ACT_DIRECT = 1
+TC_H_ROOT, TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
+TC_H_CLSACT = TC_H_INGRESS
+CLSACT_HANDLE = 0xFFFF0000
+ETH_P_ALL = 3
+CLASSID = 1
+"""In direct-action mode nothing reads it, but tc(8) gives one, too."""
+
+
+class Qdisc(NamedTuple):
+    """`parent` is TC_H_ROOT, or TC_H_INGRESS for an ingress or clsact qdisc."""
+
+    ifindex: int
+    parent: int
+    kind: str
+    rate: int = 0
+    """Bytes per second of a tbf."""
+
+
+class Filter(NamedTuple):
+    """A filter; `name` is empty for kinds that have none."""
+
+    kind: str
+    name: str
+    priority: int
+    handle: int
+
+
+def read_qdisc(body: bytes) -> Qdisc:
+    """The qdisc that an RTM_NEWQDISC or RTM_DELQDISC is about. Raises ValueError if garbled."""
+    _, ifindex, _, parent, _ = TCMSG.unpack_from(body)
+    (kind,) = (value for name, value in attributes(body, TCMSG.size) if name == TCA_KIND)
+    return Qdisc(ifindex, parent, read_text(kind))
+
+
+def pack_ingress_question(ifindex: int) -> bytes:
+    """An RTM_GETQDISC for the qdisc at a link's ingress."""
+    return TCMSG.pack(0, ifindex, 0, TC_H_INGRESS, 0)
+
+
+def pack_clsact(ifindex: int) -> bytes:
+    """An RTM_NEWQDISC or RTM_DELQDISC."""
+    return TCMSG.pack(0, ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0) + text(TCA_KIND, "clsact")
+
+
+def pack_filter(ifindex: int, parent: int, *, fd: int, name: str, priority: int,
+                handle: int) -> bytes:  # fmt: skip
+    """An RTM_NEWTFILTER for a BPF program in direct-action mode, for all protocols."""
+    info = priority << 16 | socket.htons(ETH_P_ALL)
+    options = nested(
+        TCA_OPTIONS,
+        number(TCA_BPF_CLASSID, CLASSID),
+        number(TCA_BPF_FD, fd),
+        text(TCA_BPF_NAME, name),
+        number(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT),
+    )
+    return TCMSG.pack(0, ifindex, handle, parent, info) + text(TCA_KIND, "bpf") + options

@@ -1,0 +1,117 @@
+"""What a host becomes as a node: decided from the settings, the kernel, the uplink and the store.
+
+Decides, and changes nothing: provision.py applies it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loader.probe import Feature
+from pycni import cluster
+from pycni.dataplane.maps import Config
+from pycni.errors import InvalidSettings, SetupError
+from pycni.node.record import Node
+from pycni.node.uplink import Uplink
+from pycni.settings import Settings
+from pycni.stores import NodeRecord
+
+
+@dataclass(frozen=True)
+class Host:
+    """What setup found before its first change."""
+
+    features: list[Feature]
+    uplink: Uplink
+    needs_bpffs: bool
+    """Whether no BPF file system is there."""
+    before: Node | None
+    """The node as the last setup left it; None if there was none."""
+
+
+def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, str]) -> Node:
+    """The node's record. `sysctls` are the kernel parameters that setup is about to change, as they
+    are now; what an earlier setup found goes before."""
+    before = host.before
+    return Node(
+        name=record.name,
+        node_id=record.node_id,
+        vtep=record.vtep,
+        pod_cidrs=record.pod_cidrs,
+        cluster_cidrs=settings.cluster.cidrs,
+        uplink=host.uplink.ifname,
+        mtu=overlay_mtu(settings, host.uplink),
+        port=settings.port,
+        encap=choose_encap(settings, host.features),
+        sysctls=sysctls | (before.sysctls if before else {}),
+        mounted_bpffs=host.needs_bpffs or bool(before and before.mounted_bpffs),
+    )
+
+
+def overlay_mtu(settings: Settings, uplink: Uplink) -> int:
+    """The settings' MTU, or the largest that fits. InvalidSettings if the settings' does not."""
+    largest = cluster.overlay_mtu(uplink.mtu, uplink.vtep.version, settings.cluster)
+    if settings.mtu > largest:
+        raise InvalidSettings(
+            f"mtu = {settings.mtu} does not fit the uplink {uplink.ifname}",
+            details=f"its MTU of {uplink.mtu} leaves {largest} bytes for pods",
+            hint="lower `mtu` in the settings, or set it to 0 for the largest that fits",
+        )
+    return settings.mtu or largest
+
+
+def choose_encap(settings: Settings, features: list[Feature]) -> str:
+    """Who makes VXLAN on this kernel. SetupError if the settings insist on what it cannot do."""
+    able = _has(features, "own_encap")
+    if settings.encap == "ebpf" and not able:
+        (feature,) = (f for f in features if f.name == "own_encap")
+        raise SetupError(
+            'encap = "ebpf": this kernel does not let programs encapsulate',
+            details=feature.reason,
+            hint='set encap to "auto" or "kernel"; it takes Linux 5.13',
+        )
+    return "ebpf" if able and settings.encap != "kernel" else "kernel"
+
+
+def config(settings: Settings, node: Node, features: list[Feature], *, device: int) -> Config:
+    """What the programs are told; `device` is the ifindex of the overlay device."""
+    return Config(
+        vni=settings.vni,
+        port=settings.port,
+        stack_ifindex=device,  # one device has both parts
+        vxlan_ifindex=device,
+        overlay_mtu=node.mtu,
+        masquerade_mark=settings.masquerade_mark,
+        tunnel_key_local=_has(features, "tunnel_key_local"),
+        own_encap=node.encap == "ebpf",
+        decap_l3=_has(features, "decap_l3"),
+        netkit=_has(features, "netkit"),
+        gateways=node.gateways,
+        clusters=node.cluster_cidrs,
+        pod_cidrs=node.pod_cidrs,
+    )
+
+
+def refuse_renumbering(before: Node | None, record: NodeRecord, *, has_pods: bool) -> None:
+    """SetupError if the store gives other pod CIDRs than those that pods of this node live in."""
+    if before is not None and before.pod_cidrs != record.pod_cidrs and has_pods:
+        have, given = (" ".join(map(str, node.pod_cidrs)) for node in (before, record))
+        raise SetupError(
+            f"the cluster store gives this node {given}, but its pods have addresses of {have}",
+            hint="restore the store from before, or drain the node, then pycni teardown and setup",
+        )
+
+
+def refuse_mixed_underlay(record: NodeRecord, others: list[NodeRecord]) -> None:
+    """SetupError if another node's VTEP is of the other IP version."""
+    for other in others:
+        if other.vtep.version != record.vtep.version:
+            raise SetupError(
+                f"this node's VTEP is {record.vtep}, that of node {other.name} is {other.vtep}: "
+                "they cannot reach each other",
+                hint="set `vtep` to an address of the same IP version on all nodes",
+            )
+
+
+def _has(features: list[Feature], name: str) -> bool:
+    return any(feature.name == name and feature.available for feature in features)

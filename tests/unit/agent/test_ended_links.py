@@ -1,0 +1,110 @@
+"""pycni/agent/ended_links.py: what is given back when links go."""
+
+import errno
+from contextlib import nullcontext
+from ipaddress import ip_address
+
+import pytest
+
+from pycni.agent import ended_links
+from pycni.kernel.links import Link
+from pycni.names import AttachmentKey
+from pycni.pods.lease import Lease
+from unit.agent.runs import OneRun
+
+POD_ONE = Lease(
+    key_digest=AttachmentKey("podnet", "c1", "eth0").digest,
+    network="podnet",
+    container_id="c1",
+    ifname="eth0",
+    mac="02:00:00:00:00:01",
+    addresses=(ip_address("192.0.2.1"),),
+    masquerade=False,
+)
+IFINDEX = 42
+SETTINGS = None
+"""Nothing of them is read here."""
+
+
+def link(name, alias=""):
+    return Link(IFINDEX, ifname=name, alias=alias)
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What was asked of others: a sweep, or the release of a lease by its link."""
+    calls = []
+    monkeypatch.setattr(ended_links.upkeep, "sweep", lambda *_: calls.append("sweep") or 0)
+    monkeypatch.setattr(
+        ended_links.upkeep,
+        "release",
+        lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1,
+    )
+    monkeypatch.setattr(
+        ended_links.delegation_records, "release_orphans", lambda _: calls.append("delegated") or 0
+    )
+    return calls
+
+
+@pytest.fixture
+def follow(monkeypatch):
+    """Follow links whose events are these: lists of links, or errors."""
+
+    def run(*events):
+        waiting = list(events)
+        one = OneRun()
+
+        def gone(_socket):
+            event = waiting.pop(0)
+            if not waiting:
+                one.end()
+            if isinstance(event, OSError):
+                raise event
+            return iter(event)
+
+        monkeypatch.setattr(ended_links.link_events, "subscribe", nullcontext)
+        monkeypatch.setattr(ended_links.link_events, "gone", gone)
+        ended_links.follow(SETTINGS, one)
+
+    return run
+
+
+def test_at_first_everything_is_looked_at(done, follow):
+    follow([])
+
+    assert done == ["sweep", "delegated"]
+
+
+def test_a_pods_link_that_goes_gives_back_what_its_alias_says(done, follow):
+    follow([link("pcn0", POD_ONE.alias()), link("veth0", "somebody's")])
+
+    assert done[2:] == [IFINDEX, "delegated"]
+
+
+def test_links_of_others_are_nothing_to_do(done, follow):
+    follow([link("veth0"), link("eth7", "uplink of rack 7")])
+
+    assert done[2:] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [("pcn1", ""), ("pcn1", "somebody edited this"), ("wan7", POD_ONE.alias())],
+)
+def test_a_pods_link_without_a_lease_or_its_name_takes_a_sweep(done, follow, name, alias):
+    follow([link("pcn0", POD_ONE.alias()), link(name, alias)])
+
+    assert done[2:] == ["sweep", "delegated"]
+
+
+def test_after_lost_events_everything_is_looked_at_again(done, follow):
+    follow(OSError(errno.ENOBUFS, "lost"), [link("pcn0", POD_ONE.alias())])
+
+    assert done[2:] == ["sweep", "delegated", IFINDEX, "delegated"]
+
+
+def test_another_error_is_for_the_loop_that_tries_again(done, follow):
+    with pytest.raises(OSError, match="broken"):
+        follow(OSError(errno.EBADF, "broken"))
+
+    assert done == ["sweep", "delegated"]
