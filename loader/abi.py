@@ -45,7 +45,7 @@ def generate(header: Path = HEADER) -> str:
     structs, enums = STRUCT.findall(text), ENUM.findall(text)
     numbers = NUMBER.findall(text)
     types = _types(header, structs, enums, numbers)
-    values = types.enumerators(types.find(btf.ENUM, "numbers"))
+    values = types.enum("numbers")
     constants = "".join(f"{name} = {values[f'V_{name}']}\n" for name in numbers)
     classes = "".join(f"\n\n{_enum(types, name)}" for name in enums)
     layouts = [_layout(types, name, set(structs), set(enums)) for name in structs]
@@ -67,7 +67,7 @@ def _types(header: Path, structs: list[str], enums: list[str], numbers: list[str
 
 
 def _enum(types: btf.Types, name: str) -> str:
-    found = types.enumerators(types.find(btf.ENUM, name))
+    found = types.enum(name)
     first, *_ = found
     head = first.partition("_")[0] + "_"
     if not all(one.startswith(head) for one in list(found)[:-1]):

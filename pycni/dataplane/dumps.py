@@ -82,8 +82,8 @@ class Names:
             types = btf.types_of_map(table.info)
         if types is None:
             raise NotAvailable(f"the map {name} was loaded without BTF", hint="run: pycni setup")
-        points = types.enumerators(types.find(btf.ENUM, "attach_point"))
-        columns = types.enumerators(types.find(btf.ENUM, enum))
+        points = types.enum("attach_point")
+        columns = types.enum(enum)
         return cls(
             {value: name.lower() for name, value in points.items()},
             {

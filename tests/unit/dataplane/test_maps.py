@@ -43,9 +43,10 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         clusters=(ip_network("10.244.0.0/16"),),
         pod_cidrs=(NODE_CIDR,),
     )
+    types = btf.of_object(objects.path("from_container"))
     found = {
         member.name: config.pack()[member.offset : member.offset + member.size]
-        for member in btf.struct(objects.path("from_container"), "config")
+        for member, _ in types.members(types.find(btf.STRUCT, "config"))
     }
 
     assert struct.unpack("=I", found["vni"]) == (7,)
