@@ -1,9 +1,9 @@
 """Loads pycni's BPF programs: staged, pinned, replaced as a whole or not at all.
 
-`load` prepares everything beside the running programs (staging), then pins, switches the
-`programs` link and replaces what is attached, each step with its undo; whatever fails, the node
-goes on as it was. Forwarding needs no process afterwards. Independent of the package pycni. Objects
-come from `loader.compile`.
+`load` prepares everything beside the running programs (staging), has new maps filled, then pins,
+switches the `programs` link and replaces what is attached, each step with its undo; whatever fails,
+the node goes on as it was. Forwarding needs no process afterwards. Independent of the package
+pycni. Objects come from `loader.compile`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from pathlib import Path
 from . import attach, clsact, pins, staging
 from .bpf import Map
 from .clsact import TrafficControl
-from .errors import GoneError, LoaderError
-from .hooks import ENDPOINT_PROGRAMS, Hook
-from .objects import PROGRAMS, Objects
+from .errors import GoneError, LayoutError, LoaderError
+from .hooks import Hook
+from .objects import Objects
+from .places import ENDPOINT_PROGRAMS, PROGRAMS
 from .programs import Programs
 
 __all__ = [
     "ENDPOINT_PROGRAMS",
     "PROGRAMS",
+    "Callbacks",
     "Hook",
     "Loaded",
     "LoaderError",
+    "NewMaps",
     "Objects",
     "Programs",
     "TrafficControl",
@@ -47,24 +50,45 @@ class Loaded:
     changed: bool
 
 
+@dataclass(frozen=True)
+class NewMaps:
+    """Maps of a load that is not in use yet, pinned at a root of their own.
+
+    `empty` names those whose layout is another than that of the maps they replace.
+    """
+
+    root: Path
+    empty: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What the caller of `load` does meanwhile.
+
+    `hooks` tells where programs belong; it is asked when the new ones are current, so that
+    endpoints attached meanwhile are not missed. `refill` fills the maps of another layout, before
+    any new program runs. `confirm` is called when all is in place.
+    """
+
+    hooks: Callable[[], Iterable[Hook]]
+    refill: Callable[[NewMaps], object] | None = None
+    confirm: Callable[[Loaded], object] = lambda _: None
+
+
 def load(
-    root: Path,
-    objects: Objects,
-    *,
-    config: bytes,
-    hooks: Callable[[], Iterable[Hook]],
-    ipr: TrafficControl,
-    confirm: Callable[[Loaded], object] = lambda _: None,
+    root: Path, objects: Objects, *, config: bytes, callbacks: Callbacks, ipr: TrafficControl
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
 
-    `hooks` is asked after the new programs are current, so that endpoints attached meanwhile are
-    not missed; hooks of endpoints that are gone are passed over. Maps keep their entries; nobody
-    may write to a map whose max_entries changes during the load. Loading the same again does
-    nothing but attach what is not attached.
+    Loading the same again does nothing but attach what is not attached; hooks of endpoints that are
+    gone are skipped.
 
-    `confirm` is called when all is in place; if it raises, all is put back. Raises LoaderError of
-    all kinds and what `confirm` raises; pins, programs and qdiscs are then as before.
+    Maps keep their entries. A map of another layout is replaced by one that `refill` fills. The old
+    programs use the old map until they are replaced, so nobody may write to either during the load.
+    Maps that only programs write to begin empty.
+
+    Raises LoaderError of all kinds (LayoutError if a map needs a `refill` and there is none) and
+    what the callbacks raise; pins, programs and qdiscs are then as before.
     """
     fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
     with ExitStack() as undo:
@@ -77,17 +101,18 @@ def load(
             renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
                 staged = staging.stage(root, objects, config, fingerprint, owned)
+                _refill(root, staged, callbacks.refill)
                 _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
             attached = [
                 hook
-                for hook in hooks()
+                for hook in callbacks.hooks()
                 if (renewed or not attach.is_attached(ipr, hook, fingerprint))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
             loaded = Loaded(fingerprint, renewed or bool(attached))
-            confirm(loaded)
+            callbacks.confirm(loaded)
             steps.pop_all()
             for hook in attached:
                 attach.leave_others(ipr, hook)
@@ -104,28 +129,26 @@ def attach_endpoint(
     *,
     by_tcx: bool = False,
     on_netkit: bool = False,
-    programs: Programs | None = None,
 ) -> str:
     """Attach the current programs to the host end of an endpoint; returns their fingerprint.
 
     `by_tcx`, where the kernel has it: loader/attach.py says what for. `on_netkit`: the endpoint is
-    one. Pass `programs` to keep descriptors from call to call. LoaderError if nothing is loaded,
-    AttachError (GoneError) if the interface cannot be used; neither program is then attached.
+    one. LoaderError if nothing is loaded, AttachError (GoneError) if the interface cannot be used;
+    neither program is then attached.
     """
     with pins.locked(root, exclusive=False), ExitStack() as owned, ExitStack() as undo:
-        current = owned.enter_context(Programs(root)) if programs is None else programs
-        fingerprint = current.refresh()
+        current = owned.enter_context(Programs(root, ENDPOINT_PROGRAMS))
         added = has_clsact = False
         for name in ENDPOINT_PROGRAMS:
             hook = Hook(ifindex, name)
             by = attach.way_to_endpoint(name, by_tcx=by_tcx, on_netkit=on_netkit)
             added |= attach.attach(
-                ipr, hook, current[name], fingerprint, by=by, has_clsact=has_clsact
+                ipr, hook, current[name], current.fingerprint, by=by, has_clsact=has_clsact
             )
             undo.callback(attach.detach, ipr, hook, remove_qdisc=added)
             has_clsact = by is attach.Way.CLSACT
         undo.pop_all()
-    return fingerprint
+    return current.fingerprint
 
 
 def unload(root: Path, ipr: TrafficControl) -> None:
@@ -159,6 +182,19 @@ def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
     pins.unmark_clsact(root, ifindex)
 
 
+def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], object] | None) -> None:
+    if not staged.refilled:
+        return
+    if refill is None:
+        raise LayoutError(
+            f"pinned map {', '.join(staged.refilled)} has another layout than the new programs",
+            details="\n".join(staged.refilled.values()),
+            hint="drain the node, then pycni teardown and pycni setup",
+        )
+    with pins.beside(root, staged.maps) as other:
+        refill(NewMaps(other, frozenset(staged.refilled)))
+
+
 def _commit(
     root: Path,
     fingerprint: str,
@@ -167,11 +203,11 @@ def _commit(
     owned: ExitStack,
     steps: ExitStack,
 ) -> None:
-    for name, new in staged.created.items():
+    for name in sorted(staged.created):
         old = pins.open_map(root, name)
         if old is not None:
             owned.enter_context(old)
-        pins.replace_map(root, name, new)
+        pins.replace_map(root, name, staged.maps[name])
         steps.callback(_put_back, root, name, old)
     directory = pins.pin_programs(root, fingerprint, staged.programs)
     steps.callback(pins.remove_programs, directory)
@@ -188,12 +224,10 @@ def _put_back(root: Path, name: str, old: Map | None) -> None:
 
 def _open_current(root: Path, owned: ExitStack) -> Programs | None:
     """The current programs; None if there are none, or somebody removed pins of them."""
-    programs = owned.enter_context(Programs(root))
     try:
-        programs.refresh()
+        return owned.enter_context(Programs(root))
     except (LoaderError, FileNotFoundError):
         return None
-    return programs
 
 
 def _attach(

@@ -17,7 +17,8 @@ from enum import Enum
 from . import clsact, netkit, tcx
 from .bpf import Program
 from .clsact import TrafficControl
-from .hooks import ENDPOINT_PROGRAMS, Hook
+from .hooks import Hook
+from .places import ENDPOINT_PROGRAMS
 
 
 class Way(Enum):

@@ -13,9 +13,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from . import libbpf
+from .closing import Closing
 from .errors import KernelError, LayoutError, LoaderError, VerifierError
 from .libbpf import check, library, possible_cpus, text
 from .maps import Descriptor, Map, MapInfo, RingBuffer, open_pin, own_map
@@ -28,7 +28,6 @@ __all__ = [
     "ProgramInfo",
     "RingBuffer",
     "TestRun",
-    "library_version",
     "load_instructions",
     "possible_cpus",
 ]
@@ -82,11 +81,19 @@ class Program(Descriptor):
 
     def constants(self) -> bytes:
         """Its .rodata, all of it; empty if it has none."""
-        for number in libbpf.maps_of_program(self.fd):
-            with own_map(libbpf.open_id("map", number)) as one:
-                if one.info.name.endswith(".rodata"):
+        for name, number in self.maps().items():
+            if name.endswith(".rodata"):
+                with own_map(libbpf.open_id("map", number)) as one:
                     return one.lookup(bytes(4)) or b""
         return b""
+
+    def maps(self) -> dict[str, int]:
+        """The maps that it uses, .rodata among them: name, cut to 15 characters, and id."""
+        found = {}
+        for number in libbpf.maps_of_program(self.fd):
+            with own_map(libbpf.open_id("map", number)) as one:
+                found[one.info.name] = number
+        return found
 
     @property
     def info(self) -> ProgramInfo:
@@ -118,7 +125,7 @@ class Program(Descriptor):
         )
 
 
-class Object:
+class Object(Closing):
     """A compiled BPF object file: opened, configured, then loaded into the kernel."""
 
     def __init__(self, handle: int, path: Path) -> None:
@@ -216,26 +223,10 @@ class Object:
         if handle is not None:
             library().bpf_object__close(handle)
 
-    def __enter__(self) -> Object:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _open(self) -> int:
         if self._handle is None:
             raise ValueError(f"object {self.path} is closed")
         return self._handle
-
-
-def library_version() -> str:
-    """Version of the libbpf in use, such as "v1.1"."""
-    return text(library().libbpf_version_string())
 
 
 def load_instructions(name: str, code: bytes) -> Program:

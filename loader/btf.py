@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct as packing
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,13 +97,20 @@ class Types:
             element, _, length = packing.unpack("=3I", item.tail)
             return f"{self.describe(element)}[{length}]"
         if item.kind == INT:
-            signed = packing.unpack("=I", item.tail)[0] >> 24 & 1
-            return f"{'s' if signed else 'u'}{item.target * 8}"
+            return f"{'s' if self.is_signed(number) else 'u'}{item.target * 8}"
         return f"{item.name or 'type'}:{self.size(number)}"
 
-    def enumerators(self, number: int) -> dict[str, int]:
-        """Names and values of an enum; struct btf_enum holds them as __s32."""
-        pairs = packing.iter_unpack("=Ii", self.types[number].tail)
+    def is_signed(self, number: int) -> bool:
+        """Whether a type is a signed integer."""
+        item = self.types[self.resolve(number)]
+        return item.kind == INT and bool(packing.unpack("=I", item.tail)[0] >> 24 & 1)
+
+    def enum(self, name: str) -> dict[str, int]:
+        """Names and values of an enum, in order; struct btf_enum holds them as __s32.
+
+        LayoutError if there is none of that name.
+        """
+        pairs = packing.iter_unpack("=Ii", self.types[self.find(ENUM, name)].tail)
         return {self._string(name): value for name, value in pairs}
 
     def _string(self, offset: int) -> str:
@@ -132,29 +138,9 @@ def parse(raw: bytes) -> Types:
     return Types(tuple(types), strings)
 
 
-def enum(path: Path, name: str) -> dict[str, int]:
-    """The enumerators of enum `name` in an object file, in order of definition."""
-    types = _of_object(path)
-    return types.enumerators(types.find(ENUM, name))
-
-
-def struct(path: Path, name: str, *, nested: bool = False) -> list[Member]:
-    """Members of struct (or union) `name` in an object file.
-
-    With `nested`, inner structs and unions are taken apart into dotted names instead.
-    """
-    types = _of_object(path)
-    try:
-        number = types.find(STRUCT, name)
-    except LayoutError:
-        number = types.find(UNION, name)
-    return _flatten(types, number, "", 0) if nested else [m for m, _ in types.members(number)]
-
-
-def size_of(path: Path, name: str) -> int:
-    """Size in bytes of struct `name` in an object file."""
-    types = _of_object(path)
-    return types.size(types.find(STRUCT, name))
+def of_object(path: Path) -> Types:
+    """All types of an object file. OSError if it has none, LayoutError if they cannot be read."""
+    return parse(libbpf.object_btf(path))
 
 
 def map_layout(info: bpf.MapInfo, types: Types | None) -> str:
@@ -182,24 +168,3 @@ def entry_layout(info: bpf.MapInfo, types: Types | None) -> str:
 def types_of_map(info: bpf.MapInfo) -> Types | None:
     """Types of a loaded map; None if it was made without BTF."""
     return parse(libbpf.kernel_btf(info.btf_id)) if info.btf_id else None
-
-
-def _flatten(types: Types, number: int, prefix: str, base: int) -> list[Member]:
-    found = []
-    for member, kind in types.members(number):
-        name = f"{prefix}.{member.name}" if prefix else member.name
-        if types.types[types.resolve(kind)].kind in (STRUCT, UNION):
-            found += _flatten(types, kind, name, base + member.offset)
-        else:
-            found.append(Member(name, base + member.offset, member.size))
-    return found
-
-
-def _of_object(path: Path) -> Types:
-    status = path.stat()
-    return _parsed(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=16)
-def _parsed(path: Path, _modified: int, _size: int) -> Types:
-    return parse(libbpf.object_btf(path))

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from .bpf import Program
 from .errors import AttachError
-from .hooks import DIRECTION, EGRESS, INGRESS, PREFIX, Hook, refused
+from .hooks import PREFIX, Hook, refused
+from .places import DIRECTION, EGRESS, INGRESS
 
 PRIORITY = 1  # before filters that others add without saying where
 HANDLE = 0x7079

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from . import clang
 from .errors import CompileError
-from .objects import PROGRAMS, Objects
+from .objects import Objects
+from .places import PROGRAMS
 
 __all__ = ["PREBUILT", "PROGRAMS", "SOURCES", "Objects", "compile_programs", "source_digest"]
 

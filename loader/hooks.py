@@ -1,4 +1,4 @@
-"""Where programs go: an interface and, by the program's name, a direction."""
+"""A place at one interface for one of the programs, and what the kernel says against it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ from dataclasses import dataclass
 
 from .errors import AttachError, GoneError
 
-INGRESS = 0xFFFFFFF2  # TC_H_CLSACT with TC_H_MIN_INGRESS, include/uapi/linux/pkt_sched.h
-EGRESS = 0xFFFFFFF3
-DIRECTION = {
-    "from_container": INGRESS,
-    "to_container": EGRESS,
-    "from_underlay": INGRESS,
-    "from_overlay": INGRESS,
-    "to_overlay": EGRESS,
-}
-ENDPOINT_PROGRAMS = ("from_container", "to_container")
-"""At the host end of each pod's veth; the others are at the node's own interfaces."""
 PREFIX = "pycni"
 """Before the fingerprint: in a filter's name, and in a program's constant `identity`."""
 

@@ -86,7 +86,6 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "libbpf_probe_bpf_helper": (c_int, [c_int, c_int, c_void_p]),
     "libbpf_probe_bpf_map_type": (c_int, [c_int, c_void_p]),
     "libbpf_set_print": (c_void_p, [_PRINT]),
-    "libbpf_version_string": (c_char_p, []),
     "ring_buffer__new": (c_void_p, [c_int, _SAMPLE, c_void_p, c_void_p]),
     "ring_buffer__poll": (c_int, [c_void_p, c_int]),
     "ring_buffer__epoll_fd": (c_int, [c_void_p]),

@@ -12,10 +12,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from . import libbpf
+from .closing import Closing
 from .libbpf import check, library, possible_cpus, text
 
 RING_BATCH = 4096  # records one poll() returns at most
@@ -48,7 +47,7 @@ class MapInfo:
         return MAP_TYPES.get(self.type, f"type {self.type}")
 
 
-class Descriptor:
+class Descriptor(Closing):
     """Owns one descriptor; closing twice is harmless."""
 
     def __init__(self, fd: int) -> None:
@@ -69,17 +68,6 @@ class Descriptor:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Map(Descriptor):
@@ -127,13 +115,6 @@ class Map(Descriptor):
         self._sized("value", value, self.info.value_size)
         result = library().bpf_map_update_elem(self.fd, key, value, BPF_NOEXIST)
         return result != -errno.EEXIST and check(result, self.info.name) == 0
-
-    def update_percpu(self, key: bytes, values: list[bytes]) -> None:
-        """Insert or replace with one value per possible CPU, in CPU order."""
-        slot = self._value_bytes // possible_cpus()
-        raw = b"".join(value.ljust(slot, b"\0") for value in values)
-        self._sized("values", raw, self._value_bytes)
-        self._write(key, raw)
 
     def delete(self, key: bytes) -> bool:
         """Remove `key`; False if it was absent. OSError EINVAL for arrays."""
@@ -188,7 +169,7 @@ class Map(Descriptor):
             raise ValueError(f"{what} of map {self.info.name}: {len(data)} bytes, it takes {size}")
 
 
-class RingBuffer:
+class RingBuffer(Closing):
     """Reader of a BPF_MAP_TYPE_RINGBUF map; one reader per map at a time."""
 
     def __init__(self, ring: Map) -> None:
@@ -212,17 +193,6 @@ class RingBuffer:
         handle, self._handle = self._handle, None
         if handle:
             library().ring_buffer__free(handle)
-
-    def __enter__(self) -> RingBuffer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _take(self, record: bytes) -> int:
         self._records.append(record)

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 
 from . import libbpf
 from .bpf import Program
-from .hooks import DIRECTION, PREFIX, Hook, refused
+from .hooks import PREFIX, Hook, refused
+from .places import DIRECTION
 
 LOOPBACK = 1
 IDENTITY = re.compile(PREFIX.encode() + rb":([0-9a-f]+)\0")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from . import libbpf, mprog
 from .bpf import Program
-from .hooks import INGRESS, Hook
+from .hooks import Hook
+from .places import INGRESS, PLACES
 
-PROGRAM = "from_container"
+PROGRAM = next(place.program for place in PLACES if place.in_pod)
 ATTACH_TYPE = 55  # BPF_NETKIT_PEER
 KERNEL_TYPES = Path("/sys/kernel/btf/vmlinux")
 HEADROOM = b"\0IFLA_NETKIT_HEADROOM\0"

@@ -4,6 +4,7 @@
     <root>/programs-<fingerprint>/<name>    pinned programs of one load
     <root>/programs -> programs-...         the current ones, switched by rename
     <root>/clsact/<ifindex>/                empty: the qdisc of this interface was added by us
+    <root>/beside/maps/<map>                during a load: maps that are filled before they are used
 
 No name holds a dot: the kernel keeps those for itself on a bpffs (bpf_lookup, kernel/bpf/inode.c).
 Removes only what it made, entry by entry; never a tree. Knows no tc and loads no program.
@@ -13,18 +14,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import bpf, btf, libbpf
-from .errors import BpffsError, LayoutError
+from . import bpf, libbpf
+from .errors import BpffsError
 
 CURRENT = "programs"
+BESIDE = "beside"
 KERNEL_FILES = frozenset({"maps.debug", "progs.debug"})  # the kernel puts these in a bpffs's root
-
-KEYED = frozenset({"hash", "lru_hash", "lpm_trie"})
-"""Kinds of maps whose entries mean the same in another map."""
 
 
 def ensure_bpffs(path: Path) -> bool:
@@ -159,7 +158,7 @@ def switch(root: Path, directory: Path | None) -> None:
     following = root / f"{CURRENT}-next"
     following.unlink(missing_ok=True)
     following.symlink_to(directory.name)
-    following.rename(link)
+    _rename(following, link)
 
 
 def sweep(root: Path) -> None:
@@ -172,6 +171,7 @@ def sweep(root: Path) -> None:
             remove_programs(entry)
     for entry in (root / "maps").glob("*-staged"):
         entry.unlink()
+    _remove_beside(root)
 
 
 def map_path(root: Path, name: str) -> Path:
@@ -191,51 +191,20 @@ def replace_map(root: Path, name: str, new: bpf.Map) -> None:
     """Pin `new` as `name`, over another if there is one, in one step."""
     staged = map_path(root, f"{name}-staged")
     new.pin(staged)
-    staged.rename(map_path(root, name))
+    _rename(staged, map_path(root, name))
 
 
-def fits(have: bpf.Map, wanted: bpf.MapInfo, types: btf.Types | None) -> bool:
-    """Whether a program declaring `wanted` may use the map as it is.
-
-    False: it needs another size, or another of KEYED kinds, that can take over the entries. `types`
-    are the types of the declaring object. LayoutError names both layouts.
-    """
-    have_types = btf.types_of_map(have.info)
-    if have_types is None or types is None:
-        have_types = types = None
-    found = btf.map_layout(have.info, have_types)
-    needed = btf.map_layout(wanted, types)
-    if found != needed:
-        kinds = {have.info.type_name, wanted.type_name}
-        entries = btf.entry_layout(have.info, have_types)
-        same_entries = types is not None and entries == btf.entry_layout(wanted, types)
-        if len(kinds) == 2 and kinds <= KEYED and same_entries:
-            return False
-        raise LayoutError(
-            f"pinned map {wanted.name} has another layout than the new programs",
-            details=f"pinned: {found}\nneeded: {needed}",
-            hint="drain the node, then pycni teardown and pycni setup",
-        )
-    return have.info.max_entries == wanted.max_entries
-
-
-def copy_entries(old: bpf.Map, new: bpf.Map) -> None:
-    """Fill a new map of another size or kind with the entries of the old.
-
-    Arrays and ring buffers start empty: an index means nothing in a table of another size.
-    LayoutError if the entries are too many.
-    """
-    if old.info.type_name not in KEYED:
-        return
+@contextmanager
+def beside(root: Path, maps: Mapping[str, bpf.Map]) -> Iterator[Path]:
+    """Another root, with these maps pinned, while the context lasts."""
+    other = root / BESIDE
     try:
-        for key, value in old.items():
-            new.update(key, value)
-    except OSError as error:
-        raise LayoutError(
-            f"the entries of map {old.info.name} do not fit into {new.info.max_entries}",
-            details=error.strerror or "",
-            hint=f"the pinned map takes {old.info.max_entries}: keep at least what is in use",
-        ) from error
+        (other / "maps").mkdir(mode=0o700, parents=True)
+        for name, one in maps.items():
+            one.pin(map_path(other, name))
+        yield other
+    finally:
+        _remove_beside(root)
 
 
 def mark_clsact(root: Path, ifindex: int) -> None:
@@ -260,6 +229,23 @@ def marked_clsact(root: Path) -> set[int]:
         return {int(entry.name) for entry in (root / "clsact").iterdir()}
     except FileNotFoundError:
         return set()
+
+
+def _rename(new: Path, name: Path) -> None:
+    try:
+        new.rename(name)
+    except BaseException:
+        new.unlink()
+        raise
+
+
+def _remove_beside(root: Path) -> None:
+    other = root / BESIDE
+    for pin in (other / "maps").glob("*"):
+        pin.unlink()
+    for directory in (other / "maps", other):
+        with suppress(FileNotFoundError):
+            directory.rmdir()
 
 
 def _existing(path: Path) -> Path:

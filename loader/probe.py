@@ -18,7 +18,7 @@ from .errors import KernelError
 
 # enum bpf_map_type, bpf_func_id: include/uapi/linux/bpf.h
 MAP_RINGBUF = 27
-HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_NEIGH, HELPER_REDIRECT_PEER = 21, 152, 155
+HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_PEER = 21, 155
 HELPER_ADJUST_ROOM, HELPER_KTIME_COARSE = 50, 160
 PACKET = bytes(64)
 IPV4_PACKET = bytes(12) + b"\x08\x00" + bytes(114)
@@ -50,8 +50,6 @@ def probe() -> list[Feature]:
     return [
         _try("redirect_peer", partial(_has_helper, HELPER_REDIRECT_PEER),
              needed_by="delivery to pods (bpf_redirect_peer, 5.10)"),
-        _try("redirect_neigh", partial(_has_helper, HELPER_REDIRECT_NEIGH),
-             fallback="the overlay device finds the next hop"),
         _try("set_tunnel_key", partial(_has_helper, HELPER_SET_TUNNEL_KEY),
              needed_by="traffic between nodes (bpf_skb_set_tunnel_key)"),
         _try("ringbuf", partial(_has_map_type, MAP_RINGBUF),

@@ -6,21 +6,31 @@ in use, so whatever fails here needs no undo.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import btf, mprog, pins
+from . import btf, migration, mprog, pins
 from .bpf import Map, Object, Program
-from .objects import PROGRAMS, Objects
+from .errors import LayoutError
+from .migration import Fate
+from .objects import Objects
+from .places import PROGRAMS
 
 
 @dataclass(frozen=True)
 class Staged:
-    """Loaded programs, and the maps among theirs that are not pinned yet, by name."""
+    """Loaded programs and their maps by name.
+
+    `created` names the maps that are not pinned yet, `refilled` those of them that must be filled
+    before the programs run, each with its old and new layout in words.
+    """
 
     programs: tuple[Program, ...]
-    created: dict[str, Map]
+    maps: Mapping[str, Map]
+    created: frozenset[str]
+    refilled: Mapping[str, str]
 
 
 def stage(
@@ -30,44 +40,66 @@ def stage(
 
     Descriptors are closed by `owned`. Raises VerifierError, KernelError or LayoutError.
     """
+    pinned: dict[str, Map] = {}
     maps: dict[str, Map] = {}
-    created: dict[str, Map] = {}
-    outgrown: dict[str, Map] = {}
+    fates: dict[str, Fate] = {}
     programs = []
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
             opened.set_rodata(config)
             opened.set_rodata(mprog.identity(fingerprint), variable="identity")
             types = btf.parse(opened.btf())
-            declared = opened.maps()
-            for name, wanted in declared.items():
-                have = maps.get(name) or pins.open_map(root, name)
-                if have is None:
-                    continue
+            for name, wanted in opened.maps().items():
                 if name not in maps:
-                    owned.enter_context(have)
-                if pins.fits(have, wanted, types):
+                    have = pins.open_map(root, name)
+                    if have is None:
+                        continue
+                    pinned[name] = owned.enter_context(have)
+                    fates[name] = migration.fate(have, wanted, types)
+                    if fates[name] is not Fate.SHARED:
+                        continue
                     maps[name] = have
-                    opened.reuse_map(name, have.fd)
-                else:
-                    outgrown[name] = have
+                elif migration.fate(maps[name], wanted, types) is not Fate.SHARED:
+                    raise LayoutError(f"{program} declares map {name} unlike the other programs")
+                opened.reuse_map(name, maps[name].fd)
             opened.load()
-            for name in declared.keys() - maps.keys():
-                maps[name] = created[name] = owned.enter_context(opened.map(name))
+            for name in opened.maps().keys() - maps.keys():
+                maps[name] = owned.enter_context(opened.map(name))
             programs.append(owned.enter_context(opened.program(program)))
-    for name, old in outgrown.items():
-        pins.copy_entries(old, created[name])
-    return Staged(tuple(programs), created)
+    created = maps.keys() - {name for name, one in fates.items() if one is Fate.SHARED}
+    for name, one in fates.items():
+        if one is Fate.COPIED:
+            migration.copy_entries(pinned[name], maps[name])
+    refilled = {
+        name: migration.difference(pinned[name], maps[name])
+        for name, one in fates.items()
+        if one is Fate.REFILLED
+    }
+    return Staged(tuple(programs), maps, frozenset(created), refilled)
 
 
 def is_complete(root: Path, objects: Objects, fingerprint: str) -> bool:
-    """Whether `fingerprint` is current and every program and map of it is still pinned."""
+    """Whether `fingerprint` is current, every program and map of it is pinned, and the programs use
+    those maps: a load that was killed may have pinned others."""
     directory = pins.current(root)
     if directory is None or not directory.is_dir() or pins.fingerprint(directory) != fingerprint:
         return False
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
-            wanted = [pins.map_path(root, name) for name in opened.maps()]
-        if not all(path.exists() for path in (directory / program, *wanted)):
+            names = tuple(opened.maps())
+        if not (directory / program).exists() or not _has_pinned(root, directory / program, names):
             return False
+    return True
+
+
+def _has_pinned(root: Path, pin: Path, names: Iterable[str]) -> bool:
+    with Program.open_pinned(pin) as program:
+        used = program.maps()
+    for name in names:
+        pinned = pins.open_map(root, name)
+        if pinned is None:
+            return False
+        with pinned:
+            if used.get(name, pinned.info.id) != pinned.info.id:
+                return False
     return True

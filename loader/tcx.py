@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from . import libbpf, mprog
 from .bpf import Program
-from .hooks import DIRECTION, EGRESS, INGRESS, Hook
+from .hooks import Hook
+from .places import DIRECTION, EGRESS, INGRESS
 
 ATTACH_TYPES = {INGRESS: 46, EGRESS: 47}  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 

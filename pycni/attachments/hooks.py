@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from loader import ENDPOINT_PROGRAMS, Hook
+from loader import Hook
+from loader.places import PLACES, Device
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods.lease import leases
 
 
 def wanted(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
     """The hooks for the pods there are now. An ifindex of 0: there is no such interface."""
-    found = [Hook(lease.ifindex, program) for lease in leases(ipr) for program in ENDPOINT_PROGRAMS]
-    if overlay_ifindex:
-        found += [Hook(overlay_ifindex, "from_overlay"), Hook(overlay_ifindex, "to_overlay")]
-    if uplink_ifindex:
-        found.append(Hook(uplink_ifindex, "from_underlay"))
-    return found
+    devices = {
+        Device.ENDPOINT: [lease.ifindex for lease in leases(ipr)],
+        Device.OVERLAY: [overlay_ifindex],
+        Device.UPLINK: [uplink_ifindex],
+    }
+    return [
+        Hook(ifindex, place.program)
+        for place in PLACES
+        for ifindex in devices[place.device]
+        if ifindex
+    ]

@@ -7,24 +7,36 @@ list of them. Reads only.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import ip_network
+from dataclasses import dataclass, is_dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from struct import Struct
 from typing import Any
 
 from loader import btf, pins
-from pycni.dataplane import maps
-from pycni.dataplane.maps import (
-    DROP_COUNT_FORMAT,
-    PATH_COUNT_FORMAT,
-)
+from pycni.dataplane import abi, maps
+from pycni.dataplane.records import Layout
 from pycni.errors import NotAvailable
 
 Row = dict[str, Any]
 
-NAMES = ("endpoints", "remotes", "vteps", "nexthops", "drops", "forwarded")
+
+@dataclass(frozen=True)
+class Counters:
+    """A map of counters per CPU, [attach_point * enumerators + enumerator]; what `enum` counts is
+    in `column`."""
+
+    enum: str
+    column: str
+    layout: Layout
+
+
+COUNTERS = {
+    "drops": Counters("drop_reason", "reason", abi.DROP_COUNT),
+    "forwarded": Counters("packet_path", "path", abi.PATH_COUNT),
+}
+NAMES = (*maps.TABLES, *COUNTERS)
+"""The maps that have a reader."""
 
 
 def describe(root: Path, name: str) -> Row:
@@ -45,9 +57,15 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
 
     Raises NotAvailable if the node is not loaded.
     """
-    reader, columns = READERS[name]
-    rows = sorted(reader(root), key=lambda row: [_rank(str(row[key])) for key in columns[:2]])
-    return rows, columns
+    if name in COUNTERS:
+        counters = COUNTERS[name]
+        columns = ("program", counters.column, *counters.layout.names)
+        rows = _read_counters(root, name)
+    else:
+        codec = maps.TABLES[name]
+        columns = (*filter(None, [codec.key.name]), *codec.value.layout.names)
+        rows = _read_table(root, name)
+    return sorted(rows, key=lambda row: [_rank(str(row[key])) for key in columns[:2]]), columns
 
 
 @dataclass(frozen=True)
@@ -64,8 +82,8 @@ class Names:
             types = btf.types_of_map(table.info)
         if types is None:
             raise NotAvailable(f"the map {name} was loaded without BTF", hint="run: pycni setup")
-        points = types.enumerators(types.find(btf.ENUM, "attach_point"))
-        columns = types.enumerators(types.find(btf.ENUM, enum))
+        points = types.enum("attach_point")
+        columns = types.enum(enum)
         return cls(
             {value: name.lower() for name, value in points.items()},
             {
@@ -84,64 +102,35 @@ def _rank(value: str) -> tuple[int, Any]:
         return 9, value
 
 
-def _read_endpoints(root: Path) -> list[Row]:
-    with maps.open_endpoints(root) as table:
-        return [{"address": str(address), **vars(value)} for address, value in table.items()]
+def _cell(value: Any) -> Any:
+    """A member of an entry; addresses as text."""
+    return str(value) if isinstance(value, IPv4Address | IPv6Address) else value
 
 
-def _read_remotes(root: Path) -> list[Row]:
-    with maps.open_remotes(root) as table:
-        return [{"prefix": str(prefix), "vtep": str(vtep)} for prefix, vtep in table.items()]
-
-
-def _read_vteps(root: Path) -> list[Row]:
-    with maps.open_vteps(root) as table:
-        return [{"vtep": str(vtep), "node": number} for vtep, number in table.items()]
-
-
-def _read_nexthops(root: Path) -> list[Row]:
-    with maps.open_nexthops(root) as table:
-        return [{"vtep": str(vtep), **vars(hop)} for vtep, hop in table.items()]
-
-
-def _read_drops(root: Path) -> list[Row]:
-    return _read_counters(root, "drops", "drop_reason", "reason", DROP_COUNT_FORMAT)
-
-
-def _read_forwarded(root: Path) -> list[Row]:
-    return _read_counters(root, "forwarded", "packet_path", "path", PATH_COUNT_FORMAT)
-
-
-def _read_counters(root: Path, name: str, enum: str, column: str, layout: Struct) -> list[Row]:
-    """Only what was counted at all: most reasons never happen."""
-    names = Names.of(root, name, enum)
-    width = max(names.columns)  # the enumerator behind the last
+def _read_table(root: Path, name: str) -> list[Row]:
+    codec = maps.TABLES[name]
+    names = codec.value.layout.names
     rows = []
-    with maps.open_map(root, name) as table:
-        for key, values in table.items_percpu():
-            counts = [layout.unpack(value) for value in values]
-            packets, size = (sum(one) for one in zip(*counts, strict=True))
-            if packets:
-                point, number = divmod(int.from_bytes(key, sys.byteorder), width)
-                rows.append(
-                    {
-                        column: names.columns[number],
-                        "program": names.points[point],
-                        "packets": packets,
-                        "bytes": size,
-                    }
-                )
+    with maps.open_table(root, name) as table:
+        for key, value in table.items():
+            head = {codec.key.name: str(key)} if codec.key.name else {}
+            members = vars(value) if is_dataclass(value) else {names[0]: value}
+            rows.append(head | {name: _cell(one) for name, one in members.items()})
     return rows
 
 
-READERS: dict[str, tuple[Callable[[Path], list[Row]], tuple[str, ...]]] = {
-    "endpoints": (
-        _read_endpoints,
-        ("address", "ifindex", "mac", "masquerade", "shaped", "forwards"),
-    ),
-    "remotes": (_read_remotes, ("prefix", "vtep")),
-    "vteps": (_read_vteps, ("vtep", "node")),
-    "nexthops": (_read_nexthops, ("vtep", "ifindex", "dst_mac", "src_mac", "mtu", "used")),
-    "drops": (_read_drops, ("reason", "program", "packets", "bytes")),
-    "forwarded": (_read_forwarded, ("program", "path", "packets", "bytes")),
-}
+def _read_counters(root: Path, name: str) -> list[Row]:
+    """Only what was counted at all: most reasons never happen."""
+    counters = COUNTERS[name]
+    names = Names.of(root, name, counters.enum)
+    width = max(names.columns)  # the enumerator behind the last
+    unpack = Struct(counters.layout.format).unpack
+    rows = []
+    with maps.open_map(root, name) as table:
+        for key, values in table.items_percpu():
+            sums = [sum(one) for one in zip(*map(unpack, values), strict=True)]
+            if any(sums):
+                point, number = divmod(int.from_bytes(key, sys.byteorder), width)
+                head = {"program": names.points[point], counters.column: names.columns[number]}
+                rows.append(head | dict(zip(counters.layout.names, sums, strict=True)))
+    return rows

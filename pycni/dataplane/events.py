@@ -12,14 +12,15 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from struct import Struct
 
-from pycni.dataplane import event_stream, ring
+from pycni.dataplane import abi, event_stream, ring
 from pycni.dataplane.dumps import Names
-from pycni.dataplane.maps import DROP_EVENT_FORMAT, EVENT_FORMAT
 from pycni.errors import NotAvailable
 from pycni.settings import Settings
 
-EVENT_DROP, DROP_EVENT_VERSION = 1, 1
+EVENT = Struct(abi.EVENT.format)
+DROP_EVENT = Struct(abi.DROP_EVENT.format)
 
 ANSWER = 10.0
 """Seconds that an agent may take to begin; longer than another reader may keep the ring."""
@@ -82,15 +83,14 @@ def decode(record: bytes, names: Names, *, offset_ns: int) -> DropEvent | None:
 
     `offset_ns` is how far the wall clock (Unix time) is ahead of CLOCK_MONOTONIC.
     """
-    if len(record) < EVENT_FORMAT.size:
+    if len(record) < EVENT.size:
         return None
-    kind, version, length = EVENT_FORMAT.unpack_from(record)
-    if (kind, version) != (EVENT_DROP, DROP_EVENT_VERSION):
+    kind, version, length = EVENT.unpack_from(record)
+    if (kind, version) != (abi.EventKind.DROP, abi.DROP_EVENT_VERSION):
         return None
-    if not DROP_EVENT_FORMAT.size <= length <= len(record):
+    if not DROP_EVENT.size <= length <= len(record):
         return None
-    fields = DROP_EVENT_FORMAT.unpack_from(record)[3:]
-    time_ns, ifindex, size, point, reason, head_length, _, head = fields
+    _, time_ns, ifindex, size, point, reason, head_length, head = DROP_EVENT.unpack_from(record)
     return DropEvent(
         time_ns,
         time_ns + offset_ns,

@@ -1,45 +1,40 @@
 """The pinned BPF maps as typed tables: addresses and records in, bytes to the kernel.
 
-The layouts mirror `bpf/lib/types.h`; `tests/unit/dataplane/test_maps_abi.py` checks every format
-here against the BTF of the compiled programs. Addresses are 16 bytes in network order, IPv4 as
-v4-mapped (RFC 4291, 2.5.5.2); integers are in host order. No netlink, no policy here.
+A table is a line in TABLES: what a key is, and a value by its layout in abi.py, which is made of
+`bpf/lib/types.h`. No netlink, no policy here.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Generic, TypeVar
+from struct import Struct
+from typing import Any, Generic, Protocol, TypeVar
 
 from loader import bpf, pins
+from loader.closing import Closing
 from pycni.cluster import IPAddress, IPNetwork
+from pycni.dataplane import abi
+from pycni.dataplane.records import (
+    Layout,
+    Only,
+    Record,
+    pack_address,
+    pack_members,
+    unpack_address,
+)
 from pycni.errors import NotAvailable
 from pycni.names import GATEWAY_MAC, OVERLAY_MAC
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-ENDPOINT_MASQUERADE = 1
-ENDPOINT_SHAPED = 2
-ENDPOINT_FORWARDS = 4
-ENDPOINT_QUEUED = 8
-V4_MAPPED = bytes(10) + b"\xff\xff"
 V4_PREFIX_OFFSET = 96
-
-ENDPOINT_FORMAT = struct.Struct("=I6sH")
-REMOTE_KEY_FORMAT = struct.Struct("=I16s")
-VTEP_FORMAT = struct.Struct("=I")
-DROP_COUNT_FORMAT = struct.Struct("=QQ")
-PATH_COUNT_FORMAT = struct.Struct("=QQ")
-EVENT_FORMAT = struct.Struct("=HHI")
-DROP_EVENT_FORMAT = struct.Struct("=HHIQIIBBHI64s")
-NEXTHOP_FORMAT = struct.Struct("=II6s6sI")
-SELF_FORMAT = struct.Struct("=16sQ")
-CONFIG_FORMAT = struct.Struct("=IIIIII6s6s2sBBBB2x16s16s32s32sI16sI16s")
-ONLY_KEY = struct.pack("=I", 0)
+ADDRESS_SIZE = 16
+ONLY_KEY = bytes(4)
+REMOTE_KEY = Struct(abi.REMOTE_KEY.format)
 
 
 @dataclass(frozen=True)
@@ -104,26 +99,29 @@ class Config:
 
     def pack(self) -> bytes:
         """Bytes of `struct config`."""
-        return CONFIG_FORMAT.pack(
-            self.vni,
-            self.stack_ifindex,
-            self.vxlan_ifindex,
-            self.overlay_mtu,
-            self.masquerade_mark,
-            self.event_mask,
-            pack_mac(GATEWAY_MAC),
-            pack_mac(OVERLAY_MAC),
-            self.port.to_bytes(2, "big"),
-            self.tunnel_key_local,
-            self.own_encap,
-            self.decap_l3,
-            self.netkit,
-            self._gateway(4),
-            self._gateway(6),
-            self._cluster(4),
-            self._cluster(6),
-            *self._node_prefix(4),
-            *self._node_prefix(6),
+        return pack_members(
+            abi.CONFIG,
+            {
+                "vni": self.vni,
+                "stack_ifindex": self.stack_ifindex,
+                "vxlan_ifindex": self.vxlan_ifindex,
+                "overlay_mtu": self.overlay_mtu,
+                "masquerade_mark": self.masquerade_mark,
+                "event_mask": self.event_mask,
+                "vxlan_port": self.port,
+                "gateway_mac": GATEWAY_MAC,
+                "overlay_mac": OVERLAY_MAC,
+                "tunnel_key_local": self.tunnel_key_local,
+                "own_encap": self.own_encap,
+                "decap_l3": self.decap_l3,
+                "netkit": self.netkit,
+                "gateway4": self._gateway(4),
+                "gateway6": self._gateway(6),
+                "cluster4": self._cluster(4),
+                "cluster6": self._cluster(6),
+                "node_prefix4": self._node_prefix(4),
+                "node_prefix6": self._node_prefix(6),
+            },
         )
 
     def _gateway(self, family: int) -> bytes:
@@ -135,24 +133,45 @@ class Config:
                 return pack_address(cluster.network_address) + _pack_mask(cluster)
         return bytes(16) + b"\xff" * 16  # nothing has this address: the family is off
 
-    def _node_prefix(self, family: int) -> tuple[int, bytes]:
+    def _node_prefix(self, family: int) -> bytes:
         for cidr in self.pod_cidrs:
             if cidr.version == family:
-                return prefix_length(cidr), _pack_mask(cidr)
-        return 0, bytes(16)  # no entry has this length
+                return REMOTE_KEY.pack(prefix_length(cidr), _pack_mask(cidr))
+        return bytes(REMOTE_KEY.size)  # no entry has this length
+
+
+@dataclass(frozen=True)
+class Key(Generic[K]):
+    """How the keys of a map look in memory, `size` bytes each, and what they are called.
+
+    `name` is empty if the map has only one entry.
+    """
+
+    name: str
+    size: int
+    pack: Callable[[K], bytes]
+    unpack: Callable[[bytes], K]
+
+
+class Value(Protocol[V]):
+    """How the values of a map look in memory."""
+
+    layout: Layout
+
+    def pack(self, value: V, /) -> bytes: ...
+
+    def unpack(self, raw: bytes, /) -> V: ...
 
 
 @dataclass(frozen=True)
 class Codec(Generic[K, V]):
-    """How one map's keys and values look in memory."""
+    """How the entries of one map look in memory."""
 
-    pack_key: Callable[[K], bytes]
-    unpack_key: Callable[[bytes], K]
-    pack_value: Callable[[V], bytes]
-    unpack_value: Callable[[bytes], V]
+    key: Key[K]
+    value: Value[V]
 
 
-class Table(Generic[K, V]):
+class Table(Closing, Generic[K, V]):
     """A pinned map read and written as typed entries; owns the map's descriptor.
 
     Every method raises OSError with the kernel's errno; ENOSPC or E2BIG means the map is full.
@@ -163,57 +182,67 @@ class Table(Generic[K, V]):
         self._codec = codec
 
     def get(self, key: K) -> V | None:
-        value = self._map.lookup(self._codec.pack_key(key))
-        return None if value is None else self._codec.unpack_value(value)
+        value = self._map.lookup(self._codec.key.pack(key))
+        return None if value is None else self._codec.value.unpack(value)
 
     def put(self, key: K, value: V) -> None:
-        self._map.update(self._codec.pack_key(key), self._codec.pack_value(value))
+        self._map.update(self._codec.key.pack(key), self._codec.value.pack(value))
 
     def insert(self, key: K, value: V) -> bool:
         """Put, atomically, unless there is an entry: then False."""
-        return self._map.insert(self._codec.pack_key(key), self._codec.pack_value(value))
+        return self._map.insert(self._codec.key.pack(key), self._codec.value.pack(value))
 
     def remove(self, key: K) -> bool:
         """True if the entry was there."""
-        return self._map.delete(self._codec.pack_key(key))
+        return self._map.delete(self._codec.key.pack(key))
 
     def items(self) -> Iterator[tuple[K, V]]:
         for key, value in self._map.items():
-            yield self._codec.unpack_key(key), self._codec.unpack_value(value)
+            yield self._codec.key.unpack(key), self._codec.value.unpack(value)
 
     def close(self) -> None:
         self._map.close()
 
-    def __enter__(self) -> Table[K, V]:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
 
 def open_endpoints(root: Path) -> Table[IPAddress, Endpoint]:
-    """Address of a local pod -> its veth. `root` is the pin directory, e.g. /sys/fs/bpf/pycni."""
-    return Table(open_map(root, "endpoints"), ENDPOINTS)
+    """Address of a local pod -> its host end. `root` is the pin directory, /sys/fs/bpf/pycni."""
+    return open_table(root, "endpoints")
 
 
 def open_remotes(root: Path) -> Table[IPNetwork, IPAddress]:
     """Pod CIDR of another node, or an address that it published -> its VTEP."""
-    return Table(open_map(root, "remotes"), REMOTES)
+    return open_table(root, "remotes")
 
 
 def open_vteps(root: Path) -> Table[IPAddress, int]:
     """Underlay address of another node -> its number in the cluster store."""
-    return Table(open_map(root, "vteps"), VTEPS)
+    return open_table(root, "vteps")
 
 
 def open_nexthops(root: Path) -> Table[IPAddress, NextHop]:
     """Underlay address of another node -> how packets to it leave."""
-    return Table(open_map(root, "nexthops"), NEXTHOPS)
+    return open_table(root, "nexthops")
 
 
 def open_self(root: Path) -> Table[None, Self]:
     """The one entry about this node."""
-    return Table(open_map(root, "self"), SELF)
+    return open_table(root, "self")
+
+
+def open_table(root: Path, name: str) -> Table[Any, Any]:
+    """One of TABLES. Raises NotAvailable if it is not there, or has another layout."""
+    codec = TABLES[name]
+    pinned = open_map(root, name)
+    have = pinned.info.key_size, pinned.info.value_size
+    want = codec.key.size, codec.value.layout.size
+    if have != want:
+        pinned.close()
+        raise NotAvailable(
+            f"the map {name} of this node is of another version of pycni",
+            details="key and value have {} and {} bytes, not {} and {}".format(*have, *want),
+            hint="restart the agent; where there is none, run: pycni setup",
+        )
+    return Table(pinned, codec)
 
 
 def open_map(root: Path, name: str) -> bpf.Map:
@@ -227,27 +256,9 @@ def open_map(root: Path, name: str) -> bpf.Map:
         ) from None
 
 
-def pack_address(address: IPAddress) -> bytes:
-    """16 bytes, network order, IPv4 as v4-mapped."""
-    return V4_MAPPED + address.packed if address.version == 4 else address.packed
-
-
-def unpack_address(raw: bytes) -> IPAddress:
-    """The inverse of `pack_address`."""
-    return IPv4Address(raw[12:]) if raw[:12] == V4_MAPPED else IPv6Address(raw)
-
-
 def prefix_length(network: IPNetwork) -> int:
     """Length in the 128 bits of a v4-mapped address."""
     return network.prefixlen + (V4_PREFIX_OFFSET if network.version == 4 else 0)
-
-
-def pack_mac(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
-
-
-def unpack_mac(raw: bytes) -> str:
-    return raw.hex(":")
 
 
 def _pack_mask(network: IPNetwork) -> bytes:
@@ -256,67 +267,36 @@ def _pack_mask(network: IPNetwork) -> bytes:
 
 
 def _pack_network(network: IPNetwork) -> bytes:
-    return REMOTE_KEY_FORMAT.pack(prefix_length(network), pack_address(network.network_address))
+    return REMOTE_KEY.pack(prefix_length(network), pack_address(network.network_address))
 
 
 def _unpack_network(raw: bytes) -> IPNetwork:
-    length, packed = REMOTE_KEY_FORMAT.unpack(raw)
+    length, packed = REMOTE_KEY.unpack(raw)
     address = unpack_address(packed)
     return ip_network((address, length - V4_PREFIX_OFFSET if address.version == 4 else length))
 
 
-def _pack_endpoint(endpoint: Endpoint) -> bytes:
-    flags = (
-        endpoint.masquerade * ENDPOINT_MASQUERADE
-        | endpoint.shaped * ENDPOINT_SHAPED
-        | endpoint.forwards * ENDPOINT_FORWARDS
-        | endpoint.queued * ENDPOINT_QUEUED
-    )
-    return ENDPOINT_FORMAT.pack(endpoint.ifindex, pack_mac(endpoint.mac), flags)
+def _address(name: str) -> Key[IPAddress]:
+    return Key(name, ADDRESS_SIZE, pack_address, unpack_address)
 
 
-def _unpack_endpoint(raw: bytes) -> Endpoint:
-    ifindex, mac, flags = ENDPOINT_FORMAT.unpack(raw)
-    return Endpoint(
-        ifindex,
-        unpack_mac(mac),
-        masquerade=bool(flags & ENDPOINT_MASQUERADE),
-        shaped=bool(flags & ENDPOINT_SHAPED),
-        forwards=bool(flags & ENDPOINT_FORWARDS),
-        queued=bool(flags & ENDPOINT_QUEUED),
-    )
-
-
-def _unpack_nexthop(raw: bytes) -> NextHop:
-    ifindex, mtu, dst_mac, src_mac, used = NEXTHOP_FORMAT.unpack(raw)
-    return NextHop(ifindex, mtu, unpack_mac(dst_mac), unpack_mac(src_mac), used=bool(used))
-
-
-def _unpack_self(raw: bytes) -> Self:
-    vtep, fresh_until = SELF_FORMAT.unpack(raw)
-    return Self(unpack_address(vtep), fresh_until)
-
-
-ENDPOINTS: Codec[IPAddress, Endpoint] = Codec(
-    pack_address, unpack_address, _pack_endpoint, _unpack_endpoint
-)
+ENDPOINTS: Codec[IPAddress, Endpoint] = Codec(_address("address"), Record(abi.ENDPOINT, Endpoint))
 REMOTES: Codec[IPNetwork, IPAddress] = Codec(
-    _pack_network, _unpack_network, pack_address, unpack_address
+    Key("prefix", REMOTE_KEY.size, _pack_network, _unpack_network), Only(abi.REMOTE)
 )
-VTEPS: Codec[IPAddress, int] = Codec(
-    pack_address, unpack_address, VTEP_FORMAT.pack, lambda raw: int(VTEP_FORMAT.unpack(raw)[0])
-)
+VTEPS: Codec[IPAddress, int] = Codec(_address("vtep"), Only(abi.VTEP))
 NEXTHOPS: Codec[IPAddress, NextHop] = Codec(
-    pack_address,
-    unpack_address,
-    lambda hop: NEXTHOP_FORMAT.pack(
-        hop.ifindex, hop.mtu, pack_mac(hop.dst_mac), pack_mac(hop.src_mac), hop.used
-    ),
-    _unpack_nexthop,
+    _address("vtep"), Record(abi.NEXTHOP, NextHop, used=bool)
 )
 SELF: Codec[None, Self] = Codec(
-    lambda _: ONLY_KEY,
-    lambda _: None,
-    lambda own: SELF_FORMAT.pack(pack_address(own.vtep), own.fresh_until),
-    _unpack_self,
+    Key("", len(ONLY_KEY), lambda _: ONLY_KEY, lambda _: None), Record(abi.SELF, Self)
 )
+
+TABLES: Mapping[str, Codec[Any, Any]] = {
+    "endpoints": ENDPOINTS,
+    "remotes": REMOTES,
+    "vteps": VTEPS,
+    "nexthops": NEXTHOPS,
+    "self": SELF,
+}
+"""Every map whose entries Python writes."""

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from pycni import cluster
 from pycni.cluster import IPAddress
@@ -29,8 +30,8 @@ from pycni.kernel.fib import (
     NeighbourChange,
     Neighbours,
     OtherChange,
-    Path,
 )
+from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -48,7 +49,7 @@ class Copy:
         self._fib = fib
         self._vtep: IPAddress | None = None
         self._others: tuple[IPAddress, ...] = ()
-        self._paths: dict[IPAddress, Path] = {}
+        self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._neighbours: Neighbours = {}
         self.written: dict[IPAddress, NextHop] = {}
@@ -85,7 +86,7 @@ class Copy:
     def wanted(self) -> dict[IPAddress, NextHop]:
         return wanted(self._paths, self._links, self._neighbours)
 
-    def path(self, vtep: IPAddress) -> Path | None:
+    def path(self, vtep: IPAddress) -> Way | None:
         return self._paths.get(vtep)
 
     def confirm(self, used: Iterable[tuple[int, IPAddress]]) -> None:
@@ -94,7 +95,7 @@ class Copy:
 
 
 def wanted(
-    paths: Mapping[IPAddress, Path], links: Mapping[int, Link], neighbours: Neighbours
+    paths: Mapping[IPAddress, Way], links: Mapping[int, Link], neighbours: Neighbours
 ) -> dict[IPAddress, NextHop]:
     """The entries that `nexthops` must have. Pure.
 
@@ -157,11 +158,23 @@ def vouch(settings: Settings) -> None:
             own.put(None, maps.Self(before.vtep, fresh_until_ns()))
 
 
-def write_vtep(settings: Settings, vtep: IPAddress) -> None:
+def write_vtep(root: Path, vtep: IPAddress) -> None:
     """Make `vtep` this node's underlay address in the programs. Callers hold the network lock."""
-    with maps.open_self(settings.pin_root) as own:
+    with maps.open_self(root) as own:
         before = own.get(None)
         own.put(None, maps.Self(vtep, before.fresh_until if before else 0))
+
+
+def write_all(root: Path, vtep: IPAddress, others: Iterable[IPAddress]) -> None:
+    """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them.
+
+    For a map that no program uses yet. Callers hold the network lock. Raises OSError.
+    """
+    with Fib() as fib, maps.open_nexthops(root) as table:
+        copy = Copy(fib)
+        copy.take_all(vtep, others)
+        for other, hop in copy.wanted.items():
+            table.put(other, hop)
 
 
 def fresh_until_ns() -> int:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import ip_address
 
 from pycni.cluster import IPAddress
+from pycni.dataplane.abi import EndpointFlag
 from pycni.dataplane.maps import Endpoint
+from pycni.dataplane.records import flags
 from pycni.errors import InvalidConfig
 from pycni.kernel.links import Link, link_local
 from pycni.kernel.rtnl import Rtnl
@@ -66,13 +68,8 @@ class Lease:
     @property
     def endpoint(self) -> Endpoint:
         """The value in the endpoints table for each of the entries."""
-        return Endpoint(
-            self.ifindex,
-            self.mac,
-            masquerade=self.masquerade,
-            shaped=self.shaped,
-            forwards=self.forwards,
-        )
+        shared = {name: getattr(self, name) for name in FLAGS if name in ENDPOINT_FLAGS}
+        return Endpoint(self.ifindex, self.mac, **shared)
 
     @property
     def ruled(self) -> list[IPAddress]:
@@ -90,11 +87,7 @@ class Lease:
             f"if={self.ifname}",
             f"mac={self.mac}",
             *(f"ip={address}" for address in self.addresses),
-            *(["masq"] if self.masquerade else []),
-            *(["ports"] if self.ports else []),
-            *(["shaped"] if self.shaped else []),
-            *(["forwards"] if self.forwards else []),
-            *(["dhcp"] if self.dhcp else []),
+            *(WORDS.get(name, name) for name in FLAGS if getattr(self, name)),
             *([f"rules={''.join(map(str, self.rules))}"] if self.rules else []),
         ]
         room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
@@ -114,6 +107,13 @@ class Lease:
         if CUT in self.network:
             network = _cut(network, len(self.network))
         return self.network == network
+
+
+FLAGS = tuple(field.name for field in fields(Lease) if field.type == "bool")
+"""What a lease is or is not; a word of its alias says that it is."""
+WORDS = {"masquerade": "masq"}
+"""The words that are not the name of the flag."""
+ENDPOINT_FLAGS = frozenset(name for name, _ in flags(EndpointFlag))
 
 
 def leases(ipr: Rtnl) -> Iterator[Lease]:
@@ -167,21 +167,17 @@ def _read_alias(link: Link) -> Lease | None:
     if head != ALIAS_HEAD:
         return None
     pairs = [word.partition("=") for word in words]
-    fields = {name: value for name, _, value in pairs}
+    found = {name: value for name, _, value in pairs}
     try:
         return Lease(
-            key_digest=fields["key"],
-            network=fields["net"],
-            container_id=fields["id"],
-            ifname=fields["if"],
-            mac=fields["mac"],
+            key_digest=found["key"],
+            network=found["net"],
+            container_id=found["id"],
+            ifname=found["if"],
+            mac=found["mac"],
             addresses=tuple(ip_address(value) for name, _, value in pairs if name == "ip"),
-            masquerade="masq" in fields,
-            ports="ports" in fields,
-            shaped="shaped" in fields,
-            forwards="forwards" in fields,
-            dhcp="dhcp" in fields,
-            rules=tuple(map(int, fields.get("rules", ""))),
+            **{name: WORDS.get(name, name) in found for name in FLAGS},
+            rules=tuple(map(int, found.get("rules", ""))),
             host_ifname=link.ifname,
             ifindex=link.ifindex,
             kind=link.kind or VETH,

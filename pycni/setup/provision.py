@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import loader
-from loader import pins, probe
+from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import hooks, restore
@@ -34,6 +34,7 @@ from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
+from pycni.setup.refill import Facts, refill
 from pycni.stores import NodeRecord, machine_identity, open_store
 
 Report = Callable[[str], object]
@@ -97,9 +98,12 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             settings.pin_root,
             objects,
             config=plan.config(settings, node, features, device=device).pack(),
-            hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
+            callbacks=Callbacks(
+                hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
+                refill=lambda new: refill(new, Facts(settings, node, others, ipr)),
+                confirm=open_overlay,
+            ),
             ipr=ipr,
-            confirm=open_overlay,
         )
         restore.restore(ipr, settings, node)
         delegation_records.setup(settings)
@@ -198,8 +202,8 @@ class Provisioning:
         """This node's own address, and where the other nodes are."""
         before = self.host.before
         if before is not None and before.vtep != node.vtep:
-            self.undo.callback(next_hops.write_vtep, self.settings, before.vtep)
-        next_hops.write_vtep(self.settings, node.vtep)
+            self.undo.callback(next_hops.write_vtep, self.settings.pin_root, before.vtep)
+        next_hops.write_vtep(self.settings.pin_root, node.vtep)
         peers.write(self.settings.pin_root, others, synced=True)
 
     def write_parameters(self, parameters: dict[str, str]) -> None:

@@ -159,8 +159,10 @@ def _config(compiled: Path) -> bytes:
         "node_prefix4": struct.pack("=I", 96 + 24) + _mask(96 + 24),
         "node_prefix6": struct.pack("=I", 64) + _mask(64),
     }
-    raw = bytearray(btf.size_of(compiled, "config"))
-    for member in btf.struct(compiled, "config"):
+    types = btf.of_object(compiled)
+    number = types.find(btf.STRUCT, "config")
+    raw = bytearray(types.size(number))
+    for member, _ in types.members(number):
         if member.name in values:
             raw[member.offset : member.offset + member.size] = values[member.name]
     return bytes(raw)

@@ -22,7 +22,8 @@ from loader import btf, probe
 from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang
 from loader.compile import SOURCES, compile_programs
-from loader.objects import PROGRAMS, Objects
+from loader.objects import Objects
+from loader.places import PROGRAMS
 
 Counts = dict[tuple[str, str], tuple[int, int]]
 
@@ -79,10 +80,10 @@ class Dataplane:
 
     def __init__(self, objects: Objects, underlay: Family, **changes: bytes) -> None:
         self.underlay = underlay
-        self.reasons = btf.enum(objects.path(PROGRAMS[0]), "drop_reason")
-        self.points = btf.enum(objects.path(PROGRAMS[0]), "attach_point")
-        self.paths = btf.enum(objects.path(PROGRAMS[0]), "packet_path")
-        self.flags = btf.enum(objects.path(PROGRAMS[0]), "endpoint_flag")
+        self.reasons = btf.of_object(objects.path(PROGRAMS[0])).enum("drop_reason")
+        self.points = btf.of_object(objects.path(PROGRAMS[0])).enum("attach_point")
+        self.paths = btf.of_object(objects.path(PROGRAMS[0])).enum("packet_path")
+        self.flags = btf.of_object(objects.path(PROGRAMS[0])).enum("endpoint_flag")
         if not _takes_local_address():
             changes["tunnel_key_local"] = b"\0"
         self._local = changes.get("tunnel_key_local") != b"\0"

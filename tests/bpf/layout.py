@@ -18,7 +18,8 @@ from bpf.world import (
     VXLAN_PORT,
 )
 from loader import btf
-from loader.objects import PROGRAMS, Objects
+from loader.objects import Objects
+from loader.places import PROGRAMS
 
 
 def address(text: str) -> bytes:
@@ -72,8 +73,10 @@ def config(objects: Objects, **changes: bytes) -> bytes:
         "node_prefix6": node_prefix(IPV6.far_cidr),
     } | changes
     some = objects.path(PROGRAMS[0])
-    raw = bytearray(btf.size_of(some, "config"))
-    for member in btf.struct(some, "config"):
+    types = btf.of_object(some)
+    number = types.find(btf.STRUCT, "config")
+    raw = bytearray(types.size(number))
+    for member, _ in types.members(number):
         if member.name in members:
             raw[member.offset : member.offset + member.size] = members.pop(member.name)
     assert not members, f"struct config has no {', '.join(members)}"

@@ -33,9 +33,9 @@ def fresh(recorded: Objects) -> Iterator[Dataplane]:
 
 
 def member(recorded: Objects, event: bytes, name: str) -> bytes:
-    where = next(
-        m for m in btf.struct(recorded.path("to_container"), "drop_event") if m.name == name
-    )
+    types = btf.of_object(recorded.path("to_container"))
+    members = types.members(types.find(btf.STRUCT, "drop_event"))
+    where = next(member for member, _ in members if member.name == name)
     return event[where.offset : where.offset + where.size]
 
 
@@ -83,7 +83,8 @@ def test_a_sample_of_the_drops_becomes_events(fresh: Dataplane) -> None:
 
 def test_a_full_ring_loses_events_but_no_counts(fresh: Dataplane, recorded: Objects) -> None:
     ring_bytes = fresh.maps["events"].info.max_entries
-    event_bytes = btf.size_of(recorded.path("to_container"), "drop_event")
+    types = btf.of_object(recorded.path("to_container"))
+    event_bytes = types.size(types.find(btf.STRUCT, "drop_event"))
     enough = (ONE_IN_FOUR + 1) * 2 * ring_bytes // event_bytes
     packet = bytes(IPV4.from_pod_one(IPV4.nobody))
 

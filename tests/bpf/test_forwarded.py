@@ -11,15 +11,7 @@ from scapy.packet import Raw
 
 from bpf.dataplane import Dataplane
 from bpf.outcomes import dropped, left_to_others
-from bpf.world import (
-    FAMILIES,
-    FOREIGN_MAC,
-    GATEWAY_MAC,
-    IPV4,
-    POD_ONE_MAC,
-    Family,
-    cluster,
-)
+from bpf.world import FAMILIES, FOREIGN_MAC, GATEWAY_MAC, IPV4, POD_ONE_MAC, Family, cluster
 from loader.compile import Objects
 
 pytestmark = pytest.mark.root

@@ -78,7 +78,8 @@ def test_a_family_that_is_off_has_no_cluster(recorded: Objects) -> None:
 
 
 def test_the_readme_has_every_reason_and_no_other(shipped: Objects) -> None:
-    reasons = btf.enum(shipped.path("from_container"), "drop_reason").keys() - {"DROP_REASONS"}
+    types = btf.of_object(shipped.path("from_container"))
+    reasons = types.enum("drop_reason").keys() - {"DROP_REASONS"}
 
     documented = re.findall(r"^\| `([A-Z0-9_]+)`", _chapter("Drop reasons"), re.M)
 
@@ -86,7 +87,8 @@ def test_the_readme_has_every_reason_and_no_other(shipped: Objects) -> None:
 
 
 def test_the_readme_has_every_path_and_no_other(shipped: Objects) -> None:
-    paths = btf.enum(shipped.path("from_container"), "packet_path").keys() - {"PATHS", "PATH_NONE"}
+    types = btf.of_object(shipped.path("from_container"))
+    paths = types.enum("packet_path").keys() - {"PATHS", "PATH_NONE"}
 
     documented = re.findall(r"^\| `([A-Z0-9_]+)`", _chapter("Paths"), re.M)
 

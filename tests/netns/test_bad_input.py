@@ -343,7 +343,7 @@ def test_a_kernel_without_a_needed_helper_is_refused(
 def test_a_kernel_without_a_helper_that_has_a_fallback_serves(bare: Lab) -> None:
     node = bare.layout.nodes[0]
 
-    done = setup_without(node, probe.HELPER_REDIRECT_NEIGH)
+    done = setup_without(node, probe.HELPER_KTIME_COARSE)
 
     assert done.returncode == 0, done.stderr.decode()
     assert pycni(node, "status").returncode == 0

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import loader
-from loader import Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
+from loader import Callbacks, Hook, Loaded, Objects, Programs, attach, bpf, pins, tcx
 from loader.errors import BpffsError, GoneError, LayoutError, VerifierError
-from loader.hooks import INGRESS
+from loader.places import INGRESS
 from support.kernel import needs_root, send
 from support.loader_node import ENTRY, FRAME, NO_SUCH_INTERFACE, Node, count, make_node
 from support.sources import UNVERIFIABLE, config, key
@@ -77,7 +77,6 @@ def test_another_configuration_is_another_load(node: Node) -> None:
 
     assert first.fingerprint != second.fingerprint
     with Programs(node.root) as programs:
-        programs.refresh()
         assert programs["from_container"].test_run(FRAME).mark == 2
 
 
@@ -163,7 +162,9 @@ def test_endpoint_that_went_away_does_not_stop_an_upgrade(node: Node) -> None:
 
 
 @pytest.mark.parametrize("layout", [WIDER_ENDPOINT, RENAMED_ENDPOINT])
-def test_other_map_layout_is_refused_naming_both(node: Node, layout: str) -> None:
+def test_other_map_layout_that_nobody_refills_is_refused_naming_both(
+    node: Node, layout: str
+) -> None:
     node.load(node.compile())
     node.put(3)
     before = node.state()
@@ -252,7 +253,6 @@ def test_leftovers_of_a_killed_load_are_swept(node: Node) -> None:
     half_made = node.root / "programs-000000000000"
     half_made.mkdir()
     with Programs(node.root) as programs:
-        programs.refresh()
         programs["to_overlay"].pin(half_made / "to_overlay")
 
     node.load(objects)
@@ -313,6 +313,12 @@ def test_unload_twice_and_without_interfaces_is_harmless(node: Node) -> None:
 
 def test_load_outside_a_bpffs_says_what_to_do(node: Node, tmp_path: Path) -> None:
     with pytest.raises(BpffsError, match="mount -t bpf"):
-        loader.load(tmp_path / "plain", node.compile(), config=config(), hooks=list, ipr=node.rtnl)
+        loader.load(
+            tmp_path / "plain",
+            node.compile(),
+            config=config(),
+            callbacks=Callbacks(hooks=list),
+            ipr=node.rtnl,
+        )
 
     assert not (tmp_path / "plain").exists()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from loader import Hook, libbpf, pins, tcx
-from loader.hooks import INGRESS
+from loader.places import INGRESS
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode

@@ -11,9 +11,9 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 import loader
-from loader import Hook, Loaded, Objects, bpf, clsact, pins, tcx
+from loader import Callbacks, Hook, Loaded, NewMaps, Objects, bpf, clsact, pins, tcx
 from loader.compile import compile_programs
-from loader.hooks import EGRESS, INGRESS
+from loader.places import EGRESS, INGRESS
 from pycni.kernel.rtnl import Rtnl
 from support.kernel import bpffs, entered, iproute, netns, rtnl, veth
 from support.sources import config, key, write_sources
@@ -49,10 +49,20 @@ class Node:
         return compile_programs(self.tmp.parent / "loader-cache", sources=written)
 
     def load(
-        self, objects: Objects, *, mark: int = 7, hooks: Callable[[], list[Hook]] | None = None
+        self,
+        objects: Objects,
+        *,
+        mark: int = 7,
+        hooks: Callable[[], list[Hook]] | None = None,
+        refill: Callable[[NewMaps], object] | None = None,
+        confirm: Callable[[Loaded], object] = lambda _: None,
     ) -> Loaded:
         return loader.load(
-            self.root, objects, config=config(mark), hooks=hooks or self.hooks, ipr=self.rtnl
+            self.root,
+            objects,
+            config=config(mark),
+            callbacks=Callbacks(hooks=hooks or self.hooks, refill=refill, confirm=confirm),
+            ipr=self.rtnl,
         )
 
     def state(self) -> dict[str, object]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from loader import tcx
-from loader.hooks import EGRESS, INGRESS
+from loader.places import EGRESS, INGRESS
 from pycni.dataplane import dumps
 from pycni.errors import NotAvailable
 from pycni.lab.layout import LabNode

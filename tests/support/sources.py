@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from loader.objects import PROGRAMS
+from loader.places import PROGRAMS
 
 HEADER = """
 #include <linux/bpf.h>

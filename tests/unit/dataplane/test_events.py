@@ -15,13 +15,12 @@ import pytest
 
 from pycni.dataplane import event_stream, events
 from pycni.dataplane.dumps import Names
-from pycni.dataplane.events import DropEvent, Lost, decode
-from pycni.dataplane.maps import DROP_EVENT_FORMAT, EVENT_FORMAT
+from pycni.dataplane.events import DROP_EVENT, EVENT, DropEvent, Lost, decode
 from pycni.errors import NotAvailable
 
 NAMES = Names({1: "to_container"}, {5: "multicast"})
 DROP, VERSION, OTHER = 1, 1, 7
-SIZE = DROP_EVENT_FORMAT.size
+SIZE = DROP_EVENT.size
 PACKET = bytes(range(20))
 BOOT_NS = 1_700_000_000 * 10**9
 TIMEOUT = 10.0
@@ -35,8 +34,8 @@ def record(
     ifindex: int = 42,
     reason: int = 5,
 ) -> bytes:
-    body = (1_234_567, ifindex, 60, 1, reason, len(PACKET), 0, PACKET)
-    return DROP_EVENT_FORMAT.pack(kind, version, size, *body)
+    head = EVENT.pack(kind, version, size)
+    return DROP_EVENT.pack(head, 1_234_567, ifindex, 60, 1, reason, len(PACKET), PACKET)
 
 
 def test_a_drop_is_read_with_its_names_and_both_times() -> None:
@@ -62,8 +61,8 @@ def test_a_drop_is_read_with_its_names_and_both_times() -> None:
         record(size=SIZE - 8),
         record(size=SIZE + 8),
         record()[:-1],
-        EVENT_FORMAT.pack(OTHER, VERSION, EVENT_FORMAT.size),
-        bytes(EVENT_FORMAT.size - 1),
+        EVENT.pack(OTHER, VERSION, EVENT.size),
+        bytes(EVENT.size - 1),
         b"",
     ],
     ids=["kind", "version", "short", "cut", "cut body", "no body", "cut head", "empty"],

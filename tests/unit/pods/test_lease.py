@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycni.dataplane.maps import Endpoint
 from pycni.kernel.links import Link
 from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
 from pycni.pods.lease import ALIAS_LIMIT, Lease, is_ours, read_lease
@@ -31,6 +32,26 @@ def test_a_lease_is_read_back_from_its_alias() -> None:
     assert lease == replace(
         LEASE, key_digest=KEY.digest[:32], host_ifname=KEY.host_ifname, ifindex=7
     )
+
+
+def test_an_alias_reads_as_it_always_did() -> None:
+    """Links outlive an upgrade: their aliases are read by the versions that follow."""
+    every = replace(LEASE, ports=True, shaped=True, forwards=True, dhcp=True, rules=(4, 6))
+
+    assert every.alias() == (
+        f"pycni:1 key={KEY.digest} if=eth0 mac={KEY.mac} ip={POD} ip={POD6} "
+        "masq ports shaped forwards dhcp rules=46 net=podnet id=4f2a9c"
+    )
+    assert read_lease(link_of(KEY.host_ifname, alias=every.alias())) == replace(
+        every, host_ifname=KEY.host_ifname, ifindex=7
+    )
+
+
+def test_an_endpoint_has_the_flags_of_its_lease_that_the_programs_know() -> None:
+    every = replace(LEASE, ports=True, shaped=True, forwards=True, dhcp=True)
+
+    assert every.endpoint == Endpoint(0, KEY.mac, masquerade=True, shaped=True, forwards=True)
+    assert replace(LEASE, masquerade=False).endpoint == Endpoint(0, KEY.mac)
 
 
 @pytest.mark.parametrize("rules", [(), (4,), (6,), (4, 6)])

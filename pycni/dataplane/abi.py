@@ -1,0 +1,192 @@
+"""What crosses between the programs and Python, as bpf/lib/types.h has it.
+
+Written by `python -m loader.abi`: do not edit. tests/unit/dataplane/test_abi.py compares.
+"""
+
+from enum import IntEnum, IntFlag
+
+from pycni.dataplane.records import Layout
+
+DROP_EVENT_VERSION = 1
+EVENT_HEAD = 64
+
+
+class EndpointFlag(IntFlag):
+    MASQUERADE = 1
+    SHAPED = 2
+    FORWARDS = 4
+    QUEUED = 8
+
+
+class AttachPoint(IntEnum):
+    FROM_CONTAINER = 0
+    TO_CONTAINER = 1
+    FROM_UNDERLAY = 2
+    FROM_OVERLAY = 3
+    TO_OVERLAY = 4
+    ATTACH_POINTS = 5
+
+
+class PacketPath(IntEnum):
+    NONE = 0
+    POD = 1
+    HOST_END = 2
+    NODE = 3
+    DEVICE = 4
+    STACK = 5
+    QDISC = 6
+    ANSWER = 7
+    PATHS = 8
+
+
+class DropReason(IntEnum):
+    TRUNCATED = 2
+    BAD_HEADER = 3
+    UNKNOWN_L3 = 4
+    MULTICAST = 5
+    SPOOFED_MAC = 6
+    SPOOFED_SOURCE = 7
+    UNANSWERED_PROBE = 8
+    UNKNOWN_DESTINATION = 9
+    WRONG_ENDPOINT = 10
+    WRONG_VNI = 11
+    UNKNOWN_VTEP = 12
+    SPOOFED_INNER = 13
+    TOO_BIG = 14
+    REWRITE_FAILED = 15
+    REASONS = 16
+
+
+class EventKind(IntEnum):
+    DROP = 1
+
+
+ENDPOINT = Layout(
+    "endpoint",
+    "=I6sH",
+    (
+        ("ifindex", "int"),
+        ("mac", "mac"),
+        ("flags", EndpointFlag),
+    ),
+)
+
+REMOTE_KEY = Layout(
+    "remote_key",
+    "=I16s",
+    (
+        ("prefixlen", "int"),
+        ("addr", "address"),
+    ),
+)
+
+REMOTE = Layout(
+    "remote",
+    "=16s",
+    (("vtep", "address"),),
+)
+
+VTEP = Layout(
+    "vtep",
+    "=I",
+    (("node", "int"),),
+)
+
+NEXTHOP = Layout(
+    "nexthop",
+    "=II6s6sI",
+    (
+        ("ifindex", "int"),
+        ("mtu", "int"),
+        ("dst_mac", "mac"),
+        ("src_mac", "mac"),
+        ("used", "int"),
+    ),
+)
+
+SELF = Layout(
+    "self",
+    "=16sQ",
+    (
+        ("vtep", "address"),
+        ("fresh_until", "int"),
+    ),
+)
+
+DROP_COUNT = Layout(
+    "drop_count",
+    "=QQ",
+    (
+        ("packets", "int"),
+        ("bytes", "int"),
+    ),
+)
+
+PATH_COUNT = Layout(
+    "path_count",
+    "=QQ",
+    (
+        ("packets", "int"),
+        ("bytes", "int"),
+    ),
+)
+
+EVENT = Layout(
+    "event",
+    "=HHI",
+    (
+        ("kind", "int"),
+        ("version", "int"),
+        ("length", "int"),
+    ),
+)
+
+DROP_EVENT = Layout(
+    "drop_event",
+    "=8sQIIBBH4x64s",
+    (
+        ("event", "struct event"),
+        ("time_ns", "int"),
+        ("ifindex", "int"),
+        ("length", "int"),
+        ("point", "int"),
+        ("reason", "int"),
+        ("head_length", "int"),
+        ("head", "bytes"),
+    ),
+)
+
+PREFIX = Layout(
+    "prefix",
+    "=16s16s",
+    (
+        ("addr", "address"),
+        ("mask", "address"),
+    ),
+)
+
+CONFIG = Layout(
+    "config",
+    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s",
+    (
+        ("vni", "int"),
+        ("stack_ifindex", "int"),
+        ("vxlan_ifindex", "int"),
+        ("overlay_mtu", "int"),
+        ("masquerade_mark", "int"),
+        ("event_mask", "int"),
+        ("gateway_mac", "mac"),
+        ("overlay_mac", "mac"),
+        ("vxlan_port", "port"),
+        ("tunnel_key_local", "int"),
+        ("own_encap", "int"),
+        ("decap_l3", "int"),
+        ("netkit", "int"),
+        ("gateway4", "address"),
+        ("gateway6", "address"),
+        ("cluster4", "struct prefix"),
+        ("cluster6", "struct prefix"),
+        ("node_prefix4", "struct remote_key"),
+        ("node_prefix6", "struct remote_key"),
+    ),
+)

@@ -1,0 +1,69 @@
+"""Fills the maps of a new layout with what store, kernel and leases say.
+
+The bytes of an old map mean something else in the new layout, so nothing is copied: each map has a
+source that knows every entry of it. A new map that is not only written by programs takes a line in
+SOURCES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loader import NewMaps
+from pycni.attachments import restore
+from pycni.errors import SetupError
+from pycni.kernel.rtnl import Rtnl
+from pycni.node import next_hops, peers
+from pycni.node.record import Node
+from pycni.settings import Settings
+from pycni.stores import NodeRecord
+
+
+@dataclass(frozen=True)
+class Facts:
+    """This node, the other nodes as the store lists them, and the kernel of this namespace."""
+
+    settings: Settings
+    node: Node
+    others: Sequence[NodeRecord]
+    ipr: Rtnl
+
+
+def refill(new: NewMaps, facts: Facts) -> None:
+    """Fill the empty maps of `new`. Callers hold the network lock alone. Raises PycniError."""
+    unknown = new.empty - SOURCES.keys()
+    if unknown:
+        raise SetupError(
+            f"the map {' '.join(sorted(unknown))} has another layout, and nothing to fill it from",
+            hint="drain the node, then pycni teardown and pycni setup",
+        )
+    for fill in {SOURCES[name]: name for name in sorted(new.empty)}:
+        fill(new.root, facts)
+
+
+def _write_self(root: Path, facts: Facts) -> None:
+    """Nobody vouches for next hops until the agent does: the kernel routes meanwhile."""
+    next_hops.write_vtep(root, facts.node.vtep)
+
+
+def _write_peers(root: Path, facts: Facts) -> None:
+    peers.write(root, facts.others, synced=True)
+
+
+def _write_next_hops(root: Path, facts: Facts) -> None:
+    next_hops.write_all(root, facts.node.vtep, [other.vtep for other in facts.others])
+
+
+def _write_endpoints(root: Path, facts: Facts) -> None:
+    restore.restore_endpoints(root, facts.ipr, run_dir=facts.settings.run_dir)
+
+
+SOURCES: dict[str, Callable[[Path, Facts], None]] = {
+    "endpoints": _write_endpoints,
+    "remotes": _write_peers,
+    "vteps": _write_peers,
+    "nexthops": _write_next_hops,
+    "self": _write_self,
+}
