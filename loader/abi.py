@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the Python side of bpf/lib/types.h: `python -m loader.abi > pycni/dataplane/abi.py`.
 
 Names come from the header, numbers and layouts from the compiler, by the BTF of an object that has
