@@ -29,6 +29,7 @@ INTEGERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """Formats of module struct, of unsigned integers in host order."""
 
 OPENING = '''\
+# SPDX-License-Identifier: Apache-2.0
 """What crosses between the programs and Python, as bpf/lib/types.h has it.
 
 Written by `python -m loader.abi`: do not edit. tests/unit/dataplane/test_abi.py compares.
