@@ -42,8 +42,6 @@ struct bytes {
 	size_t len, room;
 };
 
-extern char **environ;
-
 /* CNI spec, section 5 "Error". */
 static _Noreturn void refuse(int code, const char *what)
 {

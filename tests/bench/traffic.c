@@ -237,7 +237,7 @@ int main(int argc, char **argv)
 
 	udp = !strncmp(mode, "udp", 3);
 	server.transactions = !strcmp(mode, "tcp-crr");
-	if (strcmp(mode, "ping")) {
+	if (strcmp(mode, "ping") != 0) {
 		enter(argv[3], server_cpu);
 		open_server(&server, udp ? SOCK_DGRAM : SOCK_STREAM);
 		start_server(&server,
