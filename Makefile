@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # pycni: `make help` lists the targets. Everything runs as root, from a clean clone, on Debian 12 or
 # Ubuntu 24.04; each target installs what it needs.
 

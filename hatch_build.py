@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles the BPF programs into the wheel, for nodes that have no clang.
 
 The objects lie beside the sources they were made of, and serve only while these are the same:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads pycni's BPF programs: staged, pinned, replaced as a whole or not at all.
 
 `load` prepares everything beside the running programs (staging), has new maps filled, then pins,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the Python side of bpf/lib/types.h: `python -m loader.abi > pycni/dataplane/abi.py`.
 
 Names come from the header, numbers and layouts from the compiler, by the BTF of an object that has
@@ -28,6 +29,7 @@ INTEGERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """Formats of module struct, of unsigned integers in host order."""
 
 OPENING = '''\
+# SPDX-License-Identifier: Apache-2.0
 """What crosses between the programs and Python, as bpf/lib/types.h has it.
 
 Written by `python -m loader.abi`: do not edit. tests/unit/dataplane/test_abi.py compares.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs at interfaces, by netkit, by tcx or by clsact filters.
 
 On the node's own interfaces by tcx where the kernel has it: fewer instructions per packet. On an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BPF objects and programs, and beside them the maps and ring buffers of loader.maps.
 
 Every descriptor here is owned by one object, is close-on-exec, and is closed by `close()` or

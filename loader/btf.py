@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads BTF, the type information of objects and pinned maps: enums, struct layouts, map layouts.
 
 Format: Documentation/bpf/btf.rst. Reads only; values are in the byte order of this machine, as

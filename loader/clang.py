@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds clang and its headers, and runs it: the only module that starts a process.
 
 Runs no shell and reads nothing of clang's output; its messages go into the error as they are.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What owns something of the kernel, and gives it back at the end of its `with`."""
 
 from __future__ import annotations

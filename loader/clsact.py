@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks of a kernel without tcx: BPF filters in direct-action mode on an interface's clsact qdisc.
 
 The caller hands in a rtnetlink socket, a `TrafficControl`, and so chooses the network namespace.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles the C programs with clang into a cache, or finds an object compiled before.
 
 A cache entry is a directory `<digest>/` with one object per program and a manifest; it is built

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A place at one interface for one of the programs, and what the kernel says against it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one door to libbpf and the few system calls around it: every use of ctypes is here.
 
 bcc's C library `libbcc_bpf.so.0` brings libbpf with it (`libbpf.so.1`, both from the

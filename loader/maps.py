@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BPF maps and ring buffers, each owning its descriptor.
 
 Keys and values are bytes in the layout of the C structs, never interpreted here. Failed calls

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of a pinned map when other programs declare it in another way.
 
 A map of the same layout is shared. One of another size, or of another of the KEYED kinds, is copied

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attach points that take several programs in an order: those of tcx and of netkit.
 
 Attached without a link, so a program lives with its interface and needs neither process nor pin. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks of a kernel with netkit (6.7): a program in a pod's own device, run when the pod sends.
 
 A netkit pair stands in the place of a veth pair. Its host end takes the program for both: at

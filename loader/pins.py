@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pins: how the loader's maps and programs lie in a BPF file system, and how they are replaced.
 
     <root>/maps/<map>                       pinned maps

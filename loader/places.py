@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs, and where each of them goes: the one list of both.
 
 A program is the only one of the object file of its name. The counters know it by the same name: a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asks the kernel what it can do, by trying; never by its version.
 
 Small programs are loaded, and run on a packet where only running tells; nothing stays. Needs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The current programs, held open. Reads pins only."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prepares a load beside the running one: verified programs and their maps, nothing pinned yet.
 
 Reads pins and creates kernel objects that vanish with their descriptors; changes nothing that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks of a kernel with tcx (6.6): programs at an interface, run before the filters of any qdisc.
 
 How they are attached, and which are ours, says mprog.py. Source: kernel/bpf/tcx.c.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni: a Kubernetes network plugin whose dataplane is eBPF (docs/architecture.md)."""
 
 __version__ = "0.1.0"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long to wait before something that failed is tried again: back-off with full jitter.
 
 Each wait is a random time between zero and a bound. The bound starts at `base` and doubles with

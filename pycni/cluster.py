@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cluster's shared parameters, and what must hold between them and a node's underlay.
 
 Every node of a cluster has the same ones; the store refuses a node that differs. Pure: no netlink,

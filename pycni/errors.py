@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one tree of errors: each has the CNI code a runtime is told, and a hint of what to do.
 
     PycniError                 999  anything without a better code

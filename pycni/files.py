@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Private directories (mode 0700) and files (mode 0600) of a node; files are replaced atomically.
 
 Knows no file's content. Turns OSError into FileError, which names the path.

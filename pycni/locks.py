@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Locks between the processes of one node: the agent, the CLI, plugins that run without an agent.
 
 flock(2) on files of the run directory. A lock ends when its last descriptor is closed, so it also

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values of log lines in logfmt: `key=value` pairs that stand on one line, whatever is in them."""
 
 from __future__ import annotations

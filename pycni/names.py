@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names that all parts of pycni agree on: the settings file, attachments, links, the two MACs.
 
 Pure. A link's name and MAC come from the attachment alone, so whoever has the attachment finds the

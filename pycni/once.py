@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the plugin becomes when no agent answers: the same work, in a process of its own.
 
 Run as `python -I -m pycni.once [SETTINGS]` with the environment and stdin of a CNI call. Prints one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node's settings: one TOML file, every key optional.
 
 Only what the file says and its defaults: nothing here looks at links, routes or the store. An

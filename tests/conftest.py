@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may run which test: those in ROOT_DIRECTORIES need root and what is checked here.
 
 A skip says what is missing. With CI=true a skip is a failure: a machine that cannot run the tests

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes a Debian 12 machine a node of a pycni cluster. Run again, it changes what differs: after a
 # change of the sources it is the upgrade.
 #   provision.sh ADDRESS STORE     this machine's address among the nodes; that of the etcd machine

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node agent: answers the plugin, follows the cluster, keeps the tables true.
 
 Forwarding never needs it: what it writes stays in the kernel when it ends. Each call of the plugin

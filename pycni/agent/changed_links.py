@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows what others do to the pods' links, and changes the pods' endpoints accordingly."""
 
 from __future__ import annotations

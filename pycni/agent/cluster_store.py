@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows the cluster store: writes the tables of the other nodes, `vteps` and `remotes`."""
 
 from __future__ import annotations

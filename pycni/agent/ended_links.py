@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows the pods' links to their end: a pod's namespace may end without a DEL.
 
 Gives back what the pod had: its entries, published addresses, host ports, and its addresses of

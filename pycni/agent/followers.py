@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serves the records of the ring buffer `events` to any number of followers (event_stream.py).
 
 The agent is the ring's one reader. Each follower has a queue of its own: one that stops reading

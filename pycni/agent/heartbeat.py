@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tells the cluster store, every HEARTBEAT_INTERVAL, that this node's agent lives."""
 
 from __future__ import annotations

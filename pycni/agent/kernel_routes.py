@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows the kernel's routes, neighbours and links: keeps the table `nexthops` true, and vouches
 for it a few seconds ahead (node/next_hops.py)."""
 

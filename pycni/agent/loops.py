@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loops: work that follows something until the agent stops, each in a thread of its own.
 
 A loop that fails is begun again after a back-off. The log has one line when a loop begins to fail,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tells systemd that a service is ready: sd_notify(3), without its library."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows this node's underlay address: when it is gone, the node moves to the address that came.
 
 While the address is there the node stays, whatever else changes: the other nodes reach it at the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's socket: where the plugin's calls come in, each answered in a thread of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ADD: attach a pod.
 
 Read `add` from top to bottom: it is the order in which an attachment comes into being. The same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The addresses that an ADD takes for its lease, each with its undo.
 
 To take an address is to insert its entry into the endpoints table (pods/endpoints.py) and, if it is

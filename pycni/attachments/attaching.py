@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The context of one ADD: what its steps read, and the undo of what they have done."""
 
 from __future__ import annotations

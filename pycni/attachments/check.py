@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CHECK: is an attachment still as ADD left it?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One call of the plugin, from environment and stdin to exit status, stdout and stderr.
 
 The agent (agent.py) and pycni/once.py, which works without one, both use it. It decides the order

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GC: remove every attachment of one network that the runtime does not list as valid.
 
 Goes on after an error and reports all errors at the end. Skips an attachment whose lock somebody

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node needs to forward packets, as one list of checks.
 
 `pycni status` prints it. The plugin's STATUS asks for its cheap part only, node/health.py.

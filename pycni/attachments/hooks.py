@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where programs belong on a node: the overlay device, the uplink, and the host end of each pod."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finding an attachment whose link somebody gave another name."""
 
 from __future__ import annotations

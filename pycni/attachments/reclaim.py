@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reclaiming addresses whose link is gone, and everything that depends on them.
 
 `release` is for a lease whose link has ended; `sweep` looks for all addresses without a link: their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refreshing endpoint entries after others have changed the pods' links.
 
 Runs in the node's network namespace. What changes, and what follows from it: pods/link_changes.py.

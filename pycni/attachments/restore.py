@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Restoring what the node has for its pods after a setup, which may have made empty maps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """STATUS: would an ADD succeed now, and does the network of the pods on this node still work?
 
 Looks at the kernel and takes no lock, because container runtimes ask every few seconds and wait for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an ADD asks for, read and checked before anything is done."""
 
 from __future__ import annotations

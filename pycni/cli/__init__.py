@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: nouns read, verbs change. Works without the agent.
 
 Only this package prints. Each command has a module of its own, and COMMANDS says which. At the top

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni agent`: the node's daemon, in the foreground."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni drops`: packets that the dataplane dropped, counted, or one by one as they are dropped."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni endpoints`: the pods on this node, from the dataplane's map and the links' aliases."""
 
 from __future__ import annotations

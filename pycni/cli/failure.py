@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What went wrong, for people or as JSON, and the exit status that goes with it.
 
 For people an error is one paragraph on stderr: what happened, what was found, what to do. With

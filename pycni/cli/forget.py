@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni forget`: a node that cannot leave the cluster by itself."""
 
 from __future__ import annotations

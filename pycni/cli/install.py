@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni install` and its undo, `pycni uninstall`: files that a runtime and systemd look for."""
 
 from __future__ import annotations

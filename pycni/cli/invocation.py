@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of the command line: which settings it has, and in which form it prints."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni lab`: a cluster on this machine, in namespaces of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A click group that imports a command's module when the command is looked at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni maps`: the dataplane's BPF maps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni nodes`: the cluster, as its store has it."""
 
 from __future__ import annotations

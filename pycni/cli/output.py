@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values as text: what others named is printed, and never obeyed.
 
 Names of containers, aliases of links and entries of the store come from elsewhere. A terminal would

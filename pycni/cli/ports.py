@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni ports`: the node's ports that lead to pods, from its nftables table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a command may do: the capabilities it needs, by name, before it begins.
 
 capabilities(7). CAP_BPF is a part of CAP_SYS_ADMIN that Linux 5.8 split off: either will do.

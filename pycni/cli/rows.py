@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows for people and programs, made of what the typed readers find.
 
 One vocabulary: a key means the same in every noun, `program` is the name of a BPF program as its

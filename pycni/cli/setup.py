@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni setup` and its undo, `pycni teardown`."""
 
 from __future__ import annotations

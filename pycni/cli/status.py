@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni status`: whether this node forwards packets."""
 
 from __future__ import annotations

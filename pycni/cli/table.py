@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows as a table for people. Values are printed as they are: no markup, no emoji, no colours."""
 
 from __future__ import annotations

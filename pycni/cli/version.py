@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni version`: what runs here, as a report of a problem needs it."""
 
 from __future__ import annotations

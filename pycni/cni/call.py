@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One checked call of the plugin: what is asked, of which network, and how long it may take."""
 
 from __future__ import annotations

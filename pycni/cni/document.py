@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON from others, read as Go's encoding/json would read it: most of them are Go programs.
 
 Keys match without regard to case, null counts as absent, bytes that are not UTF-8 are replaced.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The launcher: launcher.c, compiled for one node, which runtimes execute in place of plugin.py.
 
 While an agent answers, it does what plugin.py does for ADD, DEL, CHECK, GC and STATUS. In every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network configuration that a runtime writes to stdin, decoded and checked.
 
 Errors have code 6 (cannot be decoded), 7 (a value is wrong) or 1 (version, with protocol.py).

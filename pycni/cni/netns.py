@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is a descriptor a pod's network namespace? Reads only; never enters a namespace.
 
 A path is used once, to open it; after that only the descriptor counts, because the path may come to

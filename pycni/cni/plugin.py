@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CNI executable: hands a runtime's call to the node's agent and prints the agent's answer.
 
 `pycni install` copies this file, with the three paths below filled in. It imports builtin modules

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One call of the plugin as the CNI specification defines it: the CNI_* environment, checked.
 
 Pure: reads no file and touches no interface. If several things are wrong, the order of the checks

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the runtime asks for one pod: addresses, MAC, ranges, DNS.
 
 A request may stand in several places. The first of these wins: `runtimeConfig` (capabilities),

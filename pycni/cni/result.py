@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The result of ADD, the same for all versions of the CNI specification, and its JSON in each.
 
 Converts as the reference library in Go does. The old form (0.1.0, 0.2.0: `ip4` and `ip6`) has one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a CNI result from JSON that others wrote: `prevResult`, or what an IPAM plugin printed.
 
 Keys match without regard to case and null counts as absent, as in Go. Unknown keys are ignored.

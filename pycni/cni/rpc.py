@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's end of the plugin's socket; plugin.py is the other end and defines the framing.
 
 One call per connection. A handler gets the environment, stdin and the open network namespace of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What crosses between the programs and Python, as bpf/lib/types.h has it.
 
 Written by `python -m loader.abi`: do not edit. tests/unit/dataplane/test_abi.py compares.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maps as rows for people and programs: typed fields, addresses as addresses, reasons by name.
 
 Names of programs, reasons and paths are read from the BTF of the pinned maps, so there is no second

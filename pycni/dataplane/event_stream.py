@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records of the ring buffer on a unix stream socket, from the agent to each follower.
 
 A frame is a header, length and number in network order, and a record as the programs wrote it. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the programs tell of single packets, typed: the one place that reads a record.
 
 Every record begins with an envelope (`struct event`: kind, version, length). A kind or a version

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pinned BPF maps as typed tables: addresses and records in, bytes to the kernel.
 
 A table is a line in TABLES: what a key is, and a value by its layout in abi.py, which is made of

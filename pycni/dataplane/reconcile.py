@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to change so that a table becomes as wanted, and in which order.
 
 Pure: no netlink, no bpf(2), no clock. Two rules hold for every table: entries are written before

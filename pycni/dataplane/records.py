@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records of C as values of Python: layouts, and how a dataclass is packed into one.
 
 Addresses are 16 bytes in network order, IPv4 as v4-mapped (RFC 4291, 2.5.5.2); integers are in host

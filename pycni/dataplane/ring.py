@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ring buffer `events`, into which the programs write records: one process reads it at a time.
 
 Reading takes the records away, so of two readers each would miss what the other got. A lock keeps

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which addresses, routes and DNS an attachment gets: from our pools, or from another plugin."""

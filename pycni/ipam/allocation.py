@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses from pycni's own IPAM: the ones that were asked for, or the next ones of the pools.
 
 A pool is one of the node's pod CIDRs, or the ranges that the configuration sets in its place: one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Delegation: another IPAM plugin gives an attachment its addresses, and takes them back.
 
 A record (delegation_records.py) is written before the plugin's ADD and removed after its DEL, so

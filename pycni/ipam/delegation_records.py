@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records of delegations: one small file per attachment whose addresses another plugin gave.
 
 This is the one exception to "the kernel is the database" (docs/architecture.md, D4): an IPAM plugin

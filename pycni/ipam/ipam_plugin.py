@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Another IPAM plugin: found on CNI_PATH, executed as the runtime would execute it.
 
 The plugin gets our environment and the bytes of our stdin (CNI spec 1.0.0, section 4 "Plugin

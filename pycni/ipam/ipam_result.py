@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What IPAM gives an attachment: addresses, routes, DNS.
 
 The result of another IPAM plugin is taken as it is: the pod gets its prefix lengths, gateways and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pools of addresses for pods: which addresses there are, and which one is next.
 
 A pool keeps no leases: the caller's `claim` takes an address, or says that it is in use. `Rotation`

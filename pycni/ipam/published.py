@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses of pods outside their node's pod CIDRs: asked for, or given by another IPAM plugin.
 
 The store tells the other nodes of each such address, as an extra prefix of this node. An address

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranges of addresses in a network configuration: `ipam.ranges`, `ipRanges`, `ipam.exclude`.
 
 Pure: reads what the configuration says and compares it with the node's and the cluster's networks.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses of interfaces. Sources: linux/rtnetlink.h, linux/if_addr.h; rtnetlink(7)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connection tracking: makes the kernel forget connections to a host port.
 
 A UDP client that goes on sending keeps its entry for ever, and with it the old destination. Entries

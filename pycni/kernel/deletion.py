@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deletes a link without the wait that follows.
 
 Nobody can find or use a link any more once the kernel sends the event that it is gone

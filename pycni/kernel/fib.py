@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernel would do with a packet to an address: its routes, neighbours and links, and the
 events when these change.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests of rtnetlink that are rare, or whose answers are large: the one door to pyroute2.
 
 What an ADD and a DEL ask is packed in rtnl.py instead: 20 µs for each request, where an IPRoute

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events that links are gone, each with all that the kernel knew about the link.
 
 The kernel sends one to every listener once neither the link nor its peer is in any list any more

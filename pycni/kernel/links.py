@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links: what rtnetlink says about one, and the bodies of requests that make and change them.
 
 Sources: linux/rtnetlink.h, linux/if_link.h, linux/if.h, linux/veth.h; rtnetlink(7).

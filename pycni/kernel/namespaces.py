@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work in another network namespace, while the caller stays in its own.
 
 A thread that lives for a few system calls enters the namespace. Sockets that it opens belong to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Netlink messages and attributes as bytes: the one codec. Opens no socket.
 
 What the messages say about links, addresses, routes and qdiscs is in modules of these names.

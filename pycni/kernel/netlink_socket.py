@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sockets of rtnetlink: one that asks, and one that hears events.
 
 Both belong to the network namespace of the thread that makes them. Source: netlink(7).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """nftables: the one door to libnftables (libnftables(3)), loaded by ctypes.
 
 Commands are an nft(8) script or libnftables-json(5) objects, answers are JSON. Each call is one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Queueing disciplines, and the filters in them. Sources: linux/rtnetlink.h, linux/pkt_sched.h,
 linux/pkt_cls.h; tc(8).
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Routes, and rules that choose a routing table. Sources: linux/rtnetlink.h; rtnetlink(7)."""
 
 from __future__ import annotations

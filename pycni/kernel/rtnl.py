@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rtnl: what pycni asks of rtnetlink, in one network namespace.
 
 Requests of an ADD and a DEL are packed here and cost 20 µs each; the rest is iproute.py's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel parameters under /proc/sys, those of /proc/sys/net in the calling thread's namespace."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cluster on one machine: nodes and pods as network namespaces, joined by a bridge.
 
 Each node has its own agent, settings, BPF file system and CNI directories; pods are attached by

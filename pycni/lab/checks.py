@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `make lab` proves on real packets. Each check has a name, and passed or failed."""
 
 from __future__ import annotations

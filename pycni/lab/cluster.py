@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab as a whole: brought up, looked at, taken down.
 
 A file tells what a lab has. It is written before anything is made, so `down` finds all of it even

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names and addresses of a lab; pure.
 
 Underlay addresses are of RFC 2544's benchmarking range and a ULA, "the world" has documentation

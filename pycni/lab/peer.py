@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program that runs inside a pod of the lab: pings and transfers, exactly counted.
 
 Standard library only, run as `python -IS peer.py VERB ...`; prints one JSON document. A ping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes inside a lab's namespaces: run to the end, or kept and ended by pid.
 
 Only the lab, the compiler and the delegation to IPAM plugins start programs. The lab does what an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a container runtime does with the plugin: read the conflist, execute, read the answer.
 
 As libcni does it: parameters in CNI_* variables, one plugin's configuration on stdin with the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Namespaces and links of a lab: what `make_...` makes, `remove_netns` ends, also half made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a node's dataplane is there, found out cheaply: runtimes ask every few seconds.
 
 Looks only, takes no lock, and runs in the node's network namespace.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ipMasq: an nftables table of our own, which hides pods behind the node's address and keeps some
 packets between pods out of connection tracking.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table `nexthops`: how packets to each other node leave, as the kernel would send them. Our
 programs use it for packets that they encapsulate themselves.
 

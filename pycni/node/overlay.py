@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The overlay device of a node, `pycni0`: a VXLAN device that takes tunnel keys from packets'
 metadata, with the gateway addresses and one route per family.
 

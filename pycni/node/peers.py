@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The other nodes as the dataplane sees them: the maps `vteps` and `remotes`.
 
 Each other node has one entry in `vteps`. In `remotes` it has one entry per pod CIDR, however many

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's record: its place in the cluster, and the host as `setup` found it.
 
 ADD needs the record when there is no store and no agent; teardown needs it to put the host back as

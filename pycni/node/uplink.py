@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The uplink: the node's interface to the other nodes, and the address at which they reach it.
 
 Reads links, addresses and routes of the node's namespace; changes nothing.

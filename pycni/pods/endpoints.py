@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The endpoints table as the allocator: an address belongs to the link that its entry names.
 
 An entry is inserted atomically (bpf(2), BPF_NOEXIST): if several processes want an address, one of

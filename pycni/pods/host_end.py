@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's end of a pod's link: its lease, its state, its programs.
 
 `link_kinds` makes the link; this module works on what is there. All functions run in the node's

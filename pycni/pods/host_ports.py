@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """hostPort: which ports of this node lead to which pod; the capability `portMappings`.
 
 The kernel is the database (pods/port_table.py): a forward to a pod's address belongs to that pod,

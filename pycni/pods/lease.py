@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leases: which attachment has which addresses, as the links of the pods say.
 
 The kernel is the database (docs/architecture.md, D4). A lease is the existence of a link: its name

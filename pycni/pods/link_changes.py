@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What others change on a pod's link after its ADD, and what the pod's endpoint must be then.
 
 A later plugin of the chain, or the pod itself, may give the pod's end another MAC. A later plugin

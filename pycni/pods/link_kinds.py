@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of links that connect pods, behind one protocol: `LinkKind`.
 
 A kind knows how its link is made, how the programs are attached to it, and what CHECK expects of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pod's end of its link: state, addresses, routes.
 
 Functions are called in the node's network namespace and reach the pod's through a descriptor

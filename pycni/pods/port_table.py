@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The nftables table of host ports: its rules belong to the node, its elements to the pods.
 
 The node's setup writes the rules once. They look up a packet to an address of the node in four

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rate limits of a pod: a token bucket at each end of its link; the capability `bandwidth`.
 
 Ingress is towards the pod. Its limit is the root qdisc of the host end, so packets to the pod must

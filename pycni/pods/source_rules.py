@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Source rules of a pod's second (third, ...) interface: its routes stand in a table of its own,
 which packets from its addresses look up first.
 

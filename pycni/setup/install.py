@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two files that a container runtime looks for: the plugin and its network configuration list.
 
 The plugin is the launcher (cni/launcher.py), with the plugin's Python code in a second file beside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a host becomes as a node: decided from the settings, the kernel, the uplink and the store.
 
 Decides, and changes nothing: provision.py applies it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Node setup and its undo: from a bare host to a node that forwards, and back.
 
 `setup` is idempotent and is also the upgrade: it changes only what differs, and a failure leaves

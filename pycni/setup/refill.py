@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fills the maps of a new layout with what store, kernel and leases say.
 
 The bytes of an old map mean something else in the new layout, so nothing is copied: each map has a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The systemd units of a node: `deploy/systemd`, with this installation's paths filled in.
 
 Writes and removes files. The caller tells systemd (`systemctl daemon-reload`). Units that pycni did

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cluster store: which nodes there are, and which pod CIDRs each of them has.
 
 A store has two halves: a registry, where nodes get and give up their places (registry.py), and a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which machine this is: so that two machines with one node name are noticed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who gets which place in the cluster: parameters all nodes share, node ids, pod CIDRs, addresses.
 
 Pure: it decides by the records that a store has read. Every kind of store asks here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Node records as they stand in a store, where anybody may have written them: nothing is believed.
 
 `read` checks one record by itself. `conflict` compares two. Which of two that conflict is set aside

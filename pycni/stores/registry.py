@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The nodes of a cluster: what is recorded of each, and how a node gets and gives up its place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which records of a store are valid: the answer as a whole, and how it changes record by record.
 
 A record that is wrong by itself is set aside. Of two that claim the same thing, the senior one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be followed: a list of things by name, complete at some moment, and then each change.
 
 Pure types. Nodes are followed this way; so will be Services, policies and pods.

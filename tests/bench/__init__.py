@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measurements, printed and never judged by a timer: machines differ, ratios on one machine less.
 
 dataplane  `python -m bench.dataplane`: packets between nodes and on a node, beside other ways

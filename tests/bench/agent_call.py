@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the agent does for one ADD and one DEL, done here so that it can be looked into.
 
 Run by inside.py in a node's network namespace, with the node's settings and the calls as JSON on

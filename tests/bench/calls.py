@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plugins executed as a runtime does, in a node's network namespace; whole processes are timed.
 
 posix_spawn(3) of a thread that is in the namespace: no nsenter(1), whose own start would count.

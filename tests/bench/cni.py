@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m bench.cni`: what pycni's ADD and DEL cost, beside Debian's ptp and bridge.
 
 Run as root in tests/; needs Debian's plugins in /usr/lib/cni. Everything happens in namespaces

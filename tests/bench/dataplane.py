@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m bench.dataplane`: how fast packets are between nodes and on a node, beside other ways.
 
 Run as root in tests/; needs iperf3 and clang. Everything happens in namespaces that end with the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is measured, and what it is compared with; pure.
 
 A figure is one number per path and round. Ratios are taken within a round, where the machine was

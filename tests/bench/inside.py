@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the time of an ADD and a DEL goes: the process, its way to the agent, the agent's work.
 
 Measures the parts, in the same namespaces as the whole; the agent's work is done once more in a

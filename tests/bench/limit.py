@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The least that a dataplane at tc on veth can do: programs that redirect, and nothing else.
 
 No lookup, no check, no encapsulation: two pods that know each other's MAC. What this costs beside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m bench.lookups`: what it costs to find the node of a pod's address, by kind of map.
 
 Programs of lookups.c, run by BPF_PROG_TEST_RUN in interleaved rounds; what the same loop takes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The measures: each runs some traffic over a path and gives one number per figure.
 
 Client and server have a CPU each where data flows one way. What goes forth and back (RR, CRR, ping)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab for measurements: a network namespace per plugin, all alike, all on one underlay.
 
 `pycni` and `crowded` are nodes with a warm agent each; `ptp` and `bridge` have none. Nothing of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The paths that packets are measured on: a client's namespace, a server's, and what lies between.
 
 Between nodes, each path has two nodes of its own, joined by one veth pair; on a node, one node of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run of the dataplane's bench says: tables in Markdown, JSON, a plot."""
 
 from __future__ import annotations

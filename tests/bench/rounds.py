@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The measurements. Whoever is compared takes turns, in an order that turns too, so that what else
 the machine does meanwhile falls on all of them alike; ratios are taken within a round.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two nodes as flannel's vxlan backend makes them: pods on a bridge, and for the other node a
 route, a neighbour entry and an FDB entry on a kernel vxlan device.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernel says of the time that BPF programs take, while somebody asks for it.
 
 BPF_ENABLE_STATS counts for as long as its descriptor is open (bpf(2), linux/bpf.h); the sysctl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples as a table: medians, spread, and how pycni compares with the reference of each row's
 measurement; the same as JSON. Says where a target is missed; fails for nothing.
 """

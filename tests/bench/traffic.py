@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the traffic between the ends of a path: traffic.c of our own, and iperf3 for TCP streams.
 
 Debian has no netperf (its licence is not free), and sockperf prints text only. traffic.c does what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links and addresses of the measured paths, made in named namespaces; they end with those."""
 
 from __future__ import annotations

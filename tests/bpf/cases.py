@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A row of a packet table, and how a row is checked: whole packet in, whole outcome out."""
 
 from __future__ import annotations

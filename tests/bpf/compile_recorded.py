@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles the programs of the packet tables for where there is no clang: see tests/vm.
 
 `python -m bpf.compile_recorded DIRECTORY`, in tests/; PYCNI_RECORDED=DIRECTORY/compiled makes the

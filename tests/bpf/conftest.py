@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs for the packet tables: compiled once, loaded once per underlay family."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The five programs loaded for a test, without any device: maps to fill, packets to run.
 
 Compiles with recorded.h in front (which says why). Nothing is pinned or attached: all of it is

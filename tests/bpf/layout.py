@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses, prefixes and `struct config` as the bytes of bpf/lib/types.h."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a program did with a packet, as one value that tables write down and tests compare whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DHCP: what a pod without an address may ask, and how it is answered."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counters and events of drops."""
 
 from __future__ import annotations

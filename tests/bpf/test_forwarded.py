@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counters of packets that go on. Which path a packet takes is in every table of cases."""
 
 from __future__ import annotations

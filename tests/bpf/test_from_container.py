@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """from_container: what a pod sends, and where it goes."""
 
 from __future__ import annotations

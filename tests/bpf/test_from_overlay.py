@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """from_overlay: what other nodes may send, and what the stack gets from pods."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """from_underlay: which VXLAN may reach the vxlan device's socket, and nothing else is touched."""
 
 from __future__ import annotations

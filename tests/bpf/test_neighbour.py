@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """from_container: a pod's questions for link-layer addresses."""
 
 from __future__ import annotations

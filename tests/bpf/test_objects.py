@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The objects as they are shipped: every setting passes the verifier, every name is documented."""
 
 from __future__ import annotations

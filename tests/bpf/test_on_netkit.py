@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """On a kernel with netkit: what from_container does while a pod sends, which is no tc ingress.
 
 All tables of from_container hold there, but that no packet can enter a pod by its peer. And what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """from_underlay with own decapsulation: what goes straight into a pod, and what is left alone."""
 
 from __future__ import annotations

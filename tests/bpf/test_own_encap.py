@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """from_container with own encapsulation: which packets get outer headers, and every bit of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All programs: packets that nobody would write, and what must hold for each of them.
 
 The check reads packets with its own few lines, not with the programs' or scapy's: a redirect is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """to_container: what the host's stack may send to the pod behind a veth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """to_overlay: what the host's stack sends to pods."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All programs: packets that end before their headers say so, at every length there is."""
 
 from __future__ import annotations

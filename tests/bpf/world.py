@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The world of the packet tables: who has which address, and what the maps hold of it.
 
 This node is node one; pod one, on interface VETH_ONE, sends. Everything exists in both families,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A black-box conformance suite for CNI plugins: any binary, any configuration.
 
 `python -m conformance` (README.md) executes a plugin as container runtimes do, in namespaces that

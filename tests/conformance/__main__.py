@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m conformance`: run the suite against one plugin or several, print cases and scores."""
 
 from __future__ import annotations

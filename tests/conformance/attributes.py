@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attributes of netlink messages, and what is in them: netlink(7), "struct nlattr"."""
 
 from __future__ import annotations

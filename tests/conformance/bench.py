@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a case works with: pods, attachments, comparisons; and the tidying up after it.
 
 Every case ends with the host as it was before the first one, or it fails for what it left.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One execution of a plugin: environment and bytes in, status and bytes out; and what to expect.
 
 Sources: CNI specification 1.1.0, sections 2 (Execution Protocol) and 5 (Result Types).

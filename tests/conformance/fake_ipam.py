@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An IPAM plugin that does what a case tells it to, and writes down how it was called.
 
 This file is the plugin, too: a copy of it with a first line for the interpreter is put on CNI_PATH,

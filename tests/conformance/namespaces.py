@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Network namespaces: made as runtimes make them, entered by a thread that ends right after.
 
 The threads that run cases never change namespace.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Enough of rtnetlink to look at a network namespace and to change it as a stranger would.
 
 Messages and attributes: rtnetlink(7), linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the node is at one moment, as lines of text in sections, to compare before with after.
 
 Left out is what the kernel changes by itself: learnt neighbours, link-local addresses and routes,

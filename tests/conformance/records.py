@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What rtnetlink tells of a namespace, as values."""
 
 from __future__ import annotations

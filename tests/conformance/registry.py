@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The list of cases. A case is a function; its id is stable, its title a sentence that must hold.
 
 @case("D2", "DEL may be repeated")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is printed: a line per case, a score per subject, a table of all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What libcni does for a runtime: the configuration on stdin, CNI_* variables, the cached result.
 
 CNI specification 1.1.0, section 4: name and cniVersion of the list are put into the plugin's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The disposable machine a plugin is tested on: namespaces that end with their first process.
 
 Network, mounts and processes are private. /run and /var/lib are empty file systems in memory, sysfs

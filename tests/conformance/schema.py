@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the result of ADD must look like in each version of the specification.
 
 CNI specification 0.1.0 to 1.1.0, section "Result Types" ("Success" in 1.0.0); keys of a later

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plugin under test: its binary, its networks, and what must run before it can work.
 
 Strings may contain ${SANDBOX} (a private directory of the run), ${HERE} (the directory of the file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni against the conformance suite: every case must pass. `make conformance` prints them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The suite itself: it finds what is wrong with a plugin, and harms nothing outside its sandbox."""
 
 from __future__ import annotations

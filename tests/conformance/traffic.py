@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packets between namespaces, sent and received by this process through sockets opened in each.
 
 ICMP: RFC 792 and RFC 4443. No packet is sent twice, so that a first one lost is seen.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs all cases of one subject inside a sandbox; one line of JSON per event on stdout.
 
 The first process of its PID namespace: when it ends, so does everything it started.

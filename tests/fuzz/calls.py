@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a broken or hostile runtime may hand to the plugin: environments and bytes of stdin.
 
 Most of it is nearly right, because what is all wrong is refused at the first check.

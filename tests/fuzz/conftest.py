@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One lab for what is done to a node at random, with strangers in it, and gone after the tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node's attachments must be after each call: the rules of the CNI contract, without a node.
 
 Pure. An attachment is its network, pod and interface name; it lives until its DEL, a GC that does

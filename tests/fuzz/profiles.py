@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long the fuzzing takes: `short`, in every test run, or `long`, which HYPOTHESIS_PROFILE asks
 for. The short one is the same every time; the long one is new every time and remembers failures.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many attachments, several at a time, while plugins and the agent are killed at random moments.
 
 `python -m fuzz.soak --count 1000`, in tests/, makes a lab of its own and says what the node has

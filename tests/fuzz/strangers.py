@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other people's interfaces on a node and in its pods, some with names much like ours."""
 
 from __future__ import annotations

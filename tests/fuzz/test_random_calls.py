@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a runtime hands over: an answer that it can read, and never our own failure (999)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random bytes on the agent's socket, and random answers to the plugin: refused, never a crash."""
 
 from __future__ import annotations

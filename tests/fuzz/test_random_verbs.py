@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls in any order, on a node whose agent and pods end in between: always what the model says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short soak in every test run; `make soak` has a thousand attachments."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labs shared by tests, and the proof that the tests leave the machine as it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent dead, dying or hung: packets flow, and the plugin does the work itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What others do to a pod's link after its ADD: limits by Debian's plugins, another MAC."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ADD, CHECK and DEL on real pods: what they make, and that they leave nothing else.
 
 Each runs with the agent and without one: the same work in the plugin's own process.

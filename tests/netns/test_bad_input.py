@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrong input of every kind: a clear error with its code, and the host as it was before."""
 
 from __future__ import annotations

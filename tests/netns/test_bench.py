@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dataplane's bench in one tiny round: every figure is there, and nothing stays."""
 
 from __future__ import annotations

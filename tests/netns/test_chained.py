@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Debian's plugins after ours in one list: each takes our result, works, and takes back its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line on a node: every noun in both forms, with the agent alive and dead."""
 
 from __future__ import annotations

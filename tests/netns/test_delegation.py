@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses from another IPAM plugin: asked, obeyed, and given back whatever happens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """IPAM by Debian's `dhcp`: a pod gets its address from a DHCP server of its node, over its link."""
 
 from __future__ import annotations

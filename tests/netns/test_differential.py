@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Own encapsulation against the kernel's: the same generated frames go through both, and the same
 arrive. SEED=... repeats a run."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes that find each other through etcd: what they do while it is away, empty, or back."""
 
 from __future__ import annotations

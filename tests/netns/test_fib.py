@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel's tables, asked and listened to: in a namespace of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni drops --follow`: any number of followers see the same events, with an agent or without."""
 
 from __future__ import annotations

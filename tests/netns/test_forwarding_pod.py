@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pod that passes packets of others on (`forwards`): aggregates of TCP come through it whole, and
 cut right where the link behind it takes none.
 

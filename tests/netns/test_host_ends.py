@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Somebody gave a pod's host end another name or MAC: it is ours all the same, by its alias."""
 
 from __future__ import annotations

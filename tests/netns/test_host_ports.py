@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """hostPort on real packets: who reaches a pod by a port of its node, and who is seen there."""
 
 from __future__ import annotations

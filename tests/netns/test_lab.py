@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni lab` as a user runs it: up, ping, exec, down; and nothing left when it fails or stops."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maps of other layouts on a running node, under traffic: from these to others, and back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks shared with others, and the hooks of endpoints."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maps, programs and ring buffers of a loaded object."""
 
 from __future__ import annotations

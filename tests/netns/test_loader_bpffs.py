@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The BPF file system: found, mounted, refused, unmounted."""
 
 from __future__ import annotations

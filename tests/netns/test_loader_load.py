@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load, reload, upgrade and unload on real hooks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernel under test can do, and what a poorer kernel is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maps of another layout: filled beside those in use, then used; or given up without a trace."""
 
 from __future__ import annotations

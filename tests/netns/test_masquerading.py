@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ipMasq and strict reverse-path filtering, by what the other side sees as source."""
 
 from __future__ import annotations

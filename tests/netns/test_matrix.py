@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pod to pod over nodes, in every combination of what makes a difference there: the bytes arrive,
 all of them, once, and their checksums are right.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that ask for netkit: on a kernel that has it, and on one that has not.
 
 tests/vm boots both. Which of them this one is decides what is seen here.

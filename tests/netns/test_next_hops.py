@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Own encapsulation while the underlay changes: the kernel's tables are followed, within 100 ms."""
 
 from __future__ import annotations

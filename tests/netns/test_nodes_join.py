@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes come, change and go: the others get and lose exactly what is that node's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """IPAM by a plugin named `dhcp`, whatever it is: it has the pod's link from its ADD to its DEL."""
 
 from __future__ import annotations

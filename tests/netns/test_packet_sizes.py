@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packets above the overlay's MTU, from a pod whose own MTU somebody raised."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/pods/host_end.py, pod_end.py: when the host end of a pair sends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rate limits on real packets, as bytes over seconds: not above the rate, and not far below it."""
 
 from __future__ import annotations

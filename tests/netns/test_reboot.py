@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A host's reboot, imitated: links, pins, filters, rules, processes and /run are gone.
 
 The state directory is kept, and with it the node's place in the cluster.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/rtnl.py in the kernel: the same is there afterwards as after pyroute2's requests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni setup` and `pycni teardown` on a bare host: what they make, and that it all goes."""
 
 from __future__ import annotations

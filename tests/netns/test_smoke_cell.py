@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vagrant/smoke: a cell has all it needs, and ends without a trace however it ends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packets that nobody may send are dropped, and `pycni drops` says how many and why."""
 
 from __future__ import annotations

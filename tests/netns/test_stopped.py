@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that is stopped in the middle of its work keeps nobody waiting but its own pod."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pod on two networks: what comes to either interface is answered by that interface."""
 
 from __future__ import annotations

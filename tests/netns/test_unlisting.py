@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/deletion.py and link_events.py: a link is gone for everybody after its event."""
 
 from __future__ import annotations

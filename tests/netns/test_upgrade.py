@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other programs on a running node: all hooks get them, no packet notices; or nothing changes."""
 
 from __future__ import annotations

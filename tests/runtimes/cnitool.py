@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cnitool, the reference implementation's own runtime: `make test-cnitool`, where Go is.
 
 Not collected with the other tests: CNITOOL must name the program, which Go has to build first.

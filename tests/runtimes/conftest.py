@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real runtimes on the nodes of a lab, each a private instance that is gone after the tests."""
 
 from __future__ import annotations

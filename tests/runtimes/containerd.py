@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A private containerd on a lab node: own root, state, socket, control group and CNI directories.
 
 It runs in the node's network namespace and in nothing else of its own, so that the plugin it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of the container runtime interface: what a kubelet asks of a runtime, by gRPC."""
 
 from __future__ import annotations

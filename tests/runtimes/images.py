@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Container images, put together byte by byte: nothing is downloaded and nothing compiled.
 
 An image is an OCI layout in a tar archive (OCI image format specification 1.0), which containerd

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages of the container runtime interface that the tests use, built without a compiler.
 
 Names and numbers: k8s.io/cri-api, runtime/v1/api.proto. Enumerations are declared as int32, which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """podman on a lab node with the CNI backend: own storage, networks, configuration, control group.
 
 podman has no daemon; what lives between two calls is a conmon per container.

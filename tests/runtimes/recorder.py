@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plugin as a runtime finds it in a test: every call is written down, and some can be held.
 
 A script stands before the real plugin and becomes it by exec, so that a runtime which kills its

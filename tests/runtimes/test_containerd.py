@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pods by containerd: what a kubelet asks for, and packets between what it gets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a pod's specification asks of the plugin through containerd: host ports and bandwidth.
 
 containerd spells the keys as Go does (HostPort, IngressRate) and gives a burst of nearly 2**32.

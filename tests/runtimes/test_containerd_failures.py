@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong around a pod: the plugin, the runtime and the namespace fail or vanish.
 
 In the end the node is always as it was before the pod.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tests/runtimes/images.py: the program of a pod's sandbox."""
 
 import os

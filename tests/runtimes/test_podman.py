@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Containers by podman with the CNI backend: the other dialect of calling a plugin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """clang-tidy over every C file, each with the flags that it is compiled with: `make check`.
 
 `python -m support.clang_tidy`, in tests/; status 1 if it finds anything. What it looks for says

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All tables of a node as JSON: python dump_tables.py SETTINGS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Echo requests from pods, each sent one time and counted."""
 
 from __future__ import annotations

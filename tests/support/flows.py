@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traffic that tests make: the program of support/traffic, started in a namespace, and its words.
 
 A namespace is a name of a lab's, or a path.

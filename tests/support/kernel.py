@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel things for tests, each made for one test and gone after it.
 
 A network namespace lives as long as a child process that holds it; it has no name and no mount,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labs for tests: small clusters in namespaces, always taken down, and what is done to nodes.
 
 Everything of a session lies under one private directory of /run, whose paths are short enough for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What runtimes leave when they are killed or fail, taken away: processes, mounts, cgroups, files.
 
 Everything is told by the private directory or the control group that only this session has.

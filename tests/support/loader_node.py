@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node for loader tests: a namespace with an uplink and a pod's veth, and a bpffs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The correctness matrix: what a cell is, how nodes and pods get into it, what is sent there."""
 
 from __future__ import annotations

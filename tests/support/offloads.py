@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Switching what devices do for the stack: checksums, segmentation, GRO (ethtool's first ioctls).
 
 Sources: include/uapi/linux/{sockios,ethtool}.h.

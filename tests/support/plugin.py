@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plugin of a lab's node, executed as a runtime does it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni setup` with C sources of a test: python setup_from.py SETTINGS SOURCES [clsact].
 
 With the last word, as on a kernel without tcx.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`pycni setup` on a kernel that lacks a helper: python setup_without.py SETTINGS HELPER.
 
 HELPER is its number in enum bpf_func_id; libbpf's probe is what the kernel is asked with.

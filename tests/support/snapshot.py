@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node is at one moment, as lines of text in sections, to compare before with after.
 
 `take` looks from inside the node's namespace: sysctls, nftables and links are then the node's. What

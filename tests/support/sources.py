@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C sources for loader tests: the five programs, each a few lines, in several versions.
 
 They count packets by version in a map, so that a test sees which version runs at a hook.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """That a node is after a test what it was before."""
 
 from __future__ import annotations

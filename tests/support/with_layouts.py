@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program with the layouts of other C sources: python with_layouts.py HEADER PROGRAM ARGUMENTS.
 
 As a pycni would be that was built with that types.h. PROGRAM is a file, or the name of a module.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine of its own for each worker of pytest-xdist.
 
 Tests look at the whole machine: its links, its pins, /run. A worker therefore leaves the machine's

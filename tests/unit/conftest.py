@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One etcd for all tests that need nothing but keys of their own."""
 
 from __future__ import annotations

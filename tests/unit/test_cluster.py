@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cluster's parameters among themselves and against the underlay."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/errors.py: the tree, the codes, and what a runtime is told."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Private directories and files: modes, atomic replacement, refusals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Locks between processes: waiting, giving up, and holders that are killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log values: plain words stay, everything else becomes a JSON string on one line."""
 
 from __future__ import annotations

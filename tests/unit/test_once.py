@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/once.py: the plugin's work without an agent, as a process."""
 
 import json

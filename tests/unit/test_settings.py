@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The settings file: defaults, every kind of mistake, and what only keys together violate."""
 
 from __future__ import annotations

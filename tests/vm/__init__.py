@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels of distributions under qemu: does the dataplane load and forward on them?
 
     apt        Debian's archive, read with a configuration of our own

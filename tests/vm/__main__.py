@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m vm [--kernel NAME] [--step NAME]`: `make test-kernels`.
 
 Status 0 if every step passed on every kernel.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Debian's archive through apt, with lists, cache and configuration of our own.
 
 Of the machine's configuration only what it takes to reach an archive (proxies, certificates) is

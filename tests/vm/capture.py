@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was on the link, as tshark reads it: is it VXLAN, are lengths and checksums right?
 
 tshark is somebody else's reading of the formats; only its JSON is used, field by field.

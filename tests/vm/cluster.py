@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two nodes of a run: brought up, and shown to forward between their pods.
 
 What is found wrong is raised as AssertionError or GuestError.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests boot: Debian's own kernel of the stable release, and a payload of this tree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first file system of a guest: busybox, and the modules without which there is no root.
 
 Written as a cpio archive (Documentation/driver-api/early-userspace/buffer-format.rst).

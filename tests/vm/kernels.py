@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels to test on: Debian's packages, fetched once, unpacked beside their modules.
 
 A kernel in the cache is a directory, built aside and renamed into place, so it is whole or absent:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two guests and the virtual link between them: virtio-net at both ends, no host network.
 
 Frames go through a pair of sockets that have no name, so nothing of the link outlives the guests.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The step of pods on netkit pairs: where the kernel has them, and where it has not.
 
 Raises like scenarios.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pycni node in a guest, as an operator makes it, with pods as a runtime attaches them."""
 
 from __future__ import annotations

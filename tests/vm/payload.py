@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What guests test: pycni's wheel, installed, and the tests that run inside; a disk, made anew.
 
 guest/       what the host starts there

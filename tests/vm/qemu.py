@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A guest: a kernel, a root and a payload under qemu, told what to run over a virtio-serial port.
 
 Emulated in software: KVM's device may be there and still run no kernel, and what is tested is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table: a column per kernel, a row per step, with seconds; then what each kernel lacks."""
 
 from __future__ import annotations

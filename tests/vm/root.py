@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The root file system of every guest: the machine's own distribution, as small as it comes.
 
 Its own, because what runs inside is this machine's interpreter environment: the same Python, the

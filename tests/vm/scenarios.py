@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is shown on each kernel, step by step, on two nodes over a virtual link.
 
 A step is a column of the table. It raises AssertionError or GuestError with what was found.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cut of `make test-kernels` that runs with every test: two machines, one kernel.
 
 The programs are compiled here and verified there, by an older verifier; packets between the nodes

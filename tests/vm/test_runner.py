@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The runner itself: whatever happens to a guest is said, and nothing of it stays."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python3 -m check` in vagrant/: every step on the running lab; status 1 if a check failed."""
 
 from __future__ import annotations

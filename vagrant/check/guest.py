@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In a machine: pods as containerd's sandboxes, and a look at what pycni left.
 
 `PYTHONPATH=/opt/pycni-lab /opt/pycni/bin/python3 guest.py VERB ...`; prints one JSON document.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab of a test: its machines and pods, and what a check of them is."""
 
 from __future__ import annotations

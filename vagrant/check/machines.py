@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab's machines, over the connections that `vagrant ssh-config` describes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is checked, in its order: each step is a generator of checks, and leaves the lab as it was
 but for the last, which takes pycni away.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Echo requests from pod to pod, each sent once: also while something changes."""
 
 from __future__ import annotations

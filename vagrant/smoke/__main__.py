@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python3 -m smoke`: build what is missing; in a cell bring the lab up, test it, destroy it."""
 
 from __future__ import annotations

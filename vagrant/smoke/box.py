@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Vagrant box of a bare Debian, with the packages a node needs already on its disk.
 
 It boots its kernel directly, having no boot loader, and carries what software emulation needs in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cell: libvirt in a tree of its own, with its own mounts, network and processes.
 
 This module runs as the first process of new namespaces (see __main__.py). Nothing has to be undone:

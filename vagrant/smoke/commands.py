@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running programs: their failure is an error that says what they said."""
 
 from __future__ import annotations

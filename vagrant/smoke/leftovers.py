@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run could leave on the machine: mounts, interfaces, processes, sockets of libvirt."""
 
 from __future__ import annotations

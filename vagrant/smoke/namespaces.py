@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Namespaces for one program: its processes, mounts and network end with it, and it with this one.
 
 Linux's rules: when the first process of a PID namespace ends, the kernel kills all others in it;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Debian systems in directories of the cache, by debootstrap: one with libvirt, one for the box.
 
 A tree is built aside and renamed into place, so it is whole or absent; its name tells what is in

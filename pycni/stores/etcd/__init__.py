@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The etcd store: nodes of a cluster whose machines share nothing but a network.
 
 Keys below the prefix of the URL:

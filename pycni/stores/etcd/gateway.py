@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """etcd's JSON gateway: calls and streams over HTTP/1.1, one connection each.
 
 Knows TLS, users and etcd's errors, and nothing of what the keys mean. Source of paths, fields and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys, values and the parts of transactions, as etcd's JSON gateway has them.
 
 Pure. Source of the fields: etcd 3.4, etcdserverpb/rpc.proto. Keys and values are base64.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is below the store's prefix in etcd: read at one revision, changed in one transaction."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leases in etcd: each says that one node's agent lives, and runs out when nobody renews it."""
 
 from __future__ import annotations

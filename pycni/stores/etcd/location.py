@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a cluster's etcd is, as the URL in `store` says. Asks nobody and reads no file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The etcd store's two halves: registry and source."""
 
 from __future__ import annotations

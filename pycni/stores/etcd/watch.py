@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the records of nodes change in etcd, batch by batch."""
 
 from __future__ import annotations

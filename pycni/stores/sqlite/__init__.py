@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded store: nodes in one SQLite file, for agents that share a file system."""
 
 from __future__ import annotations

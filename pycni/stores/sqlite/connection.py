@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connections to the store's file, and SQLite's errors as ours."""
 
 from __future__ import annotations

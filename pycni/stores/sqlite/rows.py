@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of the store's tables as raw records (records.py), and back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is in a store's file: its tables, the mark that it is a store, the cluster it belongs to.
 
 Makes files, brings older ones up to date, and refuses others. The rows are rows.py's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded store's two halves: registry and source.
 
 WAL mode, so readers never wait. Each call opens its own connection, checks what file it got, and

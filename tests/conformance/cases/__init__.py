@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cases for every plugin. Importing this registers all of them."""
 
 from conformance.cases import (

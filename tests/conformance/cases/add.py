@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C: ADD, and whether its result is what the kernel has."""
 
 from __future__ import annotations

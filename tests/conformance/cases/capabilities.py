@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """G30 to G37: capabilities the plugin's configuration declares: ports, bandwidth, dns.
 
 CNI conventions, "Dynamic Plugin specific fields". containerd spells the keys HostPort, IngressRate

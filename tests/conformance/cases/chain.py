@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """G20 to G26: with other plugins before and after it in a chain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """E: CHECK, which finds what is no longer as ADD left it and changes nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """I1, I2, I9 to I15: many calls at once, and what a process leaves open."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """B10 to B14: the configuration's own keys, known and unknown."""
 
 from __future__ import annotations

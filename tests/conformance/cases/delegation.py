@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """G1 to G19: the IPAM plugin a configuration delegates to.
 
 CNI specification 1.1.0, section 4 "Plugin Delegation": same environment, same stdin, its errors are

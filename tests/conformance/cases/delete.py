@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """D: DEL, which must succeed whatever is still there, and touch nothing of others."""
 
 from __future__ import annotations

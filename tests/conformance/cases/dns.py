@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C16: where the `dns` of a result comes from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A: the CNI_* variables, and the environment a plugin inherits.
 
 CNI specification 1.1.0, section 2 "Parameters"; identifiers and interface names, section 1 and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """B1 to B8: what comes on stdin when it is no configuration, or none of a known version.
 
 CNI specification 1.1.0, section 5 "Error", codes 1, 5, 6 and 7.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """F10 to F20: GC, which came with 1.1.0.
 
 CNI specification 1.1.0, section 2 "GC": `cni.dev/valid-attachments` is the set to keep. libcni

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """G7 to G9: host-local as the IPAM plugin, with pools of a few addresses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """I3 to I8 and I17: calls that are ended before they are done.
 
 Runtimes end a plugin by SIGKILL, the one process only, and call DEL at once.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C8 to C11: what CNI_NETNS may be."""
 
 from __future__ import annotations

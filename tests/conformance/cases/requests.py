@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """G40 to G47: addresses and MACs that somebody asks for.
 
 CNI conventions: `ips` and `mac` as capabilities, as `args.cni`, and as IP and MAC of CNI_ARGS; the

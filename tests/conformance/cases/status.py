@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """F5 to F9: STATUS, which came with 1.1.0."""
 
 from __future__ import annotations

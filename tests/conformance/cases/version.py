@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """F1 to F4: VERSION."""
 
 from __future__ import annotations

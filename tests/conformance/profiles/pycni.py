@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """P: what pycni promises beyond the specification: its codes, and its agent and tables damaged.
 
 `${SANDBOX}/pycni.json`, written by subjects/pycni_node.py, tells where its parts are.

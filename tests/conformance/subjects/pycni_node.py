@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the sandbox a pycni node: settings, `pycni install`, `pycni setup`, a running agent.
 
 Run by the suite inside the sandbox, with the sandbox's directory as its argument. Writes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni's own state for the oracle: the entries of its BPF maps, one line of JSON per request."""
 
 from __future__ import annotations

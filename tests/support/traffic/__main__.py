@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the program can do. PROTOCOL is tcp, udp or sctp.
 
 serve PROTOCOL ADDRESS  PORT   print the port, then source and size of each request; answer it

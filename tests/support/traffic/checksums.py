@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the checksums of a packet are right."""
 
 from __future__ import annotations

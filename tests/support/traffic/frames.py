@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Datagrams and frames as they are given, and frames as they come in."""
 
 from __future__ import annotations

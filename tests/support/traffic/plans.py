@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans: one end sends what a plan says, the other tells what arrived.
 
 A plan is a list of [kind, size, segment]. What was sent and what came is a list of [kind, length,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers on ports, and clients that ask them who they are."""
 
 from __future__ import annotations

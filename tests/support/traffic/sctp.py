@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SCTP by hand: one INIT, one INIT ACK, a checksum (RFC 9260)."""
 
 from __future__ import annotations

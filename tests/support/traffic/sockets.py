@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sockets by the name of a protocol, and answers as JSON."""
 
 from __future__ import annotations

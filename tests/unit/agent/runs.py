@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A loop's run that a test ends, and that counts how often the loop was well."""
 
 from __future__ import annotations

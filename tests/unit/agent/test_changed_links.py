@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/changed_links.py: endpoints follow what others do to links."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/cluster_store.py: what the store's events make of the tables, and how much is
 touched for that."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/ended_links.py: what is given back when links go."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/followers.py: each follower gets what happens from now on, and delays no other."""
 
 from __future__ import annotations

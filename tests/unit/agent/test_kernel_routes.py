@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/kernel_routes.py: when the kernel is asked, and what is written and vouched for."""
 
 from __future__ import annotations

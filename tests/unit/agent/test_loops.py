@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/loops.py: a loop that fails is begun again, and the log says so once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/notify.py: the service manager hears that the agent serves."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a node moves to another address, and when it does not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/agent/server.py: one agent per node, its socket, and when it stops."""
 
 from __future__ import annotations

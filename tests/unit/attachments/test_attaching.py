@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/attachments/attaching.py: an ADD that fails is undone, one that succeeds is not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """dispatch.py: a call from environment and stdin to exit status, stdout and stderr."""
 
 import json

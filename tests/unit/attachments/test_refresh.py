@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/attachments/refresh.py: the endpoints of all leases are as their links."""
 
 from dataclasses import replace

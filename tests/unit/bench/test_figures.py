@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ratios, goals and tables of the dataplane's bench, from samples made here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands as a whole: found by name, in both forms, with the options on either side."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors for people and for programs, and their exit statuses."""
 
 from __future__ import annotations

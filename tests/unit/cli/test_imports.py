@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `--help` and the shell's completion import: click, and nothing that does work."""
 
 from __future__ import annotations

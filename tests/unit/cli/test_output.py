@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values are printed as they are: no markup, no emoji, and nothing that a terminal obeys."""
 
 from __future__ import annotations

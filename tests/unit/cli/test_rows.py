@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows: reasons as bpf/README.md spells them, events on one line."""
 
 from __future__ import annotations

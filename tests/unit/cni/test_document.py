@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/document.py: JSON as Go reads it."""
 
 import pytest

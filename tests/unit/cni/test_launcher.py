@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/launcher.py and launcher.c: what only they do.
 
 What the launcher and the plugin's Python have in common is tested in test_plugin.py, with both.

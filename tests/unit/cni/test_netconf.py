@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/netconf.py: the network configuration on stdin."""
 
 import json

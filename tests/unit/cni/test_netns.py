@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/netns.py: is a descriptor a pod's network namespace?"""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """plugin.py, alone and behind the launcher: the CNI executable, as a runtime runs it, against
 agents of all kinds. What only the launcher does is tested in test_launcher.py.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/protocol.py: the CNI_* environment of a call."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/requests.py: what the runtime asks for, and which place wins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/result.py, result_reader.py: the result of ADD in each version of the specification."""
 
 from ipaddress import ip_address, ip_interface, ip_network

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/cni/rpc.py: the agent's end of the plugin's socket."""
 
 import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """abi.py is what the generator makes of types.h, and the generator refuses what it cannot say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/dataplane/events.py: records become events, from the agent or out of the ring itself."""
 
 from __future__ import annotations

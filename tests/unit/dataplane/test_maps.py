@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The codecs of the tables, and what they are of in the compiled programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans: complete, careful while unsynced, and written before deleted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layouts and the values that are packed into them."""
 
 from __future__ import annotations

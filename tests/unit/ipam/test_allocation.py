@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/ipam/allocation.py: which addresses our own IPAM gives, from which pools."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/ipam/delegation.py: what another plugin gave is taken back, sooner or later, once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/ipam/delegation_records.py: what is written of a delegation, read again and forgotten."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/ipam/ipam_plugin.py: another plugin, found, executed, and ended in time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choosing pod addresses: never twice, never a reserved one, never a freed one at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/ipam/ranges.py: what a configuration may say of ranges, and what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/conntrack.py: an entry that cannot be deleted; the rest is in test_host_ports.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/links.py: what messages say about links, and the bodies of requests."""
 
 import socket

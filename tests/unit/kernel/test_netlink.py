@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/netlink.py: messages and attributes as bytes."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/netlink_socket.py: requests and their answers."""
 
 import errno

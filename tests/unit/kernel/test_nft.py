@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The door to libnftables, where it is shut; what the tables do is tested in namespaces."""
 
 from __future__ import annotations

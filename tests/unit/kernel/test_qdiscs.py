@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/qdiscs.py: what messages say about qdiscs, and the bodies of requests."""
 
 import socket

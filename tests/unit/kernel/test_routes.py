@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/routes.py and addresses.py: the bodies of requests."""
 
 import socket

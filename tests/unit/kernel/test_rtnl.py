@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/kernel/rtnl.py: which request each method is, and what its answer means.
 
 That the kernel does what is asked is tests/netns/test_rtnl_kernel.py's to show.

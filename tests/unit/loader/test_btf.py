@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading type information of objects."""
 
 from __future__ import annotations

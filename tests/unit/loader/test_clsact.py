@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """loader/clsact.py: what it makes of the kernel's refusals; no kernel."""
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import pytest
 
 from loader import clsact
 from loader.errors import AttachError, GoneError
-from loader.hooks import INGRESS, Hook
+from loader.hooks import Hook
+from loader.places import INGRESS
 
 HOOK = Hook(42, "from_container")
 NAME = "pycni:from_container:abc"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The object cache: what is compiled, what is reused, what is said when nothing can be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the loader's errors say, and what its import costs."""
 
 from __future__ import annotations

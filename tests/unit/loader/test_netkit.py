@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """loader/netkit.py: what the kernel's answers mean. Real pairs are in tests/vm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links and locks of the pin directory; they need no BPF file system."""
 
 from __future__ import annotations

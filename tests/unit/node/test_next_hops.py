@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Next hops out of the kernel's tables: deciding, without a kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What events of the store make of the tables, decided purely."""
 
 from __future__ import annotations

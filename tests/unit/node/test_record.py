@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's record: written once, read by every ADD."""
 
 from __future__ import annotations

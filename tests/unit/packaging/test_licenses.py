@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every source file says under which terms it may be used, and the texts of these are here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel has what a node without compiler needs, and says what it is and whose."""
 
 from __future__ import annotations

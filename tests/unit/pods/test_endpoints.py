@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/pods/endpoints.py: an address is one link's, until it is released or its link is gone."""
 
 from __future__ import annotations

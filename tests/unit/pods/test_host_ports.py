@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """portMappings: what is understood, what is refused, and what elements they come to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leases as links say them: names, aliases, and what is not ours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """link_changes.py: what the kernel says of a pod's link, and the endpoint that follows."""
 
 import errno

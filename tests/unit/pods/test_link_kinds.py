@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/pods/link_kinds.py: which kind a pod gets, how it is made, what the kernel refuses.
 
 Real links are in tests/netns.

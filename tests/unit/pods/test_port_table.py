@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/pods/port_table.py: elements as nft lists them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """bandwidth: what is understood, what is refused, and what bucket a rate becomes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/pods/source_rules.py: the rules of a pod's further interface, and what refuses them."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/setup/install.py: the plugin and the network configuration list."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/setup/plan.py: what a host becomes, and what is refused."""
 
 from __future__ import annotations

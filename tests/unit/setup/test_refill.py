@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every map that must not begin empty has a source."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """units.py and deploy/systemd: what is written, refused and removed; what systemd says."""
 
 import json

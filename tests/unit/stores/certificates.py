@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates for servers on loopback, by openssl(1), valid from and to days from today."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Private etcd servers on loopback, of Debian's etcd-server; each test has a prefix of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests of the cluster stores share: a cluster, its nodes, a clock, watching."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The etcd store: what etcd, the network, clocks, certificates and users can do to it."""
 
 from __future__ import annotations

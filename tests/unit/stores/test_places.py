@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pycni/stores/places.py: what a machine that registers gets; test_stores.py has the refusals."""
 
 from __future__ import annotations

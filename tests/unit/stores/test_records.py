@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records as anybody may have written them: which are valid, and what is said of the others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which records are valid beside each other, and what each change makes of that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded store: its file, damage, several processes; test_stores.py has the rest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every kind of cluster store does: registration, refusals, watching, several processes."""
 
 from __future__ import annotations

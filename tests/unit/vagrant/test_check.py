@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vagrant/check: what it reads out of what the machines say."""
 
 from typing import cast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vagrant/smoke: commands that fail, and what is seen of what they leave."""
 
 import subprocess

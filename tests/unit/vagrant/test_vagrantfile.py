@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vagrant/: Vagrant accepts the lab's file, and the script that provisions is one."""
 
 import os

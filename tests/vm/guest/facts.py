@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What this kernel can do, which programs are attached where, and what pods' links are.
 
 One JSON document.

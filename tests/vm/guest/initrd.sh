@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=dash
 # From the initial RAM disk to the root: disks in the order that vm.qemu gives them.
 set -e

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an operator does before the agent's first start: the plugin, and who is in the cluster.
 
 `prepare.py NAME=VTEP ...`. The store is a file that guests cannot share: the same calls in the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The last of a guest's init: runs what the host asks for, and answers. Standard library only.
 
 A line of JSON each way over a virtio-serial port. Requests, each with an "id":
