@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Everything that crosses to Python. No struct has a hole, every size is
- * asserted, and tests/unit/dataplane/test_maps_abi.py compares Python's formats
- * with the BTF of this file. An address is 16 bytes in network order, IPv4 as v4-mapped (::ffff:a.b.c.d,
- * RFC 4291 2.5.5.2).
+ * asserted, and pycni/dataplane/abi.py is generated from this file:
+ * python -m loader.abi. An address is 16 bytes in network order, IPv4 as
+ * v4-mapped (::ffff:a.b.c.d, RFC 4291 2.5.5.2). A member `flags` of struct X has
+ * the bits of enum X_flag; a member `pad` is for nobody.
  *
  * Pinned maps outlive an upgrade, and hold these numbers: a new enumerator gets a
  * new number, and no number is used again.

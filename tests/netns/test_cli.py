@@ -170,14 +170,14 @@ def test_forwarded_packets_are_counted_where_they_leave_and_where_they_arrive(la
 
     def counted() -> tuple[int, int]:
         left, arrived = (rows(lab, node, "forwarded") for node in (here, there))
-        to_nodes = ("node", "device")
+        to_nodes = ("NODE", "DEVICE")
         return (
             sum(
                 row["packets"]
                 for row in left
                 if row["program"] == "from_container" and row["path"] in to_nodes
             ),
-            sum(row["packets"] for row in arrived if row["path"] == "pod"),
+            sum(row["packets"] for row in arrived if row["path"] == "POD"),
         )
 
     before = counted()
