@@ -71,7 +71,7 @@ def attach(hook: Hook, program: Program) -> None:
 
 
 def detach(hook: Hook) -> bool:
-    """See mprog.detach. The pod's end then takes nothing from the pod (podnet.py)."""
+    """See mprog.detach. The pod's end then takes nothing from the pod (pods/link_kinds.py)."""
     return mprog.detach(hook, ATTACH_TYPE)
 
 

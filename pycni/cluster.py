@@ -168,6 +168,17 @@ def is_usable(cidr: IPNetwork) -> bool:
     return not special and not _overlap(cidr, V4_MAPPED)
 
 
+def is_routable(address: IPAddress) -> bool:
+    """Whether other nodes can send to an address: neither loopback, multicast, link-local nor
+    unspecified."""
+    return not (
+        address.is_loopback
+        or address.is_multicast
+        or address.is_link_local
+        or address.is_unspecified
+    )
+
+
 def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
     return one.version == other.version and one.overlaps(other)
 

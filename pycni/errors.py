@@ -15,6 +15,7 @@
     ├── TryAgain                11  locked, or the agent is restarting
     ├── NotAvailable            50  pycni is not set up on this node
     │   ├── LimitedConnectivity 51  nor do the pods that it has reach all they should
+    │   ├── NotPermitted            the caller is not root, or root without a capability
     │   └── StoreError              the cluster store does not answer
     ├── InterfaceExists        100  somebody else's interface has the name
     ├── DuplicateAttachment    101  a second ADD of a live attachment
@@ -142,6 +143,10 @@ class LimitedConnectivity(NotAvailable):
     """pycni cannot serve on this node, and the pods that are there suffer."""
 
     code = 51
+
+
+class NotPermitted(NotAvailable):
+    """The caller may not do this; the message names the capability that is missing."""
 
 
 class StoreError(NotAvailable):

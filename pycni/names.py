@@ -1,4 +1,4 @@
-"""Names that all parts of pycni agree on: of attachments, of links, and the two MACs.
+"""Names that all parts of pycni agree on: the settings file, attachments, links, the two MACs.
 
 Pure. A link's name and MAC come from the attachment alone, so whoever has the attachment finds the
 link, with no record of it.
@@ -7,7 +7,12 @@ link, with no record of it.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS_PATH = Path("/etc/pycni/pycni.toml")
+"""The settings file of a node that was told of no other."""
 
 NAME_HEAD = "pcn"
 """First bytes of the name of each pod's host end."""
@@ -23,6 +28,10 @@ GATEWAY_MAC = "02:70:79:63:6e:69"
 
 OVERLAY_MAC = "02:70:79:63:6e:6f"
 """Inner source MAC between nodes."""
+
+NODE_NAME_MAX = 253
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""RFC 1123, section 2.1, in lower case as Kubernetes has it; a subdomain is labels with dots."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +62,8 @@ class AttachmentKey:
 def host_ifname(digest: str) -> str:
     """Deterministic name of the host end of the attachment with that digest."""
     return NAME_HEAD + digest[:12]
+
+
+def is_node_name(name: str) -> bool:
+    """Whether a node can have that name: a DNS subdomain in lower case."""
+    return len(name) <= NODE_NAME_MAX and all(map(DNS_LABEL.fullmatch, name.split(".")))

@@ -32,12 +32,12 @@ from pycni.cluster import (
     Cluster,
     IPAddress,
     IPNetwork,
+    is_routable,
     mtu_needed,
 )
 from pycni.errors import ClusterError, InvalidSettings
 from pycni.files import make_private_directory
-
-DEFAULT_PATH = Path("/etc/pycni/pycni.toml")
+from pycni.names import SETTINGS_PATH, is_node_name
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
@@ -55,13 +55,12 @@ PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
 """Bytes; IPv4's total length has 16 bits (RFC 791, 3.1)."""
 
-DNS_NAME_MAX = 253
-DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""RFC 1123, section 2.1, in lower case as Kubernetes has it; a subdomain is labels with dots."""
+TOML_TABLE = re.compile(r"\s*\[\s*([\w-]+)\s*\]")
+TOML_KEY = re.compile(r"\s*([\w-]+(?: *\. *[\w-]+)*)\s*=")
 
 
 def _node_name(value: str) -> str:
-    if len(value) > DNS_NAME_MAX or not all(map(DNS_LABEL.fullmatch, value.split("."))):
+    if not is_node_name(value):
         raise ValueError("must be a DNS name: a-z, 0-9 and '-', in labels of 63 with dots between")
     return value
 
@@ -81,18 +80,9 @@ def _vtep(value: object) -> object:
         address = ip_address(value)
     except ValueError:
         raise ValueError("must be an IP address, or empty") from None
-    if not _is_routable(address):
+    if not is_routable(address):
         raise ValueError("must be an address other nodes can reach")
     return address
-
-
-def _is_routable(address: IPAddress) -> bool:
-    return not (
-        address.is_loopback
-        or address.is_multicast
-        or address.is_link_local
-        or address.is_unspecified
-    )
 
 
 def _cidr(value: object) -> object:
@@ -223,11 +213,11 @@ class Settings(BaseModel):
 
 
 def load(path: Path | None = None) -> Settings:
-    """The settings in `path`; without one, those in DEFAULT_PATH, all defaults if it is absent.
+    """The settings in `path`; without one, those in SETTINGS_PATH, all defaults if it is absent.
 
     Raises InvalidSettings: which key has what value in which file, and what it may be.
     """
-    file = path or DEFAULT_PATH
+    file = path or SETTINGS_PATH
     return parse(_read(file, must_exist=path is not None), file)
 
 
@@ -242,9 +232,10 @@ def parse(text: str, file: Path) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        problems = [_describe(problem, values) for problem in error.errors()]
+        lines = _lines(text)
+        problems = [_describe(problem, values, lines) for problem in error.errors()]
         raise _wrong(file, problems) from error
-    _check_together(settings, file)
+    _check_together(settings, file, _lines(text))
     return settings
 
 
@@ -271,7 +262,7 @@ def _read(file: Path, *, must_exist: bool) -> str:
         ) from error
 
 
-def _check_together(settings: Settings, file: Path) -> None:
+def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) -> None:
     """What only several keys together can violate."""
     try:
         cluster = settings.cluster
@@ -281,28 +272,50 @@ def _check_together(settings: Settings, file: Path) -> None:
         ) from error
     if settings.mtu and settings.mtu < mtu_needed(cluster):
         problem = f"mtu = {settings.mtu}: must be {mtu_needed(cluster)} or more with IPv6 pods"
-        raise _wrong(file, [problem])
+        raise _wrong(file, [_at(lines, "mtu") + problem])
     if settings.vtep and any(settings.vtep in cidr for cidr in cluster.cidrs):
-        raise _wrong(file, [f"vtep = '{settings.vtep}': must not be in one of cluster_cidrs"])
+        problem = f"vtep = '{settings.vtep}': must not be in one of cluster_cidrs"
+        raise _wrong(file, [_at(lines, "vtep") + problem])
     if len(bytes(settings.socket_path)) > SOCKET_PATH_MAX:
         limit = SOCKET_PATH_MAX - len("/") - len(settings.socket_path.name)
         problem = f"run_dir = '{settings.run_dir}': must be {limit} bytes or less, for a socket"
-        raise _wrong(file, [problem])
+        raise _wrong(file, [_at(lines, "run_dir") + problem])
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The line of each key, by its dotted name, as far as lines tell: for messages only."""
+    table, found = "", dict[str, int]()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := TOML_TABLE.match(line):
+            table = f"{header[1]}."
+            found.setdefault(header[1], number)
+        elif key := TOML_KEY.match(line):
+            found.setdefault(table + key[1].replace(" ", ""), number)
+    return found
+
+
+def _at(lines: Mapping[str, int], *path: str) -> str:
+    """Where a key is, or else the table that it is in; empty if that is not known."""
+    for end in range(len(path), 0, -1):
+        if number := lines.get(".".join(path[:end])):
+            return f"line {number}: "
+    return ""
 
 
 def _wrong(file: Path, problems: list[str]) -> InvalidSettings:
     return InvalidSettings(f"{file}: {'; '.join(problems)}", hint=f"correct it in {file}")
 
 
-def _describe(problem: Any, values: Mapping[str, object]) -> str:
+def _describe(problem: Any, values: Mapping[str, object], lines: Mapping[str, int]) -> str:
     location: tuple[str | int, ...] = problem["loc"]
+    where = _at(lines, *(part for part in location if isinstance(part, str)))
     key = location[0] if isinstance(location[0], str) else ""
     dotted = ".".join(part for part in location[:2] if isinstance(part, str) and part in _KEYS)
     if problem["type"] == "extra_forbidden":
-        return _describe_unknown([str(part) for part in location])
+        return where + _describe_unknown([str(part) for part in location])
     text: str = WRONG_TYPE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     origin = "" if key in values else " (not set in the file; this is the default)"
-    return f"{dotted} = {problem['input']!r}{origin}: {text}"
+    return f"{where}{dotted} = {problem['input']!r}{origin}: {text}"
 
 
 def _describe_unknown(location: list[str]) -> str:

@@ -26,6 +26,7 @@ from pycni.agent import (
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.loops import Loop, start
 from pycni.logfmt import quoted
+from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.setup import provision
@@ -66,7 +67,7 @@ def _log_step(step: str) -> None:
 def loops(settings: Settings) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
     waker = Waker()
-    store = partial(cluster_store.follow, settings, changed=waker.wake)
+    store = partial(cluster_store.follow, settings, changed=waker.wake, rejections=RejectionNews())
     routes = partial(kernel_routes.follow, settings, waker=waker)
     address = partial(own_address.follow, settings, moved=waker.wake)
     return [

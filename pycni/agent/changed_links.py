@@ -6,7 +6,7 @@ import errno
 import logging
 
 from pycni.agent.loops import Run
-from pycni.attachments import upkeep
+from pycni.attachments import refresh
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
@@ -43,14 +43,14 @@ def follow(settings: Settings, run: Run) -> None:
 
 
 def _take_all(ipr: Rtnl, settings: Settings) -> None:
-    for problem in upkeep.follow_all(ipr, settings):
+    for problem in refresh.refresh_all(ipr, settings):
         log.warning("link not followed error=%s", quoted(problem))
 
 
 def _take(ipr: Rtnl, settings: Settings, lease: Lease, change: Change) -> bool:
     """False if it failed."""
     try:
-        if upkeep.follow(ipr, settings, lease, queued=change.queued):
+        if refresh.refresh(ipr, settings, lease, queued=change.queued):
             log.info("link followed link=%s container=%s", lease.host_ifname, lease.container_id)
     except PycniError as error:
         log.warning("link not followed link=%s error=%s", lease.host_ifname, quoted(error.message))

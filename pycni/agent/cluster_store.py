@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pycni import locks
 from pycni.agent.loops import Run
+from pycni.logfmt import quoted
 from pycni.node import peers
 from pycni.settings import Settings
 from pycni.stores import Synced, open_store
@@ -14,7 +15,9 @@ from pycni.stores import Synced, open_store
 log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, run: Run, *, changed: Callable[[], object]) -> None:
+def follow(
+    settings: Settings, run: Run, *, changed: Callable[[], object], rejections: peers.RejectionNews
+) -> None:
     """Until the agent stops; calls `changed` when entries changed. Raises PycniError or OSError.
 
     Changes nothing as long as the store does not know this node: it is then another store, or one
@@ -28,6 +31,7 @@ def follow(settings: Settings, run: Run, *, changed: Callable[[], object]) -> No
         members.feed(event)
         if not isinstance(event, Synced):
             continue
+        _log_rejections(rejections.take(members.rejected))
         if not members.knows_us:
             if believed:
                 log.warning("store ignored, it does not know this node; run: pycni setup "
@@ -47,3 +51,11 @@ def follow(settings: Settings, run: Run, *, changed: Callable[[], object]) -> No
         if count:
             changed()
             log.info("other nodes written nodes=%d entries_changed=%d", len(members.others), count)
+
+
+def _log_rejections(news: list[tuple[str, str]]) -> None:
+    for name, reason in news:
+        if reason:
+            log.warning("record set aside node=%s reason=%s", quoted(name), quoted(reason))
+        else:
+            log.info("record no longer set aside node=%s", quoted(name))

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterable
 
 from pycni.agent.loops import Run
-from pycni.attachments import upkeep
-from pycni.ipam import delegation_records
+from pycni.attachments import reclaim
+from pycni.ipam import delegation
 from pycni.kernel import link_events
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
@@ -55,16 +55,16 @@ def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
     if None in gone:
         _sweep(ipr, settings)
     elif gone:
-        addresses = sum(upkeep.release(ipr, settings, lease) for lease in gone if lease)
+        addresses = sum(reclaim.release(ipr, settings, lease) for lease in gone if lease)
         _release_delegated(settings, addresses)
 
 
 def _sweep(ipr: Rtnl, settings: Settings) -> None:
-    _release_delegated(settings, upkeep.sweep(ipr, settings))
+    _release_delegated(settings, reclaim.sweep(ipr, settings))
 
 
 def _release_delegated(settings: Settings, addresses: int) -> None:
     """The last step of a release; `addresses`: how many were given back before."""
-    delegated = delegation_records.release_orphans(settings)
+    delegated = delegation.release_orphans(settings)
     if addresses or delegated:
         log.info("released addresses=%d delegated=%d", addresses, delegated)

@@ -1,7 +1,7 @@
 """One call of the plugin, from environment and stdin to exit status, stdout and stderr.
 
-The same for the agent (agent.py) and without one (pycni/once.py). Decides the order of the
-checks and turns every exception into an error object; the work is done by the modules in WORK.
+The agent (agent.py) and pycni/once.py, which works without one, both use it. It decides the order
+of the checks and turns every exception into an error object. The functions in WORK do the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from pycni.attachments import garbage, lifecycle, readiness
+from pycni.attachments import add, check, delete, gc, status
 from pycni.cni import netconf, netns, result
 from pycni.cni.call import Call
 from pycni.cni.plugin import SECONDS, version_of, version_reply
@@ -25,13 +25,13 @@ from pycni.settings import Settings
 Work = Mapping[str, Callable[[Call], Result | None]]
 
 WORK: Work = {
-    "ADD": lifecycle.add,
-    "CHECK": lifecycle.check,
-    "DEL": lifecycle.delete,
-    "GC": garbage.collect,
-    "STATUS": readiness.check,
+    "ADD": add.add,
+    "CHECK": check.check,
+    "DEL": delete.delete,
+    "GC": gc.collect,
+    "STATUS": status.check,
 }
-"""What does the work, by command; a Result is printed."""
+"""By command; a Result is printed."""
 
 IN_THE_POD = ("ADD", "CHECK")
 
@@ -46,8 +46,8 @@ def answer(
 ) -> Reply:
     """Do what the call asks for, in the node's network namespace; raises nothing but interrupts.
 
-    `stdin` may be the error that reading it gave. `netns_fd` is CNI_NETNS opened, None if it could
-    not be; it stays the caller's. stdout of the reply is one JSON document or empty.
+    `stdin` may be the error from reading it. `netns_fd` is CNI_NETNS, opened, or None if that
+    failed; the caller closes it. stdout of the reply is one JSON document or empty.
     """
     try:
         return Reply(0, _answer(env, stdin, netns_fd, settings=settings, work=work))
@@ -58,7 +58,7 @@ def answer(
 def failure(error: BaseException, stdin: bytes = b"", *, env: Mapping[str, str]) -> Reply:
     """The reply that reports `error`: a PycniError with its code, anything else with 999.
 
-    stderr, for the logs, has one line, and a traceback if the error is none of ours.
+    stderr, for the logs, has one line, and a traceback unless the error is a PycniError.
     """
     if isinstance(error, PycniError):
         told, trace = error, ""
@@ -106,7 +106,7 @@ def _answer(
     if request.command in IN_THE_POD:
         pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
     elif request.command == "DEL" and netns_fd is not None:
-        with suppress(PycniError):  # what is no pod's namespace has nothing to be cleared of
+        with suppress(PycniError):  # not a pod's namespace: there is nothing to remove in it
             pod = _check_netns(netns_fd, request.netns, allow_own=request.allow_own_netns)
     previous = Result()
     if request.command == "CHECK" or (request.command == "ADD" and conf.prev_result is not None):

@@ -1,95 +1,77 @@
-"""The command line: nouns read, verbs change. Works with the agent dead.
+"""The command line: nouns read, verbs change. Works without the agent.
 
-Only this package prints. Errors become one paragraph on stderr (what, found, what to do) and exit
-status 1; wrong usage is click's status 2.
+Only this package prints. Each command has a module of its own, and COMMANDS says which. At the top
+such a module imports click and what is as light; what does the work is imported inside the command:
+`--help` and the shell's completion load every module here and none below.
+
+A new command: one module, and one line in COMMANDS.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
 import click
 
-from loader.errors import LoaderError
-from pycni import settings
-from pycni.cli.lab import lab
-from pycni.cli.nouns import (
-    drops,
-    endpoints,
-    maps_group,
-    nodes,
-    ports,
-    status,
-)
-from pycni.cli.verbs import (
-    agent,
-    forget,
-    install,
-    setup,
-    teardown,
-    uninstall,
-)
-from pycni.errors import PycniError
-from pycni.kernel.netlink import NetlinkError
+from pycni import __version__
+from pycni.cli import failure
+from pycni.cli.invocation import Invocation, output_option
+from pycni.cli.lazy import LazyGroup
+from pycni.names import SETTINGS_PATH
+
+COMMANDS = {
+    "setup": "pycni.cli.setup",
+    "teardown": "pycni.cli.setup",
+    "agent": "pycni.cli.agent",
+    "install": "pycni.cli.install",
+    "uninstall": "pycni.cli.install",
+    "forget": "pycni.cli.forget",
+    "status": "pycni.cli.status",
+    "endpoints": "pycni.cli.endpoints",
+    "ports": "pycni.cli.ports",
+    "nodes": "pycni.cli.nodes",
+    "maps": "pycni.cli.maps",
+    "drops": "pycni.cli.drops",
+    "lab": "pycni.cli.lab",
+    "version": "pycni.cli.version",
+}
+"""The module of each command. The command is the module's attribute of the same name."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    places=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=failure.EXIT_STATUSES,
+)
 @click.option(
     "--config",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
     envvar="PYCNI_CONFIG",
-    help=f"Settings file (TOML); {settings.DEFAULT_PATH} if there is one.",
+    help=f"Settings file (TOML), also PYCNI_CONFIG. Default: {SETTINGS_PATH}, if it exists.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Log what is done, to stderr.")
-@click.version_option(package_name="pycni")
+@click.option("-v", "--verbose", is_flag=True, help="Write a log to stderr.")
+@output_option
+@click.version_option(__version__, prog_name="pycni")
 @click.pass_context
-def cli(context: click.Context, path: Path | None, verbose: bool) -> None:
+def cli(context: click.Context, /, *, path: Path | None, verbose: bool) -> None:
     """A Kubernetes network plugin whose dataplane is eBPF."""
+    import logging
+
+    context.ensure_object(Invocation).path = path
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s level=%(levelname)s module=%(module)s %(message)s",
     )
-    context.obj = path
-
-
-for command in (
-    setup,
-    teardown,
-    agent,
-    install,
-    uninstall,
-    forget,
-    status,
-    endpoints,
-    ports,
-    nodes,
-    maps_group,
-    drops,
-    lab,
-):
-    cli.add_command(command)
 
 
 def main() -> None:
     """Entry point of the console script."""
+    invocation = Invocation()
     try:
-        cli()
-    except (PycniError, LoaderError) as error:
-        sys.exit(explain(error))
-    except NetlinkError as error:
-        sys.exit(f"pycni: the kernel refused a change of the network: {error.strerror}")
-    except OSError as error:
-        sys.exit(f"pycni: {error}")
-
-
-def explain(error: PycniError | LoaderError) -> str:
-    """An error for people: what happened, what was found, what to do."""
-    parts = [f"pycni: {error.message}"]
-    if error.details:
-        parts.append(f"  found: {error.details}")
-    if error.hint:
-        parts.append(f"  to do: {error.hint}")
-    return "\n".join(parts)
+        status = cli.main(obj=invocation, standalone_mode=False)
+    except Exception as error:
+        sys.exit(failure.report(error, as_json=invocation.as_json or failure.wants_json(sys.argv)))
+    sys.exit(status if isinstance(status, int) else failure.OK)

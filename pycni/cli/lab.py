@@ -2,105 +2,183 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
-from pycni.cli.output import emit
-from pycni.lab import checks, cluster, processes
-from pycni.lab.checks import Check
-from pycni.lab.cluster import Lab
+from pycni.cli import failure, privilege
+from pycni.cli.invocation import Invocation, note, output_option, pass_invocation
+from pycni.cli.output import escape
+from pycni.cli.privilege import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN
 
-name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
-nodes_option = click.option("--nodes", type=click.IntRange(1, 200), default=2, show_default=True)
-pods_option = click.option(
+if TYPE_CHECKING:
+    from pycni.lab.checks import Check
+
+Option = Callable[..., Any]
+
+name_option: Option = click.option(
+    "--name", default="lab", show_default=True, help="Name of the lab."
+)
+nodes_option: Option = click.option(
+    "--nodes", type=click.IntRange(1, 200), default=2, show_default=True, help="Nodes."
+)
+pods_option: Option = click.option(
     "--pods", type=click.IntRange(1, 200), default=3, show_default=True, help="Pods per node."
 )
 
 
 @click.group()
+@output_option
 def lab() -> None:
-    """A cluster on this machine: nodes and pods as network namespaces."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean up, as Ctrl-C
+    """A cluster of namespaces on this machine."""
+    # Clean up at SIGTERM, too, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @lab.command()
 @name_option
 @nodes_option
 @pods_option
-def up(name: str, nodes: int, pods: int) -> None:
+@output_option
+@pass_invocation
+def up(invocation: Invocation, name: str, nodes: int, pods: int) -> None:
     """Bring a lab up."""
+    privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
+    from pycni.lab import cluster
+
     made = cluster.up(name, nodes=nodes, pods=pods, report=_progress)
-    for pod in made.layout.pods:
-        click.echo(f"{pod.name}  {'  '.join(made.addresses(pod))}")
+    found = [
+        {"pod": pod.name, "node": pod.node, "addresses": made.addresses(pod)}
+        for pod in made.layout.pods
+    ]
+    lines = [f"{row['pod']}  {'  '.join(row['addresses'])}" for row in found]
+    invocation.say(*lines, lab=name, pods=found)
+
+
+@lab.command("list")
+@output_option
+@pass_invocation
+def list_labs(invocation: Invocation) -> None:
+    """The labs that are up: their nodes, each with its network namespace and its pods."""
+    from pycni.lab import cluster
+    from pycni.lab.topology import NETNS_DIR
+
+    rows = [
+        {
+            "lab": made.layout.name,
+            "node": node.name,
+            "agent": "alive" if made.has_agent(node) else "dead",
+            "netns": str(NETNS_DIR / node.netns),
+            "pods": [pod.name for pod in node.pods],
+        }
+        for made in cluster.all_labs()
+        for node in made.layout.nodes
+    ]
+    invocation.emit(rows, columns=("lab", "node", "agent", "netns", "pods"))
 
 
 @lab.command()
 @name_option
-def ping(name: str) -> None:
-    """Ping from every pod to every other pod, both families."""
-    _finish(_show(checks.matrix(Lab.load(name))))
+@output_option
+@pass_invocation
+def ping(invocation: Invocation, name: str) -> None:
+    """Ping from every pod to every other pod, IPv4 and IPv6."""
+    privilege.require(CAP_SYS_ADMIN)
+    from pycni.lab import checks
+    from pycni.lab.cluster import Lab
+
+    _finish(invocation, _show(invocation, checks.matrix(Lab.load(name))))
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
 @name_option
-@click.argument("pod")
+@click.argument("place")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def execute(name: str, pod: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND in a POD's network namespace (or in a node's: name the node)."""
-    found = Lab.load(name)
-    nodes = {node.name: node.netns for node in found.layout.nodes}
-    netns = nodes.get(pod) or found.pod(pod).netns
+def execute(name: str, place: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND in the network namespace of PLACE, a pod or a node.
+
+    On a node, PYCNI_CONFIG is that node's settings file: `pycni lab exec node2 -- pycni status` is
+    about node2.
+    """
+    privilege.require(CAP_SYS_ADMIN)
+    import os
+
+    from pycni.lab import processes
+    from pycni.lab.cluster import Lab
+
+    netns, environment = Lab.load(name).place(place)
     argv = processes.inside(netns, command)
-    os.execvp(argv[0], argv)
+    os.execvpe(argv[0], argv, environment)
 
 
 @lab.command()
 @name_option
-def down(name: str) -> None:
+@output_option
+@pass_invocation
+def down(invocation: Invocation, name: str) -> None:
     """Take a lab down."""
+    privilege.require(CAP_NET_ADMIN, CAP_SYS_ADMIN)
+    from pycni.lab import cluster
+    from pycni.lab.cluster import Lab
+
     cluster.down(Lab.load(name))
+    if invocation.as_json:
+        invocation.say(lab=name)
 
 
 @lab.command()
 @name_option
 @nodes_option
 @pods_option
-def run(name: str, nodes: int, pods: int) -> None:
-    """Bring a lab up, prove that it works, show the tables and take it down."""
+@output_option
+@pass_invocation
+def run(invocation: Invocation, name: str, nodes: int, pods: int) -> None:
+    """Bring a lab up, prove that it works, show its tables and take it down."""
+    privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
+    from pycni.lab import checks, cluster
+
     made = cluster.up(name, nodes=nodes, pods=pods, report=_progress)
     try:
-        done = _show(checks.everything(made))
-        for node in made.layout.nodes:
+        done = _show(invocation, checks.everything(made))
+        for node in made.layout.nodes * (not invocation.as_json):
             for noun in (("endpoints",), ("maps", "dump", "remotes")):
                 rows = made.pycni(node, *noun)
                 click.echo(f"\n{node.name}: {' '.join(noun)}")
-                emit(rows, "table", columns=tuple(rows[0]) if rows else ())
+                invocation.emit(rows, columns=tuple(rows[0]) if rows else ())
     finally:
         cluster.down(made)
-    _finish(done)
+    _finish(invocation, done)
 
 
-def _show(results: Iterable[Check]) -> list[Check]:
-    console = Console(highlight=False, soft_wrap=True)
+def _show(invocation: Invocation, results: Iterable[Check]) -> list[Check]:
+    """Print each check as it comes; as JSON they are printed together in the end."""
     done = []
     for check in results:
-        mark = "[green]ok  [/]" if check.passed else "[red]FAIL[/]"
-        console.print(f"{mark} {check.name}  [dim]{check.found}[/]")
         done.append(check)
+        if not invocation.as_json:
+            mark = (
+                click.style("ok  ", fg="green") if check.passed else click.style("FAIL", fg="red")
+            )
+            found = click.style(escape(check.found), dim=True) if check.found else ""
+            click.echo(f"{mark} {escape(check.name)}  {found}".rstrip())
     return done
 
 
-def _finish(done: list[Check]) -> None:
+def _finish(invocation: Invocation, done: list[Check]) -> None:
+    """Print the sum, and exit with 1 if a check failed or there was none."""
     failed = sum(not check.passed for check in done)
-    click.echo(f"lab: {len(done) - failed} checks passed, {failed} failed")
+    invocation.say(
+        f"lab: {len(done) - failed} checks passed, {failed} failed",
+        checks=[{"check": one.name, "ok": one.passed, "found": one.found} for one in done],
+        passed=len(done) - failed,
+        failed=failed,
+    )
     if failed or not done:
-        sys.exit(1)
+        click.get_current_context().exit(failure.FAILED)
 
 
 def _progress(step: str) -> None:
-    click.echo(f"lab: {step}", err=True)
+    note(f"lab: {step}")

@@ -1,48 +1,36 @@
-"""Rows for people (a table) or for programs (JSON): every noun prints through here."""
+"""Values as text: what others named is printed, and never obeyed.
+
+Names of containers, aliases of links and entries of the store come from elsewhere. A terminal would
+take control characters in them for commands.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import click
-from rich.console import Console
-from rich.table import Table
 
-Row = Mapping[str, Any]
+def escape(text: str) -> str:
+    """`text` with every character that has no picture of its own as Python writes it: `\\x1b`.
 
-output_option: Callable[..., Any] = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    help="Form of the output.",
-)
+    These are control and format characters (also those that turn the direction of writing), bytes
+    that are not UTF-8, and blanks other than the space.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
-def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str]) -> None:
-    """Print rows; `columns` names the table's columns, which are keys of every row."""
-    if output == "json":
-        click.echo(json.dumps(list(rows), indent=2, default=str))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " ").upper(), overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(row[column]) for column in columns))
-    _console().print(table)
-
-
-def _console() -> Console:
-    """A pipe gets wide lines: a table cut at 80 columns is of no use to grep."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
-
-
-def _text(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as a table shows it."""
     if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value))
+        return " ".join(map(cell, value))
     if value is None:
         return "-"
-    return "yes" if value is True else "no" if value is False else str(value)
+    return "yes" if value is True else "no" if value is False else escape(str(value))
+
+
+def to_json(document: Any, *, indent: int | None = 2) -> str:
+    """A JSON document in ASCII. Addresses and paths are strings, as `str` writes them."""
+    return json.dumps(document, indent=indent, default=str)

@@ -1,4 +1,4 @@
-"""One call of the plugin, checked: what is asked, of which network, and how long it may take."""
+"""One checked call of the plugin: what is asked, of which network, and how long it may take."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pycni.settings import Settings
 
 @dataclass(frozen=True)
 class Call:
-    """What the verbs work on. Everything happens in the node's network namespace."""
+    """What the commands work on. Everything happens in the node's network namespace."""
 
     request: Request
     conf: NetConf
     env: Mapping[str, str]
-    """As the runtime set it, for the IPAM plugin we may execute."""
+    """As the runtime set it; another IPAM plugin gets the same."""
     stdin: bytes
-    """The configuration's own bytes, for the same."""
+    """The bytes of the configuration; another IPAM plugin gets the same."""
     settings: Settings
     end: float
-    """When to give up, of time.monotonic()."""
+    """When to give up, in seconds of time.monotonic()."""
     netns_fd: int = -1
-    """The pod's network namespace, on ADD and CHECK."""
+    """The pod's network namespace: on ADD and CHECK always, on DEL if it still exists, else -1."""
 
     @property
     def key(self) -> AttachmentKey:

@@ -1,4 +1,4 @@
-"""JSON from outside, read as Go's encoding/json would: most that write it are Go programs.
+"""JSON from others, read as Go's encoding/json would read it: most of them are Go programs.
 
 Keys match without regard to case, null counts as absent, bytes that are not UTF-8 are replaced.
 What Go refuses is refused: NaN, a byte order mark, anything after the value.
@@ -27,9 +27,9 @@ def decode(text: bytes, *, what: str) -> Any:
 
 
 def pick(document: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """What `document` has for `keys`, by their spelling here; absent and null ones are left out.
+    """The values that `document` has for `keys`, under the spelling of `keys`.
 
-    The exact spelling wins over one that differs in case.
+    Absent and null values are left out. A key in the exact spelling wins over one in another case.
     """
     folded = {key.lower(): value for key, value in document.items()}
     found = {key: document.get(key, folded.get(key.lower())) for key in keys}

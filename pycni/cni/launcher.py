@@ -1,7 +1,7 @@
-"""The launcher: launcher.c, compiled for one node, which stands before the plugin's Python.
+"""The launcher: launcher.c, compiled for one node, which runtimes execute in place of plugin.py.
 
-It does for ADD, DEL, CHECK, GC and STATUS what cni/plugin.py does, as long as an agent answers, and
-becomes cni/plugin.py for all else. Needs a C compiler where it is built and none where it runs.
+While an agent answers, it does what plugin.py does for ADD, DEL, CHECK, GC and STATUS. In every
+other case it executes plugin.py. It needs a C compiler where it is built and none where it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pycni.errors import NoLauncher
 SOURCE = Path(__file__).with_suffix(".c")
 
 COMPILERS = ("clang", "cc")
-"""In the order in which they are tried. pycni needs clang for its programs anyway."""
+"""In the order in which they are tried. clang comes first: the BPF programs need it anyway."""
 
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 
@@ -52,7 +52,7 @@ def compile_launcher(*, socket: Path, script: str, marker: str) -> bytes:
 
 
 def constants(socket: Path, *, script: str, marker: str) -> dict[str, str]:
-    """All that launcher.c shares with cni/plugin.py, from there."""
+    """The constants that launcher.c shares with plugin.py, taken from there."""
     commands = ", ".join(
         "{{ {}, {}, {} }}".format(_quoted(name), *map(_milliseconds, plugin.patience(name)))
         for name in plugin.SECONDS

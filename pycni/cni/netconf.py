@@ -1,6 +1,6 @@
-"""The network configuration a runtime gives on stdin, decoded and checked.
+"""The network configuration that a runtime writes to stdin, decoded and checked.
 
-Decides error codes 6 (cannot be decoded), 7 (a value is wrong) and, with protocol.py, 1 (version).
+Errors have code 6 (cannot be decoded), 7 (a value is wrong) or 1 (version, with protocol.py).
 Unknown keys are ignored everywhere. Source: CNI spec 1.1.0, section 1 "Network configuration
 format"; for `dns`, section 5 "Result types"; for what GC keeps, section 2 "GC".
 """
@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pycni.cni import document, result
+from pycni.cni import document
 from pycni.cni.protocol import IDENTIFIER, OLDEST, check_version
 from pycni.cni.result import Dns, Result
 from pycni.errors import DecodingError, InvalidConfig
 
 MTU_MIN = 68
-"""RFC 791, section 3.2; IPv6 needs more, which is checked where the families are known."""
+"""RFC 791, section 3.2. IPv6 needs more; Node.pod_mtu checks that."""
 MTU_MAX = 65535
 
 HEAD = ("cniVersion", "name")
@@ -27,14 +27,14 @@ DNS_KEYS = ("nameservers", "domain", "search", "options")
 IPAM_KEYS = ("type", "ranges", "exclude")
 
 OWN_IPAM = ("", "pycni")
-"""Values of `ipam.type` that mean our own; any other names a plugin."""
+"""Values of `ipam.type` that mean pycni's own IPAM; any other names a plugin."""
 
 DHCP = "dhcp"
-"""The value of `ipam.type` whose plugin talks over the pod's link, from before it has an address
-until its DEL."""
+"""The value of `ipam.type` whose plugin uses the pod's link, from before the pod has an address
+until the plugin's DEL."""
 
 KEPT_BY_GC = ("cni.dev/valid-attachments", "cni.dev/attachments")
-"""What GC is told to keep; the second is an older spelling, set by libcni beside the first."""
+"""Keys that list what GC shall keep; libcni sets both, the second is the older spelling."""
 
 
 def _is_address(text: str) -> str:
@@ -53,7 +53,7 @@ class _Strict(BaseModel):
 
 
 class DnsConf(_Strict):
-    """The `dns` object of a configuration; podman cannot use a nameserver that is a name."""
+    """The `dns` object of a configuration. podman cannot use a nameserver that is a name."""
 
     nameservers: list[Annotated[str, AfterValidator(_is_address)]] = []
     domain: str = ""
@@ -62,47 +62,47 @@ class DnsConf(_Strict):
 
 
 class IpamConf(_Strict):
-    """The `ipam` object; the keys of a plugin that we delegate to are that plugin's."""
+    """The `ipam` object; another plugin has keys of its own, which it reads itself."""
 
     type: str = ""
     ranges: Any = None
-    """Of our own: what ipam/choice.py reads."""
+    """Read by ipam/ranges.py, if the addresses are our own."""
     exclude: Any = None
 
 
 class NetConf(_Strict):
-    """A configuration, as far as pycni knows its keys."""
+    """The keys of a configuration that pycni knows."""
 
     cni_version: str = Field(alias="cniVersion")
-    """One of ours; a configuration without one is in the oldest."""
+    """One that pycni speaks; without the key, the oldest."""
     name: str
     """Of the network."""
     ip_masq: bool = Field(default=False, alias="ipMasq")
     forwards: bool = False
-    """Whether pods of this network pass packets of others on: routers, VMs behind a bridge."""
+    """Whether pods of this network forward packets of others: routers, VMs behind a bridge."""
     tcx: bool = False
-    """Whether programs are attached to its pods by tcx: a `bandwidth` plugin may come after."""
+    """Whether programs are attached with tcx, which leaves room for a later `bandwidth` plugin."""
     device: Literal["veth", "netkit", "auto"] = "veth"
-    """What connects its pods; "auto": netkit where the kernel has it."""
+    """The kind of its pods' links; "auto": netkit where the kernel has it, else veth."""
     mtu: int | None = Field(default=None, ge=MTU_MIN, le=MTU_MAX)
     """Bytes of an IP packet; None leaves the choice to the node."""
     dns: Annotated[DnsConf, _fold(DNS_KEYS)] = DnsConf()
     ipam: Annotated[IpamConf, _fold(IPAM_KEYS)] = IpamConf()
     prev_result: Any = Field(default=None, alias="prevResult")
-    """As decoded; `previous_result` reads it."""
+    """As decoded; see `previous_result`."""
     runtime_config: dict[str, Any] = Field(default={}, alias="runtimeConfig")
-    """Capability payloads, with the spelling of the keys as the runtime has it."""
+    """Values of the capabilities, under the runtime's spelling of the keys."""
     args: Any = None
     kept_by_gc: dict[str, Any] = {}
-    """Those of KEPT_BY_GC that are there; `valid_attachments` reads them."""
+    """Those of KEPT_BY_GC that are present; see `valid_attachments`."""
 
     @property
     def delegate(self) -> str:
-        """The IPAM plugin that gives the addresses; empty if they are our own."""
+        """The IPAM plugin that gives the addresses; empty for pycni's own IPAM."""
         return "" if self.ipam.type in OWN_IPAM else self.ipam.type
 
     def dns_result(self) -> Dns:
-        """The configured DNS parameters, as a result has them."""
+        """The configured DNS parameters, for a result."""
         return Dns(
             nameservers=tuple(self.dns.nameservers),
             domain=self.dns.domain,
@@ -111,19 +111,19 @@ class NetConf(_Strict):
         )
 
     def previous_result(self) -> Result:
-        """`prevResult`; raises InvalidConfig without one, DecodingError if it is no result."""
+        """`prevResult`. Raises InvalidConfig if it is absent, DecodingError if it is no result."""
         if self.prev_result is None:
             raise InvalidConfig(
                 "the network configuration has no prevResult",
                 hint="the container runtime must give the result of ADD to CHECK",
             )
-        return result.from_json(self.prev_result, self.cni_version)
+        from pycni.cni import result_reader
+
+        return result_reader.from_json(self.prev_result, self.cni_version)
 
     def valid_attachments(self) -> set[tuple[str, str]] | None:
-        """Container ID and interface name of all that GC is to keep; None if it was not told.
-
-        Raises InvalidConfig. null is an empty list: Go writes so.
-        """
+        """Container ID and interface name of every attachment that GC shall keep; None if there is
+        no list. null is an empty list, as Go writes it. Raises InvalidConfig."""
         listed = next((self.kept_by_gc[k] for k in KEPT_BY_GC if k in self.kept_by_gc), ())
         if listed == ():
             return None
@@ -150,7 +150,7 @@ def parse_netconf(stdin: bytes, *, lenient: bool = False) -> NetConf:
     """The configuration in `stdin`.
 
     Raises DecodingError, InvalidConfig or IncompatibleVersion, in this order. `lenient` is for DEL,
-    which must work after the configuration was broken: of our own keys, wrong ones are left out.
+    which must work even if somebody has broken the configuration: wrong values are left out.
     """
     found = _decode(stdin)
     _check_name(found["name"])
@@ -165,7 +165,7 @@ def parse_netconf(stdin: bytes, *, lenient: bool = False) -> NetConf:
 
 
 def _decode(stdin: bytes) -> dict[str, Any]:
-    """Our keys, with `name` and `cniVersion` strings, the latter not empty."""
+    """The known keys; `name` and `cniVersion` are strings, `cniVersion` is not empty."""
     value = document.decode(stdin, what="the network configuration on stdin")
     if value is None:
         value = {}
@@ -198,7 +198,7 @@ def _check_name(name: str) -> None:
 
 
 def _as_invalid_config(error: ValidationError) -> InvalidConfig:
-    """The first wrong value, by the path of its key."""
+    """The error for the first wrong value, with the path of its key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     return InvalidConfig(

@@ -1,7 +1,7 @@
 """Is a descriptor a pod's network namespace? Reads only; never enters a namespace.
 
-A path is looked at once, when it is opened; after that only the descriptor counts, because a path
-can come to mean another namespace (a process id used again, a mount point removed).
+A path is used once, to open it; after that only the descriptor counts, because the path may come to
+lead to another namespace (a reused process id, a removed mount point).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from pycni.errors import InvalidNetns
 
 NS_GET_NSTYPE = 0xB703
-"""ioctl of nsfs descriptors: the CLONE_NEW* flag of the namespace (ioctl_ns(2))."""
+"""ioctl of an nsfs descriptor: returns the CLONE_NEW* flag of the namespace (ioctl_ns(2))."""
 
 CLONE_NEWNET = 0x40000000
 
@@ -26,7 +26,7 @@ HINT = "CNI_NETNS must be the path of a network namespace made for the pod"
 def check(descriptor: int, *, allow_own: bool = False) -> None:
     """Raise InvalidNetns unless `descriptor` is a network namespace, and not our own.
 
-    `allow_own` is the runtime's CNI_NETNS_OVERRIDE: a pod in the node's namespace is wanted.
+    `allow_own` is the runtime's CNI_NETNS_OVERRIDE: the pod shall be in the node's own namespace.
     """
     kind = _namespace_kind(descriptor)
     if kind is None:
@@ -42,9 +42,9 @@ def check(descriptor: int, *, allow_own: bool = False) -> None:
 
 
 def found(target: int | str) -> str:
-    """What a descriptor or path is, in words, for an error's details."""
+    """What is at a descriptor or path, in words, for the details of an error."""
     try:
-        mode = os.stat(target).st_mode  # noqa: PTH116 (a Path is no descriptor)
+        mode = (os.fstat(target) if isinstance(target, int) else Path(target).stat()).st_mode
     except OSError as error:
         return f"found nothing at {target}: {error.strerror}"
     kinds = {
@@ -60,7 +60,7 @@ def found(target: int | str) -> str:
 
 
 def _namespace_kind(descriptor: int) -> int | None:
-    """The CLONE_NEW* flag, or None when the descriptor is not of nsfs (ENOTTY and its like)."""
+    """The CLONE_NEW* flag; None if the descriptor is not of nsfs (ENOTTY and others)."""
     try:
         return ioctl(descriptor, NS_GET_NSTYPE)
     except OSError:

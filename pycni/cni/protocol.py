@@ -1,8 +1,9 @@
-"""One invocation of the plugin as the CNI specification puts it: the CNI_* environment, checked.
+"""One call of the plugin as the CNI specification defines it: the CNI_* environment, checked.
 
-Pure: reads no file and touches no interface. The order of the checks is skel's, because it decides
-which error code wins: first everything here, then stdin (netconf.py). Source: CNI spec 1.0.0,
-section 2 "Execution Protocol"; stricter than it where a comment says so.
+Pure: reads no file and touches no interface. If several things are wrong, the order of the checks
+decides which error code the runtime gets. It is that of skel, the reference library: first
+everything here, then stdin (netconf.py). Source: CNI spec 1.0.0, section 2 "Execution Protocol";
+comments say where pycni is stricter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pycni.cni.plugin import VERSIONS
 from pycni.errors import IncompatibleVersion, InvalidParameter
 
 OLDEST = VERSIONS[0]
-"""What a configuration without a cniVersion is written in."""
+"""The version of a configuration without a cniVersion."""
 
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
@@ -25,7 +26,8 @@ REQUIRED = {
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
 }
-"""By command; empty counts as missing. CNI_PATH is not needed: pycni runs no other plugin."""
+"""By command; empty counts as missing. Only a network with another IPAM plugin needs CNI_PATH:
+ipam_plugin.find checks it."""
 
 SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 """The first version of the specification that has the command."""
@@ -34,7 +36,7 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
 """A container ID or network name."""
 
 IFNAME = re.compile(r"[!-~]{1,15}", re.ASCII)
-"""Printable ASCII without space, IFNAMSIZ - 1 bytes; then not one of the following."""
+"""Printable ASCII without space, at most IFNAMSIZ - 1 bytes; what follows is not allowed."""
 
 # The kernel expands `%d` in a name; `all` and `default` are directories of net.ipv4.conf.
 IFNAME_BAD_CHARACTERS = re.compile(r"[/:%]|^-")
@@ -43,7 +45,7 @@ IFNAMES_TAKEN = frozenset({".", "..", "lo", "all", "default"})
 
 @dataclass(frozen=True)
 class Request:
-    """The parameters of one call; on DEL `ifname` and `args` are as they came, unchecked."""
+    """The parameters of one call; on DEL `ifname` and `args` are not checked."""
 
     command: str
     container_id: str = ""
@@ -51,14 +53,14 @@ class Request:
     """Path of the pod's network namespace, "" when there is none; goes into results verbatim."""
     ifname: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
-    """CNI_ARGS; most are unknown to us and ignored."""
+    """CNI_ARGS; unknown keys are ignored."""
     allow_own_netns: bool = False
-    """CNI_NETNS_OVERRIDE, which skel knows too: the pod may be in the node's namespace."""
+    """CNI_NETNS_OVERRIDE, as in skel: the pod may be in the node's own namespace."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the plugin's process ends with."""
+    """Exit status and output of the plugin's process."""
 
     status: int
     stdout: bytes = b""
@@ -66,7 +68,7 @@ class Reply:
 
 
 def parse_request(env: Mapping[str, str]) -> Request:
-    """The call in `env`; raises InvalidParameter (code 4), which names every missing variable."""
+    """The call in `env`. Raises InvalidParameter (code 4), which names every missing variable."""
     command = env.get("CNI_COMMAND", "")
     if command not in COMMANDS:
         raise InvalidParameter(
@@ -78,7 +80,7 @@ def parse_request(env: Mapping[str, str]) -> Request:
             f"required environment variables are missing or empty: {', '.join(missing)}",
             hint="the container runtime must set them",
         )
-    if command not in REQUIRED:  # The others get placeholders from some runtimes.
+    if command not in REQUIRED:  # some runtimes set placeholders for the other commands
         return Request(command)
     check_container_id(env["CNI_CONTAINERID"])
     if command != "DEL":
@@ -104,9 +106,9 @@ def check_container_id(text: str) -> None:
 
 
 def check_ifname(text: str) -> None:
-    """Raise InvalidParameter unless the kernel would give an interface exactly this name.
+    """Raise InvalidParameter unless the kernel gives an interface exactly this name.
 
-    Stricter than skel: no `%`, no leading `-`, nothing outside ASCII, no name the kernel reserves.
+    Stricter than skel: no `%`, no leading `-`, only ASCII, no name that the kernel reserves.
     """
     if not IFNAME.fullmatch(text) or IFNAME_BAD_CHARACTERS.search(text) or text in IFNAMES_TAKEN:
         raise InvalidParameter(

@@ -1,8 +1,8 @@
 """What the runtime asks for one pod: addresses, MAC, ranges, DNS.
 
-Each may come from several places; of those that have it the first wins: `runtimeConfig`
-(capabilities), `args.cni`, CNI_ARGS (CNI CONVENTIONS.md), annotations of the pod, which containerd
-and CRI-O pass on as a capability. Decides what was asked for, not whether it can be had.
+A request may stand in several places. The first of these wins: `runtimeConfig` (capabilities),
+`args.cni`, CNI_ARGS (CNI CONVENTIONS.md), annotations of the pod, which containerd and CRI-O pass
+on as a capability. This module decides what was asked for, not whether the pod can have it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from pycni.names import GATEWAY_MAC, OVERLAY_MAC
 
 MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}", re.ASCII)
 GROUP_BIT = 0x01
-"""Of the first byte (IEEE 802): not the address of one interface."""
+"""Of the first byte (IEEE 802): a group's address, not that of one interface."""
 
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
-"""The capability with all that is annotated to a pod."""
+"""The capability with all annotations of the pod."""
 IPS_ANNOTATION, MAC_ANNOTATION = "pycni/ips", "pycni/mac"
 FIRST_IFNAME = "eth0"
-"""In Kubernetes the pod's interface of the cluster's network. The runtime shows every network the
-same annotations, and one address cannot be right for two."""
+"""In Kubernetes, the pod's interface in the cluster's network. Annotations count for it only: the
+runtime passes the same ones to every network, and one address cannot be right for two."""
 
 DNS_KEYS = ("servers", "searches", "options")
 
 
 def addresses(request: Request, conf: NetConf) -> tuple[IPAddress, ...]:
-    """Addresses the pod is to have, prefix lengths cut off. Raises InvalidConfig, or
-    InvalidParameter for CNI_ARGS."""
+    """The addresses that the pod shall have, without prefix lengths.
+
+    Raises InvalidConfig, or InvalidParameter for CNI_ARGS.
+    """
     for key, value in _sources(conf, "ips"):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise _invalid(key, value, "a list of IP addresses")
@@ -53,7 +55,7 @@ def addresses(request: Request, conf: NetConf) -> tuple[IPAddress, ...]:
 
 
 def mac(request: Request, conf: NetConf) -> str:
-    """The MAC the pod is to have, "" if that is ours to choose. Raises as `addresses`."""
+    """The MAC that the pod shall have; "" leaves the choice to pycni. Raises as `addresses`."""
     for key, value in _sources(conf, "mac"):
         if value != "":
             found = _mac(value)
@@ -73,12 +75,12 @@ def mac(request: Request, conf: NetConf) -> str:
 
 
 def ranges(conf: NetConf) -> Any:
-    """`ipRanges` as decoded, None if nobody asked for them."""
+    """The capability `ipRanges` as decoded; None if it is absent."""
     return pick(conf.runtime_config, ("ipRanges",)).get("ipRanges")
 
 
 def dns(conf: NetConf) -> Dns:
-    """What resolv.conf is to have: the capability's, else the configuration's. InvalidConfig."""
+    """DNS for resolv.conf: the capability's, or else the configuration's. Raises InvalidConfig."""
     value = pick(conf.runtime_config, ("dns",)).get("dns")
     if value is None:
         return conf.dns_result()
@@ -97,7 +99,8 @@ def dns(conf: NetConf) -> Dns:
 
 
 def _sources(conf: NetConf, key: str) -> Iterator[tuple[str, Any]]:
-    """Where `key` is, and what is there; args are anybody's, so what has no such shape is not."""
+    """Places where `key` is, each with its value. Anybody may use `args`, so an `args` of another
+    shape is ignored."""
     capability = pick(conf.runtime_config, (key,))
     if key in capability:
         yield f"runtimeConfig.{key}", capability[key]
@@ -107,8 +110,10 @@ def _sources(conf: NetConf, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _annotation(request: Request, conf: NetConf, name: str) -> str:
-    """What the pod is annotated with for its first interface, "" if it is not. Unlike other keys,
-    names have a case."""
+    """The pod's annotation of that name; "" if it has none, or this is not its first interface.
+
+    Unlike other keys, names of annotations are case-sensitive.
+    """
     if request.ifname != FIRST_IFNAME:
         return ""
     found = pick(conf.runtime_config, (ANNOTATIONS,)).get(ANNOTATIONS, {})
@@ -119,7 +124,7 @@ def _annotation(request: Request, conf: NetConf, name: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """What stands between commas."""
+    """The words between commas."""
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
@@ -131,7 +136,7 @@ def _address(text: str, key: str) -> IPAddress:
 
 
 def _mac(value: Any) -> str:
-    """In lower case with colons; "" for what cannot be a pod's."""
+    """A MAC in lower case with colons; "" for a value that cannot be a pod's MAC."""
     text = value.lower() if isinstance(value, str) else ""
     if not MAC.fullmatch(text):
         return ""

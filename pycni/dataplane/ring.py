@@ -45,12 +45,13 @@ class EventRing:
                 return
 
     def is_replaced(self) -> bool:
-        """Whether a setup or a teardown has put another ring buffer in its place, or none."""
+        """Whether a setup has put another ring buffer in its place. After a teardown there is none,
+        and nothing to read, until the next setup."""
         try:
             with maps.open_map(self._root, RING) as pinned:
                 return pinned.info.id != self._info.id
         except NotAvailable:
-            return True
+            return False
 
 
 @contextmanager

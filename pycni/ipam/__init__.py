@@ -1,1 +1,1 @@
-"""Which addresses, routes and DNS an attachment gets, from our own pools or another plugin."""
+"""Which addresses, routes and DNS an attachment gets: from our pools, or from another plugin."""

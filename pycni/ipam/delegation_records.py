@@ -1,9 +1,9 @@
-"""What is delegated: one small file per attachment whose addresses another plugin keeps.
+"""Records of delegations: one small file per attachment whose addresses another plugin gave.
 
-The one exception to "the kernel is the database" (docs/architecture.md, D4), because an IPAM plugin
-has a state of its own, on disk, that no link's end releases. The file is written before the plugin
-is first executed and removed after its DEL, which gets what its ADD got, whatever has become of the
-network configuration since. Callers hold the attachment's lock.
+This is the one exception to "the kernel is the database" (docs/architecture.md, D4): an IPAM plugin
+keeps its state on disk, and no link that ends releases it. The file holds what the plugin's DEL
+needs, which is what its ADD got, whatever has become of the network configuration since. Callers
+hold the attachment's lock.
 """
 
 from __future__ import annotations
@@ -12,32 +12,23 @@ import base64
 import json
 import logging
 import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pycni import locks
-from pycni.cni.netconf import DHCP
-from pycni.errors import MissingPlugin, PycniError, TryAgain
 from pycni.files import make_private_directory, remove_file, replace_file
-from pycni.ipam import delegate
-from pycni.kernel.rtnl import Rtnl
 from pycni.names import AttachmentKey
-from pycni.pods.lease import leases
 from pycni.settings import Settings
 
 DIRECTORY = "delegated"
-RELEASE_SECONDS = 10.0
-"""For the DEL of an IPAM plugin outside of a call."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """One attachment's addresses are kept by `plugin`."""
+    """`plugin` gave the attachment its addresses, or is about to."""
 
     key: AttachmentKey
     plugin: str
@@ -48,7 +39,8 @@ class Delegation:
 
     @property
     def env_of_del(self) -> dict[str, str]:
-        """For a DEL that no runtime asked for: the namespace may be somebody else's by now."""
+        """The environment of a DEL that no runtime asked for. It names no namespace: by now the
+        path may lead to another pod's."""
         return {**os.environ, **self.env, "CNI_NETNS": ""}
 
 
@@ -58,8 +50,7 @@ def setup(settings: Settings) -> None:
 
 
 def teardown(settings: Settings) -> None:
-    """Release what no link stands for, and remove the directory unless some of it could not be."""
-    release_orphans(settings)
+    """Remove the directory, unless it still has records."""
     with suppress(OSError):
         (settings.state_dir / DIRECTORY).rmdir()
 
@@ -78,7 +69,7 @@ def record(settings: Settings, delegation: Delegation) -> None:
 
 
 def find(settings: Settings, digest: str) -> Delegation | None:
-    """What was recorded for the attachment whose key has that digest; None if nothing readable."""
+    """The record of the attachment whose key has that digest; None if there is no readable one."""
     return _read(_path(settings, digest))
 
 
@@ -91,81 +82,8 @@ def recorded(settings: Settings) -> Iterator[Delegation]:
 
 
 def forget(settings: Settings, key: AttachmentKey) -> None:
-    """Remove the file, half written or whole; no error if there is none. Raises FileError."""
+    """Remove the file, even a half-written one; no error if there is none. Raises FileError."""
     remove_file(_path(settings, key.digest))
-
-
-def release(
-    settings: Settings,
-    delegation: Delegation,
-    *,
-    env: Mapping[str, str],
-    lock: int,
-    timeout: float = RELEASE_SECONDS,
-) -> None:
-    """The plugin's DEL, then forget. Raises PycniError and keeps the file if that failed.
-
-    TryAgain says that the plugin is not installed (any more).
-    """
-    try:
-        delegate.execute(
-            "DEL", delegation.plugin, env=env, stdin=delegation.stdin, lock=lock, timeout=timeout
-        )
-    except MissingPlugin as error:
-        raise TryAgain(
-            f"the addresses of {delegation.key.ifname} cannot be released: {error.message}",
-            details=error.details,
-            hint="install the IPAM plugin again",
-        ) from error
-    forget(settings, delegation.key)
-
-
-def in_order(detaching: Callable[[], None], releasing: Callable[[], None], *, plugin: str) -> None:
-    """Both steps of a DEL, the second whatever comes of the first; what fails is raised.
-
-    An address is free when no packet can have it any more, unless its plugin needs the link.
-    """
-    first, second = (releasing, detaching) if plugin == DHCP else (detaching, releasing)
-    with ExitStack() as later:
-        later.callback(second)
-        first()
-
-
-def release_orphans(settings: Settings) -> int:
-    """Release what no link stands for; returns how many there were.
-
-    For attachments that ended without a DEL: by a reboot, or with their namespace. One that is
-    being worked on is passed over; failures are logged.
-    """
-    released = 0
-    for delegation in recorded(settings):
-        key = delegation.key
-        if _has_link(key):
-            continue
-        try:
-            with locks.attachment_lock(settings.run_dir, key.digest, timeout=0) as lock:
-                again = find(settings, key.digest)
-                if again is None or _has_link(key) or _is_renamed(key.digest):
-                    continue
-                release(settings, again, env=again.env_of_del, lock=lock)
-                released += 1
-        except PycniError as error:
-            log.warning("plugin=%s container=%s not released error=%s",
-                        delegation.plugin, key.container_id, error)  # fmt: skip
-    return released
-
-
-def _has_link(key: AttachmentKey) -> bool:
-    try:
-        return socket.if_nametoindex(key.host_ifname) > 0
-    except OSError:
-        return False
-
-
-def _is_renamed(digest: str) -> bool:
-    """Whether there is a link all the same; takes a look at all of them."""
-    with Rtnl() as ipr:
-        return any(lease.key_digest == digest for lease in leases(ipr))
 
 
 def _path(settings: Settings, digest: str) -> Path:

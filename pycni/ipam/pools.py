@@ -1,8 +1,8 @@
-"""Addresses for pods: which ones there are, which one is next, and which one was last.
+"""Pools of addresses for pods: which addresses there are, and which one is next.
 
-Keeps no leases: a caller's `claim` decides whether an address is free and takes it at once.
-`Rotation` remembers the last address of each pool across processes, so that a freed address is not
-given to the next pod at once.
+A pool keeps no leases: the caller's `claim` takes an address, or says that it is in use. `Rotation`
+remembers the last address of each pool across processes, so that the next pod does not get an
+address that was freed a moment ago.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Pool:
     """The addresses of one IP version that pods may be given."""
 
     name: str
-    """For messages, and to remember its last address by."""
+    """For messages; Rotation's key."""
     version: int
     spans: tuple[tuple[int, int], ...]
     """First and last address, as numbers; they do not overlap."""
 
     def without(self, networks: Iterable[IPNetwork]) -> Pool:
-        """This pool less the addresses of some networks."""
+        """This pool without the addresses of some networks."""
         spans = list(self.spans)
         for network in networks:
             if network.version == self.version:
@@ -44,7 +44,7 @@ class Pool:
 
 
 def node_pool(cidr: IPNetwork) -> Pool:
-    """All of a node's pod CIDR but the network address (IPv6: the subnet-router anycast address,
+    """A node's pod CIDR without the network address (IPv6: the subnet-router anycast address,
     RFC 4291, 2.6.1), the gateway and the IPv4 broadcast address. Raises InvalidPool."""
     check_room(cidr)
     broadcasts = 1 if cidr.version == 4 else 0
@@ -66,10 +66,10 @@ def ranges_pool(version: int, ranges: Iterable[tuple[IPAddress, IPAddress]]) -> 
 
 
 def take(pool: Pool, last: IPAddress | None, claim: Callable[[IPAddress], bool]) -> IPAddress:
-    """The first address after `last` that `claim` takes; the first of all follows the last.
+    """The first address after `last` that `claim` takes; after the pool's end, from its beginning.
 
-    Asks for one after the other, so it takes time in the number of those that are in use. Raises
-    PoolExhausted when all have been asked for.
+    Tries one address after the other, so the time grows with the number of addresses in use. Raises
+    PoolExhausted if `claim` takes none.
     """
     asked = 0
     for address in _from(pool, None if last is None else int(last)):
@@ -86,14 +86,14 @@ def take(pool: Pool, last: IPAddress | None, claim: Callable[[IPAddress], bool])
 class Rotation:
     """The last address handed out per pool, in a small file of the state directory.
 
-    A courtesy, not a lease: a lost or unreadable file, or a full disk, only means that rotation
-    begins anew, and is logged. Of those who remember at once, one wins.
+    Not a lease: if the file is lost, unreadable or cannot be written, rotation begins anew and a
+    warning is logged. If several processes write at once, one wins.
     """
 
     state_dir: Path
 
     def last(self, pool: Pool) -> IPAddress | None:
-        """The address given to `remember` last; None if unknown."""
+        """The address that was remembered last; None if unknown."""
         try:
             address = ip_address(self._read()[pool.name])
         except (KeyError, ValueError):
@@ -101,7 +101,7 @@ class Rotation:
         return address if address.version == pool.version else None
 
     def remember(self, latest: Mapping[str, IPAddress]) -> None:
-        """Makes these, by their pools' names, what `last` returns, for every process."""
+        """Keep the last address of each pool, by the pool's name."""
         new = {name: str(address) for name, address in latest.items()}
         try:
             with alone_in(self.state_dir) as alone:

@@ -1,8 +1,9 @@
-"""Addresses of pods outside their node's pod CIDRs, asked for or given by another IPAM plugin.
+"""Addresses of pods outside their node's pod CIDRs: asked for, or given by another IPAM plugin.
 
-The other nodes learn each from the store, as a prefix of this node of its own; and outside of the
-cluster's CIDRs, for which the node has its one route, this node gets one more. Both belong to the
-address's entry in the endpoints table: they come after it and go before it (pods/endpoints.py).
+The store tells the other nodes of each such address, as an extra prefix of this node. An address
+outside the cluster's CIDRs, which the node's cluster routes do not cover, also gets a route here.
+Prefix and route depend on the address's entry in the endpoints table: they are made after it and
+removed before it (pods/endpoints.py).
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from pycni.settings import Settings
 from pycni.stores import Store, open_store
 
 GONE = (errno.ESRCH, errno.ENODEV, None)
-"""The route is gone, or its device; None: if_nametoindex(3) says nothing else."""
+"""The route or its device is gone. None: the error of if_nametoindex(3) has no errno."""
 
 
 def is_outside(address: IPAddress, node: Node) -> bool:
+    """Whether an address must be published to be reachable from other nodes."""
     return not (address.is_link_local or any(address in cidr for cidr in node.pod_cidrs))
 
 
 def publish(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> bool:
-    """Make an address reachable; False if it is another node's. Raises StoreError."""
+    """Make an address reachable; False if another node has it. Raises StoreError."""
     owner = _store(settings).publish(node.name, ip_network(address))
     if owner != node.name:
         return False
@@ -51,7 +53,7 @@ def withdraw(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -
 
 
 def restore(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
-    """Publish what pods have, withdraw what none has any more. Raises StoreError."""
+    """Publish the addresses that pods have; withdraw those that no pod has. Raises StoreError."""
     wanted = {address for address in alive if is_outside(address, node)}
     for address in wanted:
         publish(ipr, address, node=node, settings=settings)
@@ -82,8 +84,8 @@ def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settin
 
 
 def refuse_unusable(address: IPAddress, *, node: Node, settings: Settings) -> None:
-    """Raise AddressUnavailable for an address that IPAM gave and that others need, or that reaches
-    nobody. Raises StoreError."""
+    """Raise AddressUnavailable for an address from IPAM that a node needs itself, or that no packet
+    can reach. Raises StoreError."""
     if is_usable(ip_network(address)) and address not in node.gateways:
         if not is_outside(address, node):
             return

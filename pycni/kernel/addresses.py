@@ -15,7 +15,6 @@ IFADDRMSG = struct.Struct("=BBBBI")
 """struct ifaddrmsg: family, prefix length, flags, scope, index."""
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02
-RT_SCOPE_UNIVERSE = 0
 
 
 class Address(NamedTuple):

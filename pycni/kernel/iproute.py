@@ -14,11 +14,11 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel.addresses import RT_SCOPE_UNIVERSE, Address
+from pycni.kernel.addresses import Address
 from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.netlink_socket import NetlinkSocket
 from pycni.kernel.qdiscs import ETH_P_ALL, Filter, Qdisc
-from pycni.kernel.routes import Route, Rule
+from pycni.kernel.routes import RT_SCOPE_UNIVERSE, Route, Rule
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
@@ -30,11 +30,15 @@ ANYWHERE: dict[int, IPNetwork] = {
 """The destination of a default route, by address family."""
 
 
+BITS = {4: 32, 6: 128}
+"""Length of an address, by IP version."""
+
+
 class RareRequests:
-    """Through an IPRoute on a socket that is shared with it, made when first needed."""
+    """The part of `Rtnl` that an IPRoute does, on the same socket."""
 
     def __init__(self, asker: NetlinkSocket) -> None:
-        """Takes the socket over."""
+        """Owns the socket from now on."""
         self._asker = asker
         self._iproute: IPRoute | None = None
 
@@ -70,22 +74,14 @@ class RareRequests:
             ipr.link("add", ifname=ifname, kind="bridge")
 
     def addresses(self, ifindex: int = 0) -> list[Address]:
-        """The addresses of one link, or of all, in the kernel's order."""
+        """The addresses of one link, or of all, in the kernel's order. Raises NetlinkError."""
         wanted = {"index": ifindex} if ifindex else {}
         with self._asking() as ipr:
-            return [
-                Address(
-                    one["index"],
-                    ip_interface((one.get("IFA_LOCAL") or one.get("IFA_ADDRESS"),
-                                  one["prefixlen"])),
-                    is_global=one["scope"] == RT_SCOPE_UNIVERSE,
-                )
-                for one in ipr.get_addr(**wanted)
-                if one["family"] in ANYWHERE
-            ]  # fmt: skip
+            found = ipr.get_addr(**wanted)
+            return [_read_address(one) for one in found if one["family"] in ANYWHERE]
 
     def routes(self) -> list[Route]:
-        """All routes of all tables, of whatever type, in the kernel's order."""
+        """All routes of all tables and types, in the kernel's order. Raises NetlinkError."""
         with self._asking() as ipr:
             return [_read_route(one) for one in ipr.get_routes() if one["family"] in ANYWHERE]
 
@@ -98,15 +94,10 @@ class RareRequests:
         self._change_rule("del", rule)
 
     def rules(self, version: int) -> list[Rule]:
-        """The rules of an IP version that are about packets from one address."""
+        """The rules of an IP version that select packets from one address. Raises NetlinkError."""
         with self._asking() as ipr:
-            return [
-                Rule(ip_address(one.get("FRA_SRC")), int(one.get("FRA_PRIORITY") or 0),
-                     int(one.get("FRA_TABLE")))
-                for one in ipr.get_rules(family=FAMILIES[version])
-                if one.get("FRA_SRC")
-                and one["src_len"] == ip_address(one.get("FRA_SRC")).max_prefixlen
-            ]  # fmt: skip
+            found = ipr.get_rules(family=FAMILIES[version])
+            return [_read_rule(one) for one in found if one["src_len"] == BITS[version]]
 
     def add_tbf(self, ifindex: int, *, rate: int, burst: int, limit: int) -> None:
         """Make a token bucket the root qdisc of a link. Bytes (per second); tc-tbf(8).
@@ -117,7 +108,7 @@ class RareRequests:
             ipr.tc("add", "tbf", ifindex, rate=rate, burst=burst, limit=limit)
 
     def qdiscs(self, ifindex: int) -> list[Qdisc]:
-        """The qdiscs of a link."""
+        """The qdiscs of a link. Raises NetlinkError."""
         with self._asking() as ipr:
             return [_read_qdisc(one) for one in ipr.get_qdiscs(index=ifindex)]
 
@@ -142,13 +133,13 @@ class RareRequests:
             )  # fmt: skip
 
     def neighbour_addresses(self) -> set[IPAddress]:
-        """The addresses that the neighbour table has entries for."""
+        """The addresses that the neighbour table has entries for. Raises NetlinkError."""
         with self._asking() as ipr:
             found = {one.get("NDA_DST") for one in ipr.get_neighbours()}
         return {ip_address(address) for address in found if address}
 
     def fdb_addresses(self) -> set[IPAddress]:
-        """The addresses that forwarding entries of bridges and VXLAN devices lead to."""
+        """Where forwarding entries of VXLAN devices lead to. Raises NetlinkError."""
         with self._asking() as ipr:
             found = {one.get("NDA_DST") for one in ipr.fdb("dump")}
         return {ip_address(address) for address in found if address}
@@ -184,6 +175,20 @@ def refusals() -> Iterator[None]:
         yield
     except exceptions.NetlinkError as error:
         raise NetlinkError(error.code) from error
+
+
+def _read_address(one: Any) -> Address:
+    local = one.get("IFA_LOCAL") or one.get("IFA_ADDRESS")
+    return Address(
+        int(one["index"]),
+        ip_interface((local, one["prefixlen"])),
+        is_global=one["scope"] == RT_SCOPE_UNIVERSE,
+    )
+
+
+def _read_rule(one: Any) -> Rule:
+    source = ip_address(one.get("FRA_SRC"))
+    return Rule(source, int(one.get("FRA_PRIORITY") or 0), int(one.get("FRA_TABLE") or 0))
 
 
 def _read_route(one: Any) -> Route:

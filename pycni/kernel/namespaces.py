@@ -1,8 +1,8 @@
-"""What must be done from inside another network namespace, with the caller staying where it is.
+"""Work in another network namespace, while the caller stays in its own.
 
-A thread that lives for a few system calls enters the namespace; what it opened stays there
-(network_namespaces(7)). pyroute2's own way forks: the child of a process with threads, signal
-handlers and undo steps on its stack may do anything but end.
+A thread that lives for a few system calls enters the namespace. Sockets that it opens belong to
+that namespace for good (network_namespaces(7)). pyroute2 would fork instead, and the child would
+inherit threads' locks, signal handlers and undo steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 
 def inside(netns_fd: int, work: Callable[[], T]) -> T:
-    """Run `work` in the namespace of a descriptor, in a thread that ends with it."""
+    """Run `work` in the namespace of a descriptor, in a thread of its own; returns its result.
+
+    Raises InvalidNetns if the namespace cannot be entered, and what `work` raises.
+    """
 
     def enter_and_work() -> T:
         if _libc().setns(netns_fd, CLONE_NEWNET) != 0:
@@ -50,7 +53,7 @@ def open_rtnl(netns_fd: int) -> Rtnl:
 
 
 def enable_ipv6(netns_fd: int, ifname: str) -> None:
-    """Let an interface of the pod have IPv6 addresses. Raises OSError if the kernel refuses."""
+    """Allow IPv6 addresses on an interface of the pod. Raises OSError if the kernel refuses."""
     inside(netns_fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0"))
 
 
@@ -69,7 +72,7 @@ def create(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Unmount and unlink what `create` made; no error if it is gone."""
+    """Undo of `create`; no error if the namespace is gone. Raises OSError if the kernel refuses."""
     if _libc().umount2(os.fsencode(path), MNT_DETACH) != 0:
         number = ctypes.get_errno()
         if number not in (errno.ENOENT, errno.EINVAL):
@@ -78,7 +81,7 @@ def remove(path: Path) -> None:
 
 
 def _open_netlink(netns_fd: int) -> socket.socket:
-    """Before anything can be written, the kernel is asked which namespace the socket is in."""
+    """A socket of rtnetlink; the kernel confirms its namespace before anything is written to it."""
     made = inside(netns_fd, _netlink_socket)
     try:
         namespace = ioctl(made, SIOCGSKNS)
@@ -108,7 +111,7 @@ def _mount_new(path: Path) -> None:
 
 
 def _in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own, which is never used again: it may be elsewhere then."""
+    """Run `work` in a thread that is used once: afterwards it may be in another namespace."""
     done: list[T] = []
     failed: list[BaseException] = []
 

@@ -1,8 +1,8 @@
 """nftables: the one door to libnftables (libnftables(3)), loaded by ctypes.
 
-Commands go in as nft(8) script or as libnftables-json(5) objects, answers come out as JSON; each
-call is one transaction, in the network namespace of the calling thread. What the tables are for,
-this module does not know.
+Commands are an nft(8) script or libnftables-json(5) objects, answers are JSON. Each call is one
+transaction in the network namespace of the calling thread. This module does not know what the
+tables are for.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ FAMILY = "inet"
 
 
 def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
-    """Run commands in one transaction; returns what they list. All of them hold, or none.
+    """Run commands in one transaction: all take effect, or none. Returns what they list.
 
-    Raises SetupError, which names the object of the commands by `what`.
+    `what` says in the message of a SetupError what the commands are about.
     """
     nft = _library(what)
     text = commands if isinstance(commands, str) else json.dumps({"nftables": list(commands)})

@@ -1,7 +1,4 @@
-"""Kernel parameters under /proc/sys/net, of the calling process's network namespace.
-
-Every change is returned with the value it replaced, so that teardown restores exactly.
-"""
+"""Kernel parameters under /proc/sys, those of /proc/sys/net in the calling thread's namespace."""
 
 from __future__ import annotations
 
@@ -11,7 +8,10 @@ PROC_SYS = Path("/proc/sys")
 
 
 def read(name: str) -> str | None:
-    """Value of e.g. "net/ipv4/conf/eth0.100/forwarding" (slashes: names may hold dots)."""
+    """Value of e.g. "net/ipv4/conf/eth0.100/forwarding"; None if there is no such parameter.
+
+    Names have slashes because those of interfaces may have dots.
+    """
     try:
         return (PROC_SYS / name).read_text().strip()
     except FileNotFoundError:
@@ -19,14 +19,14 @@ def read(name: str) -> str | None:
 
 
 def names(pattern: str) -> list[str]:
-    """Existing parameters that match, e.g. "net/ipv6/conf/*/forwarding"."""
+    """The names of existing parameters that match, e.g. "net/ipv6/conf/*/forwarding"."""
     return sorted(str(path.relative_to(PROC_SYS)) for path in PROC_SYS.glob(pattern))
 
 
 def write(name: str, value: str) -> str | None:
-    """Set a parameter; returns the value it had if that differs, else None.
+    """Set a parameter; returns the value it had before if that is another, else None.
 
-    A parameter that does not exist (IPv6 off) is left alone. Raises OSError if it cannot be
+    A parameter that does not exist is left out: IPv6 may be off. Raises OSError if it cannot be
     written.
     """
     before = read(name)

@@ -1,12 +1,13 @@
 """The lab as a whole: brought up, looked at, taken down.
 
-What is up is written to a file before it is made, so that `down` finds all of it, whatever stopped
-`up`. The file and everything else of a lab is under its directory, mode 0700.
+A file tells what a lab has. It is written before anything is made, so `down` finds all of it even
+if `up` was killed. The file and all other files of a lab are in its directory, mode 0700.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -38,6 +39,8 @@ AGENT_TIMEOUT = 60.0
 
 NAME = re.compile("[A-Za-z][A-Za-z0-9-]{0,31}")
 RECORD = "lab.json"
+CONFIG = "PYCNI_CONFIG"
+"""The environment variable that names the settings file to the command line."""
 PEER = Path(__file__).with_name("peer.py")
 
 Report = Callable[[str], None]
@@ -71,7 +74,7 @@ class Lab:
         try:
             document = json.loads((base / name / RECORD).read_bytes())
         except FileNotFoundError:
-            raise NotAvailable(f"there is no lab {name}", hint="run: pycni lab up") from None
+            raise NotAvailable(f"there is no lab {name}", hint="run: pycni lab list") from None
         return cls(
             layout=draw(name, nodes=document["nodes"], pods=document["pods"], base=base),
             agents={name: Kept(**kept) for name, kept in document["agents"].items()},
@@ -79,8 +82,27 @@ class Lab:
         )
 
     def addresses(self, pod: Pod) -> list[str]:
-        """A pod's addresses, IPv4 first, as ADD returned them."""
-        return [ip["address"].partition("/")[0] for ip in self.results[pod.name]["ips"]]
+        """A pod's addresses, IPv4 first, as ADD returned them. Raises NotAvailable without ADD."""
+        result = self.results.get(pod.name)
+        if result is None:
+            raise NotAvailable(f"{pod.name} is not attached: it has no address")
+        return [ip["address"].partition("/")[0] for ip in result["ips"]]
+
+    def has_agent(self, node: LabNode) -> bool:
+        """Whether the node's agent runs."""
+        kept = self.agents.get(node.name)
+        return kept is not None and kept.alive
+
+    def place(self, name: str) -> tuple[str, dict[str, str]]:
+        """The network namespace of a node or pod, and the environment for what runs there.
+
+        On a node, pycni finds the node's own settings. Raises NotAvailable naming the pods.
+        """
+        environment = {key: value for key, value in os.environ.items() if key != CONFIG}
+        for node in self.layout.nodes:
+            if node.name == name:
+                return node.netns, environment | {CONFIG: str(node.settings_path)}
+        return self.pod(name).netns, environment
 
     def pod(self, name: str) -> Pod:
         """Raises NotAvailable naming the pods there are."""
@@ -88,8 +110,8 @@ class Lab:
             if pod.name == name:
                 return pod
         raise NotAvailable(
-            f"the lab has no pod {name}",
-            hint="it has " + ", ".join(pod.name for pod in self.layout.pods),
+            f"the lab has no node or pod {name}",
+            hint="its pods are " + ", ".join(pod.name for pod in self.layout.pods),
         )
 
     def attach(self, pod: Pod) -> None:
@@ -120,10 +142,16 @@ class Lab:
     def pycni(self, node: LabNode, *arguments: str) -> Any:
         """Run the CLI on a node with `-o json`; returns the document. Raises PycniError."""
         done = processes.run(node.netns, pycni_command(node, *arguments, "-o", "json"))
-        if done.returncode != 0 and not done.stdout:
-            raise PycniError(f"pycni {' '.join(arguments)} on {node.name} failed: "
-                             f"{done.stderr.decode(errors='replace').strip()}")  # fmt: skip
-        return json.loads(done.stdout)
+        what = f"pycni {' '.join(arguments)} on {node.name} failed"
+        if not done.stdout:
+            raise PycniError(what, details=done.stderr.decode(errors="replace").strip())
+        document = json.loads(done.stdout)
+        if isinstance(document, dict) and "error" in document:
+            error = document["error"]
+            raise PycniError(
+                f"{what}: {error['message']}", details=error["details"], hint=error["hint"]
+            )
+        return document
 
     def peer(self, netns: str, *arguments: str, timeout: float = 60.0) -> Any:
         """Run peer.py inside a namespace; returns the document it prints. Raises PycniError."""
@@ -132,6 +160,15 @@ class Lab:
             raise PycniError(f"peer {' '.join(arguments[:1])} in {netns} failed: "
                              f"{done.stderr.decode(errors='replace').strip()[-300:]}")  # fmt: skip
         return json.loads(done.stdout)
+
+
+def all_labs(base: Path = BASE) -> list[Lab]:
+    """The labs that are up or half up, by name."""
+    try:
+        found = sorted(entry.name for entry in os.scandir(base))
+    except FileNotFoundError:
+        return []
+    return [Lab.load(name, base=base) for name in found if (base / name / RECORD).exists()]
 
 
 def up(
@@ -246,5 +283,5 @@ def prepare_node(lab: Lab, node: LabNode) -> None:
         node.conf_dir,
         socket=node.directory / "run" / "agent.sock",
         settings=node.settings_path,
-        network_name=lab.layout.name,
+        network=install.Network(name=lab.layout.name),
     )

@@ -1,8 +1,8 @@
 """Processes inside a lab's namespaces: run to the end, or kept and ended by pid.
 
-The lab is the one place, beside the compiler and IPAM plugins, that starts programs: it plays the
-part of an operator and of a container runtime. A kept process is known by its pid and start time,
-so that a pid used again is never signalled.
+Only the lab, the compiler and the delegation to IPAM plugins start programs. The lab does what an
+operator and a container runtime do. A kept process is known by its pid and its start time, so a
+signal never reaches another process that got the same pid later.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pycni.errors import PycniError
 from pycni.lab.topology import NETNS_DIR
 
 STOP_TIMEOUT = 5.0
@@ -48,15 +49,24 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run to the end and return status, stdout and stderr."""
-    return subprocess.run(
-        inside(netns, command),
-        input=stdin,
-        env=None if env is None else dict(env),
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
+    """Run to the end and return status, stdout and stderr.
+
+    Raises PycniError if that takes more than `timeout` seconds.
+    """
+    try:
+        return subprocess.run(
+            inside(netns, command),
+            input=stdin,
+            env=None if env is None else dict(env),
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PycniError(
+            f"{Path(command[0]).name} in {netns} did not end in {timeout:g} s",
+            details=" ".join(map(str, command)),
+        ) from error
 
 
 def start(netns: str, command: Sequence[str | Path], *, log: Path) -> Kept:

@@ -1,53 +1,54 @@
-"""The other nodes as the dataplane sees them: the `vteps` and `remotes` tables.
+"""The other nodes as the dataplane sees them: the maps `vteps` and `remotes`.
 
-One `vteps` entry per other node and one `remotes` entry per CIDR of it, whatever the number of
-pods; and one for each address that it published from outside of its CIDRs. Deciding is pure
-(dataplane/reconcile.py); this module translates records to entries and applies: all nodes against
-what the tables hold once, then the nodes that changed, so that a join costs the same in any
-cluster.
+Each other node has one entry in `vteps`. In `remotes` it has one entry per pod CIDR, however many
+pods it has, and one per address that it published. What to change is decided purely
+(dataplane/reconcile.py); this module turns records into entries and writes them: all nodes once,
+against what the maps hold, and then only the nodes that changed. So a join costs the same in a
+cluster of any size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import maps
 from pycni.dataplane.reconcile import Plan, apply, plan
-from pycni.stores import (
-    Event,
-    NodeRecord,
-    Put,
-    Removed,
-    Synced,
-)
+from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
 
 
 class Membership:
-    """What a store's events have told so far; feed it every event, write at each Synced."""
+    """What one watch of the store has said so far. Feed it every event; write at each Synced."""
 
     def __init__(self, own_name: str) -> None:
         self._own_name = own_name
         self._nodes: dict[str, NodeRecord] = {}
         self._before: dict[str, NodeRecord | None] = {}
+        self.rejected: dict[str, str] = {}
+        """Records that are set aside: the reason by name."""
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: Event[NodeRecord]) -> None:
         """Take in one event."""
         match event:
-            case Put(node):
-                self._before.setdefault(node.name, self._nodes.get(node.name))
-                self._nodes[node.name] = node
+            case Put(name, node):
+                self._note(name)
+                self._nodes[name] = node
             case Removed(name):
-                self._before.setdefault(name, self._nodes.get(name))
+                self._note(name)
                 self._nodes.pop(name, None)
+            case Rejected(name, reason):
+                self._note(name)
+                self._nodes.pop(name, None)
+                self.rejected[name] = reason
             case Synced():
                 pass
 
     @property
     def knows_us(self) -> bool:
-        """Whether this node is one of them. A store without it is another than the one it joined,
-        or one that lost its data, and may have given this node's place to another."""
+        """Whether this node is one of them. If not, this is another store than the one it joined,
+        or one that lost its data, and may have given this node's place to another; or the record
+        of this node is set aside."""
         return self._own_name in self._nodes
 
     @property
@@ -64,9 +65,28 @@ class Membership:
             [self._nodes[name] for name in before if name in self._nodes],
         )
 
+    def _note(self, name: str) -> None:
+        """Keep what a node was at the last `take_changes`; its rejection ends."""
+        self._before.setdefault(name, self._nodes.get(name))
+        self.rejected.pop(name, None)
+
+
+class RejectionNews:
+    """What is new about records that are set aside, over any number of watches."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def take(self, rejected: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Name and reason of each record that was set aside since the last call; an empty reason
+        for each that no longer is. `rejected` is that of a Membership at a Synced."""
+        told, self._told = self._told, dict(rejected)
+        news = [(name, why) for name, why in rejected.items() if told.get(name) != why]
+        return sorted(news + [(name, "") for name in told if name not in rejected])
+
 
 def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> int:
-    """Make both tables agree with `others`; returns the number of entries changed.
+    """Make both maps agree with `others`; returns the number of entries changed.
 
     `root` is the pin directory. Raises OSError with the kernel's errno.
     """
@@ -78,10 +98,10 @@ def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> int:
 
 
 def write_changes(root: Path, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> int:
-    """Make both tables, which agree with nodes as they were, agree with the same nodes as they are.
+    """Make both maps, which agree with nodes as they were, agree with the same nodes as they are.
 
-    As `write`. Whatever of a node others have now must be among theirs in `after`: one batch of a
-    store's changes, or more, not a part of one.
+    As `write`. `before` and `after` must be whole batches of the store's changes: if a node's
+    address went to another node, both nodes must be in them.
     """
     was, now = list(before), list(after)
     peers = plan(wanted_vteps(was), wanted_vteps(now), synced=True)
@@ -91,10 +111,12 @@ def write_changes(root: Path, before: Iterable[NodeRecord], after: Iterable[Node
 
 
 def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, int]:
+    """The entries of `vteps`: node ids by VTEP."""
     return {node.vtep: node.node_id for node in nodes}
 
 
 def wanted_remotes(nodes: Iterable[NodeRecord]) -> dict[IPNetwork, IPAddress]:
+    """The entries of `remotes`: VTEPs by pod CIDR and by published address."""
     return {prefix: node.vtep for node in nodes for prefix in (*node.pod_cidrs, *node.extra)}
 
 
@@ -104,8 +126,8 @@ def _apply(
     remotes: maps.Table[IPNetwork, IPAddress],
     prefixes: Plan[IPNetwork, IPAddress],
 ) -> int:
-    """The number of entries changed. VTEPs come before the remotes that name them and go after, so
-    that a prefix never points at a host that is not believed."""
+    """The number of entries changed. A VTEP is written before the remotes that name it, and removed
+    after them, so that no prefix ever points at a host that is not a node."""
     for vtep, number in peers.upserts.items():
         vteps.put(vtep, number)
     apply(prefixes, remotes)

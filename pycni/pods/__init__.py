@@ -1,1 +1,1 @@
-"""What a pod has on its node: link, lease, endpoints, rules, host ports, rate limits."""
+"""What a pod has on its node: link, lease, endpoints, source rules, host ports, rate limits."""

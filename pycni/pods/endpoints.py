@@ -1,12 +1,12 @@
-"""The endpoints table as the allocator: an address belongs to the link that its entry leads to.
+"""The endpoints table as the allocator: an address belongs to the link that its entry names.
 
-An entry is inserted atomically (bpf(2), BPF_NOEXIST), so of all processes that want an address one
-gets it, and no lock is held meanwhile. An entry lives as long as its link, the host end of a veth;
-one without a link is swept by whoever comes first, under the lock of that address only, and what
-else belongs to an address (`Belongings`) goes before its entry does. The kernel gives the number of
-a link to no other before all numbers were used (dev_index_reserve, net/core/dev.c).
+An entry is inserted atomically (bpf(2), BPF_NOEXIST): if several processes want an address, one of
+them gets it, and no lock is needed. An entry lives as long as its link. If the link is gone, any
+process may remove the entry, under the lock of that address only; first goes whatever depends on
+the address (`Cleanup`). The kernel does not reuse an interface index before it has used all others
+(dev_index_reserve, net/core/dev.c).
 
-Works in the node's namespace; callers share the network lock while a table is open.
+Runs in the node's network namespace; callers share the network lock while a table is open.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ from pycni.names import NAME_HEAD
 
 Endpoints = Table[IPAddress, Endpoint]
 
-Belongings = Callable[[IPAddress], None]
-"""Takes away what belongs to an address besides its entry; no error if there is nothing."""
+Cleanup = Callable[[IPAddress], None]
+"""Removes what depends on an address besides its entry; no error if there is nothing."""
 
 log = logging.getLogger(__name__)
 
 
 def reserve(table: Endpoints, address: IPAddress, endpoint: Endpoint) -> bool:
-    """Take an address for a link; False if another has it. Raises DataplaneError if it is full."""
+    """Take an address for a link; False if another link has it.
+
+    Raises DataplaneError if the table is full.
+    """
     try:
         return table.insert(address, endpoint)
     except OSError as error:
@@ -51,22 +54,22 @@ def release(
     ifindex: int,
     *,
     run_dir: Path,
-    belongings: Belongings,
+    clean_up: Cleanup,
 ) -> bool:
-    """Give an address back; False, and nothing happens, if it is not this link's (any more)."""
+    """Give an address back; False, and no change, if the link does not have it (any more)."""
     with locks.address_lock(run_dir, address):
         entry = table.get(address)
         if entry is None or entry.ifindex != ifindex:
             return False
-        belongings(address)
+        clean_up(address)
         table.remove(address)
         return True
 
 
-def sweep(table: Endpoints, *, run_dir: Path, belongings: Belongings) -> int:
+def sweep(table: Endpoints, *, run_dir: Path, clean_up: Cleanup) -> int:
     """Release every address whose link is gone; returns how many there were.
 
-    What cannot be released is logged, and is left for the next time.
+    An address that cannot be released is logged and left for the next sweep.
     """
     alive = {index for index, _ in socket.if_nameindex()}
     released = 0
@@ -74,9 +77,7 @@ def sweep(table: Endpoints, *, run_dir: Path, belongings: Belongings) -> int:
         if entry.ifindex in alive or _is_alive(entry.ifindex):
             continue
         try:
-            released += release(
-                table, address, entry.ifindex, run_dir=run_dir, belongings=belongings
-            )
+            released += release(table, address, entry.ifindex, run_dir=run_dir, clean_up=clean_up)
         except PycniError as error:
             log.warning("address=%s not released error=%s", address, error)
     return released
@@ -85,7 +86,7 @@ def sweep(table: Endpoints, *, run_dir: Path, belongings: Belongings) -> int:
 def restore(
     table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint, *, run_dir: Path
 ) -> int:
-    """Write entries that a link has and the table has not; returns how many were wrong."""
+    """Write the entries of a link as they should be now; returns how many were missing or wrong."""
     inserted = 0
     for address in addresses:
         with locks.address_lock(run_dir, address):
@@ -96,7 +97,7 @@ def restore(
 def update(
     table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint, *, run_dir: Path
 ) -> int:
-    """Change entries of a link to what it is now; returns how many were not so."""
+    """Change the entries that a link has to `now`; returns how many were different."""
     updated = 0
     for address in addresses:
         with locks.address_lock(run_dir, address):
@@ -107,14 +108,23 @@ def update(
     return updated
 
 
+def problems(table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint) -> list[str]:
+    """Which entries are not as they should be now, a sentence each; changes nothing."""
+    return [
+        f"the endpoints map has {table.get(address)} for {address}"
+        for address in addresses
+        if table.get(address) != now
+    ]
+
+
 def renamed(table: Endpoints) -> set[int]:
-    """Links that have addresses, but no longer the name of a pod's link."""
+    """Indexes of links that have addresses but not the name of a pod's link."""
     others = {index for index, name in socket.if_nameindex() if not name.startswith(NAME_HEAD)}
     return {entry.ifindex for _, entry in table.items()} & others
 
 
 def _is_alive(ifindex: int) -> bool:
-    """Asked once more: a list of links may lack one while others come and go."""
+    """Asks the kernel again: a list of links may miss one while others come and go."""
     try:
         return bool(socket.if_indextoname(ifindex))
     except OSError:

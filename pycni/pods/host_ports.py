@@ -1,7 +1,7 @@
 """hostPort: which ports of this node lead to which pod; the capability `portMappings`.
 
-The kernel is the database (pods/port_table.py): what leads to a pod's address is that pod's, so
-`teardown` needs no configuration. Runs in the node's network namespace.
+The kernel is the database (pods/port_table.py): a forward to a pod's address belongs to that pod,
+so `teardown` needs no configuration. Runs in the node's network namespace.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PortMapping:
     container_port: int
     protocol: str = "tcp"
     host_ip: IPAddress | None = None
-    """None: every address of the node, of both IP versions; unspecified (0.0.0.0, ::): of one."""
+    """None: every address of the node; unspecified (0.0.0.0, ::): every one of that IP version."""
 
     def __str__(self) -> str:
         where = "" if self.host_ip is None else f" at {self.host_ip}"
@@ -46,10 +46,10 @@ class PortMapping:
 
 
 def parse(runtime_config: Mapping[str, Any]) -> tuple[PortMapping, ...]:
-    """The capability's value in `runtimeConfig`, keys in any case. Raises InvalidConfig.
+    """The capability's value in `runtimeConfig`, with keys in any case. Raises InvalidConfig.
 
-    Source: CNI CONVENTIONS.md, "dynamic plugin specific fields". A protocol that is absent or empty
-    is tcp.
+    An absent or empty protocol means tcp. Source: CNI CONVENTIONS.md, "dynamic plugin specific
+    fields".
     """
     entries = document.pick(runtime_config, (CAPABILITY,)).get(CAPABILITY, [])
     if not isinstance(entries, list):
@@ -58,11 +58,11 @@ def parse(runtime_config: Mapping[str, Any]) -> tuple[PortMapping, ...]:
 
 
 def setup(mappings: Sequence[PortMapping], addresses: Collection[IPAddress], *, owner: str) -> None:
-    """Open ports of the node for the pod that has `addresses`, all of them or none.
+    """Open ports of the node for the pod that has `addresses`: all of them or none.
 
-    `owner` is the container, for messages. Ports that still lead to one of the addresses are an
-    earlier pod's, and closed. Raises HostPortTaken, InvalidConfig if a mapping cannot be, and
-    NotAvailable on a node that was set up without the table.
+    `owner` is the container, for messages. Ports that still lead to one of the addresses belong to
+    an earlier pod and are closed. Raises HostPortTaken, InvalidConfig for a mapping that leads
+    nowhere, and NotAvailable on a node that was set up without the table.
     """
     wanted = plan(mappings, addresses, owner=owner)
     if not wanted:
@@ -73,7 +73,7 @@ def setup(mappings: Sequence[PortMapping], addresses: Collection[IPAddress], *, 
     try:
         port_table.change(create=wanted, delete=stale)
     except SetupError:
-        _refuse_taken(wanted, port_table.forwards(), addresses)  # somebody was faster
+        _refuse_taken(wanted, port_table.forwards(), addresses)  # another ADD was faster
         raise
     for forward in wanted:
         if forward.protocol == "udp":
@@ -83,7 +83,7 @@ def setup(mappings: Sequence[PortMapping], addresses: Collection[IPAddress], *, 
 
 
 def problems(mappings: Sequence[PortMapping], addresses: Collection[IPAddress]) -> list[str]:
-    """What of these mappings the node does not do, a sentence each; changes nothing.
+    """Which of these mappings are not in force, a sentence each; changes nothing.
 
     Raises InvalidConfig as `setup` does.
     """
@@ -107,7 +107,7 @@ def teardown(addresses: Collection[IPAddress]) -> None:
 
 
 def sweep(alive: Collection[IPAddress]) -> None:
-    """Close the ports that lead to none of these, the addresses of all pods on this node.
+    """Close the ports that lead to no address in `alive`, which has those of all pods of this node.
 
     To be called under the lock that an ADD holds from its lease to its ports.
     """
@@ -117,9 +117,9 @@ def sweep(alive: Collection[IPAddress]) -> None:
 def plan(
     mappings: Sequence[PortMapping], addresses: Collection[IPAddress], *, owner: str
 ) -> list[Forward]:
-    """What mappings come to: each leads to the pod's first address of an IP version. Pure.
+    """The forwards for these mappings: each leads to the pod's first address of an IP version.
 
-    Raises InvalidConfig if one leads nowhere, or two overlap.
+    Pure. Raises InvalidConfig if a mapping leads nowhere, or if two overlap.
     """
     planned: list[Forward] = []
     for mapping in mappings:
@@ -164,7 +164,7 @@ def _refuse_taken(
 
 
 def _close(condemned: Callable[[Forward], bool]) -> None:
-    """No error where there is no table: then there are no ports either."""
+    """No error if there is no table: then there are no ports either."""
     found: list[Forward] = []
     with suppress(NotAvailable):
         found = [forward for forward in port_table.forwards() if condemned(forward)]
@@ -175,7 +175,7 @@ def _close(condemned: Callable[[Forward], bool]) -> None:
     except SetupError:
         with suppress(NotAvailable):
             if any(condemned(forward) for forward in port_table.forwards()):
-                raise  # else somebody was faster
+                raise  # else another DEL was faster
     for forward in found:
         conntrack.forget_answers(PROTOCOLS[forward.protocol], forward.host_port, pod=forward.pod)
 

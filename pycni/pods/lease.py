@@ -1,9 +1,9 @@
-"""Leases: what the host ends of the pods' links say about who has which address.
+"""Leases: which attachment has which addresses, as the links of the pods say.
 
-The kernel is the database (docs/architecture.md, D4): a lease is the existence of a link whose name
-is derived from the attachment and whose alias describes it. There are no lease files; what deletes
-the link, be it a DEL, the end of the pod's namespace or a reboot, ends the lease. This module reads
-links and makes none.
+The kernel is the database (docs/architecture.md, D4). A lease is the existence of a link: its name
+is derived from the attachment, its alias describes it. There are no lease files. Whatever deletes
+the link (a DEL, the end of the pod's namespace, a reboot) ends the lease. This module only reads
+links.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ ALIAS_LIMIT = 254
 """Bytes of an alias: the kernel takes less than IFALIASZ (256, linux/if.h), with a closing zero."""
 
 CUT = "~"
-"""In an alias, between the beginning of a name that is too long and a hash of the whole: no name
-has this character."""
+"""In an alias: stands between the beginning of a name that is too long and a hash of the whole
+name. No name contains this character."""
 CUT_DIGITS = 16
 NETWORK_ROOM = 48
-"""Bytes of an alias for the network's name, if the addresses leave them."""
+"""Bytes of an alias that the network's name may take, as far as the addresses leave room."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,27 @@ class Lease:
     ports: bool = False
     """Whether ports of the node lead to it."""
     shaped: bool = False
-    """Whether what is sent to it is limited, at the host end."""
+    """Whether the host end limits the rate of what is sent to it."""
     forwards: bool = False
-    """Whether it passes packets of others on."""
+    """Whether it forwards packets of others."""
     dhcp: bool = False
-    """Whether it asks for its addresses by DHCP, and asks again while it has them."""
+    """Whether it gets its addresses by DHCP, and renews them."""
     rules: tuple[int, ...] = ()
-    """IP versions of which its addresses have a routing table of their own in the pod."""
+    """IP versions whose addresses have a routing table of their own in the pod."""
     host_ifname: str = ""
     ifindex: int = 0
+    kind: str = VETH
+    """Of the link, a key of link_kinds.KINDS."""
 
     @property
     def entries(self) -> tuple[IPAddress, ...]:
-        """What the endpoints table knows it by: its addresses; a DHCP client's MAC, as the
-        link-local address that belongs to it."""
+        """Its keys in the endpoints table: its addresses, and for a DHCP client the link-local
+        address that belongs to its MAC."""
         return (*self.addresses, *([link_local(self.mac)] if self.dhcp else []))
 
     @property
     def endpoint(self) -> Endpoint:
-        """What the endpoints table has for each of the entries."""
+        """The value in the endpoints table for each of the entries."""
         return Endpoint(
             self.ifindex,
             self.mac,
@@ -78,7 +80,7 @@ class Lease:
         return [address for address in self.addresses if address.version in self.rules]
 
     def alias(self) -> str:
-        """Text for the link's alias, in which names that do not fit are cut; the digest is not.
+        """Text for the link's alias. Names that do not fit are shortened, the digest never is.
 
         Raises InvalidConfig if there are more addresses than fit.
         """
@@ -115,7 +117,7 @@ class Lease:
 
 
 def leases(ipr: Rtnl) -> Iterator[Lease]:
-    """Every lease of this node, of any network, as its links say, whatever they were renamed to."""
+    """Every lease of this node, of any network, those of renamed links included."""
     for link in ipr.links():
         lease = _read_alias(link)
         if lease is not None and is_ours(link):
@@ -136,7 +138,7 @@ def find_lease_at(ipr: Rtnl, ifindex: int) -> Lease | None:
 
 
 def find_renamed(ipr: Rtnl, digest: str, ifindexes: Iterable[int]) -> Lease | None:
-    """The same, for a link that somebody gave another name, among the links of these indexes."""
+    """Like find_lease, for a link that somebody renamed: looks at the links with these indexes."""
     for ifindex in ifindexes:
         link = ipr.link_at(ifindex)
         lease = None if link is None or not is_ours(link) else _read_alias(link)
@@ -146,14 +148,17 @@ def find_renamed(ipr: Rtnl, digest: str, ifindexes: Iterable[int]) -> Lease | No
 
 
 def is_ours(link: Link) -> bool:
-    """Whether a link is a host end of ours: by its alias, if it was renamed or given another MAC;
-    or by its name and MAC, its alias not yet written or edited."""
+    """Whether pycni made a link as the host end of a pod.
+
+    Its alias says so, even if it was renamed or given another MAC. If the alias is not written yet,
+    or was edited, its name and MAC say so.
+    """
     named = link.ifname.startswith(NAME_HEAD) and link.mac == GATEWAY_MAC
     return link.kind in (VETH, NETKIT) and (named or _read_alias(link) is not None)
 
 
 def read_lease(link: Link) -> Lease | None:
-    """What a link message's alias says; None for a link that is not ours."""
+    """The lease in the alias of a link; None for a link that is not ours."""
     return _read_alias(link) if link.ifname.startswith(NAME_HEAD) else None
 
 
@@ -179,13 +184,14 @@ def _read_alias(link: Link) -> Lease | None:
             rules=tuple(map(int, fields.get("rules", ""))),
             host_ifname=link.ifname,
             ifindex=link.ifindex,
+            kind=link.kind or VETH,
         )
-    except (KeyError, ValueError):  # somebody edited the alias: no longer a lease we can trust
+    except (KeyError, ValueError):  # somebody edited the alias, so it cannot be trusted
         return None
 
 
 def _cut(name: str, room: int) -> str:
-    """A name in so many bytes (names are ASCII): whole, or its beginning and a hash."""
+    """A name in at most `room` bytes (names are ASCII): whole, or its beginning and a hash."""
     if len(name) <= room:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:CUT_DIGITS]

@@ -1,9 +1,10 @@
-"""What others do to a pod's link after its ADD, and what the pod's endpoint has to be then.
+"""What others change on a pod's link after its ADD, and what the pod's endpoint must be then.
 
-A later plugin of the chain, or the pod, may give the pod's end another MAC; a later plugin may put
-queues on the host end: at its root for what is sent to the pod, and an ingress qdisc for what the
-pod sends, as `bandwidth` does. The other end is looked at through the number that the kernel has
-for its namespace (nsid, ip-netns(8)), which keeps no namespace alive. All in the node's namespace.
+A later plugin of the chain, or the pod itself, may give the pod's end another MAC. A later plugin
+such as `bandwidth` may put queues on the host end: a root qdisc for packets to the pod, and an
+ingress qdisc for packets from the pod. The pod's end is read through the number that the kernel has
+for its namespace (nsid, ip-netns(8)), which does not keep the namespace alive. Everything runs in
+the node's network namespace.
 """
 
 from __future__ import annotations
@@ -28,51 +29,52 @@ SOL_NETLINK, NETLINK_LISTEN_ALL_NSID = 270, 8
 NO_QUEUE = ("noqueue", "noop", "")
 
 STACK_ADDRESS = ip_address("169.254.1.2")
-"""Of the host end of a pod that others limit. Loose reverse path filtering takes no packet from an
-interface without any address (__fib_validate_source, net/ipv4/fib_frontend.c)."""
+"""For the host end of a pod that others limit. Loose reverse path filtering accepts no packet from
+an interface without an address (__fib_validate_source, net/ipv4/fib_frontend.c)."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something is new about the link `ifindex`, the host end of a pod, perhaps."""
+    """Something changed about the link `ifindex`, which may be the host end of a pod."""
 
     ifindex: int
     mac: str | None = None
-    """Of the pod's end."""
+    """Of the pod's end, if the event tells it."""
     queued: bool | None = None
-    """Whether it has an ingress qdisc, if the change says so."""
+    """Whether the host end has an ingress qdisc, if the event tells it."""
 
 
 def subscribe() -> socket.socket:
-    """A socket that hears of links and queues of this namespace, and of links in others that have a
-    number here. Errors: netlink_socket.subscribe."""
+    """A socket for events of links and qdiscs of this namespace, and of links in namespaces that
+    have a number in this one. Raises as netlink_socket.subscribe."""
     events = netlink_socket.subscribe(RTMGRP_LINK | RTMGRP_TC)
     events.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
     return events
 
 
 def changes(events: socket.socket) -> Iterator[Change]:
-    """What the next datagram says; waits for one. Raises OSError, ENOBUFS if some were lost."""
+    """The changes in the next datagram; waits for it. Raises OSError: ENOBUFS if some were lost."""
     data, ancillary, _, _ = events.recvmsg(BUFFER, socket.CMSG_SPACE(4))
     elsewhere = any(kind == NETLINK_LISTEN_ALL_NSID for _, kind, _ in ancillary)
     for kind, _, _, body in messages(data):
         if kind == RTM_NEWLINK and elsewhere:
             link = read_link(body)
-            if link.peer_ifindex and link.mac:  # 0: of a veth whose other end is gone
+            if link.peer_ifindex and link.mac:  # 0: the other end is gone
                 yield Change(link.peer_ifindex, mac=link.mac)
         elif kind in (RTM_NEWQDISC, RTM_DELQDISC) and not elsewhere:
             qdisc = read_qdisc(body)
             if qdisc.parent != TC_H_INGRESS:
                 yield Change(qdisc.ifindex)
-            elif qdisc.kind == "ingress":  # not clsact, which has our own filters
+            elif qdisc.kind == "ingress":  # clsact is ours
                 yield Change(qdisc.ifindex, queued=kind == RTM_NEWQDISC)
 
 
 def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:
-    """What the endpoints table shall have for the lease's addresses; None if the link is gone.
+    """The endpoint that the lease's addresses must have now; None if the link is gone.
 
-    If what the pod sends passes a queue, the link is open to the host's stack afterwards, which
-    gets it from there. `queued` spares the question. Raises DataplaneError.
+    If the pod's packets pass an ingress qdisc, the host's stack gets them from there, so this opens
+    the link to the stack. `queued` says whether there is an ingress qdisc; None asks the kernel.
+    Raises DataplaneError.
     """
     host = ipr.link_at(lease.ifindex)
     if host is None:
@@ -95,7 +97,7 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
 
 
 def _mac_of_peer(ipr: Rtnl, host: Link) -> str | None:
-    """None if it is gone, or somebody put something else there."""
+    """None if the pod's end is gone, or if another interface took its place."""
     if not host.peer_ifindex:
         return None
     try:
@@ -108,10 +110,10 @@ def _mac_of_peer(ipr: Rtnl, host: Link) -> str | None:
 
 
 def _open_to_stack(ipr: Rtnl, lease: Lease) -> None:
-    """Let the host's stack take packets from the link: forward them, though no route leads back.
+    """Let the host's stack accept and forward packets from the link, though no route leads back.
 
-    Nothing is undone when the queue goes: the programs take every packet again, and all ends with
-    the link.
+    Nothing undoes this when the qdisc goes: then the programs take every packet again, and the
+    settings end with the link.
     """
     names = {
         f"net/ipv4/conf/{lease.host_ifname}/rp_filter": "2",

@@ -1,8 +1,8 @@
-"""The nftables table of host ports: rules that are the node's, elements that are the pods'.
+"""The nftables table of host ports: its rules belong to the node, its elements to the pods.
 
-The rules are written once, by the node's setup; what comes to an address of the node finds its pod
-in four maps, and a pod's ADD and DEL change elements only. Which pod may have which port is decided
-elsewhere (pods/host_ports.py). Runs in the network namespace of the calling thread.
+The node's setup writes the rules once. They look up a packet to an address of the node in four
+maps, which lead to the pod; a pod's ADD and DEL only change elements. host_ports.py decides which
+pod may have which port. Runs in the network namespace of the calling thread.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ OWNER_LIMIT = 128
 """Bytes of an element's comment, NFTNL_UDATA_COMMENT_MAXLEN of libnftnl."""
 
 MAPS = {(4, True): "host4", (4, False): "any4", (6, True): "host6", (6, False): "any6"}
-"""By IP version, and whether the node's address is part of the key."""
+"""Names of the maps, by IP version and by whether the node's address is part of the key."""
 
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-"""How a listing has them where there is no /etc/protocols (Debian's netbase) to name them."""
+"""A listing has numbers where no /etc/protocols (Debian's netbase) names the protocols."""
 
 LOOPBACK: dict[int, IPNetwork] = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
 CHAINS = ("ports", "prerouting", "output", "postrouting")
 DSTNAT, SRCNAT = -100, 100
-"""Priorities by number: nft(8) knows `dstnat` in the prerouting hook only."""
+"""Priorities by number: nft(8) knows the name `dstnat` only in the prerouting hook."""
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One element: port and address (None: each, of the pod's IP version) of the node to a pod."""
+    """One element: a port of the node, at one of its addresses or all (None), leads to a pod."""
 
     protocol: str
     host_ip: IPAddress | None
@@ -46,7 +46,7 @@ class Forward:
     """For messages; at most OWNER_LIMIT bytes."""
 
     def overlaps(self, other: Forward) -> bool:
-        """Whether a packet could match both: two sockets could not be bound like this."""
+        """Whether a packet could match both; two sockets could not be bound so either."""
         return (
             (self.protocol, self.host_port, self.pod.version)
             == (other.protocol, other.host_port, other.pod.version)
@@ -54,13 +54,15 @@ class Forward:
 
 
 def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
-    """Write the rules anew in one transaction; elements stay. Raises SetupError.
+    """Write the rules in one transaction; elements stay. Raises SetupError.
 
-    Clients whose answers would pass by this node's connection tracking are hidden behind the
-    gateway, whoever rewrote the destination (kube-proxy, too): pods, other nodes (`from_underlay`
-    sets `mark` on what they send), loopback addresses. All others are seen as they are. What comes
-    from outside for a loopback address is for nobody (RFC 1122, 3.2.1.3), and would be let in here,
-    before the routing that says so.
+    Answers to some clients would bypass this node's connection tracking: to pods, to other nodes
+    (`from_underlay` sets `mark` on their packets) and to loopback addresses. The rules masquerade
+    these clients behind the gateway, even if kube-proxy or somebody else rewrote the destination.
+    Pods see all other clients' own addresses.
+
+    A packet from outside to a loopback address is invalid (RFC 1122, 3.2.1.3). The routing would
+    drop it, but these rules come before the routing, so they must not rewrite it.
     """
     near = {version: [str(network)] for version, network in LOOPBACK.items()}
     for cluster in clusters:
@@ -116,7 +118,7 @@ def exists() -> bool:
 
 
 def forwards() -> list[Forward]:
-    """All elements. Raises NotAvailable on a node that was set up without the table, SetupError."""
+    """All elements. Raises SetupError; NotAvailable if the node was set up without the table."""
     table = {"family": nft.FAMILY, "name": TABLE}
     try:
         listed = nft.run([{"list": {"table": table}}], what=WHAT)
@@ -136,9 +138,9 @@ def forwards() -> list[Forward]:
 
 
 def change(*, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) -> None:
-    """Delete elements, then create others, all or none.
+    """Delete elements and create others, in one transaction.
 
-    Raises SetupError, also if one to be created exists or one to be deleted does not.
+    Raises SetupError, also if an element to create exists or one to delete does not.
     """
     nft.run([*_commands("delete", delete), *_commands("create", create)], what=WHAT)
 
@@ -158,8 +160,8 @@ def _commands(verb: str, elements: Sequence[Forward]) -> Iterator[dict[str, Any]
 
 
 def _forward(left: dict[str, Any], right: dict[str, Any]) -> Forward:
-    """An element as listed: {"elem": {"val": KEY, "comment": OWNER}}, VALUE; an administrator's
-    may be KEY, VALUE."""
+    """An element as listed: {"elem": {"val": KEY, "comment": OWNER}}, VALUE. Without a comment, as
+    an administrator may add one, it is KEY, VALUE."""
     element = left.get("elem", {"val": left})
     protocol, *host_ip, host_port = element["val"]["concat"]
     pod, pod_port = right["concat"]

@@ -1,9 +1,9 @@
-"""Rate limits of a pod: one token bucket at each end of its veth; the capability `bandwidth`.
+"""Rate limits of a pod: a token bucket at each end of its link; the capability `bandwidth`.
 
-Ingress is towards the pod. It is limited where the node hands over, at the root of the host end, so
-packets must pass there (maps.Endpoint.shaped); egress at the root of the pod's own end, where the
-sender feels it at once, and where a pod with CAP_NET_ADMIN in its network namespace can take the
-limit off. Both end with the link. Runs in the node's network namespace.
+Ingress is towards the pod. Its limit is the root qdisc of the host end, so packets to the pod must
+go through that qdisc (maps.Endpoint.shaped). Egress is limited by the root qdisc of the pod's end,
+where the sender feels it at once; a pod with CAP_NET_ADMIN in its network namespace can remove that
+limit. Both end with the link. Runs in the node's network namespace.
 """
 
 from __future__ import annotations
@@ -24,35 +24,36 @@ CAPABILITY = "bandwidth"
 KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
 RATE_MIN = 1000
-"""Bits per second; Kubernetes takes no less either (ValidatePodBandwidthAnnotations)."""
+"""Bits per second; Kubernetes has the same minimum (ValidatePodBandwidthAnnotations)."""
 BYTES_LIMIT = 2**32
-"""A burst, and a rate, has 32 bits of bytes (struct tc_tbf_qopt, linux/pkt_sched.h)."""
+"""Bursts and rates are 32-bit numbers of bytes (struct tc_tbf_qopt, linux/pkt_sched.h)."""
 NO_BURST = 2**32 - 1
-"""Bits: what containerd says when the pod said nothing. CRI-O says 8 times as much."""
+"""Bits. containerd sends this burst if the pod asked for none; CRI-O sends 8 times as much."""
 
 USUAL_BURST = 0.01
-"""Seconds of the rate, where the pod said nothing: long against a timer, short against a user."""
+"""Seconds of the rate, if the pod asked for no burst: long for a timer, short for a user."""
 LONGEST_BURST = 270
-"""Seconds of the rate: the bucket is kept in 2**32 ticks of 64 ns (sch_tbf, PSCHED_SHIFT)."""
+"""Seconds of the rate: the kernel counts the bucket in 2**32 ticks of 64 ns (PSCHED_SHIFT)."""
 QUEUE = 0.05
-"""Seconds of the rate that may wait; and, however slow, one segmented packet of 64 KiB."""
+"""Seconds of the rate that may wait in the queue."""
 QUEUE_MIN = 65536
+"""Bytes that may wait at any rate: one packet before segmentation."""
 ETHERNET_HEADER = 14
 
 
 @dataclass(frozen=True)
 class Rate:
-    """One direction's limit. Counts Ethernet frames, as the kernel's queues do."""
+    """The limit of one direction. It counts Ethernet frames, as the kernel's queues do."""
 
     bits_per_second: int
     burst: int
-    """Bits that may pass at once after a silence."""
+    """Bits that may pass at once after a pause."""
 
     def __str__(self) -> str:
         return f"{self.bits_per_second} bit/s"
 
     def bucket(self, mtu: int) -> dict[str, int]:
-        """Parameters of tc-tbf(8), in bytes (per second); frames up to `mtu` pass whole."""
+        """Parameters of tc-tbf(8) in bytes, or bytes per second. A frame of `mtu` fits into it."""
         rate = self.bits_per_second // 8
         burst = self.burst // 8 if self.burst < NO_BURST else int(rate * USUAL_BURST)
         burst = min(max(burst, 2 * (mtu + ETHERNET_HEADER)), rate * LONGEST_BURST)
@@ -61,22 +62,22 @@ class Rate:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a pod may receive (ingress) and send (egress); None: as much as there is."""
+    """What a pod may receive (ingress) and send (egress); None is no limit."""
 
     ingress: Rate | None = None
     egress: Rate | None = None
 
     @property
     def shaped(self) -> bool:
-        """Whether what is sent to the pod must pass its host end: maps.Endpoint.shaped."""
+        """Whether packets to the pod must pass the qdisc of its host end: maps.Endpoint.shaped."""
         return self.ingress is not None
 
 
 def parse(runtime_config: Mapping[str, Any]) -> Limits:
-    """The capability's value in `runtimeConfig`, keys in any case.
+    """The capability's value in `runtimeConfig`, with keys in any case. Raises InvalidConfig.
 
-    Source: CNI CONVENTIONS.md, "dynamic plugin specific fields": bits per second and bits; 0 is
-    absent. Raises InvalidConfig.
+    Rates are bits per second, bursts are bits; 0 counts as absent. Source: CNI CONVENTIONS.md,
+    "dynamic plugin specific fields".
     """
     value = document.pick(runtime_config, (CAPABILITY,)).get(CAPABILITY, {})
     if not isinstance(value, dict):
@@ -88,7 +89,7 @@ def parse(runtime_config: Mapping[str, Any]) -> Limits:
 def setup(ipr: Rtnl, netns_fd: int, *, ifindex: int, ifname: str, mtu: int, limits: Limits) -> None:
     """Limit a new link: `ifindex` is its host end, `ifname` its end in the pod's namespace.
 
-    There is no teardown: the link's end is the limits'. Raises DataplaneError.
+    There is no teardown: the limits end with the link. Raises DataplaneError.
     """
     if limits.ingress is not None:
         _add(ipr, ifindex, limits.ingress, mtu)
@@ -136,7 +137,7 @@ def _rate(direction: str, found: Mapping[str, int]) -> Rate | None:
         raise _invalid(f"has an {direction}Rate below {RATE_MIN} bit/s", rate)
     if burst // 8 >= BYTES_LIMIT:
         raise _invalid(f"has an {direction}Burst of {BYTES_LIMIT} bytes or more", burst)
-    if rate // 8 >= BYTES_LIMIT:  # 34 Gbit/s: more than a queue of this kind can count, or pass
+    if rate // 8 >= BYTES_LIMIT:  # over 34 Gbit/s: a token bucket cannot count that
         return None
     return Rate(rate, burst)
 

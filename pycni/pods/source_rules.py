@@ -1,9 +1,10 @@
-"""A further interface of a pod: routes that another interface has in the main table get a table of
-their own, which packets from this interface's addresses look up first.
+"""Source rules of a pod's second (third, ...) interface: its routes stand in a table of its own,
+which packets from its addresses look up first.
 
-Without it the answers of the further interface would leave by the first, whose source check drops
-them. The table's number is FIRST_TABLE plus the interface's index in the pod. Its routes go with
-the link, the rules do not: DEL takes them away while the namespace is there. Source: ip-rule(8).
+They are for destinations to which the first interface already has a route. Without them, answers
+from the second interface would leave through the first, whose source check drops them. The number
+of the table is FIRST_TABLE plus the interface's index in the pod. The routes go with the link, the
+rules do not: DEL removes them if the namespace still exists. Source: ip-rule(8).
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ def table_of(index: int) -> int:
 
 
 def setup(pod: Rtnl, index: int, addresses: Iterable[IPAddress]) -> None:
-    """Have packets from `addresses` look up the interface's table. NetlinkError if refused."""
+    """Make packets from `addresses` look up the interface's table. Raises NetlinkError."""
     for address in addresses:
         pod.add_rule(Rule(address, PRIORITY, table_of(index)))
 
 
 def teardown(netns_fd: int, addresses: Iterable[IPAddress]) -> None:
-    """Remove the rules; no error if they are gone, or their namespace is."""
+    """Remove the rules; no error if they or their namespace are gone."""
     with suppress(InvalidNetns), namespaces.open_rtnl(netns_fd) as pod:
         remove(pod, addresses)
 
 
 def remove(pod: Rtnl, addresses: Iterable[IPAddress]) -> None:
-    """The same through an open socket."""
+    """Like teardown, through an open socket."""
     for address in addresses:
         try:
             pod.delete_rule(Rule(address, PRIORITY))
@@ -52,7 +53,7 @@ def remove(pod: Rtnl, addresses: Iterable[IPAddress]) -> None:
 
 
 def problems(pod: Rtnl, index: int, addresses: Iterable[IPAddress]) -> list[str]:
-    """What is not as `setup` left it, a sentence each."""
+    """What is no longer as `setup` left it, a sentence each; changes nothing."""
     addresses = list(addresses)
     if not addresses:
         return []

@@ -1,9 +1,9 @@
-"""The two files a container runtime looks for: the plugin and its network configuration list.
+"""The two files that a container runtime looks for: the plugin and its network configuration list.
 
-The plugin is the launcher (cni/launcher.py), with the plugin's Python beside it under a name of its
-own; where the launcher cannot be compiled, the Python itself. All are staged beside their final
-names and renamed, because a runtime may execute the one and read the other at any moment. A file
-that pycni did not write is never replaced or removed.
+The plugin is the launcher (cni/launcher.py), with the plugin's Python code in a second file beside
+it. Without a C compiler there is no launcher, and the Python file itself is the plugin. Each file
+is written under a temporary name and renamed, because a runtime may execute or read it at any
+moment. Files that pycni did not write are never replaced or removed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,15 @@ PLUGIN = "pycni"
 """The plugin's file name, which is the `type` in a network configuration."""
 
 SCRIPT = ".pycni.py"
-"""The plugin's Python behind the launcher. In the same directory, so that the two are replaced,
-mounted and moved together; hidden, and no name that a `type` has, so that nothing takes it for a
-plugin: runtimes look plugins up by `type` and do not list the directory."""
+"""The plugin's Python code, which the launcher executes. It is in the same directory so that both
+files are replaced, mounted and moved together. No network configuration can have this name as its
+`type`, and runtimes look plugins up by `type`, so none takes it for a plugin."""
 
 CONFLIST = "10-pycni.conflist"
-"""Runtimes take the list whose name sorts first."""
+"""Runtimes use the list whose name sorts first."""
 
 SHEBANG = "#!/usr/bin/python3 -IS"
-"""-I: no PYTHON* variable of the runtime has an effect; -S: no search for site-packages."""
+"""-I: ignore PYTHON* variables of the runtime; -S: no search for site-packages."""
 
 ELF = b"\x7fELF"
 MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
@@ -44,12 +45,22 @@ CONFLIST_MARK = "pycni install"
 
 CNI_VERSION = "1.0.0"
 CNI_VERSIONS = ("0.4.0", "1.0.0", "1.1.0")
-"""A runtime takes the highest that it knows; one that does not know of several takes the first
-one's. Debian 12's runtimes and IPAM plugins refuse 1.1.0."""
+"""Written as `cniVersions`: a runtime uses the highest that it knows. Older runtimes only read
+`cniVersion`, which is CNI_VERSION: those of Debian 12, and its IPAM plugins, refuse 1.1.0."""
 
 CAPABILITIES = ("bandwidth", "dns", "ipRanges", "ips", "mac", "portMappings", ANNOTATIONS)
 
 STAGED_SUFFIX = ".new"
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the network configuration list says. `mtu` is in bytes; None: the node's."""
+
+    name: str = "pycni"
+    cni_version: str = CNI_VERSION
+    ip_masq: bool = True
+    mtu: int | None = None
 
 
 def install(
@@ -58,25 +69,18 @@ def install(
     *,
     socket: Path,
     settings: Path | None,
-    python: Path = Path(sys.executable),
-    network_name: str = "pycni",
-    cni_version: str = CNI_VERSION,
-    ip_masq: bool = True,
-    mtu: int | None = None,
+    network: Network = Network(),
     report: Callable[[str], object] = lambda _: None,
 ) -> list[Path]:
-    """Write the plugin (mode 0755) and the list, replacing our own older ones; returns what was
-    written, the plugin and the list last.
+    """Write the plugin (mode 0755) and the list (0644), and replace older ones of pycni's.
 
-    `python` is the interpreter that has pycni installed; with no agent the plugin runs it.
-    `report` is told if there can be no launcher. Raises FileError, or InvalidConfig and
-    IncompatibleVersion for a network that would not work.
+    Returns the files that were written: the plugin and the list last. Without an agent the plugin
+    runs this interpreter. `report` is told why if there is no launcher. Raises FileError; raises
+    InvalidConfig or IncompatibleVersion for a network that would not work.
     """
-    network = render_conflist(
-        network_name=network_name, cni_version=cni_version, ip_masq=ip_masq, mtu=mtu
-    )
-    script = render_plugin(socket=socket, python=python, settings=settings)
-    targets = [(bin_dir / PLUGIN, script, 0o755), (conf_dir / CONFLIST, network, 0o644)]
+    conflist = render_conflist(network)
+    script = render_plugin(socket=socket, python=Path(sys.executable), settings=settings)
+    targets = [(bin_dir / PLUGIN, script, 0o755), (conf_dir / CONFLIST, conflist, 0o644)]
     launcher = _launcher(socket, report)
     if launcher is not None:
         targets[:1] = [(bin_dir / SCRIPT, script, 0o755), (bin_dir / PLUGIN, launcher, 0o755)]
@@ -97,16 +101,17 @@ def install(
 
 
 def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
-    """Remove what `install` wrote and nobody changed into something else; returns what went.
+    """Remove the files that `install` wrote; returns those that were removed.
 
-    The list goes first: a runtime that still knows the network needs the plugin for DEL.
+    Files that somebody turned into something else stay. The list is removed first: a runtime that
+    still knows the network needs the plugin for DEL. Raises FileError.
     """
     targets = (conf_dir / CONFLIST, bin_dir / PLUGIN, bin_dir / SCRIPT)
     return [target for target in targets if _remove(target)]
 
 
 def is_ours(target: Path) -> bool:
-    """Whether `install` wrote `target`; a list that somebody put another plugin in is not ours."""
+    """Whether `install` wrote `target`. A list with another plugin added is not ours any more."""
     try:
         content = target.read_bytes()
     except OSError:
@@ -123,7 +128,7 @@ def is_ours(target: Path) -> bool:
 
 
 def render_plugin(*, socket: Path, python: Path, settings: Path | None) -> bytes:
-    """The plugin's file: plugin.py as an executable, with its three constants filled in."""
+    """The plugin's Python file: plugin.py with `#!`, marker and its three constants filled in."""
     values = {"SOCKET": socket, "PYTHON": python, "SETTINGS": settings or ""}
     lines = [SHEBANG, MARKER]
     for line in Path(plugin.__file__).read_text(encoding="utf-8").splitlines():
@@ -132,20 +137,21 @@ def render_plugin(*, socket: Path, python: Path, settings: Path | None) -> bytes
     return ("\n".join(lines) + "\n").encode()
 
 
-def render_conflist(
-    *, network_name: str, cni_version: str, ip_masq: bool, mtu: int | None
-) -> bytes:
-    """The network configuration list, checked as the plugin will check it."""
+def render_conflist(network: Network) -> bytes:
+    """The network configuration list, checked as the plugin will check it.
+
+    Raises InvalidConfig or IncompatibleVersion.
+    """
     own: dict[str, Any] = {
         "type": PLUGIN,
-        "ipMasq": ip_masq,
+        "ipMasq": network.ip_masq,
         "capabilities": dict.fromkeys(CAPABILITIES, True),
     }
-    if mtu is not None:
-        own["mtu"] = mtu
-    head: dict[str, Any] = {"cniVersion": cni_version, "name": network_name}
+    if network.mtu is not None:
+        own["mtu"] = network.mtu
+    head: dict[str, Any] = {"cniVersion": network.cni_version, "name": network.name}
     parse_netconf(json.dumps(head | own).encode())
-    if cni_version in CNI_VERSIONS:
+    if network.cni_version in CNI_VERSIONS:
         head["cniVersions"] = CNI_VERSIONS
     document = head | {CONFLIST_MARKER: CONFLIST_MARK, "plugins": [own]}
     return json.dumps(document, indent=2).encode() + b"\n"
@@ -155,7 +161,7 @@ def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
     try:
         return compile_launcher(socket=socket, script=SCRIPT, marker=MARKER)
     except NoLauncher as error:
-        report(f"{error.message}: the plugin is a Python script, each call an interpreter")
+        report(f"{error.message}: the plugin is a Python script, and calls take longer")
         if error.details:
             report(error.details)
         return None
@@ -177,21 +183,21 @@ def _errors_about(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileError(
-            f"{target} cannot be written: {error.strerror}",
-            hint="run as root; choose directories of a file system that is not read-only",
+            f"{target} cannot be written or removed: {error.strerror}",
+            hint="run as root, and choose directories on a writable file system",
         ) from error
 
 
 def _refuse_foreign(target: Path) -> None:
     if os.path.lexists(target) and not is_ours(target):
         raise FileError(
-            f"{target} is there already, and pycni did not write it as it is",
+            f"{target} exists, and pycni did not write it, or somebody changed it",
             hint="move it away, or choose another directory",
         )
 
 
 def _stage(target: Path, content: bytes, mode: int) -> Path:
-    """A finished file beside `target`, under a name that no runtime takes for a list."""
+    """A complete file beside `target`, under a name that no runtime reads as a list."""
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name}.", suffix=STAGED_SUFFIX

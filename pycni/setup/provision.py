@@ -13,12 +13,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import loader
-from loader import Hook, pins, probe
+from loader import pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import upkeep
+from pycni.attachments import hooks, restore
 from pycni.errors import PycniError
-from pycni.ipam import delegation_records
+from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node import (
@@ -97,15 +97,15 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             settings.pin_root,
             objects,
             config=plan.config(settings, node, features, device=device).pack(),
-            hooks=lambda: hooks(ipr, device, host.uplink.ifindex),
+            hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
             ipr=ipr,
             confirm=open_overlay,
         )
-        upkeep.restore(ipr, settings, node)
+        restore.restore(ipr, settings, node)
         delegation_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
-    delegation_records.release_orphans(settings)
+    delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
 
@@ -136,23 +136,9 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
                 pins.unmount_bpffs(settings.bpffs)
-    delegation_records.teardown(settings)
+    delegation.teardown(settings)
     record_path(settings).unlink(missing_ok=True)
     _remove_runtime_files(settings)
-    return found
-
-
-def hooks(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
-    """Where programs belong on this node now: the overlay device, the uplink, every pod's link."""
-    found = [
-        Hook(lease.ifindex, program)
-        for lease in leases(ipr)
-        for program in loader.ENDPOINT_PROGRAMS
-    ]
-    if overlay_ifindex:
-        found += [Hook(overlay_ifindex, "from_overlay"), Hook(overlay_ifindex, "to_overlay")]
-    if uplink_ifindex:
-        found.append(Hook(uplink_ifindex, "from_underlay"))
     return found
 
 

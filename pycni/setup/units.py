@@ -1,7 +1,7 @@
 """The systemd units of a node: `deploy/systemd`, with this installation's paths filled in.
 
-Writes and removes files; systemd is told of them by whoever calls (`systemctl daemon-reload`). A
-unit that pycni did not write is never replaced or removed.
+Writes and removes files. The caller tells systemd (`systemctl daemon-reload`). Units that pycni did
+not write are never replaced or removed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PYTHON = "/opt/pycni/bin/python3"
 """The interpreter that the files in deploy/systemd name."""
 
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
-"""What the units do not see: ProtectHome= and PrivateTmp= of systemd.exec(5)."""
+"""Directories that the units cannot see: ProtectHome= and PrivateTmp= of systemd.exec(5)."""
 
 PLAIN = re.compile(r"/[A-Za-z0-9/._@+-]*")
-"""Paths that need no quoting; systemd.syntax(7) gives blanks, quotes, '%' and '\\' a meaning."""
+"""Paths that need no quoting: blanks, quotes, '%' and '\\' have a meaning in systemd.syntax(7)."""
 
 
 def _sources() -> Path:
@@ -43,8 +43,8 @@ def plan(
 ) -> dict[Path, str]:
     """Paths and texts of both units; writes nothing.
 
-    `config` is the settings file, if the default one is not meant. Raises FileError for a unit of
-    somebody else's, InvalidSettings for a path that the units could not use.
+    `config` is the settings file, or None for the default one. Raises FileError if there is a unit
+    that pycni did not write, InvalidSettings for a path that the units could not use.
     """
     texts = {
         unit_dir / name: render(name, settings, config=config, python=python) for name in UNITS
@@ -61,7 +61,7 @@ def install(texts: dict[Path, str]) -> list[Path]:
         try:
             for target, text in texts.items():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # systemd reads no file without a unit's suffix.
+                # systemd only reads files with the suffix of a unit
                 temporary = target.with_name(f".{target.name}.new")
                 undo.callback(temporary.unlink, missing_ok=True)
                 temporary.write_text(text, encoding="utf-8")
@@ -72,13 +72,16 @@ def install(texts: dict[Path, str]) -> list[Path]:
         except OSError as error:
             raise FileError(
                 f"units cannot be written to {target.parent}: {error.strerror}",
-                hint="run as root; name a directory of a file system that is not read-only",
+                hint="run as root, and choose a directory on a writable file system",
             ) from error
     return list(texts)
 
 
 def uninstall(unit_dir: Path) -> list[Path]:
-    """Remove our units, and the links that `systemctl enable` made to them; returns what went."""
+    """Remove our units, and the links that `systemctl enable` made to them.
+
+    Returns the files that were removed. Raises FileError.
+    """
     removed = []
     for name in reversed(UNITS):
         target = unit_dir / name
@@ -105,7 +108,7 @@ def is_ours(target: Path) -> bool:
 
 
 def render(name: str, settings: Settings, *, config: Path | None, python: Path) -> str:
-    """The text of a unit. Raises InvalidSettings for a path that it could not use."""
+    """The text of a unit. Raises InvalidSettings for a path that the unit could not use."""
     for what, path in (("python", python), ("the settings file", config)):
         if path is not None:
             _check_visible(what, path)
@@ -122,9 +125,9 @@ def render(name: str, settings: Settings, *, config: Path | None, python: Path) 
 
 
 def _directory(line: str, settings: Settings) -> list[str]:
-    """The line of a unit; for one of the node's directories, with the settings' path.
+    """A line of a unit. In a line about one of the node's directories: the path of the settings.
 
-    Outside of systemd's own root for its kind, the directory must be there already.
+    systemd makes directories of each kind below one root only. Elsewhere the directory must exist.
     """
     directories = {
         "StateDirectory=": (Path("/var/lib"), "state_dir", settings.state_dir),
@@ -165,6 +168,6 @@ def _plain(what: str, path: Path) -> str:
 def _refuse_foreign(target: Path) -> None:
     if (target.exists() or target.is_symlink()) and not is_ours(target):
         raise FileError(
-            f"{target} is there already, and pycni did not write it as it is",
+            f"{target} exists, and pycni did not write it, or somebody changed it",
             hint="move it away, or choose another directory with --unit-dir",
         )

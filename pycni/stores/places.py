@@ -1,26 +1,24 @@
-"""Who gets which place in the cluster: parameters all nodes share, node ids, pod CIDRs, prefixes.
+"""Who gets which place in the cluster: parameters all nodes share, node ids, pod CIDRs, addresses.
 
-Pure: decides over the records a store has read; every kind of store decides by it.
+Pure: it decides by the records that a store has read. Every kind of store asks here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from ipaddress import ip_network
+from itertools import count
 
-from pycni.cluster import (
-    Cluster,
-    IPAddress,
-    IPNetwork,
-    node_capacity,
-)
+from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
 from pycni.errors import ClusterError, StoreError
-from pycni.stores import NodeRecord
+from pycni.stores.records import Claim, Raw, printable, read, write
+from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
+from pycni.stores.roster import Roster
 
 
 def parameters(cluster: Cluster) -> dict[str, str]:
-    """What all nodes must agree on, as text."""
+    """What all nodes of a cluster must agree on, as text by name."""
     found = {"vni": str(cluster.vni), "port": str(cluster.port)}
     for cidr in cluster.cidrs:
         found[f"cluster_cidr.ipv{cidr.version}"] = str(cidr)
@@ -44,91 +42,116 @@ def refuse_other_cluster(stored: Mapping[str, str], cluster: Cluster, *, where: 
         )
 
 
-def place(
-    records: Sequence[NodeRecord], cluster: Cluster, name: str, vtep: IPAddress
-) -> NodeRecord:
-    """The record of a node that registers: its own with the new VTEP, or one with what is free.
+@dataclass(frozen=True)
+class Applicant:
+    """A machine that wants to be a node."""
 
-    Raises StoreError if all pod CIDRs are taken.
+    name: str
+    vtep: IPAddress
+    identity: str
+    """The machine's (see `machine_identity`)."""
+
+
+def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> NodeRecord:
+    """The record that a machine gets: what it had before with the new VTEP, or what is free.
+
+    Raises StoreError when another living machine has that name, another node has that VTEP, all pod
+    CIDRs are taken, or the record could not be valid.
     """
-    for record in records:
-        if record.name == name:
-            return replace(record, vtep=vtep)
-    return NodeRecord(
+    name, vtep = applicant.name, applicant.vtep
+    _refuse_name(applicant, roster, liveness)
+    _refuse_vtep(applicant, roster, liveness)
+    former = roster.claims.get(name)
+    others = [claim for claim in roster.claims.values() if claim.name != name]
+    record = NodeRecord(
         name=name,
-        node_id=first_free_id(record.node_id for record in records),
+        node_id=_node_id(former, others, roster),
         vtep=vtep,
-        pod_cidrs=tuple(_first_free_cidr(cidr, cluster, records) for cidr in _by_family(cluster)),
-        heartbeat=0.0,
+        pod_cidrs=tuple(
+            _pod_cidr(cidr, former, others, roster) for cidr in _by_family(roster.cluster)
+        ),
+        extra=tuple(one for one in former.extra if owner(roster, one) == name) if former else (),
     )
+    document = write(record, applicant.identity)
+    if problem := read(name, Raw(document), roster.cluster).problem:
+        raise StoreError(
+            f"the node {name} cannot be registered: {problem}",
+            hint="correct node_name and vtep in the settings",
+        )
+    return record
 
 
-def owner(records: Iterable[NodeRecord], prefix: IPNetwork) -> str:
-    """Name of the node that published a prefix or has a part of it; empty if none has."""
-    known = list(records)
-    for record in known:
-        if prefix in record.extra:
-            return record.name
-    for record in known:
-        for cidr in record.pod_cidrs:
-            if cidr.version == prefix.version and cidr.overlaps(prefix):
-                return record.name
+def owner(roster: Roster, prefix: IPNetwork) -> str:
+    """Name of the node that has an address; empty if none has.
+
+    It published the address, or it is its VTEP, or it is in its pod CIDRs. Records that are set
+    aside count as well, after the valid ones: they may be mended.
+    """
+    claims = sorted(roster.claims.values(), key=lambda claim: claim.name not in roster.nodes)
+    for claim in claims:
+        if prefix in claim.extra or prefix.network_address == claim.vtep:
+            return claim.name
+    for claim in claims:
+        if any(_overlap(prefix, cidr) for cidr in claim.pod_cidrs):
+            return claim.name
     return ""
 
 
-class Holders:
-    """Which node has which pod CIDR, prefix, VTEP and id, as records come and go.
-
-    Two nodes with one of them are not by our doing. `where` is for the message about it.
-    """
-
-    def __init__(self, records: Iterable[NodeRecord], *, where: str) -> None:
-        self._where = where
-        self._names: dict[tuple[str, object], str] = {}
-        self.change((), records)
-
-    def change(self, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> None:
-        """Take out records as they were, put them in as they are. Raises StoreError."""
-        for record in before:
-            for held in _held(record):
-                self._names.pop(held, None)
-        for record in after:
-            for kind, value in _held(record):
-                other = self._names.setdefault((kind, value), record.name)
-                if other != record.name:
-                    raise StoreError(
-                        f"the nodes {other} and {record.name} have the same {kind} {value} in "
-                        f"{self._where}",
-                        hint="stop one of them, then `pycni forget` it; somebody wrote into "
-                        f"{self._where}",
-                    )
-
-
-def first_free_id(taken: Iterable[int]) -> int:
-    numbers = set(taken)
-    return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
-
-
-def _held(record: NodeRecord) -> list[tuple[str, object]]:
-    prefixes = [("prefix", one) for one in (*record.pod_cidrs, *record.extra)]
-    return [("VTEP", record.vtep), ("id", record.node_id), *prefixes]
-
-
-def _by_family(cluster: Cluster) -> list[IPNetwork]:
-    return sorted(cluster.cidrs, key=lambda cidr: cidr.version)
-
-
-def _first_free_cidr(cidr: IPNetwork, cluster: Cluster, records: Iterable[NodeRecord]) -> IPNetwork:
-    """The first part of a cluster CIDR that no node has, nor has published an address of."""
-    length = cluster.node_prefix(cidr.version)
-    taken: set[IPNetwork] = set()
-    for record in records:
-        taken.update(one for one in record.pod_cidrs if one.version == cidr.version)
-        taken.update(
-            one.supernet(new_prefix=length)
-            for one in record.extra
-            if one.version == cidr.version and one.network_address in cidr
+def _refuse_name(applicant: Applicant, roster: Roster, liveness: Mapping[str, Liveness]) -> None:
+    name = applicant.name
+    former, life = roster.claims.get(name), liveness.get(name)
+    if former is None or life is None or not life.alive:
+        return
+    if former.identity and former.identity != applicant.identity:
+        raise StoreError(
+            f"the node name {name} is in use by another machine with VTEP {former.vtep}, "
+            f"which is {life}",
+            hint="give this machine its own node_name; if it replaces the other one, stop that "
+            f"and try again in {HEARTBEAT_FRESH:.0f} s",
         )
+
+
+def _refuse_vtep(applicant: Applicant, roster: Roster, liveness: Mapping[str, Liveness]) -> None:
+    """A VTEP that is new for the node must be nobody's, not even by a record that is set aside."""
+    name, vtep = applicant.name, applicant.vtep
+    former = roster.claims.get(name)
+    is_new = former is None or former.vtep != vtep
+    for other in roster.claims.values():
+        if other.name == name or not (is_new or other.name in roster.nodes):
+            continue
+        if vtep == other.vtep or any(vtep == one.network_address for one in other.extra):
+            life = liveness.get(other.name, Liveness(alive=False))
+            shown = printable(other.name)
+            aside = roster.rejected.get(other.name)
+            state = f"whose record is set aside: {aside}" if aside else f"which is {life}"
+            raise StoreError(
+                f"the VTEP {vtep} of node {name} is already that of node {shown}, {state}",
+                hint=f"set another vtep, or remove node {shown} if it is gone: pycni forget",
+            )
+
+
+def _node_id(former: Claim | None, others: Iterable[Claim], roster: Roster) -> int:
+    """The one it has, unless a valid record of another has it; or the smallest that is free."""
+    if former and former.node_id and roster.holder(("id", former.node_id)) in ("", former.name):
+        return former.node_id
+    taken = {claim.node_id for claim in others}
+    return next(number for number in count(1) if number not in taken)
+
+
+def _pod_cidr(
+    cidr: IPNetwork, former: Claim | None, others: Sequence[Claim], roster: Roster
+) -> IPNetwork:
+    """The node's part of a cluster CIDR: the one it has, unless a valid record of another has it;
+    or the first that no record claims or has an address of."""
+    if former:
+        for part in former.pod_cidrs:
+            if _overlap(part, cidr) and roster.holder(("cidr", part)) in ("", former.name):
+                return part
+    length = roster.cluster.node_prefix(cidr.version)
+    taken: set[IPNetwork] = set()
+    for claim in others:
+        taken.update(one for one in claim.pod_cidrs if one.version == cidr.version)
+        taken.update(one.supernet(new_prefix=length) for one in claim.extra if _overlap(one, cidr))
     capacity = node_capacity(cidr, length)
     if len(taken) >= capacity:
         raise StoreError(
@@ -143,3 +166,11 @@ def _first_free_cidr(cidr: IPNetwork, cluster: Cluster, records: Iterable[NodeRe
 def _part(cidr: IPNetwork, length: int, index: int) -> IPNetwork:
     size = 1 << (cidr.max_prefixlen - length)
     return ip_network((cidr.network_address + index * size, length))
+
+
+def _by_family(cluster: Cluster) -> list[IPNetwork]:
+    return sorted(cluster.cidrs, key=lambda cidr: cidr.version)
+
+
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)

@@ -23,7 +23,7 @@ from pycni.cni.plugin import VERSIONS
 from pycni.cni.protocol import Reply
 from pycni.cni.result import Address, Interface, Result
 from pycni.errors import SWALLOWED, MissingPlugin
-from pycni.ipam import choice, delegate, pools
+from pycni.ipam import allocation, ipam_plugin, pools
 from pycni.names import AttachmentKey
 from pycni.node.record import Node
 from pycni.pods import host_ports, rate_limits
@@ -55,10 +55,10 @@ def read_all(call: Call) -> Result:
     """All that ADD reads of a call before it does anything, and a result from what was asked."""
     request, conf = call.request, call.conf
     if conf.delegate:
-        delegate.find(conf.delegate, call.env.get("CNI_PATH", ""))
+        ipam_plugin.find(conf.delegate, call.env.get("CNI_PATH", ""))
         given = [ip_address("10.244.1.2")]
     else:
-        given = [pools.take(pool, None, lambda _: True) for pool in choice.pools_of(conf, NODE)]
+        given = [pools.take(pool, None, lambda _: True) for pool in allocation.pools_of(conf, NODE)]
     asked = requests.addresses(request, conf) or tuple(given)
     mtu = NODE.pod_mtu(conf.mtu)
     limits = rate_limits.parse(conf.runtime_config)
@@ -88,7 +88,7 @@ def read_key(call: Call) -> None:
     assert call.key.host_ifname
     if call.conf.delegate:
         with suppress(MissingPlugin):
-            delegate.find(call.conf.delegate, call.env.get("CNI_PATH", ""))
+            ipam_plugin.find(call.conf.delegate, call.env.get("CNI_PATH", ""))
 
 
 def read_previous(call: Call) -> None:

@@ -168,6 +168,7 @@ def test_a_second_agent_of_a_node_is_refused(lab: Lab) -> None:
 
     assert second.returncode == 1
     assert b"another agent serves" in second.stderr
+    assert b"setup step" not in second.stderr, "the second one began with a setup"
     assert rows(lab, node, "endpoints") != []
     assert lab.agents[node.name].alive
 

@@ -15,8 +15,11 @@ from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
+from pycni.stores.etcd.gateway import Gateway
+from pycni.stores.etcd.keys import put_key, to_base64
+from pycni.stores.etcd.location import Location
 from support.flood import Flood, unanswered
-from support.labs import prepared_lab, pycni, rows, teardown, wait_for_rows, write_settings
+from support.labs import prepared_lab, pycni, rows, teardown, wait_for_rows, within, write_settings
 from support.waiting import wait_until
 
 FLOOD = 2000
@@ -131,6 +134,67 @@ def test_packets_flow_while_etcd_is_away_and_nodes_join_when_it_is_back(
     teardown(third)
     for node in (first, second):
         wait_for_rows(lab, node, "remotes", 2)
+
+
+MAPPED = json.dumps(
+    {
+        "node_id": 9,
+        "vtep": "198.18.0.99",
+        "pod_cidrs": ["::ffff:10.244.1.0/120"],
+        "extra": [],
+        "identity": "",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("{", "it is not a JSON object"), (MAPPED, "is IPv4 written as IPv6 (v4-mapped)")],
+)
+def test_a_bad_record_is_named_and_changes_nothing_for_others(
+    lab: Lab, server: Server, text: str, reason: str
+) -> None:
+    first, second, third = lab.layout.nodes
+    before = tables(lab, first)
+    offset = len(first.log_path.read_text())
+
+    write_record(server, "evil", text)
+    wait_until(
+        lambda: "record set aside node=evil" in first.log_path.read_text()[offset:], "a log line"
+    )
+    assert tables(lab, first) == before
+    evil = next(row for row in json.loads(nodes(first)) if row["name"] == "evil")
+    assert reason in evil["rejected"]
+    assert reason in records_row(first)["state"]
+    assert not records_row(first)["ok"]
+
+    made = pycni(third, "setup")  # a node joins beside it, and leaves
+    assert made.returncode == 0, made.stderr
+    wait_until(lambda: len(rows(lab, first, "remotes")) == 4, "the third is seen")
+    teardown(third)
+    wait_until(lambda: tables(lab, first) == before, "the third is gone")
+
+    forgotten = pycni(first, "forget", "evil")
+    assert forgotten.returncode == 0, forgotten.stderr
+    wait_until(
+        lambda: "record no longer set aside node=evil" in first.log_path.read_text()[offset:],
+        "another log line",
+    )
+    assert tables(lab, first) == before
+    assert records_row(first)["ok"]
+    assert unanswered(lab, second.pods[0].netns, lab.addresses(first.pods[0])) == []
+
+
+def write_record(server: Server, name: str, text: str) -> None:
+    """What somebody else might write, past all rules."""
+    gateway = Gateway(Location.parse(server.url))
+    put = put_key(to_base64(f"{gateway.location.prefix}nodes/{name}"), text)
+    within(server.node.netns, lambda: gateway.call("kv/txn", {"success": [put]}))
+
+
+def records_row(node: LabNode) -> dict[str, Any]:
+    found = json.loads(pycni(node, "status", "-o", "json").stdout)
+    return next(row for row in found if row["check"] == "records")
 
 
 def test_an_etcd_that_comes_back_empty_takes_nothing_away(lab: Lab, server: Server) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pycni.lab import cluster
+from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BASE
 from pycni.lab.topology import NETNS_DIR
@@ -33,14 +35,15 @@ def name() -> Iterator[str]:
         cluster.down(Lab.load(name))
 
 
-def lab(verb: str, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+def lab(verb: str, name: str | None, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(verb, name, *words), capture_output=True, text=True, timeout=120, check=False
     )
 
 
-def command(verb: str, name: str, *words: str) -> list[str]:
-    return [sys.executable, "-m", "pycni", "lab", verb, "--name", name, *words]
+def command(verb: str, name: str | None, *words: str) -> list[str]:
+    which = () if name is None else ("--name", name)
+    return [sys.executable, "-m", "pycni", "lab", verb, *which, *words]
 
 
 def left_of(name: str) -> list[str]:
@@ -69,6 +72,7 @@ def test_up_ping_exec_and_down(name: str) -> None:
     on_node = lab("exec", name, "node2", "--", "cat", "/proc/net/dev")
     failing = lab("exec", name, "node1-pod1", "--", "false")
     no_pod = lab("exec", name, "node7-pod1", "--", "true")
+    listed = json.loads(lab("list", None, "-o", "json").stdout)
     down = lab("down", name)
 
     assert (ping.returncode, ping.stdout.splitlines()[-1]) == (0, "lab: 4 checks passed, 0 failed")
@@ -78,8 +82,76 @@ def test_up_ping_exec_and_down(name: str) -> None:
     assert (executed.returncode, on_node.returncode, failing.returncode) == (0, 0, 1)
     assert no_pod.returncode == 1
     assert "node1-pod1" in no_pod.stderr
+    assert [row for row in listed if row["lab"] == name] == [
+        {
+            "lab": name,
+            "node": node,
+            "agent": "alive",
+            "netns": str(NETNS_DIR / f"{name}-{node}"),
+            "pods": [f"{node}-pod1"],
+        }
+        for node in ("node1", "node2")
+    ]
     assert down.returncode == 0, down.stderr
     assert left_of(name) == []
+    assert name not in lab("list", None).stdout
+
+
+def test_a_command_on_a_node_is_about_that_node(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the caller's own PYCNI_CONFIG is. A pod is no node, and has none."""
+    assert lab("up", name, "--nodes", "2", "--pods", "1").returncode == 0
+    monkeypatch.setenv("PYCNI_CONFIG", str(BASE / name / "node1" / "pycni.toml"))
+    pycni = ("--", sys.executable, "-m", "pycni")
+
+    for node, other in (("node1", "node2"), ("node2", "node1")):
+        found = lab("exec", name, node, *pycni, "endpoints", "-o", "json")
+        assert {row["container"] for row in json.loads(found.stdout)} == {f"{node}-pod1"}
+        assert lab("exec", name, other, "--", "printenv", "PYCNI_CONFIG").stdout == (
+            f"{BASE / name / other / 'pycni.toml'}\n"
+        )
+    assert lab("exec", name, "node1-pod1", "--", "printenv", "PYCNI_CONFIG").returncode == 1
+
+
+def test_ping_counts_what_it_cannot_try(name: str) -> None:
+    """A pod whose namespace is gone, and one that is not attached."""
+    assert lab("up", name, "--nodes", "1", "--pods", "4").returncode == 0
+    made = Lab.load(name)
+    gone, detached = made.layout.pods[1:3]
+    topology.remove_netns(gone.netns)
+    made.detach(detached)
+
+    ping = lab("ping", name)
+    rows = json.loads(lab("ping", name, "-o", "json").stdout)
+
+    assert (ping.returncode, ping.stderr) == (1, "")
+    assert ping.stdout.splitlines()[-1] == f"lab: 4 checks passed, {rows['failed']} failed"
+    words = {row["check"]: row["found"] for row in rows["checks"] if not row["ok"]}
+    assert (
+        f"peer echo in {gone.netns} failed" in words[f"ping {gone.name} -> node1-pod1 10.244.0.2"]
+    )
+    assert words[f"ping node1-pod1 -> {detached.name}"] == (
+        f"{detached.name} is not attached: it has no address"
+    )
+    assert rows["passed"] == 4  # between the first and the last pod, both ways, both families
+
+
+def test_run_tells_what_it_found_in_words(name: str) -> None:
+    """No lists or tables as Python would print them."""
+    run = lab("run", name, "--nodes", "2", "--pods", "1")
+
+    assert run.returncode == 0, run.stdout
+    assert not re.findall(r"[\[{}]|'", run.stdout)
+    assert re.search(r"^lab: \d+ checks passed, 0 failed$", run.stdout, re.MULTILINE)
+    assert left_of(name) == []
+
+
+def test_run_as_json_is_one_document(name: str) -> None:
+    run = lab("run", name, "--nodes", "1", "--pods", "1", "-o", "json")
+
+    document = json.loads(run.stdout)
+    assert (run.returncode, document["failed"]) == (0, 0)
+    assert all(check["ok"] for check in document["checks"])
+    assert document["passed"] == len(document["checks"]) > 0
 
 
 def test_ping_fails_when_a_pod_is_silent(name: str) -> None:

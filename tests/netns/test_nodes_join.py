@@ -14,7 +14,7 @@ from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
-from pycni.stores.sqlite import POLL_INTERVAL
+from pycni.stores.sqlite.store import POLL_INTERVAL
 from support.flood import Flood, unanswered
 from support.kernel import open_iproute
 from support.labs import prepared_lab, pycni, rows, setup, teardown, wait_for_rows, write_settings
@@ -111,7 +111,7 @@ def test_an_agent_that_cannot_read_the_store_deletes_nothing(lab: Lab) -> None:
     with store_broken(lab):
         start = pycni(first, "agent")
         lab.agents[first.name] = start_without_setup(first)
-        wait_until(lambda: "loop=store" in first.log_path.read_text(), "the agent complains")
+        wait_until(partial(complains, first), "the agent complains")
         found = [tables(lab, node) for node in (first, second)]
         reached = unanswered(lab, first.pods[0].netns, lab.addresses(second.pods[0]))
 

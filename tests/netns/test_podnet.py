@@ -1,4 +1,4 @@
-"""pycni/pods/pod_link.py: when the host end of a pair sends."""
+"""pycni/pods/host_end.py, pod_end.py: when the host end of a pair sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pycni.errors import TryAgain
 from pycni.kernel import link_events, namespaces
 from pycni.kernel.links import IFF_UP
 from pycni.kernel.rtnl import Rtnl
-from pycni.pods import pod_link
+from pycni.pods import host_end, pod_end
 from pycni.pods.source_rules import PRIORITY
 from support.kernel import iproute, needs_root, netns
 
@@ -47,7 +47,7 @@ class Pair:
     def wait(self, timeout: float = PLENTY) -> None:
         def wait() -> None:
             with Rtnl() as ipr:
-                pod_link.wait_until_up(ipr, HOST, timeout=timeout)
+                host_end.wait_until_up(ipr, HOST, timeout=timeout)
 
         with Path(self.path).open() as namespace:
             namespaces.inside(namespace.fileno(), wait)
@@ -63,7 +63,7 @@ class Pair:
             ):
                 receiver.settimeout(PLENTY)
                 sender.bind((HOST, 0))
-                pod_link.wait_until_up(ipr, HOST, timeout=PLENTY)
+                host_end.wait_until_up(ipr, HOST, timeout=PLENTY)
                 sender.send(FRAME)
                 return receiver.recv(len(FRAME)) == FRAME
 
@@ -101,7 +101,7 @@ def test_rules_are_announced_before_there_are_any(pair: Pair) -> None:
         ipr.route("add", family=socket.AF_INET, dst="default", oif=other)
         announced = []
 
-        added = pod_link.configure(
+        added = pod_end.configure(
             namespace.fileno(),
             POD,
             mac="02:00:00:00:00:07",

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pyroute2 import Rtnl
 
 import loader.compile
 from loader import ENDPOINT_PROGRAMS, clsact, tcx
 from loader.compile import compile_programs
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loader import libbpf
 from loader.errors import LoaderError
-from pycni.cli import explain
+from pycni.cli.failure import explain
 from pycni.errors import PycniError
 from pycni.settings import load
 from pycni.setup import provision
@@ -22,7 +22,7 @@ def main() -> None:
     try:
         provision.setup(load(Path(sys.argv[1])))
     except (PycniError, LoaderError) as error:
-        sys.exit(explain(error))
+        sys.exit(str(explain(error)))
 
 
 if __name__ == "__main__":

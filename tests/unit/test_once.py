@@ -69,7 +69,9 @@ def test_wrong_settings_are_told_with_their_code(settings):
 def test_without_a_settings_file_the_usual_one_is_meant(tmp_path):
     default = tmp_path / "pycni.toml"
     default.write_text("vni = 'x'\n")
-    before = f"import pathlib, pycni.settings as s; s.DEFAULT_PATH = pathlib.Path({str(default)!r})"
+    before = (
+        f"import pathlib, pycni.settings as s; s.SETTINGS_PATH = pathlib.Path({str(default)!r})"
+    )
 
     done = run(DEL, settings="", before=before)
 

@@ -31,7 +31,7 @@ def refused(text: str) -> InvalidSettings:
 def test_an_absent_default_file_means_all_defaults(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(settings, "DEFAULT_PATH", tmp_path / "pycni.toml")
+    monkeypatch.setattr(settings, "SETTINGS_PATH", tmp_path / "pycni.toml")
     monkeypatch.setattr(socket, "gethostname", lambda: "Node-One")
 
     loaded = settings.load()
@@ -200,3 +200,34 @@ def test_directories_are_made_for_their_owner_alone(tmp_path: Path) -> None:
     for directory in (loaded.state_dir, loaded.run_dir, loaded.cache_dir):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert directory.stat().st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("# a node\n\nvni = 0", "line 3: vni = 0"),
+        ("port = 1\nmut = 1450", "line 2: unknown key mut"),
+        ("\nnode_prefix = { ipv4 = '24' }", "line 2: node_prefix.ipv4 = '24'"),
+        ("\n[node_prefix]\nipv6 = 64\nipv4 = '24'", "line 4: node_prefix.ipv4 = '24'"),
+        ("\nnode_prefix . ipv4 = '24'", "line 2: node_prefix.ipv4 = '24'"),
+        ("\n\nmtu = 1279", "line 3: mtu = 1279"),
+        ("\nvtep = '10.244.0.1'", "line 2: vtep = '10.244.0.1'"),
+        (f"\nrun_dir = '/{'x' * 96}'", "line 2: run_dir = '/x"),
+        ("vni = 1\nport = x", "(at line 2, column 8)"),
+    ],
+)
+def test_the_line_of_a_mistake_is_named(text: str, place: str) -> None:
+    assert place in refused(text).message
+
+
+def test_each_of_several_mistakes_has_its_line() -> None:
+    message = refused("vni = 0\nport = 0\n").message
+
+    assert "line 1: vni = 0" in message
+    assert "line 2: port = 0" in message
+
+
+def test_a_default_that_is_wrong_has_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "no_dns_name")
+
+    assert "pycni.toml: node_name = " in refused("vni = 1\n").message

@@ -1,8 +1,8 @@
 """etcd's JSON gateway: calls and streams over HTTP/1.1, one connection each.
 
-Knows TLS, users and etcd's errors; what the keys mean is etcd.py's. Source of paths,
-fields and codes: etcd 3.4, Documentation/dev-guide/api_grpc_gateway.md and etcdserverpb/rpc.proto;
-64-bit numbers are text in JSON, keys and values base64, and what is 0 or false is left out.
+Knows TLS, users and etcd's errors, and nothing of what the keys mean. Source of paths, fields and
+codes: etcd 3.4, Documentation/dev-guide/api_grpc_gateway.md and etcdserverpb/rpc.proto. In its
+JSON, 64-bit numbers are text, keys and values are base64, and what is 0 or false is left out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pycni.stores.etcd.keys import Document
 from pycni.stores.etcd.location import Location
 
 CALL_TIMEOUT = 5.0
-"""Seconds until the next endpoint is tried."""
+"""Seconds to wait for an answer; then the next endpoint is asked."""
 
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
-"""A stream is silent for as long as nothing changes: after 25 s without its host, it breaks."""
+"""A stream is silent while nothing changes. If its host is gone, it breaks after 25 s."""
 STOP_INTERVAL = 0.2
 """Seconds between two looks at whether a stream is to end."""
 
@@ -41,12 +41,15 @@ class Gateway:
         self._token = ""
 
     def call(self, path: str, request: Document) -> Document:
-        """The answer of e.g. "kv/range". Raises StoreError, or TryAgain if there is no quorum."""
+        """The answer to a request, e.g. "kv/range". Raises StoreError; TryAgain without quorum."""
         with self._opened(path, request) as response:
             return _document(response.read(), self.location)
 
     def stream(self, path: str, request: Document, stop: threading.Event) -> Iterator[Document]:
-        """The results of e.g. "watch", until `stop`; raises StoreError if the stream ends else."""
+        """The results of a request that streams, e.g. "watch", until `stop` is set.
+
+        Raises StoreError if the stream ends before.
+        """
         with self._opened(path, request) as response:
             response.wait_for_ever()
             ended = threading.Event()
@@ -75,7 +78,7 @@ class Gateway:
                 closer.join()
 
     def _opened(self, path: str, request: Document) -> _Response:
-        """A good answer, of the first endpoint that gives one."""
+        """The answer of the first endpoint that gives one. Raises StoreError if none does."""
         failures = []
         for endpoint in self.location.endpoints:
             try:
@@ -90,7 +93,7 @@ class Gateway:
         response = self._post(endpoint, path, request)
         if response.status == http.client.UNAUTHORIZED and self._token:
             response.close()
-            self._token = ""  # it ended, with time or with etcd; and nobody may log in with it
+            self._token = ""  # it ran out, or etcd started anew; a login must not carry it
             self._token = self._authenticate(endpoint)
             response = self._post(endpoint, path, request)
         if response.status == http.client.OK:
@@ -140,11 +143,11 @@ class Gateway:
 
 
 class _Response:
-    """The answer to a request that was sent, and its connection; closes both."""
+    """The answer to a request that was sent; closing it closes its connection."""
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
-        # The connection forgets its socket when the answer is to end with it.
+        # Kept here: the connection forgets its socket when the server ends it with the answer.
         self.socket: socket.socket = connection.sock
         self._response = connection.getresponse()
         self.status = self._response.status
@@ -162,7 +165,7 @@ class _Response:
         self._connection.close()
 
     def wait_for_ever(self) -> None:
-        """Reading ends when the other side is gone, and not because it has nothing to say."""
+        """Wait without a timeout; reading fails when the other side is gone."""
         self.socket.settimeout(None)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE:
@@ -176,7 +179,8 @@ CLOCK_ERRORS = (9, 10)
 
 
 def _shut_down_at(connection: socket.socket, stop: threading.Event, ended: threading.Event) -> None:
-    """Wake a reader when `stop` is set. Not SSLSocket's own shutdown: it is not for two threads."""
+    """Wake the reader when `stop` is set. SSLSocket's own shutdown is not safe from here: another
+    thread reads."""
     while not ended.wait(STOP_INTERVAL):
         if stop.is_set():
             with suppress(OSError):
@@ -204,12 +208,12 @@ def _document(text: bytes, location: Location) -> Document:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise StoreError(f"what answers as {location} is no etcd", hint=HINT)
+        raise StoreError(f"what answers as {location} is not etcd", hint=HINT)
     return document
 
 
 def _refusal(location: Location, answer: Document) -> StoreError | TryAgain:
-    """etcd's error as ours, by gRPC's code, which streams have under another name."""
+    """etcd's error as ours, by the gRPC code. Streams have it in another field."""
     code = answer.get("code", answer.get("grpc_code"))
     message = answer.get("message", answer.get("error", "no reason given"))
     if code in (UNAVAILABLE, DEADLINE_EXCEEDED):

@@ -1,4 +1,4 @@
-"""Where a cluster's etcd is, as the URL of the store says; nothing is asked or read."""
+"""Where a cluster's etcd is, as the URL in `store` says. Asks nobody and reads no file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pycni.errors import InvalidSettings
 
 KINDS = {"etcd": False, "etcds": True}
-"""Schemes of store URLs, and whether they mean TLS."""
+"""Schemes of store URLs, and whether each means TLS."""
 DEFAULT_PORT = 2379
 DEFAULT_PREFIX = "pycni"
 OPTIONS = {"ca", "cert", "key", "user", "password_file"}
@@ -30,7 +30,7 @@ class Location:
 
     @classmethod
     def parse(cls, url: str) -> Location:
-        """Raises InvalidSettings: what is wrong with the URL."""
+        """Read a URL. Raises InvalidSettings, which says what is wrong with it."""
         scheme, _, rest = url.partition("://")
         if scheme not in KINDS:
             raise _wrong(url, "it must begin with etcd:// or etcds://")
@@ -60,17 +60,17 @@ class Location:
         return cls(endpoints, f"/{prefix}/", tls, user=options.get("user", ""), **files)
 
     def __str__(self) -> str:
-        """Where, for people; no secrets."""
+        """For messages; without secrets."""
         hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                  for host, port in self.endpoints)  # fmt: skip
         return f"etcd at {','.join(hosts)}"
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    """Host and port; an IPv6 address stands in brackets (RFC 3986, 3.2.2)."""
+    """Host and port. An IPv6 address is in brackets (RFC 3986, section 3.2.2)."""
     parts = urlsplit(f"//{text}")
     if not parts.hostname or "@" in text:
-        raise ValueError(f"{text!r} is no host, or host:port")
+        raise ValueError(f"{text!r} is not a host, or host:port")
     return parts.hostname, parts.port or DEFAULT_PORT
 
 

@@ -1,6 +1,6 @@
-"""What is in a store's file: its tables, the mark that it is ours, the cluster it belongs to.
+"""What is in a store's file: its tables, the mark that it is a store, the cluster it belongs to.
 
-Makes files, brings older ones up to date, and refuses others; the nodes in them are sqlite.py's.
+Makes files, brings older ones up to date, and refuses others. The rows are rows.py's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pycni.errors import StoreError
 from pycni.stores import places
 
 APPLICATION_ID = 0x7079636E
-""""pycn": tells our files from other people's databases."""
+""""pycn": tells stores from other databases."""
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for other writers, who hold the lock for milliseconds."""
@@ -26,7 +26,7 @@ EXTRAS = """
 CREATE TABLE extras (prefix TEXT PRIMARY KEY, node TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 MIGRATIONS = {1: EXTRAS}
-"""What makes a schema of that version one of the next."""
+"""By schema version: the statement that makes it the next version."""
 SCHEMA = f"""{EXTRAS}
 CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (
@@ -42,8 +42,11 @@ CREATE TABLE nodes (
 
 
 def create(path: Path, cluster: Cluster) -> None:
-    """Makes the whole file aside, then links it into place: nobody ever sees half a store, and of
-    several processes one wins."""
+    """Make the whole file under another name, then link it into place.
+
+    So nobody ever sees half a store, and of several processes one wins. Raises sqlite3.Error or
+    OSError.
+    """
     # mkstemp makes the file with mode 0600; SQLite gives its -wal and -shm files the same mode.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
@@ -66,7 +69,8 @@ def create(path: Path, cluster: Cluster) -> None:
 
 
 def migrate(path: Path) -> None:
-    """Bring an older schema up to date, in one transaction, once of however many try."""
+    """Bring an older schema up to date, each step in one transaction; of several processes, one
+    does it. Raises sqlite3.Error."""
     db = sqlite3.connect(
         f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
     )
@@ -84,6 +88,7 @@ def migrate(path: Path) -> None:
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreError unless this is a store, of the schema version that we know."""
     if pragma(db, "application_id") != APPLICATION_ID:
         raise StoreError(
             f"{path} is not a cluster store of pycni",
@@ -98,6 +103,7 @@ def check_file(db: sqlite3.Connection, path: Path) -> None:
 
 
 def check_cluster(db: sqlite3.Connection, path: Path, cluster: Cluster) -> None:
+    """Raise ClusterError unless the store belongs to a cluster with these parameters."""
     stored = dict(db.execute("SELECT key, value FROM cluster"))
     places.refuse_other_cluster(stored, cluster, where=str(path))
 
@@ -108,7 +114,7 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Takes the write lock at once: a lock asked for later could not wait for other writers."""
+    """Take the write lock at once: a lock asked for later could not wait for other writers."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

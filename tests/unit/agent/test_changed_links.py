@@ -61,8 +61,8 @@ def follow_changes(monkeypatch):
         )
         monkeypatch.setattr(changed_links.link_changes, "subscribe", nullcontext)
         monkeypatch.setattr(changed_links.link_changes, "changes", changes)
-        monkeypatch.setattr(changed_links.upkeep, "follow", follow)
-        monkeypatch.setattr(changed_links.upkeep, "follow_all", follow_all)
+        monkeypatch.setattr(changed_links.refresh, "refresh", follow)
+        monkeypatch.setattr(changed_links.refresh, "refresh_all", follow_all)
         changed_links.follow(SETTINGS, one)
         return followed
 

@@ -14,16 +14,18 @@ import pytest
 
 from pycni.agent import cluster_store
 from pycni.dataplane import maps
+from pycni.node.peers import RejectionNews
 from pycni.stores import (
     NodeRecord,
     Put,
+    Rejected,
     Removed,
     Synced,
 )
 from unit.agent.runs import OneRun
 
 CLUSTER = ip_network("10.0.0.0/8")
-US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),), 0.0)
+US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),))
 MANY = 5000
 
 
@@ -65,6 +67,8 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Follow a store that tells of these events."""
 
+    rejections = RejectionNews()
+
     def run(*events):
         store = SimpleNamespace(watch=lambda _: iter(events))
         monkeypatch.setattr(cluster_store, "open_store", lambda *_, **__: store)
@@ -73,7 +77,9 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         )
         changes: list[str] = []
         one = OneRun()
-        cluster_store.follow(settings, one, changed=lambda: changes.append("changed"))
+        cluster_store.follow(
+            settings, one, changed=lambda: changes.append("changed"), rejections=rejections
+        )
         return one.rounds, len(changes)
 
     return run
@@ -82,9 +88,13 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def others(count: int) -> list[NodeRecord]:
     cidrs = islice(CLUSTER.subnets(new_prefix=24), 1, count + 1)
     return [
-        NodeRecord(f"n{number}", number, ip_address("198.18.0.0") + number, (cidr,), 0.0)
+        NodeRecord(f"n{number}", number, ip_address("198.18.0.0") + number, (cidr,))
         for number, cidr in enumerate(cidrs, 2)
     ]
+
+
+def puts(nodes: list[NodeRecord]) -> list[Put[NodeRecord]]:
+    return [Put(node.name, node) for node in nodes]
 
 
 def expect(tables: SimpleNamespace, nodes: list[NodeRecord]) -> None:
@@ -96,25 +106,25 @@ def test_the_first_list_replaces_what_the_tables_had(follow, tables) -> None:
     (two,) = others(1)
     tables.vteps.entries[ip_address("192.0.2.99")] = 99
 
-    follow(Put(US), Put(two), Synced())
+    follow(Put(US.name, US), Put(two.name, two), Synced())
 
     expect(tables, [two])
 
 
 def test_nothing_is_written_before_a_batch_is_complete(follow, tables) -> None:
-    follow(Put(US), Put(others(1)[0]))
+    follow(Put(US.name, US), *puts(others(1)))
 
     expect(tables, [])
 
 
 def test_a_join_touches_its_own_entries_however_many_nodes_there_are(follow, tables) -> None:
     nodes = others(MANY)
-    listed = [Put(US), *map(Put, nodes[:-1]), Synced()]
+    listed = [Put(US.name, US), *puts(nodes[:-1]), Synced()]
     follow(*listed)
     first = tables.vteps.touched + tables.remotes.touched
     again = 2 * len(nodes[:-1])  # the tables are read once, and are right
 
-    follow(*listed, Put(nodes[-1]), Synced())
+    follow(*listed, *puts(nodes[-1:]), Synced())
 
     expect(tables, nodes)
     assert tables.vteps.touched + tables.remotes.touched - first == again + 2
@@ -124,7 +134,14 @@ def test_nodes_that_change_places_at_once_both_have_theirs(follow, tables) -> No
     two, three = others(2)
     swapped = [replace(two, vtep=three.vtep), replace(three, vtep=two.vtep)]
 
-    follow(Put(US), Put(two), Put(three), Synced(), *map(Put, swapped), Synced())
+    follow(
+        Put(US.name, US),
+        Put(two.name, two),
+        Put(three.name, three),
+        Synced(),
+        *puts(swapped),
+        Synced(),
+    )
 
     expect(tables, swapped)
 
@@ -133,33 +150,61 @@ def test_a_place_that_changed_hands_is_the_heirs(follow, tables) -> None:
     (two,) = others(1)
     heir = replace(two, name="heir", node_id=9)
 
-    follow(Put(US), Put(two), Synced(), Removed(two.name), Put(heir), Synced())
+    follow(
+        Put(US.name, US),
+        Put(two.name, two),
+        Synced(),
+        Removed(two.name),
+        Put(heir.name, heir),
+        Synced(),
+    )
 
     expect(tables, [heir])
 
 
 def test_what_changed_while_we_were_not_known_is_written_when_we_are(follow, tables) -> None:
     two, three = others(2)
-    listed = [Put(US), Put(two), Synced()]
-    unknown = [Removed("us"), Removed(two.name), Put(three), Synced()]
+    listed = [Put(US.name, US), Put(two.name, two), Synced()]
+    unknown = [Removed("us"), Removed(two.name), Put(three.name, three), Synced()]
     follow(*listed, *unknown)
     expect(tables, [two])
 
-    follow(*listed, *unknown, Put(US), Synced())
+    follow(*listed, *unknown, Put(US.name, US), Synced())
 
     expect(tables, [three])
 
 
+def test_a_record_that_is_set_aside_takes_its_entries_along_and_is_logged_once(
+    follow, tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    two, three = others(2)
+    bad = Rejected(three.name, "its VTEP is odd")
+    caplog.set_level("INFO")
+
+    follow(*puts([US, two, three]), Synced(), bad, Synced())
+    follow(*puts([US, two]), bad, Synced())
+
+    expect(tables, [two])
+    told = [line for line in caplog.messages if "set aside" in line]
+    assert told == [f'record set aside node={three.name} reason="its VTEP is odd"']
+
+    caplog.clear()
+    follow(*puts([US, two, three]), Synced())
+
+    expect(tables, [two, three])
+    assert f"record no longer set aside node={three.name}" in caplog.messages
+
+
 @pytest.mark.usefixtures("tables")
 def test_who_follows_the_vteps_is_told_of_changes_only(follow) -> None:
-    listed = [Put(US), Put(others(1)[0]), Synced()]
+    listed = [*puts([US, *others(1)]), Synced()]
 
     assert follow(*listed, Synced()) == (2, 1)
 
 
 @pytest.mark.usefixtures("tables")
 def test_a_store_that_does_not_know_us_is_said_once_and_is_not_well(follow, caplog) -> None:
-    assert follow(Put(others(1)[0]), Synced(), Synced()) == (0, 0)
+    assert follow(*puts(others(1)), Synced(), Synced()) == (0, 0)
 
     (line,) = caplog.messages
     assert "does not know this node" in line

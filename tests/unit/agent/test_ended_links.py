@@ -34,14 +34,14 @@ def link(name, alias=""):
 def done(monkeypatch):
     """What was asked of others: a sweep, or the release of a lease by its link."""
     calls = []
-    monkeypatch.setattr(ended_links.upkeep, "sweep", lambda *_: calls.append("sweep") or 0)
+    monkeypatch.setattr(ended_links.reclaim, "sweep", lambda *_: calls.append("sweep") or 0)
     monkeypatch.setattr(
-        ended_links.upkeep,
+        ended_links.reclaim,
         "release",
         lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1,
     )
     monkeypatch.setattr(
-        ended_links.delegation_records, "release_orphans", lambda _: calls.append("delegated") or 0
+        ended_links.delegation, "release_orphans", lambda _: calls.append("delegated") or 0
     )
     return calls
 

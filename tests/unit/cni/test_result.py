@@ -1,4 +1,4 @@
-"""pycni/cni/result.py: the result of ADD in each version of the specification."""
+"""pycni/cni/result.py, result_reader.py: the result of ADD in each version of the specification."""
 
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
@@ -12,9 +12,9 @@ from pycni.cni.result import (
     Interface,
     Result,
     Route,
-    from_json,
     to_json,
 )
+from pycni.cni.result_reader import from_json
 from pycni.errors import DecodingError, IncompatibleVersion
 
 NETNS = "/var/run/netns/cni-5d2b6a"
@@ -204,6 +204,30 @@ def test_an_empty_gateway_is_none_and_host_bits_of_a_route_are_dropped():
 def test_what_is_no_result_cannot_be_decoded(document):
     with pytest.raises(DecodingError, match="prevResult is no CNI result"):
         from_json(document, "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("document", "part"),
+    [
+        ({"ips": [{"address": "10.1.0.5"}]}, "ips.0.address: "),
+        ({"interfaces": [{"name": "eth0", "pciID": 5}]}, "interfaces.0.pciID: "),
+        ({"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0", "gw": "gw"}]}, "routes.1.gw: "),
+        ({"dns": {"search": [5]}}, "dns.search.0: "),
+        ([], "the document: "),
+    ],
+)
+def test_an_error_says_which_part_is_wrong_and_what_it_is(document, part):
+    with pytest.raises(DecodingError) as caught:
+        from_json(document, "1.0.0")
+
+    assert caught.value.details.startswith(part)
+    assert "found " in caught.value.details
+
+
+@pytest.mark.parametrize("gateway", [0, False, [], {}])
+def test_a_gateway_that_is_no_text_is_not_an_empty_one(gateway):
+    with pytest.raises(DecodingError, match="no CNI result"):
+        from_json({"ips": [{"address": "10.1.0.5/24", "gateway": gateway}]}, "1.0.0")
 
 
 def test_a_result_of_an_unknown_version_is_refused():

@@ -1,16 +1,14 @@
-"""delegation_records.py: what is written of a delegation, read again, released and forgotten."""
+"""pycni/ipam/delegation_records.py: what is written of a delegation, read again and forgotten."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import pytest
 
-from pycni import locks
-from pycni.errors import DelegateError, FileError, TryAgain
+from pycni.errors import FileError
 from pycni.ipam import delegation_records
 from pycni.ipam.delegation_records import Delegation
 from pycni.names import AttachmentKey
@@ -28,38 +26,15 @@ def settings(tmp_path: Path) -> Settings:
     return made
 
 
-@pytest.fixture
-def plugins(tmp_path: Path) -> Path:
-    """A directory for CNI_PATH."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    return directory
+DELEGATION = Delegation(
+    KEY, "ipam", {"CNI_COMMAND": "ADD", "CNI_NETNS": "/run/netns/one", "CNI_PATH": "/bin"}, STDIN
+)
 
 
-def install(plugins: Path, body: str) -> None:
-    """An IPAM plugin that appends its command and CNI_NETNS to `calls`, then does `body`."""
-    record = "print(*map(os.environ.get, ('CNI_COMMAND', 'CNI_NETNS')), file=open(path, 'a'))"
-    path = plugins / "ipam"
-    path.write_text(
-        f"#!{sys.executable} -IS\nimport os, sys\npath = {str(plugins / 'calls')!r}\n"
-        f"{record}\n{body}\n"
-    )
-    path.chmod(0o755)
+def test_what_was_recorded_is_found_byte_for_byte(settings: Settings) -> None:
+    delegation_records.record(settings, DELEGATION)
 
-
-def delegation(plugins: Path, key: AttachmentKey = KEY) -> Delegation:
-    env = {"CNI_COMMAND": "ADD", "CNI_NETNS": "/run/netns/one", "CNI_PATH": str(plugins)}
-    return Delegation(key, "ipam", env, STDIN)
-
-
-def calls(plugins: Path) -> list[str]:
-    return (plugins / "calls").read_text().splitlines()
-
-
-def test_what_was_recorded_is_found_byte_for_byte(settings: Settings, plugins: Path) -> None:
-    delegation_records.record(settings, delegation(plugins))
-
-    assert delegation_records.find(settings, KEY.digest) == delegation(plugins)
+    assert delegation_records.find(settings, KEY.digest) == DELEGATION
     assert delegation_records.find(settings, OTHER.digest) is None
 
 
@@ -77,9 +52,9 @@ def test_only_the_variables_of_cni_are_written_and_only_root_reads_them(settings
     "content", [b"", b"[]", b'{"network": "podnet"}', b"\xff", b'{"network": 1, "env": null}']
 )
 def test_a_file_that_cannot_be_read_is_named_and_hides_no_other(
-    settings: Settings, plugins: Path, caplog: pytest.LogCaptureFixture, content: bytes
+    settings: Settings, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    delegation_records.record(settings, delegation(plugins))
+    delegation_records.record(settings, DELEGATION)
     broken = settings.state_dir / delegation_records.DIRECTORY / "broken.json"
     broken.write_bytes(content)
 
@@ -90,8 +65,8 @@ def test_a_file_that_cannot_be_read_is_named_and_hides_no_other(
     assert str(broken) in caplog.text
 
 
-def test_forgetting_twice_is_no_error(settings: Settings, plugins: Path) -> None:
-    delegation_records.record(settings, delegation(plugins))
+def test_forgetting_twice_is_no_error(settings: Settings) -> None:
+    delegation_records.record(settings, DELEGATION)
 
     delegation_records.forget(settings, KEY)
     delegation_records.forget(settings, KEY)
@@ -105,95 +80,3 @@ def test_a_file_that_cannot_be_removed_is_an_error_that_names_it(settings: Setti
 
     with pytest.raises(FileError, match=str(path)):
         delegation_records.forget(settings, KEY)
-
-
-def test_orphans_are_released_by_a_del_without_a_namespace(
-    settings: Settings, plugins: Path
-) -> None:
-    install(plugins, "")
-    for key in (KEY, OTHER):
-        delegation_records.record(settings, delegation(plugins, key))
-
-    assert delegation_records.release_orphans(settings) == 2
-
-    assert calls(plugins) == ["DEL ", "DEL "]
-    assert list(delegation_records.recorded(settings)) == []
-
-
-def test_an_orphan_that_somebody_works_on_is_passed_over(settings: Settings, plugins: Path) -> None:
-    install(plugins, "")
-    for key in (KEY, OTHER):
-        delegation_records.record(settings, delegation(plugins, key))
-
-    with locks.attachment_lock(settings.run_dir, KEY.digest):
-        assert delegation_records.release_orphans(settings) == 1
-
-    assert [one.key for one in delegation_records.recorded(settings)] == [KEY]
-
-
-def test_what_has_a_link_is_no_orphan(
-    settings: Settings, plugins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(plugins, "")
-    delegation_records.record(settings, delegation(plugins))
-    monkeypatch.setattr("socket.if_nametoindex", {KEY.host_ifname: 7}.__getitem__)
-
-    assert delegation_records.release_orphans(settings) == 0
-
-
-def test_a_release_that_fails_is_logged_and_tried_again(
-    settings: Settings, plugins: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    install(plugins, 'print(\'{"code": 7, "msg": "the disk is full"}\'); sys.exit(1)')
-    delegation_records.record(settings, delegation(plugins))
-
-    with caplog.at_level(logging.WARNING):
-        failed = delegation_records.release_orphans(settings)
-    install(plugins, "")
-    released = delegation_records.release_orphans(settings)
-
-    assert (failed, released) == (0, 1)
-    assert "the disk is full" in caplog.text
-
-
-def test_a_plugin_that_refuses_keeps_the_record(settings: Settings, plugins: Path) -> None:
-    install(plugins, 'print(\'{"code": 7, "msg": "no"}\'); sys.exit(1)')
-    one = delegation(plugins)
-    delegation_records.record(settings, one)
-
-    with (
-        locks.attachment_lock(settings.run_dir, KEY.digest) as lock,
-        pytest.raises(DelegateError, match="no"),
-    ):
-        delegation_records.release(settings, one, env=one.env_of_del, lock=lock)
-
-    assert delegation_records.find(settings, KEY.digest) == one
-
-
-def test_a_plugin_that_is_gone_says_to_install_it_again(settings: Settings, plugins: Path) -> None:
-    one = delegation(plugins)
-    delegation_records.record(settings, one)
-
-    with (
-        locks.attachment_lock(settings.run_dir, KEY.digest) as lock,
-        pytest.raises(TryAgain) as refused,
-    ):
-        delegation_records.release(settings, one, env=one.env_of_del, lock=lock)
-
-    assert refused.value.hint == "install the IPAM plugin again"
-    assert delegation_records.find(settings, KEY.digest) == one
-
-
-def test_teardown_keeps_a_directory_with_what_could_not_be_released(
-    settings: Settings, plugins: Path
-) -> None:
-    directory = settings.state_dir / delegation_records.DIRECTORY
-    delegation_records.record(settings, delegation(plugins))
-
-    delegation_records.teardown(settings)
-    kept = directory.exists()
-    install(plugins, "")
-    delegation_records.teardown(settings)
-
-    assert kept
-    assert not directory.exists()

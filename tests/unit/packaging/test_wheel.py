@@ -1,14 +1,17 @@
-"""The wheel has what a node without compiler needs: objects of the sources beside them."""
+"""The wheel has what a node without compiler needs, and says what it is and whose."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import zipfile
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
+import pycni
 from loader import clang
 from loader.compile import PROGRAMS, compile_programs
 from loader.errors import CompileError
@@ -17,15 +20,21 @@ PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package `loader` of a wheel built from this tree."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that holds what is in a wheel built from this tree."""
     directory = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", directory, PROJECT], check=True)
-    (wheel,) = directory.glob("pycni-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    (built,) = directory.glob("pycni-*.whl")
+    with zipfile.ZipFile(built) as archive:
         archive.extractall(directory)
-    return directory / "loader"
+    return directory
+
+
+@pytest.fixture
+def installed(wheel: Path) -> Path:
+    """The package `loader` of the wheel."""
+    return wheel / "loader"
 
 
 @pytest.fixture
@@ -57,3 +66,33 @@ def test_its_objects_do_not_serve_sources_that_were_changed(
 
     assert "does not hold objects of these sources" in error.value.details
     assert error.value.hint == "apt install clang"
+
+
+def test_its_version_is_the_packages(wheel: Path) -> None:
+    assert metadata(wheel)["Version"] == pycni.__version__
+
+
+def test_it_says_whose_it_is_and_under_which_terms(wheel: Path) -> None:
+    found = metadata(wheel)
+
+    assert found["Author"] == "the pycni authors"
+    assert found["License-Expression"] == "Apache-2.0 AND GPL-2.0-only"
+    assert set(found.get_all("License-File", ())) == {
+        "LICENSE",
+        "LICENSES/Apache-2.0.txt",
+        "LICENSES/GPL-2.0-only.txt",
+    }
+    for name in found.get_all("License-File", ()):
+        (text,) = wheel.glob(f"pycni-*.dist-info/licenses/{name}")
+        assert text.read_bytes() == (PROJECT / name).read_bytes()
+
+
+def test_it_tells_type_checkers_that_it_is_typed(wheel: Path) -> None:
+    assert (wheel / "pycni" / "py.typed").exists()
+    assert (wheel / "loader" / "py.typed").exists()
+
+
+def metadata(wheel: Path) -> Message:
+    """What PyPI would know of it (core metadata, PEP 639)."""
+    (file,) = wheel.glob("pycni-*.dist-info/METADATA")
+    return message_from_string(file.read_text(encoding="utf-8"))

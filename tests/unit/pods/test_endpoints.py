@@ -59,7 +59,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
 
 
 def nothing(_: IPAddress) -> None:
-    """No belongings."""
+    """An address that nothing depends on."""
 
 
 def test_an_address_is_reserved_once(table: Table) -> None:
@@ -79,21 +79,31 @@ def test_a_full_map_is_told(table: Table) -> None:
 def test_only_the_link_that_has_an_address_releases_it(table: Table, tmp_path: Path) -> None:
     table[POD_ONE] = Endpoint(LIVING, MAC)
 
-    assert not endpoints.release(table, POD_ONE, GONE, run_dir=tmp_path, belongings=nothing)
-    assert endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, belongings=nothing)
-    assert not endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, belongings=nothing)
+    assert not endpoints.release(table, POD_ONE, GONE, run_dir=tmp_path, clean_up=nothing)
+    assert endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, clean_up=nothing)
+    assert not endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, clean_up=nothing)
     assert table == {}
 
 
-def test_belongings_go_before_the_entry_does(table: Table, tmp_path: Path) -> None:
+def test_what_depends_on_an_address_goes_before_its_entry(table: Table, tmp_path: Path) -> None:
     table[POD_ONE] = Endpoint(LIVING, MAC)
     seen: list[bool] = []
 
     endpoints.release(
-        table, POD_ONE, LIVING, run_dir=tmp_path, belongings=lambda one: seen.append(one in table)
+        table, POD_ONE, LIVING, run_dir=tmp_path, clean_up=lambda one: seen.append(one in table)
     )
 
     assert seen == [True]
+
+
+def test_entries_that_are_missing_or_different_are_problems(table: Table) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+    table[POD_TWO] = Endpoint(RENAMED, MAC)
+
+    found = endpoints.problems(table, [POD_ONE, POD_TWO, POD_TWO + 1], Endpoint(LIVING, MAC))
+
+    assert [problem.rpartition(" for ")[2] for problem in found] == [str(POD_TWO), str(POD_TWO + 1)]
+    assert "None" in found[1]
 
 
 def test_a_sweep_releases_what_has_no_link_and_nothing_else(table: Table, tmp_path: Path) -> None:
@@ -101,7 +111,7 @@ def test_a_sweep_releases_what_has_no_link_and_nothing_else(table: Table, tmp_pa
     table[POD_TWO] = Endpoint(LIVING, MAC)
     table[POD_TWO + 1] = Endpoint(RENAMED, MAC)
 
-    assert endpoints.sweep(table, run_dir=tmp_path, belongings=nothing) == 1
+    assert endpoints.sweep(table, run_dir=tmp_path, clean_up=nothing) == 1
 
     assert set(table) == {POD_TWO, POD_TWO + 1}
     assert endpoints.renamed(table) == {RENAMED}
@@ -117,14 +127,16 @@ def test_what_cannot_be_released_stays_and_does_not_stop_a_sweep(
         if address == POD_ONE:
             raise StoreError("away")
 
-    assert endpoints.sweep(table, run_dir=tmp_path, belongings=stuck) == 1
+    assert endpoints.sweep(table, run_dir=tmp_path, clean_up=stuck) == 1
 
     assert set(table) == {POD_ONE}
     assert "not released" in caplog.text
 
 
 def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path) -> None:
-    lease = Lease("", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), True, ifindex=LIVING)
+    lease = Lease(
+        "", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), masquerade=True, ifindex=LIVING
+    )
     table[POD_TWO] = Endpoint(LIVING, MAC, masquerade=False)
 
     def restore() -> int:

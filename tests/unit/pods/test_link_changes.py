@@ -6,7 +6,6 @@ from ipaddress import ip_address
 
 import pytest
 
-from pycni.attachments import upkeep
 from pycni.errors import DataplaneError
 from pycni.kernel import links, netlink
 from pycni.kernel.links import IFINFOMSG, Link
@@ -192,19 +191,3 @@ def test_what_the_kernel_says_is_a_change_of_a_host_end(data, elsewhere, expecte
             return data, nsid if elsewhere else [], 0, (0, 0)
 
     assert list(link_changes.changes(Events())) == expected
-
-
-def test_one_link_that_fails_does_not_keep_the_others_from_being_followed(monkeypatch):
-    other = replace(POD, ifindex=43)
-    followed = []
-
-    def follow(_ipr, _settings, lease):
-        if lease is POD:
-            raise DataplaneError("this one cannot")
-        followed.append(lease.ifindex)
-
-    monkeypatch.setattr(upkeep, "leases", lambda _: iter([POD, other]))
-    monkeypatch.setattr(upkeep, "follow", follow)
-
-    assert upkeep.follow_all(None, None) == ["this one cannot"]
-    assert followed == [43]

@@ -8,7 +8,7 @@ import pytest
 from pycni.errors import PycniError
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import Rule
-from pycni.pods import pod_link, source_rules
+from pycni.pods import pod_end, source_rules
 
 POD, POD6 = ip_address("10.244.1.5"), ip_address("fd00:10:244:1::5")
 INDEX = 3
@@ -50,7 +50,7 @@ def test_rules_that_the_kernel_refuses_leave_none_and_say_what_is_missing():
     pod = Pod(refused=6)
 
     with pytest.raises(PycniError, match="eth1") as error:
-        pod_link._add_rules(pod, INDEX, [POD, POD6], "eth1")
+        pod_end._add_rules(pod, INDEX, [POD, POD6], ifname="eth1")
 
     assert pod.rules == []
     assert "MULTIPLE_TABLES" in error.value.hint

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from pycni.errors import FileError, IncompatibleVersion, InvalidConfig
 from pycni.setup import install as installer
-from pycni.setup.install import install, render_plugin, uninstall
+from pycni.setup.install import Network, install, render_plugin, uninstall
 
 SOCKET = Path("/run/node-one/agent.sock")
 PYTHON = Path("/opt/pycni/bin/python3")
@@ -29,15 +30,23 @@ def without_compiler(monkeypatch, tmp_path):
     return "no C compiler"
 
 
-def put(dirs, **options):
-    return install(*dirs, **{"socket": SOCKET, "settings": SETTINGS, "python": PYTHON} | options)
+@pytest.fixture(autouse=True)
+def interpreter(monkeypatch):
+    """The one that has pycni installed."""
+    monkeypatch.setattr(sys, "executable", str(PYTHON))
+
+
+def put(dirs, *, socket=SOCKET, report=print, **network):
+    return install(
+        *dirs, socket=socket, settings=SETTINGS, network=Network(**network), report=report
+    )
 
 
 CAPABILITIES = dict.fromkeys(installer.CAPABILITIES, True)
 
 
 def test_a_runtime_finds_an_executable_and_a_list(dirs):
-    _, plugin, conflist = put(dirs, network_name="podnet", mtu=1400)
+    _, plugin, conflist = put(dirs, name="podnet", mtu=1400)
 
     assert plugin == dirs[0] / "pycni"
     assert stat.S_IMODE(plugin.stat().st_mode) == 0o755
@@ -122,11 +131,11 @@ def test_without_a_compiler_the_plugin_is_the_python_alone(dirs, without_compile
 
 def test_a_compiler_that_comes_or_goes_changes_the_plugin(dirs, monkeypatch, tmp_path):
     script, plugin, _ = put(dirs)
-    monkeypatch.setenv("PATH", str(tmp_path))
 
-    put(dirs)
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        put(dirs)
     alone = plugin.read_bytes()
-    monkeypatch.undo()
     put(dirs)
 
     assert alone == script.read_bytes()
@@ -147,7 +156,7 @@ def test_a_python_of_somebody_else_stays_when_there_is_no_compiler(dirs, without
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"network_name": "a/b"}, InvalidConfig),
+        ({"name": "a/b"}, InvalidConfig),
         ({"mtu": 10}, InvalidConfig),
         ({"cni_version": "9.9.9"}, IncompatibleVersion),
     ],

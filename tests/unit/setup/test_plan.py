@@ -1,16 +1,104 @@
-"""Who makes VXLAN on a node: what the settings ask for, and what the kernel lets."""
+"""pycni/setup/plan.py: what a host becomes, and what is refused."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from loader.probe import Feature
-from pycni.errors import SetupError
+from pycni.errors import InvalidSettings, SetupError
+from pycni.node.record import Node
+from pycni.node.uplink import Uplink
 from pycni.settings import Settings
-from pycni.setup.plan import choose_encap
+from pycni.setup import plan
+from pycni.setup.plan import Host, choose_encap
+from pycni.stores import NodeRecord
 
 ABLE = [Feature("own_encap", True, "", "")]
 UNABLE = [Feature("own_encap", False, "the kernel refuses it", "the device carries all")]
+
+UPLINK = Uplink("eth0", 2, 1500, ip_address("192.0.2.1"))
+UPLINK6 = Uplink("eth0", 2, 1500, ip_address("2001:db8::1"))
+RECORD = NodeRecord("one", 1, UPLINK.vtep, (ip_network("10.244.0.0/24"),))
+SWITCH = "net/ipv4/conf/eth0/forwarding"
+
+
+def settings(**changes: object) -> Settings:
+    return Settings.model_validate(
+        {"node_name": "one", "cluster_cidrs": ["10.244.0.0/16"], **changes}
+    )
+
+
+def host(*, before: Node | None = None, needs_bpffs: bool = False) -> Host:
+    return Host(ABLE, UPLINK, needs_bpffs=needs_bpffs, before=before)
+
+
+def test_a_node_is_what_store_uplink_and_kernel_say() -> None:
+    node = plan.node(settings(), host(), RECORD, {SWITCH: "0"})
+
+    assert (node.name, node.node_id, node.vtep, node.pod_cidrs) == (
+        RECORD.name,
+        RECORD.node_id,
+        RECORD.vtep,
+        RECORD.pod_cidrs,
+    )
+    assert (node.uplink, node.mtu, node.encap) == ("eth0", 1450, "ebpf")
+    assert node.sysctls == {SWITCH: "0"}
+
+
+def test_what_the_first_setup_found_is_what_teardown_restores() -> None:
+    first = plan.node(settings(), host(needs_bpffs=True), RECORD, {SWITCH: "0"})
+
+    again = plan.node(settings(), host(before=first), RECORD, {SWITCH: "1", "other": "5"})
+
+    assert again.sysctls == {SWITCH: "0", "other": "5"}
+    assert again.mounted_bpffs
+
+
+@pytest.mark.parametrize(("uplink", "mtu"), [(UPLINK, 1450), (UPLINK6, 1430)])
+def test_the_mtu_is_the_largest_that_fits_unless_the_settings_name_one(
+    uplink: Uplink, mtu: int
+) -> None:
+    assert plan.overlay_mtu(settings(), uplink) == mtu
+    assert plan.overlay_mtu(settings(mtu=1400), uplink) == 1400
+
+
+def test_an_mtu_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="does not fit the uplink eth0") as caught:
+        plan.overlay_mtu(settings(mtu=1451), UPLINK)
+
+    assert "1450" in caught.value.details
+
+
+def test_other_pod_cidrs_are_refused_while_pods_live_in_the_old_ones() -> None:
+    before = plan.node(settings(), host(), RECORD, {})
+    given = replace(RECORD, pod_cidrs=(ip_network("10.244.7.0/24"),))
+
+    plan.refuse_renumbering(before, given, has_pods=False)
+    plan.refuse_renumbering(before, RECORD, has_pods=True)
+    plan.refuse_renumbering(None, given, has_pods=True)
+    with pytest.raises(SetupError, match=r"10\.244\.7\.0/24.*10\.244\.0\.0/24"):
+        plan.refuse_renumbering(before, given, has_pods=True)
+
+
+def test_vteps_of_two_families_are_refused() -> None:
+    other = replace(RECORD, name="two", vtep=UPLINK6.vtep)
+
+    plan.refuse_mixed_underlay(RECORD, [replace(other, vtep=ip_address("192.0.2.2"))])
+    with pytest.raises(SetupError, match="node two is 2001:db8::1"):
+        plan.refuse_mixed_underlay(RECORD, [other])
+
+
+def test_the_programs_are_told_what_the_kernel_can_do() -> None:
+    node = plan.node(settings(), host(), RECORD, {})
+    features = [*ABLE, Feature("netkit", True, "", ""), Feature("decap_l3", False, "no", "")]
+
+    config = plan.config(settings(), node, features, device=7)
+
+    assert (config.stack_ifindex, config.vxlan_ifindex) == (7, 7)
+    assert (config.own_encap, config.netkit, config.decap_l3) == (True, True, False)
 
 
 @pytest.mark.parametrize(

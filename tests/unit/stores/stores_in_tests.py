@@ -44,7 +44,7 @@ def register_two(store: Store) -> NodeRecord:
     return store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO)
 
 
-def watch(store: Store) -> Generator[Event, None, None]:
+def watch(store: Store) -> Generator[Event[NodeRecord], None, None]:
     """Yields events until the test ends the generator; gives up after 10 s."""
     stop = threading.Event()
     timer = threading.Timer(10, stop.set)

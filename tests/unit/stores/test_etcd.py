@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,27 +21,29 @@ from pycni.errors import (
     TryAgain,
 )
 from pycni.stores import (
-    HEARTBEAT_FRESH,
+    Liveness,
     Put,
+    Rejected,
     Synced,
-    etcd,
     open_store,
 )
-from pycni.stores.etcd import CLUSTER as CLUSTER_KEY
-from pycni.stores.etcd import NODES, EtcdStore, gateway
+from pycni.stores.etcd import EtcdStore, gateway, keyspace
 from pycni.stores.etcd.keys import put_key, to_base64
+from pycni.stores.etcd.keyspace import CLUSTER as CLUSTER_KEY
+from pycni.stores.etcd.keyspace import NODES, Keyspace
+from pycni.stores.etcd.leases import Leases
+from pycni.stores.etcd.watch import changes
 from unit.stores.certificates import make_authority, make_certificate
 from unit.stores.etcds import Etcd, answers, running
 from unit.stores.stores_in_tests import (
     CLUSTER,
+    ELSEWHERE,
     MACHINE_ONE,
     MACHINE_TWO,
     NODE_ONE,
     NODE_TWO,
-    NOW,
     VTEP_ONE,
     VTEP_TWO,
-    Clock,
     register_one,
     register_two,
     watch,
@@ -57,28 +60,27 @@ def store(etcd: Etcd) -> EtcdStore:
 
 def write(store: EtcdStore, name: str, text: str) -> None:
     """What somebody else might: a value under one of our keys."""
-    key = to_base64(store.gateway.location.prefix + name)
-    store.gateway.call("kv/txn", {"success": [put_key(key, text)]})
+    key = to_base64(store.keyspace.gateway.location.prefix + name)
+    store.keyspace.gateway.call("kv/txn", {"success": [put_key(key, text)]})
 
 
 def erase(store: EtcdStore, name: str) -> None:
-    key = to_base64(store.gateway.location.prefix + name)
-    store.gateway.call("kv/deleterange", {"key": key})
+    key = to_base64(store.keyspace.gateway.location.prefix + name)
+    store.keyspace.gateway.call("kv/deleterange", {"key": key})
 
 
 def text_of(store: EtcdStore, name: str) -> Any:
-    return json.loads(store._value(name) or "null")
+    return json.loads(store.keyspace.value(name) or "null")
 
 
 def revision(store: EtcdStore) -> int:
-    answer = store.gateway.call("kv/range", {"key": to_base64("none")})
+    answer = store.keyspace.gateway.call("kv/range", {"key": to_base64("none")})
     return int(answer["header"]["revision"])
 
 
-def set_clock(store: EtcdStore, seconds: float) -> EtcdStore:
-    clock = Clock()
-    clock.now += seconds
-    return replace(store, clock=clock, _leases={})
+def another_process(store: EtcdStore) -> EtcdStore:
+    """The same store, as another process has it open."""
+    return replace(store, leases=Leases(store.keyspace.gateway))
 
 
 # What there is, and what is not
@@ -122,76 +124,64 @@ def test_heartbeats_write_nothing_into_etcd(store: EtcdStore) -> None:
 
 def test_another_process_takes_the_heartbeat_over(store: EtcdStore) -> None:
     register_one(store)
-    agent = replace(store, _leases={})
+    agent = another_process(store)
 
     agent.heartbeat(NODE_ONE)
-    store._revoke(store._leases[NODE_ONE])
+    store.leases.end(NODE_ONE)
 
-    assert store.nodes()[0].heartbeat > 0
+    assert store.listing().liveness[NODE_ONE].alive
 
 
 def test_a_refused_node_leaves_no_lease(store: EtcdStore) -> None:
     register_one(store)
-    before = store.gateway.call("lease/leases", {}).get("leases", [])
+    before = store.keyspace.gateway.call("lease/leases", {}).get("leases", [])
 
     with pytest.raises(StoreError):
         store.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
 
-    assert len(store.gateway.call("lease/leases", {}).get("leases", [])) == len(before)
+    assert len(store.keyspace.gateway.call("lease/leases", {}).get("leases", [])) == len(before)
 
 
 def test_a_change_that_others_are_always_ahead_of_is_given_up(
     store: EtcdStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(etcd, "PATIENCE", 0.1)
-    monkeypatch.setattr(EtcdStore, "_transact", lambda *_: False)
+    monkeypatch.setattr(keyspace, "PATIENCE", 0.1)
+    monkeypatch.setattr(Keyspace, "transact", lambda *_: False)
 
     with pytest.raises(TryAgain, match="is busy"):
         register_one(store)
 
 
-# Clocks
+# Liveness
 
 
-@pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR])
-def test_a_living_node_whose_clock_is_hours_off_is_alive_to_others(
-    store: EtcdStore, ahead: float
-) -> None:
-    register_one(set_clock(store, ahead))
-
-    (seen,) = set_clock(store, 0).nodes()
-
-    assert seen.heartbeat == NOW
-
-
-@pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR])
-def test_a_name_in_use_is_refused_whatever_the_clocks_say(store: EtcdStore, ahead: float) -> None:
+def test_when_a_node_was_last_seen_is_not_known_and_not_made_up(store: EtcdStore) -> None:
     register_one(store)
+    assert store.listing().liveness == {NODE_ONE: Liveness(alive=True, seen_ago=None)}
 
+    store.leases.end(NODE_ONE)
+
+    assert store.listing().liveness == {NODE_ONE: Liveness(alive=False, seen_ago=None)}
+
+
+@pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR])
+def test_no_clock_of_a_machine_decides_who_is_alive(
+    store: EtcdStore, ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_one(store)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + ahead)
+
+    assert store.listing().liveness[NODE_ONE].alive
     with pytest.raises(StoreError, match="is in use by another machine"):
-        set_clock(store, ahead).register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO)
+        store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO)
 
+    store.leases.end(NODE_ONE)
 
-def test_a_dead_node_whose_clock_was_ahead_is_not_alive(store: EtcdStore) -> None:
-    ahead = set_clock(store, 3 * HOUR)
-    register_one(ahead)
-    ahead._revoke(ahead._leases[NODE_ONE])
-
-    (seen,) = set_clock(store, 0).nodes()
-
-    assert NOW - seen.heartbeat > HEARTBEAT_FRESH
+    assert not store.listing().liveness[NODE_ONE].alive
 
 
 # What somebody else wrote
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"node_id": 1, "vtep": "nowhere"}'])
-def test_a_record_that_is_none_is_an_error_that_names_its_key(store: EtcdStore, text: str) -> None:
-    write(store, f"{NODES}strange", text)
-
-    for call in (store.nodes, lambda: register_one(store), lambda: next(watch(store))):
-        with pytest.raises(StoreError, match=r"/nodes/strange in etcd at .* is not what pycni"):
-            call()
 
 
 def test_parameters_that_are_none_are_an_error(store: EtcdStore) -> None:
@@ -201,39 +191,102 @@ def test_parameters_that_are_none_are_an_error(store: EtcdStore) -> None:
         store.nodes()
 
 
-@pytest.mark.parametrize(
-    ("change", "shared"),
-    [
-        ("pod_cidrs", "prefix 10.244.0.0/24"),
-        ("vtep", "VTEP 192.0.2.1"),
-        ("node_id", "id 1"),
-    ],
-)
-def test_nodes_that_overlap_are_refused_with_both_names(
-    store: EtcdStore, change: str, shared: str
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"node_id": 1, "vtep": "nowhere"}'])
+def test_a_record_that_cannot_be_read_is_set_aside(store: EtcdStore, text: str) -> None:
+    one = register_one(store)
+    write(store, f"{NODES}strange", text)
+
+    assert register_two(store).node_id == 2
+    listing = store.listing()
+    assert listing.nodes[0] == one
+    assert list(listing.rejected) == ["strange"]
+
+
+@pytest.mark.parametrize("change", ["pod_cidrs", "vtep", "node_id"])
+def test_of_nodes_with_the_same_place_the_key_that_etcd_had_first_counts(
+    store: EtcdStore, change: str
+) -> None:
+    one, two = register_one(store), register_two(store)
+    stolen = text_of(store, NODES + NODE_TWO) | {change: text_of(store, NODES + NODE_ONE)[change]}
+
+    with closing(watch(store)) as events:
+        assert [type(next(events)) for _ in range(3)] == [Put, Put, Synced]
+        write(store, NODES + NODE_TWO, json.dumps(stolen))
+        rejected = next(events)
+
+    assert isinstance(rejected, Rejected)
+    assert rejected.name == NODE_TWO
+    assert "node-one" in rejected.reason
+    assert store.nodes() == (one,)
+    assert register_two(store) == two
+    assert store.nodes() == (one, two)
+
+
+def test_a_twin_of_a_node_is_set_aside_whatever_its_id(store: EtcdStore) -> None:
+    one = register_one(store)
+    register_two(store)
+    assert store.remove(NODE_ONE)
+    again = register_one(store)  # its key is now younger than the other, its id is lower
+    assert again == one
+    twin = text_of(store, NODES + NODE_ONE)
+    write(store, f"{NODES}a-twin", json.dumps(twin | {"node_id": 7}))
+
+    assert list(store.listing().rejected) == ["a-twin"]
+
+
+def test_fields_of_a_later_release_outlive_a_publication(store: EtcdStore) -> None:
+    register_one(store)
+    later = text_of(store, NODES + NODE_ONE) | {"colour": "red"}
+    write(store, NODES + NODE_ONE, json.dumps(later))
+
+    store.publish(NODE_ONE, ELSEWHERE)
+    assert text_of(store, NODES + NODE_ONE) == later | {"extra": [str(ELSEWHERE)]}
+
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    assert text_of(store, NODES + NODE_ONE) == later
+
+
+def test_a_record_is_stored_as_the_last_release_reads_it(store: EtcdStore) -> None:
+    register_one(store)
+
+    assert text_of(store, NODES + NODE_ONE) == {
+        "node_id": 1,
+        "vtep": str(VTEP_ONE),
+        "pod_cidrs": ["10.244.0.0/24", "fd00:10:244::/64"],
+        "extra": [],
+        "identity": MACHINE_ONE,
+    }
+
+
+def test_a_node_with_an_unreadable_record_publishes_nothing_and_withdraws_nothing(
+    store: EtcdStore,
 ) -> None:
     register_one(store)
-    register_two(store)
-    one, two = (text_of(store, NODES + name) for name in (NODE_ONE, NODE_TWO))
-    write(store, NODES + NODE_TWO, json.dumps(two | {change: one[change]}))
+    write(store, NODES + NODE_ONE, "{")
 
-    for call in (lambda: next(watch(store)), lambda: register_one(store)):
-        with pytest.raises(StoreError) as caught:
-            call()
-        assert f"node-one and node-two have the same {shared}" in caught.value.message
-    assert store.remove(NODE_TWO)
+    store.withdraw(NODE_ONE, ELSEWHERE)
+    with pytest.raises(StoreError, match="not registered"):
+        store.publish(NODE_ONE, ELSEWHERE)
+
+
+def test_a_record_whose_published_addresses_are_no_list_is_mended_by_a_publication(
+    store: EtcdStore,
+) -> None:
+    one = register_one(store)
+    write(store, NODES + NODE_ONE, json.dumps(text_of(store, NODES + NODE_ONE) | {"extra": 7}))
+
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    assert store.nodes() == (replace(one, extra=(ELSEWHERE,)),)
+
+
+def test_keys_that_are_not_text_are_set_aside_one_by_one(store: EtcdStore) -> None:
     register_one(store)
+    prefix = store.keyspace.gateway.location.prefix.encode()
+    keys = [b64encode(prefix + NODES.encode() + byte).decode() for byte in (b"\xfe", b"\xff")]
+    store.keyspace.gateway.call("kv/txn", {"success": [put_key(key, "{}") for key in keys]})
 
-
-def test_nodes_that_come_to_overlap_end_the_watch(store: EtcdStore) -> None:
-    register_one(store)
-    with closing(watch(store)) as events:
-        assert [type(next(events)) for _ in range(2)] == [Put, Synced]
-
-        write(store, NODES + NODE_TWO, json.dumps(text_of(store, NODES + NODE_ONE)))
-
-        with pytest.raises(StoreError, match="have the same"):
-            next(events)
+    assert list(store.listing().rejected) == [r"\\xfe", r"\\xff"]
 
 
 # Watching
@@ -253,10 +306,10 @@ def test_a_cluster_removed_under_a_watch_is_an_error(store: EtcdStore) -> None:
 def test_a_watch_that_etcd_has_forgotten_the_beginning_of_is_an_error(store: EtcdStore) -> None:
     register_one(store)
     register_two(store)
-    store.gateway.call("kv/compaction", {"revision": str(revision(store))})
+    store.keyspace.gateway.call("kv/compaction", {"revision": str(revision(store))})
 
     with pytest.raises(StoreError, match="has forgotten what changed since revision 1"):
-        list(store._events(1, threading.Event()))
+        list(changes(store.keyspace, 1, threading.Event()))
 
 
 def test_a_silent_watch_ends_as_soon_as_it_is_told_to(store: EtcdStore) -> None:
@@ -308,7 +361,7 @@ def test_an_etcd_that_ends_under_a_watch_is_an_error_and_removes_no_node(mortal:
     mortal.wait()
 
     with closing(watch(store)) as events:
-        assert next(events) == Put(replace(record, heartbeat=pytest.approx(time.time(), abs=60)))
+        assert next(events) == Put(NODE_ONE, record)
         assert next(events) == Synced()
 
 
@@ -336,7 +389,7 @@ def test_an_etcd_without_a_majority_is_an_error_within_the_timeout(
         server.wait()
         store = EtcdStore.open(server.url(), CLUSTER)
         member = {"peerURLs": ["http://127.0.0.1:1"]}
-        store.gateway.call("cluster/member/add", member)
+        store.keyspace.gateway.call("cluster/member/add", member)
         server.stop()
         server.options = (absent,)
         server.start()
@@ -360,8 +413,8 @@ def test_the_next_endpoint_is_asked_when_one_is_down(etcd: Etcd) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
-        (200, b"<html>", "is no etcd"),
-        (200, b"[]", "is no etcd"),
+        (200, b"<html>", "is not etcd"),
+        (200, b"[]", "is not etcd"),
         (404, b"not found", "has no /v3/kv/range"),
         (503, b'{"error": "no leader", "code": 14}', "cannot answer now: no leader"),
         (504, b'{"error": "timed out", "code": 4}', "cannot answer now: timed out"),
@@ -387,7 +440,7 @@ def test_what_does_not_speak_http_is_an_error() -> None:
 
 def test_a_full_etcd_refuses_changes_and_says_what_to_do(mortal: Etcd) -> None:
     store = EtcdStore.open(mortal.url(), CLUSTER)
-    store.gateway.call("maintenance/alarm", {"action": "ACTIVATE", "alarm": "NOSPACE"})
+    store.keyspace.gateway.call("maintenance/alarm", {"action": "ACTIVATE", "alarm": "NOSPACE"})
 
     with pytest.raises(StoreError, match=r"refuses: .*space exceeded") as caught:
         register_one(store)
@@ -403,11 +456,11 @@ def test_a_full_etcd_refuses_changes_and_says_what_to_do(mortal: Etcd) -> None:
     ("url", "problem"),
     [
         ("etcd:http://one", "it must begin with etcd:// or etcds://"),
-        ("etcd://", "'' is no host"),
-        ("etcd://one,,two", "'' is no host"),
+        ("etcd://", "'' is not a host"),
+        ("etcd://one,,two", "'' is not a host"),
         ("etcd://one:port", "Port could not be cast"),
         ("etcd://one:70000", "Port out of range"),
-        ("etcd://user:secret@one", "is no host"),
+        ("etcd://user:secret@one", "is not a host"),
         ("etcd://one?colour=red", "unknown option 'colour'"),
         ("etcd://one?ca", "bad query field"),
         ("etcd://one?ca=/ca.pem", "are for etcds://"),
@@ -473,7 +526,7 @@ def test_a_user_with_permission_is_served(guarded: Etcd) -> None:
 def test_a_token_that_has_ended_is_renewed(guarded: Etcd) -> None:
     password = guarded.directory / "password"
     store = EtcdStore.open(guarded.url("pods", user="pods", password_file=password), CLUSTER)
-    store.gateway._token = "long.gone"
+    store.keyspace.gateway._token = "long.gone"
 
     assert store.nodes() == ()
 
@@ -552,7 +605,7 @@ def test_an_etcd_with_tls_is_used_and_watched(encrypted: Etcd) -> None:
 
     record = register_one(store)
 
-    assert next(events).node.name == record.name
+    assert next(events) == Put(NODE_ONE, record)
     assert next(events) == Synced()
     threading.Timer(0.2, stop.set).start()
     assert list(events) == []

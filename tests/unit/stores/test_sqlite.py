@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from pycni import stores
 from pycni.errors import (
     FileError,
     InvalidSettings,
@@ -30,9 +29,12 @@ from pycni.stores import (
     Synced,
     machine_identity,
     open_store,
-    sqlite,
 )
-from pycni.stores.sqlite import SqliteStore, schema
+from pycni.stores import (
+    identity as machine,
+)
+from pycni.stores.sqlite import SqliteStore, connection, schema
+from pycni.stores.sqlite import store as sqlite_store
 from unit.stores.stores_in_tests import (
     CLUSTER,
     ELSEWHERE,
@@ -65,16 +67,16 @@ def store(file: Path, clock: Clock) -> SqliteStore:
 
 @pytest.fixture(autouse=True)
 def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "POLL_INTERVAL", 0.001)
+    monkeypatch.setattr(sqlite_store, "POLL_INTERVAL", 0.001)
 
 
 def test_a_refusal_says_when_the_other_node_was_seen(store: SqliteStore, clock: Clock) -> None:
     register_one(store)
     clock.now += HEARTBEAT_FRESH - 1
 
-    with pytest.raises(StoreError, match=r"VTEP 192\.0\.2\.1, alive 29 s ago"):
+    with pytest.raises(StoreError, match=r"VTEP 192\.0\.2\.1, which is alive, seen 29 s ago"):
         store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO)
-    with pytest.raises(StoreError, match=r"already that of node node-one, alive 29 s ago"):
+    with pytest.raises(StoreError, match=r"of node node-one, which is alive, seen 29 s ago"):
         store.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
 
 
@@ -145,7 +147,7 @@ def test_a_damaged_page_is_an_error_and_not_an_empty_list(store: SqliteStore, fi
 def test_a_read_only_file_is_an_error_with_a_hint(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "OPEN_MODE", "ro")
+    monkeypatch.setattr(connection, "OPEN_MODE", "ro")
 
     with pytest.raises(StoreError, match="readonly database") as caught:
         register_one(store)
@@ -323,7 +325,7 @@ def test_the_machine_id_itself_is_not_given_away(
     machine_id = "0123456789abcdef0123456789abcdef"
     file = tmp_path / "machine-id"
     file.write_text(f"{machine_id}\n")
-    monkeypatch.setattr(stores, "MACHINE_ID", file)
+    monkeypatch.setattr(machine, "MACHINE_ID", file)
 
     assert machine_identity() != machine_id
     assert len(machine_identity()) == 32
@@ -336,8 +338,8 @@ def test_without_a_machine_id_the_boot_tells_machines_apart(
     file, boot_id = tmp_path / "machine-id", tmp_path / "boot_id"
     if content is not None:
         file.write_bytes(content)
-    monkeypatch.setattr(stores, "MACHINE_ID", file)
-    monkeypatch.setattr(stores, "BOOT_ID", boot_id)
+    monkeypatch.setattr(machine, "MACHINE_ID", file)
+    monkeypatch.setattr(machine, "BOOT_ID", boot_id)
 
     boot_id.write_text("boot-one\n")
     first = machine_identity()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,14 +21,17 @@ from pycni.stores import (
     HEARTBEAT_FRESH,
     NodeRecord,
     Put,
+    Rejected,
     Removed,
     Store,
     Synced,
     open_store,
-    sqlite,
 )
-from pycni.stores.etcd import ALIVE, EtcdStore
-from pycni.stores.etcd.keys import to_base64
+from pycni.stores.etcd import EtcdStore
+from pycni.stores.etcd.keys import put_key, to_base64
+from pycni.stores.etcd.keyspace import ALIVE, NODES
+from pycni.stores.sqlite import SqliteStore
+from pycni.stores.sqlite import store as sqlite_store
 from unit.stores.etcds import Etcd
 from unit.stores.stores_in_tests import (
     CLUSTER,
@@ -36,7 +42,6 @@ from unit.stores.stores_in_tests import (
     NODE_ONE,
     NODE_THREE,
     NODE_TWO,
-    NOW,
     TINY_CLUSTER,
     VTEP_ONE,
     VTEP_THREE,
@@ -53,14 +58,18 @@ NODES_PER_PROCESS = 5
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of store: where one is, and how a node of it falls silent."""
+    """A kind of store: where one is, and what happens to it from outside."""
 
     url: str
     clock: Clock
     silence: Callable[[str], None]
+    """A node's agent gives no sign any more."""
+    write: Callable[[str, dict[str, Any]], None]
+    """Somebody writes a record, past all rules."""
 
     def open(self, cluster: Cluster = CLUSTER, *, create: bool = True) -> Store:
-        return replace(open_store(self.url, cluster, create=create), clock=self.clock)  # type: ignore[type-var]
+        store = open_store(self.url, cluster, create=create)
+        return replace(store, clock=self.clock) if isinstance(store, SqliteStore) else store
 
 
 @pytest.fixture
@@ -75,17 +84,31 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Kind:
         def age(_name: str) -> None:
             clock.now += HEARTBEAT_FRESH
 
-        return Kind(f"sqlite:{tmp_path}/store/cluster.db", clock, age)
+        def insert(name: str, document: dict[str, Any]) -> None:
+            row = (name, document["node_id"], document["vtep"], *document["pod_cidrs"])
+            with closing(sqlite3.connect(tmp_path / "store" / "cluster.db")) as db, db:
+                db.execute("REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, '', 0.0)", row)
+                db.execute("DELETE FROM extras WHERE node = ?", (name,))
+                extras = [(prefix, name) for prefix in document["extra"]]
+                db.executemany("REPLACE INTO extras VALUES (?, ?)", extras)
+
+        return Kind(f"sqlite:{tmp_path}/store/cluster.db", clock, age, insert)
     etcd: Etcd = request.getfixturevalue("etcd")
     url = etcd.url()
 
     def expire(name: str) -> None:
-        gateway = EtcdStore.open(url, CLUSTER, create=False).gateway
+        gateway = EtcdStore.open(url, CLUSTER, create=False).keyspace.gateway
         key = to_base64(f"{gateway.location.prefix}{ALIVE}{name}")
         (alive,) = gateway.call("kv/range", {"key": key})["kvs"]
         gateway.call("lease/revoke", {"ID": alive["lease"]})
 
-    return Kind(url, clock, expire)
+    def put(name: str, document: dict[str, Any]) -> None:
+        gateway = EtcdStore.open(url, CLUSTER, create=False).keyspace.gateway
+        key = to_base64(f"{gateway.location.prefix}{NODES}{name}")
+        text = json.dumps(document | {"identity": ""})
+        gateway.call("kv/txn", {"success": [put_key(key, text)]})
+
+    return Kind(url, clock, expire, put)
 
 
 @pytest.fixture
@@ -95,7 +118,7 @@ def store(kind: Kind) -> Store:
 
 @pytest.fixture(autouse=True)
 def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "POLL_INTERVAL", 0.001)
+    monkeypatch.setattr(sqlite_store, "POLL_INTERVAL", 0.001)
 
 
 def test_the_first_node_gets_the_first_pod_cidrs(store: Store) -> None:
@@ -106,7 +129,6 @@ def test_the_first_node_gets_the_first_pod_cidrs(store: Store) -> None:
         node_id=1,
         vtep=VTEP_ONE,
         pod_cidrs=(ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),
-        heartbeat=NOW,
     )
 
 
@@ -118,16 +140,13 @@ def test_the_second_node_gets_the_next_pod_cidrs(store: Store) -> None:
     assert store.nodes() == (one, two)
 
 
-def test_a_node_that_registers_again_keeps_its_cidrs_and_gets_its_new_vtep(
-    store: Store, clock: Clock
-) -> None:
+def test_a_node_that_registers_again_keeps_its_cidrs_and_gets_its_new_vtep(store: Store) -> None:
     first = register_one(store)
     register_two(store)
-    clock.now += 5
 
     again = store.register(NODE_ONE, VTEP_THREE, identity=MACHINE_ONE)
 
-    assert again == replace(first, vtep=VTEP_THREE, heartbeat=NOW + 5)
+    assert again == replace(first, vtep=VTEP_THREE)
 
 
 def test_a_removed_nodes_place_is_the_next_to_be_given(store: Store) -> None:
@@ -196,11 +215,11 @@ def test_a_machine_may_replace_one_that_is_silent(store: Store, kind: Kind) -> N
 
 def test_a_node_that_is_silent_does_not_look_alive(store: Store, kind: Kind) -> None:
     register_one(store)
+    assert store.listing().liveness[NODE_ONE].alive
+
     kind.silence(NODE_ONE)
 
-    (seen,) = store.nodes()
-
-    assert kind.clock() - seen.heartbeat >= HEARTBEAT_FRESH
+    assert not store.listing().liveness[NODE_ONE].alive
 
 
 def test_a_silent_node_lives_again_with_its_next_heartbeat(store: Store, kind: Kind) -> None:
@@ -209,7 +228,7 @@ def test_a_silent_node_lives_again_with_its_next_heartbeat(store: Store, kind: K
 
     store.heartbeat(NODE_ONE)
 
-    assert kind.clock() - store.nodes()[0].heartbeat < 1
+    assert store.listing().liveness[NODE_ONE].alive
 
 
 def test_a_full_cluster_says_how_many_nodes_fit(kind: Kind) -> None:
@@ -221,15 +240,6 @@ def test_a_full_cluster_says_how_many_nodes_fit(kind: Kind) -> None:
         store.register(NODE_THREE, VTEP_THREE, identity=MACHINE_ONE)
 
     assert len(store.nodes()) == 2
-
-
-def test_a_heartbeat_is_kept(store: Store, clock: Clock) -> None:
-    register_one(store)
-    clock.now += 10
-
-    store.heartbeat(NODE_ONE)
-
-    assert store.nodes()[0].heartbeat == NOW + 10
 
 
 def test_a_heartbeat_of_an_unknown_node_is_an_error(store: Store) -> None:
@@ -271,7 +281,11 @@ def test_a_watch_lists_all_nodes_and_says_when_it_is_done(store: Store) -> None:
     one, two = register_one(store), register_two(store)
 
     with closing(watch(store)) as events:
-        assert [next(events) for _ in range(3)] == [Put(one), Put(two), Synced()]
+        assert [next(events) for _ in range(3)] == [
+            Put(one.name, one),
+            Put(two.name, two),
+            Synced(),
+        ]
 
 
 def test_an_empty_store_is_synced_at_once(store: Store) -> None:
@@ -284,10 +298,10 @@ def test_a_watch_sees_nodes_join_change_and_leave(store: Store) -> None:
         assert next(events) == Synced()
 
         joined = register_one(store)
-        assert [next(events), next(events)] == [Put(joined), Synced()]
+        assert [next(events), next(events)] == [Put(joined.name, joined), Synced()]
 
         moved = store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE)
-        assert [next(events), next(events)] == [Put(moved), Synced()]
+        assert [next(events), next(events)] == [Put(moved.name, moved), Synced()]
 
         store.remove(NODE_ONE)
         assert [next(events), next(events)] == [Removed(NODE_ONE), Synced()]
@@ -304,7 +318,7 @@ def test_heartbeats_are_no_events(store: Store, clock: Clock) -> None:
             store.heartbeat(NODE_ONE)
         two = register_two(store)
 
-        assert next(events) == Put(two)
+        assert next(events) == Put(two.name, two)
 
 
 def test_a_place_that_changes_hands_is_removed_before_it_is_put(store: Store) -> None:
@@ -316,7 +330,7 @@ def test_a_place_that_changes_hands_is_removed_before_it_is_put(store: Store) ->
         store.remove(NODE_ONE)
         heir = store.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
 
-        assert [next(events), next(events)] == [Removed(NODE_ONE), Put(heir)]
+        assert [next(events), next(events)] == [Removed(NODE_ONE), Put(heir.name, heir)]
 
 
 def test_a_watch_ends_when_it_is_told_to(store: Store) -> None:
@@ -425,9 +439,158 @@ def test_a_node_that_leaves_takes_its_prefixes_along(store: Store) -> None:
 def test_publishing_is_an_event(store: Store) -> None:
     one = register_one(store)
     events = watch(store)
-    assert [next(events), next(events)] == [Put(one), Synced()]
+    assert [next(events), next(events)] == [Put(one.name, one), Synced()]
 
     store.publish(NODE_ONE, ELSEWHERE)
 
-    assert next(events) == Put(replace(one, extra=(ELSEWHERE,)))
+    assert next(events) == Put(NODE_ONE, replace(one, extra=(ELSEWHERE,)))
     events.close()
+
+
+# Records that somebody else wrote
+
+STRANGER = "stranger"
+OTHER_VTEP = "192.0.2.99"
+
+
+def document(number: int, **change: object) -> dict[str, Any]:
+    """A record with a place that no node has yet, changed."""
+    return {
+        "node_id": number,
+        "vtep": OTHER_VTEP,
+        "pod_cidrs": [f"10.244.{number}.0/24", f"fd00:10:244:{number:x}::/64"],
+        "extra": [],
+    } | change
+
+
+BAD_RECORDS = [
+    (document(9, vtep="::ffff:192.0.2.1"), "v4-mapped"),
+    (document(9, pod_cidrs=["::ffff:10.244.0.0/120", "fd00:10:244:9::/64"]), "v4-mapped"),
+    (document(9, vtep="nowhere"), "its VTEP 'nowhere' is not a valid one"),
+    (document(9, pod_cidrs=["10.244.0.0/16", "fd00:10:244:9::/64"]), "is not a /24"),
+    (document(9, extra=["10.244.0.7/32"]), "overlaps 10.244.0.0/24 of node-one"),
+    (document(9, extra=["192.0.2.1/32"]), "is the VTEP of node-one"),
+    (document(2**40), "its node_id is 1099511627776"),
+]
+
+
+@pytest.mark.parametrize(("written", "reason"), BAD_RECORDS)
+def test_a_bad_record_is_set_aside_and_all_others_are_followed(
+    store: Store, kind: Kind, written: dict[str, Any], reason: str
+) -> None:
+    one = register_one(store)
+    with closing(watch(store)) as events:
+        assert [next(events), next(events)] == [Put(NODE_ONE, one), Synced()]
+
+        kind.write(STRANGER, written)
+        rejected = next(events)
+        assert isinstance(rejected, Rejected)
+        assert rejected.name == STRANGER
+        assert reason in rejected.reason
+        assert next(events) == Synced()
+
+        two = register_two(store)
+        assert [next(events), next(events)] == [Put(NODE_TWO, two), Synced()]
+
+        store.remove(STRANGER)
+        assert [next(events), next(events)] == [Removed(STRANGER), Synced()]
+    assert store.nodes() == (one, two)
+
+
+@pytest.mark.parametrize(("written", "reason"), BAD_RECORDS)
+def test_a_bad_record_is_listed_with_its_reason_and_without_the_others(
+    store: Store, kind: Kind, written: dict[str, Any], reason: str
+) -> None:
+    one = register_one(store)
+    kind.write(STRANGER, written)
+
+    listing = store.listing()
+
+    assert listing.nodes == (one,)
+    assert list(listing.rejected) == [STRANGER]
+    assert reason in listing.rejected[STRANGER]
+
+
+@pytest.mark.parametrize("written", [written for written, _ in BAD_RECORDS])
+def test_nodes_join_move_and_publish_beside_a_bad_record(
+    store: Store, kind: Kind, written: dict[str, Any]
+) -> None:
+    one = register_one(store)
+    kind.write(STRANGER, written)
+
+    two = register_two(store)
+    moved = store.register(NODE_TWO, VTEP_THREE, identity=MACHINE_TWO)
+    assert store.publish(NODE_TWO, ELSEWHERE) == NODE_TWO
+    assert register_one(store) == one
+
+    assert moved == replace(two, vtep=VTEP_THREE)
+    assert store.nodes() == (one, replace(moved, extra=(ELSEWHERE,)))
+
+
+def test_a_record_that_is_mended_is_followed_again(store: Store, kind: Kind) -> None:
+    register_one(store)
+    kind.write(STRANGER, document(9, vtep="nowhere"))
+    with closing(watch(store)) as events:
+        assert [type(next(events)) for _ in range(3)] == [Rejected, Put, Synced]
+
+        kind.write(STRANGER, document(9))
+
+        put = next(events)
+        assert isinstance(put, Put)
+        assert str(put.value.vtep) == OTHER_VTEP
+
+
+def test_a_node_mends_its_own_record_by_registering(store: Store, kind: Kind) -> None:
+    one = register_one(store)
+    register_two(store)
+    kind.write(NODE_ONE, document(1, pod_cidrs=["10.244.0.0/24", "odd"], extra=["192.0.2.2/32"]))
+    assert NODE_ONE in store.listing().rejected
+
+    again = register_one(store)
+
+    assert again == one
+    assert store.listing().rejected == {}
+
+
+def test_a_place_of_a_record_that_is_set_aside_is_not_given_away(store: Store, kind: Kind) -> None:
+    kind.write(STRANGER, document(1, pod_cidrs=["10.244.0.0/24", "odd"]))
+
+    one = register_one(store)
+
+    assert one.node_id == 2
+    assert one.pod_cidrs[0] == ip_network("10.244.1.0/24")
+
+
+def test_a_vtep_of_a_record_that_is_set_aside_is_not_given_away(store: Store, kind: Kind) -> None:
+    kind.write(STRANGER, document(2**40, vtep="192.0.2.1"))
+
+    with pytest.raises(
+        StoreError, match="already that of node stranger, whose record is set aside: its node_id"
+    ):
+        register_one(store)
+
+
+def test_an_address_of_a_record_that_is_set_aside_is_not_given_away(
+    store: Store, kind: Kind
+) -> None:
+    register_one(store)
+    kind.write(STRANGER, document(9, vtep="nowhere", extra=[str(ELSEWHERE)]))
+
+    assert store.publish(NODE_ONE, ELSEWHERE) == STRANGER
+
+
+def test_a_bad_record_can_be_removed(store: Store, kind: Kind) -> None:
+    one = register_one(store)
+    kind.write(STRANGER, document(9, vtep="nowhere"))
+
+    assert store.remove(STRANGER)
+
+    assert store.nodes() == (one,)
+    assert store.listing().rejected == {}
+
+
+def test_a_node_whose_record_could_not_be_valid_is_not_registered(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"cannot be registered: its VTEP 127\.0\.0\.1 is not"):
+        store.register(NODE_ONE, ip_address("127.0.0.1"), identity=MACHINE_ONE)
+
+    assert store.listing().liveness == {}

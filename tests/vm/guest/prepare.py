@@ -10,7 +10,8 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 
-from pycni.settings import DEFAULT_PATH, load, make_directories
+from pycni.names import SETTINGS_PATH
+from pycni.settings import load, make_directories
 from pycni.setup import install
 from pycni.stores import machine_identity, open_store
 
@@ -25,5 +26,5 @@ install.install(
     Path("/opt/cni/bin"),
     Path("/etc/cni/net.d"),
     socket=settings.socket_path,
-    settings=DEFAULT_PATH,
+    settings=SETTINGS_PATH,
 )

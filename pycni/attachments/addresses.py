@@ -1,0 +1,75 @@
+"""The addresses that an ADD takes for its lease, each with its undo.
+
+To take an address is to insert its entry into the endpoints table (pods/endpoints.py) and, if it is
+outside the node's pod CIDRs, to publish it. Callers share the network lock.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from pycni.attachments import reclaim
+from pycni.attachments.attaching import Attaching
+from pycni.cluster import IPAddress
+from pycni.dataplane import maps
+from pycni.errors import NotAvailable
+from pycni.ipam import allocation, published
+from pycni.ipam.ipam_result import IpamResult
+from pycni.ipam.pools import Rotation
+from pycni.pods import endpoints
+from pycni.pods.endpoints import Endpoints
+
+
+def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
+    """Take the addresses that another IPAM plugin gave, or else of pycni's own, for the lease."""
+
+    def claim(address: IPAddress) -> bool:
+        return _claim(one, table, address)
+
+    if given is None:
+        taken = allocation.allocate(
+            one.call.request,
+            one.call.conf,
+            node=one.node,
+            rotation=Rotation(one.settings.state_dir),
+            claim=claim,
+        )
+    else:
+        taken = tuple(ip.address.ip for ip in given.ips)
+        for address in taken:
+            published.refuse_unusable(address, node=one.node, settings=one.settings)
+            if not claim(address):
+                raise published.taken(address)
+    one.lease = replace(one.lease, addresses=taken)
+
+
+def reserve(one: Attaching, table: Endpoints, address: IPAddress) -> bool:
+    """Insert the entry of an address; False if another link has it."""
+    if not endpoints.reserve(table, address, one.lease.endpoint):
+        return False
+    one.undo.callback(_give_back, one, address)
+    return True
+
+
+def _claim(one: Attaching, table: Endpoints, address: IPAddress) -> bool:
+    if not reserve(one, table, address):
+        return False
+    if not published.is_outside(address, one.node):
+        return True
+    if published.publish(one.ipr, address, node=one.node, settings=one.settings):
+        return True
+    _give_back(one, address)
+    return False
+
+
+def _give_back(one: Attaching, address: IPAddress) -> None:
+    """An address that cannot be given back now is reclaimed by a sweep, once the link is gone."""
+    with suppress(NotAvailable), maps.open_endpoints(one.settings.pin_root) as table:
+        endpoints.release(
+            table,
+            address,
+            one.lease.ifindex,
+            run_dir=one.settings.run_dir,
+            clean_up=reclaim.cleanup(one.ipr, one.settings, one.node, ports=one.lease.ports),
+        )

@@ -1,0 +1,80 @@
+"""GC: remove every attachment of one network that the runtime does not list as valid.
+
+Goes on after an error and reports all errors at the end. Skips an attachment whose lock somebody
+holds. Source: CNI spec 1.1.0, section 2 "GC".
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from pycni import locks
+from pycni.attachments import reclaim, refresh
+from pycni.attachments.delete import detach
+from pycni.cni.call import Call
+from pycni.errors import GarbageLeft, PycniError, TryAgain
+from pycni.ipam import delegation, delegation_records
+from pycni.kernel.rtnl import Rtnl
+from pycni.names import AttachmentKey, host_ifname
+from pycni.pods.lease import leases
+
+
+def collect(call: Call) -> None:
+    """Detach what is not valid, then have the IPAM plugin do the same.
+
+    Some runtimes send no list: then only what has no link any more is removed. Raises GarbageLeft,
+    or what the IPAM plugin reported.
+    """
+    valid = call.conf.valid_attachments()
+    problems = []
+    with Rtnl() as ipr:
+        if valid is not None:
+            kept = {AttachmentKey(call.conf.name, *one).digest for one in valid}
+            for digest in _attached(call, ipr) - kept:
+                try:
+                    _remove(call, ipr, digest)
+                except (PycniError, OSError) as error:
+                    problems.append(f"{host_ifname(digest)}: {error}")
+        reclaim.sweep(ipr, call.settings)
+        problems += refresh.refresh_all(ipr, call.settings)
+    delegation.release_orphans(call.settings)
+    try:
+        delegation.forward("GC", call)
+    except PycniError as error:
+        if not problems:
+            raise
+        problems.append(f"{call.conf.delegate}: {error}")
+    if problems:
+        raise GarbageLeft(
+            "not all that is no longer valid could be removed", details="; ".join(problems)
+        )
+
+
+def _attached(call: Call, ipr: Rtnl) -> set[str]:
+    """Digests of all attachments to the network: those with a link, and those with a delegation."""
+    network = call.conf.name
+    linked = {lease.key_digest for lease in leases(ipr) if lease.is_of(network)}
+    recorded = delegation_records.recorded(call.settings)
+    return linked | {one.key.digest for one in recorded if one.key.network == network}
+
+
+def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
+    settings = call.settings
+    with ExitStack() as held:
+        try:
+            lock = held.enter_context(locks.attachment_lock(settings.run_dir, digest, timeout=0))
+        except TryAgain:
+            return  # the ADD or DEL that holds it knows better
+        known = delegation_records.find(settings, digest)
+
+        def release() -> None:
+            if known is not None:
+                delegation.release(
+                    settings, known, env=known.env_of_del, lock=lock, timeout=call.left()
+                )
+
+        delegation.in_order(
+            lambda: detach(ipr, settings, digest),
+            release,
+            plugin="" if known is None else known.plugin,
+        )

@@ -1,0 +1,43 @@
+"""Refreshing endpoint entries after others have changed the pods' links.
+
+Runs in the node's network namespace. What changes, and what follows from it: pods/link_changes.py.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pycni import locks
+from pycni.dataplane import maps
+from pycni.errors import NotAvailable, PycniError
+from pycni.kernel.rtnl import Rtnl
+from pycni.pods import endpoints, link_changes
+from pycni.pods.lease import Lease, leases
+from pycni.settings import Settings
+
+
+def refresh(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None = None) -> int:
+    """Update the entries of a lease; returns how many were not up to date. Raises PycniError.
+
+    `queued` is as in link_changes.endpoint.
+    """
+    with (
+        locks.network_lock(settings.run_dir, shared=True),
+        suppress(NotAvailable),
+        maps.open_endpoints(settings.pin_root) as table,
+    ):
+        now = link_changes.endpoint(ipr, lease, queued=queued)
+        if now is not None:
+            return endpoints.update(table, lease.entries, now, run_dir=settings.run_dir)
+    return 0
+
+
+def refresh_all(ipr: Rtnl, settings: Settings) -> list[str]:
+    """Update the entries of every lease; returns what went wrong, a sentence each."""
+    problems = []
+    for one in list(leases(ipr)):
+        try:
+            refresh(ipr, settings, one)
+        except PycniError as error:
+            problems.append(error.message)
+    return problems

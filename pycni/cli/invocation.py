@@ -1,0 +1,77 @@
+"""One run of the command line: which settings it has, and in which form it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pycni.cli.output import escape, to_json
+
+if TYPE_CHECKING:
+    from pycni.settings import Settings
+
+TABLE, JSON = "table", "json"
+
+
+@dataclass
+class Invocation:
+    """What the options before the command say. stdout is text, or exactly one JSON document."""
+
+    path: Path | None = None
+    """The settings file that was named, if any."""
+    output: str = TABLE
+
+    @property
+    def as_json(self) -> bool:
+        return self.output == JSON
+
+    def settings(self) -> Settings:
+        """The node's settings. Raises InvalidSettings."""
+        from pycni.settings import load
+
+        return load(self.path)
+
+    def emit(self, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
+        """Print rows. `columns` are the table's columns, and keys of every row."""
+        if self.as_json:
+            click.echo(to_json(list(rows)))
+            return
+        from pycni.cli import table
+
+        table.show(rows, columns=columns)
+
+    def say(self, *lines: str, **fields: Any) -> None:
+        """Print what a verb did: lines of text, or its fields as one JSON object."""
+        if self.as_json:
+            click.echo(to_json(fields))
+            return
+        for line in lines:
+            click.echo(escape(line))
+
+
+def note(text: str) -> None:
+    """Print one line about progress to stderr."""
+    click.echo(escape(text), err=True)
+
+
+def _choose(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).output = value
+
+
+output_option: Callable[..., Any] = click.option(
+    "-o",
+    "--output",
+    type=click.Choice([TABLE, JSON]),
+    is_eager=True,
+    expose_value=False,
+    callback=_choose,
+    help="Form of the output. Default: table.",
+)
+"""`-o` of every command and group: the last one given counts."""
+
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -1,0 +1,151 @@
+"""Rows for people and programs, made of what the typed readers find.
+
+One vocabulary: a key means the same in every noun, `program` is the name of a BPF program as its
+file has it, and a drop reason or path is spelled as in bpf/README.md (`SPOOFED_SOURCE`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from pycni.cli.output import cell, to_json
+from pycni.dataplane import dumps, events
+from pycni.dataplane import maps as tables
+from pycni.dataplane.events import Lost
+from pycni.kernel.rtnl import Rtnl
+from pycni.pods import port_table
+from pycni.pods.lease import leases
+from pycni.settings import Settings
+from pycni.stores import Liveness, NodeRecord, open_store
+
+Row = dict[str, Any]
+
+SPELLED = ("reason", "path")
+"""Columns with the names of enumerators."""
+
+
+def endpoints(settings: Settings) -> list[Row]:
+    """The pods of this node by container, one row per address. Raises NotAvailable."""
+    with Rtnl() as ipr, tables.open_endpoints(settings.pin_root) as table:
+        held = {lease.ifindex: lease for lease in leases(ipr)}
+        rows = []
+        for address, endpoint in table.items():
+            lease = held.get(endpoint.ifindex)
+            rows.append(
+                {
+                    "address": str(address),
+                    "container": lease.container_id if lease else "",
+                    "network": lease.network if lease else "",
+                    "interface": lease.ifname if lease else "",
+                    "host_interface": lease.host_ifname if lease else "gone",
+                    **vars(endpoint),
+                }
+            )
+    return sorted(rows, key=lambda row: (row["container"], row["address"]))
+
+
+def ports() -> list[Row]:
+    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError."""
+    rows = [
+        {
+            "port": forward.host_port,
+            "protocol": forward.protocol,
+            "address": str(forward.host_ip or ""),
+            "pod": str(forward.pod),
+            "pod_port": forward.pod_port,
+            "container": forward.owner,
+        }
+        for forward in port_table.forwards()
+    ]
+    keys = ("port", "protocol", "address", "pod")
+    return sorted(rows, key=lambda row: [row[key] for key in keys])
+
+
+def nodes(settings: Settings) -> list[Row]:
+    """The nodes of the cluster by name. Raises StoreError.
+
+    Of a record that is set aside, `rejected` says why, and what it claims is not shown.
+    `seen_seconds_ago` is None where the store does not know.
+    """
+    listing = open_store(settings.store_url, settings.cluster, create=False).listing()
+    valid = {node.name: node for node in listing.nodes}
+    return [
+        _node(name, valid.get(name), liveness, rejected=listing.rejected.get(name))
+        for name, liveness in listing.liveness.items()
+    ]
+
+
+def _node(name: str, node: NodeRecord | None, liveness: Liveness, *, rejected: str | None) -> Row:
+    return {
+        "name": name,
+        "id": node and node.node_id,
+        "vtep": node and str(node.vtep),
+        "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs] if node else None,
+        "agent": "alive" if liveness.alive else "silent",
+        "seen_seconds_ago": None if liveness.seen_ago is None else round(liveness.seen_ago),
+        "rejected": rejected,
+    }
+
+
+def maps(settings: Settings) -> list[Row]:
+    """The pinned maps. An array is always full, so its number of entries says nothing: None.
+
+    Raises NotAvailable.
+    """
+    rows = [dumps.describe(settings.pin_root, name) for name in dumps.NAMES]
+    return [row | {"entries": None} if "array" in row["type"] else row for row in rows]
+
+
+def entries(settings: Settings, name: str) -> tuple[list[Row], tuple[str, ...]]:
+    """The entries of the map `name`, and their columns. Raises NotAvailable."""
+    rows, columns = dumps.dump(settings.pin_root, name)
+    return [_spell(row) for row in rows], columns
+
+
+def drop_events(settings: Settings) -> Iterator[Row]:
+    """A sample of drops as they happen, for ever. Raises NotAvailable or TryAgain.
+
+    `time` is of the wall clock, in UTC; `head` is the packet from its Ethernet header on, in hex. A
+    row with the key `lost` alone says how many events were lost at this place.
+    """
+    for event in events.follow(settings):
+        if isinstance(event, Lost):
+            yield {"lost": event.count}
+            continue
+        yield {
+            "time": event.utc,
+            "program": event.program,
+            "reason": spelled(event.reason),
+            "interface": _ifname(event.ifindex),
+            "ifindex": event.ifindex,
+            "length": event.length,
+            "head": event.head.hex(),
+        }
+
+
+def line(row: Row, *, as_json: bool) -> str:
+    """One event on one line."""
+    if as_json:
+        return to_json(row, indent=None)
+    if "lost" in row:
+        return f"{row['lost']} events were lost here"
+    words = [f"{key}={cell(row[key])}" for key in ("interface", "length", "head")]
+    return " ".join((row["time"], row["program"], row["reason"], *words))
+
+
+def spelled(name: str) -> str:
+    """The name of a drop reason or path as bpf/README.md has it: "wrong vni" is WRONG_VNI."""
+    return name.upper().replace(" ", "_")
+
+
+def _spell(row: Row) -> Row:
+    return row | {key: spelled(row[key]) for key in SPELLED if key in row}
+
+
+def _ifname(ifindex: int) -> str | None:
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return None

@@ -1,0 +1,130 @@
+"""What is below the store's prefix in etcd: read at one revision, changed in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pycni.cluster import Cluster
+from pycni.errors import StoreError, TryAgain
+from pycni.stores import places
+from pycni.stores.etcd.gateway import Gateway
+from pycni.stores.etcd.keys import Document, below, decode, from_base64, put_key, to_base64
+from pycni.stores.records import Raw
+
+CLUSTER, PLACES, NODES, ALIVE = "cluster", "places", "nodes/", "alive/"
+
+PATIENCE = 10.0
+"""Seconds for which a change is tried again when others were quicker."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the prefix held at one revision."""
+
+    revision: int
+    places_revision: int
+    """When `places` was last written; 0: never."""
+    records: dict[str, Raw]
+    """By node name, unchecked."""
+    alive: frozenset[str]
+    """Names whose lease runs."""
+
+
+@dataclass(frozen=True)
+class Keyspace:
+    """The keys of one cluster. All raise StoreError, or TryAgain if etcd has no quorum."""
+
+    gateway: Gateway
+    cluster: Cluster
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.gateway.location}, prefix {self.gateway.location.prefix}"
+
+    def key(self, name: str) -> str:
+        """A key of ours as requests have it."""
+        return to_base64(self.gateway.location.prefix + name)
+
+    def name(self, pair: Document) -> str:
+        """The undo of `key`, for a key and value of an answer."""
+        return from_base64(pair["key"]).removeprefix(self.gateway.location.prefix)
+
+    def value(self, name: str) -> str | None:
+        """The value of one key; None if there is none."""
+        answer = self.gateway.call("kv/range", {"key": self.key(name)})
+        values = [from_base64(pair.get("value", "")) for pair in answer.get("kvs", ())]
+        return values[0] if values else None
+
+    def read(self) -> Snapshot:
+        """Everything. Raises ClusterError as well, if it is another cluster's."""
+        answer = self.gateway.call("kv/range", below(self.gateway.location.prefix))
+        pairs = {self.name(pair): pair for pair in answer.get("kvs", ())}
+        cluster = pairs.get(CLUSTER)
+        self.check_parameters(from_base64(cluster.get("value", "")) if cluster else None)
+        return Snapshot(
+            revision=int(answer["header"]["revision"]),
+            places_revision=int(pairs.get(PLACES, {}).get("mod_revision", 0)),
+            records={
+                key.removeprefix(NODES): raw(pair)
+                for key, pair in pairs.items()
+                if key.startswith(NODES)
+            },
+            alive=frozenset(key.removeprefix(ALIVE) for key in pairs if key.startswith(ALIVE)),
+        )
+
+    def change(self, decide: Callable[[Snapshot], tuple[T, list[Document]]]) -> T:
+        """Do what `decide` makes of the snapshot, if nothing has changed since; else decide anew.
+
+        Returns the first of what `decide` returned. Raises TryAgain when others are always quicker.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            snapshot = self.read()
+            outcome, changes = decide(snapshot)
+            guard = self.key(PLACES)
+            unchanged = {
+                "key": guard,
+                "target": "MOD",
+                "result": "EQUAL",
+                "mod_revision": str(snapshot.places_revision),
+            }
+            if not changes or self.transact([unchanged], [*changes, put_key(guard, "")]):
+                return outcome
+        raise TryAgain(
+            f"{self.where} is busy: others change it all the time",
+            details=f"tried for {PATIENCE:g} s",
+            hint="try again",
+        )
+
+    def transact(self, compare: list[Document], changes: list[Document]) -> bool:
+        """Make all changes if all of `compare` holds; whether it did."""
+        answer = self.gateway.call("kv/txn", {"compare": compare, "success": changes})
+        return bool(answer.get("succeeded"))
+
+    def check_parameters(self, text: str | None) -> None:
+        """Raise StoreError if there is no cluster, ClusterError if it has other parameters."""
+        if text is None:
+            raise StoreError(
+                f"there is no cluster in {self.where}",
+                hint="run `pycni setup` on a new node to make it; if there was one, etcd has lost "
+                "its data: restore it from a snapshot, or tear all nodes down and set them up",
+            )
+        parameters = decode(text)
+        if not isinstance(parameters, dict):
+            raise StoreError(
+                f"{self.gateway.location.prefix}{CLUSTER} in {self.gateway.location} is not what "
+                "pycni wrote: it is not a JSON object",
+                hint="restore the key, or give pycni a prefix of its own in store",
+            )
+        places.refuse_other_cluster(parameters, self.cluster, where=self.where)
+
+
+def raw(pair: Document) -> Raw:
+    """The key and value of a node as an unchecked record. etcd says who was there first."""
+    return Raw(decode(from_base64(pair.get("value", ""))), order=int(pair["create_revision"]))

@@ -1,0 +1,264 @@
+"""Node records as they stand in a store, where anybody may have written them: nothing is believed.
+
+`read` checks one record by itself. `conflict` compares two. Which of two that conflict is set aside
+is decided in roster.py. Pure; every kind of store uses the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+from typing import TypeVar
+
+from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable
+from pycni.names import NODE_NAME_MAX, is_node_name
+from pycni.stores.registry import NodeRecord
+
+NODE_ID_MAX = 2**32 - 1
+"""`struct vtep` of bpf/lib/types.h has 32 bits for it."""
+
+SHOWN = 60
+"""Characters of a strange value that a reason shows."""
+
+T = TypeVar("T")
+Key = tuple[str, Hashable]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A record as a store holds it."""
+
+    document: object
+    """What `write` makes, if pycni wrote it; unknown fields are ignored."""
+    order: int = 0
+    """Of two records, the one with the lower number was there first."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a record says, field by field. Where a field is wrong, what can be used of it."""
+
+    name: str
+    order: int
+    node_id: int | None
+    vtep: IPAddress | None
+    pod_cidrs: tuple[IPNetwork, ...]
+    extra: tuple[IPNetwork, ...]
+    identity: str
+    problem: str
+    """Why the record is not valid; empty if it is, by itself."""
+    touches: tuple[Key, ...] = ()
+    """Pod CIDRs that no other node can have, because an address of this one is in them."""
+
+    @property
+    def seniority(self) -> tuple[int, int, str]:
+        """The lower one has the right to what two records claim: the one that was there first,
+        then the one with the lower id. All nodes decide alike."""
+        return self.order, self.node_id or 0, self.name
+
+    @property
+    def record(self) -> NodeRecord:
+        """The record that a claim without a problem is."""
+        assert self.node_id is not None
+        assert self.vtep is not None
+        return NodeRecord(self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra)
+
+    @cached_property
+    def holds(self) -> tuple[Key, ...]:
+        """What only one node can have."""
+        return (
+            ("id", self.node_id),
+            ("address", self.vtep),
+            *(("cidr", cidr) for cidr in self.pod_cidrs),
+            *(("address", one.network_address) for one in self.extra),
+        )
+
+
+def write(record: NodeRecord, identity: str) -> dict[str, object]:
+    """A record as a document of JSON types; the name is not in it. `identity` is the machine's."""
+    return {
+        "node_id": record.node_id,
+        "vtep": str(record.vtep),
+        "pod_cidrs": [str(cidr) for cidr in record.pod_cidrs],
+        "extra": [str(prefix) for prefix in record.extra],
+        "identity": identity,
+    }
+
+
+def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
+    """What a stored record says, and the first thing that is wrong with it. Never raises."""
+    check = _Check()
+    document = raw.document
+    if not is_node_name(name):
+        check.fail("its name is not a DNS name in lower case")
+    if not isinstance(document, dict):
+        check.fail("it is not a JSON object")
+        document = {}
+    node_id = check(_node_id, document.get("node_id"))
+    vtep = check(_vtep, document.get("vtep"))
+    if vtep is not None:
+        check(_usable_vtep, vtep, cluster)
+    cidrs = [check(_pod_cidr, text, cluster) for text in check.list("pod_cidrs", document)]
+    extra = [check(_extra, text) for text in check.list("extra", document, absent=[])]
+    identity = check(_identity, document.get("identity")) or ""
+    return Claim(
+        name=name,
+        order=raw.order,
+        node_id=node_id,
+        vtep=vtep,
+        pod_cidrs=_one_per_family(check, cluster, cidrs),
+        extra=tuple(dict.fromkeys(one for one in extra if one is not None)),
+        identity=identity,
+        problem=check.problem,
+        touches=tuple(
+            ("cidr", one.supernet(new_prefix=cluster.node_prefix(one.version)))
+            for one in extra
+            if one is not None and _overlapping(one, cluster.cidrs)
+        ),
+    )
+
+
+def conflict(claim: Claim, other: Claim) -> str:
+    """What `claim` has that is the other's, as a reason to set it aside; empty if nothing is."""
+    if claim.node_id == other.node_id:
+        return f"its id {claim.node_id} is that of {other.name}"
+    if claim.vtep == other.vtep:
+        return f"its VTEP {claim.vtep} is that of {other.name}"
+    for one in other.extra:
+        if claim.vtep == one.network_address:
+            return f"its VTEP {claim.vtep} is an address that {other.name} published"
+    for cidr in claim.pod_cidrs:
+        if theirs := _overlapping(cidr, other.pod_cidrs):
+            return f"its pod CIDR {cidr} overlaps {theirs} of {other.name}"
+        if theirs := _overlapping(cidr, other.extra):
+            return f"its pod CIDR {cidr} overlaps {theirs}, which {other.name} published"
+    for one in claim.extra:
+        if one.network_address == other.vtep:
+            return f"the address {other.vtep} that it published is the VTEP of {other.name}"
+        if theirs := _overlapping(one, (*other.extra, *other.pod_cidrs)):
+            return f"the address {one} that it published overlaps {theirs} of {other.name}"
+    return ""
+
+
+def printable(name: str) -> str:
+    """A name that anybody may have chosen, in printable ASCII and not longer than a real one."""
+    text = name.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= NODE_NAME_MAX else f"{text[:NODE_NAME_MAX]}..."
+
+
+class _Check:
+    """Runs checks that raise ValueError, and keeps the first reason."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+
+    def __call__(self, check: Callable[..., T], *values: object) -> T | None:
+        try:
+            return check(*values)
+        except ValueError as error:
+            self.fail(str(error))
+            return None
+
+    def list(
+        self, field: str, document: Mapping[str, object], *, absent: object = None
+    ) -> list[object]:
+        values = document.get(field, absent)
+        if isinstance(values, list):
+            return values
+        self.fail(f"its {field} is {_shown(values)}, not a list")
+        return []
+
+    def fail(self, reason: str) -> None:
+        self.problem = self.problem or reason
+
+
+def _node_id(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= NODE_ID_MAX:
+        raise ValueError(f"its node_id is {_shown(value)}, not a number from 1 to {NODE_ID_MAX}")
+    return value
+
+
+def _identity(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"its identity is {_shown(value)}, not text")
+    return value
+
+
+def _vtep(value: object) -> IPAddress:
+    return _canonical("VTEP", value, ip_address)
+
+
+def _usable_vtep(vtep: IPAddress, cluster: Cluster) -> None:
+    if not is_routable(vtep) or (vtep.version == 4 and vtep.is_reserved):
+        raise ValueError(f"its VTEP {vtep} is not a unicast address that other nodes can reach")
+    for cidr in cluster.cidrs:
+        if vtep in cidr:
+            raise ValueError(f"its VTEP {vtep} is in the cluster CIDR {cidr}")
+
+
+def _pod_cidr(value: object, cluster: Cluster) -> IPNetwork:
+    cidr = _canonical("pod CIDR", value, ip_network)
+    if not any(cidr.network_address in whole for whole in cluster.cidrs):
+        raise ValueError(f"its pod CIDR {cidr} is not in the cluster's CIDRs")
+    length = cluster.node_prefix(cidr.version)
+    if cidr.prefixlen != length:
+        raise ValueError(f"its pod CIDR {cidr} is not a /{length}, as those of this cluster are")
+    return cidr
+
+
+def _extra(value: object) -> IPNetwork:
+    prefix = _canonical("published address", value, ip_network)
+    if prefix.prefixlen != prefix.max_prefixlen:
+        raise ValueError(f"its published address {prefix} is a network, not one address")
+    if not is_usable(prefix):
+        raise ValueError(f"its published address {prefix} cannot be a pod's")
+    return prefix
+
+
+def _canonical(what: str, value: object, parse: Callable[[str], T]) -> T:
+    """An address or network in the one form that pycni writes, so that equal ones are equal."""
+    if not isinstance(value, str):
+        raise ValueError(f"its {what} is {_shown(value)}, not text")
+    try:
+        parsed = parse(value)
+    except ValueError:
+        raise ValueError(f"its {what} {_shown(value)} is not a valid one") from None
+    if "%" in value:  # an IPv6 zone (RFC 4007), which means something on one machine only
+        raise ValueError(f"its {what} {_shown(value)} has a zone")
+    if value.startswith("::ffff:") and ip_network(value).overlaps(V4_MAPPED):
+        raise ValueError(f"its {what} {_shown(value)} is IPv4 written as IPv6 (v4-mapped)")
+    if str(parsed) != value:
+        raise ValueError(f"its {what} {_shown(value)} is not in the usual form, {parsed}")
+    return parsed
+
+
+def _one_per_family(
+    check: _Check, cluster: Cluster, cidrs: Iterable[IPNetwork | None]
+) -> tuple[IPNetwork, ...]:
+    found: dict[int, IPNetwork] = {}
+    for cidr in cidrs:
+        if cidr is not None and found.setdefault(cidr.version, cidr) is not cidr:
+            check.fail(f"it has more than one IPv{cidr.version} pod CIDR")
+    for version in sorted(whole.version for whole in cluster.cidrs):
+        if version not in found:
+            check.fail(f"it has no IPv{version} pod CIDR")
+    return tuple(found[version] for version in sorted(found))
+
+
+def _overlapping(one: IPNetwork, others: Iterable[IPNetwork]) -> IPNetwork | None:
+    """The first of `others` that overlaps."""
+    return next(
+        (other for other in others if other.version == one.version and other.overlaps(one)), None
+    )
+
+
+def _shown(value: object) -> str:
+    """A value that anybody may have written, short and in printable ASCII."""
+    if value is None:
+        return "missing"
+    if not isinstance(value, (str, int, float)):
+        return "a list" if isinstance(value, list) else "an object"
+    text = ascii(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

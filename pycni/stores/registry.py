@@ -1,0 +1,115 @@
+"""The nodes of a cluster: what is recorded of each, and how a node gets and gives up its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pycni.cluster import IPAddress, IPNetwork
+
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between two heartbeats of an agent."""
+HEARTBEAT_FRESH = 30.0
+"""Seconds after a heartbeat for which its node counts as alive: three intervals."""
+
+NAMED = 3
+"""How many rejected records a summary names."""
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """One node's place in the cluster."""
+
+    name: str
+    node_id: int
+    """1 and up: the smallest that was free."""
+    vtep: IPAddress
+    pod_cidrs: tuple[IPNetwork, ...]
+    """One per family of the cluster, IPv4 first."""
+    extra: tuple[IPNetwork, ...] = ()
+    """Addresses of its pods outside its pod CIDRs, which it published; each as a prefix of full
+    length."""
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """What a store knows about a node's agent."""
+
+    alive: bool
+    """Whether there was a heartbeat within HEARTBEAT_FRESH."""
+    seen_ago: float | None = None
+    """Seconds since the last heartbeat; None if the store does not know."""
+
+    def __str__(self) -> str:
+        state = "alive" if self.alive else "silent"
+        return state if self.seen_ago is None else f"{state}, seen {self.seen_ago:.0f} s ago"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All that a store has about nodes, at one moment."""
+
+    nodes: tuple[NodeRecord, ...]
+    """The valid records, by name."""
+    liveness: Mapping[str, Liveness]
+    """Of every node, valid or not, by name."""
+    rejected: Mapping[str, str]
+    """By name: why that record is set aside. Printable ASCII."""
+
+    @property
+    def summary(self) -> str:
+        """One line about the rejected records."""
+        if not self.rejected:
+            return "all records are valid"
+        named = [f"{name}: {reason}" for name, reason in sorted(self.rejected.items())[:NAMED]]
+        more = len(self.rejected) - len(named)
+        return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+class Registry(Protocol):
+    """Where nodes register. Safe to call from several threads.
+
+    Any method raises StoreError when the store cannot be read or written.
+    """
+
+    def register(self, name: str, vtep: IPAddress, *, identity: str) -> NodeRecord:
+        """Make `name` a node of the cluster, with the first free pod CIDR of each family.
+
+        A node that is there already keeps its id and CIDRs, and gets the new VTEP. `identity` is
+        the machine's (see `machine_identity`). Raises StoreError when another living machine has
+        that name, another node has that VTEP, or all pod CIDRs are taken; then nothing has changed.
+        """
+        ...
+
+    def heartbeat(self, name: str) -> None:
+        """Say that the node lives. Raises StoreError if it is not registered (any more)."""
+        ...
+
+    def publish(self, name: str, prefix: IPNetwork) -> str:
+        """Make an address one of the node's, unless another node has it; returns who has it now.
+
+        `prefix` is one address, with the full prefix length. Another node has it if it published
+        it, if it is its VTEP, or if it is in its pod CIDRs. Raises StoreError if the node is not
+        registered.
+        """
+        ...
+
+    def withdraw(self, name: str, prefix: IPNetwork) -> None:
+        """The undo of `publish`; no error if the address is not the node's."""
+        ...
+
+    def nodes(self) -> tuple[NodeRecord, ...]:
+        """The nodes whose records are valid, by name."""
+        ...
+
+    def listing(self) -> Listing:
+        """As `nodes`, with what is known about their agents, and the records that are set aside."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Take a node out and free its id and prefixes; False if there was none of that name.
+
+        Removes a record that is set aside, too.
+        """
+        ...

@@ -1,0 +1,162 @@
+"""Which records of a store are valid: the answer as a whole, and how it changes record by record.
+
+A record that is wrong by itself is set aside. Of two that claim the same thing, the senior one
+counts (`Claim.seniority`). The answer depends on what the store holds and on nothing else: not on
+the order of changes, so that all nodes come to the same. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pycni.cluster import Cluster
+from pycni.stores.records import Claim, Key, Raw, conflict, printable, read
+from pycni.stores.registry import Listing, Liveness, NodeRecord
+from pycni.stores.source import Event, Put, Rejected, Removed
+
+
+class Roster:
+    """The records of a store, checked. A change costs what it touches, not the whole."""
+
+    def __init__(self, cluster: Cluster, records: Mapping[str, Raw] | None = None) -> None:
+        self.cluster = cluster
+        self.claims: dict[str, Claim] = {}
+        """All records, by name."""
+        self.nodes: dict[str, NodeRecord] = {}
+        """The valid ones."""
+        self.rejected: dict[str, str] = {}
+        """Why the others are set aside."""
+        self._named: dict[Key, set[str]] = {}
+        """Who holds or touches a thing, of all that are valid by themselves."""
+        self._seated: dict[str, Claim] = {}
+        """The claims of the valid ones."""
+        self._held: dict[Key, str] = {}
+        """Which valid record holds a thing."""
+        self._touched: dict[Key, set[str]] = {}
+        """Which valid records touch a thing."""
+        self.change(records or {})
+
+    def change(self, records: Mapping[str, Raw | None]) -> list[Event[NodeRecord]]:
+        """Take in records as they are now, None for one that is gone; returns what that changes.
+
+        Removed come first, then Rejected, then Put.
+        """
+        affected = self._connected(records)
+        for name, raw in records.items():
+            self._forget(name)
+            if raw is not None:
+                self._learn(read(name, raw, self.cluster))
+        affected |= self._connected(records)
+        nodes = {name: self.nodes.get(name) for name in affected}
+        rejected = {name: self.rejected.get(name) for name in affected}
+        self._settle(affected)
+        return self._differences(nodes, rejected)
+
+    def holder(self, key: Key) -> str:
+        """The valid node that has a thing, or that has an address in it; empty if none has."""
+        return self._held.get(key) or min(self._touched.get(key, ()), default="")
+
+    def listing(self, liveness: Mapping[str, Liveness]) -> Listing:
+        """All records, with what the store knows of the agents."""
+        silent = Liveness(alive=False)
+        return Listing(
+            nodes=tuple(self.nodes[name] for name in sorted(self.nodes)),
+            liveness={printable(name): liveness.get(name, silent) for name in sorted(self.claims)},
+            rejected={printable(name): self.rejected[name] for name in sorted(self.rejected)},
+        )
+
+    def _learn(self, claim: Claim) -> None:
+        self.claims[claim.name] = claim
+        for key in _keys(claim):
+            self._named.setdefault(key, set()).add(claim.name)
+
+    def _forget(self, name: str) -> None:
+        claim = self.claims.pop(name, None)
+        for key in _keys(claim):
+            _discard(self._named, key, name)
+
+    def _connected(self, names: Iterable[str]) -> set[str]:
+        """These names and all whose claims may depend on theirs, step by step."""
+        found: set[str] = set()
+        keys: set[Key] = set()
+        left = list(names)
+        while left:
+            name = left.pop()
+            if name in found:
+                continue
+            found.add(name)
+            claim = self.claims.get(name)
+            for key in _keys(claim):
+                if key not in keys:
+                    keys.add(key)
+                    left.extend(self._named.get(key, ()))
+        return found
+
+    def _settle(self, names: set[str]) -> None:
+        """Decide anew about records whose claims depend on no others'."""
+        for name in names:
+            self._unseat(name)
+            self.rejected.pop(name, None)
+        claims = [self.claims[name] for name in names if name in self.claims]
+        for claim in sorted(claims, key=lambda claim: claim.seniority):
+            if reason := claim.problem or self._conflict(claim):
+                self.rejected[claim.name] = reason
+            else:
+                self._seat(claim)
+
+    def _conflict(self, claim: Claim) -> str:
+        """Why a claim cannot be valid beside those that are; empty if it can."""
+        rivals = {self._held[key] for key in _keys(claim) if key in self._held}
+        for key in claim.holds:
+            rivals |= self._touched.get(key, set())
+        seniors = sorted((self._seated[name] for name in rivals), key=lambda one: one.seniority)
+        return next(filter(None, (conflict(claim, senior) for senior in seniors)), "")
+
+    def _seat(self, claim: Claim) -> None:
+        self._seated[claim.name] = claim
+        self.nodes[claim.name] = claim.record
+        self._held.update(dict.fromkeys(claim.holds, claim.name))
+        for key in claim.touches:
+            self._touched.setdefault(key, set()).add(claim.name)
+
+    def _unseat(self, name: str) -> None:
+        claim = self._seated.pop(name, None)
+        if claim is None:
+            return
+        del self.nodes[name]
+        for key in claim.holds:
+            self._held.pop(key, None)
+        for key in claim.touches:
+            _discard(self._touched, key, name)
+
+    def _differences(
+        self, nodes: Mapping[str, NodeRecord | None], rejected: Mapping[str, str | None]
+    ) -> list[Event[NodeRecord]]:
+        """What tells somebody who knows records as they were how they are."""
+        removed: list[Event[NodeRecord]] = []
+        refused: list[Event[NodeRecord]] = []
+        put: list[Event[NodeRecord]] = []
+        for name in sorted(nodes):
+            was_known = nodes[name] is not None or rejected[name] is not None
+            if name in self.nodes:
+                if self.nodes[name] != nodes[name]:
+                    put.append(Put(name, self.nodes[name]))
+            elif name in self.rejected:
+                if self.rejected[name] != rejected[name]:
+                    refused.append(Rejected(printable(name), self.rejected[name]))
+            elif was_known:
+                removed.append(Removed(printable(name)))
+        return [*removed, *refused, *put]
+
+
+def _keys(claim: Claim | None) -> tuple[Key, ...]:
+    """What a record has a say in; nothing if it is not valid by itself."""
+    return () if claim is None or claim.problem else (*claim.holds, *claim.touches)
+
+
+def _discard(names: dict[Key, set[str]], key: Key, name: str) -> None:
+    """Take a name out of an index, and a set out that is empty then."""
+    left = names.get(key, set())
+    left.discard(name)
+    if not left:
+        names.pop(key, None)

@@ -1,0 +1,90 @@
+"""Values are printed as they are: no markup, no emoji, and nothing that a terminal obeys."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from pycni.cli import table
+from pycni.cli.invocation import Invocation, note
+from pycni.cli.output import cell, escape, to_json
+
+LIKE_EMOJI = ["02:cd:00:ab:00:01", "fd00:10:244::100:ab", ":smile:"]
+LIKE_MARKUP = ["[fd00::1]", "[bold]x[/bold]", "[/]", "[link=https://x]y[/link]"]
+
+
+@pytest.mark.parametrize("value", [*LIKE_EMOJI, *LIKE_MARKUP])
+def test_a_table_shows_values_letter_by_letter(
+    capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    table.show([{"mac": value}], columns=("mac",))
+
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == ["MAC", value]
+
+
+def test_a_terminal_gets_no_colours_inside_of_values(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    table.show([{"mac": "02:cd:00:ab:00:01 7 True 'x'"}], columns=("mac",))
+
+    assert capsys.readouterr().out.splitlines()[1].rstrip() == "02:cd:00:ab:00:01 7 True 'x'"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("\x1b[2J\x1b]0;owned\x07", r"\x1b[2J\x1b]0;owned\x07"),
+        ("a\r\nb\tc\0", r"a\r\nb\tc\x00"),
+        ("pod\u202etxt.exe", r"pod\u202etxt.exe"),
+        ("\x9b31m", r"\x9b31m"),
+        ("\udcff", r"\udcff"),
+        ("a\u00a0b\u2028", r"a\xa0b\u2028"),
+        ("Grüße, 世界", "Grüße, 世界"),
+        ("a b", "a b"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(value: str, shown: str) -> None:
+    assert escape(value) == shown
+    assert cell(value) == shown
+    assert cell([value, "x"]) == f"{shown} x"
+
+
+def test_rows_of_a_table_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    table.show([{"container": "evil\x1b[1A\x1b[2K"}], columns=("container",))
+
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_lines_and_notes_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    Invocation().say("node \x1b[2J is forgotten")
+    note("step \x07")
+
+    assert capsys.readouterr() == ("node \\x1b[2J is forgotten\n", "step \\x07\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "-"), (True, "yes"), (False, "no"), (0, "0"), (["a", None], "a -"), ("", "")],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert cell(value) == shown
+
+
+def test_a_pipe_gets_wide_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    table.show([{"a": "x" * 100, "b": "y" * 60}], columns=("a", "b"))
+
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_json_is_ascii_and_has_addresses_as_text() -> None:
+    text = to_json({"address": ip_address("10.0.0.1"), "path": Path("/x"), "name": "\x1b世"})
+
+    assert text.isascii()
+    assert json.loads(text) == {"address": "10.0.0.1", "path": "/x", "name": "\x1b世"}
+    assert "\x1b" not in text
