@@ -9,7 +9,7 @@
  * LOST, VERSION, MARKER (strings), COMMANDS (initializers of struct command),
  * HELLO (a character), SEND_MS, STDIN_LIMIT, FRAME_LIMIT.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): glibc's name */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -202,7 +202,7 @@ static int put_stdin(struct bytes *to)
 
 static void set_limit(int agent, int ms)
 {
-	struct timeval limit = { ms / 1000, ms % 1000 * 1000 };
+	struct timeval limit = { ms / 1000, ms % 1000 * 1000L };
 
 	setsockopt(agent, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(agent, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));

@@ -65,22 +65,28 @@ static __always_inline __u32 draw(void)
 	return ((__u64)seed * scene.destinations) >> 32;
 }
 
+static __always_inline __u32 network_order(__u32 number)
+{
+	return bpf_htonl(number);
+}
+
 static __always_inline void draw_address(union ip_addr *addr)
 {
 	__u32 index = draw();
 
 	if (scene.ip6) {
-		addr->words[0] = bpf_htonl(CLUSTER6);
-		addr->words[1] = bpf_htonl(index);
+		addr->words[0] = network_order(CLUSTER6);
+		addr->words[1] = network_order(index);
 		addr->words[2] = 0;
-		addr->words[3] = bpf_htonl(POD);
+		addr->words[3] = network_order(POD);
 	} else {
 		addr->words[0] = 0;
 		addr->words[1] = 0;
-		addr->words[2] = bpf_htonl(0xffff);
-		addr->words[3] = bpf_htonl((scene.outside ? WORLD : CLUSTER) +
-					   (index << scene.host_bits) +
-					   (scene.host_bits ? POD : 0));
+		addr->words[2] = network_order(0xffff);
+		addr->words[3] =
+			network_order((scene.outside ? WORLD : CLUSTER) +
+				      (index << scene.host_bits) +
+				      (scene.host_bits ? POD : 0));
 	}
 }
 

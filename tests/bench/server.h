@@ -6,7 +6,7 @@
 #include "ends.h"
 
 #define RECEIVE_BUFFER (4 << 20)
-#define STOP_INTERVAL (20 * 1000 * 1000) /* ns between two looks at `stop` */
+#define STOP_INTERVAL (20L * 1000 * 1000) /* ns between two looks at `stop` */
 
 struct server {
 	pthread_t thread;

@@ -9,7 +9,7 @@
  * CLIENT and SERVER are paths of namespaces, ADDRESS is the server's IPv4
  * address. Prints one JSON object; what went wrong is on stderr, status 1.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): glibc's name */
 #include "server.h"
 
 #define QUIET (5 * 1000 * 1000) /* ns without a packet: none is on its way */
@@ -38,7 +38,7 @@ static struct sent send_datagrams(int fd, double rate, int64_t duration)
 		elapsed = now(CLOCK_MONOTONIC) - begin;
 		if (elapsed >= duration)
 			break;
-		if (rate && sent.packets * 1e9 > rate * elapsed)
+		if (rate && (double)sent.packets * 1e9 > rate * (double)elapsed)
 			continue;
 		count = sendmmsg(fd, messages, BATCH, 0);
 		if (count < 0 && errno != ENOBUFS && errno != EAGAIN)
@@ -90,7 +90,7 @@ static void run_udp_lossless(struct server *server, int64_t duration)
 		before = settled_count(server);
 		sent = send_datagrams(fd, rate, duration / TRIALS);
 		lost = sent.packets - (settled_count(server) - before);
-		rate = sent.packets / sent.seconds;
+		rate = (double)sent.packets / sent.seconds;
 		if (!trial)
 			high = rate;
 		if (lost)
@@ -172,7 +172,7 @@ static bool is_answer(const char *packet, ssize_t size, uint16_t sequence)
 
 	if (size < (ssize_t)(sizeof(*ip) + sizeof(*icmp)))
 		return false;
-	icmp = (const void *)(packet + ip->ihl * 4);
+	icmp = (const void *)(packet + (size_t)(ip->ihl * 4));
 	return icmp->type == ICMP_ECHOREPLY &&
 	       icmp->un.echo.sequence == sequence;
 }
@@ -225,7 +225,7 @@ int main(int argc, char **argv)
 	if (inet_pton(AF_INET, argv[4], &address.sin_addr) != 1)
 		errx(1, "%s is no IPv4 address", argv[4]);
 	address.sin_port = htons(PORT);
-	duration = atof(argv[5]) * NSEC_PER_SEC;
+	duration = (int64_t)(atof(argv[5]) * NSEC_PER_SEC);
 	bytes = atoi(argv[6]);
 	if (bytes > BYTES_MAX)
 		errx(1, "at most %d bytes", BYTES_MAX);

@@ -35,6 +35,7 @@ IFA_F_TENTATIVE = 0x40
 RTM_F_CLONED = 0x200
 NUD_PERSISTENT = 0x40 | 0x80
 """NUD_NOARP and NUD_PERMANENT, linux/neighbour.h: not learnt, made by somebody."""
+LEARNT = " learnt"
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
 VOLATILE_FILES = ("rotation.json", "cluster.db", "locks")
@@ -51,11 +52,15 @@ def take(node: LabNode) -> Snapshot:
 
 
 def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
-    """What went (-) and what came (+), a line each; empty if the node is as it was."""
+    """What went (-) and what came (+), a line each; empty if the node is as it was.
+
+    The kernel forgets neighbours that it has learnt when it likes: one that went is none.
+    """
     found = []
     for section in before.keys() - set(without):
         had, has = set(before[section]), set(after[section])
-        found += [f"- {section}: {line}" for line in sorted(had - has)]
+        gone = (line for line in had - has if not line.endswith(LEARNT))
+        found += [f"- {section}: {line}" for line in sorted(gone)]
         found += [f"+ {section}: {line}" for line in sorted(has - had)]
     return found
 
@@ -119,8 +124,8 @@ def _neighbours(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
         for entry in ipr.get_neighbours(family=family):
             address = str(entry.get("NDA_DST"))
             if entry.get("NDA_LLADDR") and not address.startswith(("ff", "fe80", "224.")):
-                kind = "made" if entry["state"] & NUD_PERSISTENT else "learnt"
-                yield f"{names[entry['ifindex']]} {address} {entry.get('NDA_LLADDR')} {kind}"
+                kind = " made" if entry["state"] & NUD_PERSISTENT else LEARNT
+                yield f"{names[entry['ifindex']]} {address} {entry.get('NDA_LLADDR')}{kind}"
 
 
 def _fdb(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
