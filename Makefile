@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # pycni: `make help` lists the targets. Everything runs as root, from a clean clone, on Debian 12 or
-# Ubuntu 24.04; each target installs what it needs.
+# Debian 13; each target installs what it needs.
 
 PYTHON ?= /usr/bin/python3
 VENV   ?= .venv

@@ -37,6 +37,18 @@ LOG_TAIL_LINES = 40
 _PROGRAM_INFO = struct.Struct("=2I8s2I3Q2IQ16s")  # head of struct bpf_prog_info
 
 
+SKB_OFFSETS = {
+    "mark": 8,
+    "priority": 32,
+    "ingress_ifindex": 36,
+    "ifindex": 40,
+    "wire_len": 160,
+    "gso_segs": 164,
+    "gso_size": 176,
+}
+"""Bytes into struct __sk_buff, linux/bpf.h, of what a test run may set."""
+
+
 @dataclass(frozen=True)
 class ProgramInfo:
     """What the kernel says of a program; `name` is cut to 15 characters."""
@@ -101,20 +113,16 @@ class Program(Descriptor):
         fields = _PROGRAM_INFO.unpack(libbpf.info(self.fd, _PROGRAM_INFO.size))
         return ProgramInfo(text(fields[-1]), fields[1], fields[2].hex(), fields[3] > 0)
 
-    def test_run(
-        self, packet: bytes, *, ifindex: int = 0, ingress_ifindex: int = 0, mark: int = 0,
-        priority: int = 0, gso_size: int = 0, gso_segs: int = 0, wire_len: int = 0, repeat: int = 1,
-    ) -> TestRun:  # fmt: skip
+    def test_run(self, packet: bytes, *, repeat: int = 1, **fields: int) -> TestRun:
         """Run on a copy of `packet` (from the Ethernet header, at least 14 bytes).
 
-        Keywords are fields of struct __sk_buff, 0 meaning unset; `ifindex` names a device of the
-        calling process's netns (0: its loopback). Redirects are reported, not done.
+        `fields` are those of struct __sk_buff in SKB_OFFSETS, 0 meaning unset; `ifindex` names a
+        device of the calling process's netns (0: its loopback). Redirects are reported, not done.
+        Raises KeyError for another field.
         """
         context = bytearray(192)
-        fields = {8: mark, 32: priority, 36: ingress_ifindex, 40: ifindex,
-                  160: wire_len, 164: gso_segs, 176: gso_size}  # fmt: skip
-        for offset, value in fields.items():
-            struct.pack_into("=I", context, offset, value)
+        for name, value in fields.items():
+            struct.pack_into("=I", context, SKB_OFFSETS[name], value)
         run = libbpf.test_run(self.fd, packet, bytes(context), repeat)
         return TestRun(
             action=run.action,

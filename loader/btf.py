@@ -126,7 +126,7 @@ def parse(raw: bytes) -> Types:
         "=5I", raw, 4
     )
     strings = raw[header + string_start :][:string_length]
-    types = [Type(0, "void", False, 0, 0, b"")]
+    types = [Type(0, "void", flag=False, target=0, count=0, tail=b"")]
     at, end = header + type_start, header + type_start + type_length
     while at < end:
         name, info, target = packing.unpack_from("=3I", raw, at)

@@ -127,7 +127,7 @@ class Fib:
         except OSError:
             self._asker.close()
             raise
-        self._events.setblocking(False)
+        self._events.settimeout(0)  # do not block
 
     def __enter__(self) -> Self:
         return self
