@@ -18,8 +18,9 @@ VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)
 STATIC = check-tidy check-types check-layers check-python check-c check-words check-shell
 C_FILES = $(wildcard bpf/*.[ch] bpf/lib/*.h pycni/*.c pycni/*/*.c tests/*/*.[ch])
 SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
-# each worker has a machine of its own (tests/support/worker.py)
-WORKERS = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Each worker has a machine of its own (tests/support/worker.py). One more than there are processors, since
+# tests wait a lot.
+WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak bench bench-quick bench-cni \
