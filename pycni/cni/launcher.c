@@ -54,12 +54,15 @@ static _Noreturn void refuse(int code, const char *what)
 
 static void reserve(struct bytes *to, size_t len)
 {
+	char *at;
+
 	if (to->len + len <= to->room)
 		return;
 	to->room = 2 * to->room + len;
-	to->at = realloc(to->at, to->room);
-	if (!to->at)
+	at = realloc(to->at, to->room);
+	if (!at)
 		refuse(11, "out of memory, try again");
+	to->at = at;
 }
 
 static void put(struct bytes *to, const void *from, size_t len)
@@ -264,11 +267,13 @@ static int send_call(int agent, const struct bytes *frame, int netns)
 	return write_all(agent, frame->at + sent, frame->len - sent);
 }
 
-/* The fields of the agent's answer: exit status, stdout, stderr. */
+/* The fields of the agent's answer: exit status, stdout, stderr. They stay valid: a
+ * launcher receives one answer.
+ */
 static int receive_reply(int agent, int ms, struct bytes field[3])
 {
 	char length[4];
-	struct bytes body = {};
+	static struct bytes body;
 	size_t left;
 
 	set_limit(agent, ms);
