@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* tc ingress of the uplink. VXLAN from other nodes goes straight into pods where
  * that can be done (lib/decap.h). The rest of it goes on to the VXLAN device's
- * UDP socket, if it may. All other traffic of the host goes on to other people's
- * filters, broken or not; a node's packets are marked for masquerade, see
+ * UDP socket, if it may. All other traffic of the host goes on to filters of
+ * others, malformed or not; packets of nodes are marked for masquerade, see
  * pass_plain().
  *
  * Fragments, and packets with IPv6 extension headers, get past these checks.
@@ -19,8 +19,8 @@
 #include "lib/vxlan.h"
 
 /* Another node's packet may be for a host port, which leads to a pod. The pod
- * sends its answer to a node through the overlay, past the connection tracking
- * that has to translate it, unless it sees the gateway as the client.
+ * sends its answer to a node through the overlay, which bypasses the connection
+ * tracking that has to translate it, unless it sees the gateway as the client.
  */
 static __always_inline int pass_plain(struct __sk_buff *ctx,
 				      const struct packet *packet)

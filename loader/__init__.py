@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Loaded:
-    """`fingerprint` names programs and configuration; `changed`: something was not so before."""
+    """`fingerprint` names programs and configuration; `changed`: the load changed something."""
 
     fingerprint: str
     changed: bool
@@ -55,7 +55,7 @@ class Loaded:
 class NewMaps:
     """Maps of a load that is not in use yet, pinned at a root of their own.
 
-    `empty` names those whose layout is another than that of the maps they replace.
+    `empty` names those whose layout differs from that of the maps they replace.
     """
 
     root: Path
@@ -172,8 +172,8 @@ def unload(root: Path, ipr: TrafficControl) -> None:
 def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
     """Take every program of ours from an interface, and its clsact qdisc if it is ours.
 
-    That it is if `load` added it, or if it holds a program of an endpoint. It stays while others
-    use it.
+    The qdisc is ours if `load` added it, or if it holds a program of an endpoint. It stays while
+    others use it.
     """
     filters = clsact.attached(ipr, ifindex)
     for program in attach.attached(ipr, ifindex):

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs at interfaces, by netkit, by tcx or by clsact filters.
 
-On the node's own interfaces by tcx where the kernel has it: fewer instructions per packet. On an
-endpoint as it was attached: by clsact unless asked for, since each attaching by tcx waits for an
-RCU grace period under the RTNL lock (tcx_entry_sync, include/net/tcx.h), which is most of an ADD.
-What a pod sends on a netkit is that device's, whatever is asked for.
+The node's own interfaces use tcx where the kernel has it: fewer instructions per packet. An
+endpoint uses clsact unless the caller asks for tcx: each attaching by tcx waits for an RCU grace
+period under the RTNL lock (tcx_entry_sync, include/net/tcx.h), which is most of the time of an ADD.
+An upgrade keeps the way that an endpoint has. from_container of a netkit pair always goes to the
+netkit.
 
-A program in its place is atomically replaced; one that is there another way (the kernel was
-another one) is taken away by `leave_others` when the new one runs. The caller's thread and
-its rtnetlink socket are in the same network namespace. Knows no pins and no files.
+A program is atomically replaced if it is attached the same way. If it is attached another way, as
+after a boot with another kernel, `leave_others` removes it when the new one runs. The caller's
+thread and its rtnetlink socket are in the same network namespace. Knows no pins and no files.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def attach(
 
 
 def way(hook: Hook) -> Way:
-    """How a program at a hook belongs there, an endpoint's as it is there now."""
+    """How a program is to be attached at a hook; at an endpoint, the way it is attached now."""
     if netkit.takes(hook):
         return Way.NETKIT
     if hook.program in ENDPOINT_PROGRAMS and hook.program not in tcx.attached(hook.ifindex):
@@ -65,7 +66,7 @@ def way(hook: Hook) -> Way:
 
 
 def way_to_endpoint(program: str, *, by_tcx: bool, on_netkit: bool) -> Way:
-    """How a program goes to a new endpoint; without tcx in the kernel by clsact all the same."""
+    """How to attach a program to a new endpoint. Without tcx in the kernel: by clsact."""
     if on_netkit and program == netkit.PROGRAM:
         return Way.NETKIT
     return Way.TCX if by_tcx and tcx.available() else Way.CLSACT
@@ -88,7 +89,7 @@ def attached(ipr: TrafficControl, ifindex: int) -> dict[str, str]:
 
 
 def is_attached(ipr: TrafficControl, hook: Hook, fingerprint: str) -> bool:
-    """Whether that is all there is of ours at a hook: that program, the way it belongs there."""
+    """Whether that program is attached at a hook the right way, and no program of ours another."""
     found = {one: _attached(one, ipr, hook).get(hook.program) for one in Way}
     return found.pop(way(hook)) == fingerprint and not any(found.values())
 
@@ -99,14 +100,14 @@ def is_new(ipr: TrafficControl, hook: Hook) -> bool:
 
 
 def detach_new(ipr: TrafficControl, hook: Hook, *, remove_qdisc: bool) -> None:
-    """Undo of an `attach` that added: what is there another way stays."""
+    """Undo of an `attach` that added. A program that is attached another way stays."""
     _detach(way(hook), ipr, hook)
     if remove_qdisc:
         clsact.remove_clsact(ipr, hook.ifindex)
 
 
 def leave_others(ipr: TrafficControl, hook: Hook) -> None:
-    """Remove what is there another way.
+    """Remove our program where it is attached another way.
 
     A clsact qdisc that is empty then stays until the unload, an endpoint's until its link ends:
     taking it from a device that is up drops what is being sent (qdisc_graft, net/sched/sch_api.c).

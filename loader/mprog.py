@@ -28,7 +28,7 @@ NOTHING_THERE = (
     errno.EINVAL,  # a kernel that does not know the attach type
     errno.ENXIO,  # an interface without such attach points
     errno.EACCES,  # the end of a netkit pair that is not the host's
-    errno.EOPNOTSUPP,  # a netkit that is no pair
+    errno.EOPNOTSUPP,  # a netkit interface without a peer
 )
 
 

@@ -28,7 +28,7 @@ HEADROOM = b"\0IFLA_NETKIT_HEADROOM\0"
 def probe() -> bool:
     """Whether the kernel has netkit. OSError says why not.
 
-    The loopback is none, and only a kernel that knows of them says so.
+    Asks about the loopback interface, which is not a netkit; a kernel with netkit says so.
     """
     try:
         libbpf.query(mprog.LOOPBACK, ATTACH_TYPE)

@@ -109,7 +109,8 @@ def _has_map_type(map_type: int) -> bool:
 
 
 def _can_load() -> bool:
-    """libbpf's own probes take any refusal but one for a yes, a missing privilege too."""
+    """Whether this process may load a program. libbpf's probes do not tell: they take a missing
+    privilege for a yes."""
     with bpf.load_instructions("probe_load", assemble(RETURN_ZERO)):
         return True
 

@@ -95,7 +95,7 @@ def check_room(cidr: IPNetwork) -> None:
 def check_underlay(cluster: Cluster, networks: Iterable[IPNetwork]) -> None:
     """Raises ClusterError if a cluster CIDR overlaps one of the networks the node has already.
 
-    Default routes (/0) overlap everything and are passed over.
+    Default routes (/0) overlap everything and are ignored.
     """
     for network in networks:
         for cidr in cluster.cidrs:

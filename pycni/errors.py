@@ -15,7 +15,7 @@
     ├── InvalidNetns             8  CNI_NETNS is no network namespace, or is the node's own
     ├── TryAgain                11  locked, or the agent is restarting
     ├── NotAvailable            50  pycni is not set up on this node
-    │   ├── LimitedConnectivity 51  nor do the pods that it has reach all they should
+    │   ├── LimitedConnectivity 51  and pods of this node cannot reach all they should
     │   ├── NotPermitted            the caller is not root, or root without a capability
     │   └── StoreError              the cluster store does not answer
     ├── InterfaceExists        100  somebody else's interface has the name
@@ -141,7 +141,7 @@ class NotAvailable(PycniError):
 
 
 class LimitedConnectivity(NotAvailable):
-    """pycni cannot serve on this node, and the pods that are there suffer."""
+    """pycni cannot serve on this node, and pods of this node cannot reach all they should."""
 
     code = 51
 
@@ -207,7 +207,7 @@ class SetupError(DataplaneError):
 
 
 class NoLauncher(PycniError):
-    """There is no C compiler that compiles the launcher; the plugin does without."""
+    """No C compiler can compile the launcher; `install` goes on without a launcher."""
 
 
 class DelegateFailed(PycniError):

@@ -3,7 +3,7 @@
  * asserted, and pycni/dataplane/abi.py is generated from this file:
  * python -m loader.abi. An address is 16 bytes in network order, IPv4 as
  * v4-mapped (::ffff:a.b.c.d, RFC 4291 2.5.5.2). A member `flags` of struct X has
- * the bits of enum X_flag; a member `pad` is for nobody.
+ * the bits of enum X_flag; a member `pad` is not used.
  *
  * Pinned maps outlive an upgrade, and hold these numbers: a new enumerator gets a
  * new number, and no number is used again.

@@ -137,7 +137,7 @@ class Followers:
             connection.close()
             return
         if self._followers:
-            self._pass_on()  # what happened until now is for those who were here
+            self._pass_on()  # records until now are for earlier followers
         else:
             self._events.discard()
             self._selector.register(self._events, EVENT_READ)

@@ -55,8 +55,8 @@ class Run:
         self.stop.wait(seconds)
 
     def well(self) -> None:
-        """Say that what is followed was read and done. Any number of times, most of all after the
-        first round."""
+        """Say that what is followed was read and done. May be called any number
+        of times, and must be called after the first round."""
         if self._well_since is None:
             self._well_since = time.monotonic()
         if self._problem:

@@ -23,7 +23,7 @@ from pycni.pods.endpoints import Endpoints
 
 
 def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
-    """Take the addresses that another IPAM plugin gave, or else of pycni's own, for the lease."""
+    """Take the addresses that another IPAM plugin gave, or else addresses of our own pools."""
 
     def claim(address: IPAddress) -> bool:
         return _claim(one, table, address)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One call of the plugin, from environment and stdin to exit status, stdout and stderr.
 
-The agent (agent.py) and pycni/once.py, which works without one, both use it. It decides the order
-of the checks and turns every exception into an error object. The functions in WORK do the rest.
+The agent (agent/server.py) uses it, and so does once.py, which works without an agent. It decides
+the order of the checks and turns every exception into an error object. The functions in WORK do the
+rest.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
         try:
             lock = held.enter_context(locks.attachment_lock(settings.run_dir, digest, timeout=0))
         except TryAgain:
-            return  # the ADD or DEL that holds it knows better
+            return  # an ADD or DEL of this attachment is at work
         known = delegation_records.find(settings, digest)
 
         def release() -> None:

@@ -26,7 +26,7 @@ from pycni.stores import open_store
 
 
 def checks(settings: Settings) -> list[Check]:
-    """All checks, in the order in which a missing one explains the next.
+    """All checks, in an order in which a failed check explains those after it.
 
     Raises NetlinkError, LoaderError or OSError where the kernel cannot be asked.
     """

@@ -2,8 +2,8 @@
 """The command line: nouns read, verbs change. Works without the agent.
 
 Only this package prints. Each command has a module of its own, and COMMANDS says which. At the top
-such a module imports click and what is as light; what does the work is imported inside the command:
-`--help` and the shell's completion load every module here and none below.
+such a module imports click and other light modules only. It imports what does the work inside the
+command: `--help` and the shell's completion load every module of this package and nothing else.
 
 A new command: one module, and one line in COMMANDS.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values as text: what others named is printed, and never obeyed.
+"""Values as text that is safe to print.
 
 Names of containers, aliases of links and entries of the store come from elsewhere. A terminal would
-take control characters in them for commands.
+obey control characters in them, so they are escaped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def escape(text: str) -> str:
-    """`text` with every character that has no picture of its own as Python writes it: `\\x1b`.
+    """`text` with every character that cannot be printed as Python's escape: `\\x1b`.
 
     These are control and format characters (also those that turn the direction of writing), bytes
     that are not UTF-8, and blanks other than the space.

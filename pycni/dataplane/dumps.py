@@ -71,7 +71,7 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Names:
-    """What the two numbers mean of which the index into a table of counters is made."""
+    """The names behind an index into a table of counters: program, and reason or path."""
 
     points: dict[int, str]
     columns: dict[int, str]

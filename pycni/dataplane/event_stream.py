@@ -20,7 +20,7 @@ HEADER = struct.Struct("!IQ")
 """Length of the record in bytes; records lost before it."""
 BEGIN = HEADER.pack(0, 0)
 RECORD_MAX = 1 << 16
-"""Bytes; longer is no record, but another protocol."""
+"""Bytes. A longer frame means that the other side speaks another protocol."""
 
 
 def pack(record: bytes, lost: int) -> bytes:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pinned BPF maps as typed tables: addresses and records in, bytes to the kernel.
 
-A table is a line in TABLES: what a key is, and a value by its layout in abi.py, which is made of
+A table is a line in TABLES: what a key is, and a value by its layout in abi.py, which is made from
 `bpf/lib/types.h`. No netlink, no policy here.
 """
 
@@ -67,7 +67,7 @@ class NextHop:
 
 @dataclass(frozen=True)
 class Self:
-    """What changes of a node while it runs: its underlay address, and until when next hops hold.
+    """What may change while a node runs: its underlay address, and until when next hops hold.
 
     `fresh_until` is nanoseconds of CLOCK_MONOTONIC.
     """
@@ -83,7 +83,7 @@ class Config:
     vni: int
     port: int
     stack_ifindex: int
-    """What enters this device, the host's stack receives."""
+    """The host's stack receives what enters this device."""
     vxlan_ifindex: int
     """The VXLAN device that takes tunnel metadata; 0: there is none."""
     overlay_mtu: int

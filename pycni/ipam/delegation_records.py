@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of delegations: one small file per attachment whose addresses another plugin gave.
 
-This is the one exception to "the kernel is the database" (docs/architecture.md, D4): an IPAM plugin
+This is the one exception to "the kernel is the database" (docs/decisions.md, D4): an IPAM plugin
 keeps its state on disk, and no link that ends releases it. The file holds what the plugin's DEL
 needs, which is what its ADD got, whatever has become of the network configuration since. Callers
 hold the attachment's lock.

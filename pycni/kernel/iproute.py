@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of rtnetlink that are rare, or whose answers are large: the one door to pyroute2.
+"""Requests of rtnetlink that are rare, or whose answers are large: those that pyroute2 does.
 
 What an ADD and a DEL ask is packed in rtnl.py instead: 20 µs for each request, where an IPRoute
 takes 400. pyroute2 is imported with the first request here, which takes some 100 ms. Nothing of
@@ -158,7 +158,7 @@ class RareRequests:
 
     @contextmanager
     def _asking(self) -> Iterator[IPRoute]:
-        """An IPRoute whose refusals become ours."""
+        """An IPRoute that raises NetlinkError for a refusal."""
         from pyroute2 import IPRoute
 
         if self._iproute is None:

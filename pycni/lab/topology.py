@@ -92,7 +92,7 @@ def open_rtnl(name: str) -> Rtnl:
 def kernel_entries(name: str) -> dict[str, set[str]]:
     """Addresses that a namespace's routes and neighbours name, and how it forwards frames.
 
-    Host routes of the namespace's own addresses (table local) are no one's route to elsewhere.
+    Routes of the table local are left out: they lead to the namespace's own addresses.
     """
     with open_rtnl(name) as ipr:
         routes = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leases: which attachment has which addresses, as the links of the pods say.
 
-The kernel is the database (docs/architecture.md, D4). A lease is the existence of a link: its name
+The kernel is the database (docs/decisions.md, D4). A lease is the existence of a link: its name
 is derived from the attachment, its alias describes it. There are no lease files. Whatever deletes
 the link (a DEL, the end of the pod's namespace, a reboot) ends the lease. This module only reads
 links.

@@ -43,7 +43,7 @@ Report = Callable[[str], object]
 
 
 def _silent(_: str) -> None:
-    """The report of who wants none."""
+    """The default report: tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
 
 
 def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> None:
-    """Take this node out of the store; an absent or broken store must not keep a node up."""
+    """Take this node out of the store; a teardown goes on without a store that answers."""
     name = settings.node_name if node is None else node.name
     try:
         open_store(settings.store_url, settings.cluster, create=False).remove(name)

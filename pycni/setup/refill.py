@@ -45,7 +45,7 @@ def refill(new: NewMaps, facts: Facts) -> None:
 
 
 def _write_self(root: Path, facts: Facts) -> None:
-    """Nobody vouches for next hops until the agent does: the kernel routes meanwhile."""
+    """Until the agent vouches for next hops again, packets take the VXLAN device."""
     next_hops.write_vtep(root, facts.node.vtep)
 
 

@@ -133,7 +133,7 @@ class Roster:
     def _differences(
         self, nodes: Mapping[str, NodeRecord | None], rejected: Mapping[str, str | None]
     ) -> list[Event[NodeRecord]]:
-        """What tells somebody who knows records as they were how they are."""
+        """The events from the records as they were to the records as they are."""
         removed: list[Event[NodeRecord]] = []
         refused: list[Event[NodeRecord]] = []
         put: list[Event[NodeRecord]] = []
@@ -151,7 +151,7 @@ class Roster:
 
 
 def _keys(claim: Claim | None) -> tuple[Key, ...]:
-    """What a record has a say in; nothing if it is not valid by itself."""
+    """What a record holds and touches; nothing if it is not valid by itself."""
     return () if claim is None or claim.problem else (*claim.holds, *claim.touches)
 
 

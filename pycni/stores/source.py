@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Put(Generic[T_co]):
-    """What has this name is now this. If it was rejected before, it is valid again."""
+    """This name has this value now. If it was rejected before, it is valid again."""
 
     name: str
     value: T_co
@@ -25,14 +25,14 @@ class Put(Generic[T_co]):
 
 @dataclass(frozen=True)
 class Removed:
-    """Nothing has this name any more. The next event may give what it had to another."""
+    """This name is gone. The next event may give what it had to another name."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """What has this name cannot be believed, for this reason. Act as if it were removed.
+    """The record of this name is not valid, for this reason. Act as if it were removed.
 
     The reason completes the sentence "NAME: ...". Name and reason are printable ASCII, whatever
     stands in the store.

@@ -2,6 +2,7 @@
 """pycni/errors.py: the tree, the codes, and what a runtime is told."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from pycni import errors
 from pycni.errors import InvalidNetns, PycniError
 
 VERSION = "1.0.0"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def all_errors(base: type[PycniError] = PycniError) -> list[type[PycniError]]:
@@ -33,6 +35,14 @@ def test_the_docstring_draws_every_error_in_its_place_with_its_code():
     }
 
     assert found == real
+
+
+def test_the_documentation_has_every_code_and_no_other():
+    _, _, codes = DOCUMENTATION.read_text().partition("| `code` |")
+
+    documented = re.findall(r"^\| (\d+) \|", codes, re.MULTILINE)
+
+    assert sorted(map(int, documented)) == sorted({error.code for error in all_errors()})
 
 
 @pytest.mark.parametrize("error", all_errors())
