@@ -15,7 +15,6 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from select import select
-from types import TracebackType
 from typing import Self
 
 from pycni.cluster import IPAddress
@@ -132,12 +131,7 @@ class Fib:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._asker.close()
         self._events.close()
 

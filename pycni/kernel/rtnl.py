@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from types import TracebackType
 from typing import Self
 
 from pycni.cluster import IPAddress
@@ -67,12 +66,7 @@ class Rtnl(RareRequests):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def link(self, ifname: str) -> Link | None:
