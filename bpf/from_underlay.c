@@ -5,7 +5,7 @@
  * others, malformed or not; packets of nodes are marked for masquerade, see
  * pass_plain().
  *
- * Fragments, and packets with IPv6 extension headers, get past these checks.
+ * Fragments, and packets with IPv6 extension headers, escape these checks.
  * from_overlay makes the same checks on what the kernel unwraps.
  */
 

@@ -75,7 +75,7 @@ def way_to_endpoint(program: str, *, by_tcx: bool, on_netkit: bool) -> Way:
 def detach(ipr: TrafficControl, hook: Hook, *, remove_qdisc: bool = False) -> None:
     """Undo of `attach`, and of an attach another way. No error if nothing is there.
 
-    With `remove_qdisc`, for whoever added it: the clsact qdisc too, if nothing else is in it.
+    `remove_qdisc`, for a caller that added the clsact qdisc: remove it if nothing is left in it.
     """
     for one in Way:
         _detach(one, ipr, hook)

@@ -5,7 +5,7 @@ A cache entry is a directory `<digest>/` with one object per program and a manif
 aside and renamed into place, so it is whole or absent. The digest covers every source, the flags
 and clang's version. A prebuilt directory is a copy of a cache entry, for nodes without clang.
 
-Needs no privileges and touches no kernel state. Whoever only loads need not import it.
+Needs no privileges and touches no kernel state. Code that only loads need not import it.
 """
 
 from __future__ import annotations

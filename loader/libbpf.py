@@ -415,7 +415,7 @@ def _vsnprintf() -> Callable[..., int]:
 
 
 def _collect(level: int, form: bytes, arguments: int) -> int:
-    """libbpf's messages go to whoever collects them; levels: 0 warning, 1 info, 2 debug.
+    """libbpf's messages go to the `with` that collects them; levels: 0 warning, 1 info, 2 debug.
 
     A va_list is passed by reference on the 64-bit ABIs, so a pointer hands it on.
     """

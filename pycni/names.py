@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names that all parts of pycni agree on: the settings file, attachments, links, the two MACs.
 
-Pure. A link's name and MAC come from the attachment alone, so whoever has the attachment finds the
-link, with no record of it.
+Pure. A link's name and MAC come from the attachment alone, so code that knows the attachment finds
+the link without a record of it.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ static __always_inline int write_ecn(struct __sk_buff *ctx,
 }
 
 /* Every VTEP in `remotes` is in `vteps`, so is_behind() checks the outer source,
- * too. What a node sends from its own address goes by from_overlay.
+ * too. What a node sends from its own address goes to from_overlay.
  */
 static __always_inline int receive_inner(struct __sk_buff *ctx,
 					 const struct underlay *from)

@@ -44,8 +44,8 @@ static __always_inline bool is_sent_on_netkit(struct __sk_buff *ctx)
 	return config.netkit && !ctx->ingress_ifindex;
 }
 
-/* Through the pair whose host end is `ifindex`, past the host's stack, as if the
- * packet had come in on the pod's own interface.
+/* Through the pair whose host end is `ifindex`, as if the packet had come in on the
+ * pod's own interface. It bypasses the host's stack.
  *
  * Only packets that came in can take bpf_redirect_peer() (skb_at_tc_ingress(),
  * net/core/filter.c); others leave by the host end. The helper does not run

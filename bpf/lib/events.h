@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* events: what happened to single packets, for whoever reads along */
+/* events: what happened to single packets, for a reader in user space */
 #ifndef PYCNI_EVENTS_H
 #define PYCNI_EVENTS_H
 

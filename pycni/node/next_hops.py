@@ -151,8 +151,8 @@ def confirm(settings: Settings, copy: Copy) -> None:
 
 
 def vouch(settings: Settings) -> None:
-    """Have the programs use the table for another LEASE. Callers share the network lock: whoever
-    writes the address into the same entry holds it alone."""
+    """Have the programs use the table for another LEASE. Callers share the network lock; the
+    writer of the address, in the same entry, holds it alone."""
     with maps.open_self(settings.pin_root) as own:
         before = own.get(None)
         if before is not None:
