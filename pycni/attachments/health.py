@@ -60,6 +60,8 @@ def _hooks(settings: Settings, node: Node | None) -> Check:
             for hook in wanted
             if attach.attached(ipr, hook.ifindex).get(hook.program) != fingerprint
         ]
+    if not wanted:
+        return Check.failed("hooks", "no interface for the programs", SETUP)
     if missing:
         return Check.failed("hooks", f"missing or of another load: {', '.join(missing)}", SETUP)
     ways = Counter(attach.way(hook).value for hook in wanted)
@@ -80,7 +82,7 @@ def _encap(settings: Settings, node: Node | None) -> Check:
         return Check.failed("encap", "ebpf, but its programs are not loaded", SETUP)
     if not fresh:
         return Check.passed("encap", "kernel: no agent confirms the next hops for ebpf")
-    return Check.passed("encap", f"ebpf (settings: {settings.encap}), {known} next hops known")
+    return Check.passed("encap", f"ebpf (settings: {settings.encap}), next hops known: {known}")
 
 
 def _store(settings: Settings) -> list[Check]:
