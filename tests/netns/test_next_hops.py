@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Own encapsulation while the underlay changes: the kernel's tables are followed, within 100 ms."""
+"""Own encapsulation while the underlay changes: events are followed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ FLOOD = 1500
 """Echo requests, one per millisecond."""
 LONG_FLOOD = 4000
 """Longer than a setup takes."""
-RECOVERY_MS = 100
+RECOVERY_MS = 1000
+"""An event mends it: else the agent's promise runs out after 5 s, or it asks again after 30."""
 OTHER_MAC = "02:00:5e:00:01:07"
 MOVED = IPv4Interface("198.18.0.77/24")
 SECOND_LINK = "eth1"

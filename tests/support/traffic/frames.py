@@ -16,6 +16,8 @@ SO_RCVBUFFORCE = 33
 BUFFER = 1 << 24
 QUIET = 0.4
 """Seconds without a packet after which no more is expected."""
+ICMPV6, ADVERTISEMENT = 58, b"\x88"
+"""RFC 4443, 2.1, and RFC 4861, 4.4."""
 
 
 def send_datagrams(address: str, port: int) -> None:
@@ -36,7 +38,8 @@ def send(ifname: str) -> None:
 def capture(ifname: str) -> None:
     """Those to this pod, as far as the programs hand them on, in hex, sorted.
 
-    What its kernel then does with them is no concern. Prints "ready" first.
+    Without answers to questions of the pod's own kernel, which may ask for its gateway at any time.
+    Prints "ready" first.
     """
     frames = []
     with sniffer(ifname) as wire, selectors.DefaultSelector() as ready:
@@ -50,12 +53,19 @@ def capture(ifname: str) -> None:
                     ready.unregister(sys.stdin)
                 else:
                     frame, address = wire.recvfrom(1 << 17)
-                    if address[2] == PACKET_HOST:
+                    if address[2] == PACKET_HOST and not is_answer(frame):
                         frames.append(frame.hex())
                     if end is None:
                         continue
                 end = time.monotonic() + QUIET
     say(sorted(frames))
+
+
+def is_answer(frame: bytes) -> bool:
+    """Whether a frame is an ARP reply or a neighbour advertisement."""
+    kind, body = frame[12:14], frame[14:]
+    arp_reply = kind == b"\x08\x06" and body[6:8] == b"\x00\x02"
+    return arp_reply or (kind == b"\x86\xdd" and body[6] == ICMPV6 and body[40:41] == ADVERTISEMENT)
 
 
 def sniffer(ifname: str) -> socket.socket:
