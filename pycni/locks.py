@@ -100,6 +100,8 @@ def _path(run_dir: Path, kind: str, name: bytes) -> Path:
 def _locked(
     path: Path, what: str, timeout: float, *, shared: bool = False, unlink: bool = False
 ) -> Iterator[int]:
+    if not path.parent.exists():
+        make_private_directory(path.parent.parent)  # the run directory, as private as its locks
     make_private_directory(path.parent)
     descriptor = _acquire(path, what, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:

@@ -58,6 +58,8 @@ def run(settings: Settings, *, setup: bool = True) -> None:
             log.info("serving node=%s socket=%s", node.name, settings.socket_path)
             notify.ready()
             server.serve(listener, settings, stop)
+        # the loop that listens there ends with the process, and tidies nothing up
+        settings.event_socket_path.unlink(missing_ok=True)
     log.info("stopped node=%s", node.name)
 
 

@@ -212,5 +212,17 @@ def test_a_ring_that_a_setup_made_anew_is_followed(lab: Lab) -> None:
         wait_until(heard, "events of the new programs")
 
 
+def test_an_agent_that_is_stopped_leaves_no_socket(lab: Lab) -> None:
+    (node,) = lab.layout.nodes
+    settings = load(node.settings_path)
+    wait_until(settings.event_socket_path.exists, "the agent serves followers")
+    lab.stop_agent(node)
+    try:
+        assert not settings.event_socket_path.exists()
+        assert not settings.socket_path.exists()
+    finally:
+        start_agent(lab)
+
+
 def has(follower: Any, number: int) -> bool:
     return number in follower.numbers()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pycni.errors import FileError, TryAgain
-from pycni.locks import address_lock, attachment_lock, events_lock, network_lock
+from pycni.locks import address_lock, agent_lock, attachment_lock, events_lock, network_lock
 
 POD_ONE = "cluster/pod-one/eth0"
 POD_TWO = "cluster/pod-two/eth0"
@@ -230,3 +230,10 @@ def test_a_full_file_system_does_not_fail_a_lock(
         network_lock(tmp_path, timeout=0),
     ):
         pass
+
+
+def test_the_run_directory_is_made_private(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+
+    with agent_lock(run_dir):
+        assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700

@@ -31,6 +31,7 @@ def connect(path: Path, cluster: Cluster) -> Iterator[sqlite3.Connection]:
             isolation_level=None,
             check_same_thread=False,
         )
+        db.text_factory = text
         try:
             schema.check_file(db, path)
             schema.check_cluster(db, path, cluster)
@@ -40,6 +41,12 @@ def connect(path: Path, cluster: Cluster) -> Iterator[sqlite3.Connection]:
             yield db
         finally:
             db.close()
+
+
+def text(raw: bytes) -> str:
+    """A TEXT value. SQLite does not check that it is UTF-8: other bytes become escapes, so that the
+    record with them is set aside, and no other."""
+    return raw.decode(errors="backslashreplace")
 
 
 @contextmanager

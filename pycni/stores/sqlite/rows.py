@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -51,9 +52,12 @@ def raw(row: Row) -> Raw:
 
 
 def liveness(heartbeats: Mapping[str, float], *, now: float) -> dict[str, Liveness]:
-    """By name; `now` is the Unix time in seconds. A time in the future is now."""
+    """By name; `now` is the Unix time in seconds. A time in the future is now, and an infinite one
+    is none."""
     return {
         name: Liveness(alive=now - heartbeat < HEARTBEAT_FRESH, seen_ago=max(0.0, now - heartbeat))
+        if math.isfinite(heartbeat)
+        else Liveness(alive=False)
         for name, heartbeat in heartbeats.items()
     }
 

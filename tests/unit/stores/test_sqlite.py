@@ -26,6 +26,7 @@ from pycni.errors import (
 )
 from pycni.stores import (
     HEARTBEAT_FRESH,
+    Liveness,
     Put,
     Synced,
     machine_identity,
@@ -361,3 +362,48 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(store: SqliteStore) -
         store.nodes()
     assert SqliteStore.open(store.path, CLUSTER, create=False).nodes() == (one,)
     assert store.publish(NODE_ONE, ELSEWHERE) == NODE_ONE
+
+
+NOT_UTF8 = "CAST(X'ff61' AS TEXT)"
+
+
+@pytest.mark.parametrize("column", ["name", "vtep", "pod_cidr4", "pod_cidr6", "extra"])
+def test_text_that_is_not_utf8_sets_aside_its_record_only(
+    store: SqliteStore, file: Path, column: str
+) -> None:
+    one = register_one(store)
+    values = {
+        "name": "'node-x'",
+        "node_id": "9",
+        "vtep": "'192.0.2.9'",
+        "pod_cidr4": "'10.244.9.0/24'",
+        "pod_cidr6": "'fd00:10:244:9::/64'",
+        "identity": "'machine'",
+        "heartbeat": "0",
+    }
+    extra = NOT_UTF8 if column == "extra" else "'10.215.0.9/32'"
+    if column in values:
+        values[column] = NOT_UTF8
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(f"INSERT INTO nodes VALUES ({', '.join(values.values())})")
+        db.execute(f"INSERT INTO extras VALUES ({extra}, {values['name']})")
+
+    listing = store.listing()
+    events = watch(store)
+    first = next(events), next(events), next(events)
+
+    assert listing.nodes == (one,)
+    (reason,) = listing.rejected.values()
+    assert reason.isascii()
+    assert Put(NODE_ONE, one) in first
+    assert first[2] == Synced()
+    assert store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO).name == NODE_TWO
+
+
+@pytest.mark.parametrize("heartbeat", ["9e999", "-9e999"])
+def test_an_infinite_heartbeat_is_none(store: SqliteStore, file: Path, heartbeat: str) -> None:
+    register_one(store)
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(f"UPDATE nodes SET heartbeat = {heartbeat}")
+
+    assert store.listing().liveness == {NODE_ONE: Liveness(alive=False)}
