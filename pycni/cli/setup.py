@@ -29,12 +29,15 @@ def setup(invocation: Invocation) -> None:
 
 
 @click.command()
-@click.confirmation_option("--yes", prompt="Cut off this node's pods and remove the dataplane?")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @output_option
 @pass_invocation
-def teardown(invocation: Invocation) -> None:
+def teardown(invocation: Invocation, /, *, yes: bool) -> None:
     """Return the host to what it was before setup."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
+    if not yes:  # stdout is for what programs read
+        question = "Cut off this node's pods and remove the dataplane?"
+        click.confirm(question, abort=True, err=True)
     from pycni.setup import provision
 
     settings = invocation.settings()

@@ -376,9 +376,11 @@ def test_teardown_asks_first() -> None:
         setup(node)
 
         unanswered = pycni(node, "teardown")
+        unanswered_json = pycni(node, "teardown", "-o", "json")
 
-        assert unanswered.returncode == 1
+        assert unanswered.returncode == unanswered_json.returncode == 1
         assert b"nothing was changed" in unanswered.stderr
+        assert "nothing was changed" in json.loads(unanswered_json.stdout)["error"]["message"]
         assert pycni(node, "status").returncode == 0
 
 
