@@ -132,8 +132,10 @@ class NetConf(_Strict):
             if not isinstance(listed, list | None):
                 raise TypeError("no list")
             found = [document.pick(one, ("containerID", "ifname")) for one in listed or []]
-            pairs = {(str(one["containerID"]), str(one["ifname"])) for one in found}
+            pairs = {(one["containerID"], one["ifname"]) for one in found}
             for word in chain.from_iterable(pairs):
+                if not isinstance(word, str):  # GC would remove what it stands for
+                    raise TypeError("no text")
                 word.encode()  # UnicodeEncodeError: half a surrogate pair
             return pairs
         except (AttributeError, KeyError, TypeError, UnicodeError) as error:

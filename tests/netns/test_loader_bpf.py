@@ -255,7 +255,7 @@ def test_absent_pin_is_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_descriptors_are_not_inherited_and_are_closed(simple: Object) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))  # those of earlier tests may be collected meanwhile
     simple.load()
     with simple.map("endpoints") as endpoints, simple.program("from_container") as program:
         assert not os.get_inheritable(endpoints.fd)
@@ -263,7 +263,7 @@ def test_descriptors_are_not_inherited_and_are_closed(simple: Object) -> None:
 
     simple.close()
 
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
     with pytest.raises(ValueError, match="Map is closed"):
         _ = endpoints.fd
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ tmp_dir = "{directory}/tmp"
 static_dir = "{directory}/static"
 volume_path = "{directory}/volumes"
 """
+
+
+WITHOUT_CNI = b"cni support is not enabled in this build"
+"""What podman says to `network_backend = "cni"` if it was built without, as Debian 13's is."""
+
+
+@cache
+def speaks_cni() -> bool:
+    """Whether this machine's podman can use CNI plugins at all; True if there is no podman."""
+    program = shutil.which("podman")
+    return program is None or WITHOUT_CNI not in Path(program).read_bytes()
 
 
 class Failed(Exception):

@@ -239,7 +239,11 @@ def test_what_gc_keeps_is_listed_empty_or_not_told(keys, kept):
 
 
 @pytest.mark.parametrize(
-    "listed", ["x", "", 0, 5, {}, {"a": 1}, ["one"], [None], [{"containerID": "one"}]]
+    "listed",
+    [
+        *("x", "", 0, 5, {}, {"a": 1}, ["one"], [None], [{"containerID": "one"}]),
+        *([{"containerID": 1, "ifname": "eth0"}], [{"containerID": "one", "ifname": []}]),
+    ],
 )
 def test_a_list_for_gc_that_is_none_is_told(listed):
     read = parse_netconf(conf(**{"cni.dev/valid-attachments": listed}))
