@@ -25,7 +25,8 @@ CLSACT = "clsact"
 
 
 class Filter(Protocol):
-    """A filter as the kernel lists it; `name` is empty for kinds that have none."""
+    """A filter as the kernel lists it. For kinds that have none, `name` is empty, and `program`,
+    the number of its BPF program, is 0."""
 
     @property
     def kind(self) -> str: ...
@@ -35,6 +36,8 @@ class Filter(Protocol):
     def priority(self) -> int: ...
     @property
     def handle(self) -> int: ...
+    @property
+    def program(self) -> int: ...
 
 
 class TrafficControl(Protocol):

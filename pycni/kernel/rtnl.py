@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 from typing import Self
 
 from pycni.cluster import IPAddress
@@ -22,7 +23,9 @@ from pycni.kernel.links import (
     End,
     Link,
     pack_changes,
+    pack_ipv4_parameters,
     pack_link_question,
+    pack_mac_change,
     pack_netkit,
     pack_no_ipv6_address,
     pack_veth,
@@ -40,17 +43,31 @@ from pycni.kernel.netlink_socket import NetlinkSocket
 from pycni.kernel.qdiscs import (
     RTM_DELQDISC,
     RTM_GETQDISC,
+    RTM_GETTFILTER,
     RTM_NEWQDISC,
     RTM_NEWTFILTER,
+    Filter,
     pack_clsact,
     pack_filter,
+    pack_filters_question,
     pack_ingress_question,
+    read_filter,
     read_qdisc,
 )
-from pycni.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE, Route, pack_route
+from pycni.kernel.routes import (
+    RT_TABLE_MAIN,
+    RTM_DELROUTE,
+    RTM_GETROUTE,
+    RTM_NEWROUTE,
+    Route,
+    pack_route,
+    pack_routes_question,
+    read_route,
+)
 
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
 """Flags of a request that makes something or takes the place of what is there."""
+NO_PARAMETERS: Mapping[int, int] = {}
 
 
 class Rtnl(RareRequests):
@@ -96,10 +113,27 @@ class Rtnl(RareRequests):
         """Make a netkit pair, both ends down, with `headroom` bytes before each frame."""
         self._asker.request(RTM_NEWLINK, NEW, pack_netkit(host, peer, headroom=headroom))
 
-    def set_up(self, ifindex: int, *, flags: int = 0, alias: str = "") -> None:
-        """Set a link up, and with it more IFF_* flags and the alias, if it is given."""
+    def set_up(
+        self,
+        ifindex: int,
+        *,
+        flags: int = 0,
+        alias: str = "",
+        ipv4: Mapping[int, int] = NO_PARAMETERS,
+    ) -> None:
+        """Set a link up, and with it more IFF_* flags, the alias, if it is given, and parameters of
+        net.ipv4.conf by IPV4_DEVCONF_*."""
         body = pack_changes(ifindex, flags=IFF_UP | flags, alias=alias)
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, body + pack_ipv4_parameters(ipv4))
+
+    def set_ipv4(self, ifindex: int, values: Mapping[int, int]) -> None:
+        """Set parameters of a link in net.ipv4.conf, by IPV4_DEVCONF_*."""
+        body = pack_changes(ifindex) + pack_ipv4_parameters(values)
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, body)
+
+    def set_mac(self, ifindex: int, mac: str) -> None:
+        """Give a link another MAC."""
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_mac_change(ifindex, mac))
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
         """Set the MTU of a link, in bytes."""
@@ -152,6 +186,12 @@ class Rtnl(RareRequests):
         """Delete a route. ESRCH if there is none like it, ENODEV if its link is gone."""
         self._asker.request(RTM_DELROUTE, NLM_F_ACK, pack_route(route))
 
+    def routes_by(self, ifindex: int, version: int) -> list[Route]:
+        """The routes of the main table by a link, of an IP version. Raises NetlinkError."""
+        question = pack_routes_question(ifindex, version)
+        found = map(read_route, self._asker.dump_strictly(RTM_GETROUTE, question))
+        return [one for one in found if (one.ifindex, one.table) == (ifindex, RT_TABLE_MAIN)]
+
     def ingress_qdisc(self, ifindex: int) -> str | None:
         """Kind of the qdisc at a link's ingress, or None. ENODEV if there is no such link.
 
@@ -173,6 +213,14 @@ class Rtnl(RareRequests):
     def delete_clsact(self, ifindex: int) -> None:
         """Delete a link's clsact, with all filters. ENOENT or EINVAL if there is none."""
         self._asker.request(RTM_DELQDISC, NLM_F_ACK, pack_clsact(ifindex))
+
+    def filters(self, ifindex: int, parent: int) -> list[Filter]:
+        """The filters of a link at `parent`, a handle as TC_H_CLSACT | TC_H_MIN_INGRESS.
+
+        Raises NetlinkError, EINVAL or ENODEV if there is no such place.
+        """
+        answers = self._asker.dump(RTM_GETTFILTER, pack_filters_question(ifindex, parent))
+        return [found for found in map(read_filter, answers) if found is not None]
 
     def add_filter(
         self, ifindex: int, parent: int, *, fd: int, name: str, priority: int, handle: int
