@@ -115,6 +115,7 @@ def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
         if sysctl.read(accept_ra) == "1":
             wanted[accept_ra] = "2"
         wanted[IPV6_FORWARDING] = "1"
+        wanted[f"net/ipv6/conf/{DEVICE}/disable_ipv6"] = "0"
     return wanted
 
 
