@@ -30,7 +30,7 @@ from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.upkeep import parts
+from pycni.upkeep import book, parts
 from pycni.upkeep.book import MINUTE, Book, key_of
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
@@ -121,6 +121,10 @@ class Keeper:
         """When who last did something about a subject, if that was said."""
         self.left = False
         """Whether something could not be mended that should be."""
+        self._problem = ""
+        """Why the last setup failed."""
+        self._is_written = False
+        """Whether the book is in its file."""
         self._write_book()
 
     def saw_change(self, glance: Glance) -> bool:
@@ -148,7 +152,7 @@ class Keeper:
 
     def look(self, scope: Scope) -> bool:
         """Look, and mend; returns whether something is left that should be mended."""
-        self._book.forget_old(now=time.time())
+        self._read_book()
         begin = time.monotonic()
         found = self._to_mend(self._faults(scope))
         self.left = False
@@ -241,12 +245,17 @@ class Keeper:
 
     def _set_up(self) -> None:
         mending = provision.Mending(self._known.nodes or ())
+        problem = ""
         try:
             provision.setup(self._settings, mending=mending)
         except (PycniError, LoaderError) as error:
-            log.warning("node not mended error=%s", quoted(error.message))
+            problem = error.message
         except OSError as error:
-            log.warning("node not mended error=%s", quoted(str(error)))
+            problem = str(error)
+        if problem:
+            level = logging.DEBUG if problem == self._problem else logging.WARNING
+            log.log(level, "node not mended error=%s", quoted(problem))
+        self._problem = problem
         self._changed()
 
     @contextmanager
@@ -287,8 +296,17 @@ class Keeper:
                 log.warning("mended part=%s more=%d", quoted(part), count - NAMED)
         self._write_book()
 
+    def _read_book(self) -> None:
+        """A setup by a person removes the file."""
+        self._book.forget_old(now=time.time())
+        if self._is_written and not book.path_of(self._settings).exists():
+            self._book.forgive()
+            self._write_book()
+
     def _write_book(self) -> None:
+        self._is_written = False
         try:
             self._book.save(self._settings)
+            self._is_written = True
         except FileError as error:
             log.info("mends are not told error=%s", quoted(error.message))

@@ -36,7 +36,7 @@ from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import NodeRecord, Store, machine_identity, open_store
-from pycni.upkeep import hooks, tables
+from pycni.upkeep import book, hooks, tables
 from pycni.upkeep.description import Description
 
 Report = Callable[[str], object]
@@ -123,6 +123,8 @@ def setup(
         delegation_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
+        if mending is None:
+            book.close(settings)
     delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
@@ -304,7 +306,7 @@ def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> Non
 def _remove_runtime_files(settings: Settings) -> None:
     """The run directory holds locks and sockets of an agent: nothing outlives a teardown."""
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
-    for path in (settings.socket_path, settings.event_socket_path):
+    for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
     with suppress(OSError):
         settings.run_dir.rmdir()

@@ -2,7 +2,8 @@
 """What the agent has mended, and what it has given up for a while: kept in a file for `status`.
 
 The same thing undone three times within a minute is a quarrel with somebody. Then the agent stops
-mending it, for five minutes at first, and twice as long each time it comes to that again.
+mending it, for five minutes at first, and twice as long each time it comes to that again. `pycni
+setup` ends all quarrels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pycni.faults import Fault
-from pycni.files import replace_file
+from pycni.files import remove_file, replace_file
 from pycni.settings import Settings
 
 FILE = "upkeep.json"
@@ -101,6 +102,11 @@ class Book:
         }
         self._mends = {key: mends for key, mends in self._mends.items() if mends[-1] > now - MINUTE}
 
+    def forgive(self) -> None:
+        """End all quarrels: a person has put things right."""
+        self.rests.clear()
+        self._mends.clear()
+
     def save(self, settings: Settings) -> None:
         """Write it for readers. Raises FileError."""
         document = {
@@ -126,6 +132,11 @@ class Book:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
+
+
+def close(settings: Settings) -> None:
+    """Remove the file, which tells the agent to end all quarrels. Raises FileError."""
+    remove_file(path_of(settings))
 
 
 def path_of(settings: Settings) -> Path:

@@ -4,8 +4,6 @@ said once, counted, and everything forwards again."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +11,12 @@ import pytest
 
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import WORLD, LabNode
+from pycni.settings import load
+from pycni.upkeep import book, report
+from pycni.upkeep.report import Row, State
 from support.damages import DAMAGES, FORGOTTEN_RECORD, Damage
 from support.flood import unanswered
-from support.labs import made_lab, pycni
+from support.labs import made_lab, within
 from support.waiting import wait_until
 
 MENDED = [damage for damage in (*DAMAGES, FORGOTTEN_RECORD) if damage.undo is None]
@@ -29,15 +30,15 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def rows(node: LabNode) -> list[dict[str, Any]]:
-    """`pycni status`."""
-    found: list[dict[str, Any]] = json.loads(pycni(node, "status", "-o", "json").stdout)
-    return found
+def rows(node: LabNode) -> list[Row]:
+    """Those of `pycni status`."""
+    settings = load(node.settings_path)
+    return within(node.netns, lambda: report.rows(settings))
 
 
-def faults(node: LabNode) -> list[dict[str, Any]]:
+def faults(node: LabNode) -> list[Row]:
     """The rows of what is not well."""
-    return [row for row in rows(node) if row["state"] in ("degraded", "broken")]
+    return [row for row in rows(node) if row.state in (State.DEGRADED, State.BROKEN)]
 
 
 def told(node: LabNode) -> list[str]:
@@ -61,22 +62,20 @@ def forwards(lab: Lab, node: LabNode) -> list[Any]:
 @pytest.mark.parametrize("damage", MENDED, ids=str)
 def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     node = lab.layout.nodes[0]
+    book.close(load(node.settings_path))  # the damages follow each other as in a quarrel
     assert faults(node) == []
     before = len(told(node))
 
     damage.do(lab, node)
-    begin = time.monotonic()
     wait_until(lambda: len(told(node)) > before, f"{damage} is mended", seconds=damage.within)
-    took = time.monotonic() - begin
     wait_until(lambda: faults(node) == [], f"{damage} is mended for good", seconds=damage.within)
 
     new = told(node)[before:]
     assert any(f"part={damage.part}" in line.replace('"', "") for line in new), new
     assert any(damage.words in line for line in new), new
-    (row,) = [row for row in rows(node) if row["name"] == damage.part]
-    assert "mended" in row["cause"]
+    (row,) = [row for row in rows(node) if row.name == damage.part]
+    assert "mended" in row.cause
     assert forwards(lab, node) == []
-    print(f"{damage}: {took:.2f} s")
 
 
 @pytest.mark.parametrize("damage", LEFT, ids=str)
@@ -88,12 +87,12 @@ def test_what_an_agent_must_leave_is_said_with_what_to_do(lab: Lab, damage: Dama
     damage.do(lab, node)
     try:
         wait_until(
-            lambda: any(row["name"] == damage.part for row in faults(node)), f"{damage} is named"
+            lambda: any(row.name == damage.part for row in faults(node)), f"{damage} is named"
         )
-        (row,) = [row for row in faults(node) if row["name"] == damage.part]
-        assert damage.words in row["cause"]
-        assert row["to_do"]
-        assert "agent mends it" not in row["to_do"]
+        row = next(row for row in faults(node) if row.name == damage.part)
+        assert damage.words in row.cause
+        assert row.todo
+        assert row.todo != report.WAIT
         assert not any(f"part={damage.part}" in line for line in told(node)[before:])
     finally:
         damage.undo(lab, node)

@@ -182,7 +182,8 @@ def _remove_pins(pattern: str) -> Callable[[Lab, LabNode], object]:
     return do
 
 
-def _unmount_bpffs(_: Lab, node: LabNode) -> None:
+def _unmount_bpffs(lab: Lab, node: LabNode) -> None:
+    _remove_pins("*")(lab, node)
     deadline = time.monotonic() + EVENT
     while True:
         try:
@@ -345,8 +346,7 @@ DAMAGES = (
     Damage("pins of maps removed", _remove_pins("maps/*"), "programs", "endpoints"),
     Damage("pins of programs removed", _remove_pins("programs-*"), "programs", "not loaded"),
     Damage("all pins removed", _remove_pins("*"), "programs", "not loaded"),
-    Damage("bpffs unmounted", lambda lab, node: (_remove_pins("*")(lab, node),
-                                                 _unmount_bpffs(lab, node)), "programs", "bpf"),
+    Damage("bpffs unmounted", _unmount_bpffs, "programs", "bpf"),
     Damage("uplink made anew", _replug(NODE_UPLINK), "hooks", "from_underlay",
            plugin_tells=False),
     Damage("uplink made anew under another name", _replug(OTHER_NAME), "uplink", "is on",
