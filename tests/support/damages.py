@@ -21,7 +21,7 @@ from pycni.dataplane import maps
 from pycni.kernel import nft, sysctl
 from pycni.kernel.links import IFF_UP, Link
 from pycni.kernel.rtnl import Rtnl
-from pycni.lab import processes
+from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import open_rtnl
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 OTHER_MAC = "02:11:22:33:44:55"
 OTHER_NAME = "wan0"
+KEPT_MAC = "uplink.mac"
 LOWER, HIGHER = 1400, 1600
 """MTUs of an uplink, beside the usual 1500."""
 EVENT, LOOK = 5.0, 45.0
@@ -196,20 +197,21 @@ def _unmount_bpffs(lab: Lab, node: LabNode) -> None:
 
 
 def _replug(name: str) -> Callable[[Lab, LabNode], object]:
-    """The uplink goes, and comes again with its addresses and routes, under this name."""
+    """The uplink goes, and comes again with MAC, addresses and routes, under this name."""
 
     def do(lab: Lab, node: LabNode) -> None:
         with open_rtnl(node.netns) as ipr:
-            ipr.delete_link(_uplink(ipr).ifindex)
+            uplink = _uplink(ipr)
+            ipr.delete_link(uplink.ifindex)
         plug(lab, node, name)
+        with open_rtnl(node.netns) as ipr:
+            ipr.set_mac(ipr.ifindex(name), uplink.mac)
 
     return do
 
 
-def plug(lab: Lab, node: LabNode, name: str = NODE_UPLINK) -> None:
+def plug(lab: Lab, node: LabNode, name: str) -> None:
     """Give a node without an uplink one, as topology.make_node does."""
-    from pycni.lab import topology
-
     deadline = time.monotonic() + EVENT
     while True:
         try:
@@ -222,8 +224,17 @@ def plug(lab: Lab, node: LabNode, name: str = NODE_UPLINK) -> None:
 
 
 def _unplug(_: Lab, node: LabNode) -> None:
+    """Its MAC is kept for `_plug_back`: other nodes remember it for a while."""
     with open_rtnl(node.netns) as ipr:
-        ipr.delete_link(_uplink(ipr).ifindex)
+        uplink = _uplink(ipr)
+        (node.directory / KEPT_MAC).write_text(uplink.mac)
+        ipr.delete_link(uplink.ifindex)
+
+
+def _plug_back(lab: Lab, node: LabNode) -> None:
+    plug(lab, node, NODE_UPLINK)
+    with open_rtnl(node.netns) as ipr:
+        ipr.set_mac(ipr.ifindex(NODE_UPLINK), (node.directory / KEPT_MAC).read_text())
 
 
 def _uplink(ipr: Rtnl) -> Link:
@@ -351,7 +362,7 @@ DAMAGES = (
            plugin_tells=False),
     Damage("uplink made anew under another name", _replug(OTHER_NAME), "uplink", "is on",
            plugin_tells=False),
-    Damage("uplink back under its name", _replug(NODE_UPLINK), "hooks", "from_underlay",
+    Damage("uplink back under its name", _replug(NODE_UPLINK), "uplink", "is on",
            plugin_tells=False),
     Damage("uplink's MTU lowered", _uplink_mtu(LOWER, LOWER - 20), "uplink", "MTU",
            plugin_tells=False),
@@ -363,7 +374,7 @@ DAMAGES = (
            is_broken=False, undo=_unmount_state),
     Damage("state directory full", _fill, "directories", "full", is_broken=False,
            undo=_unmount_state),
-    Damage("uplink gone", _unplug, "uplink", "no interface", undo=plug, plugin_tells=False),
+    Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""
 
