@@ -89,6 +89,13 @@ def pack_routes_question(ifindex: int, version: int) -> bytes:
     return head + number(RTA_TABLE, RT_TABLE_MAIN) + number(RTA_OIF, ifindex)
 
 
+def pack_route_question(address: IPAddress) -> bytes:
+    """An RTM_GETROUTE for the way that the kernel would send a packet of the node."""
+    bits = address.max_prefixlen
+    head = RTMSG.pack(FAMILIES[address.version], bits, 0, 0, 0, 0, 0, 0, 0)
+    return head + attribute(RTA_DST, address.packed)
+
+
 def read_route(body: bytes) -> Route:
     """The route that an RTM_NEWROUTE or RTM_DELROUTE is about, without its metrics.
 

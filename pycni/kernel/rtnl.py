@@ -61,6 +61,7 @@ from pycni.kernel.routes import (
     RTM_NEWROUTE,
     Route,
     pack_route,
+    pack_route_question,
     pack_routes_question,
     read_route,
 )
@@ -68,6 +69,8 @@ from pycni.kernel.routes import (
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
 """Flags of a request that makes something or takes the place of what is there."""
 NO_PARAMETERS: Mapping[int, int] = {}
+UNROUTABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
+"""No route, or one of the types unreachable, prohibit and blackhole."""
 
 
 class Rtnl(RareRequests):
@@ -191,6 +194,15 @@ class Rtnl(RareRequests):
         question = pack_routes_question(ifindex, version)
         found = map(read_route, self._asker.dump_strictly(RTM_GETROUTE, question))
         return [one for one in found if (one.ifindex, one.table) == (ifindex, RT_TABLE_MAIN)]
+
+    def route_to(self, address: IPAddress) -> Route | None:
+        """The way that a packet of this node would take; None if it cannot be sent."""
+        try:
+            return read_route(self._asker.request(RTM_GETROUTE, 0, pack_route_question(address)))
+        except NetlinkError as error:
+            if error.errno not in UNROUTABLE:
+                raise
+            return None
 
     def ingress_qdisc(self, ifindex: int) -> str | None:
         """Kind of the qdisc at a link's ingress, or None. ENODEV if there is no such link.

@@ -115,7 +115,8 @@ def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
         if sysctl.read(accept_ra) == "1":
             wanted[accept_ra] = "2"
         wanted[IPV6_FORWARDING] = "1"
-        wanted[f"net/ipv6/conf/{DEVICE}/disable_ipv6"] = "0"
+        if sysctl.read("net/ipv6/conf/default/disable_ipv6") == "0":  # else it is off on purpose
+            wanted[f"net/ipv6/conf/{DEVICE}/disable_ipv6"] = "0"
     return wanted
 
 

@@ -36,8 +36,9 @@ from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import NodeRecord, Store, machine_identity, open_store
-from pycni.upkeep import book, hooks, tables
+from pycni.upkeep import book, hooks, pods, tables
 from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -97,6 +98,7 @@ def setup(
         def open_overlay(_: loader.Loaded) -> None:
             report("opening the overlay")
             provisioning.write_maps(node, others)
+            provisioning.write_parameters(parameters)
             overlay.bring_up(
                 ipr,
                 device,
@@ -104,7 +106,6 @@ def setup(
                 gateways=node.gateways,
                 clusters=node.cluster_cidrs,
             )
-            provisioning.write_parameters(parameters)
             provisioning.make_tables(Description(settings, node))
 
         report("comparing the programs with those loaded")
@@ -120,6 +121,7 @@ def setup(
             ipr=ipr,
         )
         restore.restore(ipr, settings, node)
+        pods.mend(Description(settings, node), Seen(ipr))
         delegation_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()

@@ -44,7 +44,7 @@ PARTS = (
     Part(device.ADDRESSES, device.address_faults, device.mend_addresses,
          _on(Subject.ADDRESS, Subject.LINK)),
     Part(routing.PART, routing.faults, routing.mend,
-         _on(Subject.ROUTE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
+         _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
     Part(underlay.PART, underlay.faults, None, _on(Subject.LINK, Subject.ADDRESS)),
     Part(tables.PART, tables.faults, tables.mend, _on(Subject.TABLES), is_cheap=True),
     Part(hooks.PART, hooks.faults, hooks.mend, _on(Subject.QDISC, Subject.LINK)),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every damage of the table (support/damages.py) to a node without an agent: status names it, exits
-accordingly, and `pycni setup` mends it; the plugin's STATUS tells that pods are cut."""
+"""Every damage of the table (support/damages.py) to a node without an agent: status names it, and
+`pycni setup` mends it; the plugin's STATUS tells that pods are cut."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from typing import Any
 
 import pytest
 
+from pycni.attachments import dispatch
 from pycni.lab import runtime
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
+from pycni.settings import load
+from pycni.setup import provision
+from pycni.upkeep import report
+from pycni.upkeep.report import Row, State
 from support.damages import DAMAGES, Damage
-from support.labs import made_lab, pycni
-from support.plugin import execute
+from support.flood import unanswered
+from support.labs import made_lab, pycni, within
+from support.plugin import network
 
-BROKEN, DEGRADED = 2, 1
 NOT_AVAILABLE, LIMITED = 50, 51
+ALONE = ("degraded", 1)
+"""The state of a node without an agent, and the exit status of `pycni status`."""
 
 
 @pytest.fixture(scope="module")
@@ -29,35 +36,77 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def status(node: LabNode) -> tuple[int, list[dict[str, Any]]]:
-    """Exit status and the rows of what is not well, without the agent's own."""
-    done = pycni(node, "status", "-o", "json")
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
-    return done.returncode, [
-        row for row in rows if row["state"] in ("degraded", "broken") and row["name"] != "agent"
-    ]
+@pytest.fixture
+def node(lab: Lab) -> LabNode:
+    """The one without an agent, whole."""
+    node = lab.layout.nodes[0]
+    assert faults(node) == []
+    return node
+
+
+def rows(node: LabNode) -> list[Row]:
+    """Those of `pycni status`."""
+    settings = load(node.settings_path)
+    return within(node.netns, lambda: report.rows(settings))
+
+
+def faults(node: LabNode) -> list[Row]:
+    """The rows of what is not well, without the agent's own."""
+    bad = (State.DEGRADED, State.BROKEN)
+    return [row for row in rows(node) if row.state in bad and row.name != "agent"]
+
+
+def plugin_status(lab: Lab, node: LabNode) -> dict[str, Any]:
+    """What the plugin answers to STATUS, without an agent; empty if all is well."""
+    settings = load(node.settings_path)
+    stdin = json.dumps(network(lab, cniVersion="1.1.0")).encode()
+    env = {"CNI_COMMAND": "STATUS", "CNI_PATH": str(node.bin_dir)}
+    reply = within(node.netns, lambda: dispatch.answer(env, stdin, None, settings=settings))
+    answer: dict[str, Any] = json.loads(reply.stdout) if reply.stdout else {}
+    return answer
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
-def test_status_names_damage_and_setup_mends_it(lab: Lab, damage: Damage) -> None:
-    node = lab.layout.nodes[0]
-    assert status(node) == (DEGRADED, [])  # there is no agent
+def test_status_names_damage_and_setup_mends_it(lab: Lab, node: LabNode, damage: Damage) -> None:
+    assert plugin_status(lab, node) == {}
 
     damage.do(lab, node)
     try:
-        code, found = status(node)
-        named = [row for row in found if row["name"] == damage.part]
-        plugin = execute(lab, node.pods[0], "STATUS", alone=True, cniVersion="1.1.0")
+        found = faults(node)
+        told = plugin_status(lab, node)
 
-        assert any(damage.words in row["cause"] for row in named), found
-        assert all(row["to_do"] for row in named)
-        assert code == (BROKEN if damage.is_broken else DEGRADED)
+        named = [row for row in found if row.name == damage.part]
+        assert any(damage.words in row.cause for row in named), found
+        assert all(row.todo for row in named)
+        wanted = State.BROKEN if damage.is_broken else State.DEGRADED
+        assert report.worst(rows(node)) is wanted
         if damage.plugin_tells:
-            assert plugin.document["code"] == (LIMITED if damage.is_broken else NOT_AVAILABLE)
+            assert told["code"] == (LIMITED if damage.is_broken else NOT_AVAILABLE)
     finally:
         if damage.undo is not None:
             damage.undo(lab, node)
+        settings = load(node.settings_path)
+        within(node.netns, lambda: provision.setup(settings))
 
-    assert pycni(node, "setup").returncode == 0
-    assert status(node) == (DEGRADED, [])
+    assert faults(node) == []
+    assert plugin_status(lab, node) == {}
     runtime.check(node, node.pods[0], lab.results[node.pods[0].name])
+    far = lab.addresses(lab.layout.nodes[1].pods[0])
+    assert unanswered(lab, node.pods[0].netns, far) == []
+
+
+def test_the_exit_status_says_how_bad_it_is(lab: Lab, node: LabNode) -> None:
+    routes = next(damage for damage in DAMAGES if damage.part == "routes")
+    assert pycni(node, "status").returncode == 1  # no agent
+
+    routes.do(lab, node)
+    broken = pycni(node, "status")
+    settings = load(node.settings_path)
+    within(node.netns, lambda: provision.setup(settings))
+    lab.start_agent(node)
+    whole = pycni(node, "status", "--wait", "20")
+    lab.stop_agent(node, kill=True)
+
+    assert broken.returncode == 2
+    assert b"10.244.0.0/16" in broken.stdout
+    assert whole.returncode in (0, 1)  # 1: the agent does not serve yet

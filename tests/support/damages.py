@@ -254,6 +254,17 @@ def _uplink_mtu(*choices: int) -> Callable[[Lab, LabNode], object]:
     return do
 
 
+def _rule(verb: str) -> Callable[[Lab, LabNode], object]:
+    """A routing rule before all others, as VPNs add them; its table has a default route."""
+
+    def do(lab: Lab, node: LabNode) -> None:
+        route = ("default", "dev", NODE_UPLINK, "table", "52")
+        _ip("route", "replace" if verb == "add" else "del", *route)(lab, node)
+        _ip("rule", verb, "to", "10.244.0.0/16", "lookup", "52", "priority", "5")(lab, node)
+
+    return do
+
+
 def _remove_record(_: Lab, node: LabNode) -> None:
     record_path(load(node.settings_path)).unlink()
 
@@ -374,6 +385,8 @@ DAMAGES = (
            is_broken=False, undo=_unmount_state),
     Damage("state directory full", _fill, "directories", "full", is_broken=False,
            undo=_unmount_state),
+    Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
+           undo=_rule("del")),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""
