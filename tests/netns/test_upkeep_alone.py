@@ -9,21 +9,29 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw
 
+from netns.test_spoofing import ELSEWHERE, frame, mac
 from pycni.attachments import dispatch
+from pycni.kernel import sysctl
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab import runtime
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import LabNode
+from pycni.lab.layout import POD_IFNAME, WORLD, LabNode
 from pycni.settings import load
 from pycni.setup import provision
 from pycni.upkeep import report
 from pycni.upkeep.report import Row, State
-from support.damages import DAMAGES, Damage
+from support.damages import DAMAGES, Damage, pod_links
 from support.flood import unanswered
+from support.flows import answering, send_frames
 from support.labs import made_lab, pycni, within
 from support.plugin import network
 
 NOT_AVAILABLE, LIMITED = 50, 51
+CLOSED, OPEN = 1, 2
+"""Bytes of what is sent while a link is closed to the host's stack, and while it is open."""
 ALONE = ("degraded", 1)
 """The state of a node without an agent, and the exit status of `pycni status`."""
 
@@ -93,6 +101,45 @@ def test_status_names_damage_and_setup_mends_it(lab: Lab, node: LabNode, damage:
     runtime.check(node, node.pods[0], lab.results[node.pods[0].name])
     far = lab.addresses(lab.layout.nodes[1].pods[0])
     assert unanswered(lab, node.pods[0].netns, far) == []
+
+
+def test_a_pod_without_its_filters_reaches_nobody(lab: Lab, node: LabNode) -> None:
+    """Not even on a host that forwards everything: its link is closed to the stack."""
+    filters = next(damage for damage in DAMAGES if damage.name.startswith("filters"))
+    (pod,) = node.pods
+    host, liar = str(node.underlay[0].ip), mac(lab, pod)
+    settings = load(node.settings_path)
+    within(node.netns, lambda: sysctl.write("net/ipv4/ip_forward", "1"))
+    within(node.netns, lambda: provision.setup(settings))  # it closes what that has opened
+
+    filters.do(lab, node)
+    try:
+        with answering(node.netns, host) as (port, heard):
+            lies = [
+                frame(liar, IP(src=ELSEWHERE[4], dst=host) / UDP(dport=port) / Raw(bytes(size)))
+                for size in (CLOSED, OPEN)
+            ]
+            send_frames(pod.netns, POD_IFNAME, lies[:1])
+            lost = unanswered(lab, pod.netns, [host, str(WORLD[0])])
+            within(node.netns, open_wide)
+            send_frames(pod.netns, POD_IFNAME, lies[1:])
+            first = heard()
+    finally:
+        within(node.netns, lambda: sysctl.write("net/ipv4/ip_forward", "0"))
+        within(node.netns, lambda: provision.setup(settings))
+
+    assert lost == [host, str(WORLD[0])]
+    assert first == {"source": ELSEWHERE[4], "size": OPEN}
+    assert faults(node) == []
+
+
+def open_wide() -> None:
+    """The pods' links, to the host's stack."""
+    with Rtnl() as ipr:
+        for link in pod_links(ipr):
+            for name in ("forwarding", "rp_filter"):
+                value = "1" if name == "forwarding" else "0"
+                sysctl.write(f"net/ipv4/conf/{link.ifname}/{name}", value)
 
 
 def test_the_exit_status_says_how_bad_it_is(lab: Lab, node: LabNode) -> None:
