@@ -19,13 +19,16 @@ from pycni.agent import (
     ended_links,
     followers,
     heartbeat,
+    keeper,
     kernel_routes,
     notify,
     own_address,
     server,
 )
 from pycni.agent.kernel_routes import Waker
+from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
+from pycni.kernel import memory
 from pycni.logfmt import quoted
 from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
@@ -46,6 +49,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     Sets the node up first, unless told not to. Raises PycniError or LoaderError if that fails, or
     SetupError if another agent serves this node.
     """
+    memory.share_one_arena()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -69,8 +73,14 @@ def _log_step(step: str) -> None:
 
 def loops(settings: Settings) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
-    waker = Waker()
-    store = partial(cluster_store.follow, settings, changed=waker.wake, rejections=RejectionNews())
+    waker, known = Waker(), Known()
+    store = partial(
+        cluster_store.follow,
+        settings,
+        changed=waker.wake,
+        rejections=RejectionNews(),
+        known=known,
+    )
     routes = partial(kernel_routes.follow, settings, waker=waker)
     address = partial(own_address.follow, settings, moved=waker.wake)
     return [
@@ -80,5 +90,8 @@ def loops(settings: Settings) -> list[Loop]:
         Loop("changed-links", partial(changed_links.follow, settings), KERNEL_WAIT),
         Loop("kernel-routes", routes, KERNEL_WAIT),
         Loop("own-address", address, STORE_WAIT),
+        Loop(
+            "keeper", partial(keeper.follow, settings, known=known, changed=waker.wake), KERNEL_WAIT
+        ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]
