@@ -101,6 +101,10 @@ class Rtnl(RareRequests):
         body = pack_changes(ifindex, flags=IFF_UP | flags, alias=alias)
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, body)
 
+    def set_alias(self, ifindex: int, alias: str) -> None:
+        """Give a link an alias: at most 255 bytes."""
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, alias=alias))
+
     def set_mtu(self, ifindex: int, mtu: int) -> None:
         """Set the MTU of a link, in bytes."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, mtu=mtu))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which settings a node belongs to: the alias of the overlay device says it.
+
+A host is one node. A second settings file, with another name, state directory or BPF file system,
+would take it over: its programs would read maps that nobody fills. So setup and teardown refuse
+settings that are not those of the alias. Functions run in the node's network namespace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from pycni.errors import SetupError
+from pycni.faults import Fault, Weight
+from pycni.kernel.rtnl import Rtnl
+from pycni.node import overlay
+from pycni.node.record import Node
+from pycni.settings import Settings
+
+HEAD = "pycni-node:1"
+"""First word of the alias; the number is the format's version."""
+
+KEYS = ("node", "state_dir", "bpffs")
+
+ALIAS_MAX = 255
+"""Bytes: IFALIASZ of linux/if.h without the closing zero."""
+
+SHORT = 40
+"""Bytes of a value where the whole would not fit: then a hash of it stands there."""
+
+PLAIN = "/_.~-"
+"""Characters beside letters and digits that need no escape in an alias."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What makes a node that of one settings file."""
+
+    node: str
+    state_dir: str
+    bpffs: str
+
+    @property
+    def alias(self) -> str:
+        """As the alias of a link: at most ALIAS_MAX bytes."""
+        values = {key: quote(getattr(self, key), safe=PLAIN) for key in KEYS}
+        text = _alias(values)
+        if len(text) > ALIAS_MAX:
+            text = _alias({key: _shorten(value) for key, value in values.items()})
+        return text
+
+
+def of(settings: Settings) -> Claim:
+    """What these settings claim."""
+    return Claim(settings.node_name, str(settings.state_dir), str(settings.bpffs))
+
+
+def read(alias: str) -> dict[str, str] | None:
+    """What an alias says, by key; None if it is none of ours."""
+    head, *words = alias.split(" ")
+    if head != HEAD:
+        return None
+    return {key: unquote(value) for key, _, value in (word.partition("=") for word in words)}
+
+
+def setup(settings: Settings, ipr: Rtnl, ifindex: int) -> None:
+    """Write the alias of the overlay device. Idempotent."""
+    alias = of(settings).alias
+    link = overlay.find(ipr)
+    if link is None or link.alias != alias:
+        ipr.set_alias(ifindex, alias)
+
+
+def refuse_others(settings: Settings, ipr: Rtnl) -> None:
+    """Raise SetupError if this host is the node of other settings."""
+    device = overlay.find(ipr)
+    found = read(device.alias) if device is not None else None
+    if found is None:
+        return
+    differences = _differences(found, settings)
+    differences.pop("node", None)  # refuse_renaming says that better
+    if differences:
+        raise SetupError(
+            f"this host is the node {found.get('node', '?')} already, by other settings",
+            details="; ".join(differences.values()),
+            hint="use those settings (pycni --config FILE); to change them, first run "
+            "`pycni teardown` with them",
+        )
+
+
+def refuse_renaming(settings: Settings, before: Node | None) -> None:
+    """Raise SetupError if this host was set up with another name, as `before`, its record, says."""
+    if before is not None and before.name != settings.node_name:
+        raise SetupError(
+            f"this host was set up as the node {before.name}, and the settings name it "
+            f"{settings.node_name}",
+            hint=f'set node_name = "{before.name}". To rename the node, drain it, and run '
+            "`pycni teardown` before `pycni setup`",
+        )
+
+
+def faults(settings: Settings, ipr: Rtnl) -> list[Fault]:
+    """Whether the device that is there says that it is the node of these settings."""
+    device = overlay.find(ipr)
+    if device is None:  # which is a fault of the overlay
+        return []
+    found = read(device.alias)
+    if found is None:
+        return [Fault("node", overlay.DEVICE, "without the mark of its settings",
+                      "run: pycni setup", Weight.DEGRADED)]  # fmt: skip
+    return [
+        Fault("node", overlay.DEVICE, f"that of other settings: {text}",
+              "name the node's settings file: pycni --config FILE")
+        for text in _differences(found, settings).values()
+    ]  # fmt: skip
+
+
+def _differences(found: dict[str, str], settings: Settings) -> dict[str, str]:
+    """By key, in words: where an alias says another thing than settings do."""
+    mine = of(settings)
+    wanted = read(mine.alias) or {}
+    return {
+        key: f"{key} is {found[key]} there, {getattr(mine, key)} here"
+        for key in KEYS
+        if key in found and found[key] != wanted[key]
+        and _shorten(quote(getattr(mine, key), safe=PLAIN)) != found[key]
+    }  # fmt: skip
+
+
+def _alias(values: dict[str, str]) -> str:
+    return " ".join((HEAD, *(f"{key}={value}" for key, value in values.items())))
+
+
+def _shorten(value: str) -> str:
+    if len(value) <= SHORT:
+        return value
+    return "sha256-" + hashlib.sha256(value.encode()).hexdigest()[:32]
