@@ -38,6 +38,7 @@ __all__ = [
     "TrafficControl",
     "attach_endpoint",
     "detach",
+    "fingerprint",
     "load",
     "unload",
 ]
@@ -91,7 +92,7 @@ def load(
     Raises LoaderError of all kinds (LayoutError if a map needs a `refill` and there is none) and
     what the callbacks raise; pins, programs and qdiscs are then as before.
     """
-    fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
+    mark = fingerprint(objects.digest, config)
     with ExitStack() as undo:
         if pins.create_root(root):
             undo.callback(pins.remove_root, root)
@@ -99,20 +100,20 @@ def load(
             pins.sweep(root)
             before = pins.current(root)
             previous = _open_current(root, owned)
-            renewed = not staging.is_complete(root, objects, fingerprint)
+            renewed = not staging.is_complete(root, objects, mark)
             if renewed:
-                staged = staging.stage(root, objects, config, fingerprint, owned)
+                staged = staging.stage(root, objects, config, mark, owned)
                 _refill(root, staged, callbacks.refill)
-                _commit(root, fingerprint, staged, before, owned, steps)
+                _commit(root, mark, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
             attached = [
                 hook
                 for hook in callbacks.hooks()
-                if (renewed or not attach.is_attached(ipr, hook, fingerprint))
+                if (renewed or not attach.is_attached(ipr, hook, mark))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
-            loaded = Loaded(fingerprint, renewed or bool(attached))
+            loaded = Loaded(mark, renewed or bool(attached))
             callbacks.confirm(loaded)
             steps.pop_all()
             for hook in attached:
@@ -121,6 +122,11 @@ def load(
                 pins.remove_programs(before)
         undo.pop_all()
     return loaded
+
+
+def fingerprint(digest: str, config: bytes) -> str:
+    """What tells these objects with this configuration (struct config) from others."""
+    return hashlib.sha256(digest.encode() + b"\0" + config).hexdigest()[:12]
 
 
 def attach_endpoint(

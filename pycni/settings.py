@@ -234,8 +234,10 @@ def parse(text: str, file: Path) -> Settings:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        end = "at end of document"
+        problem = str(error).replace(end, f"{end}, line {len(text.splitlines())}")
         raise InvalidSettings(
-            f"{file} is not TOML: {error}", hint="correct that line; see https://toml.io"
+            f"{file} is not TOML: {problem}", hint="correct that line; see https://toml.io"
         ) from error
     try:
         settings = Settings(**values)

@@ -20,15 +20,25 @@ NOTHING = "this host was not set up for pycni: nothing to tear down"
 
 
 @click.command()
+@dry_run_option
 @output_option
 @pass_invocation
-def setup(invocation: Invocation) -> None:
+def setup(invocation: Invocation, /, *, dry_run: bool) -> None:
     """Make this host a node, or bring a node up to date."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    from pycni.setup import cautions, provision
+    from pycni.setup import cautions, preview, provision
 
     settings = invocation.settings()
     warnings = cautions.look(settings)
+    if dry_run:
+        steps = preview.steps(settings)
+        for text in warnings:
+            warn(text)
+        lines = [f"would {step}" for step in steps] or ["setup would change nothing"]
+        invocation.say(
+            *lines, node=settings.node_name, steps=steps, warnings=warnings, dry_run=True
+        )
+        return
     outcome = provision.setup(settings, report=_progress)
     state = "loaded" if outcome.changed else "unchanged"
     for text in warnings:
@@ -39,6 +49,7 @@ def setup(invocation: Invocation) -> None:
         dataplane=outcome.fingerprint,
         changed=outcome.changed,
         warnings=warnings,
+        dry_run=False,
     )
 
 

@@ -68,7 +68,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
     )
     make_directories(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
-        host = _look(settings, ipr, features)
+        host = look(settings, ipr, features)
         provisioning = Provisioning(settings, host, ipr, undo)
 
         report("joining the cluster")
@@ -236,9 +236,12 @@ class Provisioning:
                 loader.detach(self.settings.pin_root, self.ipr, former.ifindex)
 
 
-def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
+def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
+    needs_bpffs = pins.needs_bpffs(settings.bpffs)
+    if needs_bpffs:
+        _refuse_hidden_mount(settings)
     before = Node.load_if_any(settings)
     claim.refuse_others(settings, ipr)
     claim.refuse_renaming(settings, before)
@@ -246,9 +249,6 @@ def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
-    needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    if needs_bpffs:
-        _refuse_hidden_mount(settings)
     return Host(features, link, needs_bpffs=needs_bpffs, before=before)
 
 

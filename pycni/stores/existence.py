@@ -16,6 +16,8 @@ def what_is_missing(url: str, cluster: Cluster) -> str:
     kind, _, rest = url.partition(":")
     if kind in ("etcd", "etcds"):
         return _etcd(url, cluster)
+    if kind != "sqlite":  # open_store says what is wrong
+        return ""
     path = Path(rest.removeprefix("//"))
     if path.exists():
         return ""

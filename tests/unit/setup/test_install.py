@@ -212,8 +212,9 @@ def edit(path: Path) -> str:
 
 def asked(dirs, **options: Any) -> Request:
     """What `pycni install` asks for, with a network of the options that a Network has."""
-    network = {key: options.pop(key) for key in list(options) if key != "force"}
-    return Request(*dirs, SOCKET, SETTINGS, Network(**network), **options)
+    bin_dir, conf_dir = dirs
+    force = options.pop("force", False)
+    return Request(bin_dir, conf_dir, SOCKET, SETTINGS, Network(**options), force=force)
 
 
 def test_an_operators_edits_stay_at_the_next_install(dirs):
