@@ -126,10 +126,11 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 def _blindness(error: PycniError) -> str:
     """Why a command may find nothing on a node that is set up: it sees other mounts."""
-    if type(error) is not NotAvailable:
-        return ""
+    from loader import pins
     from pycni.kernel import mounts
 
+    if type(error) is not NotAvailable or not pins.needs_bpffs(BPFFS):
+        return ""
     why = mounts.why_hidden(BPFFS)
     return f"this command sees other mounts than the node's: {why}" if why else ""
 

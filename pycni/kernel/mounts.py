@@ -45,8 +45,12 @@ def why_hidden(path: Path) -> str:
     of the network namespace as its source (iproute2, lib/namespace.c).
     """
     mounts = read()
-    below = [mount for mount in mounts if path.is_relative_to(mount.point)]
-    if below and below[-1].shared:
+    # of several at one point, the last one covers the others
+    around = sorted(
+        (mount for mount in mounts if path.is_relative_to(mount.point)),
+        key=lambda mount: len(mount.point.parts),
+    )
+    if around and around[-1].shared:
         return ""
     for mount in reversed(mounts):
         if mount.kind == "sysfs" and mount.point == Path("/sys"):

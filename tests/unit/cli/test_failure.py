@@ -10,6 +10,7 @@ import os
 import click
 import pytest
 
+from loader import pins
 from loader.errors import VerifierError
 from pycni.cli import failure, privilege
 from pycni.errors import DelegateError, NotAvailable, StoreError
@@ -138,6 +139,7 @@ def test_a_store_that_another_user_cannot_open_may_be_well(monkeypatch: pytest.M
 
 def test_a_command_that_sees_other_mounts_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "why_hidden", lambda _: "it runs in `ip netns exec blue`")
+    monkeypatch.setattr(pins, "needs_bpffs", lambda _: True)
 
     found = failure.explain(NotAvailable("nothing is loaded"))
 
@@ -145,3 +147,6 @@ def test_a_command_that_sees_other_mounts_says_so(monkeypatch: pytest.MonkeyPatc
         "this command sees other mounts than the node's: it runs in `ip netns exec blue`"
     )
     assert failure.explain(STORE_ERROR).details == "refused"
+
+    monkeypatch.setattr(pins, "needs_bpffs", lambda _: False)  # as in a unit of systemd
+    assert failure.explain(NotAvailable("nothing is loaded")).details == ""

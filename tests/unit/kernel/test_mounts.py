@@ -52,6 +52,16 @@ def test_a_mount_below_a_shared_one_is_seen_by_all(see) -> None:  # type: ignore
     assert why_hidden(BPFFS) == ""
 
 
+def test_the_innermost_mount_counts_in_whatever_order(see) -> None:  # type: ignore[no-untyped-def]
+    private = "40 22 0:40 / /sys/fs rw - tmpfs none rw\n"
+    covered = "41 40 0:41 / /sys/fs rw shared:9 - tmpfs none rw\n"
+
+    see(private + HOST, parent=2)
+    assert why_hidden(BPFFS) != ""
+    see(private + covered + HOST, parent=2)
+    assert why_hidden(BPFFS) == ""
+
+
 def test_ip_netns_exec_is_named(see) -> None:  # type: ignore[no-untyped-def]
     see(IN_NETNS)
 
