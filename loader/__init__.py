@@ -38,7 +38,7 @@ __all__ = [
     "TrafficControl",
     "attach_endpoint",
     "detach",
-    "fingerprint",
+    "identify",
     "load",
     "unload",
 ]
@@ -92,7 +92,7 @@ def load(
     Raises LoaderError of all kinds (LayoutError if a map needs a `refill` and there is none) and
     what the callbacks raise; pins, programs and qdiscs are then as before.
     """
-    mark = fingerprint(objects.digest, config)
+    fingerprint = identify(objects.digest, config)
     with ExitStack() as undo:
         if pins.create_root(root):
             undo.callback(pins.remove_root, root)
@@ -100,20 +100,20 @@ def load(
             pins.sweep(root)
             before = pins.current(root)
             previous = _open_current(root, owned)
-            renewed = not staging.is_complete(root, objects, mark)
+            renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
-                staged = staging.stage(root, objects, config, mark, owned)
+                staged = staging.stage(root, objects, config, fingerprint, owned)
                 _refill(root, staged, callbacks.refill)
-                _commit(root, mark, staged, before, owned, steps)
+                _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
             attached = [
                 hook
                 for hook in callbacks.hooks()
-                if (renewed or not attach.is_attached(ipr, hook, mark))
+                if (renewed or not attach.is_attached(ipr, hook, fingerprint))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
-            loaded = Loaded(mark, renewed or bool(attached))
+            loaded = Loaded(fingerprint, renewed or bool(attached))
             callbacks.confirm(loaded)
             steps.pop_all()
             for hook in attached:
@@ -124,8 +124,8 @@ def load(
     return loaded
 
 
-def fingerprint(digest: str, config: bytes) -> str:
-    """What tells these objects with this configuration (struct config) from others."""
+def identify(digest: str, config: bytes) -> str:
+    """The fingerprint of objects with that digest and a configuration (struct config)."""
     return hashlib.sha256(digest.encode() + b"\0" + config).hexdigest()[:12]
 
 

@@ -101,10 +101,6 @@ class Rtnl(RareRequests):
         body = pack_changes(ifindex, flags=IFF_UP | flags, alias=alias)
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, body)
 
-    def set_alias(self, ifindex: int, alias: str) -> None:
-        """Give a link an alias: at most 255 bytes."""
-        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, alias=alias))
-
     def set_mtu(self, ifindex: int, mtu: int) -> None:
         """Set the MTU of a link, in bytes."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, mtu=mtu))
@@ -112,6 +108,10 @@ class Rtnl(RareRequests):
     def set_master(self, ifindex: int, master: int) -> None:
         """Make a link a port of the bridge with the index `master`."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, master=master))
+
+    def set_alias(self, ifindex: int, alias: str) -> None:
+        """Give a link an alias: at most 255 bytes."""
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, alias=alias))
 
     def generate_no_address(self, ifindex: int) -> None:
         """Have the kernel make no link-local address, with its DAD and MLD, when a link rises.

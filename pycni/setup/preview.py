@@ -33,6 +33,7 @@ def steps(settings: Settings) -> list[str]:
 
     Raises what setup would raise before its first change: PycniError or LoaderError.
     """
+    provision.refuse_hidden_mount(settings)
     features = probe.probe()
     probe.require(features)
     with Rtnl() as ipr:
@@ -106,7 +107,7 @@ def _programs(settings: Settings, host: Host, node: Node | None, ipr: Rtnl) -> I
     with tempfile.TemporaryDirectory() as directory:
         digest = compile_programs(Path(directory)).digest
     config = plan.config(settings, node, host.features, device=device.ifindex)
-    wanted, loaded = loader.fingerprint(digest, config.pack()), pins.fingerprint(current)
+    wanted, loaded = loader.identify(digest, config.pack()), pins.fingerprint(current)
     if wanted != loaded:
         yield f"replace the programs {loaded} by {wanted}, at each interface, under traffic"
 

@@ -59,6 +59,7 @@ class Outcome:
 
 def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
     """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError."""
+    refuse_hidden_mount(settings)
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
@@ -239,9 +240,6 @@ class Provisioning:
 def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
-    needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    if needs_bpffs:
-        _refuse_hidden_mount(settings)
     before = Node.load_if_any(settings)
     claim.refuse_others(settings, ipr)
     claim.refuse_renaming(settings, before)
@@ -249,12 +247,13 @@ def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
+    needs_bpffs = pins.needs_bpffs(settings.bpffs)
     return Host(features, link, needs_bpffs=needs_bpffs, before=before)
 
 
-def _refuse_hidden_mount(settings: Settings) -> None:
+def refuse_hidden_mount(settings: Settings) -> None:
     """SetupError if pins would end with this command, and no other process would see them."""
-    if why := mounts.why_hidden(settings.bpffs):
+    if pins.needs_bpffs(settings.bpffs) and (why := mounts.why_hidden(settings.bpffs)):
         raise SetupError(
             f"no BPF file system is at {settings.bpffs}, and one that this command mounts would "
             "be hidden from all others",
