@@ -43,6 +43,10 @@ from pycni.names import SETTINGS_PATH, is_node_name
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
 
+STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
+RUN_MARKS = frozenset({"locks", "agent.sock", "event.sock"})
+"""Files by which a directory is known to be pycni's, though it is open to others."""
+
 KUBE_PROXY_MARKS = 0x4000 | 0x8000
 """Bits kube-proxy marks packets with: --iptables-masquerade-bit 14, and KUBE-MARK-DROP's 15."""
 
@@ -51,10 +55,6 @@ IFNAME_MAX = 15
 
 SOCKET_PATH_MAX = 107
 """Bytes; sun_path of unix(7) without the closing zero."""
-
-STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
-RUN_MARKS = frozenset({"locks", "agent.sock", "event.sock"})
-"""Files by which a directory is known to be pycni's, though it is open to others."""
 
 PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
@@ -172,6 +172,10 @@ class Settings(BaseModel):
     run_dir: AbsolutePath = Path("/run/pycni")
     bpffs: AbsolutePath = Path("/sys/fs/bpf")
     cache_dir: AbsolutePath = Path("/var/cache/pycni")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of the agent. The command line's options and the environment go before."""
+    log_format: Literal["logfmt", "json"] = "logfmt"
+    """One line per event, either way."""
     store: StrictStr = ""
     """URL of the cluster store; empty: the embedded one. Read `store_url` instead."""
     cluster_cidrs: tuple[Cidr, ...] = DEFAULT_CLUSTER_CIDRS
@@ -185,10 +189,6 @@ class Settings(BaseModel):
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Of the agent. The command line's options and the environment go before."""
-    log_format: Literal["logfmt", "json"] = "logfmt"
-    """One line per event, either way."""
 
     @property
     def store_url(self) -> str:

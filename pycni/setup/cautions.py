@@ -9,7 +9,7 @@ from __future__ import annotations
 from pycni.errors import PycniError
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import what_is_missing
+from pycni.stores.existence import what_is_missing
 
 
 def look(settings: Settings) -> list[str]:

@@ -25,7 +25,8 @@ from pycni.pods.lease import leases
 from pycni.settings import Settings
 from pycni.setup import plan, provision
 from pycni.setup.plan import Host
-from pycni.stores import NodeRecord, open_store, what_is_missing
+from pycni.stores import NodeRecord, open_store
+from pycni.stores.existence import what_is_missing
 
 
 def steps(settings: Settings) -> list[str]:

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from pycni.cluster import Cluster
 from pycni.errors import InvalidSettings
-from pycni.stores.existence import what_is_missing
 from pycni.stores.identity import machine_identity
 from pycni.stores.registry import (
     HEARTBEAT_FRESH,
@@ -42,7 +41,6 @@ __all__ = [
     "Synced",
     "machine_identity",
     "open_store",
-    "what_is_missing",
 ]
 
 
