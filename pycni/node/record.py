@@ -20,6 +20,9 @@ from pycni.settings import Settings
 
 RECORD = "node.json"
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file that is no record raises."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -99,7 +102,7 @@ class Node:
             raise NotAvailable(
                 "this node is not set up for pycni", hint="run: pycni setup"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise NotAvailable(
                 f"the node's record {path} cannot be read: {error}", hint="run: pycni setup"
             ) from error
