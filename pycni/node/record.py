@@ -84,8 +84,8 @@ class Node:
 
     @classmethod
     def load(cls, settings: Settings) -> Node:
-        """Read the record; keys of a later version are ignored. Raises NotAvailable if this node was
-        never set up, or if the file cannot be read."""
+        """Read the record; keys of a later version are ignored. Raises NotAvailable if this node
+        was never set up, or if the file cannot be read."""
         path = record_path(settings)
         try:
             document: dict[str, Any] = json.loads(path.read_bytes())
