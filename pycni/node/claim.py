@@ -12,6 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from loader import attach, pins
 from pycni.errors import SetupError
 from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
@@ -88,6 +89,22 @@ def refuse_others(settings: Settings, ipr: Rtnl) -> None:
             hint="use those settings (pycni --config FILE); to change them, first run "
             "`pycni teardown` with them",
         )
+
+
+def refuse_strangers(settings: Settings, ipr: Rtnl, before: Node | None) -> None:
+    """Raise SetupError if programs of pycni run on this host of which these settings know nothing:
+    neither a record, nor a pin. So it is also when the overlay device is gone, and its alias."""
+    if before is not None or pins.current(settings.pin_root) is not None:
+        return
+    for link in ipr.links():
+        if programs := attach.attached(ipr, link.ifindex):
+            raise SetupError(
+                "this host forwards already, by other settings",
+                details=f"at {link.ifname} there is {' and '.join(sorted(programs))}, nothing is "
+                f"pinned in {settings.pin_root}, and {settings.state_dir} has no record of a node",
+                hint="use those settings (pycni --config FILE). If they are lost: `pycni teardown` "
+                "cuts its pods off and removes all of it",
+            )
 
 
 def refuse_renaming(settings: Settings, before: Node | None) -> None:

@@ -242,6 +242,7 @@ def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     networks overlap with others of this host."""
     before = Node.load_if_any(settings)
     claim.refuse_others(settings, ipr)
+    claim.refuse_strangers(settings, ipr, before)
     claim.refuse_renaming(settings, before)
     link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
     plan.overlay_mtu(settings, link)

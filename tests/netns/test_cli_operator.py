@@ -84,6 +84,20 @@ def test_a_second_settings_file_does_not_take_a_node_over(lab: Lab, key: str) ->
     assert pycni(node, "status").returncode == 0
 
 
+def test_nor_when_the_overlay_device_that_says_whose_it_is_was_deleted(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    setup(node)
+    processes.run(node.netns, ["ip", "link", "del", "pycni0"])
+    other = {key: str(node.directory / f"other-{key}") for key in ("state_dir", "bpffs")}
+
+    refused = with_settings(node, **other)
+
+    assert refused.returncode == 1
+    assert b"this host forwards already, by other settings" in refused.stderr
+    setup(node)
+    assert pycni(node, "status").returncode == 0
+
+
 def test_a_host_that_was_renamed_is_told_so(lab: Lab) -> None:
     node = lab.layout.nodes[0]
 

@@ -129,3 +129,40 @@ def test_faults_name_what_differs() -> None:
     ]
     (fault,) = claim.faults(SETTINGS, host_of(bpffs=Path("/two")))
     assert "bpffs is /two there, /sys/fs/bpf here" in fault.found
+
+
+class Links:
+    """rtnetlink with two links."""
+
+    def links(self) -> list[Any]:
+        return [type("Link", (), {"ifname": name, "ifindex": index})() for index, name in
+                enumerate(("lo", "eth0"), 1)]  # fmt: skip
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At eth0 there is a program of ours, and nothing is pinned."""
+    found = {2: {"from_underlay": "0123"}}
+    monkeypatch.setattr(claim.attach, "attached", lambda _, ifindex: found.get(ifindex, {}))
+    monkeypatch.setattr(claim.pins, "current", lambda _: None)
+
+
+@pytest.mark.usefixtures("programs")
+def test_programs_of_which_the_settings_know_nothing_are_a_strangers() -> None:
+    links: Any = Links()
+
+    with pytest.raises(SetupError) as caught:
+        claim.refuse_strangers(SETTINGS, links, None)
+
+    assert "at eth0 there is from_underlay" in caught.value.details
+    assert "/var/lib/one has no record" in caught.value.details
+
+
+@pytest.mark.usefixtures("programs")
+def test_with_a_record_or_a_pin_they_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    links: Any = Links()
+    before: Any = object()
+
+    claim.refuse_strangers(SETTINGS, links, before)  # the file system of the pins was unmounted
+    monkeypatch.setattr(claim.pins, "current", lambda _: Path("/x"))
+    claim.refuse_strangers(SETTINGS, links, None)  # the record was lost
