@@ -39,8 +39,9 @@ def steps(settings: Settings) -> list[str]:
     probe.require(features)
     with Rtnl() as ipr:
         host = provision.look(settings, ipr, features)
-        found = list(_store(settings, host))
-        record = _record(settings, host)
+        missing = what_is_missing(settings.store_url, settings.cluster)
+        record = None if missing else _record(settings, host)
+        found = list(_store(settings, host, missing=missing, known=record is not None))
         if record is not None:
             plan.refuse_renumbering(host.before, record, has_pods=any(leases(ipr)))
         found += _device(settings, host, ipr)
@@ -52,8 +53,6 @@ def steps(settings: Settings) -> list[str]:
 
 def _record(settings: Settings, host: Host) -> NodeRecord | None:
     """This node's record as registering would leave it; None if it would be a new one."""
-    if what_is_missing(settings.store_url, settings.cluster):
-        return None
     nodes = open_store(settings.store_url, settings.cluster, create=False).nodes()
     known = {node.name: node for node in nodes}
     former = known.pop(settings.node_name, None)
@@ -63,15 +62,14 @@ def _record(settings: Settings, host: Host) -> NodeRecord | None:
     return record
 
 
-def _store(settings: Settings, host: Host) -> Iterator[str]:
-    missing = what_is_missing(settings.store_url, settings.cluster)
+def _store(settings: Settings, host: Host, *, missing: str, known: bool) -> Iterator[str]:
+    """`missing`: what there is not of the store; `known`: whether the node is in it."""
     if missing and host.before is not None:
         raise StoreError(missing, hint="a node that was set up before never makes a new store")
     if missing:
         yield f"make a new cluster: {missing}"
-    former = None if missing else _record(settings, host)
     vtep = host.uplink.vtep
-    if former is None:
+    if not known:
         yield f"register node {settings.node_name} with the VTEP {vtep} in {settings.store_url}"
     elif host.before is None or host.before.vtep != vtep:
         yield f"register the VTEP {vtep} of node {settings.node_name} in {settings.store_url}"
