@@ -44,7 +44,8 @@ DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244:
 """256 nodes in both families, with the default prefixes of NodePrefix."""
 
 STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
-RUN_MARKS = frozenset({"locks", "agent.sock", "event.sock"})
+AGENT_SOCKET = "agent.sock"
+RUN_MARKS = frozenset({"locks", AGENT_SOCKET, "event.sock"})
 """Files by which a directory is known to be pycni's, though it is open to others."""
 
 KUBE_PROXY_MARKS = 0x4000 | 0x8000
@@ -197,7 +198,7 @@ class Settings(BaseModel):
     @property
     def socket_path(self) -> Path:
         """Where the agent listens."""
-        return self.run_dir / "agent.sock"
+        return self.run_dir / AGENT_SOCKET
 
     @property
     def event_socket_path(self) -> Path:

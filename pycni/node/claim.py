@@ -9,6 +9,7 @@ settings that are not those of the alias. Functions run in the node's network na
 from __future__ import annotations
 
 import hashlib
+import socket
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -18,12 +19,15 @@ from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import overlay
 from pycni.node.record import Node
-from pycni.settings import Settings
+from pycni.settings import AGENT_SOCKET, Settings
 
 HEAD = "pycni-node:1"
 """First word of the alias; the number is the format's version."""
 
-KEYS = ("node", "state_dir", "bpffs")
+KEYS = ("node", "state_dir", "bpffs", "run_dir")
+
+FIXED = ("node", "state_dir", "bpffs")
+"""Those that make a node another one. The run directory may change while no agent runs in it."""
 
 ALIAS_MAX = 255
 """Bytes: IFALIASZ of linux/if.h without the closing zero."""
@@ -42,6 +46,7 @@ class Claim:
     node: str
     state_dir: str
     bpffs: str
+    run_dir: str
 
     @property
     def alias(self) -> str:
@@ -55,7 +60,9 @@ class Claim:
 
 def of(settings: Settings) -> Claim:
     """What these settings claim."""
-    return Claim(settings.node_name, str(settings.state_dir), str(settings.bpffs))
+    return Claim(
+        settings.node_name, str(settings.state_dir), str(settings.bpffs), str(settings.run_dir)
+    )
 
 
 def read(alias: str) -> dict[str, str] | None:
@@ -88,6 +95,13 @@ def refuse_others(settings: Settings, ipr: Rtnl) -> None:
             details="; ".join(differences.values()),
             hint="use those settings (pycni --config FILE); to change them, first run "
             "`pycni teardown` with them",
+        )
+    run_dir = found.get("run_dir", str(settings.run_dir))
+    if run_dir != str(settings.run_dir) and _serves(run_dir):
+        raise SetupError(
+            f"an agent of this node serves in {run_dir}, and run_dir is {settings.run_dir} here",
+            hint="stop that agent first: the locks of two run directories know nothing of each "
+            "other",
         )
 
 
@@ -140,10 +154,20 @@ def _differences(found: dict[str, str], settings: Settings) -> dict[str, str]:
     wanted = read(mine.alias) or {}
     return {
         key: f"{key} is {found[key]} there, {getattr(mine, key)} here"
-        for key in KEYS
+        for key in FIXED
         if key in found and found[key] != wanted[key]
         and _shorten(quote(getattr(mine, key), safe=PLAIN)) != found[key]
     }  # fmt: skip
+
+
+def _serves(run_dir: str) -> bool:
+    """Whether an agent listens in a run directory."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
+        try:
+            asker.connect(f"{run_dir}/{AGENT_SOCKET}")
+        except OSError:
+            return False
+    return True
 
 
 def _alias(values: dict[str, str]) -> str:

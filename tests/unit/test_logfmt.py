@@ -128,7 +128,8 @@ def root() -> Iterator[logging.Logger]:
 def test_a_second_configuration_replaces_the_first_and_no_handler_of_others(
     root: logging.Logger, capsys: Any
 ) -> None:
-    others = root.handlers[:]
+    ours = (LogfmtFormatter, JsonFormatter)
+    others = [one for one in root.handlers if not isinstance(one.formatter, ours)]
 
     logfmt.configure(level="debug", form="logfmt")
     logfmt.configure(level="error", form="json")

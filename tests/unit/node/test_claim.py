@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_an_alias_says_name_and_directories() -> None:
         "node": "node-one",
         "state_dir": "/var/lib/one",
         "bpffs": "/sys/fs/bpf",
+        "run_dir": "/run/pycni",
     }
     assert not alias.startswith("pycni:1")  # the alias of a pod's link
 
@@ -90,6 +92,21 @@ def test_other_settings_are_refused_with_both_values(other: dict[str, Any]) -> N
 
 def test_the_same_settings_are_not_refused() -> None:
     claim.refuse_others(SETTINGS, host_of())
+
+
+def test_another_run_directory_is_taken_while_no_agent_serves_in_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = host_of(run_dir=tmp_path)
+    claim.refuse_others(SETTINGS, host)
+
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind("agent.sock")
+        agent.listen()
+        claim.refuse_others(Settings(**OWN | {"run_dir": tmp_path}), host)
+        with pytest.raises(SetupError, match=f"an agent of this node serves in {tmp_path}"):
+            claim.refuse_others(SETTINGS, host)
 
 
 @pytest.mark.parametrize("alias", [None, "", "uplink of rack 7", "pycni:1 x"])
