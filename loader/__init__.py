@@ -56,7 +56,8 @@ class Loaded:
 class NewMaps:
     """Maps of a load that is not in use yet, pinned at a root of their own.
 
-    `empty` names those whose layout differs from that of the maps they replace.
+    `empty` names those whose layout differs from that of the maps they replace, and those that
+    replace none.
     """
 
     root: Path
@@ -68,8 +69,9 @@ class Callbacks:
     """What the caller of `load` does meanwhile.
 
     `hooks` tells where programs belong; it is asked when the new ones are current, so that
-    endpoints attached meanwhile are not missed. `refill` fills the maps of another layout, before
-    any new program runs. `confirm` is called when all is in place.
+    endpoints attached meanwhile are not missed. `refill` fills the maps of another layout, and
+    those whose pins somebody removed, before any new program runs. `confirm` is called when all is
+    in place.
     """
 
     hooks: Callable[[], Iterable[Hook]]
@@ -110,7 +112,7 @@ def load(
             attached = [
                 hook
                 for hook in callbacks.hooks()
-                if (renewed or not attach.is_attached(ipr, hook, fingerprint))
+                if (renewed or not attach.is_attached(ipr, hook, current[hook.program].info.id))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
             loaded = Loaded(fingerprint, renewed or bool(attached))
@@ -190,7 +192,8 @@ def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
 
 
 def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], object] | None) -> None:
-    if not staged.refilled:
+    empty = staged.unfilled | staged.refilled.keys()
+    if not empty or (refill is None and not staged.refilled):
         return
     if refill is None:
         raise LayoutError(
@@ -199,7 +202,7 @@ def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], obje
             hint="drain the node, then pycni teardown and pycni setup",
         )
     with pins.beside(root, staged.maps) as other:
-        refill(NewMaps(other, frozenset(staged.refilled)))
+        refill(NewMaps(other, empty))
 
 
 def _commit(

@@ -19,12 +19,14 @@ from pycni.agent import (
     ended_links,
     followers,
     heartbeat,
+    keeper,
     kernel_routes,
     notify,
     own_address,
     server,
 )
 from pycni.agent.kernel_routes import Waker
+from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
 from pycni.logfmt import quoted
 from pycni.node.peers import RejectionNews
@@ -72,8 +74,14 @@ def _log_step(step: str) -> None:
 
 def loops(settings: Settings) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
-    waker = Waker()
-    store = partial(cluster_store.follow, settings, changed=waker.wake, rejections=RejectionNews())
+    waker, known = Waker(), Known()
+    store = partial(
+        cluster_store.follow,
+        settings,
+        changed=waker.wake,
+        rejections=RejectionNews(),
+        known=known,
+    )
     routes = partial(kernel_routes.follow, settings, waker=waker)
     address = partial(own_address.follow, settings, moved=waker.wake)
     return [
@@ -83,5 +91,8 @@ def loops(settings: Settings) -> list[Loop]:
         Loop("changed-links", partial(changed_links.follow, settings), KERNEL_WAIT),
         Loop("kernel-routes", routes, KERNEL_WAIT),
         Loop("own-address", address, STORE_WAIT),
+        Loop(
+            "keeper", partial(keeper.follow, settings, known=known, changed=waker.wake), KERNEL_WAIT
+        ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from pycni import locks
+from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.logfmt import quoted
 from pycni.node import peers
@@ -17,9 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def follow(
-    settings: Settings, run: Run, *, changed: Callable[[], object], rejections: peers.RejectionNews
+    settings: Settings,
+    run: Run,
+    *,
+    changed: Callable[[], object],
+    rejections: peers.RejectionNews,
+    known: Known | None = None,
 ) -> None:
     """Until the agent stops; calls `changed` when entries changed. Raises PycniError or OSError.
+
+    `known` is told of all nodes, also of those of a store that is not believed.
 
     Changes nothing as long as the store does not know this node: it is then another store, or one
     that lost its data.
@@ -38,6 +46,8 @@ def follow(
                 log.warning("store ignored, it does not know this node; run: pycni setup "
                             "store=%s node=%s", settings.store_url, settings.node_name)  # fmt: skip
             believed = False
+            if known is not None:
+                known.tell(members.nodes)
             continue
         believed = True
         before, after = members.take_changes()
@@ -47,6 +57,8 @@ def follow(
                 count = peers.write_changes(settings.pin_root, before, after)
             else:
                 count = peers.write(settings.pin_root, members.others, synced=True)
+            if known is not None:  # under the lock: whoever compares both holds it alone
+                known.tell(members.nodes)
         agrees = True
         run.well()
         if count:

@@ -33,8 +33,8 @@ INTERRUPTED = 128 + signal.SIGINT
 EXIT_STATUSES = f"""\b
 Exit status:
   {OK}    done; also the end of `agent` and `drops --follow` by Ctrl-C
-  {FAILED}    failed; `status`: packets do not flow; `lab ping`, `lab run`: a check failed
-  {USAGE}    wrong usage
+  {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`: a check failed
+  {USAGE}    wrong usage; `status`: packets of pods are lost
   {INTERRUPTED}  interrupted by Ctrl-C
 """
 

@@ -18,7 +18,7 @@ from pycni.cluster import IPAddress, IPNetwork
 from pycni.kernel.addresses import Address
 from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.netlink_socket import NetlinkSocket
-from pycni.kernel.qdiscs import ETH_P_ALL, Filter, Qdisc
+from pycni.kernel.qdiscs import ETH_P_ALL, Qdisc
 from pycni.kernel.routes import RT_SCOPE_UNIVERSE, Route, Rule
 
 if TYPE_CHECKING:
@@ -113,18 +113,6 @@ class RareRequests:
         with self._asking() as ipr:
             return [_read_qdisc(one) for one in ipr.get_qdiscs(index=ifindex)]
 
-    def filters(self, ifindex: int, parent: int) -> list[Filter]:
-        """The filters of a link at `parent`, a handle as TC_H_CLSACT | TC_H_MIN_INGRESS.
-
-        Raises NetlinkError, EINVAL if there is no such place.
-        """
-        with self._asking() as ipr:
-            return [
-                _read_filter(one)
-                for one in ipr.get_filters(index=ifindex, parent=parent)
-                if one["handle"]  # 0: the head of a chain, not a filter
-            ]
-
     def delete_filter(self, ifindex: int, parent: int, *, priority: int, handle: int) -> None:
         """Delete a BPF filter for all protocols. Raises NetlinkError."""
         with self._asking() as ipr:
@@ -213,11 +201,3 @@ def _read_qdisc(one: Any) -> Qdisc:
     kind = str(one.get("TCA_KIND"))
     rate = int(one.get("TCA_OPTIONS").get("TCA_TBF_PARMS")["rate"]) if kind == "tbf" else 0
     return Qdisc(int(one["index"]), int(one["parent"]), kind, rate)
-
-
-def _read_filter(one: Any) -> Filter:
-    options = one.get_attr("TCA_OPTIONS")
-    name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
-    return Filter(
-        str(one.get_attr("TCA_KIND")), str(name or ""), int(one["info"]) >> 16, int(one["handle"])
-    )

@@ -17,6 +17,11 @@ TABLE = "pycni"
 WHAT = "pycni's table for ipMasq"
 SRCNAT_PRIORITY = 100
 RAW_PRIORITY = -300
+HEADS = {
+    "postrouting": f"type nat hook postrouting priority {SRCNAT_PRIORITY}",
+    "prerouting": f"type filter hook prerouting priority {RAW_PRIORITY}",
+}
+"""Where each chain is."""
 
 
 def exists() -> bool:
@@ -25,32 +30,17 @@ def exists() -> bool:
 
 
 def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) -> None:
-    """Write the table, replacing an older one of ours in the same transaction.
+    """Write the table, replacing an older one of ours in the same transaction. Raises SetupError.
 
-    A packet with `mark` is masqueraded, except if it leaves by the device `overlay`: then a host
-    port has sent it to a pod, and the table of host ports decides (port_table.py).
-
-    A packet that comes in on a link whose name begins with `pods`, and goes to one of `clusters`,
-    is not tracked. Only pods with an ingress qdisc of somebody else send such packets through the
-    host's stack (link_changes.py). The answers bypass the stack. So connection tracking would call
-    the further packets invalid, and kube-proxy drops invalid packets. Packets to the node itself
-    are tracked, because answers of host ports are among them. Raises SetupError.
+    The arguments are those of `rules`.
     """
+    written = rules(mark, overlay=overlay, pods=pods, clusters=clusters)
+    chains = "\n".join(
+        f"chain {chain} {{ {HEADS[chain]}; {'; '.join(found)}; }}"
+        for chain, found in written.items()
+    )
     nft.run(
-        f"""
-        add table inet {TABLE}
-        delete table inet {TABLE}
-        table inet {TABLE} {{
-            chain postrouting {{
-                type nat hook postrouting priority {SRCNAT_PRIORITY};
-                meta mark & {mark:#x} == {mark:#x} oifname != "{overlay}" masquerade
-            }}
-            chain prerouting {{
-                type filter hook prerouting priority {RAW_PRIORITY};
-                {" ".join(_untracked(pods, cluster) for cluster in clusters)}
-            }}
-        }}
-        """,
+        f"add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n{chains}\n}}",
         what=WHAT,
     )
 
@@ -60,6 +50,26 @@ def teardown() -> None:
     nft.delete_table(TABLE, what=WHAT)
 
 
+def rules(
+    mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]
+) -> dict[str, list[str]]:
+    """The rules by chain. Pure.
+
+    A packet with `mark` is masqueraded, except if it leaves by the device `overlay`: then a host
+    port has sent it to a pod, and the table of host ports decides (port_table.py).
+
+    A packet that comes in on a link whose name begins with `pods`, and goes to one of `clusters`,
+    is not tracked. Only pods with an ingress qdisc of somebody else send such packets through the
+    host's stack (link_changes.py). The answers bypass the stack. So connection tracking would call
+    the further packets invalid, and kube-proxy drops invalid packets. Packets to the node itself
+    are tracked, because answers of host ports are among them.
+    """
+    return {
+        "postrouting": [f'meta mark & {mark:#x} == {mark:#x} oifname != "{overlay}" masquerade'],
+        "prerouting": [_untracked(pods, cluster) for cluster in clusters],
+    }
+
+
 def _untracked(pods: str, cluster: IPNetwork) -> str:
     family = "ip" if cluster.version == 4 else "ip6"
-    return f'iifname "{pods}*" {family} daddr {cluster} fib daddr type != local notrack;'
+    return f'iifname "{pods}*" {family} daddr {cluster} fib daddr type != local notrack'

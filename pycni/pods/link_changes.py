@@ -71,13 +71,23 @@ def changes(events: socket.socket) -> Iterator[Change]:
 
 
 def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:
+    """As `look`, and if the pod's packets pass an ingress qdisc, open the link to the host's stack,
+    which gets them from there. Raises DataplaneError."""
+    now = look(ipr, lease, queued=queued)
+    if now is not None and now.queued:
+        _open_to_stack(ipr, lease)
+    return now
+
+
+def look(
+    ipr: Rtnl, lease: Lease, *, queued: bool | None = None, host: Link | None = None
+) -> Endpoint | None:
     """The endpoint that the lease's addresses must have now; None if the link is gone.
 
-    If the pod's packets pass an ingress qdisc, the host's stack gets them from there, so this opens
-    the link to the stack. `queued` says whether there is an ingress qdisc; None asks the kernel.
-    Raises DataplaneError.
+    `queued` says whether there is an ingress qdisc, `host` what the host end is; None asks the
+    kernel.
     """
-    host = ipr.link_at(lease.ifindex)
+    host = host or ipr.link_at(lease.ifindex)
     if host is None:
         return None
     try:
@@ -87,8 +97,6 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
         if error.errno != errno.ENODEV:
             raise
         return None
-    if queued:
-        _open_to_stack(ipr, lease)
     return replace(
         lease.endpoint,
         mac=_mac_of_peer(ipr, host) or lease.mac,

@@ -29,7 +29,6 @@ PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 """A listing has numbers where no /etc/protocols (Debian's netbase) names the protocols."""
 
 LOOPBACK: dict[int, IPNetwork] = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
-CHAINS = ("ports", "prerouting", "output", "postrouting")
 DSTNAT, SRCNAT = -100, 100
 """Priorities by number: nft(8) knows the name `dstnat` only in the prerouting hook."""
 
@@ -57,18 +56,12 @@ class Forward:
 def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
     """Write the rules in one transaction; elements stay. Raises SetupError.
 
-    Answers to some clients would bypass this node's connection tracking: to pods, to other nodes
-    (`from_underlay` sets `mark` on their packets) and to loopback addresses. The rules masquerade
-    these clients behind the gateway, even if kube-proxy or somebody else rewrote the destination.
-    Pods see all other clients' own addresses.
-
-    A packet from outside to a loopback address is invalid (RFC 1122, 3.2.1.3). The routing would
-    drop it, but these rules come before the routing, so they must not rewrite it.
+    The arguments are those of `rules`.
     """
-    near = {version: [str(network)] for version, network in LOOPBACK.items()}
-    for cluster in clusters:
-        near[cluster.version].append(str(cluster))
-    to_pod = f'oifname "{overlay}" ct status dnat'
+    written = rules(mark, overlay=overlay, clusters=clusters)
+    chains = "\n".join(
+        f"chain {chain} {{ {'; '.join(found)}; }}" for chain, found in written.items()
+    )
     nft.run(
         f"""
         table inet {TABLE} {{
@@ -81,31 +74,49 @@ def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
             chain output {{ type nat hook output priority {DSTNAT}; }}
             chain postrouting {{ type nat hook postrouting priority {SRCNAT}; }}
         }}
-        {" ".join(f"flush chain inet {TABLE} {chain};" for chain in CHAINS)}
+        {" ".join(f"flush chain inet {TABLE} {chain};" for chain in written)}
         table inet {TABLE} {{
-            chain ports {{
-                dnat ip to meta l4proto . ip daddr . th dport map @host4
-                dnat ip6 to meta l4proto . ip6 daddr . th dport map @host6
-                dnat ip to meta l4proto . th dport map @any4
-                dnat ip6 to meta l4proto . th dport map @any6
-            }}
-            chain prerouting {{
-                ip daddr {LOOPBACK[4]} return
-                ip6 daddr {LOOPBACK[6]} return
-                fib daddr type local jump ports
-            }}
-            chain output {{
-                fib daddr type local jump ports
-            }}
-            chain postrouting {{
-                {to_pod} ip saddr {{ {", ".join(near[4])} }} masquerade
-                {to_pod} ip6 saddr {{ {", ".join(near[6])} }} masquerade
-                {to_pod} meta mark & {mark:#x} == {mark:#x} masquerade
-            }}
+            {chains}
         }}
         """,
         what=WHAT,
     )
+
+
+def rules(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> dict[str, list[str]]:
+    """The rules by chain. Pure.
+
+    Answers to some clients would bypass this node's connection tracking: to pods, to other nodes
+    (`from_underlay` sets `mark` on their packets) and to loopback addresses. The rules masquerade
+    these clients behind the gateway, even if kube-proxy or somebody else rewrote the destination.
+    Pods see all other clients' own addresses.
+
+    A packet from outside to a loopback address is invalid (RFC 1122, 3.2.1.3). The routing would
+    drop it, but these rules come before the routing, so they must not rewrite it.
+    """
+    near = {version: [str(network)] for version, network in LOOPBACK.items()}
+    for cluster in clusters:
+        near[cluster.version].append(str(cluster))
+    to_pod = f'oifname "{overlay}" ct status dnat'
+    return {
+        "ports": [
+            "dnat ip to meta l4proto . ip daddr . th dport map @host4",
+            "dnat ip6 to meta l4proto . ip6 daddr . th dport map @host6",
+            "dnat ip to meta l4proto . th dport map @any4",
+            "dnat ip6 to meta l4proto . th dport map @any6",
+        ],
+        "prerouting": [
+            f"ip daddr {LOOPBACK[4]} return",
+            f"ip6 daddr {LOOPBACK[6]} return",
+            "fib daddr type local jump ports",
+        ],
+        "output": ["fib daddr type local jump ports"],
+        "postrouting": [
+            f"{to_pod} ip saddr {{ {', '.join(near[4])} }} masquerade",
+            f"{to_pod} ip6 saddr {{ {', '.join(near[6])} }} masquerade",
+            f"{to_pod} meta mark & {mark:#x} == {mark:#x} masquerade",
+        ],
+    }
 
 
 def teardown() -> None:

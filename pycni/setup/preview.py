@@ -27,6 +27,9 @@ from pycni.setup import plan, provision
 from pycni.setup.plan import Host
 from pycni.stores import NodeRecord, open_store
 from pycni.stores.existence import what_is_missing
+from pycni.upkeep import parts
+from pycni.upkeep.description import describe
+from pycni.upkeep.seen import Seen
 
 
 def steps(settings: Settings) -> list[str]:
@@ -48,6 +51,7 @@ def steps(settings: Settings) -> list[str]:
         found += _parameters(settings, host)
         node = None if record is None else plan.node(settings, host, record, {})
         found += _programs(settings, host, node, ipr)
+        found += _mended(settings, ipr)
     return [*found, *_tables(), *_former_uplink(host)]
 
 
@@ -109,6 +113,14 @@ def _programs(settings: Settings, host: Host, node: Node | None, ipr: Rtnl) -> I
     wanted, loaded = loader.identify(digest, config.pack()), pins.fingerprint(current)
     if wanted != loaded:
         yield f"replace the programs {loaded} by {wanted}, at each interface, under traffic"
+
+
+def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
+    """What is not as the node's record says."""
+    description = describe(settings)
+    if description is not None:
+        for fault in parts.look(description, Seen(ipr)):
+            yield f"mend {fault.part}: {fault.sentence}"
 
 
 def _tables() -> Iterator[str]:

@@ -9,7 +9,7 @@ the node's network namespace.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -17,12 +17,11 @@ import loader
 from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import hooks, restore
-from pycni.errors import PycniError, SetupError
+from pycni.attachments import restore
+from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import NAME_HEAD
 from pycni.node import (
     claim,
     masquerade,
@@ -38,7 +37,10 @@ from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
-from pycni.stores import NodeRecord, machine_identity, open_store
+from pycni.stores import NodeRecord, Store, machine_identity, open_store
+from pycni.upkeep import book, hooks, pods, tables
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -57,9 +59,20 @@ class Outcome:
     fingerprint: str
 
 
-def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
+@dataclass(frozen=True)
+class Mending:
+    """A setup by the agent, of a node that it serves."""
+
+    known: Sequence[NodeRecord]
+    """All nodes, for a store that does not answer: a node must be mended without it, too."""
+
+
+def setup(
+    settings: Settings, *, report: Report = _silent, mending: Mending | None = None
+) -> Outcome:
     """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError."""
-    refuse_hidden_mount(settings)
+    if mending is None:  # what an agent mounts lasts as long as the agent
+        refuse_hidden_mount(settings)
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
@@ -69,8 +82,10 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
     )
     make_directories(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
+        if mending is not None:
+            _refuse_torn_down(settings)
         host = look(settings, ipr, features)
-        provisioning = Provisioning(settings, host, ipr, undo)
+        provisioning = Provisioning(settings, host, ipr, undo, mending)
 
         report("joining the cluster")
         record, others = provisioning.join()
@@ -87,6 +102,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         def open_overlay(_: loader.Loaded) -> None:
             report("opening the overlay")
             provisioning.write_maps(node, others)
+            provisioning.write_parameters(parameters)
             overlay.bring_up(
                 ipr,
                 device,
@@ -94,8 +110,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
                 gateways=node.gateways,
                 clusters=node.cluster_cidrs,
             )
-            provisioning.write_parameters(parameters)
-            provisioning.make_tables(node)
+            provisioning.make_tables(Description(settings, node))
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -110,9 +125,12 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             ipr=ipr,
         )
         restore.restore(ipr, settings, node)
+        pods.mend(Description(settings, node), Seen(ipr))
         delegation_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
+        if mending is None:
+            book.close(settings)
     delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
@@ -127,6 +145,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     node = Node.load_if_any(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr:
         claim.refuse_others(settings, ipr)
+        settings.socket_path.unlink(missing_ok=True)  # first: an agent mends what it misses
         links = [link.ifindex for link in ipr.links() if is_ours(link)]
         found = node is not None or bool(links) or _has_parts(settings, ipr)
         if not found:
@@ -161,6 +180,7 @@ class Provisioning:
     host: Host
     ipr: Rtnl
     undo: ExitStack
+    mending: Mending | None = None
 
     def join(self) -> tuple[NodeRecord, list[NodeRecord]]:
         """Register in the store; this node's record and those of the others.
@@ -169,8 +189,30 @@ class Provisioning:
         CIDRs that other nodes have.
         """
         settings, before = self.settings, self.host.before
-        store = open_store(settings.store_url, settings.cluster, create=before is None)
-        known = {node.name: node for node in store.nodes()}
+        try:
+            store = open_store(settings.store_url, settings.cluster, create=before is None)
+            known = {node.name: node for node in store.nodes()}
+        except StoreError:
+            former = self._places_before()
+            if former is None:
+                raise
+            return former
+        return self._register(store, known)
+
+    def _places_before(self) -> tuple[NodeRecord, list[NodeRecord]] | None:
+        """What the node was, and the other nodes as its agent knows them; None if nobody mends, or
+        the node has another address now, which the store would have to be told."""
+        before, vtep = self.host.before, self.host.uplink.vtep
+        if self.mending is None or before is None or before.vtep != vtep:
+            return None
+        known = {node.name: node for node in self.mending.known}
+        own = NodeRecord(before.name, before.node_id, before.vtep, before.pod_cidrs)
+        return known.pop(before.name, own), list(known.values())
+
+    def _register(
+        self, store: Store, known: dict[str, NodeRecord]
+    ) -> tuple[NodeRecord, list[NodeRecord]]:
+        settings, before = self.settings, self.host.before
         identity = machine_identity()
         record = store.register(settings.node_name, self.host.uplink.vtep, identity=identity)
         former = known.pop(record.name, None)
@@ -218,15 +260,12 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_tables(self, node: Node) -> None:
+    def make_tables(self, description: Description) -> None:
         """The nftables tables of ipMasq and host ports."""
-        mark, clusters = self.settings.masquerade_mark, node.cluster_cidrs
-        if not masquerade.exists():
-            self.undo.callback(masquerade.teardown)
-        masquerade.setup(mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=clusters)
-        if not port_table.exists():
-            self.undo.callback(port_table.teardown)
-        port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)
+        for table in (masquerade, port_table):
+            if not table.exists():
+                self.undo.callback(table.teardown)
+        tables.write(description)
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
@@ -264,6 +303,12 @@ def refuse_hidden_mount(settings: Settings) -> None:
         )
 
 
+def _refuse_torn_down(settings: Settings) -> None:
+    """Raise NotAvailable if the agent's socket is gone: then a teardown was faster."""
+    if not settings.socket_path.exists():
+        raise NotAvailable("this node was torn down, and is not mended any more")
+
+
 def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
     """Whether anything is there that setup makes, other than the record."""
     return (
@@ -286,7 +331,7 @@ def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> Non
 def _remove_runtime_files(settings: Settings) -> None:
     """The run directory holds locks and sockets of an agent: nothing outlives a teardown."""
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
-    for path in (settings.socket_path, settings.event_socket_path):
+    for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
     with suppress(OSError):
         settings.run_dir.rmdir()

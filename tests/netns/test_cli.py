@@ -27,7 +27,7 @@ from support.plugin import execute
 from support.waiting import wait_until
 
 NOUNS = {
-    ("status",): {"check", "ok", "state"},
+    ("status",): {"name", "state", "cause"},
     ("endpoints",): {"address", "container", "host_interface", "mac", "masquerade"},
     ("ports",): {"port", "protocol", "address", "pod", "pod_port", "container"},
     ("nodes",): {"name", "id", "vtep", "pod_cidrs", "agent"},
@@ -312,8 +312,8 @@ def deprived(
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_node_without_its_store_still_forwards(lab: Lab) -> None:
-    """So a probe that restarts what is not well leaves it alone."""
+def test_a_node_without_its_store_is_degraded_not_dead(lab: Lab) -> None:
+    """So a probe that restarts what is dead leaves it alone."""
     node = lab.layout.nodes[0]
     store = lab.layout.directory / "store"
     store.rename(store.with_name("away"))
@@ -322,8 +322,8 @@ def test_a_node_without_its_store_still_forwards(lab: Lab) -> None:
     finally:
         store.with_name("away").rename(store)
 
-    (row,) = [row for row in json.loads(done.stdout) if row["check"] == "store"]
-    assert (row["ok"], row["optional"], done.returncode) == (False, True, 0)
+    (row,) = [row for row in json.loads(done.stdout) if row["name"] == "store"]
+    assert (row["state"], done.returncode) == ("degraded", 1)
 
 
 @pytest.mark.parametrize("change", [["set", "pycni0", "down"], ["del", "pycni0"]])
@@ -338,11 +338,11 @@ def test_a_node_whose_device_is_broken_does_not_forward(change: list[str]) -> No
 
         status = pycni(node, "status", "-o", "json")
 
-    (row,) = [row for row in json.loads(status.stdout) if row["check"] == "device pycni0"]
-    assert (status.returncode, row["ok"], row["optional"]) == (1, False, False)
-    assert row["hint"] == "run: pycni setup"
+    (row,) = [row for row in json.loads(status.stdout) if row["name"] == "device pycni0"]
+    assert (status.returncode, row["state"]) == (2, "broken")
+    assert "pycni setup" in row["to_do"]
     assert plugin.document["code"] == 50
-    assert plugin.document["msg"] == row["state"]
+    assert plugin.document["msg"] == row["cause"]
 
 
 @pytest.mark.parametrize("noun", [noun for noun in NOUNS if noun not in (("status",), ("nodes",))])
