@@ -16,10 +16,13 @@ from urllib.parse import quote, unquote
 from loader import attach, pins
 from pycni.errors import SetupError
 from pycni.faults import Fault, Weight
+from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import overlay
 from pycni.node.record import Node
 from pycni.settings import AGENT_SOCKET, Settings
+
+PART = "owner"
 
 HEAD = "pycni-node:1"
 """First word of the alias; the number is the format's version."""
@@ -132,20 +135,19 @@ def refuse_renaming(settings: Settings, before: Node | None) -> None:
         )
 
 
-def faults(settings: Settings, ipr: Rtnl) -> list[Fault]:
-    """Whether the device that is there says that it is the node of these settings."""
-    device = overlay.find(ipr)
+def faults(settings: Settings, device: Link | None) -> list[Fault]:
+    """Whether the overlay device that is there says that it is the node of these settings."""
     if device is None:  # which is a fault of the overlay
         return []
     found = read(device.alias)
     if found is None:
-        return [Fault("node", overlay.DEVICE, "without the mark of its settings",
-                      "run: pycni setup", Weight.DEGRADED)]  # fmt: skip
+        finding, todo = "without the mark of its settings", "run: pycni setup"
+        return [Fault(PART, overlay.DEVICE, finding, todo, Weight.DEGRADED)]
+    todo = "name the node's own settings file: pycni --config FILE"
     return [
-        Fault("node", overlay.DEVICE, f"that of other settings: {text}",
-              "name the node's settings file: pycni --config FILE")
+        Fault(PART, overlay.DEVICE, f"that of other settings: {text}", todo)
         for text in _differences(found, settings).values()
-    ]  # fmt: skip
+    ]
 
 
 def _differences(found: dict[str, str], settings: Settings) -> dict[str, str]:

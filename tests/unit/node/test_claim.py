@@ -136,16 +136,14 @@ def test_the_alias_is_written_once() -> None:
 
 
 def test_faults_name_what_differs() -> None:
-    bare: Any = Host(None)
-    unmarked: Any = Host("")
+    def faults(host: Any) -> list[str]:
+        return [fault.found for fault in claim.faults(SETTINGS, host.link(overlay.DEVICE))]
 
-    assert claim.faults(SETTINGS, bare) == []
-    assert claim.faults(SETTINGS, host_of()) == []
-    assert [fault.found for fault in claim.faults(SETTINGS, unmarked)] == [
-        "without the mark of its settings"
-    ]
-    (fault,) = claim.faults(SETTINGS, host_of(bpffs=Path("/two")))
-    assert "bpffs is /two there, /sys/fs/bpf here" in fault.found
+    assert faults(Host(None)) == []
+    assert faults(host_of()) == []
+    assert faults(Host("")) == ["without the mark of its settings"]
+    (found,) = faults(host_of(bpffs=Path("/two")))
+    assert "bpffs is /two there, /sys/fs/bpf here" in found
 
 
 class Links:
