@@ -32,8 +32,8 @@ from pycni.kernel import memory
 from pycni.logfmt import quoted
 from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
-from pycni.settings import Settings
-from pycni.setup import provision
+from pycni.settings import Settings, make_directories
+from pycni.setup import cautions, provision
 
 KERNEL_WAIT = 1.0
 """Seconds, the longest wait of a loop that only this node's kernel can fail."""
@@ -53,7 +53,10 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    make_directories(settings)
     with server.only_agent(settings):
+        for caution in cautions.look(settings):
+            log.warning("%s", caution)
         if setup:
             provision.setup(settings, report=_log_step)
         node = Node.load(settings)

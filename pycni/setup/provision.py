@@ -18,10 +18,12 @@ from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
-from pycni.errors import NotAvailable, PycniError, StoreError
+from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
+from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import (
+    claim,
     masquerade,
     next_hops,
     overlay,
@@ -69,6 +71,8 @@ def setup(
     settings: Settings, *, report: Report = _silent, mending: Mending | None = None
 ) -> Outcome:
     """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError."""
+    if mending is None:  # what an agent mounts lasts as long as the agent
+        refuse_hidden_mount(settings)
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
@@ -80,7 +84,7 @@ def setup(
     with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
         if mending is not None:
             _refuse_torn_down(settings)
-        host = _look(settings, ipr, features)
+        host = look(settings, ipr, features)
         provisioning = Provisioning(settings, host, ipr, undo, mending)
 
         report("joining the cluster")
@@ -140,13 +144,15 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     """
     node = Node.load_if_any(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr:
+        claim.refuse_others(settings, ipr)
         settings.socket_path.unlink(missing_ok=True)  # first: an agent mends what it misses
         links = [link.ifindex for link in ipr.links() if is_ours(link)]
         found = node is not None or bool(links) or _has_parts(settings, ipr)
         if not found:
             report = _silent
         report("leaving the cluster")
-        _leave_cluster(settings, node, report)
+        if found:  # else the name in the store is another machine's
+            _leave_cluster(settings, node, report)
         report("removing the pods' links")
         for ifindex in links:
             ipr.delete_link(ifindex)
@@ -238,6 +244,7 @@ class Provisioning:
             self.undo.callback(self.ipr.set_mtu, ifindex, former.mtu)
         else:
             self.undo.callback(overlay.teardown, self.ipr)
+        claim.setup(self.settings, self.ipr, ifindex)
         return ifindex
 
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:
@@ -269,15 +276,31 @@ class Provisioning:
                 loader.detach(self.settings.pin_root, self.ipr, former.ifindex)
 
 
-def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
+def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
+    before = Node.load_if_any(settings)
+    claim.refuse_others(settings, ipr)
+    claim.refuse_strangers(settings, ipr, before)
+    claim.refuse_renaming(settings, before)
     link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    return Host(features, link, needs_bpffs=needs_bpffs, before=Node.load_if_any(settings))
+    return Host(features, link, needs_bpffs=needs_bpffs, before=before)
+
+
+def refuse_hidden_mount(settings: Settings) -> None:
+    """SetupError if pins would end with this command, and no other process would see them."""
+    if pins.needs_bpffs(settings.bpffs) and (why := mounts.why_hidden(settings.bpffs)):
+        raise SetupError(
+            f"no BPF file system is at {settings.bpffs}, and one that this command mounts would "
+            "be hidden from all others",
+            details=why,
+            hint=f"mount it for all first: mount -t bpf bpffs {settings.bpffs}; enter a network "
+            "namespace with nsenter --net=/run/netns/NAME, which leaves the mounts alone",
+        )
 
 
 def _refuse_torn_down(settings: Settings) -> None:
