@@ -18,6 +18,7 @@ from pycni.kernel import link_events
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, NAME_HEAD
+from pycni.pods import port_upkeep
 from pycni.pods.lease import read_lease
 from pycni.settings import Settings
 
@@ -55,8 +56,11 @@ def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
     ]
     if None in gone:
         _sweep(ipr, settings)
-    elif gone:
-        addresses = sum(reclaim.release(ipr, settings, lease) for lease in gone if lease)
+    elif leases := [lease for lease in gone if lease]:
+        addresses = reclaim.release_all(ipr, settings, leases)
+        for lease in leases:
+            if lease.ports:
+                port_upkeep.forget_ended(ipr, settings, lease.key_digest)
         _release_delegated(settings, addresses)
 
 

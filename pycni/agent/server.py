@@ -16,6 +16,7 @@ from pycni.attachments import dispatch
 from pycni.cni import rpc
 from pycni.errors import SetupError, TryAgain
 from pycni.files import make_private_directory
+from pycni.kernel.forgetting import Forgetting
 from pycni.settings import Settings
 
 CALLS_AT_ONCE = 64
@@ -74,17 +75,21 @@ def serve(listener: socket.socket, settings: Settings, stop: threading.Event) ->
     mark = _mark(settings.socket_path)
     slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
     calls: set[threading.Thread] = set()
+    forgetting = Forgetting()
 
     def answer(connection: socket.socket) -> None:
         try:
             rpc.serve_connection(
                 connection,
-                lambda env, stdin, netns: dispatch.answer(env, stdin, netns, settings=settings),
+                lambda env, stdin, netns: dispatch.answer(
+                    env, stdin, netns, settings=settings, forgetting=forgetting
+                ),
             )
         except Exception:
             log.exception("call failed")
         finally:
             slots.release()
+            forgetting.work()
 
     while not stop.is_set():
         try:

@@ -17,7 +17,7 @@ import loader
 from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import hooks, restore
+from pycni.attachments import hooks, ports, restore
 from pycni.errors import PycniError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
@@ -30,7 +30,7 @@ from pycni.node import (
     uplink,
 )
 from pycni.node.record import Node, record_path
-from pycni.pods import port_table
+from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
@@ -108,6 +108,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         )
         restore.restore(ipr, settings, node)
         delegation_records.setup(settings)
+        port_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
     delegation.release_orphans(settings)
@@ -137,6 +138,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         overlay.teardown(ipr)
         masquerade.teardown()
         port_table.teardown()
+        port_records.teardown(settings)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -220,7 +222,7 @@ class Provisioning:
         masquerade.setup(mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=clusters)
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
-        port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)
+        ports.setup(self.settings, node)
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
@@ -266,5 +268,6 @@ def _remove_runtime_files(settings: Settings) -> None:
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
     for path in (settings.socket_path, settings.event_socket_path):
         path.unlink(missing_ok=True)
+    resting.teardown(settings.run_dir)
     with suppress(OSError):
         settings.run_dir.rmdir()

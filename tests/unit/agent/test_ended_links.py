@@ -38,8 +38,8 @@ def done(monkeypatch):
     monkeypatch.setattr(ended_links.reclaim, "sweep", lambda *_: calls.append("sweep") or 0)
     monkeypatch.setattr(
         ended_links.reclaim,
-        "release",
-        lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1,
+        "release_all",
+        lambda _ipr, _settings, leases: calls.extend(one.ifindex for one in leases) or 1,
     )
     monkeypatch.setattr(
         ended_links.delegation, "release_orphans", lambda _: calls.append("delegated") or 0
