@@ -139,8 +139,9 @@ def close_where(condemned: Callable[[Forward], bool]) -> int:
         port_table.change(delete=found)
     except SetupError:
         with suppress(NotAvailable):
-            left = [forward for forward in port_table.forwards() if condemned(forward)]
-            port_table.change(delete=left)  # another DEL was faster with the others
+            # another DEL was faster with some of them, or all
+            if left := [forward for forward in port_table.forwards() if condemned(forward)]:
+                port_table.change(delete=left)
     return len(found)
 
 
