@@ -70,12 +70,13 @@ def listening(path: Path) -> Iterator[socket.socket]:
                 path.unlink(missing_ok=True)
 
 
-def serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
+def serve(
+    listener: socket.socket, settings: Settings, stop: threading.Event, *, forgetting: Forgetting
+) -> None:
     """Answer calls until `stop`, or until teardown has removed the socket's file; sets `stop`."""
     mark = _mark(settings.socket_path)
     slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
     calls: set[threading.Thread] = set()
-    forgetting = Forgetting()
 
     def answer(connection: socket.socket) -> None:
         try:
@@ -89,7 +90,6 @@ def serve(listener: socket.socket, settings: Settings, stop: threading.Event) ->
             log.exception("call failed")
         finally:
             slots.release()
-            forgetting.work()
 
     while not stop.is_set():
         try:

@@ -35,7 +35,7 @@ def delete(call: Call) -> None:
         with locks.attachment_lock(settings.run_dir, digest, timeout=call.patience()) as lock:
             attached = _delete(call, ipr, lock)
         if not attached:  # its namespace may have ended, and no agent was there
-            reclaim.sweep(ipr, settings, limit=endpoints.BATCH)
+            reclaim.sweep(ipr, settings, limit=endpoints.BATCH, forget=call.forgetting.soon)
 
 
 def take_back(call: Call, ifindex: int) -> None:

@@ -41,13 +41,15 @@ def release(ipr: Rtnl, settings: Settings, lease: Lease, *, forget: Forget = AT_
     return 0
 
 
-def release_all(ipr: Rtnl, settings: Settings, leases: Sequence[Lease]) -> int:
+def release_all(
+    ipr: Rtnl, settings: Settings, leases: Sequence[Lease], *, forget: Forget = AT_ONCE
+) -> int:
     """The same for leases that ended at once. If they cannot be released together, each is tried;
     one that cannot be released is left for the next sweep."""
     try:
-        return _release(ipr, settings, leases, AT_ONCE)
+        return _release(ipr, settings, leases, forget)
     except PycniError:
-        return sum(_try_release(ipr, settings, lease) for lease in leases)
+        return sum(_try_release(ipr, settings, lease, forget) for lease in leases)
 
 
 def release_link(ipr: Rtnl, settings: Settings, ifindex: int) -> int:
@@ -63,7 +65,9 @@ def release_link(ipr: Rtnl, settings: Settings, ifindex: int) -> int:
     return released
 
 
-def sweep(ipr: Rtnl, settings: Settings, *, limit: int | None = None) -> int:
+def sweep(
+    ipr: Rtnl, settings: Settings, *, limit: int | None = None, forget: Forget = AT_ONCE
+) -> int:
     """Reclaim the addresses whose link is gone, up to `limit`; returns how many there were.
 
     Callers hold no attachment's lock: nobody shall wait for the orphans of others.
@@ -72,7 +76,8 @@ def sweep(ipr: Rtnl, settings: Settings, *, limit: int | None = None) -> int:
     with suppress(NotAvailable):
         with _writing(settings) as table:
             found = dict(islice(endpoints.orphans(table).items(), limit))
-        clean_up = cleanup(ipr, settings, Node.load_if_any(settings), ports=True)
+        node = Node.load_if_any(settings)
+        clean_up = cleanup(ipr, settings, node, ports=True, forget=forget)
         for batch in endpoints.batches(found):
             with _writing(settings) as table:
                 released += endpoints.sweep(
@@ -113,9 +118,9 @@ def _release(ipr: Rtnl, settings: Settings, leases: Sequence[Lease], forget: For
         return endpoints.release(table, owners, run_dir=settings.run_dir, clean_up=clean_up)
 
 
-def _try_release(ipr: Rtnl, settings: Settings, lease: Lease) -> int:
+def _try_release(ipr: Rtnl, settings: Settings, lease: Lease, forget: Forget) -> int:
     try:
-        return release(ipr, settings, lease)
+        return release(ipr, settings, lease, forget=forget)
     except PycniError as error:
         log.warning("addresses not released container=%s error=%s",
                     lease.container_id, quoted(error.message))  # fmt: skip

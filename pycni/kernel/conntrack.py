@@ -5,7 +5,7 @@ A UDP client that goes on sending keeps its entry for ever, and with it the old 
 whoever takes an address or a port from a pod, or gives it to another, has the entries forgotten.
 
 However many addresses or ports there are, the kernel's table is read once for each IP version at
-most. Both functions work in the network namespace of the calling thread, and raise NetlinkError.
+most. All functions work in the network namespace of the calling thread, and raise NetlinkError.
 """
 
 from __future__ import annotations
@@ -35,31 +35,53 @@ class Service:
 
 def forget(addresses: Collection[IPAddress]) -> None:
     """Delete the connections that these addresses have begun, or answer."""
+    forget_listed(forget_each(addresses))
+
+
+def forget_each(addresses: Collection[IPAddress]) -> list[IPAddress]:
+    """The same as far as it is cheap, 0.2 ms for each; returns the addresses that are left.
+
+    The kernel deletes by itself: for IPv4, since Linux 6.12.
+    """
+    few = [address for address in addresses if address.version == 4]
+    if not few or len(few) > FEW:
+        return list(addresses)
+    with Ctnetlink() as table:
+        done = all(
+            table.delete_where(4, only)
+            for address in few
+            for only in (ctnetlink.begun_by(address), ctnetlink.answered_by(address))
+        )
+    return [address for address in addresses if not done or address.version != 4]
+
+
+def forget_listed(addresses: Collection[IPAddress]) -> None:
+    """The same by reading the whole table, which takes 10 ms and more. Nobody can delete a link
+    meanwhile: the kernel holds up RCU while it looks at an empty part of its table."""
+    if not addresses:
+        return
     with Ctnetlink() as table:
         for version in (4, 6):
             own = [address for address in addresses if address.version == version]
-            if own and not _forget_each(table, own):
+            if own:
                 table.delete(version, list(table.entries_of(own)))
 
 
 def forget_other_answers(services: Iterable[Service]) -> None:
     """Delete the connections to these services that somebody other than their pod answers."""
-    by_protocol: dict[tuple[int, int], list[Service]] = {}
+    by_protocol: dict[tuple[int, int], dict[int, list[Service]]] = {}
     for one in services:
-        by_protocol.setdefault((one.pod.version, one.protocol), []).append(one)
+        same = by_protocol.setdefault((one.pod.version, one.protocol), {})
+        same.setdefault(one.port, []).append(one)
     if not by_protocol:
         return
     own = _own_addresses()
     with Ctnetlink() as table:
-        for (version, protocol), same in by_protocol.items():
-            port = same[0].port if len(same) == 1 else 0
-            wanted: dict[int, list[Service]] = {}
-            for one in same:
-                wanted.setdefault(one.port, []).append(one)
+        for (version, protocol), by_port in by_protocol.items():
             stale = [
                 entry
-                for entry in table.entries(version, only=ctnetlink.asked_for(protocol, port))
-                if any(_is_misled(entry, one, own) for one in wanted.get(entry.port, ()))
+                for entry in table.entries_to(version, protocol, by_port)
+                if any(_is_misled(entry, one, own) for one in by_port[entry.port])
             ]
             table.delete(version, stale)
 
@@ -67,17 +89,6 @@ def forget_other_answers(services: Iterable[Service]) -> None:
 def _is_misled(entry: Entry, service: Service, own: Collection[bytes]) -> bool:
     at = own if service.host_ip is None else (service.host_ip.packed,)
     return entry.asked in at and entry.answering != service.pod.packed
-
-
-def _forget_each(table: Ctnetlink, addresses: Collection[IPAddress]) -> bool:
-    """One request for each address and direction; False if these addresses cannot be asked for."""
-    if len(addresses) > FEW or any(address.version != 4 for address in addresses):
-        return False
-    return all(
-        table.delete_where(4, only)
-        for address in addresses
-        for only in (ctnetlink.begun_by(address), ctnetlink.answered_by(address))
-    )
 
 
 def _own_addresses() -> set[bytes]:

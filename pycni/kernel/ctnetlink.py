@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -53,6 +53,8 @@ PORT = struct.Struct(">H")
 
 SOURCES = (CTA_IP_V4_SRC, CTA_IP_V6_SRC)
 DESTINATIONS = (CTA_IP_V4_DST, CTA_IP_V6_DST)
+SIZES = {4: 4, 6: 16}
+"""Bytes of an address."""
 SOURCE_AT = 3 * NLATTR.size
 """Of a tuple's first byte: the headers of the tuple, of its addresses, of the first of them."""
 
@@ -96,30 +98,39 @@ class Ctnetlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def entries(self, version: int, *, only: bytes = b"") -> Iterator[Entry]:
-        """The connections of an IP version that pass the filter `only` (see `asked_for`)."""
-        return map(_read, self._list(version, only))
+    def entries(self, version: int) -> Iterator[Entry]:
+        """All connections of an IP version."""
+        return map(_read, self._list(version))
 
     def entries_of(self, addresses: Collection[IPAddress]) -> Iterator[Entry]:
-        """The connections that some addresses, of one IP version, have begun or answer.
-
-        The table may have a hundred thousand others, and to read one takes 10 µs. So this looks at
-        two places in each only, if the first one shows that the addresses are there.
-        """
+        """The connections that some addresses, of one IP version, have begun or answer."""
         version = next(iter(addresses)).version
         wanted = {address.packed for address in addresses}
-        size = len(next(iter(wanted)))
-        is_known = None
-        for body in self._list(version):
-            if is_known is None:
-                entry = _read(body)
-                is_known = _peek(body, size) == (entry.client, entry.answering)
-            if is_known:
-                client, answering = _peek(body, size)
-                if client not in wanted and answering not in wanted:
-                    continue
-            entry = _read(body)
+        size = SIZES[version]
+
+        def may_be(body: bytes) -> bool:
+            original, reply = _sides(body)
+            client, answering = original + SOURCE_AT, reply + SOURCE_AT
+            return (
+                body[client : client + size] in wanted
+                or body[answering : answering + size] in wanted
+            )
+
+        for entry in self._search(version, b"", may_be):
             if entry.client in wanted or entry.answering in wanted:
+                yield entry
+
+    def entries_to(self, version: int, protocol: int, ports: Collection[int]) -> Iterator[Entry]:
+        """The connections to some ports of an IP protocol, by number."""
+        at = _port_at(SIZES[version])
+        packed = {PORT.pack(port) for port in ports}
+
+        def may_be(body: bytes) -> bool:
+            return body[at : at + PORT.size] in packed
+
+        port = next(iter(ports)) if len(ports) == 1 else 0
+        for entry in self._search(version, asked_for(protocol, port), may_be):
+            if entry.port in ports:
                 yield entry
 
     def delete(self, version: int, entries: Sequence[Entry]) -> None:
@@ -142,6 +153,22 @@ class Ctnetlink:
                 return False
             raise error
         return True
+
+    def _search(
+        self, version: int, only: bytes, may_be: Callable[[bytes], bool]
+    ) -> Iterator[Entry]:
+        """Those of the entries that pass the kernel's filter `only` which `may_be` sought.
+
+        The table may have a hundred thousand others, and to read one takes 20 µs. So `may_be` looks
+        at the bytes, where the kernel has put the same things ever since; whether this one does, is
+        found out by the first.
+        """
+        is_known = None
+        for body in self._list(version, only):
+            if is_known is None:
+                is_known = _is_in_order(body, SIZES[version])
+            if not is_known or may_be(body):
+                yield _read(body)
 
     def _list(self, version: int, only: bytes = b"") -> Iterator[bytes]:
         """The body of each entry."""
@@ -235,13 +262,30 @@ def _pick(ends: dict[int, bytes], kinds: tuple[int, int]) -> bytes:
     return next(ends[kind] for kind in kinds if kind in ends)
 
 
-def _peek(body: bytes, size: int) -> tuple[bytes, bytes]:
-    """Client and answering address, if the attributes come as the kernel puts them: the original
-    tuple, the reply tuple; in each the addresses, the source first."""
+def _is_in_order(body: bytes, size: int) -> bool:
+    """Whether attributes come in the usual order: the original tuple, the reply tuple; in each the
+    addresses, the source first, then protocol and ports."""
+    entry = _read(body)
+    original, reply = _sides(body)
+    client, answering, port = original + SOURCE_AT, reply + SOURCE_AT, _port_at(size)
+    return (
+        body[client : client + size] == entry.client
+        and body[answering : answering + size] == entry.answering
+        and (not entry.port or body[port : port + PORT.size] == PORT.pack(entry.port))
+    )
+
+
+def _sides(body: bytes) -> tuple[int, int]:
+    """Where the two tuples begin."""
     original = NFGENMSG.size
-    reply = original + (NLATTR.unpack_from(body, original)[0] + 3 & ~3)
-    client, answering = original + SOURCE_AT, reply + SOURCE_AT
-    return body[client : client + size], body[answering : answering + size]
+    return original, original + (NLATTR.unpack_from(body, original)[0] + 3 & ~3)
+
+
+def _port_at(size: int) -> int:
+    """Where the port is that the client asked, behind two addresses of `size` bytes, the protocol
+    and the client's port."""
+    address, word = NLATTR.size + size, NLATTR.size + 4
+    return NFGENMSG.size + 2 * NLATTR.size + 2 * address + NLATTR.size + 2 * word + NLATTR.size
 
 
 def _code(body: bytes) -> int:

@@ -135,7 +135,7 @@ def test_an_address_rests_while_others_are_free(
     """In a pool of three the rotation alone would come back to the first at once."""
     cidr = Node.load(load(node.settings_path)).pod_cidrs[0]
     few = {"subnet": str(cidr), "rangeStart": str(cidr[100]), "rangeEnd": str(cidr[102])}
-    config = {"ipam": {"type": "pycni", "ranges": [[few]]}}
+    config: dict[str, Any] = {"ipam": {"type": "pycni", "ranges": [[few]]}}
     taken = []
     with made_pod(lab, node) as keeper:
         kept = execute(lab, keeper, "ADD", alone=alone, **config)

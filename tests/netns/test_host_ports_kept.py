@@ -231,12 +231,9 @@ def test_with_the_pod_its_record_and_its_ports_end(lab: Lab, node: LabNode, way:
             case "DEL":
                 assert execute(lab, pod, "DEL").status == 0
             case "GC":
-                gone = execute(
-                    lab, pod, "GC", cniVersion="1.1.0",
-                    **{"cni.dev/valid-attachments": [
-                        {"containerID": one.name, "ifname": "eth0"} for one in lab.layout.pods
-                    ]},
-                )  # fmt: skip
+                kept = [{"containerID": one.name, "ifname": "eth0"} for one in lab.layout.pods]
+                valid: dict[str, Any] = {"cni.dev/valid-attachments": kept}
+                gone = execute(lab, pod, "GC", cniVersion="1.1.0", **valid)
                 assert gone.status == 0, gone.text
             case "a flush, then DEL":
                 on(node, lambda *_: port_table.change(delete=port_table.forwards()))

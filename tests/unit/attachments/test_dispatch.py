@@ -293,7 +293,9 @@ def test_a_result_that_cannot_be_told_is_taken_back(pod):
 @pytest.mark.parametrize("error", [None, DuplicateAttachment("attached already")])
 def test_connections_are_forgotten_before_the_answer_or_left_to_the_caller(pod, monkeypatch, error):
     forgotten = []
-    monkeypatch.setattr(forgetting.conntrack, "forget", lambda some: forgotten.append(set(some)))
+    monkeypatch.setattr(
+        forgetting.conntrack, "forget_each", lambda some: forgotten.append(set(some)) or []
+    )
     callers = forgetting.Forgetting()
 
     def leave(call):
