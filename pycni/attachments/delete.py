@@ -17,7 +17,7 @@ from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.names import host_ifname
-from pycni.pods import endpoints, host_end, port_records, source_rules
+from pycni.pods import host_end, port_records, source_rules
 from pycni.pods.lease import Lease, find_lease
 from pycni.settings import Settings
 
@@ -35,7 +35,7 @@ def delete(call: Call) -> None:
         with locks.attachment_lock(settings.run_dir, digest, timeout=call.patience()) as lock:
             attached = _delete(call, ipr, lock)
         if not attached:  # its namespace may have ended, and no agent was there
-            reclaim.sweep(ipr, settings, limit=endpoints.BATCH, forget=call.forgetting.soon)
+            reclaim.sweep(ipr, settings, limit=reclaim.FEW, forget=call.forgetting.soon)
 
 
 def take_back(call: Call, ifindex: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 
 from pycni import locks
 from pycni.cluster import IPAddress
@@ -28,6 +27,9 @@ from pycni.pods.lease import Lease
 from pycni.settings import Settings
 
 log = logging.getLogger(__name__)
+
+FEW = 16
+"""Orphans of others that one DEL sweeps, where no agent may be: it shall not take long."""
 
 Forget = Callable[[Collection[IPAddress]], None]
 """Has the connections of addresses forgotten."""
@@ -75,7 +77,7 @@ def sweep(
     released = 0
     with suppress(NotAvailable):
         with _writing(settings) as table:
-            found = dict(islice(endpoints.orphans(table).items(), limit))
+            found = endpoints.orphans(table, limit)
         node = Node.load_if_any(settings)
         clean_up = cleanup(ipr, settings, node, ports=True, forget=forget)
         for batch in endpoints.batches(found):

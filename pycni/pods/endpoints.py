@@ -18,6 +18,8 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from pycni import locks
@@ -89,14 +91,16 @@ def release(
         return len(own)
 
 
-def orphans(table: Endpoints) -> dict[IPAddress, int]:
-    """The addresses whose link is gone, each with the index of that link."""
+def orphans(table: Endpoints, limit: int | None = None) -> dict[IPAddress, int]:
+    """The addresses whose link is gone, up to `limit`, each with the index of that link."""
     alive = {index for index, _ in socket.if_nameindex()}
-    return {
-        address: entry.ifindex
+    is_alive = cache(_is_alive)
+    found = (
+        (address, entry.ifindex)
         for address, entry in table.items()
-        if entry.ifindex not in alive and not _is_alive(entry.ifindex)
-    }
+        if entry.ifindex not in alive and not is_alive(entry.ifindex)
+    )
+    return dict(islice(found, limit))
 
 
 def owned(table: Endpoints, ifindex: int) -> dict[IPAddress, int]:

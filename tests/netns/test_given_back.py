@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pycni.attachments.reclaim import FEW
 from pycni.cluster import IPAddress
 from pycni.cni import plugin
 from pycni.dataplane import maps
@@ -183,7 +184,7 @@ def test_a_del_without_its_link_sweeps_a_few_orphans_of_others(
         assert execute(lab, spare, "DEL", alone=alone).status == 0
         counts.append(left(node, orphans))
 
-    assert counts == [len(orphans) - BATCH, len(orphans) - 2 * BATCH]
+    assert counts == [len(orphans) - FEW, len(orphans) - 2 * FEW]
 
 
 def test_adds_and_dels_of_pods_leave_the_orphans_of_others_alone(
