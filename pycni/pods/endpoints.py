@@ -37,6 +37,7 @@ Cleanup = Callable[[Sequence[IPAddress]], None]
 BATCH = 64
 """Addresses that a sweep releases at once: what depends on them is looked for once. A batch takes
 some 20 ms."""
+FEW_LINKS = 32
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +178,11 @@ def problems(table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint) ->
 
 
 def renamed(table: Endpoints) -> set[int]:
-    """Indexes of links that have addresses but not the name of a pod's link."""
+    """Indexes of links that do not have the name of a pod's link: if they are many, of those with
+    addresses. To ask the kernel for a few links is cheaper than to read a table of thousands."""
     others = {index for index, name in socket.if_nameindex() if not name.startswith(NAME_HEAD)}
+    if len(others) <= FEW_LINKS:
+        return others
     return {entry.ifindex for _, entry in table.items()} & others
 
 

@@ -163,7 +163,18 @@ def test_a_sweep_releases_what_has_no_link_and_nothing_else(table: Table, tmp_pa
     assert endpoints.sweep_all(table, run_dir=tmp_path, clean_up=nothing) == 1
 
     assert set(table) == {POD_TWO, POD_TWO + 1}
-    assert endpoints.renamed(table) == {RENAMED}
+
+
+@pytest.mark.parametrize(("others", "found"), [(0, {1, RENAMED}), (100, {RENAMED})])
+def test_a_renamed_link_is_looked_for_among_few_links_or_among_those_with_addresses(
+    table: Table, monkeypatch: pytest.MonkeyPatch, others: int, found: set[int]
+) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+    table[POD_TWO] = Endpoint(RENAMED, MAC)
+    links = [*socket.if_nameindex(), *((100 + number, f"eth{number}") for number in range(others))]
+    monkeypatch.setattr(socket, "if_nameindex", lambda: links)
+
+    assert endpoints.renamed(table) == found
 
 
 def test_what_cannot_be_released_stays_and_does_not_stop_a_sweep(
