@@ -27,6 +27,7 @@ from support.flows import answering
 from support.labs import made_lab, made_pod, setup, teardown, within
 from support.plugin import Reply, execute
 from support.snapshot import differences, take
+from support.waiting import wait_until
 
 HOST_PORT, POD_PORT = 18090, 8000
 PORTS = {
@@ -165,8 +166,8 @@ def test_a_starting_agent_puts_back_what_was_lost_without_one(lab: Lab, node: La
     lab.start_agent(node)
     cluster.wait_for_agent(lab, node)
 
-    assert answers(lab)
     assert faults(node) == []
+    wait_until(lambda: answers(lab), "the pod answers")
 
 
 @both_ways
