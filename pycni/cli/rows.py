@@ -16,7 +16,7 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.events import Lost
 from pycni.kernel.rtnl import Rtnl
-from pycni.pods import port_table
+from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
 from pycni.stores import Liveness, NodeRecord, open_store
@@ -47,8 +47,16 @@ def endpoints(settings: Settings) -> list[Row]:
     return sorted(rows, key=lambda row: (row["container"], row["address"]))
 
 
-def ports() -> list[Row]:
-    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError."""
+def ports(settings: Settings) -> list[Row]:
+    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError.
+
+    `pod_name` is "namespace/name", empty where the runtime did not tell.
+    """
+    names = {
+        forward.pod: record.pod
+        for record in port_records.read_all(settings).by_digest.values()
+        for forward in record.forwards
+    }
     rows = [
         {
             "port": forward.host_port,
@@ -56,6 +64,7 @@ def ports() -> list[Row]:
             "address": str(forward.host_ip or ""),
             "pod": str(forward.pod),
             "pod_port": forward.pod_port,
+            "pod_name": names.get(forward.pod, ""),
             "container": forward.owner,
         }
         for forward in port_table.forwards()

@@ -17,7 +17,7 @@ import loader
 from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import restore
+from pycni.attachments import ports, restore
 from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
@@ -31,7 +31,7 @@ from pycni.node import (
     uplink,
 )
 from pycni.node.record import Node, record_path
-from pycni.pods import port_table
+from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
@@ -127,6 +127,7 @@ def setup(
         restore.restore(ipr, settings, node)
         pods.mend(Description(settings, node), Seen(ipr))
         delegation_records.setup(settings)
+        port_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
         if mending is None:
@@ -161,6 +162,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         overlay.teardown(ipr)
         masquerade.teardown()
         port_table.teardown()
+        port_records.teardown(settings)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -333,5 +335,6 @@ def _remove_runtime_files(settings: Settings) -> None:
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
     for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
+    resting.teardown(settings.run_dir)
     with suppress(OSError):
         settings.run_dir.rmdir()
