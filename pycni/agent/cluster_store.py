@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pycni import locks
 from pycni.agent.loops import Run
 from pycni.logfmt import quoted
-from pycni.node import peers
+from pycni.node import overlay_guard, peers
 from pycni.settings import Settings
 from pycni.stores import Synced, open_store
 
@@ -47,6 +47,7 @@ def follow(
                 count = peers.write_changes(settings.pin_root, before, after)
             else:
                 count = peers.write(settings.pin_root, members.others, synced=True)
+            overlay_guard.follow_nodes(settings)
         agrees = True
         run.well()
         if count:

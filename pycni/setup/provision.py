@@ -21,11 +21,12 @@ from pycni.attachments import hooks, restore
 from pycni.errors import PycniError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import NAME_HEAD
 from pycni.node import (
+    firewall_accepts,
     masquerade,
     next_hops,
     overlay,
+    overlay_guard,
     peers,
     uplink,
 )
@@ -135,6 +136,8 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
+        firewall_accepts.teardown()
+        overlay_guard.teardown()
         masquerade.teardown()
         port_table.teardown()
         if node is not None:
@@ -213,11 +216,18 @@ class Provisioning:
         overlay.write_parameters(parameters)
 
     def make_tables(self, node: Node) -> None:
-        """The nftables tables of ipMasq and host ports."""
+        """The nftables tables of ipMasq, host ports and the overlay's guard, and what packets of
+        pods need in other people's."""
         mark, clusters = self.settings.masquerade_mark, node.cluster_cidrs
         if not masquerade.exists():
             self.undo.callback(masquerade.teardown)
-        masquerade.setup(mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=clusters)
+        masquerade.setup(self.settings, node)
+        if not overlay_guard.exists():
+            self.undo.callback(overlay_guard.teardown)
+        overlay_guard.setup(self.settings, node)
+        if self.host.before is None:
+            self.undo.callback(firewall_accepts.teardown)
+        firewall_accepts.setup(node)
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
         port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)
@@ -248,6 +258,7 @@ def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
         settings.pin_root.exists()
         or overlay.find(ipr) is not None
         or masquerade.exists()
+        or overlay_guard.exists()
         or port_table.exists()
     )
 
