@@ -136,7 +136,7 @@ def compare(table: Table, listed: Listing) -> list[Difference]:
     """How a table differs from its listing (libnftables-json(5)). Pure."""
     found = _read(listed)
     where = f"of nftables table {table.name}"
-    differing = []
+    differing: list[Difference] = []
     if found.dormant:
         differing.append(Difference(f"nftables table {nft.FAMILY} {table.name}", "switched off"))
     for chain in table.chains:
@@ -145,10 +145,11 @@ def compare(table: Table, listed: Listing) -> list[Difference]:
             differing.append(Difference(name, "gone"))
         elif found.chains[chain.name] != _as_listed(chain):
             differing.append(Difference(name, "changed"))
-    for one in table.sets:
-        if found.sets.get(one.name) != one.addresses:
-            differing.append(Difference(f"set {one.name} {where}", "changed"))
-    return differing
+    return differing + [
+        Difference(f"set {one.name} {where}", "changed")
+        for one in table.sets
+        if found.sets.get(one.name) != one.addresses
+    ]
 
 
 def digest(rule: str) -> str:

@@ -105,9 +105,7 @@ def faults(node: Node) -> list[Fault]:
 
 def is_iptables(chain: BaseChain) -> bool:
     """Whether it is one of the chains that this module cares for."""
-    return (
-        chain.family in VERSIONS and chain.table == TABLE and chain.name in (FORWARD, INPUT)
-    )
+    return chain.family in VERSIONS and chain.table == TABLE and chain.name in (FORWARD, INPUT)
 
 
 def _look() -> Iterator[Found]:

@@ -47,9 +47,8 @@ def _closed() -> Iterator[BaseChain]:
     for chain in nft_chains.base_chains("forward", what=WHAT):
         if firewall_accepts.is_iptables(chain) or chain.table.startswith(OWN):
             continue
-        if chain.policy == "drop":
-            yield chain
-        elif (found := nft_chains.rules(chain, what=WHAT)) and found[-1].stops_all:
+        rules = [] if chain.policy == "drop" else nft_chains.rules(chain, what=WHAT)
+        if chain.policy == "drop" or (rules and rules[-1].stops_all):
             yield chain
 
 
