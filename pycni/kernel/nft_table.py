@@ -9,7 +9,7 @@ namespace of the calling thread.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -105,6 +105,25 @@ def write_addresses(table: str, changed: AddressSet, *, what: str) -> bool:
         listed = _list(table, what=what)
         if listed is not None and changed.name in _read(listed).sets:
             raise
+        return False
+    return True
+
+
+def change_addresses(
+    table: str, *, added: Iterable[AddressSet], removed: Iterable[AddressSet], what: str
+) -> bool:
+    """Add addresses to sets, and remove others, in one transaction. False if the kernel refuses it:
+    the sets, or the addresses to be removed, are not there."""
+    verbs = (("add", added), ("delete", removed))
+    commands = [
+        f"{verb} element {nft.FAMILY} {table} {one.name} {_elements(one)}\n"
+        for verb, sets in verbs
+        for one in sets
+        if one.addresses
+    ]
+    try:
+        nft.run("".join(commands), what=what)
+    except SetupError:
         return False
     return True
 

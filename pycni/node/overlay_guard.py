@@ -10,7 +10,7 @@ network namespace of the calling thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
 from pycni.kernel.nft_table import AddressSet, Chain, Count, Hook, Table
 from pycni.names import NAME_HEAD
+from pycni.node import peers
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import Settings
+from pycni.stores import NodeRecord
 
 TABLE = "pycni_guard"
 WHAT = "pycni's table that guards the overlay"
@@ -105,13 +107,18 @@ def faults(settings: Settings, node: Node) -> list[Fault]:
     ]
 
 
-def follow_nodes(settings: Settings) -> None:
-    """Make the sets agree with the maps of other nodes; nothing if the table is gone.
-
-    Raises SetupError.
-    """
-    for one in _node_sets(known_nodes(settings.pin_root)):
+def follow_all(others: Iterable[NodeRecord]) -> None:
+    """Make the sets agree with the other nodes; nothing if the table is gone. Raises SetupError."""
+    for one in _node_sets(addresses_of(others)):
         nft_table.write_addresses(TABLE, one, what=WHAT)
+
+
+def follow_changes(before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> bool:
+    """As `follow_all`, for the nodes that changed, as they were and as they are: a join costs the
+    same in a cluster of any size. False if the sets were not as said. Raises SetupError."""
+    was, now = addresses_of(before), addresses_of(after)
+    added, removed = tuple(_node_sets(now - was)), tuple(_node_sets(was - now))
+    return nft_table.change_addresses(TABLE, added=added, removed=removed, what=WHAT)
 
 
 def drops() -> dict[str, Count]:
@@ -120,18 +127,23 @@ def drops() -> dict[str, Count]:
 
 
 def known_nodes(root: Path) -> frozenset[IPAddress]:
-    """The VTEPs of other nodes, and the single addresses that these published, as the dataplane
-    knows them. None if it is not loaded."""
+    """The addresses of `addresses_of`, as the pinned maps have them. None if nothing is loaded."""
     try:
         with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
-            single = [
-                prefix.network_address
-                for prefix, _ in remotes.items()
-                if prefix.prefixlen == prefix.max_prefixlen
-            ]
-            return frozenset([*(vtep for vtep, _ in vteps.items()), *single])
+            return _single((vtep for vtep, _ in vteps.items()), (one for one, _ in remotes.items()))
     except NotAvailable:
         return frozenset()
+
+
+def addresses_of(nodes: Iterable[NodeRecord]) -> frozenset[IPAddress]:
+    """The VTEPs of other nodes, and the single addresses that these published."""
+    known = list(nodes)
+    return _single(peers.wanted_vteps(known), peers.wanted_remotes(known))
+
+
+def _single(vteps: Iterable[IPAddress], prefixes: Iterable[IPNetwork]) -> frozenset[IPAddress]:
+    alone = (one.network_address for one in prefixes if one.prefixlen == one.max_prefixlen)
+    return frozenset((*vteps, *alone))
 
 
 def _prerouting(node: Node) -> Iterator[str]:
