@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycni.faults import Fault, Weight
-from pycni.kernel import nft_chains
+from pycni.kernel import nft_chains, xtables
 from pycni.kernel.nft_chains import BaseChain
 from pycni.node import firewall_accepts
 from pycni.node.overlay import DEVICE
@@ -20,6 +20,7 @@ from pycni.node.record import Node
 WHAT = "other firewalls' chains"
 PART = firewall_accepts.PART
 FIREWALLD = "firewalld"
+LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 OWN = "pycni"
 """Names of our tables begin so."""
 
@@ -30,6 +31,38 @@ def faults(node: Node) -> list[Fault]:
 
     Only the words of the rules are compared: whether a packet passes depends on all its fields.
     """
+    return [*_legacy(node), *_tables(node)]
+
+
+def _legacy(node: Node) -> Iterator[Fault]:
+    """iptables-legacy's FORWARD, which nothing shows but its own command."""
+    for version in sorted({cidr.version for cidr in node.cluster_cidrs}):
+        closed_at, accepted = _read_legacy(xtables.forward_rules(version) or [])
+        if closed_at and not accepted >= {"in", "out"}:
+            command = LEGACY[version]
+            yield Fault(
+                PART,
+                f"chain FORWARD of {command}",
+                f"dropping pods' packets ({closed_at})",
+                todo=f"run: {command} -I FORWARD -i {DEVICE} -j ACCEPT; "
+                f"{command} -I FORWARD -o {DEVICE} -j ACCEPT",
+                weight=Weight.BROKEN,
+            )
+
+
+def _read_legacy(rules: list[xtables.Rule]) -> tuple[str, set[str]]:
+    """What lets no packet pass, or nothing; and which directions are accepted before it."""
+    accepted: set[str] = set()
+    for rule in rules:
+        if rule.for_all and rule.target in ("DROP", "REJECT"):
+            return "policy" if rule is rules[-1] else f"a rule with {rule.target}", accepted
+        if rule.target == "ACCEPT":
+            accepted |= {"in"} if rule.in_ifname == DEVICE else set()
+            accepted |= {"out"} if rule.out_ifname == DEVICE else set()
+    return "", accepted
+
+
+def _tables(node: Node) -> list[Fault]:
     return [
         Fault(
             PART,

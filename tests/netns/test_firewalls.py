@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -57,7 +58,7 @@ def without_iptables(node: LabNode) -> Iterator[None]:
         for family in ("ip", "ip6"):
             for table in ("filter", "nat", "mangle"):
                 script = f"add table {family} {table}\ndelete table {family} {table}"
-                within(node.netns, lambda script=script: nft.run(script, what="a test"))
+                within(node.netns, partial(nft.run, script, what="a test"))
 
 
 @both_families
@@ -168,12 +169,47 @@ def test_a_setup_opens_and_a_teardown_leaves_others_firewall_as_it_was() -> None
         labs.teardown(node)
 
         assert "-i pycni0" in opened
-        assert differences(before, take(node)) == []
+        assert differences(before, take(node), without=["files"]) == []
+
+
+LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+
+
+@both_families
+@pytest.mark.parametrize(
+    "drop", [("-P", "FORWARD", "DROP"), ("-A", "FORWARD", "-j", "REJECT")], ids=["policy", "rule"]
+)
+def test_the_older_iptables_is_named_with_what_opens_it(
+    lab: Lab, family: int, drop: tuple[str, ...]
+) -> None:
+    """Its tables are not nftables', so none of our rules can be there."""
+    node = lab.layout.nodes[0]
+    record = Node.load(load(node.settings_path))
+
+    def found() -> list[str]:
+        return [one.todo for one in within(node.netns, lambda: other_firewalls.faults(record))]
+
+    def legacy(*words: str) -> None:
+        assert processes.run(node.netns, [LEGACY[family], *words]).returncode == 0
+
+    try:
+        legacy(*drop)
+        (todo,) = found()
+        for command in todo.removeprefix("run: ").split("; "):
+            assert processes.run(node.netns, command.split()).returncode == 0
+
+        assert reaches_the_world(lab, family)
+        assert found() == []
+    finally:
+        legacy("-P", "FORWARD", "ACCEPT")
+        legacy("-F", "FORWARD")
 
 
 OTHERS = """
 table inet {table} {{
-    chain later {{ {later} }}
+    chain later {{
+        {later}
+    }}
     chain forward {{
         type filter hook forward priority 10; policy {policy};
         ct state established,related accept
