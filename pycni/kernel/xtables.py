@@ -75,7 +75,7 @@ def forward_rules(version: int) -> list[Rule] | None:
     try:
         if TABLE.decode() not in family.names.read_text().split():  # to ask would make it
             return None
-        with socket.socket(family.domain, socket.SOCK_RAW, socket.IPPROTO_RAW) as asker:
+        with socket.socket(family.domain, socket.SOCK_DGRAM) as asker:
             info = INFO.unpack(_ask(asker, family, SO_GET_INFO, INFO.pack(TABLE, *[0] * 13)))
             begin, end, size = info[2 + FORWARD], info[7 + FORWARD], info[13]
             question = ENTRIES_HEAD.pack(TABLE, size) + bytes(size)

@@ -232,3 +232,11 @@ def test_a_default_that_is_wrong_has_no_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "gethostname", lambda: "no_dns_name")
 
     assert "pycni.toml: node_name = " in refused("vni = 1\n").message
+
+
+def test_processes_are_kept_from_the_overlays_port_unless_a_setting_lets_them() -> None:
+    assert parse("").vxlan_by_kernel_only
+    assert not parse("vxlan_by_kernel_only = false").vxlan_by_kernel_only
+    assert "vxlan_by_kernel_only = 'no': must be true or false" in (
+        refused('vxlan_by_kernel_only = "no"').message
+    )
