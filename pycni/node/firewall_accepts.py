@@ -20,7 +20,7 @@ from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 
 WHAT = "the rules that accept pods' packets in iptables' chains"
-PART = "firewall"
+PART = "iptables"
 TABLE, FORWARD, INPUT = "filter", "FORWARD", "INPUT"
 """Of iptables-nft, in the families ip and ip6."""
 VERSIONS = {"ip": 4, "ip6": 6}

@@ -18,7 +18,7 @@ from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 
 WHAT = "other firewalls' chains"
-PART = firewall_accepts.PART
+PART = "firewalls"
 FIREWALLD = "firewalld"
 LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 OWN = "pycni"

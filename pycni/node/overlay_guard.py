@@ -80,13 +80,13 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
     )
 
 
-def setup(settings: Settings, node: Node) -> None:
+def setup(settings: Settings, node: Node, nodes: frozenset[IPAddress] | None = None) -> None:
     """Write the table unless it is as it must be. Raises SetupError.
 
-    The rule about processes asks for a mark that packets on their way do not have yet. So the table
-    is first written without it.
+    `nodes` as in `wanted`; None: those of the pinned maps. The rule about processes asks for a mark
+    that packets on their way do not have yet. So the table is first written without it.
     """
-    table = wanted(settings, node, known_nodes(settings.pin_root))
+    table = wanted(settings, node, known_nodes(settings.pin_root) if nodes is None else nodes)
     if nft_table.differences(table, what=WHAT):
         chains = (replace(c, rules=()) if c.name == "output" else c for c in table.chains)
         nft_table.write(replace(table, chains=tuple(chains)), what=WHAT)
@@ -99,7 +99,7 @@ def teardown() -> None:
 
 
 def faults(settings: Settings, node: Node) -> list[Fault]:
-    """What `setup` would mend. Raises SetupError."""
+    """What `setup` would mend, with the nodes of the pinned maps. Raises SetupError."""
     table = wanted(settings, node, known_nodes(settings.pin_root))
     return [
         Fault(PART, one.thing, one.found, weight=Weight.DEGRADED)

@@ -93,7 +93,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
                 clusters=node.cluster_cidrs,
             )
             provisioning.write_parameters(parameters)
-            provisioning.make_tables(node)
+            provisioning.make_tables(node, others)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -215,7 +215,7 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_tables(self, node: Node) -> None:
+    def make_tables(self, node: Node, others: list[NodeRecord]) -> None:
         """The nftables tables of ipMasq, host ports and the overlay's guard, and what packets of
         pods need in other people's."""
         mark, clusters = self.settings.masquerade_mark, node.cluster_cidrs
@@ -224,7 +224,7 @@ class Provisioning:
         masquerade.setup(self.settings, node)
         if not overlay_guard.exists():
             self.undo.callback(overlay_guard.teardown)
-        overlay_guard.setup(self.settings, node)
+        overlay_guard.setup(self.settings, node, overlay_guard.addresses_of(others))
         if self.host.before is None:
             self.undo.callback(firewall_accepts.teardown)
         firewall_accepts.setup(node)
