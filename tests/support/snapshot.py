@@ -189,6 +189,8 @@ def _nft() -> Iterator[str]:
                 body.pop("handle", None)
                 if kind == "counter":
                     body |= {"packets": None, "bytes": None}
+                if kind == "set":
+                    body.pop("elem", None)  # follows the cluster, as the maps do
                 for part in body.get("expr", ()):
                     if isinstance(part, dict) and "counter" in part:
                         part["counter"] = None  # other plugins' rules count every packet
