@@ -22,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -138,6 +139,7 @@ def _mtu(value: int) -> int:
 WRONG_TYPE = {
     "int_type": "must be a whole number",
     "string_type": "must be text in quotes",
+    "bool_type": "must be true or false",
     "tuple_type": "must be a list in brackets",
     "model_type": "must be a table such as { ipv4 = 24, ipv6 = 64 }",
 }
@@ -190,6 +192,8 @@ class Settings(BaseModel):
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
+    vxlan_by_kernel_only: StrictBool = True
+    """Whether processes of this node, root's too, are kept from sending UDP to `port`."""
 
     @property
     def store_url(self) -> str:

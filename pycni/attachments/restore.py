@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pycni.attachments import ports, reclaim
+from pycni.attachments import reclaim
 from pycni.attachments.reclaim import cleanup
 from pycni.dataplane import maps
 from pycni.ipam import published
@@ -12,6 +12,7 @@ from pycni.node.record import Node
 from pycni.pods import endpoints
 from pycni.pods.resting import Resting
 from pycni.settings import Settings
+from pycni.upkeep import host_ports
 from pycni.upkeep.endpoints import restore as restore_entries
 
 
@@ -28,4 +29,4 @@ def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
     # an agent that was killed may have had connections left to forget
     reclaim.AT_ONCE(set(Resting(settings.run_dir)) - alive)
     published.restore(ipr, alive, node=node, settings=settings)
-    ports.mend(ipr, settings, node)
+    host_ports.mend(ipr, settings, node)

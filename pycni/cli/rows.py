@@ -16,12 +16,16 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.events import Lost
 from pycni.kernel.rtnl import Rtnl
+from pycni.node import overlay_guard
 from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
 from pycni.stores import Liveness, NodeRecord, open_store
 
 Row = dict[str, Any]
+
+NFT = "nft"
+"""The name of nftables beside those of programs."""
 
 SPELLED = ("reason", "path")
 """Columns with the names of enumerators."""
@@ -112,6 +116,18 @@ def entries(settings: Settings, name: str) -> tuple[list[Row], tuple[str, ...]]:
     """The entries of the map `name`, and their columns. Raises NotAvailable."""
     rows, columns = dumps.dump(settings.pin_root, name)
     return [_spell(row) for row in rows], columns
+
+
+def drops(settings: Settings) -> tuple[list[Row], tuple[str, ...]]:
+    """What the programs dropped, and the guard of the overlay in the host's stack; and the columns.
+
+    Only what was dropped at all. Raises NotAvailable or SetupError.
+    """
+    rows, columns = entries(settings, "drops")
+    for reason, count in overlay_guard.drops().items():
+        if count.packets:
+            rows.append({"program": NFT, "reason": spelled(reason), **vars(count)})
+    return rows, columns
 
 
 def drop_events(settings: Settings) -> Iterator[Row]:

@@ -61,6 +61,18 @@ def parse(runtime_config: Mapping[str, Any]) -> tuple[PortMapping, ...]:
     return tuple(dict.fromkeys(_parse_mapping(entry) for entry in entries))
 
 
+def refuse_overlay_port(mappings: Sequence[PortMapping], port: int) -> None:
+    """Raises InvalidConfig if a mapping takes the overlay's UDP port from the node, at whatever
+    address: the VXLAN of other nodes would be led to a pod."""
+    for mapping in mappings:
+        if mapping.protocol == "udp" and mapping.host_port == port:
+            raise InvalidConfig(
+                f"{CAPABILITY}: no pod can have the host port {mapping}",
+                details=f"UDP port {port} of every node is the overlay's",
+                hint="choose another hostPort for the pod",
+            )
+
+
 def setup(ipr: Rtnl, settings: Settings, record: PortRecord) -> None:
     """Record the ports of a pod and open them: all of them or none.
 

@@ -17,16 +17,18 @@ import loader
 from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import ports, restore
+from pycni.attachments import restore
 from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import (
     claim,
+    firewall_accepts,
     masquerade,
     next_hops,
     overlay,
+    overlay_guard,
     peers,
     uplink,
 )
@@ -38,7 +40,7 @@ from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import NodeRecord, Store, machine_identity, open_store
-from pycni.upkeep import book, hooks, pods, tables
+from pycni.upkeep import book, hooks, host_ports, pods
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -110,7 +112,7 @@ def setup(
                 gateways=node.gateways,
                 clusters=node.cluster_cidrs,
             )
-            provisioning.make_tables(Description(settings, node))
+            provisioning.make_tables(node, others)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -160,6 +162,8 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
+        firewall_accepts.teardown()
+        overlay_guard.teardown()
         masquerade.teardown()
         port_table.teardown()
         port_records.teardown(settings)
@@ -262,12 +266,18 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_tables(self, description: Description) -> None:
-        """The nftables tables of ipMasq and host ports."""
-        for table in (masquerade, port_table):
+    def make_tables(self, node: Node, others: list[NodeRecord]) -> None:
+        """The nftables tables of ipMasq, host ports and the overlay's guard, and what packets of
+        pods need in other people's."""
+        for table in (masquerade, overlay_guard, port_table):
             if not table.exists():
                 self.undo.callback(table.teardown)
-        tables.write(description)
+        masquerade.setup(self.settings, node)
+        overlay_guard.setup(self.settings, node, overlay_guard.addresses_of(others))
+        if self.host.before is None:
+            self.undo.callback(firewall_accepts.teardown)
+        firewall_accepts.setup(node)
+        host_ports.setup(self.settings, node)
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
@@ -317,6 +327,7 @@ def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
         settings.pin_root.exists()
         or overlay.find(ipr) is not None
         or masquerade.exists()
+        or overlay_guard.exists()
         or port_table.exists()
     )
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from pycni.attachments import ports
 from pycni.faults import Fault
 from pycni.kernel import nft
 from pycni.kernel.rtnl import Rtnl
@@ -22,6 +21,7 @@ from pycni.lab.layout import LabNode, Pod
 from pycni.node.record import Node
 from pycni.pods import port_records, port_table
 from pycni.settings import load
+from pycni.upkeep import host_ports as ports
 from support import flows
 from support.flows import answering
 from support.labs import made_lab, made_pod, setup, teardown, within

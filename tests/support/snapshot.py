@@ -190,6 +190,10 @@ def _nft() -> Iterator[str]:
         for kind, body in entry.items():
             if kind != "metainfo":
                 body.pop("handle", None)
+                if kind == "counter":
+                    body |= {"packets": None, "bytes": None}
+                if kind == "set":
+                    body.pop("elem", None)  # follows the cluster, as the maps do
                 for part in body.get("expr", ()):
                     if isinstance(part, dict) and "counter" in part:
                         part["counter"] = None  # other plugins' rules count every packet

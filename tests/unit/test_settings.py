@@ -270,3 +270,11 @@ def test_a_choice_names_what_there_is_to_choose() -> None:
     assert (
         'log_format = \'xml\': must be "logfmt" or "json"' in refused("log_format = 'xml'").message
     )
+
+
+def test_processes_are_kept_from_the_overlays_port_unless_a_setting_lets_them() -> None:
+    assert parse("").vxlan_by_kernel_only
+    assert not parse("vxlan_by_kernel_only = false").vxlan_by_kernel_only
+    assert "vxlan_by_kernel_only = 'no': must be true or false" in (
+        refused('vxlan_by_kernel_only = "no"').message
+    )
