@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import attach, pins
+from . import attach, clsact, pins
 from .attach import Way
 from .bpf import Program
 from .clsact import TrafficControl
@@ -54,7 +54,10 @@ def numbers(root: Path) -> dict[str, int]:
 
 def missing(ipr: TrafficControl, hooks: Iterable[Hook], of: dict[str, int]) -> list[Hook]:
     """The hooks where the programs with these numbers (`numbers`) are not attached."""
-    return [hook for hook in hooks if not attach.runs(ipr, hook, of[hook.program])]
+    asked = list(hooks)
+    found = zip(asked, clsact.numbers(ipr, asked), strict=True)  # what most endpoints have
+    left = [hook for hook, number in found if number != of[hook.program]]
+    return [hook for hook in left if not attach.runs(ipr, hook, of[hook.program])]
 
 
 def stranger(ipr: TrafficControl, hook: Hook) -> bool:

@@ -7,6 +7,7 @@ Says only that, never what is right: the parts of the description do (upkeep/par
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from loader import bpf, tcx
 from loader.places import EGRESS, INGRESS
 from pycni.kernel import sysctl
 from pycni.node.overlay import DEVICE
-from pycni.settings import Settings
+from pycni.node.record import record_path
 from pycni.upkeep import directories, parameters
 from pycni.upkeep.description import Description
 
@@ -35,35 +36,41 @@ class Glance:
         return changed
 
 
+def mark_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from a later one at its place; None if there is none."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
 def _take(d: Description) -> object:
-    root = d.settings.pin_root
+    root = str(d.settings.pin_root)
     return (
-        [_pins(directory) for directory in (root, root / "maps", root / "programs")],
-        [_is_empty(root / "maps" / name) for name in MAPS],
+        [_pins(directory) for directory in (root, f"{root}/maps", f"{root}/programs")],
+        [_is_empty(f"{root}/maps/{name}") for name in MAPS],
         [_programs(ifname) for ifname in (DEVICE, d.node.uplink)],
-        {name: sysctl.read(name) for name in parameters.wanted(d)},
-        [_flags(path) for path in directories.wanted(d.settings)],
-        _record(d.settings),
+        [sysctl.read(name) for name in parameters.wanted(d)],
+        [_room(path) for path in directories.wanted(d.settings)],
+        mark_of(record_path(d.settings)),
     )
 
 
-def _pins(directory: Path) -> list[tuple[str, int]]:
+def _pins(directory: str) -> list[tuple[str, int]]:
     with suppress(OSError), os.scandir(directory) as entries:
         return sorted((entry.name, entry.inode()) for entry in entries)
     return []
 
 
-def _is_empty(pin: Path) -> bool | None:
+def _is_empty(pin: str) -> bool | None:
     """None if it cannot be said."""
-    with suppress(OSError, ValueError), bpf.Map.open_pinned(pin) as opened:
+    with suppress(OSError, ValueError), bpf.Map.open_pinned(Path(pin)) as opened:
         return opened.is_empty()
     return None
 
 
 def _programs(ifname: str) -> list[int]:
     """Those of tcx: filters have events."""
-    import socket
-
     try:
         ifindex = socket.if_nametoindex(ifname)
     except OSError:
@@ -71,17 +78,9 @@ def _programs(ifname: str) -> list[int]:
     return tcx.programs(ifindex, INGRESS) + tcx.programs(ifindex, EGRESS)
 
 
-def _flags(path: Path) -> tuple[int, bool] | None:
+def _room(path: Path) -> tuple[int, bool] | None:
+    """Flags of the file system, and whether it is full."""
     with suppress(OSError):
         found = os.statvfs(path)
         return found.f_flag, found.f_bavail * found.f_frsize < directories.ROOM
-    return None
-
-
-def _record(settings: Settings) -> tuple[int, int] | None:
-    from pycni.node.record import record_path
-
-    with suppress(OSError):
-        found = record_path(settings).stat()
-        return found.st_ino, found.st_mtime_ns
     return None

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from loader.errors import LoaderError
 from pycni import locks
+from pycni.agent import glance
 from pycni.agent.glance import Glance
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
@@ -27,7 +28,7 @@ from pycni.kernel.node_events import NodeEvents, Notice, Subject
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.node.overlay import DEVICE
-from pycni.node.record import Node
+from pycni.node.record import Node, record_path
 from pycni.settings import Settings
 from pycni.setup import provision
 from pycni.upkeep import book, parts
@@ -72,7 +73,7 @@ def follow(settings: Settings, run: Run, *, known: Known, changed: Callable[[], 
     """
     with NodeEvents() as events, Rtnl() as ipr:
         keeper = Keeper(settings, ipr, known, changed)
-        glance, backoff = Glance(), Backoff(cap=REVIEW)
+        before, backoff = Glance(), Backoff(cap=REVIEW)
         review, version = 0.0, -1
         while not run.stopping:
             notices = _gather(events)
@@ -80,7 +81,7 @@ def follow(settings: Settings, run: Run, *, known: Known, changed: Callable[[], 
                 version = known.version
                 notices.append(Notice(Subject.STORE))
             now = time.monotonic()
-            if notices is None or now >= review or keeper.saw_change(glance):
+            if notices is None or now >= review or keeper.saw_change(before):
                 left = keeper.look(EVERYTHING)
                 review = now + (backoff.delay() if left else REVIEW)
             elif notices:
@@ -116,6 +117,8 @@ class Keeper:
         self._known = known
         self._changed = changed
         self._node: Node | None = None
+        self._mark: object = None
+        """What tells the record that was read from a later one."""
         self._book = Book()
         self._doers: dict[Subject, tuple[float, str]] = {}
         """When who last did something about a subject, if that was said."""
@@ -127,10 +130,10 @@ class Keeper:
         """Whether the book is in its file."""
         self._write_book()
 
-    def saw_change(self, glance: Glance) -> bool:
+    def saw_change(self, before: Glance) -> bool:
         """Whether anything changed that has no events."""
         d = self._describe()
-        return d is not None and glance.has_changed(d)
+        return d is not None and before.has_changed(d)
 
     def scope(self, notices: Iterable[Notice]) -> Scope:
         """What to look at after these events."""
@@ -169,7 +172,10 @@ class Keeper:
 
     def _describe(self) -> Description | None:
         """By the record, or by what it was when it could be read last."""
-        self._node = Node.load_if_any(self._settings) or self._node
+        mark = glance.mark_of(record_path(self._settings))
+        if mark is None or mark != self._mark:
+            self._node = Node.load_if_any(self._settings) or self._node
+            self._mark = mark
         if self._node is None:
             return None
         return Description(self._settings, self._node, self._known.nodes)

@@ -72,6 +72,17 @@ def read_filter(body: bytes) -> Filter | None:
     return Filter(kind, name, info >> 16, handle, program)
 
 
+def pack_filter_question(ifindex: int, parent: int, *, priority: int, handle: int) -> bytes:
+    """An RTM_GETTFILTER for one BPF filter for all protocols."""
+    info = priority << 16 | socket.htons(ETH_P_ALL)
+    return TCMSG.pack(0, ifindex, handle, parent, info) + text(TCA_KIND, "bpf")
+
+
+def pack_qdiscs_question() -> bytes:
+    """An RTM_GETQDISC for the qdiscs of all links."""
+    return TCMSG.pack(0, 0, 0, 0, 0)
+
+
 def pack_filters_question(ifindex: int, parent: int) -> bytes:
     """An RTM_GETTFILTER for all filters of a link at `parent`."""
     return TCMSG.pack(0, ifindex, 0, parent, 0)

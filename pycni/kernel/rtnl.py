@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from pycni.cluster import IPAddress
@@ -46,11 +46,14 @@ from pycni.kernel.qdiscs import (
     RTM_GETTFILTER,
     RTM_NEWQDISC,
     RTM_NEWTFILTER,
+    TC_H_INGRESS,
     Filter,
     pack_clsact,
     pack_filter,
+    pack_filter_question,
     pack_filters_question,
     pack_ingress_question,
+    pack_qdiscs_question,
     read_filter,
     read_qdisc,
 )
@@ -233,6 +236,24 @@ class Rtnl(RareRequests):
         """
         answers = self._asker.dump(RTM_GETTFILTER, pack_filters_question(ifindex, parent))
         return [found for found in map(read_filter, answers) if found is not None]
+
+    def filter_programs(
+        self, places: Iterable[tuple[int, int]], *, priority: int, handle: int
+    ) -> list[int]:
+        """The program of the BPF filter with that priority and handle, for all protocols, at each
+        place, an ifindex and a parent; 0 where there is none. Many at once are cheap."""
+        bodies = [
+            pack_filter_question(ifindex, parent, priority=priority, handle=handle)
+            for ifindex, parent in places
+        ]
+        answers = self._asker.requests(RTM_GETTFILTER, 0, bodies)
+        found = (None if answer is None else read_filter(answer) for answer in answers)
+        return [0 if one is None else one.program for one in found]
+
+    def ingress_qdiscs(self) -> dict[int, str]:
+        """The kind of qdisc at the ingress of each link that has one."""
+        found = map(read_qdisc, self._asker.dump(RTM_GETQDISC, pack_qdiscs_question()))
+        return {one.ifindex: one.kind for one in found if one.parent == TC_H_INGRESS}
 
     def add_filter(
         self, ifindex: int, parent: int, *, fd: int, name: str, priority: int, handle: int

@@ -127,8 +127,7 @@ def leases(ipr: Rtnl) -> Iterator[Lease]:
 
 def held_by(link: Link) -> Lease | None:
     """The lease of a link, which somebody may have renamed; None if it has none."""
-    lease = _read_alias(link)
-    return lease if lease is not None and is_ours(link) else None
+    return _read_alias(link) if link.kind in (VETH, NETKIT) else None
 
 
 def find_lease(ipr: Rtnl, digest: str) -> Lease | None:

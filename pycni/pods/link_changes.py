@@ -79,17 +79,20 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
     return now
 
 
-def look(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:
+def look(
+    ipr: Rtnl, lease: Lease, *, queued: bool | None = None, host: Link | None = None
+) -> Endpoint | None:
     """The endpoint that the lease's addresses must have now; None if the link is gone.
 
-    `queued` says whether there is an ingress qdisc; None asks the kernel.
+    `queued` says whether there is an ingress qdisc, `host` what the host end is; None asks the
+    kernel.
     """
-    host = ipr.link_at(lease.ifindex)
+    host = host or ipr.link_at(lease.ifindex)
     if host is None:
         return None
     try:
         if queued is None:
-            queued = is_queued(ipr, lease)
+            queued = ipr.ingress_qdisc(lease.ifindex) == "ingress"
     except NetlinkError as error:
         if error.errno != errno.ENODEV:
             raise
@@ -100,12 +103,6 @@ def look(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | N
         shaped=lease.shaped or host.qdisc not in NO_QUEUE,
         queued=queued,
     )
-
-
-def is_queued(ipr: Rtnl, lease: Lease) -> bool:
-    """Whether the pod's packets pass an ingress qdisc of somebody else. NetlinkError with ENODEV
-    if the link is gone."""
-    return ipr.ingress_qdisc(lease.ifindex) == "ingress"
 
 
 def _mac_of_peer(ipr: Rtnl, host: Link) -> str | None:

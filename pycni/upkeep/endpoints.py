@@ -25,8 +25,9 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     except NotAvailable:  # pinned.py says so
         return
     with table:
-        for _, lease in seen.pods:
-            now = link_changes.look(seen.ipr, lease)
+        for link, lease in seen.pods:
+            queued = seen.is_queued(lease)
+            now = link_changes.look(seen.ipr, lease, queued=queued, host=link)
             for address in lease.entries if now is not None else ():
                 found = table.get(address)
                 if found != now:

@@ -28,6 +28,6 @@ class Part:
     wakes: frozenset[Subject] = frozenset()
     """Events that may mean a fault."""
     is_cheap: bool = False
-    """Whether the plugin's STATUS looks at it, every few seconds."""
+    """Whether the plugin's STATUS looks at it, every few seconds, and for a few pods."""
     serves_adds: bool = False
     """Whether a fault stops ADDs even if it does not stop packets."""

@@ -47,10 +47,10 @@ PARTS = (
          _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
     Part(underlay.PART, underlay.faults, None, _on(Subject.LINK, Subject.ADDRESS)),
     Part(tables.PART, tables.faults, tables.mend, _on(Subject.TABLES), is_cheap=True),
-    Part(hooks.PART, hooks.faults, hooks.mend, _on(Subject.QDISC, Subject.LINK)),
+    Part(hooks.PART, hooks.faults, hooks.mend, _on(Subject.QDISC, Subject.LINK), is_cheap=True),
     Part(pods.PART, pods.faults, pods.mend,
-         _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS)),
-    Part(endpoints.PART, endpoints.faults, endpoints.mend),
+         _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS), is_cheap=True),
+    Part(endpoints.PART, endpoints.faults, endpoints.mend, is_cheap=True),
     Part(peers.PART, peers.faults, peers.mend, _on(Subject.STORE)),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
 )  # fmt: skip

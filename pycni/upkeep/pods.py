@@ -9,7 +9,7 @@ from pycni.faults import Fault, Weight
 from pycni.kernel import sysctl
 from pycni.kernel.links import Link
 from pycni.names import GATEWAY_MAC
-from pycni.pods import host_end, link_changes
+from pycni.pods import host_end
 from pycni.pods.lease import Lease
 from pycni.upkeep.description import Description
 from pycni.upkeep.hooks import title
@@ -43,4 +43,4 @@ def mend(_: Description, seen: Seen) -> None:
 
 
 def _is_open(seen: Seen, link: Link, lease: Lease) -> bool:
-    return host_end.is_open(link) and not link_changes.is_queued(seen.ipr, lease)
+    return host_end.is_open(link) and not seen.is_queued(lease)

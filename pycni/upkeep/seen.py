@@ -48,7 +48,10 @@ class Seen:
         held = ((link, held_by(link)) for link in links if link is not None)
         return [(link, lease) for link, lease in held if lease is not None]
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all pods' links are looked at."""
-        return self._only is None
+    @cached_property
+    def _ingress(self) -> dict[int, str]:
+        return self.ipr.ingress_qdiscs()
+
+    def is_queued(self, lease: Lease) -> bool:
+        """Whether the pod's packets pass an ingress qdisc of somebody else (link_changes.py)."""
+        return self._ingress.get(lease.ifindex) == "ingress"

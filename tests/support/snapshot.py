@@ -38,9 +38,9 @@ NUD_PERSISTENT = 0x40 | 0x80
 LEARNT = " learnt"
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
-VOLATILE_FILES = ("rotation.json", ".rotation.json", "cluster.db", "locks")
+VOLATILE_FILES = ("rotation.json", ".rotation.json", "cluster.db", "locks", "upkeep.json")
 """The rotation outlives a DEL on purpose, as does what a killed writer left, until the next
-(files.replace_file); the store has heartbeats, lock files stay."""
+(files.replace_file); the store has heartbeats, lock files stay, and an agent counts its mends."""
 
 SYSCTL_TREES = ("net/ipv4/conf", "net/ipv6/conf")
 SYSCTLS = ("net/ipv4/ip_forward",)

@@ -260,7 +260,7 @@ def test_events_of_pods_links_wake_what_looks_at_them_only(held: Keeper) -> None
     scope = held.scope([Notice(Subject.LINK, POD), Notice(Subject.LINK, OTHER_POD)])
 
     assert [part.name for part in scope.parts] == [LIGHT]
-    assert scope.only == {POD, OTHER_POD}
+    assert scope.only == frozenset({POD, OTHER_POD})
 
 
 @pytest.mark.parametrize("ifindex", [LOOPBACK, DEVICE, UPLINK, 0, -1])
