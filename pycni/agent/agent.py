@@ -28,6 +28,7 @@ from pycni.agent import (
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
+from pycni.kernel import memory
 from pycni.logfmt import quoted
 from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
@@ -48,6 +49,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     Sets the node up first, unless told not to. Raises PycniError or LoaderError if that fails, or
     SetupError if another agent serves this node.
     """
+    memory.share_one_arena()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
