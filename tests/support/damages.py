@@ -27,7 +27,7 @@ from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import open_rtnl
 from pycni.node import firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.overlay import DEVICE
-from pycni.node.record import record_path
+from pycni.node.record import Node, record_path
 from pycni.pods import port_table
 from pycni.pods.lease import leases
 from pycni.settings import load
@@ -331,6 +331,14 @@ def _forward_drop(lab: Lab, node: LabNode) -> None:
     _nft("".join(FORWARD_DROP.format(family) for family in FAMILIES))(lab, node)
 
 
+def _flush_forward(lab: Lab, node: LabNode) -> None:
+    """As `iptables -F` of somebody who set the policy before."""
+    _forward_drop(lab, node)
+    record = Node.load(load(node.settings_path))
+    within(node.netns, lambda: firewall_accepts.setup(record))
+    _nft("flush chain ip filter FORWARD")(lab, node)
+
+
 def _forward_tables_away(lab: Lab, node: LabNode) -> None:
     _nft("".join(f"add table {one} filter\ndelete table {one} filter\n" for one in FAMILIES))(
         lab, node
@@ -347,10 +355,8 @@ DAMAGES = (
     *_of_tables(),
     Damage("iptables policy of FORWARD is DROP", _forward_drop, firewall_accepts.PART,
            "without the rules", tidy=_forward_tables_away),
-    Damage("iptables chain FORWARD flushed",
-           lambda lab, node: (_forward_drop(lab, node),
-                              _nft("flush chain ip filter FORWARD")(lab, node)),
-           firewall_accepts.PART, "without the rules", tidy=_forward_tables_away),
+    Damage("iptables chain FORWARD flushed", _flush_forward, firewall_accepts.PART,
+           "without the rules", tidy=_forward_tables_away),
     Damage("IPv4 forwarding on and off again",
            _sysctl(("net/ipv4/ip_forward", "1"), ("net/ipv4/ip_forward", "0")), "sysctls",
            "forwarding"),
