@@ -38,6 +38,7 @@ __all__ = [
     "TrafficControl",
     "attach_endpoint",
     "detach",
+    "identify",
     "load",
     "unload",
 ]
@@ -93,7 +94,7 @@ def load(
     Raises LoaderError of all kinds (LayoutError if a map needs a `refill` and there is none) and
     what the callbacks raise; pins, programs and qdiscs are then as before.
     """
-    fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
+    fingerprint = identify(objects.digest, config)
     with ExitStack() as undo:
         if pins.create_root(root):
             undo.callback(pins.remove_root, root)
@@ -119,10 +120,15 @@ def load(
             steps.pop_all()
             for hook in attached:
                 attach.leave_others(ipr, hook)
-            if renewed and before is not None and before.is_dir():
+            if before is not None and before != pins.current(root) and before.is_dir():
                 pins.remove_programs(before)
         undo.pop_all()
     return loaded
+
+
+def identify(digest: str, config: bytes) -> str:
+    """The fingerprint of objects with that digest and a configuration (struct config)."""
+    return hashlib.sha256(digest.encode() + b"\0" + config).hexdigest()[:12]
 
 
 def attach_endpoint(

@@ -18,6 +18,7 @@ from pycni.agent import (
     cluster_store,
     ended_links,
     followers,
+    forgotten,
     heartbeat,
     keeper,
     kernel_routes,
@@ -29,11 +30,12 @@ from pycni.agent.kernel_routes import Waker
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
 from pycni.kernel import memory
+from pycni.kernel.forgetting import Forgetting
 from pycni.logfmt import quoted
 from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
-from pycni.settings import Settings
-from pycni.setup import provision
+from pycni.settings import Settings, make_directories
+from pycni.setup import cautions, provision
 
 KERNEL_WAIT = 1.0
 """Seconds, the longest wait of a loop that only this node's kernel can fail."""
@@ -53,15 +55,19 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    make_directories(settings)
     with server.only_agent(settings):
+        for caution in cautions.look(settings):
+            log.warning("%s", caution)
         if setup:
             provision.setup(settings, report=_log_step)
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
-            start(loops(settings), stop)
+            forgetting = Forgetting()
+            start(loops(settings, forgetting), stop)
             log.info("serving node=%s socket=%s", node.name, settings.socket_path)
             notify.ready()
-            server.serve(listener, settings, stop)
+            server.serve(listener, settings, stop, forgetting=forgetting)
         # the loop that listens there ends with the process, and tidies nothing up
         settings.event_socket_path.unlink(missing_ok=True)
     log.info("stopped node=%s", node.name)
@@ -71,7 +77,7 @@ def _log_step(step: str) -> None:
     log.info("setup step=%s", quoted(step))
 
 
-def loops(settings: Settings) -> list[Loop]:
+def loops(settings: Settings, forgetting: Forgetting) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
     waker, known = Waker(), Known()
     store = partial(
@@ -86,7 +92,8 @@ def loops(settings: Settings) -> list[Loop]:
     return [
         Loop("store", store, STORE_WAIT),
         Loop("heartbeat", partial(heartbeat.follow, settings), STORE_WAIT),
-        Loop("ended-links", partial(ended_links.follow, settings), KERNEL_WAIT),
+        Loop("ended-links", partial(ended_links.follow, settings, forgetting), KERNEL_WAIT),
+        Loop("forgetting", partial(forgotten.follow, forgetting), KERNEL_WAIT),
         Loop("changed-links", partial(changed_links.follow, settings), KERNEL_WAIT),
         Loop("kernel-routes", routes, KERNEL_WAIT),
         Loop("own-address", address, STORE_WAIT),

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pycni import locks
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
+from pycni.errors import SetupError
 from pycni.logfmt import quoted
-from pycni.node import peers
+from pycni.node import overlay_guard, peers
 from pycni.settings import Settings
-from pycni.stores import Synced, open_store
+from pycni.stores import NodeRecord, Synced, open_store
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,23 @@ def follow(
                 count = peers.write(settings.pin_root, members.others, synced=True)
             if known is not None:  # under the lock: whoever compares both holds it alone
                 known.tell(members.nodes)
+            _write_guard(members.others, changes=(before, after) if agrees else None)
         agrees = True
         run.well()
         if count:
             changed()
             log.info("other nodes written nodes=%d entries_changed=%d", len(members.others), count)
+
+
+def _write_guard(
+    others: list[NodeRecord], *, changes: tuple[list[NodeRecord], list[NodeRecord]] | None
+) -> None:
+    """Never stops the following: what is missing in the guard, its own faults tell."""
+    try:
+        if changes is None or not overlay_guard.follow_changes(*changes):
+            overlay_guard.follow_all(others)
+    except SetupError as error:
+        log.warning("guard not written error=%s", quoted(error.message))
 
 
 def _log_rejections(news: list[tuple[str, str]]) -> None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from pycni.attachments import reclaim
 from pycni.attachments.reclaim import cleanup
 from pycni.dataplane import maps
 from pycni.ipam import published
 from pycni.kernel.rtnl import Rtnl
 from pycni.node.record import Node
-from pycni.pods import endpoints, host_ports
+from pycni.pods import endpoints
+from pycni.pods.resting import Resting
 from pycni.settings import Settings
+from pycni.upkeep import host_ports
 from pycni.upkeep.endpoints import restore as restore_entries
 
 
@@ -20,8 +23,10 @@ def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
     """
     clean_up = cleanup(ipr, settings, node, ports=True)
     with maps.open_endpoints(settings.pin_root) as table:
-        endpoints.sweep(table, run_dir=settings.run_dir, clean_up=clean_up)
+        endpoints.sweep_all(table, run_dir=settings.run_dir, clean_up=clean_up)
     held = restore_entries(settings.pin_root, ipr, run_dir=settings.run_dir)
     alive = {address for one in held for address in one.addresses}
+    # an agent that was killed may have had connections left to forget
+    reclaim.AT_ONCE(set(Resting(settings.run_dir)) - alive)
     published.restore(ipr, alive, node=node, settings=settings)
-    host_ports.sweep(alive)
+    host_ports.mend(ipr, settings, node)

@@ -157,6 +157,10 @@ class Rtnl(RareRequests):
         """Make a link a port of the bridge with the index `master`."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, master=master))
 
+    def set_alias(self, ifindex: int, alias: str) -> None:
+        """Give a link an alias: at most 255 bytes."""
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, alias=alias))
+
     def generate_no_address(self, ifindex: int) -> None:
         """Have the kernel make no link-local address, with its DAD and MLD, when a link rises.
 

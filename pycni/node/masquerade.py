@@ -8,20 +8,20 @@ change no rule. Runs in the network namespace of the calling thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pycni.cluster import IPNetwork
-from pycni.kernel import nft
+from pycni.faults import Fault, Weight
+from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_table import Chain, Hook, Table
+from pycni.names import NAME_HEAD
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node
+from pycni.settings import Settings
 
 TABLE = "pycni"
 WHAT = "pycni's table for ipMasq"
+PART = "masquerade"
 SRCNAT_PRIORITY = 100
 RAW_PRIORITY = -300
-HEADS = {
-    "postrouting": f"type nat hook postrouting priority {SRCNAT_PRIORITY}",
-    "prerouting": f"type filter hook prerouting priority {RAW_PRIORITY}",
-}
-"""Where each chain is."""
 
 
 def exists() -> bool:
@@ -29,20 +29,45 @@ def exists() -> bool:
     return nft.table_exists(TABLE, what=WHAT)
 
 
-def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) -> None:
-    """Write the table, replacing an older one of ours in the same transaction. Raises SetupError.
+def wanted(settings: Settings, node: Node) -> Table:
+    """What the table must be. Pure.
 
-    The arguments are those of `rules`.
+    A packet with the masquerade mark is masqueraded, except if it leaves by the overlay device:
+    then a host port has sent it to a pod, and the table of host ports decides (port_table.py). To
+    the port of VXLAN nothing is masqueraded: other nodes would take it for this node's.
+
+    A packet that comes in on a pod's host end, and goes to the cluster, is not tracked. Only pods
+    with an ingress qdisc of somebody else send such packets through the host's stack
+    (link_changes.py). The answers bypass the stack. So connection tracking would call the further
+    packets invalid, and kube-proxy drops invalid packets. Packets to the node itself are tracked,
+    because answers of host ports are among them.
     """
-    written = rules(mark, overlay=overlay, pods=pods, clusters=clusters)
-    chains = "\n".join(
-        f"chain {chain} {{ {HEADS[chain]}; {'; '.join(found)}; }}"
-        for chain, found in written.items()
+    mark = settings.masquerade_mark
+    return Table(
+        TABLE,
+        chains=(
+            Chain(
+                "postrouting",
+                (
+                    f"meta l4proto udp th dport {node.port} return",
+                    f'meta mark & {mark:#x} == {mark:#x} oifname != "{DEVICE}" masquerade',
+                ),
+                Hook("nat", "postrouting", SRCNAT_PRIORITY),
+            ),
+            Chain(
+                "prerouting",
+                tuple(map(_untracked, node.cluster_cidrs)),
+                Hook("filter", "prerouting", RAW_PRIORITY),
+            ),
+        ),
     )
-    nft.run(
-        f"add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n{chains}\n}}",
-        what=WHAT,
-    )
+
+
+def setup(settings: Settings, node: Node) -> None:
+    """Write the table unless it is as it must be. Raises SetupError."""
+    table = wanted(settings, node)
+    if nft_table.differences(table, what=WHAT):
+        nft_table.write(table, what=WHAT)
 
 
 def teardown() -> None:
@@ -50,26 +75,14 @@ def teardown() -> None:
     nft.delete_table(TABLE, what=WHAT)
 
 
-def rules(
-    mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]
-) -> dict[str, list[str]]:
-    """The rules by chain. Pure.
-
-    A packet with `mark` is masqueraded, except if it leaves by the device `overlay`: then a host
-    port has sent it to a pod, and the table of host ports decides (port_table.py).
-
-    A packet that comes in on a link whose name begins with `pods`, and goes to one of `clusters`,
-    is not tracked. Only pods with an ingress qdisc of somebody else send such packets through the
-    host's stack (link_changes.py). The answers bypass the stack. So connection tracking would call
-    the further packets invalid, and kube-proxy drops invalid packets. Packets to the node itself
-    are tracked, because answers of host ports are among them.
-    """
-    return {
-        "postrouting": [f'meta mark & {mark:#x} == {mark:#x} oifname != "{overlay}" masquerade'],
-        "prerouting": [_untracked(pods, cluster) for cluster in clusters],
-    }
+def faults(settings: Settings, node: Node) -> list[Fault]:
+    """What `setup` would mend. Raises SetupError."""
+    return [
+        Fault(PART, one.thing, one.found, weight=Weight.BROKEN)
+        for one in nft_table.differences(wanted(settings, node), what=WHAT)
+    ]
 
 
-def _untracked(pods: str, cluster: IPNetwork) -> str:
+def _untracked(cluster: IPNetwork) -> str:
     family = "ip" if cluster.version == 4 else "ip6"
-    return f'iifname "{pods}*" {family} daddr {cluster} fib daddr type != local notrack'
+    return f'iifname "{NAME_HEAD}*" {family} daddr {cluster} fib daddr type != local notrack'

@@ -51,13 +51,15 @@ def is_open(link: Link) -> bool:
     )
 
 
-def teardown(ipr: Rtnl, host_ifname: str) -> bool:
-    """Delete the link and with it the pod's end.
+def teardown(ipr: Rtnl, host_ifname: str) -> int:
+    """Delete the link and with it the pod's end; returns the index that it had.
 
-    False if there is no such link, or if the name belongs to a link that pycni did not make.
+    0 if there is no such link, or if the name belongs to a link that pycni did not make.
     """
     link = ipr.link(host_ifname)
-    return link is not None and is_ours(link) and deletion.delete_link(link.ifindex)
+    if link is None or not is_ours(link):
+        return 0
+    return link.ifindex if deletion.delete_link(link.ifindex) else 0
 
 
 def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:

@@ -18,25 +18,29 @@ from loader import Callbacks, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
-from pycni.errors import NotAvailable, PycniError, StoreError
+from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
+from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import (
+    claim,
+    firewall_accepts,
     masquerade,
     next_hops,
     overlay,
+    overlay_guard,
     peers,
     uplink,
 )
 from pycni.node.record import Node, record_path
-from pycni.pods import port_table
+from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import NodeRecord, Store, machine_identity, open_store
-from pycni.upkeep import book, hooks, pods, tables
+from pycni.upkeep import book, hooks, host_ports, pods
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -69,6 +73,8 @@ def setup(
     settings: Settings, *, report: Report = _silent, mending: Mending | None = None
 ) -> Outcome:
     """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError."""
+    if mending is None:  # what an agent mounts lasts as long as the agent
+        refuse_hidden_mount(settings)
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
@@ -80,7 +86,7 @@ def setup(
     with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
         if mending is not None:
             _refuse_torn_down(settings)
-        host = _look(settings, ipr, features)
+        host = look(settings, ipr, features)
         provisioning = Provisioning(settings, host, ipr, undo, mending)
 
         report("joining the cluster")
@@ -106,7 +112,7 @@ def setup(
                 gateways=node.gateways,
                 clusters=node.cluster_cidrs,
             )
-            provisioning.make_tables(Description(settings, node))
+            provisioning.make_tables(node, others)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -123,6 +129,7 @@ def setup(
         restore.restore(ipr, settings, node)
         pods.mend(Description(settings, node), Seen(ipr))
         delegation_records.setup(settings)
+        port_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplink()
         if mending is None:
@@ -140,21 +147,26 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     """
     node = Node.load_if_any(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr:
+        claim.refuse_others(settings, ipr)
         settings.socket_path.unlink(missing_ok=True)  # first: an agent mends what it misses
         links = [link.ifindex for link in ipr.links() if is_ours(link)]
         found = node is not None or bool(links) or _has_parts(settings, ipr)
         if not found:
             report = _silent
         report("leaving the cluster")
-        _leave_cluster(settings, node, report)
+        if found:  # else the name in the store is another machine's
+            _leave_cluster(settings, node, report)
         report("removing the pods' links")
         for ifindex in links:
             ipr.delete_link(ifindex)
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
+        firewall_accepts.teardown()
+        overlay_guard.teardown()
         masquerade.teardown()
         port_table.teardown()
+        port_records.teardown(settings)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -238,6 +250,7 @@ class Provisioning:
             self.undo.callback(self.ipr.set_mtu, ifindex, former.mtu)
         else:
             self.undo.callback(overlay.teardown, self.ipr)
+        claim.setup(self.settings, self.ipr, ifindex)
         return ifindex
 
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:
@@ -253,12 +266,18 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_tables(self, description: Description) -> None:
-        """The nftables tables of ipMasq and host ports."""
-        for table in (masquerade, port_table):
+    def make_tables(self, node: Node, others: list[NodeRecord]) -> None:
+        """The nftables tables of ipMasq, host ports and the overlay's guard, and what packets of
+        pods need in other people's."""
+        for table in (masquerade, overlay_guard, port_table):
             if not table.exists():
                 self.undo.callback(table.teardown)
-        tables.write(description)
+        masquerade.setup(self.settings, node)
+        overlay_guard.setup(self.settings, node, overlay_guard.addresses_of(others))
+        if self.host.before is None:
+            self.undo.callback(firewall_accepts.teardown)
+        firewall_accepts.setup(node)
+        host_ports.setup(self.settings, node)
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
@@ -269,15 +288,31 @@ class Provisioning:
                 loader.detach(self.settings.pin_root, self.ipr, former.ifindex)
 
 
-def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
+def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
+    before = Node.load_if_any(settings)
+    claim.refuse_others(settings, ipr)
+    claim.refuse_strangers(settings, ipr, before)
+    claim.refuse_renaming(settings, before)
     link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    return Host(features, link, needs_bpffs=needs_bpffs, before=Node.load_if_any(settings))
+    return Host(features, link, needs_bpffs=needs_bpffs, before=before)
+
+
+def refuse_hidden_mount(settings: Settings) -> None:
+    """SetupError if pins would end with this command, and no other process would see them."""
+    if pins.needs_bpffs(settings.bpffs) and (why := mounts.why_hidden(settings.bpffs)):
+        raise SetupError(
+            f"no BPF file system is at {settings.bpffs}, and one that this command mounts would "
+            "be hidden from all others",
+            details=why,
+            hint=f"mount it for all first: mount -t bpf bpffs {settings.bpffs}; enter a network "
+            "namespace with nsenter --net=/run/netns/NAME, which leaves the mounts alone",
+        )
 
 
 def _refuse_torn_down(settings: Settings) -> None:
@@ -292,6 +327,7 @@ def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
         settings.pin_root.exists()
         or overlay.find(ipr) is not None
         or masquerade.exists()
+        or overlay_guard.exists()
         or port_table.exists()
     )
 
@@ -310,5 +346,6 @@ def _remove_runtime_files(settings: Settings) -> None:
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
     for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
+    resting.teardown(settings.run_dir)
     with suppress(OSError):
         settings.run_dir.rmdir()

@@ -9,11 +9,14 @@ from loader.errors import LoaderError
 from pycni.errors import PycniError
 from pycni.faults import Fault
 from pycni.kernel.node_events import Subject
+from pycni.node import firewall_accepts, masquerade, other_firewalls, overlay_guard
+from pycni.pods import port_table
 from pycni.upkeep import (
     device,
     directories,
     endpoints,
     hooks,
+    owner,
     parameters,
     peers,
     pinned,
@@ -39,6 +42,7 @@ PARTS = (
     Part(record.PART, record.faults, record.mend, serves_adds=True),
     Part(pinned.PART, pinned.faults, None, _on(Subject.MOUNT), is_cheap=True),
     Part(device.PART, device.faults, device.mend, _on(Subject.LINK), is_cheap=True),
+    Part(owner.PART, owner.faults, owner.mend, _on(Subject.LINK), is_cheap=True),
     Part(parameters.PART, parameters.faults, parameters.mend,
          _on(Subject.PARAMETER, Subject.LINK, Subject.ADDRESS), is_cheap=True),
     Part(device.ADDRESSES, device.address_faults, device.mend_addresses,
@@ -46,7 +50,13 @@ PARTS = (
     Part(routing.PART, routing.faults, routing.mend,
          _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
     Part(underlay.PART, underlay.faults, None, _on(Subject.LINK, Subject.ADDRESS)),
-    Part(tables.PART, tables.faults, tables.mend, _on(Subject.TABLES), is_cheap=True),
+    Part(masquerade.PART, tables.masquerade_faults, tables.mend_masquerade, _on(Subject.TABLES),
+         is_cheap=True),
+    Part(firewall_accepts.PART, tables.accept_faults, tables.mend_accepts, _on(Subject.TABLES),
+         is_cheap=True),
+    Part(overlay_guard.PART, tables.guard_faults, tables.mend_guard, _on(Subject.TABLES)),
+    Part(port_table.PART, tables.port_faults, tables.mend_ports, _on(Subject.TABLES)),
+    Part(other_firewalls.PART, tables.firewall_faults, tables.leave, _on(Subject.TABLES)),
     Part(hooks.PART, hooks.faults, hooks.mend, _on(Subject.QDISC, Subject.LINK), is_cheap=True),
     Part(pods.PART, pods.faults, pods.mend,
          _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS), is_cheap=True),

@@ -1,56 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part "nftables": the tables of ipMasq and of host ports, each rule of them."""
+"""The parts in nftables: our tables, and what packets of pods need in those of others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from pycni.faults import Fault, Weight
-from pycni.kernel import nft
-from pycni.names import NAME_HEAD
-from pycni.node import masquerade
-from pycni.node.overlay import DEVICE
-from pycni.pods import port_table
+from pycni.faults import Fault
+from pycni.node import firewall_accepts, masquerade, other_firewalls, overlay_guard
+from pycni.upkeep import host_ports
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
-PART = "nftables"
+
+def masquerade_faults(d: Description, _: Seen) -> Iterable[Fault]:
+    """Of the table of ipMasq."""
+    return masquerade.faults(d.settings, d.node)
 
 
-def faults(d: Description, _: Seen) -> Iterator[Fault]:
-    """A table, a chain or some of its rules may be gone. Rules that others add are no fault."""
-    for table, chains in wanted(d).items():
-        have = nft.rule_counts(table, what=f"the table {table}")
-        if have is None:
-            yield _fault(f"the table inet {table}", "gone")
-            continue
-        for chain, rules in chains.items():
-            if have.get(chain, 0) < len(rules):
-                lost = len(rules) - have.get(chain, 0)
-                yield _fault(f"the chain {chain} of table inet {table}",
-                             f"without {lost} of its {len(rules)} rules")  # fmt: skip
+def mend_masquerade(d: Description, _: Seen) -> None:
+    """Write it. Raises SetupError."""
+    masquerade.setup(d.settings, d.node)
 
 
-def mend(d: Description, _: Seen) -> None:
-    """Write both tables; elements of the table of host ports stay. Raises SetupError."""
-    write(d)
+def guard_faults(d: Description, _: Seen) -> Iterable[Fault]:
+    """Of the table that guards the overlay."""
+    return overlay_guard.faults(d.settings, d.node)
 
 
-def write(d: Description) -> None:
-    """As `mend`."""
-    mark, clusters = d.settings.masquerade_mark, d.node.cluster_cidrs
-    masquerade.setup(mark, overlay=DEVICE, pods=NAME_HEAD, clusters=clusters)
-    port_table.setup(mark, overlay=DEVICE, clusters=clusters)
+def mend_guard(d: Description, _: Seen) -> None:
+    """Write it. Raises SetupError."""
+    overlay_guard.setup(d.settings, d.node)
 
 
-def wanted(d: Description) -> dict[str, dict[str, list[str]]]:
-    """Rules by table and chain."""
-    mark, clusters = d.settings.masquerade_mark, d.node.cluster_cidrs
-    return {
-        masquerade.TABLE: masquerade.rules(mark, overlay=DEVICE, pods=NAME_HEAD, clusters=clusters),
-        port_table.TABLE: port_table.rules(mark, overlay=DEVICE, clusters=clusters),
-    }
+def accept_faults(d: Description, _: Seen) -> Iterable[Fault]:
+    """Of our rules in the chains of iptables."""
+    return firewall_accepts.faults(d.node)
 
 
-def _fault(thing: str, found: str) -> Fault:
-    return Fault(PART, thing, found, weight=Weight.BROKEN)
+def mend_accepts(d: Description, _: Seen) -> None:
+    """Put them where they are missing. Raises SetupError."""
+    firewall_accepts.setup(d.node)
+
+
+def firewall_faults(d: Description, _: Seen) -> Iterable[Fault]:
+    """Of other people's firewalls, which are never changed."""
+    return other_firewalls.faults(d.node)
+
+
+def leave(_: Description, __: Seen) -> None:
+    """What belongs to others is theirs to mend."""
+
+
+def port_faults(d: Description, seen: Seen) -> Iterable[Fault]:
+    """Of the table of host ports and the ports of living pods."""
+    return host_ports.faults(seen.ipr, d.settings, d.node)
+
+
+def mend_ports(d: Description, seen: Seen) -> None:
+    """Write what is missing. Raises SetupError, NetlinkError, FileError."""
+    host_ports.mend(seen.ipr, d.settings, d.node)

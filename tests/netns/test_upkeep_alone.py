@@ -98,6 +98,8 @@ def test_status_names_damage_and_setup_mends_it(lab: Lab, node: LabNode, damage:
 
     assert faults(node) == []
     assert plugin_status(lab, node) == {}
+    if damage.tidy is not None:
+        damage.tidy(lab, node)
     runtime.check(node, node.pods[0], lab.results[node.pods[0].name])
     far = lab.addresses(lab.layout.nodes[1].pods[0])
     assert unanswered(lab, node.pods[0].netns, far) == []

@@ -76,6 +76,8 @@ def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     (row,) = [row for row in rows(node) if row.name == damage.part]
     assert "mended" in row.cause
     assert forwards(lab, node) == []
+    if damage.tidy is not None:
+        damage.tidy(lab, node)
 
 
 @pytest.mark.parametrize("damage", LEFT, ids=str)

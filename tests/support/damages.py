@@ -25,9 +25,9 @@ from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import open_rtnl
-from pycni.node import masquerade, overlay
+from pycni.node import firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.overlay import DEVICE
-from pycni.node.record import record_path
+from pycni.node.record import Node, record_path
 from pycni.pods import port_table
 from pycni.pods.lease import leases
 from pycni.settings import load
@@ -61,6 +61,8 @@ class Damage:
     """Whether packets of pods are lost, so that the exit status is 2, else 1."""
     within: float = EVENT
     """Seconds."""
+    tidy: Callable[[Lab, LabNode], object] | None = None
+    """Takes back what is others' and stays when ours is mended."""
     undo: Callable[[Lab, LabNode], object] | None = None
     """Of what the agent must leave to a person: how that person puts it right."""
     plugin_tells: bool = True
@@ -295,16 +297,52 @@ def _fill(_: Lab, node: LabNode) -> None:
             file.write(bytes(4096))
 
 
-def _of(name: str) -> Iterator[Damage]:
-    """The chains of one of our tables, one flushed each time."""
-    table = {masquerade.TABLE: "pods to the world", port_table.TABLE: "host ports"}[name]
-    chains = {
-        masquerade.TABLE: ("postrouting", "prerouting"),
-        port_table.TABLE: ("ports", "prerouting", "output", "postrouting"),
-    }[name]
-    for chain in chains:
-        script = f"flush chain inet {name} {chain}"
-        yield Damage(f"rules of {table}, chain {chain}, flushed", _nft(script), "nftables", chain)
+CHAINS = {
+    (masquerade.TABLE, masquerade.PART): ("postrouting", "prerouting"),
+    (port_table.TABLE, port_table.PART): ("ports", "prerouting", "output", "postrouting"),
+    (overlay_guard.TABLE, overlay_guard.PART): ("prerouting", "input", "forward", "postrouting"),
+}
+"""The chains with rules, by our tables and the parts they belong to."""
+HARMLESS = (overlay_guard.PART,)
+"""Parts without which the node forwards."""
+
+
+def _of_tables() -> Iterator[Damage]:
+    """Each of our tables deleted, and each of its chains flushed."""
+    for (table, part), chains in CHAINS.items():
+        broken = part not in HARMLESS
+        yield Damage(f"nftables table {table} deleted", _nft(f"delete table inet {table}"), part,
+                     "gone", is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+        for chain in chains:
+            script = f"flush chain inet {table} {chain}"
+            yield Damage(f"nftables table {table}, chain {chain} flushed", _nft(script), part,
+                         chain, is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+
+
+FORWARD_DROP = """
+    add table {0} filter
+    add chain {0} filter FORWARD {{ type filter hook forward priority 0; policy drop; }}
+"""
+"""What `iptables -P FORWARD DROP` makes, as Docker and ufw call it."""
+FAMILIES = ("ip", "ip6")
+
+
+def _forward_drop(lab: Lab, node: LabNode) -> None:
+    _nft("".join(FORWARD_DROP.format(family) for family in FAMILIES))(lab, node)
+
+
+def _flush_forward(lab: Lab, node: LabNode) -> None:
+    """As `iptables -F` of somebody who set the policy before."""
+    _forward_drop(lab, node)
+    record = Node.load(load(node.settings_path))
+    within(node.netns, lambda: firewall_accepts.setup(record))
+    _nft("flush chain ip filter FORWARD")(lab, node)
+
+
+def _forward_tables_away(lab: Lab, node: LabNode) -> None:
+    _nft("".join(f"add table {one} filter\ndelete table {one} filter\n" for one in FAMILIES))(
+        lab, node
+    )
 
 
 UPLINK4 = f"net/ipv4/conf/{NODE_UPLINK}/forwarding"
@@ -313,13 +351,12 @@ DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
 DEVICE_PART = f"device {DEVICE}"
 
 DAMAGES = (
-    Damage("firewall reload: nft flush ruleset", _nft("flush ruleset"), "nftables", "gone"),
-    Damage("table of ipMasq deleted", _nft(f"delete table inet {masquerade.TABLE}"), "nftables",
-           masquerade.TABLE),
-    Damage("table of host ports deleted", _nft(f"delete table inet {port_table.TABLE}"),
-           "nftables", port_table.TABLE),
-    *_of(masquerade.TABLE),
-    *_of(port_table.TABLE),
+    Damage("firewall reload: nft flush ruleset", _nft("flush ruleset"), masquerade.PART, "gone"),
+    *_of_tables(),
+    Damage("iptables policy of FORWARD is DROP", _forward_drop, firewall_accepts.PART,
+           "without the rules", tidy=_forward_tables_away),
+    Damage("iptables chain FORWARD flushed", _flush_forward, firewall_accepts.PART,
+           "without the rules", tidy=_forward_tables_away),
     Damage("IPv4 forwarding on and off again",
            _sysctl(("net/ipv4/ip_forward", "1"), ("net/ipv4/ip_forward", "0")), "sysctls",
            "forwarding"),

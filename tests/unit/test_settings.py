@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from ipaddress import ip_address, ip_network
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from pycni import settings
 from pycni.errors import InvalidSettings
-from pycni.settings import Settings
+from pycni.settings import Settings, lines
 
 FILE = Path("/etc/pycni/pycni.toml")
 
@@ -232,3 +233,48 @@ def test_a_default_that_is_wrong_has_no_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "gethostname", lambda: "no_dns_name")
 
     assert "pycni.toml: node_name = " in refused("vni = 1\n").message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n'vni' = 0\n",
+        '\n"vni" = 0\n',
+        "\nvni = 0 # port = 3\n",
+        'store = """\nvni = 3"""\nvni = 0\n'.replace("vni = 3", "x"),
+        "# vni = 1\nnode_prefix.ipv4 = 'x'\n",
+        "\nnode_prefix = { ipv4 = 'x' }\n",
+        "[node_prefix]\nipv4 = 3.5\n",
+        '[ "node_prefix" ]\nipv4 = 3.5\n',
+        "\nvni = [\n1\n",
+        "\ncluster_cidrs = ['10.0.0.0/8', '10.244.0.0/16']\n",
+        "\nnode_prefix = { ipv4 = 8 }\n",
+        "vni = 7\nvni = 8\n",
+    ],
+)
+def test_every_error_names_a_line(text: str) -> None:
+    found = re.search(r"line (\d+)", refused(text).message)
+
+    assert found is not None, refused(text).message
+    assert int(found[1]) in (2, 3, 4)
+
+
+def test_lines_are_those_of_the_keys(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text("# first\nvni = 7\n\n[node_prefix]\nipv6 = 64\n")
+
+    assert lines(file) == {"vni": 2, "node_prefix": 4, "node_prefix.ipv6": 5}
+
+
+def test_a_choice_names_what_there_is_to_choose() -> None:
+    assert (
+        'log_format = \'xml\': must be "logfmt" or "json"' in refused("log_format = 'xml'").message
+    )
+
+
+def test_processes_are_kept_from_the_overlays_port_unless_a_setting_lets_them() -> None:
+    assert parse("").vxlan_by_kernel_only
+    assert not parse("vxlan_by_kernel_only = false").vxlan_by_kernel_only
+    assert "vxlan_by_kernel_only = 'no': must be true or false" in (
+        refused('vxlan_by_kernel_only = "no"').message
+    )
