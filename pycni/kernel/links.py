@@ -168,6 +168,14 @@ def read_link(body: bytes) -> Link:
     )  # fmt: skip
 
 
+def read_mac(body: bytes) -> str:
+    """The link-layer address in an RTM_NEWLINK; empty if it has none. Cheaper than `read_link`."""
+    for name, value in attributes(body, IFINFOMSG.size):
+        if name == IFLA_ADDRESS:
+            return value.hex(":")
+    return ""
+
+
 def pack_link_question(*, ifindex: int = 0, ifname: str = "", netnsid: int | None = None) -> bytes:
     """An RTM_GETLINK for one link, without its statistics."""
     body = IFINFOMSG.pack(0, 0, ifindex, 0, 0)

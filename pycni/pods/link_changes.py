@@ -79,15 +79,12 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
     return now
 
 
-def look(
-    ipr: Rtnl, lease: Lease, *, queued: bool | None = None, host: Link | None = None
-) -> Endpoint | None:
+def look(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:
     """The endpoint that the lease's addresses must have now; None if the link is gone.
 
-    `queued` says whether there is an ingress qdisc, `host` what the host end is; None asks the
-    kernel.
+    `queued` says whether there is an ingress qdisc; None asks the kernel.
     """
-    host = host or ipr.link_at(lease.ifindex)
+    host = ipr.link_at(lease.ifindex)
     if host is None:
         return None
     try:
@@ -97,9 +94,15 @@ def look(
         if error.errno != errno.ENODEV:
             raise
         return None
+    return endpoint_of(lease, host, mac=_mac_of_peer(ipr, host) or "", queued=queued)
+
+
+def endpoint_of(lease: Lease, host: Link, *, mac: str, queued: bool) -> Endpoint:
+    """The endpoint of a lease whose host end is `host`, with the MAC of the pod's end (empty: not
+    known), and whether there is an ingress qdisc. Pure."""
     return replace(
         lease.endpoint,
-        mac=_mac_of_peer(ipr, host) or lease.mac,
+        mac=mac or lease.mac,
         shaped=lease.shaped or host.qdisc not in NO_QUEUE,
         queued=queued,
     )

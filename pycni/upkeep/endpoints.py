@@ -25,10 +25,10 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     except NotAvailable:  # pinned.py says so
         return
     with table:
-        for link, lease in seen.pods:
+        for (link, lease), mac in zip(seen.pods, seen.pods_macs, strict=True):
             queued = seen.is_queued(lease)
-            now = link_changes.look(seen.ipr, lease, queued=queued, host=link)
-            for address in lease.entries if now is not None else ():
+            now = link_changes.endpoint_of(lease, link, mac=mac, queued=queued)
+            for address in lease.entries:
                 found = table.get(address)
                 if found != now:
                     state = "in no entry" if found is None else "in an entry that is wrong"

@@ -49,6 +49,12 @@ class Seen:
         return [(link, lease) for link, lease in held if lease is not None]
 
     @cached_property
+    def pods_macs(self) -> list[str]:
+        """The MACs of the pods' ends, in the order of `pods`; empty where one is gone."""
+        ends = [(link.peer_ifindex, link.peer_netnsid) for link, _ in self.pods]
+        return self.ipr.macs(ends)
+
+    @cached_property
     def _ingress(self) -> dict[int, str]:
         return self.ipr.ingress_qdiscs()
 
