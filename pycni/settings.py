@@ -12,7 +12,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,6 +51,9 @@ IFNAME_MAX = 15
 
 SOCKET_PATH_MAX = 107
 """Bytes; sun_path of unix(7) without the closing zero."""
+
+LINK_LOCAL_MAX = 4
+"""Addresses; room in `struct config`, bpf/lib/types.h."""
 
 PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
@@ -98,6 +101,22 @@ def _cidr(value: object) -> object:
     return network
 
 
+def _link_local(value: object) -> object:
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if not isinstance(address, IPv4Address) or not address.is_link_local:
+        raise ValueError("must be an IPv4 link-local address, such as '169.254.169.254'")
+    return address
+
+
+def _few(value: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
+    if len(value) > LINK_LOCAL_MAX:
+        raise ValueError(f"must be {LINK_LOCAL_MAX} addresses or fewer")
+    return value
+
+
 def _absolute(value: object) -> object:
     if not isinstance(value, (str, Path)) or not Path(value).is_absolute():
         raise ValueError("must be an absolute path in quotes")
@@ -141,6 +160,7 @@ WRONG_TYPE = {
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
+LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
 
 
 class NodePrefix(BaseModel):
@@ -182,6 +202,8 @@ class Settings(BaseModel):
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
+    link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
+    """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
 
     @property
     def store_url(self) -> str:

@@ -90,6 +90,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,
+        link_local_services=settings.link_local_services,
     )
 
 
