@@ -34,7 +34,7 @@ from bpf.wrapping import chained, fragment
 
 pytestmark = pytest.mark.root
 
-FROM_POD_ONE = Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
+FROM_POD_ONE: Packet = Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
 IP4_UDP = 17
 
 
@@ -70,11 +70,12 @@ def forged(family: Family, underlay: Family) -> Iterator[Case]:
             packet = vxlan(family, dst)
             yield Case(f"{kind}, to {whom}", packet, dropped("FORGED_VXLAN", packet), tables)
     if family is IPV4:
-        for name, fields in {
+        shapes: dict[str, dict[str, Any]] = {
             "with options": {"options": [IPOption_Timestamp()]},
             "a first fragment": {"flags": "MF"},
             "a first fragment, DF and all": {"flags": "MF+DF"},
-        }.items():
+        }
+        for name, fields in shapes.items():
             packet = vxlan(family, family.world, **fields)
             yield Case(name, packet, dropped("FORGED_VXLAN", packet))
     else:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, IPOption_Timestamp
@@ -40,8 +41,8 @@ from bpf.wrapping import ICMPV6, chained, fragment
 
 pytestmark = pytest.mark.root
 
-FROM_POD_ONE = Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
-FROM_NODE_TWO = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC)
+FROM_POD_ONE: Packet = Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
+FROM_NODE_TWO: Packet = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC)
 REDIRECT, ROUTER_ADVERTISEMENT, ECHO_REQUEST, UNREACHABLE = 5, 9, 8, 3
 REASON = "NEIGHBOUR_MESSAGE"
 
@@ -89,10 +90,11 @@ def from_pods(family: Family, _underlay: Family) -> Iterator[Case]:
 
 def odd_shapes(family: Family, underlay: Family) -> Iterator[Case]:
     if family is IPV4:
-        for name, fields in {
+        shapes: dict[str, dict[str, Any]] = {
             "with options": {"options": [IPOption_Timestamp()]},
             "a first fragment": {"flags": "MF"},
-        }.items():
+        }
+        for name, fields in shapes.items():
             ip4 = IP(src=family.pod_one, dst=family.pod_two, **fields)
             packet = FROM_POD_ONE / ip4 / ICMP(type=REDIRECT)
             yield Case(name, packet, dropped(REASON, packet))
