@@ -83,6 +83,23 @@ static __noinline int send_in_scope(struct __sk_buff *ctx,
 	return enter_stack();
 }
 
+/* To a cluster address that nobody has. It is counted as dropped here; the stack,
+ * whose rule for this mark is a dead end, drops it and may answer with an ICMP
+ * error, at its own rate.
+ */
+static __noinline int refuse_destination(struct __sk_buff *ctx,
+					 const struct packet *packet)
+{
+	int verdict;
+
+	if (!config.dead_end_mark || !is_in_cluster(&packet->dst))
+		return -DROP_UNKNOWN_DESTINATION;
+	drop_packet(ctx, FROM_CONTAINER, DROP_UNKNOWN_DESTINATION);
+	ctx->mark = config.dead_end_mark;
+	verdict = hand_to_stack(ctx, packet);
+	return verdict < 0 ? verdict : went(PATH_NONE, verdict);
+}
+
 /* What goes to no pod leaves the pods' network: to a node, or to the world. */
 static __always_inline int check_exit(struct __sk_buff *ctx,
 				      const struct packet *packet,
@@ -90,7 +107,7 @@ static __always_inline int check_exit(struct __sk_buff *ctx,
 {
 	switch (dst) {
 	case NOBODY:
-		return -DROP_UNKNOWN_DESTINATION;
+		return refuse_destination(ctx, packet);
 	case LINK_LOCAL:
 		return -DROP_LINK_LOCAL;
 	case MARTIAN:
@@ -110,10 +127,10 @@ static __always_inline int route_packet(struct __sk_buff *ctx,
 	enum destination dst = classify(&packet->dst, &route);
 
 	if (dst != LOCAL_POD && dst != REMOTE_POD) {
-		int drop = check_exit(ctx, packet, dst);
+		int verdict = check_exit(ctx, packet, dst);
 
-		if (drop)
-			return drop;
+		if (verdict)
+			return verdict;
 	}
 	if (source->flags & ENDPOINT_QUEUED)
 		return leave_to_qdisc(ctx, source, dst);

@@ -22,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -150,6 +151,7 @@ def _mtu(value: int) -> int:
 
 
 WRONG_TYPE = {
+    "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "string_type": "must be text in quotes",
     "literal_error": 'must be "ebpf", "kernel" or "auto"',
@@ -202,6 +204,8 @@ class Settings(BaseModel):
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
+    answer_unreachable: StrictBool = True
+    """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
     link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
     """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
 

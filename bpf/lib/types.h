@@ -190,6 +190,9 @@ struct config {
 	__u32 link_local[4]; /* IPv4, network order: link-local addresses that
 			      * pods may reach; 0: none
 			      */
+	__u32 dead_end_mark; /* skb->mark of what the stack shall answer with an
+			      * ICMP error; 0: it answers nothing
+			      */
 };
 
 _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
@@ -202,6 +205,6 @@ _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct path_count) == 16, "path_count");
 _Static_assert(sizeof(struct event) == 8, "event");
 _Static_assert(sizeof(struct drop_event) == 96, "drop_event");
-_Static_assert(sizeof(struct config) == 196, "config");
+_Static_assert(sizeof(struct config) == 200, "config");
 
 #endif

@@ -175,7 +175,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s16s",
+    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s16sI",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -197,5 +197,6 @@ CONFIG = Layout(
         ("node_prefix4", "struct remote_key"),
         ("node_prefix6", "struct remote_key"),
         ("link_local", "bytes"),
+        ("dead_end_mark", "int"),
     ),
 )

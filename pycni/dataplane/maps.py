@@ -101,6 +101,8 @@ class Config:
     """This node's; those of all nodes have their lengths."""
     link_local_services: tuple[IPv4Address, ...] = ()
     """Link-local addresses that pods may reach, four at most."""
+    dead_end_mark: int = 0
+    """Of packets to cluster addresses of nobody; 0: no ICMP error for them."""
     event_mask: int = 0x0F
 
     def pack(self) -> bytes:
@@ -128,6 +130,7 @@ class Config:
                 "node_prefix4": self._node_prefix(4),
                 "node_prefix6": self._node_prefix(6),
                 "link_local": self._link_local(),
+                "dead_end_mark": self.dead_end_mark,
             },
         )
 

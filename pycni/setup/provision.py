@@ -23,6 +23,7 @@ from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node import (
+    dead_ends,
     masquerade,
     next_hops,
     overlay,
@@ -93,6 +94,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             )
             provisioning.write_parameters(parameters)
             provisioning.make_tables(node)
+            provisioning.make_rules(node)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -137,6 +139,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         overlay.teardown(ipr)
         masquerade.teardown()
         port_table.teardown()
+        dead_ends.teardown(ipr)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -221,6 +224,12 @@ class Provisioning:
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
         port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)
+
+    def make_rules(self, node: Node) -> None:
+        """The rules for packets to addresses of nobody."""
+        self.undo.callback(dead_ends.setup, self.ipr, dead_ends.current(self.ipr))
+        answer = self.settings.answer_unreachable
+        dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""

@@ -132,6 +132,7 @@ def test_settings_cannot_be_changed() -> None:
         ("masquerade_mark = 0x100000000", "must have exactly one of 32 bits"),
         ("masquerade_mark = 0x4000", "is a bit of kube-proxy's"),
         ("masquerade_mark = 0x8000", "is a bit of kube-proxy's"),
+        ("answer_unreachable = 1", "answer_unreachable = 1: must be true or false"),
         ("link_local_services = true", "link_local_services = True: must be a list in brackets"),
         ('link_local_services = ["10.0.0.1"]', "must be an IPv4 link-local address"),
         ('link_local_services = ["fe80::1"]', "must be an IPv4 link-local address"),
