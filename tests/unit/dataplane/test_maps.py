@@ -46,6 +46,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         clusters=(ip_network("10.244.0.0/16"),),
         pod_cidrs=(NODE_CIDR,),
         link_local_services=(IPv4Address("169.254.169.254"), IPv4Address("169.254.20.10")),
+        dead_end_mark=0x790021,
     )
     types = btf.of_object(objects.path("from_container"))
     found = {
@@ -72,6 +73,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["cluster6"] == bytes(16) + b"\xff" * 16
     assert found["node_prefix4"] == struct.pack("=I", 96 + 24) + b"\xff" * 15 + bytes(1)
     assert found["node_prefix6"] == bytes(20)
+    assert struct.unpack("=I", found["dead_end_mark"]) == (0x790021,)
     assert found["link_local"] == bytes([169, 254, 169, 254, 169, 254, 20, 10, *bytes(8)])
 
 
@@ -79,7 +81,7 @@ def test_there_is_room_for_as_many_link_local_services_as_the_settings_allow() -
     most = tuple(IPv4Address("169.254.0.1") + number for number in range(LINK_LOCAL_MAX))
     config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, (), (), (), most)
 
-    assert config.pack().endswith(b"".join(one.packed for one in most))
+    assert b"".join(one.packed for one in most) in config.pack()
     with pytest.raises(ValueError, match="5 link-local services"):
         replace(config, link_local_services=(*most, most[0])).pack()
 
