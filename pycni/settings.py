@@ -12,7 +12,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +57,9 @@ IFNAME_MAX = 15
 
 SOCKET_PATH_MAX = 107
 """Bytes; sun_path of unix(7) without the closing zero."""
+
+LINK_LOCAL_MAX = 4
+"""Addresses; room in `struct config`, bpf/lib/types.h."""
 
 PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
@@ -104,6 +107,22 @@ def _cidr(value: object) -> object:
     return network
 
 
+def _link_local(value: object) -> object:
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if not isinstance(address, IPv4Address) or not address.is_link_local:
+        raise ValueError("must be an IPv4 link-local address, such as '169.254.169.254'")
+    return address
+
+
+def _few(value: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
+    if len(value) > LINK_LOCAL_MAX:
+        raise ValueError(f"must be {LINK_LOCAL_MAX} addresses or fewer")
+    return value
+
+
 def _absolute(value: object) -> object:
     if not isinstance(value, (str, Path)) or not Path(value).is_absolute():
         raise ValueError("must be an absolute path in quotes")
@@ -137,9 +156,9 @@ def _mtu(value: int) -> int:
 
 
 WRONG_TYPE = {
+    "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "string_type": "must be text in quotes",
-    "bool_type": "must be true or false",
     "tuple_type": "must be a list in brackets",
     "model_type": "must be a table such as { ipv4 = 24, ipv6 = 64 }",
 }
@@ -147,6 +166,7 @@ WRONG_TYPE = {
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
+LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
 
 
 class NodePrefix(BaseModel):
@@ -194,6 +214,10 @@ class Settings(BaseModel):
     """The bit of skb->mark that asks for masquerading."""
     vxlan_by_kernel_only: StrictBool = True
     """Whether processes of this node, root's too, are kept from sending UDP to `port`."""
+    answer_unreachable: StrictBool = True
+    """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
+    link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
+    """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
 
     @property
     def store_url(self) -> str:

@@ -12,6 +12,7 @@ from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
+from pycni.node import dead_ends
 from pycni.node.record import Node
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
@@ -90,6 +91,8 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,
+        link_local_services=settings.link_local_services,
+        dead_end_mark=dead_ends.MARK if settings.answer_unreachable else 0,
     )
 
 

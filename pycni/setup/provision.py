@@ -24,6 +24,7 @@ from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import (
     claim,
+    dead_ends,
     firewall_accepts,
     masquerade,
     next_hops,
@@ -113,6 +114,7 @@ def setup(
                 clusters=node.cluster_cidrs,
             )
             provisioning.make_tables(node, others)
+            provisioning.make_rules(node)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -167,6 +169,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         masquerade.teardown()
         port_table.teardown()
         port_records.teardown(settings)
+        dead_ends.teardown(ipr)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -278,6 +281,12 @@ class Provisioning:
             self.undo.callback(firewall_accepts.teardown)
         firewall_accepts.setup(node)
         host_ports.setup(self.settings, node)
+
+    def make_rules(self, node: Node) -> None:
+        """The rules for packets to addresses of nobody."""
+        self.undo.callback(dead_ends.setup, self.ipr, dead_ends.current(self.ipr))
+        answer = self.settings.answer_unreachable
+        dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
