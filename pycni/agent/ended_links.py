@@ -7,10 +7,10 @@ another IPAM.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterable
 
+from pycni.agent import rounds
 from pycni.agent.loops import Run
 from pycni.attachments import reclaim
 from pycni.ipam import delegation
@@ -27,19 +27,13 @@ log = logging.getLogger(__name__)
 def follow(settings: Settings, run: Run) -> None:
     """Until the agent stops, in the node's namespace: first everything that has no link any more,
     then each link as the kernel says that it is gone. Raises PycniError or OSError."""
-    with link_events.subscribe() as events, Rtnl() as ipr:
-        _sweep(ipr, settings)
-        run.well()
-        while not run.stopping:
-            try:
-                links = list(link_events.gone(events))
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                log.warning("link events were lost, sweeping")
-                _sweep(ipr, settings)
-            else:
-                _release(ipr, settings, links)
+    with link_events.subscribe_to_ends() as events, Rtnl() as ipr:
+        rounds.follow(
+            events,
+            run,
+            everything=lambda: _sweep(ipr, settings),
+            some=lambda happened: _release(ipr, settings, link_events.ended(happened)),
+        )
 
 
 def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:

@@ -18,11 +18,11 @@ from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import health as dataplane
-from pycni.node import next_hops, overlay
+from pycni.node import cluster_faults, next_hops, overlay
 from pycni.node.health import SETUP, Check
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import open_store
+from pycni.stores import Listing, open_store
 
 
 def checks(settings: Settings) -> list[Check]:
@@ -92,11 +92,19 @@ def _store(settings: Settings) -> list[Check]:
     except PycniError as error:
         return [Check.failed("store", error.message, error.hint, optional=True)]
     state = f"{len(listing.nodes)} nodes in {settings.store_url}"
-    found = [Check.passed("store", state, optional=True)]
+    found = [Check.passed("store", state, optional=True), *_cluster(settings, listing)]
     if listing.rejected:
         hint = "mend or remove the records: pycni nodes, pycni forget"
         return [*found, Check.failed("records", listing.summary, hint, optional=True)]
     return [*found, Check.passed("records", listing.summary, optional=True)]
+
+
+def _cluster(settings: Settings, listing: Listing) -> list[Check]:
+    """What the agent found out about the cluster."""
+    faults = cluster_faults.faults(settings, listing)
+    if not faults:
+        return [Check.passed("peers", cluster_faults.summary(settings), optional=True)]
+    return [Check.failed(fault.part, fault.sentence, fault.todo, optional=True) for fault in faults]
 
 
 def _agent(settings: Settings) -> Check:

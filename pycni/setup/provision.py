@@ -8,6 +8,7 @@ the node's network namespace.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -21,6 +22,7 @@ from pycni.attachments import hooks, restore
 from pycni.errors import PycniError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
 from pycni.names import NAME_HEAD
 from pycni.node import (
     masquerade,
@@ -36,7 +38,9 @@ from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
-from pycni.stores import NodeRecord, machine_identity, open_store
+from pycni.stores import NodeRecord, machine_identity, machine_instance, open_store
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -165,15 +169,22 @@ class Provisioning:
         """
         settings, before = self.settings, self.host.before
         store = open_store(settings.store_url, settings.cluster, create=before is None)
+        for text in store.warnings():
+            log.warning("store is not safe found=%s", quoted(text))
         known = {node.name: node for node in store.nodes()}
-        identity = machine_identity()
-        record = store.register(settings.node_name, self.host.uplink.vtep, identity=identity)
+        identity, instance = machine_identity(), machine_instance()
+        record = store.register(
+            settings.node_name, self.host.uplink.vtep, identity=identity, instance=instance
+        )
         former = known.pop(record.name, None)
         if former is None:
             self.undo.callback(store.remove, record.name)
         elif former.vtep != record.vtep:
-            self.undo.callback(store.register, former.name, former.vtep, identity=identity)
-        others = list(known.values())
+            self.undo.callback(
+                store.register, former.name, former.vtep, identity=identity, instance=instance
+            )
+        own = {address.ip for address in self.ipr.addresses()}
+        others = [node for node in known.values() if not peers.unfit(node, own)]
         plan.refuse_renumbering(before, record, has_pods=any(leases(self.ipr)))
         plan.refuse_mixed_underlay(record, others)
         return record, others
