@@ -13,6 +13,11 @@ INTERVAL = 60.0
 """Seconds."""
 
 
+def mention(left_out: int) -> str:
+    """The end of a log line: how many were left out before it, if any."""
+    return f" lines_left_out={left_out}" if left_out else ""
+
+
 class LineLimit:
     """At most `lines` lines about one subject, and about at most `subjects`, in each INTERVAL.
 

@@ -12,7 +12,7 @@ from pycni.agent.loops import Run
 from pycni.attachments import refresh
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
-from pycni.line_limit import LineLimit
+from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
 from pycni.pods import link_changes
 from pycni.pods.lease import Lease, find_lease_at
@@ -71,14 +71,14 @@ class Links:
         except PycniError as error:
             self._macs.pop(change.ifindex, None)
             if (left_out := self._limit.take(f"{lease.host_ifname} failed")) is not None:
-                log.warning("link not followed link=%s error=%s lines_left_out=%d",
-                            quoted(lease.host_ifname), quoted(error.message), left_out)  # fmt: skip
+                log.warning("link not followed link=%s error=%s%s", quoted(lease.host_ifname),
+                            quoted(error.message), mention(left_out))  # fmt: skip
             return
         if found.mac is not None:
             self._macs[change.ifindex] = found.mac
         if found.updated and (left_out := self._limit.take(lease.host_ifname)) is not None:
-            log.info("link followed link=%s container=%s lines_left_out=%d",
-                     quoted(lease.host_ifname), quoted(lease.container_id), left_out)  # fmt: skip
+            log.info("link followed link=%s container=%s%s", quoted(lease.host_ifname),
+                     quoted(lease.container_id), mention(left_out))  # fmt: skip
 
 
 def _merged(changes: Iterable[Change]) -> list[Change]:

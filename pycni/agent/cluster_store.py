@@ -15,7 +15,7 @@ from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
 from pycni.errors import NotAvailable
 from pycni.kernel.rtnl import Rtnl
-from pycni.line_limit import LineLimit
+from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
 from pycni.node import peers
 from pycni.node.record import Node
@@ -40,7 +40,8 @@ class Memory:
 
     report: Report
     rejections: peers.RejectionNews = field(default_factory=peers.RejectionNews)
-    limit: LineLimit = field(default_factory=lambda: LineLimit(lines=LINES))
+    limit: LineLimit = field(default_factory=LineLimit)
+    news: LineLimit = field(default_factory=lambda: LineLimit(lines=LINES))
     believed: bool = True
     """Whether the store knew this node when it was last asked."""
     others: tuple[NodeRecord, ...] = ()
@@ -162,6 +163,6 @@ def _tell_written(memory: Memory, written: peers.Written) -> None:
     if names and memory.limit.take("left out") is not None:
         log.warning("more nodes than the maps hold, run: pycni setup nodes=%d left_out=%d first=%s",
                     len(memory.others), len(names), quoted(names[0]))  # fmt: skip
-    if written.changed and (silent := memory.limit.take("written")) is not None:
-        log.info("other nodes written nodes=%d entries_changed=%d lines_left_out=%d",
-                 len(memory.others), written.changed, silent)  # fmt: skip
+    if written.changed and (silent := memory.news.take("written")) is not None:
+        log.info("other nodes written nodes=%d entries_changed=%d%s",
+                 len(memory.others), written.changed, mention(silent))  # fmt: skip

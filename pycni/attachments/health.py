@@ -17,8 +17,8 @@ from pycni.attachments import hooks
 from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import health as dataplane
 from pycni.node import cluster_faults, next_hops, overlay
+from pycni.node import health as dataplane
 from pycni.node.health import SETUP, Check
 from pycni.node.record import Node
 from pycni.settings import Settings

@@ -75,6 +75,7 @@ def _left_out(told: dict[str, Any]) -> list[Fault]:
         return []
     first = ", ".join(map(str, found.get("names", [])[:NAMED]))
     return [
-        Fault("peers", "maps of other nodes", f"full: no room for {count} nodes, such as {first}",
+        Fault("peers", "the table of other nodes",
+              f"full: no room for {count} nodes, such as {first}",
               "run: pycni setup, which makes them larger")
     ]  # fmt: skip

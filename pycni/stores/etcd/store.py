@@ -83,7 +83,7 @@ class EtcdStore:
         return record
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
-        lease = self.leases.renewed(name)
+        lease, beaten_before = self.leases.renewed(name), self.leases.has_beaten(name)
         node, alive, rivals = (self.keyspace.key(head + name) for head in (NODES, ALIVE, RIVALS))
         bound = {"key": alive, "target": "LEASE", "result": "EQUAL", "lease": lease}
         is_ours, found = self.keyspace.ask([present(node), bound], [get_key(rivals)],
@@ -94,7 +94,7 @@ class EtcdStore:
             if not self.keyspace.transact([present(node)], [put_key(alive, us, lease=lease)]):
                 raise self._not_registered(name)
             # what another wrote before our first heartbeat may be this machine before a reboot
-            if not self.leases.has_beaten(name):
+            if not beaten_before:
                 others = []
         if instance and self.leases.is_due(name):
             now = put_key(self.keyspace.key(SEEN + name), str(int(time.time())))
