@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from loader.errors import LoaderError
 from pycni import locks
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
-from pycni.errors import NotAvailable
+from pycni.errors import NotAvailable, PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
@@ -21,6 +22,7 @@ from pycni.node import peers
 from pycni.node.record import Node
 from pycni.node.report import LEFT_OUT, SET_ASIDE, Report
 from pycni.settings import Settings
+from pycni.setup import provision
 from pycni.stores import NodeRecord, Synced, open_store
 
 RESYNC = 300.0
@@ -42,6 +44,8 @@ class Memory:
     rejections: peers.RejectionNews = field(default_factory=peers.RejectionNews)
     limit: LineLimit = field(default_factory=LineLimit)
     news: LineLimit = field(default_factory=lambda: LineLimit(lines=LINES))
+    growth: LineLimit = field(default_factory=LineLimit)
+    """Of setups that make room in the maps, too."""
     believed: bool = True
     """Whether the store knew this node when it was last asked."""
     others: tuple[NodeRecord, ...] = ()
@@ -105,12 +109,29 @@ def _follow(
                 written = peers.write_changes(settings.pin_root, before, after)
             else:
                 written = peers.write(settings.pin_root, members.others, synced=True)
+        if written.left_out and memory.growth.take("setup") is not None:
+            written = _make_room(settings, members, written)
         agrees = not written.left_out
         memory.others = tuple(members.others)
         run.well()
         _tell_written(memory, written)
         if written.changed:
             changed()
+
+
+def _make_room(
+    settings: Settings, members: peers.Membership, written: peers.Written
+) -> peers.Written:
+    """A setup makes maps that hold all nodes there are now, and packets flow meanwhile."""
+    log.info("more nodes than the maps hold, setup makes larger ones left_out=%d",
+             len(written.left_out))  # fmt: skip
+    try:
+        provision.setup(settings)
+    except (PycniError, LoaderError) as error:
+        log.warning("maps not made larger error=%s", quoted(error.message))
+        return written
+    with locks.network_lock(settings.run_dir, shared=True):
+        return peers.write(settings.pin_root, members.others, synced=True)
 
 
 def _own_addresses() -> frozenset[IPAddress]:

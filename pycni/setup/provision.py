@@ -12,7 +12,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import loader
 from loader import Callbacks, pins, probe
@@ -101,7 +101,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         report("comparing the programs with those loaded")
         loaded = loader.load(
             settings.pin_root,
-            objects,
+            replace(objects, sizes=plan.map_sizes(others)),
             config=plan.config(settings, node, features, device=device).pack(),
             callbacks=Callbacks(
                 hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),

@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from loader.errors import VerifierError
 from pycni.agent import cluster_store
 from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
+from pycni.errors import StoreError
+from pycni.line_limit import LineLimit
 from pycni.node.report import LEFT_OUT, SET_ASIDE
 from pycni.stores import (
     NodeRecord,
@@ -85,6 +88,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Follow a store that tells of these events."""
 
     memory = Memory(Reported())
+    memory.growth.take("setup")  # there was one a moment ago
     monkeypatch.setattr(cluster_store, "_own_addresses", lambda: frozenset({OUR_SECOND}))
     monkeypatch.setattr(cluster_store.Node, "load", lambda _: OUR_NODE)
 
@@ -356,3 +360,36 @@ def test_all_is_read_again_when_a_watch_has_lasted_long_enough(monkeypatch) -> N
     cluster_store.follow(settings, one, changed=lambda: None, memory=Memory(Reported()))
 
     assert len(watches) == 3
+
+
+def test_a_setup_makes_room_for_nodes_that_are_left_out(follow, tables, monkeypatch) -> None:
+    nodes = others(4)
+    tables.vteps.room = 3
+    follow.memory.growth = LineLimit()
+    monkeypatch.setattr(
+        cluster_store.provision, "setup", lambda _: setattr(tables.vteps, "room", 8)
+    )
+
+    follow(*puts([US, *nodes]), Synced())
+
+    expect(tables, nodes)
+    assert follow.memory.report[LEFT_OUT]["count"] == 0
+
+
+@pytest.mark.parametrize("error", [StoreError("away"), VerifierError("no")])
+def test_a_setup_that_fails_leaves_the_others_working(
+    follow, tables, monkeypatch, caplog, error
+) -> None:
+    nodes = others(4)
+    tables.vteps.room = 3
+    follow.memory.growth = LineLimit()
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cluster_store.provision, "setup", refuse)
+
+    follow(*puts([US, *nodes]), Synced())
+
+    expect(tables, nodes[:3])
+    assert "maps not made larger" in caplog.text
