@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pycni.agent.loops import Run
 from pycni.kernel.event_socket import Event, EventSocket
 from pycni.line_limit import LineLimit
+from pycni.logfmt import quoted
 
 SHARE = 0.04
 """Of one processor."""
@@ -62,7 +63,7 @@ def follow(
         happened = events.take()
         if happened is None:
             if limit.take("lost") is not None:
-                log.warning("events were lost, looking at everything loop=%s", run.name)
+                log.warning("events were lost, looking at everything loop=%s", quoted(run.name))
             everything()
         elif happened:
             some(happened)

@@ -22,6 +22,7 @@ from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane.maps import Endpoint, Table
 from pycni.errors import DataplaneError, PycniError
+from pycni.logfmt import quoted
 from pycni.names import NAME_HEAD
 
 Endpoints = Table[IPAddress, Endpoint]
@@ -80,7 +81,7 @@ def sweep(table: Endpoints, *, run_dir: Path, clean_up: Cleanup) -> int:
         try:
             released += release(table, address, entry.ifindex, run_dir=run_dir, clean_up=clean_up)
         except PycniError as error:
-            log.warning("address=%s not released error=%s", address, error)
+            log.warning("not released address=%s error=%s", quoted(address), quoted(error))
     return released
 
 
