@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
 
 from pycni.kernel import link_events
 from pycni.kernel.event_socket import EventSocket
@@ -27,6 +28,8 @@ STORM = 4.0
 SHARE = 0.05
 """Of a processor."""
 NEW_MAC = "02:00:00:00:00:42"
+Change = Callable[[IPRoute, int, int], None]
+"""The link with an index is changed, for the n-th time."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -42,7 +45,7 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def rage(pod: Pod, change: Callable[[object, int, int], None]) -> int:
+def rage(pod: Pod, change: Change) -> int:
     """Change the pod's link until the storm is over; how often."""
     with open_iproute(pod.netns) as ipr:
         (index,) = ipr.link_lookup(ifname=POD_IFNAME)
@@ -53,24 +56,24 @@ def rage(pod: Pod, change: Callable[[object, int, int], None]) -> int:
     return count
 
 
-def other_mac(ipr, index, count):
+def other_mac(ipr: IPRoute, index: int, count: int) -> None:
     ipr.link("set", index=index, address=f"02:00:00:00:{count >> 8 & 255:02x}:{count & 255:02x}")
 
 
-def up_and_down(ipr, index, count):
+def up_and_down(ipr: IPRoute, index: int, count: int) -> None:
     ipr.link("set", index=index, state="down" if count % 2 else "up")
 
 
-def other_address(ipr, index, count):
+def other_address(ipr: IPRoute, index: int, count: int) -> None:
     ipr.addr("add" if count % 2 == 0 else "del", index=index, address="192.0.2.77", prefixlen=32)
 
 
-def other_queue(ipr, index, count):
+def other_queue(ipr: IPRoute, index: int, count: int) -> None:
     ipr.tc("add" if count % 2 == 0 else "del", "pfifo", index, "1:", limit=10)
 
 
 @pytest.mark.parametrize("change", [other_mac, up_and_down, other_address, other_queue])
-def test_a_storm_costs_little_and_makes_one_line(lab: Lab, change) -> None:
+def test_a_storm_costs_little_and_makes_one_line(lab: Lab, change: Change) -> None:
     (node,) = lab.layout.nodes
     pod = node.pods[0]
     log = node.directory / "agent.log"

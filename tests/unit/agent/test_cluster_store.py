@@ -39,7 +39,7 @@ OUR_SECOND = ip_address("192.0.2.77")
 MANY = 5000
 
 
-class Reported(dict):
+class Reported(dict[str, Any]):
     """In the place of an agent's report."""
 
     def put(self, section: str, value: Any) -> None:

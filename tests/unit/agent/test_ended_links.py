@@ -55,7 +55,7 @@ def follow(monkeypatch):
         waiting = list(events)
         one = OneRun()
 
-        class Kernel(nullcontext):
+        class Kernel(nullcontext[None]):
             def __enter__(self):
                 return self
 

@@ -47,7 +47,7 @@ class World:
         self.now = 1000.0
         self.asker = Asker(INTERVAL, lambda: self.now)
         self.overlay, self.beside = Wire(), Wire()
-        self.asker.sockets = {BESIDE: self.beside, OVERLAY: self.overlay}
+        self.asker.sockets = {BESIDE: self.beside, OVERLAY: self.overlay}  # type: ignore[dict-item]
         self.asker.set_nodes((TWO,))
 
     def run(self, seconds: float) -> None:
@@ -189,7 +189,9 @@ def test_traffic_is_taken_once() -> None:
 
 
 def test_a_node_that_moved_asks_from_its_new_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, opened, reports = OneRun(), [], []
+    one = OneRun()
+    opened: list[str] = []
+    reports: list[tuple[str, object]] = []
 
     class Socket(Wire):
         def __init__(self, source):
