@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import itertools
 import json
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from pycni.dataplane import maps
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
-from pycni.settings import load
+from pycni.settings import Settings, load
 from support.eater import vxlan_eaten
 from support.labs import prepared_lab, pycni, write_settings
 from support.waiting import wait_until
@@ -21,6 +26,7 @@ pytestmark = pytest.mark.root
 
 INTERVAL = 5
 SOON = 4 * INTERVAL
+DECLARED, CROWD = 8192, 8300
 
 
 @pytest.fixture
@@ -86,3 +92,40 @@ def test_a_copy_of_a_node_is_refused_and_both_are_told(lab: Lab) -> None:
     assert b"/etc/machine-id" in refused.stderr
     wait_until(lambda: "also that of another machine" in status(one), "told", seconds=SOON)
     assert "another machine has this node's name" in (one.directory / "agent.log").read_text()
+
+
+def test_maps_grow_when_the_cluster_does_and_nobody_is_left_out() -> None:
+    """8,300 nodes, where the programs declare maps for 8,192."""
+    everything = ipaddress.ip_network("10.0.0.0/8")
+    with prepared_lab(nodes=1, cluster_cidrs=[str(everything)], probe_interval=0) as lab:
+        (node,) = lab.layout.nodes
+        lab.start_agent(node)
+        cluster.wait_for_agent(lab, node)
+        settings = load(node.settings_path)
+
+        def size() -> tuple[int, int]:
+            with maps.open_map(settings.pin_root, "vteps") as vteps:
+                return vteps.info.max_entries, len(vteps.keys())
+
+        assert size() == (DECLARED, 0)
+        write_crowd(settings, everything)
+
+        wait_until(lambda: size()[1] == CROWD, "all are there", seconds=90)
+
+        assert size()[0] > CROWD
+        assert "the table of other nodes" not in status(node)
+        log = (node.directory / "agent.log").read_text()
+        assert "more nodes than the maps hold, setup makes larger ones" in log
+
+
+def write_crowd(settings: Settings, everything: ipaddress.IPv4Network) -> None:
+    """Somebody registers CROWD nodes at once."""
+    cidrs = itertools.islice(everything.subnets(new_prefix=24), 1, CROWD + 1)
+    first = ipaddress.ip_address("198.51.100.0")
+    rows = [
+        (f"x{number}", number + 10, str(first + number), str(cidr), None, "x", 0.0)
+        for number, cidr in enumerate(cidrs)
+    ]
+    path = settings.store_url.removeprefix("sqlite:")
+    with contextlib.closing(sqlite3.connect(path, timeout=10)) as db, db:
+        db.executemany("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
