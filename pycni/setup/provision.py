@@ -20,6 +20,7 @@ from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import hooks, restore
 from pycni.errors import PycniError
+from pycni.files import remove_file
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
@@ -32,6 +33,7 @@ from pycni.node import (
     uplink,
 )
 from pycni.node.record import Node, record_path
+from pycni.node.report import report_path
 from pycni.pods import port_table
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
@@ -277,5 +279,6 @@ def _remove_runtime_files(settings: Settings) -> None:
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
     for path in (settings.socket_path, settings.event_socket_path):
         path.unlink(missing_ok=True)
+    remove_file(report_path(settings))
     with suppress(OSError):
         settings.run_dir.rmdir()

@@ -96,7 +96,7 @@ def test_a_copy_of_a_node_is_refused_and_both_are_told(lab: Lab) -> None:
 
 def test_maps_grow_when_the_cluster_does_and_nobody_is_left_out() -> None:
     """8,300 nodes, where the programs declare maps for 8,192."""
-    everything = ipaddress.ip_network("10.0.0.0/8")
+    everything = ipaddress.IPv4Network("10.0.0.0/8")
     with prepared_lab(nodes=1, cluster_cidrs=[str(everything)], probe_interval=0) as lab:
         (node,) = lab.layout.nodes
         lab.start_agent(node)

@@ -38,9 +38,11 @@ NUD_PERSISTENT = 0x40 | 0x80
 LEARNT = " learnt"
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
-VOLATILE_FILES = ("rotation.json", ".rotation.json", "cluster.db", "locks")
+VOLATILE_FILES = ("rotation.json", ".rotation.json", "cluster.db", "locks",
+                  "report.json", ".report.json")  # fmt: skip
 """The rotation outlives a DEL on purpose, as does what a killed writer left, until the next
-(files.replace_file); the store has heartbeats, lock files stay."""
+(files.replace_file); the store has heartbeats, lock files stay,
+the agent reports what it sees."""
 
 SYSCTL_TREES = ("net/ipv4/conf", "net/ipv6/conf")
 SYSCTLS = ("net/ipv4/ip_forward",)
