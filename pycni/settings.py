@@ -12,7 +12,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,9 +58,15 @@ IFNAME_MAX = 15
 SOCKET_PATH_MAX = 107
 """Bytes; sun_path of unix(7) without the closing zero."""
 
+LINK_LOCAL_MAX = 4
+"""Addresses; room in `struct config`, bpf/lib/types.h."""
+
 PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
 """Bytes; IPv4's total length has 16 bits (RFC 791, 3.1)."""
+
+PROBE_MIN, PROBE_MAX = 5, 3600
+"""Seconds between probes of a node."""
 
 TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
 TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
@@ -104,6 +110,22 @@ def _cidr(value: object) -> object:
     return network
 
 
+def _link_local(value: object) -> object:
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if not isinstance(address, IPv4Address) or not address.is_link_local:
+        raise ValueError("must be an IPv4 link-local address, such as '169.254.169.254'")
+    return address
+
+
+def _few(value: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
+    if len(value) > LINK_LOCAL_MAX:
+        raise ValueError(f"must be {LINK_LOCAL_MAX} addresses or fewer")
+    return value
+
+
 def _absolute(value: object) -> object:
     if not isinstance(value, (str, Path)) or not Path(value).is_absolute():
         raise ValueError("must be an absolute path in quotes")
@@ -136,10 +158,16 @@ def _mtu(value: int) -> int:
     return value
 
 
+def _probe_interval(value: int) -> int:
+    if value and not PROBE_MIN <= value <= PROBE_MAX:
+        raise ValueError(f"must be 0 (no probes) or from {PROBE_MIN} to {PROBE_MAX} seconds")
+    return value
+
+
 WRONG_TYPE = {
+    "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "string_type": "must be text in quotes",
-    "bool_type": "must be true or false",
     "tuple_type": "must be a list in brackets",
     "model_type": "must be a table such as { ipv4 = 24, ipv6 = 64 }",
 }
@@ -147,6 +175,7 @@ WRONG_TYPE = {
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
+LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
 
 
 class NodePrefix(BaseModel):
@@ -190,10 +219,16 @@ class Settings(BaseModel):
     """Bytes of a pod's IP packet; 0: the uplink's less what encapsulation takes."""
     encap: Literal["ebpf", "kernel", "auto"] = "auto"
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
+    probe_interval: Annotated[StrictInt, AfterValidator(_probe_interval)] = 20
+    """Seconds between two probes of another node, through the overlay and beside it; 0: none."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
     vxlan_by_kernel_only: StrictBool = True
     """Whether processes of this node, root's too, are kept from sending UDP to `port`."""
+    answer_unreachable: StrictBool = True
+    """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
+    link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
+    """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
 
     @property
     def store_url(self) -> str:

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterable
 
 from pycni import locks
 from pycni.agent.loops import Run
+from pycni.agent.rounds import Rest
+from pycni.cluster import IPAddress
 from pycni.kernel.fib import Fib
 from pycni.node import next_hops
 from pycni.node.next_hops import Copy
@@ -42,10 +45,17 @@ class Waker:
             return False
 
 
-def follow(settings: Settings, run: Run, *, waker: Waker) -> None:
-    """Until the agent stops, in the node's namespace. Raises PycniError or OSError."""
+def follow(
+    settings: Settings,
+    run: Run,
+    *,
+    waker: Waker,
+    used: Callable[[Iterable[IPAddress]], object] = lambda _: None,
+) -> None:
+    """Until the agent stops, in the node's namespace; tells `used` the VTEPs of the nodes that
+    packets were sent to. Raises PycniError or OSError."""
     with Fib() as fib:
-        copy = Copy(fib)
+        copy, rest = Copy(fib), Rest()
         review = confirmation = 0.0
         while not run.stopping:
             now = time.monotonic()
@@ -58,8 +68,9 @@ def follow(settings: Settings, run: Run, *, waker: Waker) -> None:
                 elif copy.take_in(changes):
                     next_hops.write(settings, copy)
                 if now >= confirmation:
-                    next_hops.confirm(settings, copy)
+                    used(next_hops.confirm(settings, copy))
                     confirmation = now + CONFIRMATION
                 next_hops.vouch(settings)
             run.well()
+            run.wait(rest.due())  # events without end must not be work without end
             fib.wait(RENEWAL, waker.fileno())

@@ -85,12 +85,14 @@ def _ask_before_link(one: Attaching) -> IpamResult | None:
 
 
 def _make_link(one: Attaching) -> NewLink:
-    """The link, down, with its rate limits."""
+    """The link, down, deaf to neighbours, with its rate limits."""
     wanted, call = one.wanted, one.call
     new = NewLink(call.key, mac=wanted.lease.mac, mtu=wanted.mtu, netns_fd=call.netns_fd)
     ifindex = wanted.kind.create(one.ipr, new)
     one.undo.callback(host_end.teardown, one.ipr, call.key.host_ifname)
     one.lease = replace(one.lease, host_ifname=call.key.host_ifname, ifindex=ifindex)
+    before = pod_end.close(call.netns_fd, call.request.ifname)
+    one.undo.callback(pod_end.reopen, call.netns_fd, before)
     rate_limits.setup(
         one.ipr,
         call.netns_fd,

@@ -60,6 +60,16 @@ class Rule(NamedTuple):
     """0 in a rule that is to be deleted: any."""
 
 
+class DeadEnd(NamedTuple):
+    """A rule that packets with a mark have no route: the kernel answers them with an ICMP error."""
+
+    version: int
+    """Of IP."""
+    mark: int
+    """The whole of skb->mark."""
+    priority: int
+
+
 def pack_route(route: Route) -> bytes:
     """An RTM_NEWROUTE or RTM_DELROUTE."""
     flags = 0 if route.gateway is None else RTNH_F_ONLINK

@@ -8,10 +8,11 @@ the node's network namespace.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import loader
 from loader import Callbacks, pins, probe
@@ -19,11 +20,14 @@ from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
 from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
+from pycni.files import remove_file
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
 from pycni.node import (
     claim,
+    dead_ends,
     firewall_accepts,
     masquerade,
     next_hops,
@@ -33,16 +37,25 @@ from pycni.node import (
     uplink,
 )
 from pycni.node.record import Node, record_path
+from pycni.node.report import report_path
 from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
-from pycni.stores import NodeRecord, Store, machine_identity, open_store
+from pycni.stores import (
+    NodeRecord,
+    Store,
+    machine_identity,
+    machine_instance,
+    open_store,
+)
 from pycni.upkeep import book, hooks, host_ports, pods
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -113,11 +126,12 @@ def setup(
                 clusters=node.cluster_cidrs,
             )
             provisioning.make_tables(node, others)
+            provisioning.make_rules(node)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
             settings.pin_root,
-            objects,
+            replace(objects, sizes=plan.map_sizes(others)),
             config=plan.config(settings, node, features, device=device).pack(),
             callbacks=Callbacks(
                 hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
@@ -167,6 +181,7 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
         masquerade.teardown()
         port_table.teardown()
         port_records.teardown(settings)
+        dead_ends.teardown(ipr)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -203,6 +218,8 @@ class Provisioning:
             if former is None:
                 raise
             return former
+        for text in store.warnings():
+            log.warning("store is not safe found=%s", quoted(text))
         return self._register(store, known)
 
     def _places_before(self) -> tuple[NodeRecord, list[NodeRecord]] | None:
@@ -219,14 +236,19 @@ class Provisioning:
         self, store: Store, known: dict[str, NodeRecord]
     ) -> tuple[NodeRecord, list[NodeRecord]]:
         settings, before = self.settings, self.host.before
-        identity = machine_identity()
-        record = store.register(settings.node_name, self.host.uplink.vtep, identity=identity)
+        identity, instance = machine_identity(), machine_instance()
+        record = store.register(
+            settings.node_name, self.host.uplink.vtep, identity=identity, instance=instance
+        )
         former = known.pop(record.name, None)
         if former is None:
             self.undo.callback(store.remove, record.name)
         elif former.vtep != record.vtep:
-            self.undo.callback(store.register, former.name, former.vtep, identity=identity)
-        others = list(known.values())
+            self.undo.callback(
+                store.register, former.name, former.vtep, identity=identity, instance=instance
+            )
+        own = {address.ip for address in self.ipr.addresses()}
+        others = [node for node in known.values() if not peers.unfit(node, own)]
         plan.refuse_renumbering(before, record, has_pods=any(leases(self.ipr)))
         plan.refuse_mixed_underlay(record, others)
         return record, others
@@ -278,6 +300,12 @@ class Provisioning:
             self.undo.callback(firewall_accepts.teardown)
         firewall_accepts.setup(node)
         host_ports.setup(self.settings, node)
+
+    def make_rules(self, node: Node) -> None:
+        """The rules for packets to addresses of nobody."""
+        self.undo.callback(dead_ends.setup, self.ipr, dead_ends.current(self.ipr))
+        answer = self.settings.answer_unreachable
+        dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
     def leave_former_uplink(self) -> None:
         """Detach from the interface that was the uplink at the last setup, if another is now."""
@@ -347,5 +375,6 @@ def _remove_runtime_files(settings: Settings) -> None:
     for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
     resting.teardown(settings.run_dir)
+    remove_file(report_path(settings))
     with suppress(OSError):
         settings.run_dir.rmdir()

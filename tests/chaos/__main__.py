@@ -19,15 +19,17 @@ from chaos.storm import Wound
 def main(*, minutes: float, seed: int | None) -> None:
     """Hurt the nodes of a lab while traffic flows, and show that each damage is mended."""
     number = random.randrange(1 << 32) if seed is None else seed
-    print(f"{minutes:g} minutes, seed {number}", flush=True)
+    click.echo(f"{minutes:g} minutes, seed {number}")
     verdict = chaos(seconds=60 * minutes, seed=number, tell=_tell)
-    print("\n".join(["", *table.by_damage(verdict.wounds), "", *table.by_way(verdict.heard), ""]))
+    click.echo(
+        "\n".join(["", *table.by_damage(verdict.wounds), "", *table.by_way(verdict.heard), ""])
+    )
     sys.exit(_judge(verdict))
 
 
 def _tell(wound: Wound) -> None:
-    print(f"{wound.node}: {wound.damage}: named after {wound.named:.2f} s, "
-          f"mended after {wound.mended:.2f} s", flush=True)  # fmt: skip
+    click.echo(f"{wound.node}: {wound.damage}: named after {wound.named:.2f} s, "
+          f"mended after {wound.mended:.2f} s")  # fmt: skip
 
 
 def _judge(verdict: Verdict) -> int:
@@ -36,7 +38,7 @@ def _judge(verdict: Verdict) -> int:
         *(f"in the end: {name}" for name in verdict.unreached),
         *(f"changed: {line}" for line in verdict.changes),
     ]
-    print("\n".join(found) or f"{len(verdict.wounds)} damages, all named and mended; "
+    click.echo("\n".join(found) or f"{len(verdict.wounds)} damages, all named and mended; "
           "everything forwards, and every node is as it was")  # fmt: skip
     return 1 if found else 0
 

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from chaos import storm
 from chaos.storm import Wound, rage
@@ -49,7 +50,7 @@ def chaos(
         with flowing(lab) as traffic:
             wounds, heard = rage(lab, traffic, seconds=seconds, seed=seed, tell=tell)
         for node in lab.layout.nodes:
-            wait_until(lambda node=node: storm.faults(node) == [], f"{node.name} is well")
+            wait_until(partial(storm.is_well, node), f"{node.name} is well")
         proof = itertools.chain(checks.matrix(lab), checks.hosts_and_world(lab))
         unreached = [check.name for check in proof if not check.passed]
         changes = [

@@ -86,6 +86,11 @@ def faults(node: LabNode) -> list[Row]:
     return [row for row in found if row.state in (State.DEGRADED, State.BROKEN)]
 
 
+def is_well(node: LabNode) -> bool:
+    """Whether `pycni status` has nothing to say of a node."""
+    return faults(node) == []
+
+
 def _endless(chance: random.Random) -> Iterator[Damage]:
     while True:
         yield from chance.sample(DAMAGES, len(DAMAGES))
@@ -106,8 +111,10 @@ def _suffer(lab: Lab, node: LabNode, damage: Damage) -> Wound:
         named = time.monotonic() - begin
         damage.undo(lab, node)
         since = time.monotonic()
-    wait_until(lambda: faults(node) == [], f"{node.name} is well after {damage}", seconds=LOOK)
+    wait_until(lambda: is_well(node), f"{node.name} is well after {damage}", seconds=LOOK)
     end = time.monotonic()
+    if damage.tidy is not None:
+        damage.tidy(lab, node)
     return Wound(damage, node.name, begin, named, end - since, end)
 
 

@@ -67,6 +67,7 @@ def test_a_file_is_read_with_its_values(tmp_path: Path) -> None:
         port = 8472
         mtu = 1400
         masquerade_mark = 0x100
+        link_local_services = ["169.254.169.254"]
         """
     )
 
@@ -79,6 +80,7 @@ def test_a_file_is_read_with_its_values(tmp_path: Path) -> None:
     assert loaded.cluster.node_prefix4 == 25
     assert (loaded.vni, loaded.port, loaded.mtu) == (42, 8472, 1400)
     assert loaded.masquerade_mark == 0x100
+    assert loaded.link_local_services == (ip_address("169.254.169.254"),)
 
 
 def test_a_named_store_is_taken_as_it_is() -> None:
@@ -131,6 +133,17 @@ def test_settings_cannot_be_changed() -> None:
         ("masquerade_mark = 0x100000000", "must have exactly one of 32 bits"),
         ("masquerade_mark = 0x4000", "is a bit of kube-proxy's"),
         ("masquerade_mark = 0x8000", "is a bit of kube-proxy's"),
+        ("answer_unreachable = 1", "answer_unreachable = 1: must be true or false"),
+        ("link_local_services = true", "link_local_services = True: must be a list in brackets"),
+        ('link_local_services = ["10.0.0.1"]', "must be an IPv4 link-local address"),
+        ('link_local_services = ["fe80::1"]', "must be an IPv4 link-local address"),
+        ("link_local_services = [7]", "must be an IPv4 link-local address"),
+        ('link_local_services = ["here"]', "must be an IPv4 link-local address"),
+        (
+            'link_local_services = ["169.254.0.1", "169.254.0.2", "169.254.0.3", "169.254.0.4", '
+            '"169.254.0.5"]',
+            "must be 4 addresses or fewer",
+        ),
         (f'run_dir = "/{"x" * 96}"', "must be 96 bytes or less, for a socket"),
         ("vni = ", "is not TOML"),
     ],

@@ -113,7 +113,7 @@ class _Target:
 
     def _renew(self, ready: selectors.BaseSelector, now: float) -> None:
         asker = socket.socket(self._family, socket.SOCK_DGRAM)
-        asker.setblocking(False)
+        asker.settimeout(0)
         with suppress(OSError):  # no route at the moment: the next one may have one
             asker.connect(self._to)
         ready.register(asker, selectors.EVENT_READ, self)
