@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 from scapy.packet import Packet
 
-from bpf import test_from_container, test_from_overlay, test_to_container
+from bpf import test_from_container, test_from_overlay, test_path_mtu, test_to_container
 from bpf.cases import Case, Dataplanes, check, in_all_families
 from bpf.dataplane import Dataplane
 from bpf.outcomes import Outcome, Redirect, answered, dropped, into_pod, passed
@@ -74,6 +74,9 @@ def sent_on_netkit(family: Family, underlay: Family) -> Iterator[Case]:
         test_from_container.only_ipv4,
         test_from_container.only_ipv6,
         test_from_container.marks,
+        test_path_mtu.to_pods,
+        test_path_mtu.to_the_node,
+        test_path_mtu.bulk_to_the_node,
     )
     for rows in tables:
         for case in rows(family, underlay):

@@ -8,6 +8,9 @@ keep ADDRESS PORT              UDP: for each line of stdin, ask once more from t
 hold ADDRESS PORT              keep a UDP port taken until killed
 count PROTOCOL ADDRESS         print the port, then bytes and seconds of what one client sends
 stream PROTOCOL ADDRESS PORT   send as fast as may be for --seconds
+absorb ADDRESS                 print the port, then confirm what clients send by TCP until killed
+pump ADDRESS PORT              for each line of stdin, send --size bytes to a server of `absorb` and
+                               print the seconds; null if they take more than --within
 
 datagrams ADDRESS PORT         send each line of stdin (hex) as a datagram
 frames IFNAME                  send each line of stdin (hex) as an Ethernet frame
@@ -43,6 +46,10 @@ def main() -> None:
             streams.count(options.protocol, options.address, after=options.after)
         case "stream":
             streams.stream(options.protocol, options.address, options.port, seconds=options.seconds)
+        case "absorb":
+            streams.absorb(options.address)
+        case "pump":
+            streams.pump(options.address, options.port, size=options.size, within=options.within)
         case "datagrams":
             frames.send_datagrams(options.address, options.port)
         case "frames":
@@ -66,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "hold": ("address", "port"),
         "count": ("protocol", "address"),
         "stream": ("protocol", "address", "port"),
+        "absorb": ("address",),
+        "pump": ("address", "port"),
         "datagrams": ("address", "port"),
         "frames": ("ifname",),
         "capture": ("ifname",),
@@ -79,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
             found[verb].add_argument(name, type=int if name == "port" else str)
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
+    found["pump"].add_argument("--size", type=int, default=1 << 20)
+    found["pump"].add_argument("--within", type=float, default=5.0)
     found["stream"].add_argument("--seconds", type=float, default=1.0)
     return parser
 
