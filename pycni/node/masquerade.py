@@ -24,7 +24,14 @@ def exists() -> bool:
     return nft.table_exists(TABLE, what=WHAT)
 
 
-def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) -> None:
+def setup(
+    mark: int,
+    *,
+    overlay: str,
+    pods: str,
+    clusters: Iterable[IPNetwork],
+    untracked: Iterable[str] = (),
+) -> None:
     """Write the table, replacing an older one of ours in the same transaction.
 
     A packet with `mark` is masqueraded, except if it leaves by the device `overlay`: then a host
@@ -34,7 +41,9 @@ def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) 
     is not tracked. Only pods with an ingress qdisc of somebody else send such packets through the
     host's stack (link_changes.py). The answers bypass the stack. So connection tracking would call
     the further packets invalid, and kube-proxy drops invalid packets. Packets to the node itself
-    are tracked, because answers of host ports are among them. Raises SetupError.
+    are tracked, because answers of host ports are among them.
+
+    `untracked` are rules of what else is not tracked. Raises SetupError.
     """
     nft.run(
         f"""
@@ -48,6 +57,7 @@ def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) 
             chain prerouting {{
                 type filter hook prerouting priority {RAW_PRIORITY};
                 {" ".join(_untracked(pods, cluster) for cluster in clusters)}
+                {" ".join(f"{rule};" for rule in untracked)}
             }}
         }}
         """,

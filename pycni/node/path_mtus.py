@@ -92,6 +92,23 @@ def wanted(nodes: Mapping[IPAddress, int], remotes: Mapping[IPNetwork, IPAddress
     )
 
 
+def untracked_errors(node: Node) -> tuple[str, ...]:
+    """nftables rules for the chain `prerouting`, before connection tracking: routers' errors about
+    what our programs encapsulated are not tracked. Pure.
+
+    Connection tracking never saw those packets, and calls errors about them invalid: common
+    firewalls drop what is invalid before they accept such errors. What the device encapsulated is
+    tracked, and so are errors about it ("related"). `@th` counts bits from the ICMP header on: the
+    protocol in the quoted IP header, 17 for UDP, and the quoted destination port.
+    """
+    if node.encap != "ebpf":
+        return ()
+    if node.vtep.version == 4:
+        kind = "icmp type destination-unreachable icmp code frag-needed"
+        return (f"{kind} @th,136,8 17 @th,240,16 {node.port} notrack",)
+    return (f"icmpv6 type packet-too-big @th,112,8 17 @th,400,16 {node.port} notrack",)
+
+
 def differences(have: PathMtus, want: PathMtus) -> list[Fault]:
     """What differs. Pure."""
     return [

@@ -26,6 +26,7 @@ from pycni.node import (
     masquerade,
     next_hops,
     overlay,
+    path_mtus,
     peers,
     uplink,
 )
@@ -217,7 +218,10 @@ class Provisioning:
         mark, clusters = self.settings.masquerade_mark, node.cluster_cidrs
         if not masquerade.exists():
             self.undo.callback(masquerade.teardown)
-        masquerade.setup(mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=clusters)
+        masquerade.setup(
+            mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=clusters,
+            untracked=path_mtus.untracked_errors(node),
+        )  # fmt: skip
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
         port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)

@@ -13,7 +13,7 @@ from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane.maps import open_path_mtus
 from pycni.faults import Fault
-from pycni.kernel import sysctl
+from pycni.kernel import nft, sysctl
 from pycni.kernel.routes import Route
 from pycni.lab import checks
 from pycni.lab.cluster import Lab
@@ -248,6 +248,17 @@ def test_routes_that_others_removed_come_back(narrowed: Routed) -> None:
 
     assert before.prefixes
     wait_until(lambda: narrowed.looked() == before, "the routes are back")
+
+
+def test_a_firewall_may_drop_what_connection_tracking_calls_invalid(narrowed: Routed) -> None:
+    """As ufw does, before it accepts routers' errors."""
+    rules = "type filter hook input priority 0; ct state related accept; ct state invalid drop;"
+    table = f"table inet others {{ chain incoming {{ {rules} }}; }}"
+    within(narrowed.near.netns, lambda: nft.run(table, what="a firewall"))
+    try:
+        fill_the_path(narrowed)
+    finally:
+        within(narrowed.near.netns, lambda: nft.delete_table("others", what="a firewall"))
 
 
 def test_what_is_missing_is_a_fault_and_a_new_map_gets_it(narrowed: Routed) -> None:

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
+
+from pycni.cluster import IPAddress
 from pycni.faults import Weight
 from pycni.kernel.fib import Path
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
-from pycni.node.path_mtus import PathMtus, differences, narrow, wanted
+from pycni.node.path_mtus import PathMtus, differences, narrow, untracked_errors, wanted
+from pycni.node.record import Node
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
 TUNNEL = Link(3, IFF_UP, mtu=1420, hardware=65534)
@@ -55,6 +60,17 @@ def test_no_ipv6_route_has_less_than_every_link() -> None:
 
     assert found.nodes == {NODE: 1200}
     assert found.prefixes == {CIDR: 1200, CIDR6: 1280, EXTRA: 1200}
+
+
+@pytest.mark.parametrize("vtep", [NODE, NODE6], ids=["IPv4", "IPv6"])
+def test_errors_about_what_our_programs_encapsulate_are_not_tracked(vtep: IPAddress) -> None:
+    node = Node("one", 1, vtep, (CIDR,), (CIDR,), "eth0", 1450, 8472, encap="ebpf")
+
+    (rule,) = untracked_errors(node)
+    assert ("icmpv6" in rule) == (vtep.version == 6)
+    assert " 8472 " in rule
+    assert rule.endswith("notrack")
+    assert untracked_errors(replace(node, encap="kernel")) == ()
 
 
 def test_what_differs_is_a_fault_by_name() -> None:
