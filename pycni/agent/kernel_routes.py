@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from pycni import locks
 from pycni.agent.loops import Run
+from pycni.agent.rounds import Rest
 from pycni.cluster import IPAddress
 from pycni.kernel.fib import Fib
 from pycni.kernel.icmp_errors import IcmpErrors
@@ -54,10 +55,17 @@ class Waker:
             return False
 
 
-def follow(settings: Settings, run: Run, *, waker: Waker) -> None:
-    """Until the agent stops, in the node's namespace. Raises PycniError or OSError."""
+def follow(
+    settings: Settings,
+    run: Run,
+    *,
+    waker: Waker,
+    used: Callable[[Iterable[IPAddress]], object] = lambda _: None,
+) -> None:
+    """Until the agent stops, in the node's namespace; tells `used` the VTEPs of the nodes that
+    packets were sent to. Raises PycniError or OSError."""
     with Fib() as fib, hearing_errors() as errors:
-        copy = Copy(fib)
+        copy, rest = Copy(fib), Rest()
         narrowed = False
         review = confirmation = 0.0
         while not run.stopping:
@@ -75,10 +83,11 @@ def follow(settings: Settings, run: Run, *, waker: Waker) -> None:
                     if copy.narrow or narrowed:
                         narrowed = path_mtus.write(settings, copy.narrow)
                 if now >= confirmation:
-                    next_hops.confirm(settings, copy)
+                    used(next_hops.confirm(settings, copy))
                     confirmation = now + CONFIRMATION
                 next_hops.vouch(settings)
             run.well()
+            run.wait(rest.due())  # events without end must not be work without end
             fib.wait(RENEWAL, waker.fileno(), *(errors.filenos() if errors else ()))
 
 

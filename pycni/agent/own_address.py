@@ -35,7 +35,7 @@ def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None
         while not run.stopping:
             found = replacement(settings, ipr)
             if found is not None:
-                log.info("moving vtep=%s uplink=%s", found.vtep, found.ifname)
+                log.info("moving vtep=%s uplink=%s", quoted(found.vtep), quoted(found.ifname))
                 provision.setup(settings)
                 moved()
             run.well()
@@ -54,6 +54,6 @@ def replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
     try:
         found = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
     except SetupError as error:
-        log.warning("address gone vtep=%s error=%s", vtep, quoted(error.message))
+        log.warning("address gone vtep=%s error=%s", quoted(vtep), quoted(error.message))
         return None
     return found if found.vtep.version == vtep.version else None

@@ -16,6 +16,8 @@ from pycni.attachments import dispatch
 from pycni.cni import rpc
 from pycni.errors import SetupError, TryAgain
 from pycni.files import make_private_directory
+from pycni.kernel.forgetting import Forgetting
+from pycni.logfmt import quoted
 from pycni.settings import Settings
 
 CALLS_AT_ONCE = 64
@@ -69,7 +71,9 @@ def listening(path: Path) -> Iterator[socket.socket]:
                 path.unlink(missing_ok=True)
 
 
-def serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
+def serve(
+    listener: socket.socket, settings: Settings, stop: threading.Event, *, forgetting: Forgetting
+) -> None:
     """Answer calls until `stop`, or until teardown has removed the socket's file; sets `stop`."""
     mark = _mark(settings.socket_path)
     slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
@@ -79,7 +83,9 @@ def serve(listener: socket.socket, settings: Settings, stop: threading.Event) ->
         try:
             rpc.serve_connection(
                 connection,
-                lambda env, stdin, netns: dispatch.answer(env, stdin, netns, settings=settings),
+                lambda env, stdin, netns: dispatch.answer(
+                    env, stdin, netns, settings=settings, forgetting=forgetting
+                ),
             )
         except Exception:
             log.exception("call failed")
@@ -91,7 +97,8 @@ def serve(listener: socket.socket, settings: Settings, stop: threading.Event) ->
             connection, _ = listener.accept()
         except TimeoutError:
             if _mark(settings.socket_path) != mark:
-                log.warning('stopping reason="the socket is gone" socket=%s', settings.socket_path)
+                log.warning('stopping reason="the socket is gone" socket=%s',
+                            quoted(settings.socket_path))  # fmt: skip
                 stop.set()
             continue
         slots.acquire()

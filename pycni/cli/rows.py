@@ -8,6 +8,7 @@ file has it, and a drop reason or path is spelled as in bpf/README.md (`SPOOFED_
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +17,16 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.events import Lost
 from pycni.kernel.rtnl import Rtnl
-from pycni.pods import port_table
+from pycni.node import overlay_guard, report
+from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
 from pycni.stores import Liveness, NodeRecord, open_store
 
 Row = dict[str, Any]
+
+NFT = "nft"
+"""The name of nftables beside those of programs."""
 
 SPELLED = ("reason", "path")
 """Columns with the names of enumerators."""
@@ -47,8 +52,16 @@ def endpoints(settings: Settings) -> list[Row]:
     return sorted(rows, key=lambda row: (row["container"], row["address"]))
 
 
-def ports() -> list[Row]:
-    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError."""
+def ports(settings: Settings) -> list[Row]:
+    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError.
+
+    `pod_name` is "namespace/name", empty where the runtime did not tell.
+    """
+    names = {
+        forward.pod: record.pod
+        for record in port_records.read_all(settings).by_digest.values()
+        for forward in record.forwards
+    }
     rows = [
         {
             "port": forward.host_port,
@@ -56,6 +69,7 @@ def ports() -> list[Row]:
             "address": str(forward.host_ip or ""),
             "pod": str(forward.pod),
             "pod_port": forward.pod_port,
+            "pod_name": names.get(forward.pod, ""),
             "container": forward.owner,
         }
         for forward in port_table.forwards()
@@ -67,25 +81,43 @@ def ports() -> list[Row]:
 def nodes(settings: Settings) -> list[Row]:
     """The nodes of the cluster by name. Raises StoreError.
 
-    Of a record that is set aside, `rejected` says why, and what it claims is not shown.
-    `seen_seconds_ago` is None where the store does not know.
+    Of a record that is set aside, `rejected` says why, and what it claims is not shown. `answers`
+    and `forwards` are what this node's agent found when it asked the other: at its address, and
+    through the overlay; None if it did not ask. `seen_seconds_ago` is from the last sign of life,
+    to the store or to this node; None if neither knows of one.
     """
     listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     valid = {node.name: node for node in listing.nodes}
+    told = report.read(settings)
+    aside = report.table(told, report.SET_ASIDE)
+    asked = {row.get("name"): row for row in report.table(told, report.PEERS).values()}
     return [
-        _node(name, valid.get(name), liveness, rejected=listing.rejected.get(name))
+        _node(name, valid.get(name), liveness, asked.get(name, {}),
+              rejected=listing.rejected.get(name) or aside.get(name))
         for name, liveness in listing.liveness.items()
-    ]
+    ]  # fmt: skip
 
 
-def _node(name: str, node: NodeRecord | None, liveness: Liveness, *, rejected: str | None) -> Row:
+def _node(
+    name: str,
+    node: NodeRecord | None,
+    liveness: Liveness,
+    asked: Row,
+    *,
+    rejected: str | None,
+) -> Row:
+    seen = [] if liveness.seen_ago is None else [liveness.seen_ago]
+    if isinstance(asked.get("seen"), float):
+        seen.append(max(0.0, time.monotonic() - asked["seen"]))
     return {
         "name": name,
         "id": node and node.node_id,
         "vtep": node and str(node.vtep),
         "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs] if node else None,
         "agent": "alive" if liveness.alive else "silent",
-        "seen_seconds_ago": None if liveness.seen_ago is None else round(liveness.seen_ago),
+        "answers": asked.get("answers"),
+        "forwards": asked.get("forwards"),
+        "seen_seconds_ago": round(min(seen)) if seen else None,
         "rejected": rejected,
     }
 
@@ -103,6 +135,18 @@ def entries(settings: Settings, name: str) -> tuple[list[Row], tuple[str, ...]]:
     """The entries of the map `name`, and their columns. Raises NotAvailable."""
     rows, columns = dumps.dump(settings.pin_root, name)
     return [_spell(row) for row in rows], columns
+
+
+def drops(settings: Settings) -> tuple[list[Row], tuple[str, ...]]:
+    """What the programs dropped, and the guard of the overlay in the host's stack; and the columns.
+
+    Only what was dropped at all. Raises NotAvailable or SetupError.
+    """
+    rows, columns = entries(settings, "drops")
+    for reason, count in overlay_guard.drops().items():
+        if count.packets:
+            rows.append({"program": NFT, "reason": spelled(reason), **vars(count)})
+    return rows, columns
 
 
 def drop_events(settings: Settings) -> Iterator[Row]:

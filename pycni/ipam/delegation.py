@@ -28,6 +28,7 @@ from pycni.ipam import delegation_records, ipam_plugin
 from pycni.ipam.delegation_records import Delegation
 from pycni.ipam.ipam_result import IpamResult
 from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
 from pycni.pods.lease import leases
 from pycni.settings import Settings
@@ -125,7 +126,7 @@ def release(
     delegation_records.forget(settings, delegation.key)
 
 
-def in_order(detach: Callable[[], None], release: Callable[[], None], *, plugin: str) -> None:
+def in_order(detach: Callable[[], object], release: Callable[[], None], *, plugin: str) -> None:
     """Both steps of a DEL; the second runs even if the first fails. Raises what fails.
 
     An address is free once no packet can have it, so the link goes first; except with `dhcp`,
@@ -171,10 +172,10 @@ def _take_back(call: Call, delegation: Delegation, lock: int) -> None:
 
 def _log_failure(delegation: Delegation, error: PycniError) -> None:
     log.warning(
-        "plugin=%s container=%s not released error=%s",
-        delegation.plugin,
-        delegation.key.container_id,
-        error,
+        "not released plugin=%s container=%s error=%s",
+        quoted(delegation.plugin),
+        quoted(delegation.key.container_id),
+        quoted(error),
     )
 
 

@@ -4,10 +4,19 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel.netlink import FAMILIES, attribute, nested, number
+from pycni.kernel.netlink import (
+    FAMILIES,
+    attribute,
+    attributes,
+    nested,
+    number,
+    read_address,
+    read_number,
+)
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
@@ -54,6 +63,16 @@ class Rule(NamedTuple):
     """0 in a rule that is to be deleted: any."""
 
 
+class DeadEnd(NamedTuple):
+    """A rule that packets with a mark have no route: the kernel answers them with an ICMP error."""
+
+    version: int
+    """Of IP."""
+    mark: int
+    """The whole of skb->mark."""
+    priority: int
+
+
 def pack_route(route: Route) -> bytes:
     """An RTM_NEWROUTE or RTM_DELROUTE."""
     flags = 0 if route.gateway is None else RTNH_F_ONLINK
@@ -75,6 +94,41 @@ def pack_route(route: Route) -> bytes:
     if any(value for _, value in metrics):
         body += nested(RTA_METRICS, *(number(kind, value) for kind, value in metrics if value))
     return body
+
+
+def pack_routes_question(ifindex: int, version: int) -> bytes:
+    """An RTM_GETROUTE for the routes of the main table by a link. The kernel filters them if the
+    socket asks strictly (NETLINK_GET_STRICT_CHK, Linux 4.20)."""
+    head = RTMSG.pack(FAMILIES[version], 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+    return head + number(RTA_TABLE, RT_TABLE_MAIN) + number(RTA_OIF, ifindex)
+
+
+def pack_route_question(address: IPAddress) -> bytes:
+    """An RTM_GETROUTE for the way that the kernel would send a packet of the node."""
+    bits = address.max_prefixlen
+    head = RTMSG.pack(FAMILIES[address.version], bits, 0, 0, 0, 0, 0, 0, 0)
+    return head + attribute(RTA_DST, address.packed)
+
+
+def read_route(body: bytes) -> Route:
+    """The route that an RTM_NEWROUTE or RTM_DELROUTE is about, without its metrics.
+
+    Raises ValueError if garbled.
+    """
+    family, length, _, _, table, _, scope, _, _ = RTMSG.unpack_from(body)
+    found = dict(attributes(body, RTMSG.size))
+    bits = next(version for version, number in FAMILIES.items() if number == family)
+    dst = found.get(RTA_DST, bytes(4 if bits == 4 else 16))
+    gateway, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
+    return Route(
+        ip_network((read_address(dst), length)),
+        read_number(found[RTA_OIF]) if RTA_OIF in found else 0,
+        read_address(gateway) if gateway else None,
+        read_address(source) if source else None,
+        read_number(found[RTA_TABLE]) if RTA_TABLE in found else table,
+        scope,
+        read_number(found[RTA_PRIORITY]) if RTA_PRIORITY in found else 0,
+    )
 
 
 def _pack_gateway(gateway: IPAddress, *, version: int) -> bytes:

@@ -165,16 +165,20 @@ def write(settings: Settings, copy: Copy) -> None:
              len(changes.deletes))  # fmt: skip
 
 
-def confirm(settings: Settings, copy: Copy) -> None:
-    """Tell the kernel which neighbours were used since the last call, and clear the marks."""
+def confirm(settings: Settings, copy: Copy) -> set[IPAddress]:
+    """Tell the kernel which neighbours were used since the last call, and clear the marks. Returns
+    the VTEPs that packets were sent to."""
     used: set[tuple[int, IPAddress]] = set()
+    vteps: set[IPAddress] = set()
     with maps.open_nexthops(settings.pin_root) as table:
         for vtep, hop in table.items():
             path = copy.path(vtep)
             if hop.used and path is not None:
                 table.put(vtep, replace(hop, used=False))
                 used.add((path.ifindex, path.neighbour))
+                vteps.add(vtep)
     copy.confirm(used)
+    return vteps
 
 
 def vouch(settings: Settings) -> None:

@@ -44,6 +44,8 @@ from pycni.settings import Settings
 
 T = TypeVar("T", IPAddress, IPNetwork)
 
+PART = "paths"
+
 GONE = (errno.ESRCH, errno.ENODEV)
 
 log = logging.getLogger(__name__)
@@ -120,14 +122,14 @@ def differences(have: PathMtus, want: PathMtus) -> list[Fault]:
 def faults(settings: Settings) -> list[Fault]:
     """What map and routes hold that the kernel's paths do not say. Only looks, in the node's
     network namespace. Raises PycniError or OSError."""
-    with maps.open_vteps(settings.pin_root) as table:
-        others = [vtep for vtep, _ in table.items()]
-    with Fib(groups=0) as fib, Rtnl() as ipr:
-        device = overlay.find(ipr)
-        paths = fib.paths(others, Node.load(settings).vtep)
-        links = fib.links({path.ifindex for path in paths.values()})
-    nodes = narrow(paths, links, overlay_mtu=device.mtu if device is not None else 0)
+    nodes = _narrow_now(settings)
     return differences(look(settings), wanted(nodes, _remotes(settings) if nodes else {}))
+
+
+def mend(settings: Settings) -> None:
+    """`write` what the kernel's paths say now. Callers hold the network lock. Raises PycniError or
+    OSError."""
+    write(settings, _narrow_now(settings))
 
 
 def look(settings: Settings) -> PathMtus:
@@ -185,7 +187,18 @@ def _differences(have: Mapping[T, int], want: Mapping[T, int], thing: str) -> It
                 "paths", thing.format(key), f"{found}, without need", weight=Weight.DEGRADED
             )
         elif found != str(want[key]):
-            yield Fault("paths", thing.format(key), f"{found}, not {want[key]}")
+            yield Fault(PART, thing.format(key), f"{found}, not {want[key]}")
+
+
+def _narrow_now(settings: Settings) -> dict[IPAddress, int]:
+    """What the kernel says of the paths to all other nodes."""
+    with maps.open_vteps(settings.pin_root) as table:
+        others = [vtep for vtep, _ in table.items()]
+    with Fib(groups=0) as fib, Rtnl() as ipr:
+        device = overlay.find(ipr)
+        paths = fib.paths(others, Node.load(settings).vtep)
+        links = fib.links({path.ifindex for path in paths.values()})
+    return narrow(paths, links, overlay_mtu=device.mtu if device is not None else 0)
 
 
 def _remotes(settings: Settings) -> dict[IPNetwork, IPAddress]:

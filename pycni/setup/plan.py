@@ -12,6 +12,7 @@ from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
+from pycni.node import dead_ends
 from pycni.node.record import Node
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
@@ -90,7 +91,17 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,
+        link_local_services=settings.link_local_services,
+        dead_end_mark=dead_ends.MARK if settings.answer_unreachable else 0,
     )
+
+
+def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
+    """Entries that the maps of other nodes need, twice what there are: so a cluster that grows
+    needs larger ones rarely. Maps are never smaller than the programs declare them."""
+    nodes, prefixes = len(others), sum(len(one.pod_cidrs) + len(one.extra) for one in others)
+    counts = {"vteps": nodes, "nexthops": nodes, "remotes": prefixes}
+    return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
 
 
 def refuse_renumbering(before: Node | None, record: NodeRecord, *, has_pods: bool) -> None:

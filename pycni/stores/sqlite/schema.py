@@ -26,9 +26,21 @@ BUSY_TIMEOUT = 10.0
 EXTRAS = """
 CREATE TABLE extras (prefix TEXT PRIMARY KEY, node TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
+INSTANCES = """
+CREATE TABLE IF NOT EXISTS instances (
+    node TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    vtep TEXT NOT NULL,
+    heartbeat REAL NOT NULL,
+    refused INTEGER NOT NULL,
+    PRIMARY KEY (node, instance)
+) STRICT, WITHOUT ROWID;
+"""
+"""Which machines were alive as a node, or were refused to be. Releases that do not know this table
+leave it alone, so it needs no other schema version."""
 MIGRATIONS = {1: EXTRAS}
 """By schema version: the statement that makes it the next version."""
-SCHEMA = f"""{EXTRAS}
+SCHEMA = f"""{EXTRAS}{INSTANCES}
 CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (
     name TEXT PRIMARY KEY,
@@ -84,6 +96,8 @@ def migrate(path: Path) -> None:
                 if version in MIGRATIONS:
                     db.execute(MIGRATIONS[version])
                     db.execute(f"PRAGMA user_version = {version + 1}")
+        if pragma(db, "application_id") == APPLICATION_ID:
+            db.execute(INSTANCES)
     finally:
         db.close()
 

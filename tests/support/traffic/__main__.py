@@ -12,6 +12,10 @@ absorb ADDRESS                 print the port, then confirm what clients send by
 pump ADDRESS PORT              for each line of stdin, send --size bytes to a server of `absorb` and
                                print the seconds; null if they take more than --within
 
+reflect ADDRESS PORT           UDP: print the port, then send back what comes
+watch ADDRESS,PORT ...         ask reflectors all the time; at the next line of stdin, print which
+                               questions had no answer
+
 datagrams ADDRESS PORT         send each line of stdin (hex) as a datagram
 frames IFNAME                  send each line of stdin (hex) as an Ethernet frame
 capture IFNAME                 at the next line of stdin, print the frames that came in, sorted
@@ -26,7 +30,7 @@ import argparse
 import json
 import sys
 
-from support.traffic import frames, plans, ports, streams
+from support.traffic import frames, plans, ports, streams, watch
 from support.traffic.sockets import say
 
 
@@ -50,6 +54,10 @@ def main() -> None:
             streams.absorb(options.address)
         case "pump":
             streams.pump(options.address, options.port, size=options.size, within=options.within)
+        case "reflect":
+            watch.reflect(options.address, options.port)
+        case "watch":
+            watch.watch(options.targets)
         case "datagrams":
             frames.send_datagrams(options.address, options.port)
         case "frames":
@@ -75,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "stream": ("protocol", "address", "port"),
         "absorb": ("address",),
         "pump": ("address", "port"),
+        "reflect": ("address", "port"),
+        "watch": (),
         "datagrams": ("address", "port"),
         "frames": ("ifname",),
         "capture": ("ifname",),
@@ -86,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         found[verb] = verbs.add_parser(verb)
         for name in names:
             found[verb].add_argument(name, type=int if name == "port" else str)
+    found["watch"].add_argument("targets", nargs="+")
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
     found["pump"].add_argument("--size", type=int, default=1 << 20)
