@@ -62,7 +62,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     make_directories(settings)
     with server.only_agent(settings):
         for caution in cautions.look(settings):
-            log.warning("%s", caution)
+            log.warning("caution found=%s", quoted(caution))
         if setup:
             provision.setup(settings, report=_log_step)
         node = Node.load(settings)

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from itertools import count
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
-from pycni.errors import ClusterError, StoreError
+from pycni.errors import ClusterError, NameTaken, StoreError
 from pycni.stores.records import EXTRA_MAX, Claim, Raw, printable, read, write
 from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
 from pycni.stores.roster import Roster
@@ -58,10 +58,6 @@ class Applicant:
     """The machine's (see `machine_identity`)."""
     instance: str = ""
     """The machine's (see `machine_instance`)."""
-
-
-class NameTaken(StoreError):
-    """Another machine, which is alive, has the name."""
 
 
 def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> NodeRecord:

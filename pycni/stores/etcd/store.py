@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import StoreError
+from pycni.errors import NameTaken, StoreError
 from pycni.stores import places
 from pycni.stores.etcd.gateway import Gateway
 from pycni.stores.etcd.keys import Document, absent, delete_key, get_key, present, put_key
@@ -28,7 +28,7 @@ from pycni.stores.etcd.keyspace import (
 from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.location import Location
 from pycni.stores.etcd.watch import changes
-from pycni.stores.places import Applicant, NameTaken
+from pycni.stores.places import Applicant
 from pycni.stores.records import named, write
 from pycni.stores.registry import HEARTBEAT_FRESH, Listing, Liveness, NodeRecord, Rival
 from pycni.stores.roster import Roster

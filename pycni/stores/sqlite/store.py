@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import StoreError
+from pycni.errors import NameTaken, StoreError
 from pycni.files import make_private_directory
 from pycni.stores import places
-from pycni.stores.places import Applicant, NameTaken
+from pycni.stores.places import Applicant
 from pycni.stores.records import named, printable
 from pycni.stores.registry import HEARTBEAT_FRESH, Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster

@@ -33,7 +33,6 @@ from unit.agent.runs import OneRun
 
 CLUSTER = ip_network("10.0.0.0/8")
 US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),))
-OUR_NODE = SimpleNamespace(name="us", vtep=US.vtep, pod_cidrs=US.pod_cidrs)
 OUR_SECOND = ip_address("192.0.2.77")
 """An address of this node that is in no record."""
 MANY = 5000
@@ -90,7 +89,6 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     memory = Memory(Reported())
     memory.growth.take("setup")  # there was one a moment ago
     monkeypatch.setattr(cluster_store, "_own_addresses", lambda: frozenset({OUR_SECOND}))
-    monkeypatch.setattr(cluster_store.Node, "load", lambda _: OUR_NODE)
 
     def run(*events):
         store = SimpleNamespace(watch=lambda _: iter(events))

@@ -122,7 +122,7 @@ def test_each_thing_that_is_reported_is_a_fault_of_its_own(settings: Any, writte
 
     assert "node name n1 is also that of another machine, with VTEP 192.0.2.77" in found["name"]
     assert found["records"].startswith("the record of n8 is set aside: its VTEP")
-    assert found["peers"].startswith("node n2 is not reached, neither")
+    assert found["reachability"].startswith("node n2 is not reached, neither")
     texts = [fault.sentence for fault in cluster_faults.faults(settings, LISTING)]
     assert any("no room for 2 nodes, such as n6, n7" in text for text in texts)
     assert not any("n3" in text or "n9" in text for text in texts)
