@@ -8,6 +8,9 @@ keep ADDRESS PORT              UDP: for each line of stdin, ask once more from t
 hold ADDRESS PORT              keep a UDP port taken until killed
 count PROTOCOL ADDRESS         print the port, then bytes and seconds of what one client sends
 stream PROTOCOL ADDRESS PORT   send as fast as may be for --seconds
+absorb ADDRESS                 print the port, then confirm what clients send by TCP until killed
+pump ADDRESS PORT              for each line of stdin, send --size bytes to a server of `absorb` and
+                               print the seconds; null if they take more than --within
 
 reflect ADDRESS PORT           UDP: print the port, then send back what comes
 watch ADDRESS,PORT ...         ask reflectors all the time; at the next line of stdin, print which
@@ -47,6 +50,10 @@ def main() -> None:
             streams.count(options.protocol, options.address, after=options.after)
         case "stream":
             streams.stream(options.protocol, options.address, options.port, seconds=options.seconds)
+        case "absorb":
+            streams.absorb(options.address)
+        case "pump":
+            streams.pump(options.address, options.port, size=options.size, within=options.within)
         case "reflect":
             watch.reflect(options.address, options.port)
         case "watch":
@@ -74,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "hold": ("address", "port"),
         "count": ("protocol", "address"),
         "stream": ("protocol", "address", "port"),
+        "absorb": ("address",),
+        "pump": ("address", "port"),
         "reflect": ("address", "port"),
         "watch": (),
         "datagrams": ("address", "port"),
@@ -90,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     found["watch"].add_argument("targets", nargs="+")
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
+    found["pump"].add_argument("--size", type=int, default=1 << 20)
+    found["pump"].add_argument("--within", type=float, default=5.0)
     found["stream"].add_argument("--seconds", type=float, default=1.0)
     return parser
 
