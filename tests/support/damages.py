@@ -409,7 +409,7 @@ DAMAGES = (
     Damage("map endpoints emptied", _empty("endpoints"), "endpoints", "no entry"),
     Damage("map remotes emptied", _empty("remotes"), "peers", "remotes", plugin_tells=False),
     Damage("map vteps emptied", _empty("vteps"), "peers", "vteps", plugin_tells=False),
-    Damage("another address in the map self", _another_self, "peers", "self", within=LOOK,
+    Damage("another address in the map self", _another_self, "peers", "self",
            plugin_tells=False),
     Damage("pins of maps removed", _remove_pins("maps/*"), "programs", "endpoints"),
     Damage("pins of programs removed", _remove_pins("programs-*"), "programs", "not loaded"),

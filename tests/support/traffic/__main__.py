@@ -12,7 +12,7 @@ absorb ADDRESS                 print the port, then confirm what clients send by
 pump ADDRESS PORT              for each line of stdin, send --size bytes to a server of `absorb` and
                                print the seconds; null if they take more than --within
 
-reflect ADDRESS PORT           UDP: print the port, then send back what comes
+reflect PORT ADDRESS ...       UDP: print the port, then send back what comes
 watch ADDRESS,PORT ...         ask reflectors all the time; at the next line of stdin, print which
                                questions had no answer
 
@@ -55,7 +55,7 @@ def main() -> None:
         case "pump":
             streams.pump(options.address, options.port, size=options.size, within=options.within)
         case "reflect":
-            watch.reflect(options.address, options.port)
+            watch.reflect(options.port, options.addresses)
         case "watch":
             watch.watch(options.targets)
         case "datagrams":
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "stream": ("protocol", "address", "port"),
         "absorb": ("address",),
         "pump": ("address", "port"),
-        "reflect": ("address", "port"),
+        "reflect": ("port",),
         "watch": (),
         "datagrams": ("address", "port"),
         "frames": ("ifname",),
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         found[verb] = verbs.add_parser(verb)
         for name in names:
             found[verb].add_argument(name, type=int if name == "port" else str)
+    found["reflect"].add_argument("addresses", nargs="+")
     found["watch"].add_argument("targets", nargs="+")
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
