@@ -112,6 +112,12 @@ NEXTHOP = Layout(
     ),
 )
 
+PATH_MTU = Layout(
+    "path_mtu",
+    "=I",
+    (("mtu", "int"),),
+)
+
 SELF = Layout(
     "self",
     "=16sQ",

@@ -18,6 +18,7 @@ from pycni.upkeep import (
     hooks,
     owner,
     parameters,
+    paths,
     peers,
     pinned,
     pods,
@@ -64,6 +65,7 @@ PARTS = (
          _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS), is_cheap=True),
     Part(endpoints.PART, endpoints.faults, endpoints.mend, is_cheap=True),
     Part(peers.PART, peers.faults, peers.mend, _on(Subject.STORE)),
+    Part(paths.PART, paths.faults, paths.mend),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
 )  # fmt: skip
 

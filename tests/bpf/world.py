@@ -121,13 +121,14 @@ class NextHop:
 
 @dataclass(frozen=True)
 class Tables:
-    """Contents of the maps: pods here, prefixes elsewhere to their VTEP, the known VTEPs, and how
-    packets to them leave."""
+    """Contents of the maps: pods here, prefixes elsewhere to their VTEP, the known VTEPs, how
+    packets to them leave, and the MTU of narrow paths."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     remotes: Mapping[str, str] = field(default_factory=dict)
     vteps: tuple[str, ...] = ()
     nexthops: Mapping[str, NextHop] = field(default_factory=dict)
+    path_mtus: Mapping[str, int] = field(default_factory=dict)
 
 
 EMPTY = Tables()
