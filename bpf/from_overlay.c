@@ -7,9 +7,9 @@
 #include "lib/classify.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
+#include "lib/nodes.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
-#include "lib/self.h"
 #include "lib/tunnel.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
@@ -32,7 +32,7 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 		return -DROP_MULTICAST;
 	/* A node sends for its pods and for itself. */
 	if (!is_behind(&tunnel->remote, &packet.src) &&
-	    !same_address(&tunnel->remote, &packet.src))
+	    !is_of_node(&tunnel->remote, &packet.src))
 		return -DROP_SPOOFED_INNER;
 
 	switch (classify_here(&packet.dst, &route)) {
@@ -41,7 +41,7 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 	case OWN_GATEWAY:
 		return went(PATH_STACK, TC_ACT_OK);
 	default:
-		if (is_own_vtep(&packet.dst))
+		if (is_own_address(&packet.dst))
 			return went(PATH_STACK, TC_ACT_OK);
 		return -DROP_UNKNOWN_DESTINATION;
 	}

@@ -55,7 +55,8 @@ class Loaded:
 class NewMaps:
     """Maps of a load that is not in use yet, pinned at a root of their own.
 
-    `empty` names those whose layout differs from that of the maps they replace.
+    `empty` names those whose layout differs from that of the maps they replace, and those that the
+    programs before did not have.
     """
 
     root: Path
@@ -102,7 +103,7 @@ def load(
             renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
                 staged = staging.stage(root, objects, config, fingerprint, owned)
-                _refill(root, staged, callbacks.refill)
+                _refill(root, staged, callbacks.refill, is_upgrade=before is not None)
                 _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
@@ -183,8 +184,16 @@ def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
     pins.unmark_clsact(root, ifindex)
 
 
-def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], object] | None) -> None:
-    if not staged.refilled:
+def _refill(
+    root: Path,
+    staged: staging.Staged,
+    refill: Callable[[NewMaps], object] | None,
+    *,
+    is_upgrade: bool,
+) -> None:
+    """Have maps filled before their programs run; the first programs of a node do not need it."""
+    empty = staged.refilled.keys() | (staged.added if is_upgrade else set())
+    if not empty or (refill is None and not staged.refilled):
         return
     if refill is None:
         raise LayoutError(
@@ -193,7 +202,7 @@ def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], obje
             hint="drain the node, then pycni teardown and pycni setup",
         )
     with pins.beside(root, staged.maps) as other:
-        refill(NewMaps(other, frozenset(staged.refilled)))
+        refill(NewMaps(other, frozenset(empty)))
 
 
 def _commit(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows the cluster store: writes the tables of the other nodes, `vteps` and `remotes`."""
+"""Follows the cluster store: writes the tables of the nodes, `vteps`, `remotes` and `nodes`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from pycni import locks
 from pycni.agent.loops import Run
+from pycni.attachments import node_addresses
 from pycni.logfmt import quoted
 from pycni.node import peers
+from pycni.node.directory import Directory
 from pycni.settings import Settings
 from pycni.stores import Synced, open_store
 
@@ -25,11 +27,13 @@ def follow(
     that lost its data.
     """
     members = peers.Membership(settings.node_name)
+    directory = Directory(settings.node_name)
     agrees = False
     """Whether the tables were as told at the last Synced."""
     believed = True
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(run.stop):
         members.feed(event)
+        directory.feed(event)
         if not isinstance(event, Synced):
             continue
         _log_rejections(rejections.take(members.rejected))
@@ -41,12 +45,15 @@ def follow(
             continue
         believed = True
         before, after = members.take_changes()
+        moved = directory.take_changes()
         # a setup may be replacing the maps
         with locks.network_lock(settings.run_dir, shared=True):
             if agrees:
                 count = peers.write_changes(settings.pin_root, before, after)
+                node_addresses.write_changes(settings.pin_root, moved)
             else:
                 count = peers.write(settings.pin_root, members.others, synced=True)
+                node_addresses.write(settings.pin_root, directory)
         agrees = True
         run.well()
         if count:

@@ -18,7 +18,7 @@ from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import health as dataplane
-from pycni.node import next_hops, overlay
+from pycni.node import next_hops, overlay, underlay
 from pycni.node.health import SETUP, Check
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -53,8 +53,8 @@ def _hooks(settings: Settings, node: Node | None) -> Check:
     fingerprint = None if current is None else pins.fingerprint(current)
     with Rtnl() as ipr:
         device = overlay.find(ipr)
-        link = ipr.link(node.uplink) if node else None
-        wanted = hooks.wanted(ipr, device.ifindex if device else 0, link.ifindex if link else 0)
+        outer = underlay.look(ipr).outer if node else ()
+        wanted = hooks.wanted(ipr, device.ifindex if device else 0, outer)
         missing = [
             f"{hook.program} at {_ifname(hook.ifindex)}"
             for hook in wanted

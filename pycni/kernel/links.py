@@ -41,7 +41,7 @@ IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 15, 25
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
-IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
+IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_NOARP = 0x1, 0x8, 0x40, 0x80
 ARPHRD_ETHER = 1
 OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 """RFC 2863, in the order of linux/if.h."""
@@ -79,6 +79,8 @@ class Link(NamedTuple):
     peer_netnsid: int | None = None
     """The number that this namespace has for the peer's; None: both ends are in one namespace."""
     vxlan: Vxlan | None = None
+    master: int = 0
+    """Index of the bridge, bond or VRF that it is a port of; 0: none."""
 
     @property
     def is_up(self) -> bool:
@@ -94,6 +96,11 @@ class Link(NamedTuple):
     def is_ethernet(self) -> bool:
         """Whether its link-layer address is a MAC."""
         return self.hardware == ARPHRD_ETHER
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it only holds addresses, and leads to no network: loopback or a dummy."""
+        return bool(self.flags & IFF_LOOPBACK) or self.kind == "dummy"
 
 
 class End(NamedTuple):
@@ -112,7 +119,7 @@ def read_link(body: bytes) -> Link:
     """The link that an RTM_NEWLINK or RTM_DELLINK is about. Raises ValueError if it is garbled."""
     _, hardware, ifindex, flags, _ = IFINFOMSG.unpack_from(body)
     ifname = mac = alias = operstate = kind = qdisc = ""
-    mtu = peer_ifindex = 0
+    mtu = peer_ifindex = master = 0
     netnsid = vxlan = None
     for name, value in attributes(body, IFINFOMSG.size):
         if name == IFLA_IFNAME:
@@ -129,6 +136,8 @@ def read_link(body: bytes) -> Link:
             qdisc = read_text(value)
         elif name == IFLA_LINK:
             peer_ifindex = read_number(value)
+        elif name == IFLA_MASTER:
+            master = read_number(value)
         elif name == IFLA_LINK_NETNSID:
             netnsid = read_number(value)
         elif name == IFLA_LINKINFO:
@@ -138,7 +147,7 @@ def read_link(body: bytes) -> Link:
                 vxlan = _read_vxlan(info.get(IFLA_INFO_DATA, b""))
     return Link(
         ifindex, flags, ifname, mac, mtu, alias, operstate, kind, hardware, qdisc, peer_ifindex,
-        netnsid, vxlan,
+        netnsid, vxlan, master,
     )  # fmt: skip
 
 

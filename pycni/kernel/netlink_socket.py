@@ -25,6 +25,7 @@ from pycni.kernel.netlink import (
 RTMGRP_LINK, RTMGRP_NEIGH, RTMGRP_TC = 0x1, 0x4, 0x8
 RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV4_RULE = 0x10, 0x40, 0x80
 RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x100, 0x400
+RTMGRP_NEXTHOP = 1 << 31
 """Groups of events: linux/rtnetlink.h."""
 
 KERNEL = 0

@@ -4,10 +4,20 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel.netlink import FAMILIES, attribute, nested, number
+from pycni.kernel.netlink import (
+    FAMILIES,
+    attribute,
+    attributes,
+    nested,
+    number,
+    read_address,
+    read_number,
+)
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
@@ -15,12 +25,33 @@ RTMSG = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type,
 flags."""
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
-RTA_METRICS, RTA_TABLE, RTA_VIA = 8, 15, 18
+RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
 RTAX_MTU, RTAX_ADVMSS = 2, 8
 RTVIA = struct.Struct("=H")
 """The start of struct rtvia: a family. An address of it follows."""
+RTNEXTHOP = struct.Struct("=HBBi")
+"""struct rtnexthop: length with its attributes, flags, weight, index of the link."""
 RT_TABLE_UNSPEC, RT_TABLE_MAIN, RT_TABLE_LOCAL = 0, 254, 255
-RT_SCOPE_UNIVERSE, RTPROT_STATIC, RTN_UNICAST, RTNH_F_ONLINK = 0, 4, 1, 4
+RT_SCOPE_UNIVERSE, RTPROT_STATIC, RTN_UNICAST = 0, 4, 1
+RTNH_F_DEAD, RTNH_F_ONLINK, RTNH_F_LINKDOWN = 0x1, 0x4, 0x10
+RTM_F_CLONED = 0x200
+"""Of a copy that the kernel made for one destination."""
+
+ANYWHERE: dict[int, IPNetwork] = {
+    FAMILIES[4]: ip_network("0.0.0.0/0"),
+    FAMILIES[6]: ip_network("::/0"),
+}
+"""The destination of a default route, by address family."""
+
+
+class Hop(NamedTuple):
+    """One of the ways that a route has."""
+
+    ifindex: int
+    gateway: IPAddress | None = None
+    """None: the destination is on the link."""
+    is_dead: bool = False
+    """The kernel does not send this way: the link is down or has no carrier."""
 
 
 class Route(NamedTuple):
@@ -40,6 +71,17 @@ class Route(NamedTuple):
     """Bytes."""
     advmss: int = 0
     """Bytes of a TCP segment that are offered to the other side."""
+    kind: int = RTN_UNICAST
+    """RTN_*: what becomes of the packets."""
+    hops: tuple[Hop, ...] = ()
+    """All ways, of a route that was read: one or more, or none if it leads nowhere."""
+    nexthop_id: int = 0
+    """Of the nexthop object (ip-nexthop(8)) that has the ways; 0: the route has its own."""
+
+    def with_hops(self, hops: tuple[Hop, ...]) -> Route:
+        """The same route with these ways."""
+        one = hops[0] if len(hops) == 1 else Hop(0)
+        return self._replace(ifindex=one.ifindex, gateway=one.gateway, hops=hops)
 
 
 class Rule(NamedTuple):
@@ -49,6 +91,74 @@ class Rule(NamedTuple):
     priority: int
     table: int = 0
     """0 in a rule that is to be deleted: any."""
+
+
+def read_route(body: bytes) -> Route | None:
+    """The route that an RTM_NEWROUTE or RTM_DELROUTE is about. Raises ValueError if it is garbled.
+
+    None for what is no IP route, and for a copy that the kernel made for one destination.
+    """
+    family, bits, _, _, table, _, scope, kind, flags = RTMSG.unpack_from(body)
+    if family not in ANYWHERE or flags & RTM_F_CLONED:
+        return None
+    found = dict(attributes(body, RTMSG.size))
+    hops = tuple(_read_hops(found, flags))
+    metrics = dict(attributes(found.get(RTA_METRICS, b"")))
+    dst = ip_network((found[RTA_DST], bits)) if RTA_DST in found else ANYWHERE[family]
+    route = Route(
+        dst=dst,
+        ifindex=0,
+        source=read_address(found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
+        table=_number(found, RTA_TABLE) or table,
+        scope=scope,
+        priority=_number(found, RTA_PRIORITY),
+        mtu=_number(metrics, RTAX_MTU),
+        advmss=_number(metrics, RTAX_ADVMSS),
+        kind=kind,
+        nexthop_id=_number(found, RTA_NH_ID),
+    )
+    return route.with_hops(hops)
+
+
+def pack_route_listing() -> bytes:
+    """An RTM_GETROUTE for all routes of all tables."""
+    return RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def read_gateway(found: dict[int, bytes]) -> IPAddress | None:
+    """The gateway that the attributes of a route or of one of its ways name."""
+    if RTA_GATEWAY in found:
+        return read_address(found[RTA_GATEWAY])
+    if RTA_VIA in found:
+        return read_address(found[RTA_VIA][RTVIA.size :])
+    return None
+
+
+def _read_hops(found: dict[int, bytes], flags: int) -> Iterator[Hop]:
+    if RTA_MULTIPATH in found:
+        yield from _read_multipath(found[RTA_MULTIPATH])
+    elif RTA_OIF in found:
+        dead = bool(flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN))
+        yield Hop(read_number(found[RTA_OIF]), read_gateway(found), dead)
+
+
+def _read_multipath(data: bytes) -> Iterator[Hop]:
+    at = 0
+    while at < len(data):
+        if len(data) - at < RTNEXTHOP.size:
+            raise ValueError(f"a way of a route in {len(data) - at} bytes")
+        length, flags, _, ifindex = RTNEXTHOP.unpack_from(data, at)
+        if not RTNEXTHOP.size <= length <= len(data) - at:
+            raise ValueError(f"a way of a route of {length} bytes in {len(data) - at}")
+        found = dict(attributes(data[at + RTNEXTHOP.size : at + length]))
+        dead = bool(flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN))
+        yield Hop(ifindex, read_gateway(found), dead)
+        at += length + 3 & ~3
+
+
+def _number(found: dict[int, bytes], kind: int) -> int:
+    """The value of a 32-bit attribute; 0 if there is none."""
+    return read_number(found[kind]) if kind in found else 0
 
 
 def pack_route(route: Route) -> bytes:

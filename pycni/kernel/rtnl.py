@@ -11,7 +11,15 @@ import socket
 from typing import Self
 
 from pycni.cluster import IPAddress
-from pycni.kernel.addresses import RTM_DELADDR, RTM_NEWADDR, pack_address
+from pycni.kernel.addresses import (
+    RTM_DELADDR,
+    RTM_GETADDR,
+    RTM_NEWADDR,
+    Address,
+    pack_address,
+    pack_address_question,
+    read_address_message,
+)
 from pycni.kernel.iproute import RareRequests
 from pycni.kernel.links import (
     IFF_UP,
@@ -37,6 +45,7 @@ from pycni.kernel.netlink import (
     NetlinkError,
 )
 from pycni.kernel.netlink_socket import NetlinkSocket
+from pycni.kernel.nexthops import RTM_GETNEXTHOP, pack_nexthop_listing, read_nexthop, ways
 from pycni.kernel.qdiscs import (
     RTM_DELQDISC,
     RTM_GETQDISC,
@@ -47,7 +56,15 @@ from pycni.kernel.qdiscs import (
     pack_ingress_question,
     read_qdisc,
 )
-from pycni.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE, Route, pack_route
+from pycni.kernel.routes import (
+    RTM_DELROUTE,
+    RTM_GETROUTE,
+    RTM_NEWROUTE,
+    Route,
+    pack_route,
+    pack_route_listing,
+    read_route,
+)
 
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
 """Flags of a request that makes something or takes the place of what is there."""
@@ -130,6 +147,12 @@ class Rtnl(RareRequests):
             return False
         return True
 
+    def addresses(self, ifindex: int = 0) -> list[Address]:
+        """The addresses of one link, or of all, in the kernel's order."""
+        answers = self._asker.dump(RTM_GETADDR, pack_address_question())
+        found = [one for one in map(read_address_message, answers) if one is not None]
+        return [one for one in found if ifindex in (0, one.ifindex)]
+
     def add_address(self, ifindex: int, address: IPAddress, *, prefixlen: int = 0) -> None:
         """Add an address to a link, as a host address if there is no `prefixlen`."""
         body = pack_address(ifindex, address, prefixlen=prefixlen or address.max_prefixlen)
@@ -139,6 +162,14 @@ class Rtnl(RareRequests):
         """Delete an address of a link. EADDRNOTAVAIL if it has no such."""
         body = pack_address(ifindex, address, prefixlen=prefixlen)
         self._asker.request(RTM_DELADDR, NLM_F_ACK, body)
+
+    def routes(self) -> list[Route]:
+        """All routes of all tables and types, in the kernel's order."""
+        answers = self._asker.dump(RTM_GETROUTE, pack_route_listing())
+        found = [one for one in map(read_route, answers) if one is not None]
+        if any(one.nexthop_id and not one.hops for one in found):
+            return self._with_ways(found)
+        return found
 
     def add_route(self, route: Route) -> None:
         """Add a route. EEXIST if there is one to the destination."""
@@ -190,6 +221,12 @@ class Rtnl(RareRequests):
         """The same; a BPF filter in that place is replaced, and no packet misses both."""
         body = pack_filter(ifindex, parent, fd=fd, name=name, priority=priority, handle=handle)
         self._asker.request(RTM_NEWTFILTER, REPLACE, body)
+
+    def _with_ways(self, routes: list[Route]) -> list[Route]:
+        """The ways of nexthop objects, where the kernel says only their numbers."""
+        answers = map(read_nexthop, self._asker.dump(RTM_GETNEXTHOP, pack_nexthop_listing()))
+        objects = {one.number: one for one in answers}
+        return [one if one.hops else one.with_hops(ways(one.nexthop_id, objects)) for one in routes]
 
     def _ask_link(self, question: bytes) -> bytes:
         return self._asker.request(RTM_GETLINK, 0, question)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import loader
-from loader import Callbacks, pins, probe
+from loader import Callbacks, attach, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import hooks, restore
@@ -23,12 +23,15 @@ from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node import (
+    directory,
     masquerade,
     next_hops,
     overlay,
     peers,
+    underlay,
     uplink,
 )
+from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
 from pycni.pods import port_table
 from pycni.pods.lease import is_ours, leases
@@ -71,8 +74,10 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
 
         report("joining the cluster")
         record, others = provisioning.join()
+        host = plan.towards(settings, host, record, others)
+        outer = host.around.outer
         parameters = overlay.plan_forwarding(
-            host.uplink.ifname, ipv6=settings.cluster.has_family(6)
+            [link.ifname for link in outer], ipv6=settings.cluster.has_family(6)
         )
         node = plan.node(settings, host, record, overlay.parameters_before(parameters))
         provisioning.write_record(node)  # before the first change: killed after it, we can restore
@@ -80,10 +85,13 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         report("making the overlay device")
         provisioning.mount_bpffs()
         device = provisioning.make_device(node)
+        nodes = Directory(record.name, [record, *others])
+        provisioning.make_tables(node, nodes)
 
         def open_overlay(_: loader.Loaded) -> None:
             report("opening the overlay")
             provisioning.write_maps(node, others)
+            directory.write(settings.pin_root, nodes.entries)
             overlay.bring_up(
                 ipr,
                 device,
@@ -92,7 +100,6 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
                 clusters=node.cluster_cidrs,
             )
             provisioning.write_parameters(parameters)
-            provisioning.make_tables(node)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -100,8 +107,8 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             objects,
             config=plan.config(settings, node, features, device=device).pack(),
             callbacks=Callbacks(
-                hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
-                refill=lambda new: refill(new, Facts(settings, node, others, ipr)),
+                hooks=lambda: hooks.wanted(ipr, device, outer),
+                refill=lambda new: refill(new, Facts(settings, node, record, others, ipr)),
                 confirm=open_overlay,
             ),
             ipr=ipr,
@@ -109,7 +116,7 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         restore.restore(ipr, settings, node)
         delegation_records.setup(settings)
         undo.pop_all()
-        provisioning.leave_former_uplink()
+        provisioning.leave_former_uplinks()
     delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
@@ -167,12 +174,24 @@ class Provisioning:
         store = open_store(settings.store_url, settings.cluster, create=before is None)
         known = {node.name: node for node in store.nodes()}
         identity = machine_identity()
-        record = store.register(settings.node_name, self.host.uplink.vtep, identity=identity)
+        vtep = self.host.uplink.vtep
+        record = store.register(
+            settings.node_name,
+            vtep,
+            identity=identity,
+            addresses=self.host.around.own_addresses(settings.cluster.cidrs, vtep),
+        )
         former = known.pop(record.name, None)
         if former is None:
             self.undo.callback(store.remove, record.name)
         elif former.vtep != record.vtep:
-            self.undo.callback(store.register, former.name, former.vtep, identity=identity)
+            self.undo.callback(
+                store.register,
+                former.name,
+                former.vtep,
+                identity=identity,
+                addresses=former.addresses,
+            )
         others = list(known.values())
         plan.refuse_renumbering(before, record, has_pods=any(leases(self.ipr)))
         plan.refuse_mixed_underlay(record, others)
@@ -212,8 +231,9 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_tables(self, node: Node) -> None:
-        """The nftables tables of ipMasq and host ports."""
+    def make_tables(self, node: Node, nodes: Directory) -> None:
+        """The nftables tables of ipMasq and host ports. They suit programs of before, too, and
+        those to come need them."""
         mark, clusters = self.settings.masquerade_mark, node.cluster_cidrs
         if not masquerade.exists():
             self.undo.callback(masquerade.teardown)
@@ -221,25 +241,27 @@ class Provisioning:
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
         port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)
+        port_table.write_nodes(nodes.others)
 
-    def leave_former_uplink(self) -> None:
-        """Detach from the interface that was the uplink at the last setup, if another is now."""
-        before = self.host.before
-        if before is not None and before.uplink != self.host.uplink.ifname:
-            former = self.ipr.link(before.uplink)
-            if former is not None:
-                loader.detach(self.settings.pin_root, self.ipr, former.ifindex)
+    def leave_former_uplinks(self) -> None:
+        """Detach from interfaces by which packets of other machines no longer come in."""
+        outer = {link.ifindex for link in self.host.around.outer}
+        for ifindex in self.host.around.links.keys() - outer:
+            if hooks.OUTSIDE in attach.attached(self.ipr, ifindex):
+                loader.detach(self.settings.pin_root, self.ipr, ifindex)
 
 
 def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
-    link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
+    before = Node.load_if_any(settings)
+    around = underlay.look(ipr)
+    link = uplink.choose(around, plan.wish(settings, before))
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    return Host(features, link, needs_bpffs=needs_bpffs, before=Node.load_if_any(settings))
+    return Host(features, link, around, needs_bpffs=needs_bpffs, before=before)
 
 
 def _has_parts(settings: Settings, ipr: Rtnl) -> bool:

@@ -51,6 +51,8 @@ class Applicant:
     vtep: IPAddress
     identity: str
     """The machine's (see `machine_identity`)."""
+    addresses: tuple[IPAddress, ...] = ()
+    """All that the machine itself has."""
 
 
 def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> NodeRecord:
@@ -72,6 +74,7 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
             _pod_cidr(cidr, former, others, roster) for cidr in _by_family(roster.cluster)
         ),
         extra=tuple(one for one in former.extra if owner(roster, one) == name) if former else (),
+        addresses=applicant.addresses,
     )
     document = write(record, applicant.identity)
     if problem := read(name, Raw(document), roster.cluster).problem:

@@ -7,7 +7,7 @@ is decided in roster.py. Pure; every kind of store uses the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -19,6 +19,9 @@ from pycni.stores.registry import NodeRecord
 
 NODE_ID_MAX = 2**32 - 1
 """`struct vtep` of bpf/lib/types.h has 32 bits for it."""
+
+ADDRESSES_MAX = 64
+"""A node's own addresses that its record can have."""
 
 SHOWN = 60
 """Characters of a strange value that a reason shows."""
@@ -47,6 +50,7 @@ class Claim:
     vtep: IPAddress | None
     pod_cidrs: tuple[IPNetwork, ...]
     extra: tuple[IPNetwork, ...]
+    addresses: tuple[IPAddress, ...]
     identity: str
     problem: str
     """Why the record is not valid; empty if it is, by itself."""
@@ -64,7 +68,9 @@ class Claim:
         """The record that a claim without a problem is."""
         assert self.node_id is not None
         assert self.vtep is not None
-        return NodeRecord(self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra)
+        return NodeRecord(
+            self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra, self.addresses
+        )
 
     @cached_property
     def holds(self) -> tuple[Key, ...]:
@@ -79,13 +85,16 @@ class Claim:
 
 def write(record: NodeRecord, identity: str) -> dict[str, object]:
     """A record as a document of JSON types; the name is not in it. `identity` is the machine's."""
-    return {
+    document: dict[str, object] = {
         "node_id": record.node_id,
         "vtep": str(record.vtep),
         "pod_cidrs": [str(cidr) for cidr in record.pod_cidrs],
         "extra": [str(prefix) for prefix in record.extra],
         "identity": identity,
     }
+    if record.addresses:
+        document["addresses"] = [str(address) for address in record.addresses]
+    return document
 
 
 def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
@@ -103,6 +112,7 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         check(_usable_vtep, vtep, cluster)
     cidrs = [check(_pod_cidr, text, cluster) for text in check.list("pod_cidrs", document)]
     extra = [check(_extra, text) for text in check.list("extra", document, absent=[])]
+    addresses = _own_addresses(check, check.list("addresses", document, absent=[]), cluster)
     identity = check(_identity, document.get("identity")) or ""
     return Claim(
         name=name,
@@ -111,6 +121,7 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         vtep=vtep,
         pod_cidrs=_one_per_family(check, cluster, cidrs),
         extra=tuple(dict.fromkeys(one for one in extra if one is not None)),
+        addresses=addresses,
         identity=identity,
         problem=check.problem,
         touches=tuple(
@@ -192,11 +203,34 @@ def _vtep(value: object) -> IPAddress:
 
 
 def _usable_vtep(vtep: IPAddress, cluster: Cluster) -> None:
-    if not is_routable(vtep) or (vtep.version == 4 and vtep.is_reserved):
-        raise ValueError(f"its VTEP {vtep} is not a unicast address that other nodes can reach")
+    _usable_address("VTEP", vtep, cluster)
+
+
+def _usable_address(what: str, address: IPAddress, cluster: Cluster) -> None:
+    if not is_routable(address) or (address.version == 4 and address.is_reserved):
+        raise ValueError(
+            f"its {what} {address} is not a unicast address that other nodes can reach"
+        )
     for cidr in cluster.cidrs:
-        if vtep in cidr:
-            raise ValueError(f"its VTEP {vtep} is in the cluster CIDR {cidr}")
+        if address in cidr:
+            raise ValueError(f"its {what} {address} is in the cluster CIDR {cidr}")
+
+
+def _own_addresses(
+    check: _Check, values: Sequence[object], cluster: Cluster
+) -> tuple[IPAddress, ...]:
+    """A node's own addresses. Several nodes may have one of them: who has it then is decided where
+    it matters (node/directory.py)."""
+    if len(values) > ADDRESSES_MAX:
+        check.fail(f"it has {len(values)} addresses of its own, more than {ADDRESSES_MAX}")
+        return ()
+    return tuple(filter(None, (check(_own_address, value, cluster) for value in values)))
+
+
+def _own_address(value: object, cluster: Cluster) -> IPAddress:
+    address = _canonical("address", value, ip_address)
+    _usable_address("address", address, cluster)
+    return address
 
 
 def _pod_cidr(value: object, cluster: Cluster) -> IPNetwork:

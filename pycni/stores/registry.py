@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,8 @@ class NodeRecord:
     extra: tuple[IPNetwork, ...] = ()
     """Addresses of its pods outside its pod CIDRs, which it published; each as a prefix of full
     length."""
+    addresses: tuple[IPAddress, ...] = ()
+    """The node's own addresses, its VTEP among them; empty if an older pycni wrote the record."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,19 @@ class Registry(Protocol):
     Any method raises StoreError when the store cannot be read or written.
     """
 
-    def register(self, name: str, vtep: IPAddress, *, identity: str) -> NodeRecord:
+    def register(
+        self,
+        name: str,
+        vtep: IPAddress,
+        *,
+        identity: str,
+        addresses: Iterable[IPAddress] = (),
+    ) -> NodeRecord:
         """Make `name` a node of the cluster, with the first free pod CIDR of each family.
 
-        A node that is there already keeps its id and CIDRs, and gets the new VTEP. `identity` is
-        the machine's (see `machine_identity`). Raises StoreError when another living machine has
+        A node that is there already keeps its id and CIDRs, and gets the new VTEP and addresses.
+        `addresses` are all that the machine itself has, `identity` is the machine's (see
+        `machine_identity`). Raises StoreError when another living machine has
         that name, another node has that VTEP, or all pod CIDRs are taken; then nothing has changed.
         """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
@@ -46,11 +46,18 @@ class EtcdStore:
         keyspace.check_parameters(keyspace.value(CLUSTER))
         return cls(keyspace, Leases(gateway))
 
-    def register(self, name: str, vtep: IPAddress, *, identity: str) -> NodeRecord:
+    def register(
+        self,
+        name: str,
+        vtep: IPAddress,
+        *,
+        identity: str,
+        addresses: Iterable[IPAddress] = (),
+    ) -> NodeRecord:
         lease = self.leases.grant()
+        applicant = Applicant(name, vtep, identity, tuple(addresses))
 
         def decide(snapshot: Snapshot) -> tuple[NodeRecord, list[Document]]:
-            applicant = Applicant(name, vtep, identity)
             record = places.place(applicant, self._roster(snapshot), liveness=_liveness(snapshot))
             text = json.dumps(write(record, identity))
             alive = put_key(self.keyspace.key(ALIVE + name), "", lease=lease)

@@ -15,6 +15,7 @@ SELECT = """
 SELECT name, node_id, vtep, pod_cidr4, pod_cidr6, identity,
     (SELECT group_concat(prefix, ' ') FROM
         (SELECT prefix FROM extras WHERE node = name ORDER BY prefix)),
+    (SELECT list FROM addresses WHERE node = name AND addresses.vtep = nodes.vtep),
     heartbeat FROM nodes ORDER BY name
 """
 INSERT = """
@@ -39,13 +40,14 @@ def read_rows(db: sqlite3.Connection) -> tuple[dict[str, Row], dict[str, float]]
 
 def raw(row: Row) -> Raw:
     """A row as an unchecked record. The tables are STRICT, so types are right, and nothing else."""
-    node_id, vtep, cidr4, cidr6, identity, extra = row
+    node_id, vtep, cidr4, cidr6, identity, extra, addresses = row
     return Raw(
         {
             "node_id": node_id,
             "vtep": vtep,
             "pod_cidrs": [cidr for cidr in (cidr4, cidr6) if cidr is not None],
             "extra": (extra or "").split(),
+            "addresses": (addresses or "").split(),
             "identity": identity,
         }
     )
@@ -72,3 +74,8 @@ def write_row(
     db.execute("DELETE FROM extras WHERE node = ?", (record.name,))
     extras = [(str(prefix), record.name) for prefix in record.extra]
     db.executemany("INSERT OR REPLACE INTO extras VALUES (?, ?)", extras)
+    addresses = " ".join(map(str, record.addresses))
+    db.execute(
+        "INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)",
+        (record.name, str(record.vtep), addresses),
+    )

@@ -26,9 +26,16 @@ BUSY_TIMEOUT = 10.0
 EXTRAS = """
 CREATE TABLE extras (prefix TEXT PRIMARY KEY, node TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
+ADDRESSES = """
+CREATE TABLE IF NOT EXISTS addresses
+    (node TEXT PRIMARY KEY, vtep TEXT NOT NULL, list TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+"""A node's own addresses, with spaces between. A table that earlier releases of the same schema
+version do not know, and do not mind. A row counts as long as the node has the VTEP that is in it:
+they may register or remove a node, and leave the row."""
 MIGRATIONS = {1: EXTRAS}
 """By schema version: the statement that makes it the next version."""
-SCHEMA = f"""{EXTRAS}
+SCHEMA = f"""{EXTRAS}{ADDRESSES}
 CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (
     name TEXT PRIMARY KEY,
@@ -84,8 +91,16 @@ def migrate(path: Path) -> None:
                 if version in MIGRATIONS:
                     db.execute(MIGRATIONS[version])
                     db.execute(f"PRAGMA user_version = {version + 1}")
+        is_ours = pragma(db, "application_id") == APPLICATION_ID
+        if is_ours and pragma(db, "user_version") == SCHEMA_VERSION and not _has_addresses(db):
+            db.execute(ADDRESSES)
     finally:
         db.close()
+
+
+def _has_addresses(db: sqlite3.Connection) -> bool:
+    query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'addresses'"
+    return bool(db.execute(query).fetchone()[0])
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,19 @@ class SqliteStore:
         with connection.connect(path, cluster):
             return cls(path, cluster)
 
-    def register(self, name: str, vtep: IPAddress, *, identity: str) -> NodeRecord:
+    def register(
+        self,
+        name: str,
+        vtep: IPAddress,
+        *,
+        identity: str,
+        addresses: Iterable[IPAddress] = (),
+    ) -> NodeRecord:
         with connection.connect(self.path, self.cluster) as db, schema.transaction(db):
             roster, heartbeats = self._read(db)
             alive = liveness(heartbeats, now=self.clock())
-            record = places.place(Applicant(name, vtep, identity), roster, liveness=alive)
+            applicant = Applicant(name, vtep, identity, tuple(addresses))
+            record = places.place(applicant, roster, liveness=alive)
             write_row(db, record, identity=identity, heartbeat=self.clock())
             return record
 
@@ -93,6 +101,7 @@ class SqliteStore:
     def remove(self, name: str) -> bool:
         with connection.connect(self.path, self.cluster) as db, schema.transaction(db):
             db.execute("DELETE FROM extras WHERE node = ?", (name,))
+            db.execute("DELETE FROM addresses WHERE node = ?", (name,))
             return db.execute("DELETE FROM nodes WHERE name = ?", (name,)).rowcount > 0
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
