@@ -55,8 +55,8 @@ class Loaded:
 class NewMaps:
     """Maps of a load that is not in use yet, pinned at a root of their own.
 
-    `empty` names those whose layout differs from that of the maps they replace, and those that the
-    programs before did not have.
+    `empty` names those whose layout differs from that of the maps they replace, and those that
+    replace none.
     """
 
     root: Path
@@ -103,7 +103,7 @@ def load(
             renewed = not staging.is_complete(root, objects, fingerprint)
             if renewed:
                 staged = staging.stage(root, objects, config, fingerprint, owned)
-                _refill(root, staged, callbacks.refill, is_upgrade=before is not None)
+                _refill(root, staged, callbacks.refill)
                 _commit(root, fingerprint, staged, before, owned, steps)
             current = _open_current(root, owned)
             assert current is not None, "is_complete or _commit saw to it"
@@ -184,15 +184,8 @@ def detach(root: Path, ipr: TrafficControl, ifindex: int) -> None:
     pins.unmark_clsact(root, ifindex)
 
 
-def _refill(
-    root: Path,
-    staged: staging.Staged,
-    refill: Callable[[NewMaps], object] | None,
-    *,
-    is_upgrade: bool,
-) -> None:
-    """Have maps filled before their programs run; the first programs of a node do not need it."""
-    empty = staged.refilled.keys() | (staged.added if is_upgrade else set())
+def _refill(root: Path, staged: staging.Staged, refill: Callable[[NewMaps], object] | None) -> None:
+    empty = staged.unfilled | staged.refilled.keys()
     if not empty or (refill is None and not staged.refilled):
         return
     if refill is None:
@@ -202,7 +195,7 @@ def _refill(
             hint="drain the node, then pycni teardown and pycni setup",
         )
     with pins.beside(root, staged.maps) as other:
-        refill(NewMaps(other, frozenset(empty)))
+        refill(NewMaps(other, empty))
 
 
 def _commit(

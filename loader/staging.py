@@ -25,15 +25,15 @@ class Staged:
     """Loaded programs and their maps by name.
 
     `created` names the maps that are not pinned yet, `refilled` those of them that must be filled
-    before the programs run because the pinned one has another layout, each with both layouts in
-    words. `added` are those of which nothing was pinned, without those that only programs write to.
+    before the programs run, each with its old and new layout in words. `unfilled` names those that
+    had no pin, and that not only programs write to.
     """
 
     programs: tuple[Program, ...]
     maps: Mapping[str, Map]
     created: frozenset[str]
     refilled: Mapping[str, str]
-    added: frozenset[str]
+    unfilled: frozenset[str]
 
 
 def stage(
@@ -78,12 +78,12 @@ def stage(
         for name, one in fates.items()
         if one is Fate.REFILLED
     }
-    added = {
+    unfilled = {
         name
-        for name in maps.keys() - pinned.keys()
+        for name in maps.keys() - fates.keys()
         if maps[name].info.type_name not in migration.OF_PROGRAMS
     }
-    return Staged(tuple(programs), maps, frozenset(created), refilled, frozenset(added))
+    return Staged(tuple(programs), maps, frozenset(created), refilled, frozenset(unfilled))
 
 
 def is_complete(root: Path, objects: Objects, fingerprint: str) -> bool:
