@@ -167,6 +167,9 @@ def test_pods_reach_each_other_by_several_ways_and_when_one_is_down(lab: Lab) ->
     for one in (underlay, *(n.netns for n in lab.layout.nodes)):
         within(one, partial(sysctl.write, "net/ipv4/conf/all/send_redirects", "0"))
     with second_net(lab.layout, node), address_on_loopback(lab, node):
+        for ifname in (NODE_UPLINK, SECOND):  # what a link without carrier leads to is no way
+            name = f"net/ipv4/conf/{ifname}/ignore_routes_with_linkdown"
+            within(node.netns, partial(sysctl.write, name, "1"))
         lab.stop_agent(node)
         write_settings(node, vtep=ANYCAST)
         lab.start_agent(node)
