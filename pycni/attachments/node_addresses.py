@@ -56,7 +56,7 @@ def faults(root: Path) -> list[Fault]:
     if wanted == found:
         return []
     more = f", and {len(found - wanted)} that are no node's" if found - wanted else ""
-    state = f"without {len(wanted - found)} addresses of other nodes{more}"
+    state = f"without {len(wanted - found)} of {len(wanted)} addresses of other nodes{more}"
     return [Fault(PART, f"the nftables table {port_table.TABLE}", state)]
 
 

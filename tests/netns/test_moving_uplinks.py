@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import select
+import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +31,9 @@ ADDRESS, ADDRESS6 = "198.18.0.1/24", "fd00:99::1/64"
 ANYCAST = "198.51.100.1"
 BY_FIRST, BY_SECOND = f"via 198.18.0.1 dev {BRIDGE}", "via 198.18.7.1 dev second7"
 """Ways from the router to the first node."""
+TUN = "tun0"
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000
+"""linux/if_tun.h"""
 SOON = 3.0
 """Seconds for a setup on a busy machine, after an event that is taken up within one."""
 
@@ -200,3 +208,60 @@ def test_a_bridge_with_netfilter_is_an_uplink(lab: Lab) -> None:
     wait_until(lambda: record(node)["uplink"] == "lan0", "the bridge is the uplink")
     wait_until(lambda: reach_each_other(lab), "pods reach each other")
     wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
+
+
+def open_tun() -> int:
+    """A layer-3 interface of the namespace, which lives as long as the descriptor."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", TUN.encode(), IFF_TUN | IFF_NO_PI))
+    return fd
+
+
+@contextmanager
+def tunnel_between(lab: Lab) -> Iterator[None]:
+    """What one node sends into TUN comes out of the other's, as with WireGuard."""
+    ends = []
+    try:
+        for number, node in enumerate(lab.layout.nodes, 1):
+            ends.append(within(node.netns, open_tun))
+            ip(node.netns, f"link set {TUN} mtu 1420 up")
+            ip(node.netns, f"addr add 192.0.2.{number}/24 dev {TUN}")
+        stop_reader, stop_writer = os.pipe()
+        relay = threading.Thread(target=pass_on, args=(*ends, stop_reader))
+        relay.start()
+        yield
+        os.close(stop_writer)
+        relay.join()
+        os.close(stop_reader)
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def pass_on(one: int, other: int, until: int) -> None:
+    while True:
+        ready, _, _ = select.select([one, other, until], [], [])
+        if until in ready:
+            return
+        for end in ready:
+            os.write(other if end == one else one, os.read(end, 65536))
+
+
+def test_a_layer_3_tunnel_is_an_uplink(lab: Lab) -> None:
+    """The kernel builds VXLAN there: no program of ours reads or writes Ethernet headers on it."""
+    one, two = lab.layout.pods
+    with tunnel_between(lab):
+        for node in lab.layout.nodes:
+            lab.stop_agent(node)
+            write_settings(node, uplink=TUN)
+            lab.start_agent(node)
+        wait_until(
+            lambda: all(record(node)["uplink"] == TUN for node in lab.layout.nodes),
+            "the tunnel is the uplink",
+        )
+        wait_until(lambda: reach_each_other(lab), "pods reach each other")
+        assert unanswered(lab, one.netns, lab.addresses(two), size=1300, count=5) == []
+        assert unanswered(lab, one.netns, ["192.0.2.2", "198.18.0.2"]) == []
+        assert [rows(lab, node, "nexthops") for node in lab.layout.nodes] == [[], []]
+        for node in lab.layout.nodes:
+            lab.stop_agent(node)
