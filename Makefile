@@ -23,7 +23,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -105,6 +105,9 @@ fuzz: $(VENV)/test ## random calls, frames and orders of verbs, for minutes
 
 soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
 	cd tests && ../$(BIN)/python -m fuzz.soak --count 1000
+
+chaos: $(VENV)/test ## every kind of damage to three nodes under traffic, 15 minutes
+	cd tests && ../$(BIN)/python -m chaos
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

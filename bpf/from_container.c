@@ -10,6 +10,8 @@
 #include "lib/dhcp.h"
 #include "lib/encap.h"
 #include "lib/endpoints.h"
+#include "lib/forged.h"
+#include "lib/messages.h"
 #include "lib/mtu.h"
 #include "lib/neighbour.h"
 #include "lib/parse.h"
@@ -57,14 +59,19 @@ static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
 	return went(PATH_QDISC, TC_ACT_UNSPEC);
 }
 
-/* Of all that a pod sends to a group or to everybody, only DHCP is forwarded. The
- * stack receives a broadcast frame as it is.
+/* A pod's link ends at this program. Of all that a pod sends to a group or to
+ * everybody, only DHCP is forwarded; and nothing from a link-local address, though
+ * `endpoints` holds that of a DHCP client. The stack receives a broadcast frame as
+ * it is.
  */
-static __noinline int send_to_all(struct __sk_buff *ctx,
-				  const struct packet *packet)
+static __noinline int send_in_scope(struct __sk_buff *ctx,
+				    const struct packet *packet)
 {
-	struct endpoint *client = lookup_dhcp_client(ctx, packet, DHCP_SERVER);
+	struct endpoint *client;
 
+	if (packet->scope == SCOPE_LINK)
+		return -DROP_LINK_LOCAL;
+	client = lookup_dhcp_client(ctx, packet, DHCP_SERVER);
 	if (!client || client->ifindex != ctx->ifindex ||
 	    packet->dst.words[3] != 0xffffffff)
 		return -DROP_MULTICAST;
@@ -76,6 +83,42 @@ static __noinline int send_to_all(struct __sk_buff *ctx,
 	return enter_stack();
 }
 
+/* To a cluster address that nobody has. It is counted as dropped here; the stack,
+ * whose rule for this mark is a dead end, drops it and may answer with an ICMP
+ * error, at its own rate.
+ */
+static __noinline int refuse_destination(struct __sk_buff *ctx,
+					 const struct packet *packet)
+{
+	int verdict;
+
+	if (!config.dead_end_mark || !is_in_cluster(&packet->dst))
+		return -DROP_UNKNOWN_DESTINATION;
+	drop_packet(ctx, FROM_CONTAINER, DROP_UNKNOWN_DESTINATION);
+	ctx->mark = config.dead_end_mark;
+	verdict = hand_to_stack(ctx, packet);
+	return verdict < 0 ? verdict : went(PATH_NONE, verdict);
+}
+
+/* What goes to no pod leaves the pods' network: to a node, or to the world. */
+static __always_inline int check_exit(struct __sk_buff *ctx,
+				      const struct packet *packet,
+				      enum destination dst)
+{
+	switch (dst) {
+	case NOBODY:
+		return refuse_destination(ctx, packet);
+	case LINK_LOCAL:
+		return -DROP_LINK_LOCAL;
+	case MARTIAN:
+		return -DROP_MARTIAN;
+	default:
+		return packet->l4_proto == IPPROTO_TCP ?
+			       0 :
+			       refuse_vxlan(ctx, packet);
+	}
+}
+
 static __always_inline int route_packet(struct __sk_buff *ctx,
 					const struct packet *packet,
 					const struct endpoint *source)
@@ -83,8 +126,12 @@ static __always_inline int route_packet(struct __sk_buff *ctx,
 	struct route route = {};
 	enum destination dst = classify(&packet->dst, &route);
 
-	if (dst == NOBODY)
-		return -DROP_UNKNOWN_DESTINATION;
+	if (dst != LOCAL_POD && dst != REMOTE_POD) {
+		int verdict = check_exit(ctx, packet, dst);
+
+		if (verdict)
+			return verdict;
+	}
 	if (source->flags & ENDPOINT_QUEUED)
 		return leave_to_qdisc(ctx, source, dst);
 
@@ -107,22 +154,21 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	struct endpoint *source;
 	int drop;
 
-	if (is_arp(ctx))
-		return answer_arp(ctx);
 	drop = parse_packet(ctx, &packet);
 	if (drop)
-		return drop;
+		return is_arp(&packet) ? answer_arp(ctx) : drop;
 	if (is_neighbour_solicitation(ctx, &packet))
 		return answer_neighbour_solicitation(ctx, &packet);
-	if (packet.multicast)
-		return send_to_all(ctx, &packet);
+	if (packet.scope)
+		return send_in_scope(ctx, &packet);
 
 	source = lookup_endpoint_behind(ctx->ifindex, &packet.src);
 	if (!source)
 		return -DROP_SPOOFED_SOURCE;
 	if (!same_mac(source->mac, packet.src_mac))
 		return -DROP_SPOOFED_MAC;
-	return route_packet(ctx, &packet, source);
+	drop = check_messages(ctx, &packet, ETH_HLEN);
+	return drop ? drop : route_packet(ctx, &packet, source);
 }
 
 SEC("tc")

@@ -7,12 +7,22 @@
 #include "lib/classify.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
+#include "lib/forged.h"
+#include "lib/messages.h"
 #include "lib/nodes.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
 #include "lib/tunnel.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
+
+static __always_inline int enter_own_stack(struct __sk_buff *ctx,
+					   const struct packet *packet)
+{
+	int drop = refuse_vxlan(ctx, packet);
+
+	return drop ? drop : went(PATH_STACK, TC_ACT_OK);
+}
 
 static __always_inline int receive_from_node(struct __sk_buff *ctx,
 					     const struct tunnel *tunnel)
@@ -25,24 +35,30 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 		return -DROP_WRONG_VNI;
 	if (!is_known_vtep(&tunnel->remote))
 		return -DROP_UNKNOWN_VTEP;
+	if (config.tunnel_key_local && !is_own_vtep(&tunnel->local))
+		return -DROP_NOT_VTEP;
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
-	if (packet.multicast)
-		return -DROP_MULTICAST;
+	if (packet.scope)
+		return packet.scope == SCOPE_LINK ? -DROP_LINK_LOCAL :
+						    -DROP_MULTICAST;
 	/* A node sends for its pods and for itself. */
 	if (!is_behind(&tunnel->remote, &packet.src) &&
 	    !is_of_node(&tunnel->remote, &packet.src))
 		return -DROP_SPOOFED_INNER;
+	drop = check_messages(ctx, &packet, ETH_HLEN);
+	if (drop)
+		return drop;
 
 	switch (classify_here(&packet.dst, &route)) {
 	case LOCAL_POD:
 		return deliver_to_pod(ctx, route.ep);
 	case OWN_GATEWAY:
-		return went(PATH_STACK, TC_ACT_OK);
+		return enter_own_stack(ctx, &packet);
 	default:
 		if (is_own_address(&packet.dst))
-			return went(PATH_STACK, TC_ACT_OK);
+			return enter_own_stack(ctx, &packet);
 		return -DROP_UNKNOWN_DESTINATION;
 	}
 }
@@ -50,13 +66,16 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
 	struct tunnel tunnel;
+	long err = NO_TUNNEL;
 
 	/* The VXLAN device gives metadata to every packet. One without it comes
 	 * from from_container, which has checked and counted it.
 	 */
-	if (!config.vxlan_ifindex || read_tunnel(ctx, &tunnel))
+	if (config.vxlan_ifindex)
+		err = read_tunnel(ctx, &tunnel);
+	if (err == NO_TUNNEL)
 		return went(PATH_NONE, TC_ACT_OK);
-	return receive_from_node(ctx, &tunnel);
+	return err ? -DROP_BAD_TUNNEL : receive_from_node(ctx, &tunnel);
 }
 
 SEC("tc")

@@ -16,6 +16,7 @@ static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
 	struct packet packet = {};
 	struct endpoint *ep;
+	bool group;
 	int drop;
 
 	if (config.netkit && ctx->mark == DELIVERED_MARK)
@@ -23,12 +24,12 @@ static __always_inline int receive_packet(struct __sk_buff *ctx)
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
+	group = packet.scope == SCOPE_GROUP;
 	ep = lookup_endpoint_behind(ctx->ifindex, &packet.dst);
-	if (packet.multicast || !ep) /* then only as an answer of DHCP */
+	if (group || !ep) /* then only as an answer of DHCP */
 		ep = lookup_dhcp_client(ctx, &packet, DHCP_CLIENT);
 	if (!ep || ep->ifindex != ctx->ifindex)
-		return packet.multicast ? -DROP_MULTICAST :
-					  -DROP_WRONG_ENDPOINT;
+		return group ? -DROP_MULTICAST : -DROP_WRONG_ENDPOINT;
 	drop = pass_door(ctx, ep);
 	return drop ? drop : went(PATH_POD, TC_ACT_OK);
 }

@@ -28,15 +28,19 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	struct packet packet = {};
 	struct route route = {};
 	struct tunnel tunnel;
+	long err = NO_TUNNEL;
 	int drop;
 
-	/* With metadata: from_container has done everything, and counted it. */
-	if (config.vxlan_ifindex && !read_tunnel(ctx, &tunnel))
+	if (config.vxlan_ifindex)
+		err = read_tunnel(ctx, &tunnel);
+	if (!err) /* from_container has done everything, and counted it */
 		return went(PATH_NONE, TC_ACT_OK);
+	if (err != NO_TUNNEL)
+		return -DROP_BAD_TUNNEL;
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
-	if (packet.multicast)
+	if (packet.scope == SCOPE_GROUP)
 		return send_to_dhcp_client(ctx, &packet, -DROP_MULTICAST);
 
 	switch (classify(&packet.dst, &route)) {

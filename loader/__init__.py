@@ -38,6 +38,7 @@ __all__ = [
     "TrafficControl",
     "attach_endpoint",
     "detach",
+    "identify",
     "load",
     "unload",
 ]
@@ -68,8 +69,9 @@ class Callbacks:
     """What the caller of `load` does meanwhile.
 
     `hooks` tells where programs belong; it is asked when the new ones are current, so that
-    endpoints attached meanwhile are not missed. `refill` fills the maps of another layout, before
-    any new program runs. `confirm` is called when all is in place.
+    endpoints attached meanwhile are not missed. `refill` fills the maps of another layout, and
+    those whose pins somebody removed, before any new program runs. `confirm` is called when all is
+    in place.
     """
 
     hooks: Callable[[], Iterable[Hook]]
@@ -92,7 +94,7 @@ def load(
     Raises LoaderError of all kinds (LayoutError if a map needs a `refill` and there is none) and
     what the callbacks raise; pins, programs and qdiscs are then as before.
     """
-    fingerprint = hashlib.sha256(objects.digest.encode() + b"\0" + config).hexdigest()[:12]
+    fingerprint = identify(objects.digest, config)
     with ExitStack() as undo:
         if pins.create_root(root):
             undo.callback(pins.remove_root, root)
@@ -110,7 +112,7 @@ def load(
             attached = [
                 hook
                 for hook in callbacks.hooks()
-                if (renewed or not attach.is_attached(ipr, hook, fingerprint))
+                if (renewed or not attach.is_attached(ipr, hook, current[hook.program].info.id))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
             loaded = Loaded(fingerprint, renewed or bool(attached))
@@ -118,10 +120,15 @@ def load(
             steps.pop_all()
             for hook in attached:
                 attach.leave_others(ipr, hook)
-            if renewed and before is not None and before.is_dir():
+            if before is not None and before != pins.current(root) and before.is_dir():
                 pins.remove_programs(before)
         undo.pop_all()
     return loaded
+
+
+def identify(digest: str, config: bytes) -> str:
+    """The fingerprint of objects with that digest and a configuration (struct config)."""
+    return hashlib.sha256(digest.encode() + b"\0" + config).hexdigest()[:12]
 
 
 def attach_endpoint(

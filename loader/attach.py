@@ -14,13 +14,14 @@ thread and its rtnetlink socket are in the same network namespace. Knows no pins
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 
 from . import clsact, netkit, tcx
 from .bpf import Program
 from .clsact import TrafficControl
 from .hooks import Hook
-from .places import ENDPOINT_PROGRAMS
+from .places import DIRECTION, ENDPOINT_PROGRAMS
 
 
 class Way(Enum):
@@ -88,10 +89,22 @@ def attached(ipr: TrafficControl, ifindex: int) -> dict[str, str]:
     return clsact.attached(ipr, ifindex) | tcx.attached(ifindex) | netkit.attached(ifindex)
 
 
-def is_attached(ipr: TrafficControl, hook: Hook, fingerprint: str) -> bool:
-    """Whether that program is attached at a hook the right way, and no program of ours another."""
-    found = {one: _attached(one, ipr, hook).get(hook.program) for one in Way}
-    return found.pop(way(hook)) == fingerprint and not any(found.values())
+def is_attached(ipr: TrafficControl, hook: Hook, number: int) -> bool:
+    """Whether the program with that id is attached at a hook the right way, and no program of ours
+    another.
+
+    Fingerprints would not do: a load with other pins has the same, and other maps.
+    """
+    right = way(hook)
+    others = (one for one in Way if one is not right)
+    return number in _numbers(right, ipr, hook) and not any(
+        hook.program in _attached(one, ipr, hook) for one in others
+    )
+
+
+def runs(ipr: TrafficControl, hook: Hook, number: int) -> bool:
+    """Whether the program with that id is attached at a hook, whatever way. Made to be cheap."""
+    return any(number in _numbers(one, ipr, hook) for one in (Way.TCX, Way.CLSACT, Way.NETKIT))
 
 
 def is_new(ipr: TrafficControl, hook: Hook) -> bool:
@@ -121,6 +134,16 @@ def _attached(by: Way, ipr: TrafficControl, hook: Hook) -> dict[str, str]:
     if by is Way.CLSACT:
         return clsact.attached(ipr, hook.ifindex)
     return tcx.attached(hook.ifindex) if by is Way.TCX else netkit.attached(hook.ifindex)
+
+
+def _numbers(by: Way, ipr: TrafficControl, hook: Hook) -> Collection[int]:
+    """Ids of all programs, ours and others', that are attached this way where the hook is."""
+    direction = DIRECTION[hook.program]
+    if by is Way.CLSACT:
+        return {item.program for item in clsact.filters(ipr, hook.ifindex, direction)}
+    if by is Way.TCX:
+        return tcx.programs(hook.ifindex, direction)
+    return netkit.programs(hook.ifindex) if hook.program == netkit.PROGRAM else ()
 
 
 def _detach(by: Way, ipr: TrafficControl, hook: Hook) -> None:

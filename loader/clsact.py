@@ -25,7 +25,8 @@ CLSACT = "clsact"
 
 
 class Filter(Protocol):
-    """A filter as the kernel lists it; `name` is empty for kinds that have none."""
+    """A filter as the kernel lists it. For kinds that have none, `name` is empty, and `program`,
+    the number of its BPF program, is 0."""
 
     @property
     def kind(self) -> str: ...
@@ -35,6 +36,8 @@ class Filter(Protocol):
     def priority(self) -> int: ...
     @property
     def handle(self) -> int: ...
+    @property
+    def program(self) -> int: ...
 
 
 class TrafficControl(Protocol):
@@ -54,6 +57,12 @@ class TrafficControl(Protocol):
 
     def filters(self, ifindex: int, parent: int, /) -> Iterable[Filter]:
         """All filters there. EINVAL if there is no such place."""
+
+    def filter_programs(
+        self, places: Iterable[tuple[int, int]], /, *, priority: int, handle: int
+    ) -> list[int]:
+        """The id of the BPF program at each place (ifindex, parent) with that priority and handle;
+        0 where there is none."""
 
     def add_filter(
         self, ifindex: int, parent: int, /, *, fd: int, name: str, priority: int, handle: int
@@ -115,6 +124,12 @@ def attached(ipr: TrafficControl, ifindex: int) -> dict[str, str]:
             if owner == PREFIX and DIRECTION.get(program) == place:
                 found[program] = fingerprint
     return found
+
+
+def numbers(ipr: TrafficControl, hooks: Iterable[Hook]) -> list[int]:
+    """The ids of the programs in our filters at hooks; 0 where there is none. Cheap for many."""
+    places = [(hook.ifindex, DIRECTION[hook.program]) for hook in hooks]
+    return ipr.filter_programs(places, priority=PRIORITY, handle=HANDLE)
 
 
 def filters(ipr: TrafficControl, ifindex: int, place: int) -> list[Filter]:

@@ -123,6 +123,10 @@ class Map(Descriptor):
         result = library().bpf_map_delete_elem(self.fd, key)
         return result != -errno.ENOENT and check(result, self.info.name) == 0
 
+    def is_empty(self) -> bool:
+        """Whether there is no key; of an array there always is one."""
+        return libbpf.next_key(self.fd, None, self.info.key_size) is None
+
     def keys(self) -> list[bytes]:
         """All keys, each once, also while others insert and delete.
 

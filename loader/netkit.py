@@ -77,6 +77,11 @@ def detach(hook: Hook) -> bool:
     return mprog.detach(hook, ATTACH_TYPE)
 
 
+def programs(ifindex: int) -> list[int]:
+    """Ids of all programs in an interface's pair, ours and others'; empty if it is no netkit."""
+    return mprog.programs(ifindex, ATTACH_TYPE)
+
+
 def attached(ifindex: int) -> dict[str, str]:
     """Our program in an interface's pair, with its fingerprint; empty if there is none."""
     return mprog.attached(ifindex, ATTACH_TYPE, INGRESS)

@@ -19,6 +19,43 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 WRITABLE_BY_OTHERS = 0o022
 
+SYSTEM_DIRECTORIES = frozenset(
+    Path(name)
+    for name in (
+        "/",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/run/lock",
+        "/run/user",
+        "/srv",
+        "/sys",
+        "/sys/fs/bpf",
+        "/tmp",
+        "/usr",
+        "/usr/lib",
+        "/usr/local",
+        "/usr/share",
+        "/var",
+        "/var/cache",
+        "/var/lib",
+        "/var/local",
+        "/var/log",
+        "/var/mail",
+        "/var/opt",
+        "/var/spool",
+        "/var/tmp",
+    )
+)
+"""hier(7). Others need them, whatever is in them."""
+
 
 def make_private_directory(path: Path) -> None:
     """Make `path` with mode 0700, and missing parents with the umask's mode.
@@ -44,6 +81,33 @@ def make_private_directory(path: Path) -> None:
             f"the directory {path} is writable by others (mode {stat.S_IMODE(found.st_mode):04o})",
             hint=f"close it: chmod 0700 {path}",
         )
+
+
+def make_own_directory(path: Path, *, marks: frozenset[str]) -> None:
+    """As `make_private_directory`, and close a directory of ours that others may enter.
+
+    A directory is ours if it is empty, or holds one of `marks`, names of files that pycni makes.
+    Raises FileError for any other, and for a directory of the system (hier(7)).
+    """
+    make_private_directory(path)
+    found = path.stat()
+    if not found.st_mode & ~DIRECTORY_MODE & 0o777:
+        return
+    try:
+        names = {entry.name for entry in path.iterdir()}
+        is_ours = path.resolve() not in SYSTEM_DIRECTORIES and (not names or names & marks)
+        if not is_ours:
+            raise FileError(
+                f"the directory {path} (mode {stat.S_IMODE(found.st_mode):04o}) is open to others, "
+                "and has files that are not pycni's",
+                hint=f"name a directory of pycni's own in the settings, such as {path / 'pycni'}",
+            )
+        path.chmod(DIRECTORY_MODE)
+    except OSError as error:
+        raise FileError(
+            f"the directory {path} cannot be closed to others: {error.strerror}",
+            hint=f"run as root, or: chmod 0700 {path}",
+        ) from error
 
 
 @contextmanager

@@ -50,6 +50,23 @@ def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> It
         yield descriptor
 
 
+def attachment_is_busy(run_dir: Path, key: str) -> bool:
+    """Whether somebody holds the lock of the attachment now; takes nothing, and makes no file."""
+    try:
+        descriptor = os.open(
+            _path(run_dir, "attachment", key.encode()), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        )
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def network_lock(
     run_dir: Path, *, shared: bool = False, timeout: float = DEADLINE

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,19 +27,31 @@ def main() -> None:
     stdout = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    done: Reply | None = None
     try:
-        reply = _reply(Path(sys.argv[1]) if sys.argv[1:] and sys.argv[1] else None)
-        status, answer, log = reply.status, reply.stdout, reply.stderr
+        done = _reply(Path(sys.argv[1]) if sys.argv[1:] and sys.argv[1] else None)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on it is done, and must be told
+        status, answer, log = done.status, done.stdout, done.stderr
     except BaseException as error:
         message = speakable(f"pycni failed: {type(error).__name__}: {error}")
         status, answer, _ = plugin.failure(999, message)
         log = traceback.format_exc().encode(errors="backslashreplace")
+        _take_back(done)
     try:
         plugin.write(stdout, answer)
-        plugin.write(2, log)
     except OSError:
         status = 1
+        _take_back(done)
+    with suppress(OSError):
+        plugin.write(2, log)
     os._exit(status)
+
+
+def _take_back(done: Reply | None) -> None:
+    """Nobody hears that an ADD succeeded, so it must not have. A DEL or GC may still follow."""
+    if done is not None and done.take_back is not None:
+        with suppress(PycniError):
+            done.take_back()
 
 
 def _reply(settings_file: Path | None) -> Reply:

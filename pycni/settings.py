@@ -12,7 +12,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -37,11 +38,16 @@ from pycni.cluster import (
     mtu_needed,
 )
 from pycni.errors import ClusterError, InvalidSettings
-from pycni.files import make_private_directory
+from pycni.files import make_own_directory, make_private_directory
 from pycni.names import SETTINGS_PATH, is_node_name
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
+
+STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
+AGENT_SOCKET = "agent.sock"
+RUN_MARKS = frozenset({"locks", AGENT_SOCKET, "event.sock"})
+"""Files by which a directory is known to be pycni's, though it is open to others."""
 
 KUBE_PROXY_MARKS = 0x4000 | 0x8000
 """Bits kube-proxy marks packets with: --iptables-masquerade-bit 14, and KUBE-MARK-DROP's 15."""
@@ -52,12 +58,15 @@ IFNAME_MAX = 15
 SOCKET_PATH_MAX = 107
 """Bytes; sun_path of unix(7) without the closing zero."""
 
+LINK_LOCAL_MAX = 4
+"""Addresses; room in `struct config`, bpf/lib/types.h."""
+
 PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
 """Bytes; IPv4's total length has 16 bits (RFC 791, 3.1)."""
 
-TOML_TABLE = re.compile(r"\s*\[\s*([\w-]+)\s*\]")
-TOML_KEY = re.compile(r"\s*([\w-]+(?: *\. *[\w-]+)*)\s*=")
+TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
+TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
 
 
 def _node_name(value: str) -> str:
@@ -98,6 +107,22 @@ def _cidr(value: object) -> object:
     return network
 
 
+def _link_local(value: object) -> object:
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if not isinstance(address, IPv4Address) or not address.is_link_local:
+        raise ValueError("must be an IPv4 link-local address, such as '169.254.169.254'")
+    return address
+
+
+def _few(value: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
+    if len(value) > LINK_LOCAL_MAX:
+        raise ValueError(f"must be {LINK_LOCAL_MAX} addresses or fewer")
+    return value
+
+
 def _absolute(value: object) -> object:
     if not isinstance(value, (str, Path)) or not Path(value).is_absolute():
         raise ValueError("must be an absolute path in quotes")
@@ -131,9 +156,9 @@ def _mtu(value: int) -> int:
 
 
 WRONG_TYPE = {
+    "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "string_type": "must be text in quotes",
-    "literal_error": 'must be "ebpf", "kernel" or "auto"',
     "tuple_type": "must be a list in brackets",
     "model_type": "must be a table such as { ipv4 = 24, ipv6 = 64 }",
 }
@@ -141,6 +166,7 @@ WRONG_TYPE = {
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
+LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
 
 
 class NodePrefix(BaseModel):
@@ -171,6 +197,10 @@ class Settings(BaseModel):
     run_dir: AbsolutePath = Path("/run/pycni")
     bpffs: AbsolutePath = Path("/sys/fs/bpf")
     cache_dir: AbsolutePath = Path("/var/cache/pycni")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of the agent. The command line's options and the environment go before."""
+    log_format: Literal["logfmt", "json"] = "logfmt"
+    """One line per event, either way."""
     store: StrictStr = ""
     """URL of the cluster store; empty: the embedded one. Read `store_url` instead."""
     cluster_cidrs: tuple[Cidr, ...] = DEFAULT_CLUSTER_CIDRS
@@ -185,6 +215,12 @@ class Settings(BaseModel):
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
+    vxlan_by_kernel_only: StrictBool = True
+    """Whether processes of this node, root's too, are kept from sending UDP to `port`."""
+    answer_unreachable: StrictBool = True
+    """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
+    link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
+    """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
 
     @property
     def store_url(self) -> str:
@@ -193,7 +229,7 @@ class Settings(BaseModel):
     @property
     def socket_path(self) -> Path:
         """Where the agent listens."""
-        return self.run_dir / "agent.sock"
+        return self.run_dir / AGENT_SOCKET
 
     @property
     def event_socket_path(self) -> Path:
@@ -230,8 +266,10 @@ def parse(text: str, file: Path) -> Settings:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        end = "at end of document"
+        problem = str(error).replace(end, f"{end}, line {len(text.splitlines())}")
         raise InvalidSettings(
-            f"{file} is not TOML: {error}", hint="correct that line; see https://toml.io"
+            f"{file} is not TOML: {problem}", hint="correct that line; see https://toml.io"
         ) from error
     try:
         settings = Settings(**values)
@@ -243,10 +281,18 @@ def parse(text: str, file: Path) -> Settings:
     return settings
 
 
+def lines(path: Path | None = None) -> dict[str, int]:
+    """The line of each key that a settings file has; empty without a file. Raises InvalidSettings
+    if it cannot be read."""
+    return _lines(_read(path or SETTINGS_PATH, must_exist=path is not None))
+
+
 def make_directories(settings: Settings) -> None:
-    """Makes the state, run and cache directories, mode 0700. Raises FileError."""
-    for directory in (settings.state_dir, settings.run_dir, settings.cache_dir):
-        make_private_directory(directory)
+    """Makes the state, run and cache directories, mode 0700. Closes a state or run directory that
+    is open to others. Raises FileError."""
+    make_own_directory(settings.state_dir, marks=STATE_MARKS)
+    make_own_directory(settings.run_dir, marks=RUN_MARKS)
+    make_private_directory(settings.cache_dir)
 
 
 def _read(file: Path, *, must_exist: bool) -> str:
@@ -271,8 +317,9 @@ def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) ->
     try:
         cluster = settings.cluster
     except ClusterError as error:
+        where = _at(lines, "cluster_cidrs") or _at(lines, "node_prefix")
         raise InvalidSettings(
-            f"{file}: cluster_cidrs and node_prefix: {error.message}", hint=error.hint
+            f"{file}: {where}cluster_cidrs and node_prefix: {error.message}", hint=error.hint
         ) from error
     if settings.mtu and settings.mtu < mtu_needed(cluster):
         problem = f"mtu = {settings.mtu}: must be {mtu_needed(cluster)} or more with IPv6 pods"
@@ -294,7 +341,7 @@ def _lines(text: str) -> dict[str, int]:
             table = f"{header[1]}."
             found.setdefault(header[1], number)
         elif key := TOML_KEY.match(line):
-            found.setdefault(table + key[1].replace(" ", ""), number)
+            found.setdefault(table + re.sub(r"[ \"']", "", key[1]), number)
     return found
 
 
@@ -318,6 +365,8 @@ def _describe(problem: Any, values: Mapping[str, object], lines: Mapping[str, in
     if problem["type"] == "extra_forbidden":
         return where + _describe_unknown([str(part) for part in location])
     text: str = WRONG_TYPE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if problem["type"] == "literal_error":
+        text = f"must be {problem['ctx']['expected']}".replace("'", '"')
     origin = "" if key in values else " (not set in the file; this is the default)"
     return f"{where}{dotted} = {problem['input']!r}{origin}: {text}"
 

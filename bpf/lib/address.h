@@ -55,6 +55,29 @@ static __always_inline bool is_loopback(const union ip_addr *addr)
 	       addr->words[3] == bpf_htonl(1);
 }
 
+static __always_inline bool is_link_local4(const union ip_addr *addr)
+{
+	return (addr->words[3] & bpf_htonl(0xffff0000)) ==
+	       bpf_htonl(0xa9fe0000);
+}
+
+static __always_inline bool is_link_local6(const union ip_addr *addr)
+{
+	return (addr->words[0] & bpf_htonl(0xffc00000)) ==
+	       bpf_htonl(0xfe800000);
+}
+
+/* "This network" and the reserved 240/4 (RFC 6890 2.2.2). In IPv6, :: and all forms
+ * of an IPv4 address in ::/32, of which the kernel uses none on a wire (RFC 4291
+ * 2.5.5, RFC 2765 2.1).
+ */
+static __always_inline bool is_martian(const union ip_addr *addr)
+{
+	if (is_mapped_ip4(addr))
+		return !addr->bytes[12] || addr->bytes[12] >= 240;
+	return !addr->words[0];
+}
+
 /* volatile, because one side is often a constant of config.h */
 static __always_inline bool same_address(const volatile union ip_addr *a,
 					 const volatile union ip_addr *b)

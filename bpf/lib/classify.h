@@ -20,12 +20,40 @@ enum destination {
 	OWN_GATEWAY, /* the gateway of this node's pods */
 	NOBODY, /* an address of the cluster that nobody has, or loopback */
 	WORLD, /* everything else, this node's own address included */
+	LINK_LOCAL, /* a link-local address that pods may not reach */
+	MARTIAN, /* an address that no packet may go to */
 };
 
 struct route {
 	const struct endpoint *ep;
 	const union ip_addr *vtep;
 };
+
+/* Pods may reach services of their node that have a link-local address, if the
+ * settings name it: a cloud's metadata, a DNS cache.
+ */
+static __always_inline bool is_open_link_local(const union ip_addr *addr)
+{
+	for (int i = 0; i < 4; i++)
+		if (addr->words[3] == config.link_local[i])
+			return true;
+	return false;
+}
+
+/* The stack's device routes loopback addresses, for the host's own connections to
+ * host ports: a pod's packet must not get that far.
+ */
+static __always_inline enum destination
+classify_elsewhere(const union ip_addr *dst)
+{
+	if (is_in_cluster(dst) || is_loopback(dst))
+		return NOBODY;
+	if (is_martian(dst))
+		return MARTIAN;
+	if (is_mapped_ip4(dst) && is_link_local4(dst))
+		return is_open_link_local(dst) ? WORLD : LINK_LOCAL;
+	return WORLD;
+}
 
 /* As far as this node knows without others: LOCAL_POD, OWN_GATEWAY or NOBODY. */
 static __always_inline enum destination classify_here(const union ip_addr *dst,
@@ -64,10 +92,7 @@ static __always_inline enum destination classify(const union ip_addr *dst,
 		route->vtep = &node->vtep;
 		return OTHER_NODE;
 	}
-	/* The stack's device routes loopback addresses, for the host's own
-	 * connections to host ports: a pod's packet must not get that far.
-	 */
-	return is_in_cluster(dst) || is_loopback(dst) ? NOBODY : WORLD;
+	return classify_elsewhere(dst);
 }
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "classify.h"
 #include "deliver.h"
+#include "messages.h"
 #include "outer.h"
 #include "remotes.h"
 #include "verdict.h"
@@ -145,7 +146,8 @@ static __always_inline int receive_inner(struct __sk_buff *ctx,
 	enum ecn_verdict ecn;
 	int verdict;
 
-	if (parse_packet_at(ctx, &packet, from->headers) || packet.multicast)
+	if (parse_packet_at(ctx, &packet, from->headers) || packet.scope ||
+	    check_messages(ctx, &packet, from->headers + ETH_HLEN))
 		return NOT_OURS;
 	if (packet.l3_proto != from->l3_proto && !config.decap_l3)
 		return NOT_OURS;

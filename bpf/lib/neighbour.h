@@ -37,9 +37,12 @@ struct arp_frame {
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 
-static __always_inline bool is_arp(struct __sk_buff *ctx)
+/* By the bytes: on netkit ctx->protocol is what the pod says. Without a VLAN tag:
+ * of a packet with one, the parser tells nothing.
+ */
+static __always_inline bool is_arp(const struct packet *packet)
 {
-	return ctx->protocol == bpf_htons(ETH_P_ARP) && !ctx->vlan_present;
+	return packet->l3_proto == bpf_htons(ETH_P_ARP);
 }
 
 static __noinline int answer_arp(struct __sk_buff *ctx)

@@ -2,7 +2,10 @@
 /* What the programs need to know about an IP packet, read once and checked.
  *
  * Almost nothing behind the IP header is read. A fragment, IP options or an IPv6
- * extension header do not change where a packet belongs.
+ * extension header do not change where a packet belongs. Where it matters what a
+ * packet carries, see upper.h.
+ *
+ * The caller of a parser gives it a packet of zeros.
  */
 #ifndef PYCNI_PARSE_H
 #define PYCNI_PARSE_H
@@ -19,6 +22,13 @@
 #define IP4_MORE_FRAGMENTS 0x2000
 #define IP4_FRAGMENT (IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET)
 
+/* How far a packet may go (RFC 4007 5). */
+enum scope {
+	SCOPE_GLOBAL,
+	SCOPE_LINK, /* IPv6, to or from a link-local address */
+	SCOPE_GROUP, /* to an IP or a MAC group */
+};
+
 struct packet {
 	union ip_addr src;
 	union ip_addr dst;
@@ -30,7 +40,7 @@ struct packet {
 	__u8 ecn; /* RFC 3168 5 */
 	bool l4_present; /* false in all fragments but the first */
 	bool fragment; /* IPv4's; IPv6 says it in l4_proto */
-	bool multicast; /* to an IP or a MAC group */
+	__u8 scope; /* enum scope */
 };
 
 static __always_inline int parse_ip4(struct __sk_buff *ctx,
@@ -83,6 +93,8 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 	/* The next header of a fragment is 44, which has no ports. */
 	packet->l4_present = true;
 	packet->fragment = false;
+	if (is_link_local6(&packet->src) || is_link_local6(&packet->dst))
+		packet->scope = SCOPE_LINK;
 
 	/* Such an address would be found in our maps as an IPv4 address. */
 	if (is_mapped_ip4(&packet->src) || is_mapped_ip4(&packet->dst))
@@ -128,7 +140,8 @@ static __always_inline int parse_packet_at(struct __sk_buff *ctx,
 
 	if (off + ETH_HLEN + packet->l3_length > ctx->len)
 		return -DROP_TRUNCATED;
-	packet->multicast = group || is_multicast(&packet->dst);
+	if (group || is_multicast(&packet->dst))
+		packet->scope = SCOPE_GROUP;
 	return 0;
 }
 

@@ -18,27 +18,38 @@
 
 #define UNDERLAY_TTL 64
 
+/* Of all errors of bpf_skb_get_tunnel_key(), that of a packet without metadata. */
+#define NO_TUNNEL (-EINVAL)
+
+/* The outer headers of a received packet. */
 struct tunnel {
 	__u32 vni;
-	union ip_addr remote; /* outer source of a received packet */
+	union ip_addr remote; /* source */
+	union ip_addr local; /* destination; zero without tunnel_key_local */
 };
 
-/* 0, or -EINVAL for a packet without metadata. */
+/* 0, NO_TUNNEL, or another error: then nothing is known about the packet. */
 static __always_inline long read_tunnel(struct __sk_buff *ctx,
 					struct tunnel *tunnel)
 {
 	struct bpf_tunnel_key key = {};
+	__u32 size = KEY_WITHOUT_LOCAL;
 	long err;
 
-	err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL, 0);
+	if (config.tunnel_key_local)
+		size = sizeof(key);
+	err = bpf_skb_get_tunnel_key(ctx, &key, size, 0);
 	if (!err) {
 		/* no other helper gives an address in host order */
 		map_ip4(&tunnel->remote, bpf_htonl(key.remote_ipv4));
+		map_ip4(&tunnel->local, bpf_htonl(key.local_ipv4));
 	} else if (err == -EPROTO) { /* an IPv6 underlay */
-		err = bpf_skb_get_tunnel_key(ctx, &key, KEY_WITHOUT_LOCAL,
+		err = bpf_skb_get_tunnel_key(ctx, &key, size,
 					     BPF_F_TUNINFO_IPV6);
 		__builtin_memcpy(&tunnel->remote, key.remote_ipv6,
 				 sizeof(tunnel->remote));
+		__builtin_memcpy(&tunnel->local, key.local_ipv6,
+				 sizeof(tunnel->local));
 	}
 	tunnel->vni = key.tunnel_id;
 	return err;

@@ -120,6 +120,13 @@ enum drop_reason {
 	DROP_SPOOFED_INNER, /* inner source is not of that node */
 	DROP_TOO_BIG, /* above the MTU, and no ICMP for it */
 	DROP_REWRITE_FAILED, /* a helper could not change the packet */
+	DROP_MARTIAN, /* to an address that no packet may go to */
+	DROP_LINK_LOCAL, /* to or from a link-local address */
+	DROP_NEIGHBOUR_MESSAGE, /* ND or a redirect, for another than us */
+	DROP_HIDDEN_HEADER, /* what it carries cannot be read */
+	DROP_FORGED_VXLAN, /* of a pod, to another than a pod */
+	DROP_BAD_TUNNEL, /* tunnel metadata that cannot be read */
+	DROP_NOT_VTEP, /* VXLAN to another address of this node */
 	DROP_REASONS, /* size of the table, not a reason */
 };
 
@@ -185,6 +192,12 @@ struct config {
 					 * CIDR; zero if the family is off
 					 */
 	struct remote_key node_prefix6;
+	__u32 link_local[4]; /* IPv4, network order: link-local addresses that
+			      * pods may reach; 0: none
+			      */
+	__u32 dead_end_mark; /* skb->mark of what the stack shall answer with an
+			      * ICMP error; 0: it answers nothing
+			      */
 };
 
 _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
@@ -198,6 +211,6 @@ _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct path_count) == 16, "path_count");
 _Static_assert(sizeof(struct event) == 8, "event");
 _Static_assert(sizeof(struct drop_event) == 96, "drop_event");
-_Static_assert(sizeof(struct config) == 180, "config");
+_Static_assert(sizeof(struct config) == 200, "config");
 
 #endif

@@ -18,19 +18,24 @@ from pycni.agent import (
     cluster_store,
     ended_links,
     followers,
+    forgotten,
     heartbeat,
+    keeper,
     kernel_routes,
     notify,
     own_address,
     server,
 )
 from pycni.agent.kernel_routes import Waker
+from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
+from pycni.kernel import memory
+from pycni.kernel.forgetting import Forgetting
 from pycni.logfmt import quoted
 from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
-from pycni.settings import Settings
-from pycni.setup import provision
+from pycni.settings import Settings, make_directories
+from pycni.setup import cautions, provision
 
 KERNEL_WAIT = 1.0
 """Seconds, the longest wait of a loop that only this node's kernel can fail."""
@@ -46,18 +51,23 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     Sets the node up first, unless told not to. Raises PycniError or LoaderError if that fails, or
     SetupError if another agent serves this node.
     """
+    memory.share_one_arena()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    make_directories(settings)
     with server.only_agent(settings):
+        for caution in cautions.look(settings):
+            log.warning("%s", caution)
         if setup:
             provision.setup(settings, report=_log_step)
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
-            start(loops(settings), stop)
+            forgetting = Forgetting()
+            start(loops(settings, forgetting), stop)
             log.info("serving node=%s socket=%s", node.name, settings.socket_path)
             notify.ready()
-            server.serve(listener, settings, stop)
+            server.serve(listener, settings, stop, forgetting=forgetting)
         # the loop that listens there ends with the process, and tidies nothing up
         settings.event_socket_path.unlink(missing_ok=True)
     log.info("stopped node=%s", node.name)
@@ -67,18 +77,28 @@ def _log_step(step: str) -> None:
     log.info("setup step=%s", quoted(step))
 
 
-def loops(settings: Settings) -> list[Loop]:
+def loops(settings: Settings, forgetting: Forgetting) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
-    waker = Waker()
-    store = partial(cluster_store.follow, settings, changed=waker.wake, rejections=RejectionNews())
+    waker, known = Waker(), Known()
+    store = partial(
+        cluster_store.follow,
+        settings,
+        changed=waker.wake,
+        rejections=RejectionNews(),
+        known=known,
+    )
     routes = partial(kernel_routes.follow, settings, waker=waker)
     address = partial(own_address.follow, settings, moved=waker.wake)
     return [
         Loop("store", store, STORE_WAIT),
         Loop("heartbeat", partial(heartbeat.follow, settings), STORE_WAIT),
-        Loop("ended-links", partial(ended_links.follow, settings), KERNEL_WAIT),
+        Loop("ended-links", partial(ended_links.follow, settings, forgetting), KERNEL_WAIT),
+        Loop("forgetting", partial(forgotten.follow, forgetting), KERNEL_WAIT),
         Loop("changed-links", partial(changed_links.follow, settings), KERNEL_WAIT),
         Loop("kernel-routes", routes, KERNEL_WAIT),
         Loop("own-address", address, STORE_WAIT),
+        Loop(
+            "keeper", partial(keeper.follow, settings, known=known, changed=waker.wake), KERNEL_WAIT
+        ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]

@@ -15,20 +15,26 @@ from pycni.agent.loops import Run
 from pycni.attachments import reclaim
 from pycni.ipam import delegation
 from pycni.kernel import link_events
+from pycni.kernel.forgetting import Forgetting
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, NAME_HEAD
+from pycni.pods import port_upkeep
 from pycni.pods.lease import read_lease
 from pycni.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, run: Run) -> None:
+def follow(settings: Settings, forgetting: Forgetting, run: Run) -> None:
     """Until the agent stops, in the node's namespace: first everything that has no link any more,
-    then each link as the kernel says that it is gone. Raises PycniError or OSError."""
+    then each link as the kernel says that it is gone. Raises PycniError or OSError.
+
+    A DEL hears of the link at the same time, and waits for the addresses that are released here: so
+    this may not take long, and leaves the connections to `forgetting`.
+    """
     with link_events.subscribe() as events, Rtnl() as ipr:
-        _sweep(ipr, settings)
+        _sweep(ipr, settings, forgetting)
         run.well()
         while not run.stopping:
             try:
@@ -37,12 +43,12 @@ def follow(settings: Settings, run: Run) -> None:
                 if error.errno != errno.ENOBUFS:
                     raise
                 log.warning("link events were lost, sweeping")
-                _sweep(ipr, settings)
+                _sweep(ipr, settings, forgetting)
             else:
-                _release(ipr, settings, links)
+                _release(ipr, settings, forgetting, links)
 
 
-def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
+def _release(ipr: Rtnl, settings: Settings, forgetting: Forgetting, links: Iterable[Link]) -> None:
     """Give back what pods had whose links are gone, by the links' aliases.
 
     A link without a readable alias was never claimed, or somebody edited it; one without our name
@@ -54,14 +60,17 @@ def _release(ipr: Rtnl, settings: Settings, links: Iterable[Link]) -> None:
         if link.ifname.startswith(NAME_HEAD) or link.alias.startswith(ALIAS_HEAD)
     ]
     if None in gone:
-        _sweep(ipr, settings)
-    elif gone:
-        addresses = sum(reclaim.release(ipr, settings, lease) for lease in gone if lease)
+        _sweep(ipr, settings, forgetting)
+    elif leases := [lease for lease in gone if lease]:
+        addresses = reclaim.release_all(ipr, settings, leases, forget=forgetting.soon)
+        for lease in leases:
+            if lease.ports:
+                port_upkeep.forget_ended(ipr, settings, lease.key_digest)
         _release_delegated(settings, addresses)
 
 
-def _sweep(ipr: Rtnl, settings: Settings) -> None:
-    _release_delegated(settings, reclaim.sweep(ipr, settings))
+def _sweep(ipr: Rtnl, settings: Settings, forgetting: Forgetting) -> None:
+    _release_delegated(settings, reclaim.sweep(ipr, settings, forget=forgetting.soon))
 
 
 def _release_delegated(settings: Settings, addresses: int) -> None:

@@ -10,10 +10,12 @@ after it came: the records before that are discarded.
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE
 
 from pycni.agent import server
@@ -21,6 +23,7 @@ from pycni.agent.loops import Run
 from pycni.cni import rpc
 from pycni.dataplane import event_stream, ring
 from pycni.dataplane.ring import EventRing
+from pycni.logfmt import quoted
 from pycni.settings import Settings
 
 QUEUE = 4096
@@ -132,9 +135,10 @@ class Followers:
             connection, _ = self._listener.accept()
         except BlockingIOError:  # it went away again
             return
-        if len(self._followers) >= FOLLOWERS_AT_ONCE or not rpc.peer_is_trusted(connection):
-            log.warning("follower refused followers=%d", len(self._followers))
-            connection.close()
+        if reason := self._why_not(connection):
+            log.warning("follower refused reason=%s", quoted(reason))
+            with connection, suppress(OSError):
+                connection.send(event_stream.refusal(reason))
             return
         if self._followers:
             self._pass_on()  # records until now are for earlier followers
@@ -145,6 +149,14 @@ class Followers:
         self._selector.register(connection, EVENT_READ)
         log.info("follower came followers=%d", len(self._followers))
         self._send(follower)
+
+    def _why_not(self, connection: socket.socket) -> str:
+        """Why a follower is refused; empty if it is not."""
+        if not rpc.peer_is_trusted(connection):
+            return f"it runs neither as root nor as user {os.geteuid()}"
+        if len(self._followers) >= FOLLOWERS_AT_ONCE:
+            return f"there are {len(self._followers)} followers, which is the limit: end another"
+        return ""
 
     def _pass_on(self) -> None:
         found = self._events.read(0)

@@ -2,7 +2,7 @@
 """Loops: work that follows something until the agent stops, each in a thread of its own.
 
 A loop that fails is begun again after a back-off. The log has one line when a loop begins to fail,
-one when it fails for another reason, and one when it is well again: never one for each try.
+one for each other reason for which it fails, and one when it is well again: never one for each try.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Run:
         self.stop = stop
         self._loop = loop
         self._backoff = Backoff(cap=loop.longest_wait)
-        self._problem = ""
+        self._problems: set[str] = set()
+        """Why it failed since it was well."""
         self._failing_since = 0.0
         self._tries = 0
         self._well_since: float | None = None
@@ -59,10 +60,11 @@ class Run:
         of times, and must be called after the first round."""
         if self._well_since is None:
             self._well_since = time.monotonic()
-        if self._problem:
-            log.info("loop is well again loop=%s failed_for_s=%.1f tries=%d", self._loop.name,
-                     time.monotonic() - self._failing_since, self._tries)  # fmt: skip
-            self._problem, self._tries = "", 0
+        if self._problems:
+            log.info("%s is back loop=%s failed_for_s=%.1f tries=%d", self._loop.name,
+                     self._loop.name, time.monotonic() - self._failing_since,
+                     self._tries)  # fmt: skip
+            self._problems, self._tries = set(), 0
 
     def keep(self) -> None:
         """Do the loop's work again and again, until the agent stops."""
@@ -88,12 +90,12 @@ class Run:
         self._well_since = None
         delay = self._backoff.delay()
         self._tries += 1
-        if not self._problem:
+        if not self._problems:
             self._failing_since = now
-        level = logging.DEBUG if problem == self._problem else logging.WARNING
+        level = logging.DEBUG if problem in self._problems else logging.WARNING
         log.log(level, "loop failed loop=%s error=%s again_in_s=%.1f", self._loop.name,
                 quoted(problem), delay, exc_info=bug)  # fmt: skip
-        self._problem = problem
+        self._problems.add(problem)
         self.wait(delay)
 
 

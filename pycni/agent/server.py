@@ -16,6 +16,7 @@ from pycni.attachments import dispatch
 from pycni.cni import rpc
 from pycni.errors import SetupError, TryAgain
 from pycni.files import make_private_directory
+from pycni.kernel.forgetting import Forgetting
 from pycni.settings import Settings
 
 CALLS_AT_ONCE = 64
@@ -69,7 +70,9 @@ def listening(path: Path) -> Iterator[socket.socket]:
                 path.unlink(missing_ok=True)
 
 
-def serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
+def serve(
+    listener: socket.socket, settings: Settings, stop: threading.Event, *, forgetting: Forgetting
+) -> None:
     """Answer calls until `stop`, or until teardown has removed the socket's file; sets `stop`."""
     mark = _mark(settings.socket_path)
     slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
@@ -79,7 +82,9 @@ def serve(listener: socket.socket, settings: Settings, stop: threading.Event) ->
         try:
             rpc.serve_connection(
                 connection,
-                lambda env, stdin, netns: dispatch.answer(env, stdin, netns, settings=settings),
+                lambda env, stdin, netns: dispatch.answer(
+                    env, stdin, netns, settings=settings, forgetting=forgetting
+                ),
             )
         except Exception:
             log.exception("call failed")

@@ -10,8 +10,9 @@ the middle makes only those wait who work on the same attachment.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from pycni.attachments import addresses, lookup, reclaim
+from pycni.attachments import addresses, delete, lookup, ports, reclaim
 from pycni.attachments.attaching import Attaching, attaching
 from pycni.cni.call import Call
 from pycni.cni.result import Dns, Interface, Result, Route
@@ -20,7 +21,7 @@ from pycni.ipam import delegation, delegation_records, ipam_result
 from pycni.ipam.delegation_records import Delegation
 from pycni.ipam.ipam_result import IpamResult
 from pycni.kernel.links import link_local
-from pycni.pods import host_end, host_ports, pod_end, rate_limits, source_rules
+from pycni.pods import host_end, pod_end, rate_limits, source_rules
 from pycni.pods.lease import find_lease
 from pycni.pods.link_kinds import NewLink
 
@@ -45,7 +46,7 @@ def add(call: Call) -> Result:
         given = (given or ipam_result.own(one.lease.addresses, one.node)).with_gateways(one.node)
         routes = _configure_pod(one, given)
         host_end.wait_until_up(one.ipr, one.lease.host_ifname, timeout=call.patience())
-        host_ports.setup(one.wanted.ports, one.lease.addresses, owner=call.request.container_id)
+        ports.open_for(one)
         return _result(one, link, given=given, routes=routes)
 
 
@@ -53,8 +54,8 @@ def _start_clean(one: Attaching) -> None:
     """Refuse a second ADD, and remove what an ADD left that was killed and that no DEL followed."""
     record = delegation_records.find(one.settings, one.call.key.digest)
     _refuse_second(one, record)
-    if host_end.teardown(one.ipr, one.call.key.host_ifname):
-        reclaim.sweep(one.ipr, one.settings)
+    if ifindex := host_end.teardown(one.ipr, one.call.key.host_ifname):
+        reclaim.release_link(one.ipr, one.settings, ifindex)
     if record is not None:
         delegation.release(
             one.settings, record, env=one.call.env, lock=one.lock, timeout=one.call.left()
@@ -84,12 +85,14 @@ def _ask_before_link(one: Attaching) -> IpamResult | None:
 
 
 def _make_link(one: Attaching) -> NewLink:
-    """The link, down, with its rate limits."""
+    """The link, down, deaf to neighbours, with its rate limits."""
     wanted, call = one.wanted, one.call
     new = NewLink(call.key, mac=wanted.lease.mac, mtu=wanted.mtu, netns_fd=call.netns_fd)
     ifindex = wanted.kind.create(one.ipr, new)
     one.undo.callback(host_end.teardown, one.ipr, call.key.host_ifname)
     one.lease = replace(one.lease, host_ifname=call.key.host_ifname, ifindex=ifindex)
+    before = pod_end.close(call.netns_fd, call.request.ifname)
+    one.undo.callback(pod_end.reopen, call.netns_fd, before)
     rate_limits.setup(
         one.ipr,
         call.netns_fd,
@@ -158,4 +161,5 @@ def _result(
         ips=tuple(replace(address, interface=len(node_ends)) for address in given.ips),
         routes=routes,
         dns=given.dns if wanted.dns == Dns() else wanted.dns,
+        take_back=partial(delete.take_back, one.call, one.lease.ifindex),
     )

@@ -7,6 +7,7 @@ outside the node's pod CIDRs, to publish it. Callers share the network lock.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from pycni.ipam.ipam_result import IpamResult
 from pycni.ipam.pools import Rotation
 from pycni.pods import endpoints
 from pycni.pods.endpoints import Endpoints
+from pycni.pods.resting import Resting
 
 
 def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
@@ -34,6 +36,7 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
             one.call.conf,
             node=one.node,
             rotation=Rotation(one.settings.state_dir),
+            resting=Resting(one.settings.run_dir),
             claim=claim,
         )
     else:
@@ -42,6 +45,7 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
             published.refuse_unusable(address, node=one.node, settings=one.settings)
             if not claim(address):
                 raise published.taken(address)
+    _forget_former(one, taken)
     one.lease = replace(one.lease, addresses=taken)
 
 
@@ -51,6 +55,13 @@ def reserve(one: Attaching, table: Endpoints, address: IPAddress) -> bool:
         return False
     one.undo.callback(_give_back, one, address)
     return True
+
+
+def _forget_former(one: Attaching, taken: Collection[IPAddress]) -> None:
+    """An address that did not rest long enough may still have connections of its last pod."""
+    resting = Resting(one.settings.run_dir)
+    if former := [address for address in taken if resting.since(address) is not None]:
+        one.call.forgetting.now(former)
 
 
 def _claim(one: Attaching, table: Endpoints, address: IPAddress) -> bool:
@@ -69,8 +80,13 @@ def _give_back(one: Attaching, address: IPAddress) -> None:
     with suppress(NotAvailable), maps.open_endpoints(one.settings.pin_root) as table:
         endpoints.release(
             table,
-            address,
-            one.lease.ifindex,
+            {address: one.lease.ifindex},
             run_dir=one.settings.run_dir,
-            clean_up=reclaim.cleanup(one.ipr, one.settings, one.node, ports=one.lease.ports),
+            clean_up=reclaim.cleanup(
+                one.ipr,
+                one.settings,
+                one.node,
+                ports=one.lease.ports,
+                forget=one.call.forgetting.soon,
+            ),
         )

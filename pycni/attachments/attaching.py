@@ -49,7 +49,8 @@ class Attaching:
 
 @contextmanager
 def attaching(call: Call) -> Iterator[Attaching]:
-    """Read what is wanted, take the lock, and undo every step if the body raises.
+    """Read what is wanted, take the lock, and undo every step if the body raises, or takes longer
+    than the call may.
 
     Raises PycniError before anything is done if the call asks for what cannot be had.
     """
@@ -63,4 +64,5 @@ def attaching(call: Call) -> Iterator[Attaching]:
         ExitStack() as undo,
     ):
         yield Attaching(call, node, wanted, lock, ipr, undo, wanted.lease)
+        call.refuse_late()
         undo.pop_all()

@@ -12,7 +12,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from pycni.attachments import add, check, delete, gc, status
@@ -22,6 +22,7 @@ from pycni.cni.plugin import SECONDS, version_of, version_reply
 from pycni.cni.protocol import Reply, check_command_version, parse_request
 from pycni.cni.result import Result
 from pycni.errors import FileError, InvalidNetns, PycniError
+from pycni.kernel.forgetting import Forgetting
 from pycni.settings import Settings
 
 Work = Mapping[str, Callable[[Call], Result | None]]
@@ -45,16 +46,22 @@ def answer(
     *,
     settings: Settings,
     work: Work = WORK,
+    forgetting: Forgetting | None = None,
 ) -> Reply:
     """Do what the call asks for, in the node's network namespace; raises nothing but interrupts.
 
     `stdin` may be the error from reading it. `netns_fd` is CNI_NETNS, opened, or None if that
-    failed; the caller closes it. stdout of the reply is one JSON document or empty.
+    failed; the caller closes it. stdout of the reply is one JSON document or empty. The caller
+    has `forgetting` work after it has given the reply; without one, it has worked before.
     """
+    later = Forgetting() if forgetting is None else forgetting
     try:
-        return Reply(0, _answer(env, stdin, netns_fd, settings=settings, work=work))
+        return _answer(env, stdin, netns_fd, settings=settings, work=work, forgetting=later)
     except Exception as error:
         return failure(error, b"" if isinstance(stdin, OSError) else stdin, env=env)
+    finally:
+        if forgetting is None:
+            later.work()
 
 
 def failure(error: BaseException, stdin: bytes = b"", *, env: Mapping[str, str]) -> Reply:
@@ -91,11 +98,12 @@ def _answer(
     *,
     settings: Settings,
     work: Work,
-) -> bytes:
+    forgetting: Forgetting,
+) -> Reply:
     begin = time.monotonic()
     request = parse_request(env)
     if request.command == "VERSION":
-        return version_reply(b"" if isinstance(stdin, OSError) else stdin)
+        return Reply(0, version_reply(b"" if isinstance(stdin, OSError) else stdin))
     if isinstance(stdin, OSError):
         raise FileError(
             "stdin cannot be read",
@@ -114,10 +122,16 @@ def _answer(
     if request.command == "CHECK" or (request.command == "ADD" and conf.prev_result is not None):
         previous = conf.previous_result()
     end = begin + SECONDS[request.command.encode()]
-    made = work[request.command](Call(request, conf, env, stdin, settings, end, pod))
+    call = Call(request, conf, env, stdin, settings, end, pod, forgetting)
+    made = work[request.command](call)
     if made is None:
-        return b""
-    return _encode(result.to_json(made.after(previous), conf.cni_version))
+        return Reply(0)
+    with ExitStack() as undo:
+        if made.take_back is not None:
+            undo.callback(made.take_back)
+        document = _encode(result.to_json(made.after(previous), conf.cni_version))
+        undo.pop_all()
+    return Reply(0, document, take_back=made.take_back)
 
 
 def _check_netns(netns_fd: int | None, path: str, *, allow_own: bool) -> int:

@@ -36,7 +36,7 @@ def collect(call: Call) -> None:
                     _remove(call, ipr, digest)
                 except (PycniError, OSError) as error:
                     problems.append(f"{host_ifname(digest)}: {error}")
-        reclaim.sweep(ipr, call.settings)
+        reclaim.sweep(ipr, call.settings, forget=call.forgetting.soon)
         problems += refresh.refresh_all(ipr, call.settings)
     delegation.release_orphans(call.settings)
     try:
@@ -75,7 +75,7 @@ def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
                 )
 
         delegation.in_order(
-            lambda: detach(ipr, settings, digest),
+            lambda: detach(ipr, settings, digest, forget=call.forgetting.soon),
             release,
             plugin="" if known is None else known.plugin,
         )

@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """STATUS: would an ADD succeed now, and does the network of the pods on this node still work?
 
-Looks at the kernel and takes no lock, because container runtimes ask every few seconds and wait for
-the answer. An agent that is down is no failure: ADD works without one, and a node that turns
-unready for the second in which its agent restarts would lose its pods for nothing. Source: CNI spec
-1.1.0, section 2 "STATUS".
+Looks at the cheap parts of the node's description (upkeep/parts.py) and takes no lock, because
+container runtimes ask every few seconds and wait for the answer. An agent that is down is no
+failure: ADD works without one, and a node that turns unready for the second in which its agent
+restarts would lose its pods for nothing. Source: CNI spec 1.1.0, section 2 "STATUS".
 """
 
 from __future__ import annotations
 
+import random
 import socket
 
 from pycni.cluster import IPAddress
 from pycni.cni.call import Call
 from pycni.dataplane import maps
 from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted
+from pycni.faults import Fault, Weight
 from pycni.ipam import allocation, delegation, pools
+from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
-from pycni.node import health
 from pycni.node.record import Node
 from pycni.pods import link_kinds
+from pycni.upkeep import parts
+from pycni.upkeep.description import Description
+from pycni.upkeep.part import Part
+from pycni.upkeep.seen import Seen
+
+SAMPLE = 4
+"""Of the pods' links, how many are looked at: all of them cost too much every few seconds. What
+cuts many pods is found at once, what cuts one by and by."""
 
 
 def check(call: Call) -> None:
@@ -29,18 +39,25 @@ def check(call: Call) -> None:
     link that this kernel does not have.
     """
     node = Node.load(call.settings)
-    for need in health.checks(call.settings):
-        if not need.ok:
-            error = LimitedConnectivity if _has_pods() else NotAvailable
-            raise error(need.state, hint=f"{need.hint}, or restart the agent")
+    pods = [ifindex for ifindex, name in socket.if_nameindex() if name.startswith(NAME_HEAD)]
+    some = random.sample(pods, min(SAMPLE, len(pods)))
+    with Rtnl() as ipr:
+        description, seen = Description(call.settings, node), Seen(ipr, only=some)
+        for part in parts.PARTS:
+            for fault in parts.faults_of(part, description, seen) if part.is_cheap else ():
+                _raise_if_it_counts(part, fault, has_pods=bool(pods))
     link_kinds.choose(call.conf.device)
     delegation.forward("STATUS", call)
     if not call.conf.delegate:
         _find_free_addresses(call, node)
 
 
-def _has_pods() -> bool:
-    return any(name.startswith(NAME_HEAD) for _, name in socket.if_nameindex())
+def _raise_if_it_counts(part: Part, fault: Fault, *, has_pods: bool) -> None:
+    is_broken = fault.weight is Weight.BROKEN
+    if not (is_broken or part.serves_adds):
+        return
+    error = LimitedConnectivity if is_broken and has_pods else NotAvailable
+    raise error(fault.sentence, hint=fault.todo or "run: pycni setup, or restart the agent")
 
 
 def _find_free_addresses(call: Call, node: Node) -> None:

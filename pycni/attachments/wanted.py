@@ -39,6 +39,7 @@ class Wanted:
             foreign = ranges.outside(ranges.configured(conf, node), node)
             published.refuse_others(foreign, node=node, settings=call.settings)
         ports = host_ports.parse(conf.runtime_config)
+        host_ports.refuse_overlay_port(ports, node.port)
         limits = rate_limits.parse(conf.runtime_config)
         mac = requests.mac(request, conf) or key.mac
         kind = link_kinds.choose(conf.device)

@@ -19,6 +19,7 @@ from pycni import __version__
 from pycni.cli import failure
 from pycni.cli.invocation import Invocation, output_option
 from pycni.cli.lazy import LazyGroup
+from pycni.logfmt import FORMATS, LEVELS, LOGFMT
 from pycni.names import SETTINGS_PATH
 
 COMMANDS = {
@@ -28,6 +29,7 @@ COMMANDS = {
     "install": "pycni.cli.install",
     "uninstall": "pycni.cli.install",
     "forget": "pycni.cli.forget",
+    "config": "pycni.cli.config",
     "status": "pycni.cli.status",
     "endpoints": "pycni.cli.endpoints",
     "ports": "pycni.cli.ports",
@@ -53,19 +55,51 @@ COMMANDS = {
     envvar="PYCNI_CONFIG",
     help=f"Settings file (TOML), also PYCNI_CONFIG. Default: {SETTINGS_PATH}, if it exists.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Write a log to stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="The same as --log-level info.")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    envvar="PYCNI_LOG_LEVEL",
+    help="What is written to stderr, also PYCNI_LOG_LEVEL. Default: warning; of `agent`, the "
+    "settings' log_level.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    envvar="PYCNI_LOG_FORMAT",
+    help="Also PYCNI_LOG_FORMAT. Default: logfmt; of `agent`, the settings' log_format.",
+)
 @output_option
 @click.version_option(__version__, prog_name="pycni")
 @click.pass_context
-def cli(context: click.Context, /, *, path: Path | None, verbose: bool) -> None:
+def cli(
+    context: click.Context,
+    /,
+    *,
+    path: Path | None,
+    verbose: bool,
+    log_level: str | None,
+    **_: str | None,
+) -> None:
     """A Kubernetes network plugin whose dataplane is eBPF."""
-    import logging
+    invocation = context.ensure_object(Invocation)
+    invocation.path = path
+    invocation.log_options = _log_options(context)
+    if verbose and log_level is None:
+        invocation.log_options["log_level"] = ("info", "--verbose")
+    invocation.log(level="warning", form=LOGFMT)
 
-    context.ensure_object(Invocation).path = path
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s level=%(levelname)s module=%(module)s %(message)s",
-    )
+
+def _log_options(context: click.Context) -> dict[str, tuple[str, str]]:
+    """What was said about the log before the command: by key, the value and where it was said."""
+    found = {}
+    for key in ("log_level", "log_format"):
+        if (value := context.params[key]) is not None:
+            source = context.get_parameter_source(key)
+            by_option = source is click.core.ParameterSource.COMMANDLINE
+            name = f"--{key.replace('_', '-')}" if by_option else f"PYCNI_{key.upper()}"
+            found[key] = (value, name)
+    return found
 
 
 def main() -> None:

@@ -21,9 +21,8 @@ def agent(invocation: Invocation, /, *, with_setup: bool) -> None:
     """
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
     with failure.ended_by_interrupt():
-        import logging
-
         from pycni.agent import agent as daemon
 
-        logging.getLogger().setLevel(logging.INFO)
-        daemon.run(invocation.settings(), setup=with_setup)
+        settings = invocation.settings()
+        invocation.log(level=settings.log_level, form=settings.log_format)
+        daemon.run(settings, setup=with_setup)

@@ -7,7 +7,7 @@ import click
 
 from pycni.cli import failure, privilege
 from pycni.cli.invocation import Invocation, output_option, pass_invocation
-from pycni.cli.privilege import CAP_BPF, CAP_SYS_ADMIN
+from pycni.cli.privilege import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN
 
 
 @click.command()
@@ -17,13 +17,14 @@ from pycni.cli.privilege import CAP_BPF, CAP_SYS_ADMIN
 def drops(invocation: Invocation, /, *, follow: bool) -> None:
     """Packets dropped, by reason and program.
 
-    bpf/README.md says what each reason means. With --follow, `-o json` prints one object a line.
+    The program `nft` is the table pycni_guard, which drops in the host's stack. bpf/README.md says
+    what each reason means. With --follow, `-o json` prints one object a line.
     """
-    privilege.require(CAP_BPF, CAP_SYS_ADMIN)
+    privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
     from pycni.cli import rows
 
     if not follow:
-        found, columns = rows.entries(invocation.settings(), "drops")
+        found, columns = rows.drops(invocation.settings())
         invocation.emit(found, columns=columns)
         return
     with failure.ended_by_interrupt():

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import click
 
 from pycni.cli import privilege
 from pycni.cli.output import escape, to_json
-from pycni.errors import DataplaneError, DelegateError, PycniError
+from pycni.errors import DataplaneError, DelegateError, NotAvailable, PycniError, StoreError
 
 OK, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -31,11 +33,12 @@ INTERRUPTED = 128 + signal.SIGINT
 EXIT_STATUSES = f"""\b
 Exit status:
   {OK}    done; also the end of `agent` and `drops --follow` by Ctrl-C
-  {FAILED}    failed; `status`: packets do not flow; `lab ping`, `lab run`: a check failed
-  {USAGE}    wrong usage
+  {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`: a check failed
+  {USAGE}    wrong usage; `status`: packets of pods are lost
   {INTERRUPTED}  interrupted by Ctrl-C
 """
 
+BPFFS = Path("/sys/fs/bpf")
 NO_PERMISSION = (errno.EPERM, errno.EACCES)
 
 
@@ -85,7 +88,9 @@ def explain(error: Exception) -> Failure:
         case DelegateError():
             return Failure(error.message, error.details, error.hint, error.reported_code)
         case PycniError():
-            return Failure(error.message, error.details, error.hint, error.code)
+            details = "; ".join(filter(None, (error.details, _blindness(error))))
+            hint = "; ".join(filter(None, (error.hint, _without_root(error))))
+            return Failure(error.message, details, hint, error.code)
         case LoaderError():
             return Failure(error.message, error.details, error.hint, DataplaneError.code)
         case NetlinkError():
@@ -117,6 +122,24 @@ def wants_json(arguments: Sequence[str]) -> bool:
     if {"-ojson", "--output=json"}.intersection(own):
         return True
     return any(pair in (("-o", "json"), ("--output", "json")) for pair in itertools.pairwise(own))
+
+
+def _blindness(error: PycniError) -> str:
+    """Why a command may find nothing on a node that is set up: it sees other mounts."""
+    from loader import pins
+    from pycni.kernel import mounts
+
+    if type(error) is not NotAvailable or not pins.needs_bpffs(BPFFS):
+        return ""
+    why = mounts.why_hidden(BPFFS)
+    return f"this command sees other mounts than the node's: {why}" if why else ""
+
+
+def _without_root(error: PycniError) -> str:
+    """A file of the store is root's; that it cannot be opened says nothing about the store."""
+    if isinstance(error, StoreError) and os.geteuid() != 0:
+        return f"or run it as root: you are user {os.geteuid()}"
+    return ""
 
 
 def _advice(code: int | None) -> str:

@@ -3,112 +3,195 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycni.cli.invocation import Invocation, note, output_option, pass_invocation
+from pycni.cli.invocation import (
+    Invocation,
+    dry_run_option,
+    note,
+    output_option,
+    pass_invocation,
+    warn,
+)
 from pycni.names import SETTINGS_PATH
 
 if TYPE_CHECKING:
     from pycni.settings import Settings
+    from pycni.setup.install import File, Request
+    from pycni.setup.runtimes import Found
 
-BIN_DIR = Path("/opt/cni/bin")
-CONF_DIR = Path("/etc/cni/net.d")
 UNIT_DIR = Path("/etc/systemd/system")
 
 
-def _directory(name: str, default: Path, what: str) -> Callable[..., Any]:
+def _directory(name: str, what: str, default: Path | None = None) -> Callable[..., Any]:
     """An option that names a directory."""
     kind = click.Path(file_okay=False, path_type=Path)
-    return click.option(name, type=kind, default=default, show_default=True, help=what)
+    return click.option(name, type=kind, default=default, show_default=bool(default), help=what)
 
 
-bin_dir_option = _directory("--bin-dir", BIN_DIR, "Directory of the runtime's CNI plugins.")
-conf_dir_option = _directory("--conf-dir", CONF_DIR, "Directory of its network configurations.")
-unit_dir_option = _directory("--unit-dir", UNIT_DIR, "Directory of systemd's units.")
+RUNTIMES = "Default: the runtime's, as its configuration says."
+bin_dir_option = _directory("--bin-dir", f"Directory of the runtime's CNI plugins. {RUNTIMES}")
+conf_dir_option = _directory("--conf-dir", f"Directory of its network lists. {RUNTIMES}")
+unit_dir_option = _directory("--unit-dir", "Directory of systemd's units.", UNIT_DIR)
 
 
 @click.command()
 @bin_dir_option
 @conf_dir_option
-@click.option("--name", default="pycni", show_default=True, help="Name of the network.")
+@click.option("--name", help="Name of the network.  [default: pycni]")
 @click.option("--mtu", type=int, help="MTU of pods in bytes. Default: the overlay's MTU.")
 @click.option(
     "--ip-masq/--no-ip-masq",
-    default=True,
-    show_default=True,
-    help="Hide pods behind the node's address outside of the cluster.",
+    default=None,
+    help="Hide pods behind the node's address outside of the cluster.  [default: ip-masq]",
 )
+@click.option("--force", is_flag=True, help="Write the list anew, and keep a copy of the old one.")
 @click.option("--systemd", is_flag=True, help="Install the units pycni-setup and pycni-agent, too.")
 @unit_dir_option
+@dry_run_option
 @output_option
 @pass_invocation
-def install(
-    invocation: Invocation, /, *, bin_dir: Path, conf_dir: Path, unit_dir: Path, **network: Any
-) -> None:
-    """Install the CNI plugin and its network configuration."""
+def install(invocation: Invocation, /, *, dry_run: bool, **options: Any) -> None:
+    """Install the CNI plugin and its network list.
+
+    A list that is there stays as it is, but for what --name, --mtu and --ip-masq ask for. Before
+    it is changed, a copy of it is kept.
+    """
+    from pycni.setup import conflist, network_lists, pod_mtu, runtimes, units
     from pycni.setup import install as installation
-    from pycni.setup import units
 
     settings = invocation.settings()
     config = None if invocation.path is None else invocation.path.absolute()
-    mtu, systemd = network["mtu"], network["systemd"]
-    if mtu is not None:
-        _check_mtu(settings, mtu)
-    services = units.plan(unit_dir, settings, config=config) if systemd else {}
-    written = installation.install(
-        bin_dir,
-        conf_dir,
-        socket=settings.socket_path,
-        settings=config or SETTINGS_PATH,
-        network=installation.Network(name=network["name"], ip_masq=network["ip_masq"], mtu=mtu),
-        report=note,
-    )
-    files = [str(file) for file in (*written, *units.install(services))]
-    lines = [f"wrote {file}" for file in files]
-    if systemd:
-        lines.append(
-            "now: systemctl daemon-reload && systemctl enable --now pycni-setup pycni-agent"
-        )
-    invocation.say(*lines, written=files)
+    services = {}
+    if options["systemd"]:
+        services = units.plan(options["unit_dir"], settings, config=config)
+    found = runtimes.find()
+    request = _request(settings, config, found, options)
+    files = installation.plan(request, report=note)
+    (*_, listed) = files
+    if (mtu := conflist.mtu(listed.content)) is not None:
+        pod_mtu.check(settings, mtu, hint=f"change --mtu, or the list {listed.path}")
+    warnings = [
+        *found.doubts,
+        *_strays(found, request),
+        *network_lists.warnings(listed.path, settings.cluster, plugin=installation.PLUGIN),
+    ]
+    if not dry_run:
+        installation.write(files)
+        units.install(services)
+    for text in warnings:
+        warn(text)
+    _tell(invocation, files, services, warnings=warnings, dry_run=dry_run)
 
 
 @click.command()
 @bin_dir_option
 @conf_dir_option
 @unit_dir_option
+@dry_run_option
 @output_option
 @pass_invocation
-def uninstall(invocation: Invocation, bin_dir: Path, conf_dir: Path, unit_dir: Path) -> None:
+def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None:
     """Remove what `pycni install` wrote. Files that others changed or wrote stay."""
     from pycni.setup import install as installation
-    from pycni.setup import units
+    from pycni.setup import runtimes, units
 
-    services = units.uninstall(unit_dir)
-    files = [str(file) for file in (*installation.uninstall(bin_dir, conf_dir), *services)]
-    lines = [f"removed {file}" for file in files] or ["nothing of pycni is installed there"]
-    if services:
+    runtime = runtimes.find().runtime
+    removal = installation.plan_removal(
+        where["bin_dir"] or runtime.bin_dir, where["conf_dir"] or runtime.conf_dir
+    )
+    services = units.plan_removal(where["unit_dir"])
+    if not dry_run:
+        units.remove(services)
+        installation.remove(removal)
+    gone = [str(path) for path in (*removal.paths, *services)]
+    left = removal.stays | (_what_stays(invocation) if gone else {})
+    stays = {str(path): why for path, why in left.items()}
+    verb = "would remove" if dry_run else "removed"
+    lines = [f"{verb} {path}" for path in gone] or ["nothing of pycni is installed there"]
+    lines += [f"stays: {path}: {why}" for path, why in stays.items()]
+    if services and not dry_run:
         lines.append("now: systemctl daemon-reload")
-    invocation.say(*lines, removed=files)
+    invocation.say(*lines, removed=gone, stays=stays, dry_run=dry_run)
 
 
-def _check_mtu(settings: Settings, mtu: int) -> None:
-    """Raise InvalidConfig for an MTU with which every ADD on this node would fail.
+def _request(
+    settings: Settings, config: Path | None, found: Found, options: dict[str, Any]
+) -> Request:
+    from pycni.setup.install import Network, Request
 
-    On a host that is no node yet, nobody knows what fits: setup finds the uplink.
-    """
-    from pycni.errors import InvalidConfig
-    from pycni.node.record import Node
+    runtime = found.runtime
+    note(
+        f"{runtime.name} looks for plugins in {runtime.bin_dir} and for lists in "
+        f"{runtime.conf_dir} ({runtime.source})"
+    )
+    return Request(
+        options["bin_dir"] or runtime.bin_dir,
+        options["conf_dir"] or runtime.conf_dir,
+        settings.socket_path,
+        config or SETTINGS_PATH,
+        Network(name=options["name"], ip_masq=options["ip_masq"], mtu=options["mtu"]),
+        force=options["force"],
+    )
 
-    node = Node.load_if_any(settings)
-    if node is None:
-        return
-    try:
-        node.pod_mtu(mtu)
-    except InvalidConfig as error:
-        raise InvalidConfig(
-            error.message, details=error.details, hint="change --mtu, or leave it out"
-        ) from error
+
+def _strays(found: Found, request: Request) -> list[str]:
+    """Where a runtime of this host would not find what is installed."""
+    warnings = []
+    for runtime in (found.runtime, *found.others):
+        pairs = (("plugins", runtime.bin_dir, request.bin_dir),
+                 ("lists", runtime.conf_dir, request.conf_dir))  # fmt: skip
+        warnings += [
+            f"{runtime.name} looks for {what} in {theirs}, not in {ours}: {runtime.source}"
+            for what, theirs, ours in pairs
+            if theirs != ours and runtime.is_there
+        ]
+        name = request.network.name or "pycni"
+        if runtime.network not in ("", name):
+            warnings.append(
+                f"{runtime.name} uses only the network {runtime.network}: give --name "
+                f"{runtime.network}, or take cni_default_network out of {runtime.source}"
+            )
+    return warnings
+
+
+def _tell(
+    invocation: Invocation,
+    files: Iterable[File],
+    services: dict[Path, str],
+    *,
+    warnings: list[str],
+    dry_run: bool,
+) -> None:
+    files = list(files)
+    written = [str(file.path) for file in files if not file.unchanged] + list(map(str, services))
+    kept = {str(file.path): str(file.backup) for file in files if file.backup}
+    unchanged = [str(file.path) for file in files if file.unchanged]
+    verb = "would write" if dry_run else "wrote"
+    lines = [f"{verb} {path}" for path in written]
+    lines += [f"the list {path} is there and stays as it is" for path in unchanged]
+    lines += [f"a copy of {path} as it was: {copy}" for path, copy in kept.items()]
+    if services and not dry_run:
+        lines.append(
+            "now: systemctl daemon-reload && systemctl enable --now pycni-setup pycni-agent"
+        )
+    invocation.say(
+        *lines, written=written, unchanged=unchanged, copies=kept, warnings=warnings,
+        dry_run=dry_run,
+    )  # fmt: skip
+
+
+def _what_stays(invocation: Invocation) -> dict[Path, str]:
+    """What is of pycni and is not `uninstall`'s to remove."""
+    settings = invocation.settings()
+    reasons = {
+        invocation.path or SETTINGS_PATH: "your settings",
+        settings.state_dir: "the node's record and the embedded store; `pycni teardown` first, if "
+        "this host is still a node",
+        settings.cache_dir: "compiled programs",
+    }
+    return {path: why for path, why in reasons.items() if path.exists()}

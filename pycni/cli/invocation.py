@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ class Invocation:
     path: Path | None = None
     """The settings file that was named, if any."""
     output: str = TABLE
+    log_options: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What was said about the log before the command: value by key, and where it was said."""
 
     @property
     def as_json(self) -> bool:
@@ -35,6 +37,13 @@ class Invocation:
         from pycni.settings import load
 
         return load(self.path)
+
+    def log(self, *, level: str, form: str) -> None:
+        """Log to stderr from now on; `level` and `form` count where no option says otherwise."""
+        from pycni.logfmt import configure
+
+        said = {key: value for key, (value, _) in self.log_options.items()}
+        configure(level=said.get("log_level", level), form=said.get("log_format", form))
 
     def emit(self, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
         """Print rows. `columns` are the table's columns, and keys of every row."""
@@ -59,6 +68,11 @@ def note(text: str) -> None:
     click.echo(escape(text), err=True)
 
 
+def warn(text: str) -> None:
+    """Print one line about what is likely wrong, though nothing failed, to stderr."""
+    click.echo(f"warning: {escape(text)}", err=True)
+
+
 def _choose(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         context.ensure_object(Invocation).output = value
@@ -74,5 +88,9 @@ output_option: Callable[..., Any] = click.option(
     help="Form of the output. Default: table.",
 )
 """`-o` of every command and group: the last one given counts."""
+
+dry_run_option: Callable[..., Any] = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done, and change nothing."
+)
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -103,6 +103,9 @@ def execute(name: str, place: str, command: tuple[str, ...]) -> None:
 
     On a node, PYCNI_CONFIG is that node's settings file: `pycni lab exec node2 -- pycni status` is
     about node2.
+
+    The exit status is that of COMMAND; 1 if there is no such lab or place, 127 if there is no such
+    command.
     """
     privilege.require(CAP_SYS_ADMIN)
     import os

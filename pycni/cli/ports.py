@@ -17,5 +17,5 @@ def ports(invocation: Invocation) -> None:
     privilege.require(privilege.CAP_NET_ADMIN)
     from pycni.cli import rows
 
-    columns = ("port", "protocol", "address", "pod", "pod_port", "container")
-    invocation.emit(rows.ports(), columns=columns)
+    columns = ("port", "protocol", "address", "pod", "pod_port", "pod_name", "container")
+    invocation.emit(rows.ports(invocation.settings()), columns=columns)

@@ -63,7 +63,10 @@ def advice() -> str:
 def _grant() -> str:
     if _in_user_namespace():
         return "run it as root of the host: this is root of a user namespace"
-    return "a container or unit took it away: run on the host, or grant the capability"
+    return (
+        "a container or unit took it away: run on the host, or grant the capability "
+        "(CapabilityBoundingSet= of a unit, securityContext.capabilities of a pod)"
+    )
 
 
 def _effective() -> int:

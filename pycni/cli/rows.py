@@ -16,12 +16,16 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.events import Lost
 from pycni.kernel.rtnl import Rtnl
-from pycni.pods import port_table
+from pycni.node import overlay_guard
+from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
 from pycni.stores import Liveness, NodeRecord, open_store
 
 Row = dict[str, Any]
+
+NFT = "nft"
+"""The name of nftables beside those of programs."""
 
 SPELLED = ("reason", "path")
 """Columns with the names of enumerators."""
@@ -47,8 +51,16 @@ def endpoints(settings: Settings) -> list[Row]:
     return sorted(rows, key=lambda row: (row["container"], row["address"]))
 
 
-def ports() -> list[Row]:
-    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError."""
+def ports(settings: Settings) -> list[Row]:
+    """The node's ports that lead to pods, by port. Raises NotAvailable or SetupError.
+
+    `pod_name` is "namespace/name", empty where the runtime did not tell.
+    """
+    names = {
+        forward.pod: record.pod
+        for record in port_records.read_all(settings).by_digest.values()
+        for forward in record.forwards
+    }
     rows = [
         {
             "port": forward.host_port,
@@ -56,6 +68,7 @@ def ports() -> list[Row]:
             "address": str(forward.host_ip or ""),
             "pod": str(forward.pod),
             "pod_port": forward.pod_port,
+            "pod_name": names.get(forward.pod, ""),
             "container": forward.owner,
         }
         for forward in port_table.forwards()
@@ -103,6 +116,18 @@ def entries(settings: Settings, name: str) -> tuple[list[Row], tuple[str, ...]]:
     """The entries of the map `name`, and their columns. Raises NotAvailable."""
     rows, columns = dumps.dump(settings.pin_root, name)
     return [_spell(row) for row in rows], columns
+
+
+def drops(settings: Settings) -> tuple[list[Row], tuple[str, ...]]:
+    """What the programs dropped, and the guard of the overlay in the host's stack; and the columns.
+
+    Only what was dropped at all. Raises NotAvailable or SetupError.
+    """
+    rows, columns = entries(settings, "drops")
+    for reason, count in overlay_guard.drops().items():
+        if count.packets:
+            rows.append({"program": NFT, "reason": spelled(reason), **vars(count)})
+    return rows, columns
 
 
 def drop_events(settings: Settings) -> Iterator[Row]:

@@ -6,46 +6,75 @@ from __future__ import annotations
 import click
 
 from pycni.cli import privilege
-from pycni.cli.invocation import Invocation, note, output_option, pass_invocation
+from pycni.cli.invocation import (
+    Invocation,
+    dry_run_option,
+    note,
+    output_option,
+    pass_invocation,
+    warn,
+)
 from pycni.cli.privilege import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN
+
+NOTHING = "this host was not set up for pycni: nothing to tear down"
 
 
 @click.command()
+@dry_run_option
 @output_option
 @pass_invocation
-def setup(invocation: Invocation) -> None:
+def setup(invocation: Invocation, /, *, dry_run: bool) -> None:
     """Make this host a node, or bring a node up to date."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    from pycni.setup import provision
+    from pycni.setup import cautions, preview, provision
 
-    outcome = provision.setup(invocation.settings(), report=_progress)
+    settings = invocation.settings()
+    warnings = cautions.look(settings)
+    if dry_run:
+        steps = preview.steps(settings)
+        for text in warnings:
+            warn(text)
+        lines = [f"would {step}" for step in steps] or ["setup would change nothing"]
+        invocation.say(
+            *lines, node=settings.node_name, steps=steps, warnings=warnings, dry_run=True
+        )
+        return
+    outcome = provision.setup(settings, report=_progress)
     state = "loaded" if outcome.changed else "unchanged"
+    for text in warnings:
+        warn(text)
     invocation.say(
         f"node {outcome.node.name} is set up, dataplane {outcome.fingerprint} {state}",
         node=outcome.node.name,
         dataplane=outcome.fingerprint,
         changed=outcome.changed,
+        warnings=warnings,
+        dry_run=False,
     )
 
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_option
 @output_option
 @pass_invocation
-def teardown(invocation: Invocation, /, *, yes: bool) -> None:
+def teardown(invocation: Invocation, /, *, yes: bool, dry_run: bool) -> None:
     """Return the host to what it was before setup."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    if not yes:  # stdout is for what programs read
-        question = "Cut off this node's pods and remove the dataplane?"
-        click.confirm(question, abort=True, err=True)
-    from pycni.setup import provision
+    from pycni.setup import provision, undoing
 
     settings = invocation.settings()
+    steps = undoing.steps(settings)
+    if dry_run:
+        lines = [f"would {step}" for step in steps] or [NOTHING]
+        invocation.say(*lines, node=settings.node_name, steps=steps, dry_run=True)
+        return
+    if steps and not yes:  # stdout is for what programs read
+        question = "Cut off this node's pods and remove the dataplane?"
+        click.confirm(question, abort=True, err=True)
     found = provision.teardown(settings, report=_progress)
-    done = f"node {settings.node_name} is torn down"
-    if not found:
-        done = "this host was not set up for pycni: nothing to tear down"
-    invocation.say(done, node=settings.node_name, changed=found)
+    done = f"node {settings.node_name} is torn down" if found else NOTHING
+    invocation.say(done, node=settings.node_name, changed=found, dry_run=False)
 
 
 def _progress(step: str) -> None:

@@ -3,38 +3,66 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import click
 
-from pycni.cli import failure, privilege
+from pycni.cli import privilege
 from pycni.cli.invocation import Invocation, output_option, pass_invocation
 from pycni.cli.privilege import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN
 
+if TYPE_CHECKING:
+    from pycni.settings import Settings
+    from pycni.upkeep.report import Row
+
+FORWARDS, DEGRADED, BROKEN = 0, 1, 2
+WAIT = 60.0
+"""Seconds that `--wait` waits if it is not told how many."""
+LOOK = 0.5
+"""Seconds between two looks."""
+
 
 @click.command()
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    is_flag=False,
+    flag_value=WAIT,
+    metavar="[SECONDS]",
+    help=f"Wait until the node forwards, at most so long. Without a number: {WAIT:.0f} s.",
+)
 @output_option
 @click.pass_context
 @pass_invocation
-def status(invocation: Invocation, context: click.Context) -> None:
-    """Whether this node forwards packets, and what it lacks.
+def status(invocation: Invocation, context: click.Context, *, wait: float | None) -> None:
+    """Whether this node forwards packets, and what it lacks: one row for each thing.
 
-    Exit status 1: a check failed without which packets do not flow. The agent and the store are
-    optional: without them packets of the pods that are there still flow.
+    Exit status 0: it forwards. 1: it forwards, but something is degraded, such as a store that is
+    away or an agent that does not run. 2: packets of pods are lost.
     """
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    from pycni.attachments import health
+    from pycni.upkeep.report import State, worst
 
-    found = health.checks(invocation.settings())
+    found = _look(invocation.settings(), wait=wait or 0.0)
     rows = [
-        {
-            "check": check.name,
-            "ok": check.ok,
-            "optional": check.optional,
-            "state": check.state,
-            "hint": check.hint or None,
-        }
-        for check in found
+        {"name": row.name, "state": str(row.state), "cause": row.cause, "to_do": row.todo or None}
+        for row in found
     ]
-    columns = ["check", "ok", "state"]
-    invocation.emit(rows, columns=columns + ["hint"] * any(row["hint"] for row in rows))
-    if not all(check.ok or check.optional for check in found):
-        context.exit(failure.FAILED)
+    columns = ["name", "state", "cause"]
+    invocation.emit(rows, columns=columns + ["to_do"] * any(row["to_do"] for row in rows))
+    codes = {State.DEGRADED: DEGRADED, State.BROKEN: BROKEN}
+    context.exit(codes.get(worst(found), FORWARDS))
+
+
+def _look(settings: Settings, *, wait: float) -> list[Row]:
+    """The rows once the node forwards, or after `wait` seconds."""
+    from pycni.upkeep import report
+
+    deadline = time.monotonic() + wait
+    while True:
+        found = report.rows(settings)
+        left = deadline - time.monotonic()
+        if report.worst(found) is not report.State.BROKEN or left <= 0:
+            return found
+        time.sleep(min(LOOK, left))

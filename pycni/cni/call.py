@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pycni.cni.netconf import NetConf
 from pycni.cni.protocol import Request
+from pycni.errors import TryAgain
+from pycni.kernel.forgetting import Forgetting
 from pycni.locks import DEADLINE
 from pycni.names import AttachmentKey
 from pycni.settings import Settings
@@ -29,6 +31,8 @@ class Call:
     """When to give up, in seconds of time.monotonic()."""
     netns_fd: int = -1
     """The pod's network namespace: on ADD and CHECK always, on DEL if it still exists, else -1."""
+    forgetting: Forgetting = field(default_factory=Forgetting)
+    """For the connections of addresses that are given back, or taken."""
 
     @property
     def key(self) -> AttachmentKey:
@@ -37,6 +41,15 @@ class Call:
     def left(self) -> float:
         """Seconds until the end, not negative."""
         return max(0.0, self.end - time.monotonic())
+
+    def refuse_late(self) -> None:
+        """Raise TryAgain after the end: whoever called may have been told of an error by now."""
+        if self.left() <= 0:
+            raise TryAgain(
+                f"{self.request.command} took longer than it may",
+                details="everything is undone",
+                hint="look at the load of this node, then try again",
+            )
 
     def patience(self) -> float:
         """Seconds to wait for a lock."""

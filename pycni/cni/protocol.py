@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pycni.cni.plugin import VERSIONS
@@ -66,6 +66,8 @@ class Reply:
     status: int
     stdout: bytes = b""
     stderr: bytes = b""
+    take_back: Callable[[], None] | None = field(default=None, compare=False)
+    """Undoes what was done, for a caller who is gone before it has the reply. Raises PycniError."""
 
 
 def parse_request(env: Mapping[str, str]) -> Request:

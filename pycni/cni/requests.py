@@ -25,6 +25,9 @@ MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}", re.ASC
 GROUP_BIT = 0x01
 """Of the first byte (IEEE 802): a group's address, not that of one interface."""
 
+POD_WORD = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}", re.ASCII)
+"""At least what Kubernetes takes for a name or namespace (RFC 1123 subdomain)."""
+
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """The capability with all annotations of the pod."""
 IPS_ANNOTATION, MAC_ANNOTATION = "pycni/ips", "pycni/mac"
@@ -73,6 +76,15 @@ def mac(request: Request, conf: NetConf) -> str:
     if found := _mac(annotated):
         return found
     raise _invalid(MAC_ANNOTATION, annotated, "the unicast MAC address of one pod")
+
+
+def pod_name(request: Request) -> str:
+    """The pod as "namespace/name", from CNI_ARGS; "" if Kubernetes did not set them both.
+
+    Only for messages and tables. Source: the kubelet's runtimes, K8S_POD_NAMESPACE, K8S_POD_NAME.
+    """
+    words = [request.args.get(f"K8S_POD_{key}", "") for key in ("NAMESPACE", "NAME")]
+    return "/".join(words) if all(map(POD_WORD.fullmatch, words)) else ""
 
 
 def ranges(conf: NetConf) -> Any:

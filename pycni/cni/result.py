@@ -8,8 +8,8 @@ JSON. Source: CNI spec 0.2.0, 0.4.0, 1.0.0 and 1.1.0, "Success" of section "Resu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -93,6 +93,8 @@ class Result:
     ips: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     dns: Dns = Dns()
+    take_back: Callable[[], None] | None = field(default=None, compare=False)
+    """Undoes the ADD, in case its caller never has the result; not part of it."""
 
     def after(self, previous: Result) -> Result:
         """This result appended to that of the plugins before us in the chain."""

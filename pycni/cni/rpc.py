@@ -14,6 +14,7 @@ import struct
 import time
 from array import array
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from pycni.cni.plugin import (
     HELLO,
@@ -23,6 +24,7 @@ from pycni.cni.plugin import (
     unpack,
 )
 from pycni.cni.protocol import Reply
+from pycni.errors import PycniError
 from pycni.logfmt import quoted
 
 Handler = Callable[[Mapping[str, str], bytes, int | None], Reply]
@@ -82,9 +84,35 @@ def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) 
     if reply.stderr:
         log.error("%s", reply.stderr.decode(errors="replace").rstrip())
     try:
-        connection.sendall(pack(b"%d" % reply.status, reply.stdout, reply.stderr))
+        _deliver(connection, reply)
     except OSError as error:
-        log.warning("reply not sent, the caller is gone error=%s", quoted(repr(error)))
+        log.warning("reply not taken, the caller is gone error=%s", quoted(repr(error)))
+        _take_back(reply)
+
+
+def _deliver(connection: socket.socket, reply: Reply) -> None:
+    """Send the reply. Raises OSError if the caller is gone.
+
+    Of a reply that can be taken back, wait until the caller has it: a unix socket that is closed
+    with unread bytes resets the other end (unix_release_sock, net/unix/af_unix.c). A caller that
+    was stopped meanwhile will read it some time.
+    """
+    connection.sendall(pack(b"%d" % reply.status, reply.stdout, reply.stderr))
+    if reply.take_back is not None:
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError):
+            connection.recv(1)
+
+
+def _take_back(reply: Reply) -> None:
+    if reply.take_back is None:
+        return
+    try:
+        reply.take_back()
+    except PycniError as error:
+        log.error("not taken back, until a DEL or GC comes error=%s", quoted(error.message))
+    else:
+        log.info("taken back")
 
 
 def _greet(connection: socket.socket) -> bool:

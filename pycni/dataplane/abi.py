@@ -55,7 +55,14 @@ class DropReason(IntEnum):
     SPOOFED_INNER = 13
     TOO_BIG = 14
     REWRITE_FAILED = 15
-    REASONS = 16
+    MARTIAN = 16
+    LINK_LOCAL = 17
+    NEIGHBOUR_MESSAGE = 18
+    HIDDEN_HEADER = 19
+    FORGED_VXLAN = 20
+    BAD_TUNNEL = 21
+    NOT_VTEP = 22
+    REASONS = 23
 
 
 class EventKind(IntEnum):
@@ -174,7 +181,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s",
+    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s16sI",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -195,5 +202,7 @@ CONFIG = Layout(
         ("cluster6", "struct prefix"),
         ("node_prefix4", "struct remote_key"),
         ("node_prefix6", "struct remote_key"),
+        ("link_local", "bytes"),
+        ("dead_end_mark", "int"),
     ),
 )

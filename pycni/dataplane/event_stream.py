@@ -19,6 +19,8 @@ from pycni.errors import NotAvailable
 HEADER = struct.Struct("!IQ")
 """Length of the record in bytes; records lost before it."""
 BEGIN = HEADER.pack(0, 0)
+REFUSED = 2**64 - 1
+"""In the place of the number of lost records."""
 RECORD_MAX = 1 << 16
 """Bytes. A longer frame means that the other side speaks another protocol."""
 
@@ -26,6 +28,11 @@ RECORD_MAX = 1 << 16
 def pack(record: bytes, lost: int) -> bytes:
     """A frame."""
     return HEADER.pack(len(record), lost) + record
+
+
+def refusal(reason: str) -> bytes:
+    """The frame that tells a follower why it is refused."""
+    return pack(reason.encode(), REFUSED)
 
 
 def connect(path: Path) -> socket.socket | None:
@@ -44,10 +51,14 @@ def connect(path: Path) -> socket.socket | None:
 
 def begin(connection: socket.socket, timeout: float) -> None:
     """Wait for the first frame. Raises TimeoutError after `timeout` seconds, EOFError or
-    ConnectionError if the agent ends the connection; the connection is then closed."""
+    ConnectionError if the agent ends the connection, NotAvailable if it refuses this follower; the
+    connection is then closed."""
     connection.settimeout(timeout)
     try:
-        _exactly(connection, len(BEGIN))
+        length, lost = HEADER.unpack(_exactly(connection, len(BEGIN)))
+        if lost == REFUSED:
+            reason = _exactly(connection, min(length, RECORD_MAX)).decode(errors="replace")
+            raise NotAvailable(f"the agent refuses this follower: {reason}")
     except BaseException:
         connection.close()
         raise

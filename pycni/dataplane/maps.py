@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from struct import Struct
 from typing import Any, Generic, Protocol, TypeVar
@@ -36,6 +36,9 @@ V4_PREFIX_OFFSET = 96
 ADDRESS_SIZE = 16
 ONLY_KEY = bytes(4)
 REMOTE_KEY = Struct(abi.REMOTE_KEY.format)
+
+LINK_LOCAL_SIZE = 16
+"""Bytes of config.link_local."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,10 @@ class Config:
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
     """This node's; those of all nodes have their lengths."""
+    link_local_services: tuple[IPv4Address, ...] = ()
+    """Link-local addresses that pods may reach, four at most."""
+    dead_end_mark: int = 0
+    """Of packets to cluster addresses of nobody; 0: no ICMP error for them."""
     event_mask: int = 0x0F
 
     def pack(self) -> bytes:
@@ -122,8 +129,16 @@ class Config:
                 "cluster6": self._cluster(6),
                 "node_prefix4": self._node_prefix(4),
                 "node_prefix6": self._node_prefix(6),
+                "link_local": self._link_local(),
+                "dead_end_mark": self.dead_end_mark,
             },
         )
+
+    def _link_local(self) -> bytes:
+        packed = b"".join(address.packed for address in self.link_local_services)
+        if len(packed) > LINK_LOCAL_SIZE:
+            raise ValueError(f"{len(self.link_local_services)} link-local services")
+        return packed.ljust(LINK_LOCAL_SIZE, b"\0")
 
     def _gateway(self, family: int) -> bytes:
         return next((pack_address(g) for g in self.gateways if g.version == family), bytes(16))

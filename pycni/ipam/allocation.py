@@ -20,17 +20,25 @@ from pycni.errors import AddressUnavailable
 from pycni.ipam import pools, ranges
 from pycni.ipam.pools import Pool, Rotation
 from pycni.node.record import Node
+from pycni.pods.resting import Resting
 
 Claim = Callable[[IPAddress], bool]
 
 
 def allocate(
-    request: Request, conf: NetConf, *, node: Node, rotation: Rotation, claim: Claim
+    request: Request,
+    conf: NetConf,
+    *,
+    node: Node,
+    rotation: Rotation,
+    resting: Resting,
+    claim: Claim,
 ) -> tuple[IPAddress, ...]:
     """Claim the addresses asked for, and one of each of the cluster's other IP versions.
 
-    Without a request the IPv4 address comes first. Raises AddressUnavailable, PoolExhausted,
-    InvalidConfig, InvalidParameter; addresses claimed before the error stay claimed.
+    An address that is asked for need not have rested. Without a request the IPv4 address comes
+    first. Raises AddressUnavailable, PoolExhausted, InvalidConfig, InvalidParameter; addresses
+    claimed before the error stay claimed.
     """
     wanted = requests.addresses(request, conf)
     for address in wanted:
@@ -44,7 +52,7 @@ def allocate(
     taken = list(wanted)
     for pool in pools_of(conf, node):
         if all(address.version != pool.version for address in wanted):
-            picked[pool.name] = pools.take(pool, rotation.last(pool), claim)
+            picked[pool.name] = pools.take(pool, rotation.last(pool), claim, since=resting.since)
             taken.append(picked[pool.name])
     if picked:
         rotation.remember(picked)

@@ -125,7 +125,7 @@ def release(
     delegation_records.forget(settings, delegation.key)
 
 
-def in_order(detach: Callable[[], None], release: Callable[[], None], *, plugin: str) -> None:
+def in_order(detach: Callable[[], object], release: Callable[[], None], *, plugin: str) -> None:
     """Both steps of a DEL; the second runs even if the first fails. Raises what fails.
 
     An address is free once no packet can have it, so the link goes first; except with `dhcp`,

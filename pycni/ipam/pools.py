@@ -2,8 +2,9 @@
 """Pools of addresses for pods: which addresses there are, and which one is next.
 
 A pool keeps no leases: the caller's `claim` takes an address, or says that it is in use. `Rotation`
-remembers the last address of each pool across processes, so that the next pod does not get an
-address that was freed a moment ago.
+remembers the last address of each pool across processes, so that a freed address is given again
+only after all others. In a pool that is nearly full this may be at once, so addresses also rest
+(pods/resting.py).
 """
 
 from __future__ import annotations
@@ -66,14 +67,30 @@ def ranges_pool(version: int, ranges: Iterable[tuple[IPAddress, IPAddress]]) -> 
     return Pool(", ".join(names), version, tuple(taken))
 
 
-def take(pool: Pool, last: IPAddress | None, claim: Callable[[IPAddress], bool]) -> IPAddress:
+def take(
+    pool: Pool,
+    last: IPAddress | None,
+    claim: Callable[[IPAddress], bool],
+    *,
+    since: Callable[[IPAddress], int | None] = lambda _: None,
+) -> IPAddress:
     """The first address after `last` that `claim` takes; after the pool's end, from its beginning.
 
-    Tries one address after the other, so the time grows with the number of addresses in use. Raises
-    PoolExhausted if `claim` takes none.
+    Addresses that rest come last, the longest-rested first: `since` tells when an address was given
+    back, None if it does not rest. Tries one address after the other, so the time grows with the
+    number of addresses in use. Raises PoolExhausted if `claim` takes none.
     """
     asked = 0
+    resting: list[tuple[int, IPAddress]] = []
     for address in _from(pool, None if last is None else int(last)):
+        given_back = since(address)
+        if given_back is not None:
+            resting.append((given_back, address))
+            continue
+        if claim(address):
+            return address
+        asked += 1
+    for _, address in sorted(resting):
         if claim(address):
             return address
         asked += 1

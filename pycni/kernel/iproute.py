@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 from pycni.cluster import IPAddress
 from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.netlink_socket import NetlinkSocket
-from pycni.kernel.qdiscs import ETH_P_ALL, Filter, Qdisc
-from pycni.kernel.routes import Rule
+from pycni.kernel.qdiscs import ETH_P_ALL, Qdisc
+from pycni.kernel.routes import DeadEnd, Rule
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
+
+FR_ACT_UNREACHABLE, WHOLE_MARK = 7, 2**32 - 1
+"""linux/fib_rules.h; the mask that compares all of a mark."""
 
 BITS = {4: 32, 6: 128}
 """Length of an address, by IP version."""
@@ -80,6 +83,27 @@ class RareRequests:
             found = ipr.get_rules(family=FAMILIES[version])
             return [_read_rule(one) for one in found if one["src_len"] == BITS[version]]
 
+    def add_dead_end(self, rule: DeadEnd) -> None:
+        """Add a rule. Raises NetlinkError, EEXIST if there is such a rule."""
+        self._change_dead_end("add", rule)
+
+    def delete_dead_end(self, rule: DeadEnd) -> None:
+        """Delete a rule. Raises NetlinkError, ENOENT if there is none."""
+        self._change_dead_end("del", rule)
+
+    def dead_ends(self, version: int) -> list[DeadEnd]:
+        """The rules of an IP version that make packets with a mark unreachable.
+
+        Raises NetlinkError, EAFNOSUPPORT if the kernel has no rules for that version.
+        """
+        with self._asking() as ipr:
+            found = ipr.get_rules(family=FAMILIES[version])
+            return [
+                DeadEnd(version, int(one.get("FRA_FWMARK")), int(one.get("FRA_PRIORITY") or 0))
+                for one in found
+                if one["action"] == FR_ACT_UNREACHABLE and one.get("FRA_FWMARK")
+            ]
+
     def add_tbf(self, ifindex: int, *, rate: int, burst: int, limit: int) -> None:
         """Make a token bucket the root qdisc of a link. Bytes (per second); tc-tbf(8).
 
@@ -92,18 +116,6 @@ class RareRequests:
         """The qdiscs of a link. Raises NetlinkError."""
         with self._asking() as ipr:
             return [_read_qdisc(one) for one in ipr.get_qdiscs(index=ifindex)]
-
-    def filters(self, ifindex: int, parent: int) -> list[Filter]:
-        """The filters of a link at `parent`, a handle as TC_H_CLSACT | TC_H_MIN_INGRESS.
-
-        Raises NetlinkError, EINVAL if there is no such place.
-        """
-        with self._asking() as ipr:
-            return [
-                _read_filter(one)
-                for one in ipr.get_filters(index=ifindex, parent=parent)
-                if one["handle"]  # 0: the head of a chain, not a filter
-            ]
 
     def delete_filter(self, ifindex: int, parent: int, *, priority: int, handle: int) -> None:
         """Delete a BPF filter for all protocols. Raises NetlinkError."""
@@ -134,6 +146,17 @@ class RareRequests:
                 src_len=rule.source.max_prefixlen,
                 priority=rule.priority,
                 **({"table": rule.table} if rule.table else {}),
+            )
+
+    def _change_dead_end(self, command: str, rule: DeadEnd) -> None:
+        with self._asking() as ipr:
+            ipr.rule(
+                command,
+                family=FAMILIES[rule.version],
+                fwmark=rule.mark,
+                fwmask=WHOLE_MARK,
+                priority=rule.priority,
+                action="unreachable",
             )
 
     @contextmanager
@@ -167,11 +190,3 @@ def _read_qdisc(one: Any) -> Qdisc:
     kind = str(one.get("TCA_KIND"))
     rate = int(one.get("TCA_OPTIONS").get("TCA_TBF_PARMS")["rate"]) if kind == "tbf" else 0
     return Qdisc(int(one["index"]), int(one["parent"]), kind, rate)
-
-
-def _read_filter(one: Any) -> Filter:
-    options = one.get_attr("TCA_OPTIONS")
-    name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
-    return Filter(
-        str(one.get_attr("TCA_KIND")), str(name or ""), int(one["info"]) >> 16, int(one["handle"])
-    )

@@ -7,12 +7,14 @@ Sources: linux/rtnetlink.h, linux/if_link.h, linux/if.h, linux/veth.h; rtnetlink
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from ipaddress import IPv6Address
-from socket import AF_INET6
+from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from pycni.kernel.netlink import (
     U16,
+    U32,
     attribute,
     attributes,
     nested,
@@ -39,6 +41,11 @@ IFLA_NETKIT_MODE, IFLA_NETKIT_HEADROOM = 5, 8
 NETKIT_L2, NETKIT_PASS, NETKIT_DROP = 0, 0, 2
 IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 15, 25
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
+IFLA_INET_CONF, IFLA_INET6_CONF = 1, 2
+IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_RP_FILTER = 1, 8
+"""Of net.ipv4.conf, by number: linux/ip.h. In an array, number 1 comes first."""
+DEVCONF_DISABLE_IPV6 = 26
+"""Of net.ipv6.conf, by place in an array: linux/ipv6.h."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_NOARP = 0x1, 0x8, 0x40, 0x80
@@ -79,8 +86,24 @@ class Link(NamedTuple):
     peer_netnsid: int | None = None
     """The number that this namespace has for the peer's; None: both ends are in one namespace."""
     vxlan: Vxlan | None = None
+    af_spec: bytes = b""
+    """Attributes by address family, not read yet."""
     master: int = 0
     """Index of the bridge, bond or VRF that it is a port of; 0: none."""
+
+    def ipv4(self, number: int) -> int | None:
+        """Its net.ipv4.conf by IPV4_DEVCONF_*; None if the kernel did not say."""
+        return self._parameter(AF_INET, IFLA_INET_CONF, number - 1)
+
+    def ipv6(self, place: int) -> int | None:
+        """Its net.ipv6.conf by DEVCONF_*; None if the kernel did not say, or it has no IPv6."""
+        return self._parameter(AF_INET6, IFLA_INET6_CONF, place)
+
+    def _parameter(self, family: int, array: int, place: int) -> int | None:
+        of_family = dict(attributes(self.af_spec)).get(family, b"")
+        values = dict(attributes(of_family)).get(array, b"")
+        value = values[U32.size * place : U32.size * (place + 1)]
+        return read_number(value) if value else None
 
     @property
     def is_up(self) -> bool:
@@ -119,6 +142,7 @@ def read_link(body: bytes) -> Link:
     """The link that an RTM_NEWLINK or RTM_DELLINK is about. Raises ValueError if it is garbled."""
     _, hardware, ifindex, flags, _ = IFINFOMSG.unpack_from(body)
     ifname = mac = alias = operstate = kind = qdisc = ""
+    af_spec = b""
     mtu = peer_ifindex = master = 0
     netnsid = vxlan = None
     for name, value in attributes(body, IFINFOMSG.size):
@@ -140,6 +164,8 @@ def read_link(body: bytes) -> Link:
             master = read_number(value)
         elif name == IFLA_LINK_NETNSID:
             netnsid = read_number(value)
+        elif name == IFLA_AF_SPEC:
+            af_spec = value
         elif name == IFLA_LINKINFO:
             info = dict(attributes(value))
             kind = read_text(info.get(IFLA_INFO_KIND, b""))
@@ -147,8 +173,16 @@ def read_link(body: bytes) -> Link:
                 vxlan = _read_vxlan(info.get(IFLA_INFO_DATA, b""))
     return Link(
         ifindex, flags, ifname, mac, mtu, alias, operstate, kind, hardware, qdisc, peer_ifindex,
-        netnsid, vxlan, master,
+        netnsid, vxlan, af_spec, master,
     )  # fmt: skip
+
+
+def read_mac(body: bytes) -> str:
+    """The link-layer address in an RTM_NEWLINK; empty if it has none. Cheaper than `read_link`."""
+    for name, value in attributes(body, IFINFOMSG.size):
+        if name == IFLA_ADDRESS:
+            return value.hex(":")
+    return ""
 
 
 def pack_link_question(*, ifindex: int = 0, ifname: str = "", netnsid: int | None = None) -> bytes:
@@ -195,6 +229,23 @@ def pack_changes(
     if master:
         body += number(IFLA_MASTER, master)
     return body
+
+
+def pack_mac_change(ifindex: int, mac: str) -> bytes:
+    """An RTM_NEWLINK that gives a link another MAC."""
+    return IFINFOMSG.pack(0, 0, ifindex, 0, 0) + attribute(IFLA_ADDRESS, pack_mac(mac))
+
+
+def pack_ipv4_parameters(values: Mapping[int, int]) -> bytes:
+    """The part of an RTM_NEWLINK that sets net.ipv4.conf of the link, by IPV4_DEVCONF_*.
+
+    Unlike a write to /proc/sys it does not empty the caches of routes (inet_set_link_af,
+    net/ipv4/devinet.c), and it needs no request of its own.
+    """
+    if not values:
+        return b""
+    each = (number(kind, value) for kind, value in values.items())
+    return nested(IFLA_AF_SPEC, nested(AF_INET, nested(IFLA_INET_CONF, *each)))
 
 
 def pack_no_ipv6_address(ifindex: int) -> bytes:

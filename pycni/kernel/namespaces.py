@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fcntl import ioctl
 from pathlib import Path
 from typing import TypeVar
@@ -55,7 +55,20 @@ def open_rtnl(netns_fd: int) -> Rtnl:
 
 def enable_ipv6(netns_fd: int, ifname: str) -> None:
     """Allow IPv6 addresses on an interface of the pod. Raises OSError if the kernel refuses."""
-    inside(netns_fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0"))
+    write_parameters(netns_fd, {f"net/ipv6/conf/{ifname}/disable_ipv6": "0"})
+
+
+def write_parameters(netns_fd: int, values: Mapping[str, str]) -> dict[str, str]:
+    """Set kernel parameters in the namespace of a descriptor, in their order.
+
+    Returns those that had another value, with that value. Raises OSError if the kernel refuses.
+    """
+
+    def write() -> dict[str, str]:
+        before = {name: sysctl.write(name, value) for name, value in values.items()}
+        return {name: value for name, value in before.items() if value is not None}
+
+    return inside(netns_fd, write)
 
 
 def create(path: Path) -> None:

@@ -73,6 +73,12 @@ def messages(data: bytes) -> Iterator[Message]:
         at += length + 3 & ~3
 
 
+def port_of(data: bytes) -> int:
+    """The netlink port of whoever asked for the change that a datagram of events tells of: mostly
+    its process ID. 0: the kernel itself, or `data` is too short."""
+    return int(HEADER.unpack_from(data)[4]) if len(data) >= HEADER.size else 0
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     """One attribute, padded to 4 bytes."""
     length = NLATTR.size + len(value)

@@ -24,7 +24,8 @@ from pycni.kernel.netlink import (
 
 RTMGRP_LINK, RTMGRP_NEIGH, RTMGRP_TC = 0x1, 0x4, 0x8
 RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV4_RULE = 0x10, 0x40, 0x80
-RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x100, 0x400
+RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_IPV6_RULE = 0x100, 0x400, 1 << 18
+RTMGRP_IPV4_NETCONF, RTMGRP_IPV6_NETCONF = 1 << 23, 1 << 24
 RTMGRP_NEXTHOP = 1 << 31
 """Groups of events: linux/rtnetlink.h."""
 
@@ -34,6 +35,7 @@ BUFFER = 1 << 16
 """Bytes. No datagram of the kernel is longer."""
 EVENT_ROOM = 4 << 20
 """Bytes of events that may wait to be read: some thousand events."""
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_GET_STRICT_CHK = 270, 1, 12
 SO_RCVBUFFORCE = 33
 """asm-generic/socket.h. Unlike SO_RCVBUF it may exceed net.core.rmem_max."""
 BATCH = 64
@@ -98,6 +100,14 @@ class NetlinkSocket:
             if is_consistent:
                 break
         return found
+
+    def dump_strictly(self, kind: int, body: bytes) -> list[bytes]:
+        """As `dump`, but the kernel lists only what matches all that `body` says."""
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        try:
+            return self.dump(kind, body)
+        finally:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 0)
 
     def _batch(self, kind: int, flags: int, bodies: list[bytes]) -> list[bytes | None]:
         first = self._sequence + 1

@@ -93,13 +93,23 @@ class Rule(NamedTuple):
     """0 in a rule that is to be deleted: any."""
 
 
+class DeadEnd(NamedTuple):
+    """A rule that packets with a mark have no route: the kernel answers them with an ICMP error."""
+
+    version: int
+    """Of IP."""
+    mark: int
+    """The whole of skb->mark."""
+    priority: int
+
+
 def read_route(body: bytes) -> Route | None:
     """The route that an RTM_NEWROUTE or RTM_DELROUTE is about. Raises ValueError if it is garbled.
 
-    None for what is no IP route, and for a copy that the kernel made for one destination.
+    None for what is no IP route.
     """
     family, bits, _, _, table, _, scope, kind, flags = RTMSG.unpack_from(body)
-    if family not in ANYWHERE or flags & RTM_F_CLONED:
+    if family not in ANYWHERE:
         return None
     found = dict(attributes(body, RTMSG.size))
     hops = tuple(_read_hops(found, flags))
@@ -118,6 +128,11 @@ def read_route(body: bytes) -> Route | None:
         nexthop_id=_number(found, RTA_NH_ID),
     )
     return route.with_hops(hops)
+
+
+def is_copy(body: bytes) -> bool:
+    """Whether a message is about a copy of a route that the kernel made for one destination."""
+    return bool(RTMSG.unpack_from(body)[8] & RTM_F_CLONED)
 
 
 def pack_route_listing() -> bytes:
@@ -181,6 +196,20 @@ def pack_route(route: Route) -> bytes:
     if any(value for _, value in metrics):
         body += nested(RTA_METRICS, *(number(kind, value) for kind, value in metrics if value))
     return body
+
+
+def pack_routes_question(ifindex: int, version: int) -> bytes:
+    """An RTM_GETROUTE for the routes of the main table by a link. The kernel filters them if the
+    socket asks strictly (NETLINK_GET_STRICT_CHK, Linux 4.20)."""
+    head = RTMSG.pack(FAMILIES[version], 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+    return head + number(RTA_TABLE, RT_TABLE_MAIN) + number(RTA_OIF, ifindex)
+
+
+def pack_route_question(address: IPAddress) -> bytes:
+    """An RTM_GETROUTE for the way that the kernel would send a packet of the node."""
+    bits = address.max_prefixlen
+    head = RTMSG.pack(FAMILIES[address.version], bits, 0, 0, 0, 0, 0, 0, 0)
+    return head + attribute(RTA_DST, address.packed)
 
 
 def _pack_gateway(gateway: IPAddress, *, version: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from pycni.cluster import IPAddress
@@ -30,11 +31,14 @@ from pycni.kernel.links import (
     End,
     Link,
     pack_changes,
+    pack_ipv4_parameters,
     pack_link_question,
+    pack_mac_change,
     pack_netkit,
     pack_no_ipv6_address,
     pack_veth,
     read_link,
+    read_mac,
 )
 from pycni.kernel.netlink import (
     NEW,
@@ -49,25 +53,39 @@ from pycni.kernel.nexthops import RTM_GETNEXTHOP, pack_nexthop_listing, read_nex
 from pycni.kernel.qdiscs import (
     RTM_DELQDISC,
     RTM_GETQDISC,
+    RTM_GETTFILTER,
     RTM_NEWQDISC,
     RTM_NEWTFILTER,
+    TC_H_INGRESS,
+    Filter,
     pack_clsact,
     pack_filter,
+    pack_filter_question,
+    pack_filters_question,
     pack_ingress_question,
+    pack_qdiscs_question,
+    read_filter,
     read_qdisc,
 )
 from pycni.kernel.routes import (
+    RT_TABLE_MAIN,
     RTM_DELROUTE,
     RTM_GETROUTE,
     RTM_NEWROUTE,
     Route,
+    is_copy,
     pack_route,
     pack_route_listing,
+    pack_route_question,
+    pack_routes_question,
     read_route,
 )
 
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
 """Flags of a request that makes something or takes the place of what is there."""
+NO_PARAMETERS: Mapping[int, int] = {}
+UNROUTABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
+"""No route, or one of the types unreachable, prohibit and blackhole."""
 
 
 class Rtnl(RareRequests):
@@ -97,6 +115,13 @@ class Rtnl(RareRequests):
         """
         return self._find_link(pack_link_question(ifindex=ifindex, netnsid=netnsid))
 
+    def macs(self, places: Iterable[tuple[int, int | None]]) -> list[str]:
+        """The MAC of the link at each place, an index and the number of a namespace here (None:
+        this one); empty where there is none. Many at once are cheap."""
+        bodies = [pack_link_question(ifindex=ifindex, netnsid=nsid) for ifindex, nsid in places]
+        answers = self._asker.requests(RTM_GETLINK, 0, bodies)
+        return ["" if answer is None else read_mac(answer) for answer in answers]
+
     def ifindex(self, ifname: str) -> int:
         """The index of the link of that name. ENODEV if there is none."""
         return read_link(self._ask_link(pack_link_question(ifname=ifname))).ifindex
@@ -113,10 +138,27 @@ class Rtnl(RareRequests):
         """Make a netkit pair, both ends down, with `headroom` bytes before each frame."""
         self._asker.request(RTM_NEWLINK, NEW, pack_netkit(host, peer, headroom=headroom))
 
-    def set_up(self, ifindex: int, *, flags: int = 0, alias: str = "") -> None:
-        """Set a link up, and with it more IFF_* flags and the alias, if it is given."""
+    def set_up(
+        self,
+        ifindex: int,
+        *,
+        flags: int = 0,
+        alias: str = "",
+        ipv4: Mapping[int, int] = NO_PARAMETERS,
+    ) -> None:
+        """Set a link up, and with it more IFF_* flags, the alias, if it is given, and parameters of
+        net.ipv4.conf by IPV4_DEVCONF_*."""
         body = pack_changes(ifindex, flags=IFF_UP | flags, alias=alias)
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, body + pack_ipv4_parameters(ipv4))
+
+    def set_ipv4(self, ifindex: int, values: Mapping[int, int]) -> None:
+        """Set parameters of a link in net.ipv4.conf, by IPV4_DEVCONF_*."""
+        body = pack_changes(ifindex) + pack_ipv4_parameters(values)
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, body)
+
+    def set_mac(self, ifindex: int, mac: str) -> None:
+        """Give a link another MAC."""
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_mac_change(ifindex, mac))
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
         """Set the MTU of a link, in bytes."""
@@ -125,6 +167,10 @@ class Rtnl(RareRequests):
     def set_master(self, ifindex: int, master: int) -> None:
         """Make a link a port of the bridge with the index `master`."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, master=master))
+
+    def set_alias(self, ifindex: int, alias: str) -> None:
+        """Give a link an alias: at most 255 bytes."""
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, alias=alias))
 
     def generate_no_address(self, ifindex: int) -> None:
         """Have the kernel make no link-local address, with its DAD and MLD, when a link rises.
@@ -166,7 +212,8 @@ class Rtnl(RareRequests):
     def routes(self) -> list[Route]:
         """All routes of all tables and types, in the kernel's order."""
         answers = self._asker.dump(RTM_GETROUTE, pack_route_listing())
-        found = [one for one in map(read_route, answers) if one is not None]
+        read = (read_route(answer) for answer in answers if not is_copy(answer))
+        found = [one for one in read if one is not None]
         if any(one.nexthop_id and not one.hops for one in found):
             return self._with_ways(found)
         return found
@@ -182,6 +229,22 @@ class Rtnl(RareRequests):
     def delete_route(self, route: Route) -> None:
         """Delete a route. ESRCH if there is none like it, ENODEV if its link is gone."""
         self._asker.request(RTM_DELROUTE, NLM_F_ACK, pack_route(route))
+
+    def routes_by(self, ifindex: int, version: int) -> list[Route]:
+        """The routes of the main table by a link, of an IP version. Raises NetlinkError."""
+        question = pack_routes_question(ifindex, version)
+        found = map(read_route, self._asker.dump_strictly(RTM_GETROUTE, question))
+        by = (one for one in found if one is not None and one.table == RT_TABLE_MAIN)
+        return [one for one in by if one.ifindex == ifindex]
+
+    def route_to(self, address: IPAddress) -> Route | None:
+        """The way that a packet of this node would take; None if it cannot be sent."""
+        try:
+            return read_route(self._asker.request(RTM_GETROUTE, 0, pack_route_question(address)))
+        except NetlinkError as error:
+            if error.errno not in UNROUTABLE:
+                raise
+            return None
 
     def ingress_qdisc(self, ifindex: int) -> str | None:
         """Kind of the qdisc at a link's ingress, or None. ENODEV if there is no such link.
@@ -204,6 +267,32 @@ class Rtnl(RareRequests):
     def delete_clsact(self, ifindex: int) -> None:
         """Delete a link's clsact, with all filters. ENOENT or EINVAL if there is none."""
         self._asker.request(RTM_DELQDISC, NLM_F_ACK, pack_clsact(ifindex))
+
+    def filters(self, ifindex: int, parent: int) -> list[Filter]:
+        """The filters of a link at `parent`, a handle as TC_H_CLSACT | TC_H_MIN_INGRESS.
+
+        Raises NetlinkError, EINVAL or ENODEV if there is no such place.
+        """
+        answers = self._asker.dump(RTM_GETTFILTER, pack_filters_question(ifindex, parent))
+        return [found for found in map(read_filter, answers) if found is not None]
+
+    def filter_programs(
+        self, places: Iterable[tuple[int, int]], *, priority: int, handle: int
+    ) -> list[int]:
+        """The program of the BPF filter with that priority and handle, for all protocols, at each
+        place, an ifindex and a parent; 0 where there is none. Many at once are cheap."""
+        bodies = [
+            pack_filter_question(ifindex, parent, priority=priority, handle=handle)
+            for ifindex, parent in places
+        ]
+        answers = self._asker.requests(RTM_GETTFILTER, 0, bodies)
+        found = (None if answer is None else read_filter(answer) for answer in answers)
+        return [0 if one is None else one.program for one in found]
+
+    def ingress_qdiscs(self) -> dict[int, str]:
+        """The kind of qdisc at the ingress of each link that has one."""
+        found = map(read_qdisc, self._asker.dump(RTM_GETQDISC, pack_qdiscs_question()))
+        return {one.ifindex: one.kind for one in found if one.parent == TC_H_INGRESS}
 
     def add_filter(
         self, ifindex: int, parent: int, *, fd: int, name: str, priority: int, handle: int

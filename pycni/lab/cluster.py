@@ -97,7 +97,7 @@ class Lab:
     def place(self, name: str) -> tuple[str, dict[str, str]]:
         """The network namespace of a node or pod, and the environment for what runs there.
 
-        On a node, pycni finds the node's own settings. Raises NotAvailable naming the pods.
+        On a node, pycni finds the node's own settings. Raises NotAvailable naming nodes and pods.
         """
         environment = {key: value for key, value in os.environ.items() if key != CONFIG}
         for node in self.layout.nodes:
@@ -106,13 +106,14 @@ class Lab:
         return self.pod(name).netns, environment
 
     def pod(self, name: str) -> Pod:
-        """Raises NotAvailable naming the pods there are."""
+        """Raises NotAvailable naming the nodes and pods there are."""
         for pod in self.layout.pods:
             if pod.name == name:
                 return pod
         raise NotAvailable(
             f"the lab has no node or pod {name}",
-            hint="its pods are " + ", ".join(pod.name for pod in self.layout.pods),
+            hint=f"its nodes are {_names(self.layout.nodes)}; its pods are "
+            + _names(self.layout.pods),
         )
 
     def attach(self, pod: Pod) -> None:
@@ -252,6 +253,10 @@ def wait_for_members(lab: Lab) -> None:
             if time.monotonic() > deadline:
                 raise SetupError(f"{node.name} does not know all {len(lab.layout.nodes)} nodes")
             time.sleep(0.1)
+
+
+def _names(places: Sequence[LabNode | Pod]) -> str:
+    return ", ".join(place.name for place in places)
 
 
 def pycni_command(node: LabNode, *arguments: str) -> Sequence[str | Path]:

@@ -43,17 +43,22 @@ def make_underlay(layout: Layout) -> None:
 def make_node(layout: Layout, node: LabNode) -> None:
     """A node's namespace and its uplink, plugged into the underlay."""
     make_netns(node.netns)
+    make_uplink(layout, node)
+
+
+def make_uplink(layout: Layout, node: LabNode, ifname: str = NODE_UPLINK) -> None:
+    """A node's uplink, plugged into the underlay, with its addresses and the default routes."""
     with open_rtnl(layout.underlay_netns) as underlay:
         descriptor = os.open(NETNS_DIR / node.netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            underlay.add_veth(End(node.port), End(NODE_UPLINK, netns_fd=descriptor))
+            underlay.add_veth(End(node.port), End(ifname, netns_fd=descriptor))
         finally:
             os.close(descriptor)
         port = underlay.ifindex(node.port)
         underlay.set_master(port, underlay.ifindex(BRIDGE))
         underlay.set_up(port)
     with open_rtnl(node.netns) as ipr:
-        uplink = ipr.ifindex(NODE_UPLINK)
+        uplink = ipr.ifindex(ifname)
         ipr.set_up(uplink)
         for address in node.underlay:
             ipr.add_address(uplink, address.ip, prefixlen=address.network.prefixlen)

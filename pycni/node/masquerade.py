@@ -8,13 +8,18 @@ change no rule. Runs in the network namespace of the calling thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pycni.cluster import IPNetwork
-from pycni.kernel import nft
+from pycni.faults import Fault, Weight
+from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_table import Chain, Hook, Table
+from pycni.names import NAME_HEAD
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node
+from pycni.settings import Settings
 
 TABLE = "pycni"
 WHAT = "pycni's table for ipMasq"
+PART = "masquerade"
 SRCNAT_PRIORITY = 100
 RAW_PRIORITY = -300
 
@@ -24,35 +29,45 @@ def exists() -> bool:
     return nft.table_exists(TABLE, what=WHAT)
 
 
-def setup(mark: int, *, overlay: str, pods: str, clusters: Iterable[IPNetwork]) -> None:
-    """Write the table, replacing an older one of ours in the same transaction.
+def wanted(settings: Settings, node: Node) -> Table:
+    """What the table must be. Pure.
 
-    A packet with `mark` is masqueraded, except if it leaves by the device `overlay`: then a host
-    port has sent it to a pod, and the table of host ports decides (port_table.py).
+    A packet with the masquerade mark is masqueraded, except if it leaves by the overlay device:
+    then a host port has sent it to a pod, and the table of host ports decides (port_table.py). To
+    the port of VXLAN nothing is masqueraded: other nodes would take it for this node's.
 
-    A packet that comes in on a link whose name begins with `pods`, and goes to one of `clusters`,
-    is not tracked. Only pods with an ingress qdisc of somebody else send such packets through the
-    host's stack (link_changes.py). The answers bypass the stack. So connection tracking would call
-    the further packets invalid, and kube-proxy drops invalid packets. Packets to the node itself
-    are tracked, because answers of host ports are among them. Raises SetupError.
+    A packet that comes in on a pod's host end, and goes to the cluster, is not tracked. Only pods
+    with an ingress qdisc of somebody else send such packets through the host's stack
+    (link_changes.py). The answers bypass the stack. So connection tracking would call the further
+    packets invalid, and kube-proxy drops invalid packets. Packets to the node itself are tracked,
+    because answers of host ports are among them.
     """
-    nft.run(
-        f"""
-        add table inet {TABLE}
-        delete table inet {TABLE}
-        table inet {TABLE} {{
-            chain postrouting {{
-                type nat hook postrouting priority {SRCNAT_PRIORITY};
-                meta mark & {mark:#x} == {mark:#x} oifname != "{overlay}" masquerade
-            }}
-            chain prerouting {{
-                type filter hook prerouting priority {RAW_PRIORITY};
-                {" ".join(_untracked(pods, cluster) for cluster in clusters)}
-            }}
-        }}
-        """,
-        what=WHAT,
+    mark = settings.masquerade_mark
+    return Table(
+        TABLE,
+        chains=(
+            Chain(
+                "postrouting",
+                (
+                    f"meta l4proto udp th dport {node.port} return",
+                    f'meta mark & {mark:#x} == {mark:#x} oifname != "{DEVICE}" masquerade',
+                ),
+                Hook("nat", "postrouting", SRCNAT_PRIORITY),
+            ),
+            Chain(
+                "prerouting",
+                tuple(map(_untracked, node.cluster_cidrs)),
+                Hook("filter", "prerouting", RAW_PRIORITY),
+            ),
+        ),
     )
+
+
+def setup(settings: Settings, node: Node) -> None:
+    """Write the table unless it is as it must be. Raises SetupError."""
+    table = wanted(settings, node)
+    if nft_table.differences(table, what=WHAT):
+        nft_table.write(table, what=WHAT)
 
 
 def teardown() -> None:
@@ -60,6 +75,14 @@ def teardown() -> None:
     nft.delete_table(TABLE, what=WHAT)
 
 
-def _untracked(pods: str, cluster: IPNetwork) -> str:
+def faults(settings: Settings, node: Node) -> list[Fault]:
+    """What `setup` would mend. Raises SetupError."""
+    return [
+        Fault(PART, one.thing, one.found, weight=Weight.BROKEN)
+        for one in nft_table.differences(wanted(settings, node), what=WHAT)
+    ]
+
+
+def _untracked(cluster: IPNetwork) -> str:
     family = "ip" if cluster.version == 4 else "ip6"
-    return f'iifname "{pods}*" {family} daddr {cluster} fib daddr type != local notrack;'
+    return f'iifname "{NAME_HEAD}*" {family} daddr {cluster} fib daddr type != local notrack'

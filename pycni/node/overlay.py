@@ -41,7 +41,9 @@ def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
     """
     existing = find(ipr)
     if existing is not None:
-        if _is_ours(existing, port):
+        if is_ours(existing, port):
+            if existing.mac != GATEWAY_MAC:
+                ipr.set_mac(existing.ifindex, GATEWAY_MAC)
             ipr.set_mtu(existing.ifindex, mtu)
             return existing.ifindex
         if existing.kind != "vxlan" or existing.mac != GATEWAY_MAC:
@@ -56,7 +58,9 @@ def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
 def teardown(ipr: Rtnl) -> None:
     """Delete the device if it is ours; its addresses and routes go with it."""
     device = find(ipr)
-    if device is not None and device.mac == GATEWAY_MAC:
+    if device is None or device.vxlan is None:
+        return
+    if device.mac == GATEWAY_MAC or device.vxlan.collects_metadata:  # others may change the MAC
         ipr.delete_link(device.ifindex)
 
 
@@ -114,6 +118,8 @@ def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
             if sysctl.read(accept_ra) in ("1", "2"):
                 wanted[accept_ra] = "2"
         wanted[IPV6_FORWARDING] = "1"
+        if sysctl.read("net/ipv6/conf/default/disable_ipv6") == "0":  # else it is off on purpose
+            wanted[f"net/ipv6/conf/{DEVICE}/disable_ipv6"] = "0"
     return wanted
 
 
@@ -146,6 +152,11 @@ def write_parameters(values: dict[str, str]) -> None:
 def find(ipr: Rtnl) -> Link | None:
     """The device, or None."""
     return ipr.link(DEVICE)
+
+
+def is_ours(link: Link, port: int) -> bool:
+    """Whether pycni made a link of that name: by what only a new one can change, not by its MAC."""
+    return link.vxlan == Vxlan(port, collects_metadata=True)
 
 
 def underlay_networks(ipr: Rtnl) -> list[IPNetwork]:
@@ -189,10 +200,6 @@ def _create(ipr: Rtnl, *, port: int, mtu: int) -> int:
         ipr.generate_no_address(ifindex)
         undo.pop_all()
     return ifindex
-
-
-def _is_ours(link: Link, port: int) -> bool:
-    return link.mac == GATEWAY_MAC and link.vxlan == Vxlan(port, collects_metadata=True)
 
 
 def _refuse_second_device(ipr: Rtnl, port: int) -> None:

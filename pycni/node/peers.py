@@ -53,6 +53,11 @@ class Membership:
         return self._own_name in self._nodes
 
     @property
+    def nodes(self) -> list[NodeRecord]:
+        """Every known node."""
+        return list(self._nodes.values())
+
+    @property
     def others(self) -> list[NodeRecord]:
         """Every known node but this one."""
         return [node for name, node in self._nodes.items() if name != self._own_name]

@@ -8,7 +8,7 @@ it was. The record outlives a reboot. Pins, links and filters do not, and `setup
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from pycni.files import replace_file
 from pycni.settings import Settings
 
 RECORD = "node.json"
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file that is no record raises."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,14 @@ class Node:
 
     @classmethod
     def load(cls, settings: Settings) -> Node:
-        """Read the record. Raises NotAvailable if this node was never set up, or if the file cannot
-        be read."""
+        """Read the record; keys of a later version are ignored. Raises NotAvailable if this node
+        was never set up, or if the file cannot be read."""
         path = record_path(settings)
         try:
             document: dict[str, Any] = json.loads(path.read_bytes())
+            known = {one.name for one in fields(cls)}
             return cls(
-                **document
+                **{key: value for key, value in document.items() if key in known}
                 | {
                     "vtep": ip_address(document["vtep"]),
                     "pod_cidrs": tuple(map(ip_network, document["pod_cidrs"])),
@@ -98,7 +102,7 @@ class Node:
             raise NotAvailable(
                 "this node is not set up for pycni", hint="run: pycni setup"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             raise NotAvailable(
                 f"the node's record {path} cannot be read: {error}", hint="run: pycni setup"
             ) from error

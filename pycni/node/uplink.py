@@ -16,7 +16,9 @@ from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import underlay
+from pycni.node.record import Node
 from pycni.node.underlay import Underlay
+from pycni.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Wish:
     """The setting `vtep`."""
     registered: IPAddress | None = None
     """The VTEP at which the other nodes know this one; None for a new node."""
+
+    @classmethod
+    def of(cls, settings: Settings, before: Node | None) -> Wish:
+        """What the settings and the record of an earlier setup say."""
+        return cls(settings.uplink, settings.vtep, None if before is None else before.vtep)
 
 
 @dataclass(frozen=True)

@@ -13,30 +13,53 @@ import time
 from loader import ENDPOINT_PROGRAMS, attach
 from pycni.errors import TryAgain
 from pycni.kernel import deletion, link_events
+from pycni.kernel.links import (
+    DEVCONF_DISABLE_IPV6,
+    IPV4_DEVCONF_FORWARDING,
+    IPV4_DEVCONF_RP_FILTER,
+    Link,
+)
 from pycni.kernel.netlink_socket import BUFFER
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import GATEWAY_MAC
 from pycni.pods.lease import Lease, is_ours
+
+CLOSED = {IPV4_DEVCONF_FORWARDING: 0, IPV4_DEVCONF_RP_FILTER: 1}
+"""What keeps packets from a pod out of the host's stack as long as no program takes them. Programs
+redirect packets before the stack sees them. IPv6 is off on a host end (link_kinds.py)."""
 
 SHORTEST_WAIT = 0.001
 """Seconds. A socket with a timeout of 0 does not block, so it never reports a timeout."""
 
 
 def claim(ipr: Rtnl, lease: Lease) -> None:
-    """Write the lease into the link's alias and set the link up, in one request.
+    """Write the lease into the link's alias, close the link to the host's stack and set it up, in
+    one request.
 
     Raises InvalidConfig if the lease does not fit into an alias.
     """
-    ipr.set_up(lease.ifindex, alias=lease.alias())
+    ipr.set_up(lease.ifindex, alias=lease.alias(), ipv4=CLOSED)
 
 
-def teardown(ipr: Rtnl, host_ifname: str) -> bool:
-    """Delete the link and with it the pod's end.
+def is_open(link: Link) -> bool:
+    """Whether the host's stack takes packets from the link and forwards them. Loose reverse path
+    filtering is no opening: it accepts nothing from an interface without an address."""
+    return (
+        link.ipv4(IPV4_DEVCONF_FORWARDING) == 1
+        or link.ipv4(IPV4_DEVCONF_RP_FILTER) == 0
+        or link.ipv6(DEVCONF_DISABLE_IPV6) == 0
+    )
 
-    False if there is no such link, or if the name belongs to a link that pycni did not make.
+
+def teardown(ipr: Rtnl, host_ifname: str) -> int:
+    """Delete the link and with it the pod's end; returns the index that it had.
+
+    0 if there is no such link, or if the name belongs to a link that pycni did not make.
     """
     link = ipr.link(host_ifname)
-    return link is not None and is_ours(link) and deletion.delete_link(link.ifindex)
+    if link is None or not is_ours(link):
+        return 0
+    return link.ifindex if deletion.delete_link(link.ifindex) else 0
 
 
 def wait_until_up(ipr: Rtnl, host_ifname: str, *, timeout: float) -> None:

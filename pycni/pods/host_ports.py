@@ -1,34 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """hostPort: which ports of this node lead to which pod; the capability `portMappings`.
 
-The kernel is the database (pods/port_table.py): a forward to a pod's address belongs to that pod,
-so `teardown` needs no configuration. Runs in the node's network namespace.
+An ADD writes a record (port_records.py) and the elements of the table (port_table.py). An element
+that leads to a pod's address belongs to that pod, so `close` needs neither record nor
+configuration; port_upkeep.py holds the table to the records. Runs in the node's network namespace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
 from pycni.cluster import IPAddress
 from pycni.cni import document
-from pycni.errors import (
-    HostPortTaken,
-    InvalidConfig,
-    NotAvailable,
-    SetupError,
-)
+from pycni.errors import HostPortTaken, InvalidConfig, NotAvailable, SetupError
 from pycni.kernel import conntrack
-from pycni.pods import port_table
+from pycni.kernel.conntrack import Service
+from pycni.kernel.rtnl import Rtnl
+from pycni.pods import port_records, port_table
+from pycni.pods.lease import leases
+from pycni.pods.port_records import PORT_MAX, PortRecord
 from pycni.pods.port_table import Forward
+from pycni.settings import Settings
 
 CAPABILITY = "portMappings"
 KEYS = ("hostPort", "containerPort", "protocol", "hostIP")
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
-PORT_MAX = 65535
+
+Port = tuple[str, int, int]
+"""Protocol, number, IP version: two forwards that differ in one of them never overlap."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +61,55 @@ def parse(runtime_config: Mapping[str, Any]) -> tuple[PortMapping, ...]:
     return tuple(dict.fromkeys(_parse_mapping(entry) for entry in entries))
 
 
-def setup(mappings: Sequence[PortMapping], addresses: Collection[IPAddress], *, owner: str) -> None:
-    """Open ports of the node for the pod that has `addresses`: all of them or none.
-
-    `owner` is the container, for messages. Ports that still lead to one of the addresses belong to
-    an earlier pod and are closed. Raises HostPortTaken, InvalidConfig for a mapping that leads
-    nowhere, and NotAvailable on a node that was set up without the table.
-    """
-    wanted = plan(mappings, addresses, owner=owner)
-    if not wanted:
-        return
-    present = port_table.forwards()
-    stale = [forward for forward in present if forward.pod in addresses]
-    _refuse_taken(wanted, present, addresses)
-    try:
-        port_table.change(create=wanted, delete=stale)
-    except SetupError:
-        _refuse_taken(wanted, port_table.forwards(), addresses)  # another ADD was faster
-        raise
-    for forward in wanted:
-        if forward.protocol == "udp":
-            conntrack.forget_other_answers(
-                PROTOCOLS["udp"], forward.host_port, host_ip=forward.host_ip, pod=forward.pod
+def refuse_overlay_port(mappings: Sequence[PortMapping], port: int) -> None:
+    """Raises InvalidConfig if a mapping takes the overlay's UDP port from the node, at whatever
+    address: the VXLAN of other nodes would be led to a pod."""
+    for mapping in mappings:
+        if mapping.protocol == "udp" and mapping.host_port == port:
+            raise InvalidConfig(
+                f"{CAPABILITY}: no pod can have the host port {mapping}",
+                details=f"UDP port {port} of every node is the overlay's",
+                hint="choose another hostPort for the pod",
             )
+
+
+def setup(ipr: Rtnl, settings: Settings, record: PortRecord) -> None:
+    """Record the ports of a pod and open them: all of them or none.
+
+    Ports that still lead to one of the pod's addresses belong to an earlier pod and are closed.
+    Callers hold the attachment's lock, have claimed its lease, and undo with `teardown`. Raises
+    HostPortTaken, FileError, and NotAvailable on a node that was set up without the table.
+    """
+    own = {forward.pod for forward in record.forwards}
+    present = port_table.forwards()
+    _refuse_taken(record, [forward for forward in present if forward.pod not in own])
+    _refuse_recorded(ipr, settings, record)
+    port_records.write(settings, record)
+    try:
+        port_table.change(
+            create=record.forwards, delete=[forward for forward in present if forward.pod in own]
+        )
+    except SetupError:  # another ADD may have been faster
+        present = port_table.forwards()
+        _refuse_taken(record, [forward for forward in present if forward.pod not in own])
+        raise
+    forget_former(record.forwards)
+
+
+def teardown(settings: Settings, record: PortRecord) -> None:
+    """The undo of `setup`; no error if there is nothing to undo. Raises FileError, SetupError."""
+    close({forward.pod for forward in record.forwards})
+    port_records.forget(settings, record.digest)
+
+
+def forget_former(opened: Iterable[Forward]) -> None:
+    """Forget the UDP connections to ports that were just opened, which somebody else answers: a
+    client that goes on sending would never reach the pod. Raises NetlinkError."""
+    conntrack.forget_other_answers(
+        Service(PROTOCOLS["udp"], one.host_ip, one.host_port, one.pod)
+        for one in opened
+        if one.protocol == "udp"
+    )
 
 
 def problems(mappings: Sequence[PortMapping], addresses: Collection[IPAddress]) -> list[str]:
@@ -91,9 +120,9 @@ def problems(mappings: Sequence[PortMapping], addresses: Collection[IPAddress]) 
     wanted = plan(mappings, addresses, owner="")
     if not wanted:
         return []
-    present: list[Forward] = []
+    present: set[Forward] = set()
     with suppress(NotAvailable):
-        present = [replace(forward, owner="") for forward in port_table.forwards()]
+        present = set(port_table.forwards())
     return [
         f"host port {forward.host_port}/{forward.protocol} does not lead to port "
         f"{forward.pod_port} of {forward.pod}"
@@ -102,17 +131,30 @@ def problems(mappings: Sequence[PortMapping], addresses: Collection[IPAddress]) 
     ]
 
 
-def teardown(addresses: Collection[IPAddress]) -> None:
-    """Close all ports that lead to these addresses, and forget the connections through them."""
-    _close(lambda forward: forward.pod in addresses)
+def close(addresses: Collection[IPAddress]) -> None:
+    """Close all ports that lead to these addresses. Raises SetupError.
 
-
-def sweep(alive: Collection[IPAddress]) -> None:
-    """Close the ports that lead to no address in `alive`, which has those of all pods of this node.
-
-    To be called under the lock that an ADD holds from its lease to its ports.
+    The connections through them are those of the addresses, so whoever takes the addresses away
+    has them forgotten.
     """
-    _close(lambda forward: forward.pod not in alive)
+    close_where(lambda forward: forward.pod in addresses)
+
+
+def close_where(condemned: Callable[[Forward], bool]) -> int:
+    """Close ports; returns how many. No error if there is no table: then there are no ports."""
+    found: list[Forward] = []
+    with suppress(NotAvailable):
+        found = [forward for forward in port_table.forwards() if condemned(forward)]
+    if not found:
+        return 0
+    try:
+        port_table.change(delete=found)
+    except SetupError:
+        with suppress(NotAvailable):
+            # another DEL was faster with some of them, or all
+            if left := [forward for forward in port_table.forwards() if condemned(forward)]:
+                port_table.change(delete=left)
+    return len(found)
 
 
 def plan(
@@ -122,17 +164,19 @@ def plan(
 
     Pure. Raises InvalidConfig if a mapping leads nowhere, or if two overlap.
     """
-    planned: list[Forward] = []
+    planned: dict[Port, list[Forward]] = {}
     for mapping in mappings:
         new = list(_forwards(mapping, addresses, owner[: port_table.OWNER_LIMIT]))
         if not new:
             raise _invalid(
                 f"{mapping} has no pod's address to lead to", [str(one) for one in addresses]
             )
-        if any(one.overlaps(other) for one in new for other in planned):
-            raise _invalid(f"{mapping} is there twice", [str(one) for one in mappings])
-        planned += new
-    return planned
+        for one in new:
+            same = planned.setdefault(_port_of(one), [])
+            if any(one.overlaps(other) for other in same):
+                raise _invalid(f"{mapping} is there twice", [str(one) for one in mappings])
+            same.append(one)
+    return [one for same in planned.values() for one in same]
 
 
 def _forwards(
@@ -151,34 +195,39 @@ def _forwards(
             )
 
 
-def _refuse_taken(
-    wanted: Sequence[Forward], present: Sequence[Forward], own: Collection[IPAddress]
-) -> None:
-    for new in wanted:
-        for old in present:
-            if old.pod not in own and new.overlaps(old):
-                raise HostPortTaken(
-                    f"host port {new.host_port}/{new.protocol} is taken by {old.owner}",
-                    details=f"it leads to port {old.pod_port} of {old.pod}",
-                    hint="delete that pod, or choose another hostPort",
-                )
+def _refuse_taken(record: PortRecord, others: Iterable[Forward]) -> None:
+    for new, old in conflicts(record.forwards, others):
+        raise HostPortTaken(
+            f"host port {new.host_port}/{new.protocol} is taken by {old.owner}",
+            details=f"it leads to port {old.pod_port} of {old.pod}",
+            hint="delete that pod, or choose another hostPort",
+        )
 
 
-def _close(condemned: Callable[[Forward], bool]) -> None:
-    """No error if there is no table: then there are no ports either."""
-    found: list[Forward] = []
-    with suppress(NotAvailable):
-        found = [forward for forward in port_table.forwards() if condemned(forward)]
-    if not found:
-        return
-    try:
-        port_table.change(delete=found)
-    except SetupError:
-        with suppress(NotAvailable):
-            if any(condemned(forward) for forward in port_table.forwards()):
-                raise  # else another DEL was faster
-    for forward in found:
-        conntrack.forget_answers(PROTOCOLS[forward.protocol], forward.host_port, pod=forward.pod)
+def _refuse_recorded(ipr: Rtnl, settings: Settings, record: PortRecord) -> None:
+    """The ports of a living pod are its own, even while the table is lost."""
+    for other in port_records.read_all(settings).by_digest.values():
+        if other.digest == record.digest or not any(conflicts(record.forwards, other.forwards)):
+            continue
+        if any(lease.key_digest == other.digest for lease in leases(ipr)):
+            _refuse_taken(record, other.forwards)
+
+
+def conflicts(
+    wanted: Iterable[Forward], others: Iterable[Forward]
+) -> Iterator[tuple[Forward, Forward]]:
+    """Pairs of a forward and another that a packet could match both. Pure."""
+    by_port: dict[Port, list[Forward]] = {}
+    for other in others:
+        by_port.setdefault(_port_of(other), []).append(other)
+    for one in wanted:
+        for other in by_port.get(_port_of(one), ()):
+            if one.overlaps(other):
+                yield one, other
+
+
+def _port_of(forward: Forward) -> Port:
+    return forward.protocol, forward.host_port, forward.pod.version
 
 
 def _parse_mapping(entry: Any) -> PortMapping:

@@ -120,9 +120,14 @@ ENDPOINT_FLAGS = frozenset(name for name, _ in flags(EndpointFlag))
 def leases(ipr: Rtnl) -> Iterator[Lease]:
     """Every lease of this node, of any network, those of renamed links included."""
     for link in ipr.links():
-        lease = _read_alias(link)
-        if lease is not None and is_ours(link):
+        lease = held_by(link)
+        if lease is not None:
             yield lease
+
+
+def held_by(link: Link) -> Lease | None:
+    """The lease of a link, which somebody may have renamed; None if it has none."""
+    return _read_alias(link) if link.kind in (VETH, NETKIT) else None
 
 
 def find_lease(ipr: Rtnl, digest: str) -> Lease | None:

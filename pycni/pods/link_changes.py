@@ -71,11 +71,18 @@ def changes(events: socket.socket) -> Iterator[Change]:
 
 
 def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:
+    """As `look`, and if the pod's packets pass an ingress qdisc, open the link to the host's stack,
+    which gets them from there. Raises DataplaneError."""
+    now = look(ipr, lease, queued=queued)
+    if now is not None and now.queued:
+        _open_to_stack(ipr, lease)
+    return now
+
+
+def look(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:
     """The endpoint that the lease's addresses must have now; None if the link is gone.
 
-    If the pod's packets pass an ingress qdisc, the host's stack gets them from there, so this opens
-    the link to the stack. `queued` says whether there is an ingress qdisc; None asks the kernel.
-    Raises DataplaneError.
+    `queued` says whether there is an ingress qdisc; None asks the kernel.
     """
     host = ipr.link_at(lease.ifindex)
     if host is None:
@@ -87,11 +94,15 @@ def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint
         if error.errno != errno.ENODEV:
             raise
         return None
-    if queued:
-        _open_to_stack(ipr, lease)
+    return endpoint_of(lease, host, mac=_mac_of_peer(ipr, host) or "", queued=queued)
+
+
+def endpoint_of(lease: Lease, host: Link, *, mac: str, queued: bool) -> Endpoint:
+    """The endpoint of a lease whose host end is `host`, with the MAC of the pod's end (empty: not
+    known), and whether there is an ingress qdisc. Pure."""
     return replace(
         lease.endpoint,
-        mac=_mac_of_peer(ipr, host) or lease.mac,
+        mac=mac or lease.mac,
         shaped=lease.shaped or host.qdisc not in NO_QUEUE,
         queued=queued,
     )

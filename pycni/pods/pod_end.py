@@ -8,7 +8,7 @@ Functions are called in the node's network namespace and reach the pod's through
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,6 +23,36 @@ from pycni.kernel.routes import Route as KernelRoute
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import source_rules
 from pycni.pods.lease import Lease
+
+
+def close(netns_fd: int, ifname: str) -> dict[str, str]:
+    """Make the pod's end ignore what neighbours and routers say, while it is still down.
+
+    Its only neighbour is the node, whose programs answer for every address. Returns the kernel
+    parameters that had another value, with that value: `reopen` writes them back. Raises PycniError
+    if the kernel refuses.
+    """
+    wanted = {
+        f"net/ipv6/conf/{ifname}/accept_ra": "0",
+        f"net/ipv6/conf/{ifname}/accept_redirects": "0",
+        f"net/ipv4/conf/{ifname}/accept_redirects": "0",
+        # a host accepts them if either is set (ip-sysctl.rst); last: the others go with the link
+        "net/ipv4/conf/all/accept_redirects": "0",
+    }
+    try:
+        return namespaces.write_parameters(netns_fd, wanted)
+    except OSError as error:
+        raise PycniError(
+            f"cannot make {ifname} ignore router advertisements and redirects: {error.strerror}",
+            details=str(error.filename or ""),
+            hint="/proc/sys must be writable for pycni",
+        ) from error
+
+
+def reopen(netns_fd: int, before: Mapping[str, str]) -> None:
+    """Undo of `close`."""
+    with suppress(OSError):
+        namespaces.write_parameters(netns_fd, before)
 
 
 def bring_up(netns_fd: int, ifname: str) -> None:

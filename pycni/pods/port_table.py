@@ -8,17 +8,21 @@ pod may have which port. Runs in the network namespace of the calling thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import NotAvailable, SetupError
+from pycni.faults import Fault
 from pycni.kernel import nft
 
 TABLE = "pycni_ports"
 WHAT = "pycni's table of host ports"
+PART = "host ports"
+"""Of faults: the row of `pycni status`."""
 OWNER_LIMIT = 128
 """Bytes of an element's comment, NFTNL_UDATA_COMMENT_MAXLEN of libnftnl."""
 
@@ -32,9 +36,21 @@ NODES = {4: "nodes4", 6: "nodes6"}
 """Names of the sets of other nodes' addresses, by IP version."""
 
 LOOPBACK: dict[int, IPNetwork] = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
-CHAINS = ("ports", "prerouting", "output", "postrouting")
 DSTNAT, SRCNAT = -100, 100
 """Priorities by number: nft(8) knows the name `dstnat` only in the prerouting hook."""
+CHAINS = {
+    "ports": "",
+    "prerouting": f"type nat hook prerouting priority {DSTNAT};",
+    "output": f"type nat hook output priority {DSTNAT};",
+    "postrouting": f"type nat hook postrouting priority {SRCNAT};",
+}
+MARK = "pycni:"
+MARK_DIGITS = 16
+"""Each rule has a comment with a hash of its text: so a look finds the rules that are there as they
+were written, and an upgrade the ones that it must write again."""
+
+Rules = Mapping[str, Sequence[str]]
+"""By chain, each rule as nft(8) takes it, in their order."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +62,13 @@ class Forward:
     host_port: int
     pod: IPAddress
     pod_port: int
-    owner: str = ""
+    owner: str = field(default="", compare=False)
     """For messages; at most OWNER_LIMIT bytes."""
+
+    @property
+    def key(self) -> tuple[str, IPAddress | None, int, int]:
+        """What the table has once."""
+        return self.protocol, self.host_ip, self.host_port, self.pod.version
 
     def overlaps(self, other: Forward) -> bool:
         """Whether a packet could match both; two sockets could not be bound so either."""
@@ -57,8 +78,8 @@ class Forward:
         ) and (None in (self.host_ip, other.host_ip) or self.host_ip == other.host_ip)
 
 
-def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
-    """Write the rules in one transaction; elements stay. Raises SetupError.
+def rules(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> Rules:
+    """What the rules of a node are. Pure.
 
     Answers to some clients would bypass this node's connection tracking: to pods, to other nodes
     (their addresses are in the sets `nodes4` and `nodes6`) and to loopback addresses. The rules
@@ -73,6 +94,36 @@ def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
     for cluster in clusters:
         near[cluster.version].append(str(cluster))
     to_pod = f'oifname "{overlay}" ct status dnat'
+    return {
+        "ports": [
+            "dnat ip to meta l4proto . ip daddr . th dport map @host4",
+            "dnat ip6 to meta l4proto . ip6 daddr . th dport map @host6",
+            "dnat ip to meta l4proto . th dport map @any4",
+            "dnat ip6 to meta l4proto . th dport map @any6",
+        ],
+        "prerouting": [
+            f"ip daddr {LOOPBACK[4]} return",
+            f"ip6 daddr {LOOPBACK[6]} return",
+            "fib daddr type local jump ports",
+        ],
+        "output": ["fib daddr type local jump ports"],
+        "postrouting": [
+            f"{to_pod} ip saddr {{ {', '.join(near[4])} }} masquerade",
+            f"{to_pod} ip6 saddr {{ {', '.join(near[6])} }} masquerade",
+            f"{to_pod} ip saddr @nodes4 masquerade",
+            f"{to_pod} ip6 saddr @nodes6 masquerade",
+            f"{to_pod} meta mark & {mark:#x} == {mark:#x} masquerade",
+        ],
+    }
+
+
+def setup(wanted: Rules) -> None:
+    """Write the rules in one transaction; elements stay. Raises SetupError."""
+    chains = "\n".join(f"chain {name} {{ {hook} }}" for name, hook in CHAINS.items())
+    flushes = " ".join(f"flush chain inet {TABLE} {name};" for name in CHAINS)
+    filled = "\n".join(
+        f"chain {name} {{ {' '.join(map(_marked, lines))} }}" for name, lines in wanted.items()
+    )
     nft.run(
         f"""
         table inet {TABLE} {{
@@ -82,34 +133,11 @@ def setup(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> None:
             map host6 {{ type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }}
             set nodes4 {{ type ipv4_addr; }}
             set nodes6 {{ type ipv6_addr; }}
-            chain ports {{ }}
-            chain prerouting {{ type nat hook prerouting priority {DSTNAT}; }}
-            chain output {{ type nat hook output priority {DSTNAT}; }}
-            chain postrouting {{ type nat hook postrouting priority {SRCNAT}; }}
+            {chains}
         }}
-        {" ".join(f"flush chain inet {TABLE} {chain};" for chain in CHAINS)}
+        {flushes}
         table inet {TABLE} {{
-            chain ports {{
-                dnat ip to meta l4proto . ip daddr . th dport map @host4
-                dnat ip6 to meta l4proto . ip6 daddr . th dport map @host6
-                dnat ip to meta l4proto . th dport map @any4
-                dnat ip6 to meta l4proto . th dport map @any6
-            }}
-            chain prerouting {{
-                ip daddr {LOOPBACK[4]} return
-                ip6 daddr {LOOPBACK[6]} return
-                fib daddr type local jump ports
-            }}
-            chain output {{
-                fib daddr type local jump ports
-            }}
-            chain postrouting {{
-                {to_pod} ip saddr {{ {", ".join(near[4])} }} masquerade
-                {to_pod} ip6 saddr {{ {", ".join(near[6])} }} masquerade
-                {to_pod} ip saddr @nodes4 masquerade
-                {to_pod} ip6 saddr @nodes6 masquerade
-                {to_pod} meta mark & {mark:#x} == {mark:#x} masquerade
-            }}
+            {filled}
         }}
         """,
         what=WHAT,
@@ -126,13 +154,54 @@ def exists() -> bool:
     return nft.table_exists(TABLE, what=WHAT)
 
 
-def forwards() -> list[Forward]:
-    """All elements. Raises SetupError; NotAvailable if the node was set up without the table."""
+@dataclass(frozen=True)
+class Contents:
+    """The table as it is."""
+
+    forwards: tuple[Forward, ...]
+    marks: Mapping[str, Sequence[str]]
+    """By chain, the comment of each rule, "" if it has none."""
+    nodes: frozenset[IPAddress] = frozenset()
+    """The addresses of other nodes that the rules know."""
+
+
+def read() -> Contents:
+    """The table. Raises SetupError; NotAvailable if the node has none, or an incomplete one."""
+    listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}])
+    marks: dict[str, list[str]] = {}
+    found: list[Forward] = []
+    nodes: list[IPAddress] = []
+    maps = set()
+    for entry in listed:
+        if "map" in entry:
+            maps.add(entry["map"]["name"])
+            found += [_forward(*element) for element in entry["map"].get("elem", [])]
+        if "set" in entry:
+            nodes += map(ip_address, entry["set"].get("elem", []))
+        if "rule" in entry:
+            rule = entry["rule"]
+            marks.setdefault(rule["chain"], []).append(rule.get("comment", ""))
+    if lost := set(MAPS.values()) - maps:
+        raise NotAvailable(
+            f"the table inet {TABLE} has lost its map {', '.join(sorted(lost))}",
+            hint="run: pycni setup (the agent does it when it starts)",
+        )
+    return Contents(tuple(found), marks, frozenset(nodes))
+
+
+def forwards() -> tuple[Forward, ...]:
+    """All elements. Raises as `read`."""
+    return read().forwards
+
+
+def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
+    """What is not as `setup` wrote it; None: the table is gone. Pure: elements are not compared."""
+    if contents is None:
+        return [Fault(PART, f"nft table inet {TABLE}", "gone")]
     return [
-        _forward(*element)
-        for entry in _listing()
-        if "map" in entry
-        for element in entry["map"].get("elem", [])
+        Fault(PART, f"chain {name} of nft table inet {TABLE}", "without rules of ours")
+        for name, lines in wanted.items()
+        if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))
     ]
 
 
@@ -142,16 +211,6 @@ def change(*, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) ->
     Raises SetupError, also if an element to create exists or one to delete does not.
     """
     nft.run([*_commands("delete", delete), *_commands("create", create)], what=WHAT)
-
-
-def nodes() -> set[IPAddress]:
-    """The addresses of other nodes that the rules know. Raises as `forwards`."""
-    return {
-        ip_address(element)
-        for entry in _listing()
-        if entry.get("set", {}).get("name") in NODES.values()
-        for element in entry["set"].get("elem", [])
-    }
 
 
 def write_nodes(addresses: Iterable[IPAddress]) -> None:
@@ -198,22 +257,33 @@ def _run(commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ) from None
 
 
-def _listing() -> list[dict[str, Any]]:
-    return _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}])
-
-
 def _commands(verb: str, elements: Sequence[Forward]) -> Iterator[dict[str, Any]]:
+    """One command for each map: the time of a command grows with the map, not with what it says."""
+    by_map: dict[str, list[Any]] = {}
     for one in elements:
         address = [] if one.host_ip is None else [str(one.host_ip)]
         key = {"concat": [one.protocol, *address, one.host_port]}
         value = {"concat": [str(one.pod), one.pod_port]}
         named = [{"elem": {"val": key, "comment": one.owner}}, value]
-        place = {
-            "family": nft.FAMILY,
-            "table": TABLE,
-            "name": MAPS[one.pod.version, one.host_ip is not None],
-        }
-        yield {verb: {"element": place | {"elem": [named if verb == "create" else key]}}}
+        name = MAPS[one.pod.version, one.host_ip is not None]
+        by_map.setdefault(name, []).append(named if verb == "create" else key)
+    for name, listed in by_map.items():
+        place = {"family": nft.FAMILY, "table": TABLE, "name": name, "elem": listed}
+        yield {verb: {"element": place}}
+
+
+def _marked(rule: str) -> str:
+    return f'{rule} comment "{_mark(rule)}";'
+
+
+def _mark(rule: str) -> str:
+    return MARK + hashlib.sha256(rule.encode()).hexdigest()[:MARK_DIGITS]
+
+
+def _is_subsequence(wanted: Sequence[str], found: Iterable[str]) -> bool:
+    """Whether all of `wanted` is in `found`, in this order; others' rules may stand between."""
+    rest = iter(found)
+    return all(one in rest for one in wanted)
 
 
 def _forward(left: dict[str, Any], right: dict[str, Any]) -> Forward:

@@ -4,64 +4,127 @@
 The plugin is the launcher (cni/launcher.py), with the plugin's Python code in a second file beside
 it. Without a C compiler there is no launcher, and the Python file itself is the plugin. Each file
 is written under a temporary name and renamed, because a runtime may execute or read it at any
-moment. Files that pycni did not write are never replaced or removed.
+moment. Plugins that pycni did not write are never replaced or removed. A list that is there stays
+as the operator has it (conflist.py).
+
+`plan` decides and changes nothing; `write` and `remove` act.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from pycni.cni import plugin
 from pycni.cni.launcher import compile_launcher
-from pycni.cni.netconf import parse_netconf
-from pycni.cni.requests import ANNOTATIONS
 from pycni.errors import FileError, NoLauncher
+from pycni.setup import conflist, network_lists
+from pycni.setup.conflist import CONFLIST, PLUGIN, UNSPECIFIED, Network
 
-PLUGIN = "pycni"
-"""The plugin's file name, which is the `type` in a network configuration."""
+__all__ = ["CONFLIST", "PLUGIN", "SCRIPT", "File", "Network", "Request", "install", "uninstall"]
 
 SCRIPT = ".pycni.py"
 """The plugin's Python code, which the launcher executes. It is in the same directory so that both
 files are replaced, mounted and moved together. No network configuration can have this name as its
 `type`, and runtimes look plugins up by `type`, so none takes it for a plugin."""
 
-CONFLIST = "10-pycni.conflist"
-"""Runtimes use the list whose name sorts first."""
-
 SHEBANG = "#!/usr/bin/python3 -IS"
 """-I: ignore PYTHON* variables of the runtime; -S: no search for site-packages."""
 
 ELF = b"\x7fELF"
 MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
-CONFLIST_MARKER = "writtenBy"
-CONFLIST_MARK = "pycni install"
-
-CNI_VERSION = "1.0.0"
-CNI_VERSIONS = ("0.4.0", "1.0.0", "1.1.0")
-"""Written as `cniVersions`: a runtime uses the highest that it knows. Older runtimes only read
-`cniVersion`, which is CNI_VERSION: those of Debian 12, and its IPAM plugins, refuse 1.1.0."""
-
-CAPABILITIES = ("bandwidth", "dns", "ipRanges", "ips", "mac", "portMappings", ANNOTATIONS)
 
 STAGED_SUFFIX = ".new"
+BACKUP_SUFFIX = ".bak"
+"""No runtime reads files with these suffixes."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """What the network configuration list says. `mtu` is in bytes; None: the node's."""
+class Request:
+    """What to install, and where. Without an agent the plugin runs this interpreter with
+    `settings`, the settings file."""
 
-    name: str = "pycni"
-    cni_version: str = CNI_VERSION
-    ip_masq: bool = True
-    mtu: int | None = None
+    bin_dir: Path
+    conf_dir: Path
+    socket: Path
+    settings: Path | None
+    network: Network = UNSPECIFIED
+    force: bool = False
+    """Replace a list that is there by a new one, and keep a copy of it."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to write."""
+
+    path: Path
+    content: bytes
+    mode: int
+    backup: Path | None = None
+    """Where the file that is there now is kept."""
+    unchanged: bool = False
+    """It is there, and stays as it is."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What `uninstall` removes, in this order, and what stays: each path with the reason."""
+
+    paths: tuple[Path, ...]
+    stays: dict[Path, str]
+
+
+def plan(request: Request, *, report: Callable[[str], object] = lambda _: None) -> list[File]:
+    """The files to write, the plugin and the list last.
+
+    `report` is told why if there is no launcher. Raises FileError if somebody else's file is in the
+    way; raises InvalidConfig or IncompatibleVersion for a network that would not work.
+    """
+    listed = _plan_list(request)
+    script = render_plugin(
+        socket=request.socket, python=Path(sys.executable), settings=request.settings
+    )
+    files = [File(request.bin_dir / PLUGIN, script, 0o755)]
+    launcher = _launcher(request.socket, report)
+    if launcher is not None:
+        files = [
+            File(request.bin_dir / SCRIPT, script, 0o755),
+            File(request.bin_dir / PLUGIN, launcher, 0o755),
+        ]
+    for file in files:
+        with _errors_about(file.path):
+            _refuse_foreign(file.path)
+    return [*files, listed]
+
+
+def write(files: list[File]) -> list[Path]:
+    """Write what `plan` made, all files or none; returns the paths of those that were written.
+
+    Raises FileError.
+    """
+    changed = [file for file in files if not file.unchanged]
+    with ExitStack() as undo:
+        staged = []
+        for file in changed:
+            with _errors_about(file.path):
+                temporary = _stage(file.path, file.content, file.mode)
+                undo.callback(temporary.unlink, missing_ok=True)
+            staged.append((temporary, file))
+        for temporary, file in staged:
+            with _errors_about(file.path):
+                if file.backup is not None:
+                    _copy(file.path, file.backup)
+                temporary.replace(file.path)
+    by_name = {file.path.name: file.path for file in files}
+    if SCRIPT not in by_name:
+        _remove_plugin_file(by_name[PLUGIN].with_name(SCRIPT))
+    return [file.path for file in changed]
 
 
 def install(
@@ -70,62 +133,64 @@ def install(
     *,
     socket: Path,
     settings: Path | None,
-    network: Network = Network(),
+    network: Network = UNSPECIFIED,
     report: Callable[[str], object] = lambda _: None,
 ) -> list[Path]:
-    """Write the plugin (mode 0755) and the list (0644), and replace older ones of pycni's.
+    """`plan` and `write`: returns the paths of the plugin's files and of the list, which is last.
 
-    Returns the files that were written: the plugin and the list last. Without an agent the plugin
-    runs this interpreter. `report` is told why if there is no launcher. Raises FileError; raises
-    InvalidConfig or IncompatibleVersion for a network that would not work.
+    Raises what they raise.
     """
-    conflist = render_conflist(network)
-    script = render_plugin(socket=socket, python=Path(sys.executable), settings=settings)
-    targets = [(bin_dir / PLUGIN, script, 0o755), (conf_dir / CONFLIST, conflist, 0o644)]
-    launcher = _launcher(socket, report)
-    if launcher is not None:
-        targets[:1] = [(bin_dir / SCRIPT, script, 0o755), (bin_dir / PLUGIN, launcher, 0o755)]
-    with ExitStack() as undo:
-        staged = []
-        for target, content, mode in targets:
-            with _errors_about(target):
-                _refuse_foreign(target)
-                temporary = _stage(target, content, mode)
-                undo.callback(temporary.unlink, missing_ok=True)
-            staged.append((temporary, target))
-        for temporary, target in staged:
-            with _errors_about(target):
-                temporary.replace(target)
-    if launcher is None:
-        _remove(bin_dir / SCRIPT)
-    return [target for target, _, _ in targets]
+    request = Request(bin_dir, conf_dir, socket, settings, network)
+    files = plan(request, report=report)
+    write(files)
+    return [file.path for file in files]
+
+
+def plan_removal(bin_dir: Path, conf_dir: Path) -> Removal:
+    """What `uninstall` has to do. The list goes first: a runtime that still knows the network needs
+    the plugin for DEL. As long as a list that stays uses the plugin, the plugin stays, too."""
+    stays: dict[Path, str] = {}
+    lists = []
+    for path in network_lists.users(conf_dir, PLUGIN):
+        if conflist.is_ours(_read(path) or b""):
+            lists.append(path)
+        else:
+            stays[path] = "pycni did not write it, or somebody changed it; it uses the plugin"
+    in_use, plugins = bool(stays), []
+    for path in (bin_dir / PLUGIN, bin_dir / SCRIPT):
+        if not os.path.lexists(path):
+            continue
+        if not is_ours(path):
+            stays[path] = "pycni did not write it"
+        elif in_use:
+            stays[path] = "a list that stays uses it"
+        else:
+            plugins.append(path)
+    for backup in sorted(conf_dir.glob(f"*{CONFLIST}{BACKUP_SUFFIX}*")):
+        stays[backup] = "a copy of a list, from before `pycni install` changed it"
+    return Removal((*lists, *plugins), stays)
+
+
+def remove(removal: Removal) -> list[Path]:
+    """Remove what `plan_removal` found; returns the paths. Raises FileError."""
+    for path in removal.paths:
+        with _errors_about(path):
+            path.unlink(missing_ok=True)
+    return list(removal.paths)
 
 
 def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
-    """Remove the files that `install` wrote; returns those that were removed.
-
-    Files that somebody turned into something else stay. The list is removed first: a runtime that
-    still knows the network needs the plugin for DEL. Raises FileError.
-    """
-    targets = (conf_dir / CONFLIST, bin_dir / PLUGIN, bin_dir / SCRIPT)
-    return [target for target in targets if _remove(target)]
+    """`plan_removal` and `remove`."""
+    return remove(plan_removal(bin_dir, conf_dir))
 
 
 def is_ours(target: Path) -> bool:
-    """Whether `install` wrote `target`. A list with another plugin added is not ours any more."""
-    try:
-        content = target.read_bytes()
-    except OSError:
+    """Whether `install` wrote `target`, one of the plugin's two files."""
+    content = _read(target)
+    if content is None:
         return False
-    if target.name in (PLUGIN, SCRIPT):
-        where = content if content.startswith(ELF) else content.splitlines()[:2]
-        return MARKER.encode() in where
-    try:
-        document = json.loads(content)
-        types = [one["type"] for one in document["plugins"]]
-        return document[CONFLIST_MARKER] == CONFLIST_MARK and types == [PLUGIN]
-    except (ValueError, TypeError, LookupError):
-        return False
+    where = content if content.startswith(ELF) else content.splitlines()[:2]
+    return MARKER.encode() in where
 
 
 def render_plugin(*, socket: Path, python: Path, settings: Path | None) -> bytes:
@@ -138,24 +203,29 @@ def render_plugin(*, socket: Path, python: Path, settings: Path | None) -> bytes
     return ("\n".join(lines) + "\n").encode()
 
 
-def render_conflist(network: Network) -> bytes:
-    """The network configuration list, checked as the plugin will check it.
+def _plan_list(request: Request) -> File:
+    """The list: the first that uses our plugin, whatever its name; else a new one."""
+    users = network_lists.users(request.conf_dir, PLUGIN)
+    target = users[0] if users else request.conf_dir / CONFLIST
+    if target.is_symlink():
+        target = target.resolve()
+    with _errors_about(target):
+        before = target.read_bytes() if os.path.lexists(target) else None
+    if before is None:
+        return File(target, conflist.render(request.network), 0o644)
+    if request.force:
+        content = conflist.render(request.network)
+    else:
+        content = conflist.change(before, request.network, where=target)
+    if content == before:
+        return File(target, content, 0o644, unchanged=True)
+    return File(target, content, target.stat().st_mode & 0o777, backup=_backup_name(target))
 
-    Raises InvalidConfig or IncompatibleVersion.
-    """
-    own: dict[str, Any] = {
-        "type": PLUGIN,
-        "ipMasq": network.ip_masq,
-        "capabilities": dict.fromkeys(CAPABILITIES, True),
-    }
-    if network.mtu is not None:
-        own["mtu"] = network.mtu
-    head: dict[str, Any] = {"cniVersion": network.cni_version, "name": network.name}
-    parse_netconf(json.dumps(head | own).encode())
-    if network.cni_version in CNI_VERSIONS:
-        head["cniVersions"] = CNI_VERSIONS
-    document = head | {CONFLIST_MARKER: CONFLIST_MARK, "plugins": [own]}
-    return json.dumps(document, indent=2).encode() + b"\n"
+
+def _backup_name(target: Path) -> Path:
+    """A name that is free."""
+    names = (target.with_name(f"{target.name}{BACKUP_SUFFIX}{number or ''}") for number in count(0))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
@@ -168,13 +238,18 @@ def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
         return None
 
 
-def _remove(target: Path) -> bool:
-    """Remove a file of ours; False if there is none."""
-    if not is_ours(target):
-        return False
-    with _errors_about(target):
-        target.unlink()
-    return True
+def _remove_plugin_file(target: Path) -> None:
+    if is_ours(target):
+        with _errors_about(target):
+            target.unlink()
+
+
+def _read(path: Path) -> bytes | None:
+    """The content of a file; None if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -195,6 +270,12 @@ def _refuse_foreign(target: Path) -> None:
             f"{target} exists, and pycni did not write it, or somebody changed it",
             hint="move it away, or choose another directory",
         )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file with its mode; a copy that fails leaves none."""
+    temporary = _stage(target, source.read_bytes(), source.stat().st_mode & 0o777)
+    temporary.replace(target)
 
 
 def _stage(target: Path, content: bytes, mode: int) -> Path:

@@ -12,7 +12,7 @@ from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import uplink
+from pycni.node import dead_ends, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
@@ -31,12 +31,6 @@ class Host:
     """Whether no BPF file system is there."""
     before: Node | None
     """The node as the last setup left it; None if there was none."""
-
-
-def wish(settings: Settings, before: Node | None) -> Wish:
-    """What the settings and an earlier setup say about the uplink."""
-    registered = None if before is None else before.vtep
-    return Wish(settings.uplink, settings.vtep, registered)
 
 
 def towards(settings: Settings, host: Host, record: NodeRecord, others: list[NodeRecord]) -> Host:
@@ -108,6 +102,8 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,
+        link_local_services=settings.link_local_services,
+        dead_end_mark=dead_ends.MARK if settings.answer_unreachable else 0,
     )
 
 

@@ -9,7 +9,7 @@ the node's network namespace.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -17,29 +17,37 @@ import loader
 from loader import Callbacks, attach, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
-from pycni.attachments import hooks, restore
-from pycni.errors import PycniError
+from pycni.attachments import restore
+from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
+from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import NAME_HEAD
 from pycni.node import (
+    claim,
+    dead_ends,
     directory,
+    firewall_accepts,
     masquerade,
     next_hops,
     overlay,
+    overlay_guard,
     peers,
     underlay,
     uplink,
 )
 from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
-from pycni.pods import port_table
+from pycni.node.uplink import Wish
+from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
-from pycni.stores import NodeRecord, machine_identity, open_store
+from pycni.stores import NodeRecord, Store, machine_identity, open_store
+from pycni.upkeep import book, hooks, host_ports, pods
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -58,8 +66,20 @@ class Outcome:
     fingerprint: str
 
 
-def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
+@dataclass(frozen=True)
+class Mending:
+    """A setup by the agent, of a node that it serves."""
+
+    known: Sequence[NodeRecord]
+    """All nodes, for a store that does not answer: a node must be mended without it, too."""
+
+
+def setup(
+    settings: Settings, *, report: Report = _silent, mending: Mending | None = None
+) -> Outcome:
     """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError."""
+    if mending is None:  # what an agent mounts lasts as long as the agent
+        refuse_hidden_mount(settings)
     report("probing the kernel")
     features = probe.probe()
     probe.require(features)
@@ -69,8 +89,10 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
     )
     make_directories(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
-        host = _look(settings, ipr, features)
-        provisioning = Provisioning(settings, host, ipr, undo)
+        if mending is not None:
+            _refuse_torn_down(settings)
+        host = look(settings, ipr, features)
+        provisioning = Provisioning(settings, host, ipr, undo, mending)
 
         report("joining the cluster")
         record, others = provisioning.join()
@@ -86,12 +108,13 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
         provisioning.mount_bpffs()
         device = provisioning.make_device(node)
         nodes = Directory(record.name, [record, *others])
-        provisioning.make_tables(node, nodes)
+        provisioning.make_port_table(node, nodes)
 
         def open_overlay(_: loader.Loaded) -> None:
             report("opening the overlay")
             provisioning.write_maps(node, others)
             directory.write(settings.pin_root, nodes.entries)
+            provisioning.write_parameters(parameters)
             overlay.bring_up(
                 ipr,
                 device,
@@ -99,7 +122,8 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
                 gateways=node.gateways,
                 clusters=node.cluster_cidrs,
             )
-            provisioning.write_parameters(parameters)
+            provisioning.make_tables(node, others)
+            provisioning.make_rules(node)
 
         report("comparing the programs with those loaded")
         loaded = loader.load(
@@ -114,9 +138,13 @@ def setup(settings: Settings, *, report: Report = _silent) -> Outcome:
             ipr=ipr,
         )
         restore.restore(ipr, settings, node)
+        pods.mend(Description(settings, node), Seen(ipr))
         delegation_records.setup(settings)
+        port_records.setup(settings)
         undo.pop_all()
         provisioning.leave_former_uplinks()
+        if mending is None:
+            book.close(settings)
     delegation.release_orphans(settings)
     return Outcome(node, loaded.changed, loaded.fingerprint)
 
@@ -130,20 +158,27 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
     """
     node = Node.load_if_any(settings)
     with locks.network_lock(settings.run_dir), Rtnl() as ipr:
+        claim.refuse_others(settings, ipr)
+        settings.socket_path.unlink(missing_ok=True)  # first: an agent mends what it misses
         links = [link.ifindex for link in ipr.links() if is_ours(link)]
         found = node is not None or bool(links) or _has_parts(settings, ipr)
         if not found:
             report = _silent
         report("leaving the cluster")
-        _leave_cluster(settings, node, report)
+        if found:  # else the name in the store is another machine's
+            _leave_cluster(settings, node, report)
         report("removing the pods' links")
         for ifindex in links:
             ipr.delete_link(ifindex)
         report("unloading the dataplane")
         loader.unload(settings.pin_root, ipr)
         overlay.teardown(ipr)
+        firewall_accepts.teardown()
+        overlay_guard.teardown()
         masquerade.teardown()
         port_table.teardown()
+        port_records.teardown(settings)
+        dead_ends.teardown(ipr)
         if node is not None:
             overlay.write_parameters(node.sysctls)
             if node.mounted_bpffs:
@@ -163,6 +198,7 @@ class Provisioning:
     host: Host
     ipr: Rtnl
     undo: ExitStack
+    mending: Mending | None = None
 
     def join(self) -> tuple[NodeRecord, list[NodeRecord]]:
         """Register in the store; this node's record and those of the others.
@@ -171,8 +207,31 @@ class Provisioning:
         CIDRs that other nodes have.
         """
         settings, before = self.settings, self.host.before
-        store = open_store(settings.store_url, settings.cluster, create=before is None)
-        known = {node.name: node for node in store.nodes()}
+        try:
+            store = open_store(settings.store_url, settings.cluster, create=before is None)
+            known = {node.name: node for node in store.nodes()}
+        except StoreError:
+            former = self._places_before()
+            if former is None:
+                raise
+            return former
+        return self._register(store, known)
+
+    def _places_before(self) -> tuple[NodeRecord, list[NodeRecord]] | None:
+        """What the node was, and the other nodes as its agent knows them; None if nobody mends, or
+        the node has another address now, which the store would have to be told."""
+        before, vtep = self.host.before, self.host.uplink.vtep
+        if self.mending is None or before is None or before.vtep != vtep:
+            return None
+        known = {node.name: node for node in self.mending.known}
+        addresses = tuple(self.host.around.own_addresses(before.cluster_cidrs, vtep))
+        own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
+        return known.pop(before.name, own), list(known.values())
+
+    def _register(
+        self, store: Store, known: dict[str, NodeRecord]
+    ) -> tuple[NodeRecord, list[NodeRecord]]:
+        settings, before = self.settings, self.host.before
         identity = machine_identity()
         vtep = self.host.uplink.vtep
         record = store.register(
@@ -216,6 +275,7 @@ class Provisioning:
             self.undo.callback(self.ipr.set_mtu, ifindex, former.mtu)
         else:
             self.undo.callback(overlay.teardown, self.ipr)
+        claim.setup(self.settings, self.ipr, ifindex)
         return ifindex
 
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:
@@ -231,17 +291,31 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_tables(self, node: Node, nodes: Directory) -> None:
-        """The nftables tables of ipMasq and host ports. They suit programs of before, too, and
-        those to come need them."""
-        mark, clusters = self.settings.masquerade_mark, node.cluster_cidrs
-        if not masquerade.exists():
-            self.undo.callback(masquerade.teardown)
-        masquerade.setup(mark, overlay=overlay.DEVICE, pods=NAME_HEAD, clusters=clusters)
+    def make_port_table(self, node: Node, nodes: Directory) -> None:
+        """The nftables table of host ports, which knows other nodes by their addresses. It suits
+        programs of before, too, and those to come need it."""
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
-        port_table.setup(mark, overlay=overlay.DEVICE, clusters=clusters)
+        host_ports.setup(self.settings, node)
         port_table.write_nodes(nodes.others)
+
+    def make_tables(self, node: Node, others: list[NodeRecord]) -> None:
+        """The nftables tables of ipMasq and the overlay's guard, and what packets of pods need in
+        other people's."""
+        for table in (masquerade, overlay_guard):
+            if not table.exists():
+                self.undo.callback(table.teardown)
+        masquerade.setup(self.settings, node)
+        overlay_guard.setup(self.settings, node, overlay_guard.addresses_of(others))
+        if self.host.before is None:
+            self.undo.callback(firewall_accepts.teardown)
+        firewall_accepts.setup(node)
+
+    def make_rules(self, node: Node) -> None:
+        """The rules for packets to addresses of nobody."""
+        self.undo.callback(dead_ends.setup, self.ipr, dead_ends.current(self.ipr))
+        answer = self.settings.answer_unreachable
+        dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
     def leave_former_uplinks(self) -> None:
         """Detach from interfaces by which packets of other machines no longer come in."""
@@ -251,17 +325,38 @@ class Provisioning:
                 loader.detach(self.settings.pin_root, self.ipr, ifindex)
 
 
-def _look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
+def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     """The host as it is. Raises SetupError without a usable uplink, ClusterError if the cluster's
     networks overlap with others of this host."""
     before = Node.load_if_any(settings)
+    claim.refuse_others(settings, ipr)
+    claim.refuse_strangers(settings, ipr, before)
+    claim.refuse_renaming(settings, before)
     around = underlay.look(ipr)
-    link = uplink.choose(around, plan.wish(settings, before))
+    link = uplink.choose(around, Wish.of(settings, before))
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
     return Host(features, link, around, needs_bpffs=needs_bpffs, before=before)
+
+
+def refuse_hidden_mount(settings: Settings) -> None:
+    """SetupError if pins would end with this command, and no other process would see them."""
+    if pins.needs_bpffs(settings.bpffs) and (why := mounts.why_hidden(settings.bpffs)):
+        raise SetupError(
+            f"no BPF file system is at {settings.bpffs}, and one that this command mounts would "
+            "be hidden from all others",
+            details=why,
+            hint=f"mount it for all first: mount -t bpf bpffs {settings.bpffs}; enter a network "
+            "namespace with nsenter --net=/run/netns/NAME, which leaves the mounts alone",
+        )
+
+
+def _refuse_torn_down(settings: Settings) -> None:
+    """Raise NotAvailable if the agent's socket is gone: then a teardown was faster."""
+    if not settings.socket_path.exists():
+        raise NotAvailable("this node was torn down, and is not mended any more")
 
 
 def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
@@ -270,6 +365,7 @@ def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
         settings.pin_root.exists()
         or overlay.find(ipr) is not None
         or masquerade.exists()
+        or overlay_guard.exists()
         or port_table.exists()
     )
 
@@ -286,7 +382,8 @@ def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> Non
 def _remove_runtime_files(settings: Settings) -> None:
     """The run directory holds locks and sockets of an agent: nothing outlives a teardown."""
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
-    for path in (settings.socket_path, settings.event_socket_path):
+    for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
+    resting.teardown(settings.run_dir)
     with suppress(OSError):
         settings.run_dir.rmdir()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader import NewMaps
-from pycni.attachments import restore
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import directory, next_hops, peers
@@ -21,6 +20,7 @@ from pycni.node.directory import Directory
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.stores import NodeRecord
+from pycni.upkeep import endpoints
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _write_next_hops(root: Path, facts: Facts) -> None:
 
 
 def _write_endpoints(root: Path, facts: Facts) -> None:
-    restore.restore_endpoints(root, facts.ipr, run_dir=facts.settings.run_dir)
+    endpoints.restore(root, facts.ipr, run_dir=facts.settings.run_dir)
 
 
 SOURCES: dict[str, Callable[[Path, Facts], None]] = {

@@ -78,26 +78,32 @@ def install(texts: dict[Path, str]) -> list[Path]:
     return list(texts)
 
 
-def uninstall(unit_dir: Path) -> list[Path]:
-    """Remove our units, and the links that `systemctl enable` made to them.
-
-    Returns the files that were removed. Raises FileError.
-    """
-    removed = []
+def plan_removal(unit_dir: Path) -> list[Path]:
+    """Our units, each after the links that `systemctl enable` made to it."""
+    found = []
     for name in reversed(UNITS):
         target = unit_dir / name
-        if not is_ours(target):
-            continue
-        links = [link for link in unit_dir.glob(f"*.wants/{name}") if link.is_symlink()]
-        for path in (*links, target):
-            try:
-                path.unlink()
-            except OSError as error:
-                raise FileError(
-                    f"{path} cannot be removed: {error.strerror}", hint="run as root"
-                ) from error
-            removed.append(path)
-    return removed
+        if is_ours(target):
+            links = [link for link in unit_dir.glob(f"*.wants/{name}") if link.is_symlink()]
+            found += [*links, target]
+    return found
+
+
+def remove(paths: list[Path]) -> list[Path]:
+    """Remove what `plan_removal` found; returns it. Raises FileError."""
+    for path in paths:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise FileError(
+                f"{path} cannot be removed: {error.strerror}", hint="run as root"
+            ) from error
+    return paths
+
+
+def uninstall(unit_dir: Path) -> list[Path]:
+    """`plan_removal` and `remove`."""
+    return remove(plan_removal(unit_dir))
 
 
 def is_ours(target: Path) -> bool:

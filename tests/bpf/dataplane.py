@@ -8,6 +8,7 @@ gone with the process. Runs in the caller's netns and changes nothing there.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from ipaddress import ip_address
@@ -38,6 +39,7 @@ REDIRECT_RECORD = struct.Struct("=IIQ")
 TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, flags
 HELPERS = {1: "redirect", 2: "redirect_peer"}
 NO_TUNNEL = bytes(TUNNEL_RECORD.size)
+FAILS = 0xFFFFFFFF  # recorded.h
 
 IP6_LENGTH = 14 + 40  # with the Ethernet header
 
@@ -147,13 +149,21 @@ class Dataplane:
             self.maps["nexthops"].update(address(vtep), value)
         self._tables = tables
 
-    def arrive_from(self, vtep: str | None, *, vni: int = VNI) -> None:
-        """Tunnel metadata of the packets from now on; None: they have none."""
+    def arrive_from(self, vtep: str | None, *, vni: int = VNI, to: str = "") -> None:
+        """Tunnel metadata of the packets from now on; None: they have none.
+
+        `to` is the outer destination; empty: the node's VTEP.
+        """
         record = NO_TUNNEL
         if vtep is not None:
             flags = BPF_F_TUNINFO_IPV6 if ip_address(vtep).version == 6 else 0
-            source = tunnel_address(vtep)
-            record = TUNNEL_RECORD.pack(vni, bytes(16), 0, 0, 0, 0, source, KEY_SIZE, flags)
+            source, target = map(tunnel_address, (vtep, to or self.underlay.node_one))
+            record = TUNNEL_RECORD.pack(vni, target, 0, 0, 0, 0, source, KEY_SIZE, flags)
+        self.maps["given_tunnel"].update(FIRST, record)
+
+    def arrive_unreadable(self, error: int) -> None:
+        """From now on the kernel answers with an error when asked for tunnel metadata."""
+        record = TUNNEL_RECORD.pack(VNI, bytes(16), 0, 0, 0, 0, bytes(16), FAILS, error)
         self.maps["given_tunnel"].update(FIRST, record)
 
     def run(
@@ -164,18 +174,31 @@ class Dataplane:
 
         `came_in_on` is the interface it came in on; 0, to which older kernels hold all, is none.
         """
-        drops, forwarded = self.drops(program), self.forwarded(program)
-        self.maps["last_redirect"].update(FIRST, bytes(REDIRECT_RECORD.size))
-        self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         raw = bytes(packet)
         segments = -(-len(raw) // gso_size) if gso_size else 0
         fields = {"gso_size": gso_size, "gso_segs": segments, "ingress_ifindex": came_in_on}
-        result = self.test_run(program, raw, mark=mark, **fields)
+        return self._observe(
+            program, len(raw), lambda: self.test_run(program, raw, mark=mark, **fields)
+        )
+
+    def _observe(self, program: str, length: int, run: Callable[[], TestRun]) -> Outcome:
+        """What a run of a packet of `length` bytes did."""
+        drops, forwarded = self.drops(program), self.forwarded(program)
+        self.maps["last_redirect"].update(FIRST, bytes(REDIRECT_RECORD.size))
+        self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
+        result = run()
         return Outcome(
             Action(result.action), result.packet, self.last_redirect(), self.last_tunnel(),
-            result.mark, self._dropped(program, drops, len(raw)),
+            result.mark, self._dropped(program, drops, length),
             self._path(program, forwarded, len(result.packet)),
         )  # fmt: skip
+
+    def run_as(self, program: str, packet: bytes, claimed: int) -> Outcome:
+        """run() of a packet whose skb->protocol is `claimed`, whatever its bytes are."""
+        real = int.from_bytes(packet[12:14], "big")
+        claims = packet[:12] + claimed.to_bytes(2, "big") + packet[14:]
+        liar = self._unusual["lie", program]
+        return self._observe(program, len(packet), lambda: liar.test_run(claims, priority=real))
 
     def test_run(self, program: str, packet: bytes, **fields: int) -> TestRun:
         """Program.test_run() for packets of any length, and nothing more."""

@@ -10,6 +10,7 @@ from bpf.world import (
     GATEWAY_MAC,
     IPV4,
     IPV6,
+    LINK_LOCAL_SERVICE,
     MASQUERADE_MARK,
     OVERLAY_MAC,
     OVERLAY_MTU,
@@ -72,6 +73,8 @@ def config(objects: Objects, **changes: bytes) -> bytes:
         "cluster6": prefix(IPV6.cluster),
         "node_prefix4": node_prefix(IPV4.far_cidr),
         "node_prefix6": node_prefix(IPV6.far_cidr),
+        "dead_end_mark": struct.pack("=I", 0),
+        "link_local": address(LINK_LOCAL_SERVICE)[12:].ljust(16, b"\0"),
     } | changes
     some = objects.path(PROGRAMS[0])
     types = btf.of_object(some)

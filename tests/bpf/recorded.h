@@ -30,9 +30,11 @@ struct redirect_record {
 
 struct tunnel_record {
 	struct bpf_tunnel_key key;
-	__u32 size; /* 0: no key */
-	__u64 flags;
+	__u32 size; /* 0: no key; FAILS: reading it fails */
+	__u64 flags; /* then the error */
 };
+
+#define FAILS 0xffffffff
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -99,6 +101,8 @@ static __always_inline long read_tunnel_key(struct __sk_buff *ctx,
 	__u32 first = 0;
 
 	given = bpf_map_lookup_elem(&given_tunnel, &first);
+	if (given && given->size == FAILS)
+		return -(long)given->flags;
 	if (given && given->size &&
 	    bpf_skb_set_tunnel_key(ctx, &given->key, sizeof(given->key),
 				   given->flags))

@@ -252,7 +252,7 @@ def only_ipv6(family: Family, underlay: Family) -> Iterator[Case]:
     packet = FROM_POD_ONE / IPv6(src=f"::ffff:{IPV4.pod_one}", dst=family.pod_two) / PAYLOAD
     yield Case("source that passes for IPv4", packet, dropped("BAD_HEADER", packet))
     packet = FROM_POD_ONE / IPv6(src="fe80::1234", dst=family.pod_two) / PAYLOAD
-    yield Case("link-local source", packet, dropped("SPOOFED_SOURCE", packet))
+    yield Case("link-local source", packet, dropped("LINK_LOCAL", packet))
 
 
 def sizes(family: Family, underlay: Family) -> Iterator[Case]:

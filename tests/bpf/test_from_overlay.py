@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from errno import EINVAL, ENOENT, EPROTO
 
 import pytest
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
@@ -11,6 +12,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.dataplane import Dataplane
 from bpf.outcomes import dropped, into_pod, out_of_veth, passed, with_macs
 from bpf.world import (
     BROADCAST_MAC,
@@ -176,3 +178,46 @@ def test_what_pods_send_to_the_stack_passes(
     dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
     check(dataplanes, "from_overlay", underlay, case)
+
+
+@pytest.mark.parametrize("error", [ENOENT, EPROTO], ids=["ENOENT", "EPROTO"])
+@pytest.mark.parametrize("program", ["from_overlay", "to_overlay"])
+def test_only_one_error_means_that_there_is_no_tunnel(
+    dataplane: Dataplane, family: Family, program: str, error: int
+) -> None:
+    packet = family.from_pod_one(family.gateway)
+    dataplane.arrive_unreadable(error)
+
+    outcome = dataplane.run(program, packet)
+
+    assert outcome == dropped("BAD_TUNNEL", packet)
+
+
+def test_that_error_is_einval(dataplane: Dataplane, family: Family) -> None:
+    packet = family.from_pod_one(family.gateway)
+    dataplane.arrive_unreadable(EINVAL)
+
+    assert dataplane.run("from_overlay", packet) == passed(packet, None)
+
+
+def test_vxlan_is_taken_at_the_vtep_only(dataplanes: Dataplanes, family: Family) -> None:
+    for dataplane in dataplanes.values():
+        underlay = dataplane.underlay
+        dataplane.fill(cluster(underlay))
+        packet = inner(family, family.pod_far, family.pod_one)
+        dataplane.arrive_from(underlay.node_two, to=underlay.stranger)
+
+        outcome = dataplane.run("from_overlay", packet)
+
+        assert outcome == dropped("NOT_VTEP", packet)
+
+
+def test_an_old_kernel_does_not_say_where_vxlan_was_sent_to(
+    make_dataplane: Callable[..., Dataplane], family: Family
+) -> None:
+    dataplane = make_dataplane(IPV4, tunnel_key_local=b"\0")
+    dataplane.fill(cluster(IPV4))
+    packet = inner(family, family.pod_far, family.pod_one)
+    dataplane.arrive_from(IPV4.node_two, to=IPV4.stranger)
+
+    assert dataplane.run("from_overlay", packet) == into_pod(VETH_ONE, delivered(packet))

@@ -34,6 +34,7 @@ SETTINGS = {
     "own encapsulation before 6.3": {"own_encap": b"\1", "decap_l3": b"\0"},
     "a kernel with netkit": {"netkit": b"\1"},
     "every drop an event": {"event_mask": struct.pack("=I", 0)},
+    "dead ends": {"dead_end_mark": struct.pack("=I", 7)},
     "no masquerade mark": {"masquerade_mark": struct.pack("=I", 0)},
     "the whole world is the cluster": {"cluster4": prefix("0.0.0.0/0"), "cluster6": prefix("::/0")},
 }

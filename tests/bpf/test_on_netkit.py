@@ -14,7 +14,14 @@ from dataclasses import replace
 import pytest
 from scapy.packet import Packet
 
-from bpf import test_from_container, test_from_overlay, test_to_container
+from bpf import (
+    test_forged,
+    test_from_container,
+    test_from_overlay,
+    test_martians,
+    test_messages,
+    test_to_container,
+)
 from bpf.cases import Case, Dataplanes, check, in_all_families
 from bpf.dataplane import Dataplane
 from bpf.outcomes import Outcome, Redirect, answered, dropped, into_pod, passed
@@ -22,6 +29,7 @@ from bpf.test_neighbour import ANSWERED
 from bpf.world import (
     FAMILIES,
     IPV4,
+    IPV6,
     MASQUERADE_MARK,
     VETH_ONE,
     VETH_TWO,
@@ -35,6 +43,8 @@ pytestmark = pytest.mark.root
 
 DELIVERED_MARK = 0x70796370
 """bpf/lib/deliver.h"""
+
+ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
 
 Rows = Callable[[Family, Family], Iterator[Case]]
 
@@ -74,6 +84,10 @@ def sent_on_netkit(family: Family, underlay: Family) -> Iterator[Case]:
         test_from_container.only_ipv4,
         test_from_container.only_ipv6,
         test_from_container.marks,
+        test_forged.forged,
+        test_forged.innocent,
+        test_messages.odd_shapes,
+        test_martians.destinations,
     )
     for rows in tables:
         for case in rows(family, underlay):
@@ -100,6 +114,19 @@ def test_an_answer_goes_back_by_the_host_end(
     outcome = netkit.run("from_container", question)
 
     assert outcome == by_the_host_end(answered(VETH_ONE, answer))
+
+
+@pytest.mark.parametrize("claimed", [ETH_P_ARP, ETH_P_IP, ETH_P_IPV6], ids=hex)
+def test_what_a_pod_calls_its_packet_means_nothing(netkit: Dataplane, claimed: int) -> None:
+    """A packet socket sets skb->protocol; the bytes are what others will read."""
+    spoofed = bytes(IPV6.from_pod_one(IPV6.pod_two, src=IPV6.pod_far))
+    question, answer = (bytes(one) for one in ANSWERED["ARP for the gateway"])
+
+    refused = netkit.run_as("from_container", spoofed.ljust(60, b"\0"), claimed)
+    told = netkit.run_as("from_container", question.ljust(60, b"\0"), claimed)
+
+    assert refused == dropped("SPOOFED_SOURCE", spoofed.ljust(60, b"\0"))
+    assert told == by_the_host_end(answered(VETH_ONE, answer.ljust(60, b"\0")))
 
 
 def test_a_pod_on_veth_is_past_that(netkit: Dataplane, family: Family) -> None:

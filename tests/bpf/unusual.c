@@ -2,6 +2,7 @@
 /* Packets that BPF_PROG_TEST_RUN does not take, but pods can send: made of one
  * that it takes, then passed on to the program under test.
  */
+#include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <bpf/bpf_endian.h>
@@ -31,6 +32,20 @@ SEC("tc")
 int tag(struct __sk_buff *ctx)
 {
 	if (!bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021Q), SOME_VLAN))
+		bpf_tail_call(ctx, &goes_on, 0);
+	return NOT_MADE;
+}
+
+/* With other bytes than its skb->protocol says, as a pod may send on netkit: what
+ * the bytes are is in its priority.
+ */
+SEC("tc")
+int lie(struct __sk_buff *ctx)
+{
+	__be16 proto = bpf_htons(ctx->priority);
+
+	if (!bpf_skb_store_bytes(ctx, offsetof(struct ethhdr, h_proto), &proto,
+				 sizeof(proto), 0))
 		bpf_tail_call(ctx, &goes_on, 0);
 	return NOT_MADE;
 }

@@ -35,6 +35,7 @@ VNI = 100
 VXLAN_PORT = 8472
 OVERLAY_MTU = 1450
 MASQUERADE_MARK = 0x10000
+LINK_LOCAL_SERVICE = "169.254.20.10"  # that the settings let pods reach
 
 
 @dataclass(frozen=True)

@@ -166,8 +166,8 @@ def test_a_bad_record_is_named_and_changes_nothing_for_others(
     assert tables(lab, first) == before
     evil = next(row for row in json.loads(nodes(first)) if row["name"] == "evil")
     assert reason in evil["rejected"]
-    assert reason in records_row(first)["state"]
-    assert not records_row(first)["ok"]
+    assert reason in records_row(first)["cause"]
+    assert records_row(first)["state"] == "degraded"
 
     made = pycni(third, "setup")  # a node joins beside it, and leaves
     assert made.returncode == 0, made.stderr
@@ -182,7 +182,7 @@ def test_a_bad_record_is_named_and_changes_nothing_for_others(
         "another log line",
     )
     assert tables(lab, first) == before
-    assert records_row(first)["ok"]
+    assert records_row(first)["state"] == "ok"
     assert unanswered(lab, second.pods[0].netns, lab.addresses(first.pods[0])) == []
 
 
@@ -195,7 +195,7 @@ def write_record(server: Server, name: str, text: str) -> None:
 
 def records_row(node: LabNode) -> dict[str, Any]:
     found = json.loads(pycni(node, "status", "-o", "json").stdout)
-    return next(row for row in found if row["check"] == "records")
+    return next(row for row in found if row["name"] == "records")
 
 
 def test_an_etcd_that_comes_back_empty_takes_nothing_away(lab: Lab, server: Server) -> None:

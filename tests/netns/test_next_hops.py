@@ -290,7 +290,7 @@ def test_switching_who_encapsulates_loses_no_packet(lab: Lab) -> None:
 
 def encap(lab: Lab, node: LabNode) -> str:
     """What `pycni status` says of it."""
-    return next(str(row["state"]) for row in lab.pycni(node, "status") if row["check"] == "encap")
+    return next(str(row["cause"]) for row in lab.pycni(node, "status") if row["name"] == "encap")
 
 
 def test_without_an_agent_the_kernel_takes_over(lab: Lab) -> None:

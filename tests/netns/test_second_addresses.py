@@ -10,13 +10,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from pycni.attachments import node_addresses
 from pycni.kernel import sysctl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, WORLD, LabNode, Pod
 from pycni.node import overlay
 from pycni.pods import port_table
-from pycni.settings import load
 from support.flood import unanswered
 from support.flows import answering, ask
 from support.labs import drops, made_lab, made_pod, rows, within
@@ -194,20 +192,20 @@ def test_an_address_that_both_have_is_each_ones_own(lab: Lab, number: int) -> No
             ip(one.netns, f"addr del {shared}/16 dev {NODE_UPLINK}")
 
 
-def test_the_sets_of_the_table_follow_the_map_when_they_are_mended(lab: Lab) -> None:
+def test_the_agent_mends_the_sets_of_other_nodes_addresses(lab: Lab) -> None:
     node, other = lab.layout.nodes
-    root = load(other.settings_path).pin_root
     stranger = ip_address("192.0.2.200")
+
     within(other.netns, partial(port_table.write_nodes, [stranger]))
 
-    found = within(other.netns, partial(node_addresses.faults, root))
-    within(other.netns, partial(node_addresses.mend, root))
-
-    (fault,) = found
-    assert "addresses of other nodes, and 1 that are no node's" in fault.found
-    assert within(other.netns, partial(node_addresses.faults, root)) == []
-    assert {str(one) for one in within(other.netns, port_table.nodes)} == {
-        str(row["address"])
-        for row in rows(lab, other, "nodes")
-        if row["vtep"] == str(node.underlay[0].ip)
-    }
+    wait_until(
+        lambda: (
+            {str(one) for one in within(other.netns, port_table.read).nodes}
+            == {
+                str(row["address"])
+                for row in rows(lab, other, "nodes")
+                if row["vtep"] == str(node.underlay[0].ip)
+            }
+        ),
+        "they are those of node one",
+    )

@@ -10,7 +10,6 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
-from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
 from pycni.lab.cluster import Lab
@@ -20,14 +19,14 @@ from pycni.lab.layout import (
     LabNode,
     Pod,
 )
-from pycni.names import GATEWAY_MAC, OVERLAY_MAC
-from support.flows import FAMILIES, answering, ask, send_datagrams, send_frames
+from pycni.names import GATEWAY_MAC
+from support.flows import FAMILIES, answering, ask, send_frames
 from support.labs import drops
+from support.underlay import send_by_node, send_by_stranger, vxlan
 from support.waiting import wait_until
 
 COUNT = 7
-VNI, OTHER_VNI = 7, 8
-PORT = 4789
+OTHER_VNI = 8
 OTHER_MAC = "02:00:00:00:00:99"
 ELSEWHERE = {4: "192.0.2.7", 6: "2001:db8:99::7"}
 
@@ -50,11 +49,6 @@ def ping(source: str, target: str) -> Packet:
 
 def frame(source_mac: str, packet: Packet) -> bytes:
     return bytes(Ether(src=source_mac, dst=GATEWAY_MAC) / packet)
-
-
-def vxlan(packet: Packet, vni: int = VNI) -> bytes:
-    inner = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC) / packet
-    return bytes(VXLAN(vni=vni, flags="Instance") / inner)
 
 
 def dropped(
@@ -129,47 +123,28 @@ def test_vxlan_of_a_stranger_is_dropped(lab: Lab, family: int) -> None:
     """With the right VNI, and an inner source that the cluster has."""
     node, other = lab.layout.nodes
     packet = ping(address(lab, other.pods[0], family), address(lab, node.pods[0], family))
+    outer = IP(src=str(UNDERLAY4.ip), dst=str(node.underlay[0].ip)) / vxlan(packet)
 
     counted = dropped(
         lab,
         node,
         ("UNKNOWN_VTEP", "from_underlay"),
-        lambda: send_datagrams(
-            lab.layout.underlay_netns, str(node.underlay[0].ip), PORT, [vxlan(packet)] * COUNT
-        ),
+        lambda: send_by_stranger(lab, node, [outer] * COUNT),
     )
 
     assert counted == {("UNKNOWN_VTEP", "from_underlay"): COUNT}
 
 
-def test_vxlan_of_a_stranger_to_a_nodes_other_address_is_dropped(lab: Lab) -> None:
-    """The device hears on all addresses of the node; the guard knows only the VTEP."""
-    node, other = lab.layout.nodes
-    packet = ping(address(lab, other.pods[0], 4), address(lab, node.pods[0], 4))
-
-    counted = dropped(
-        lab,
-        node,
-        ("UNKNOWN_VTEP", "from_overlay"),
-        lambda: send_datagrams(
-            lab.layout.underlay_netns, str(node.underlay[1].ip), PORT, [vxlan(packet)] * COUNT
-        ),
-    )
-
-    assert counted == {("UNKNOWN_VTEP", "from_overlay"): COUNT}
-
-
 def test_vxlan_of_another_overlay_is_dropped(lab: Lab) -> None:
     node, other = lab.layout.nodes
     packet = ping(address(lab, other.pods[0], 4), address(lab, node.pods[0], 4))
+    outer = between(other, node) / vxlan(packet, vni=OTHER_VNI)
 
     counted = dropped(
         lab,
         node,
         ("WRONG_VNI", "from_underlay"),
-        lambda: send_datagrams(
-            other.netns, str(node.underlay[0].ip), PORT, [vxlan(packet, OTHER_VNI)] * COUNT
-        ),
+        lambda: send_by_node(other, node, [outer] * COUNT),
     )
 
     assert counted == {("WRONG_VNI", "from_underlay"): COUNT}
@@ -179,17 +154,20 @@ def test_vxlan_of_another_overlay_is_dropped(lab: Lab) -> None:
 def test_a_node_speaks_for_its_own_pods_only(lab: Lab, family: int) -> None:
     node, other = lab.layout.nodes
     packet = ping(ELSEWHERE[family], address(lab, node.pods[0], family))
+    outer = between(other, node) / vxlan(packet)
 
     counted = dropped(
         lab,
         node,
         ("SPOOFED_INNER", "from_overlay"),
-        lambda: send_datagrams(
-            other.netns, str(node.underlay[0].ip), PORT, [vxlan(packet)] * COUNT
-        ),
+        lambda: send_by_node(other, node, [outer] * COUNT),
     )
 
     assert counted == {("SPOOFED_INNER", "from_overlay"): COUNT}
+
+
+def between(source: LabNode, target: LabNode) -> Packet:
+    return IP(src=str(source.underlay[0].ip), dst=str(target.underlay[0].ip))
 
 
 def test_a_cluster_address_of_nobody_is_dropped_at_its_source(lab: Lab) -> None:

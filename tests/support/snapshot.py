@@ -38,9 +38,12 @@ NUD_PERSISTENT = 0x40 | 0x80
 LEARNT = " learnt"
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
-VOLATILE_FILES = ("rotation.json", ".rotation.json", "cluster.db", "locks")
+VOLATILE_FILES = (
+    "rotation.json", ".rotation.json", "resting", "cluster.db", "locks", "upkeep.json",
+)  # fmt: skip
 """The rotation outlives a DEL on purpose, as does what a killed writer left, until the next
-(files.replace_file); the store has heartbeats, lock files stay."""
+(files.replace_file), and the log of addresses that rest; the store has heartbeats, lock files stay,
+and an agent counts its mends."""
 
 SYSCTL_TREES = ("net/ipv4/conf", "net/ipv6/conf")
 SYSCTLS = ("net/ipv4/ip_forward",)
@@ -187,6 +190,10 @@ def _nft() -> Iterator[str]:
         for kind, body in entry.items():
             if kind != "metainfo":
                 body.pop("handle", None)
+                if kind == "counter":
+                    body |= {"packets": None, "bytes": None}
+                if kind == "set":
+                    body.pop("elem", None)  # follows the cluster, as the maps do
                 for part in body.get("expr", ()):
                     if isinstance(part, dict) and "counter" in part:
                         part["counter"] = None  # other plugins' rules count every packet

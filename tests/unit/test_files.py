@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from pycni import files
 from pycni.errors import FileError
-from pycni.files import make_private_directory, remove_file, replace_file
+from pycni.files import (
+    make_own_directory,
+    make_private_directory,
+    remove_file,
+    replace_file,
+)
+
+MARKS = frozenset({"locks", "agent.sock"})
 
 
 def mode(path: Path) -> int:
@@ -38,6 +46,64 @@ def test_a_directory_others_can_write_to_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(FileError, match=r"is writable by others \(mode 0777\)"):
         make_private_directory(tmp_path)
+
+
+@pytest.mark.parametrize("names", [[], ["locks"], ["agent.sock", "something-new"]], ids=str)
+def test_a_directory_of_our_own_is_closed(tmp_path: Path, names: list[str]) -> None:
+    tmp_path.chmod(0o755)
+    for name in names:
+        (tmp_path / name).touch()
+
+    make_own_directory(tmp_path, marks=MARKS)
+
+    assert mode(tmp_path) == 0o700
+
+
+def test_an_open_directory_with_files_of_others_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    (tmp_path / "photos").touch()
+
+    with pytest.raises(FileError, match=r"\(mode 0750\) is open to others") as caught:
+        make_own_directory(tmp_path, marks=MARKS)
+
+    assert str(tmp_path / "pycni") in caught.value.hint
+    assert mode(tmp_path) == 0o750
+
+
+def test_a_directory_of_the_system_is_refused_whatever_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an older pycni has used: to close it would lock everybody else out."""
+    monkeypatch.setattr(files, "SYSTEM_DIRECTORIES", frozenset({tmp_path}))
+    tmp_path.chmod(0o755)
+    (tmp_path / "locks").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(FileError):
+            make_own_directory(path, marks=MARKS)
+    assert mode(tmp_path) == 0o755
+
+
+def test_a_private_directory_with_files_of_others_is_nobodys_business(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "photos").touch()
+
+    make_own_directory(tmp_path, marks=MARKS)
+
+
+def test_a_directory_that_cannot_be_closed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o755)
+
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "chmod", read_only)
+
+    with pytest.raises(FileError, match="cannot be closed to others: Read-only"):
+        make_own_directory(tmp_path, marks=MARKS)
 
 
 def test_a_directory_of_another_user_is_refused(

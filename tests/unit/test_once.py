@@ -130,6 +130,45 @@ def test_sigterm_unwinds_what_was_begun(settings):
     assert "KeyboardInterrupt" in json.loads(done.stdout)["msg"]
 
 
+@pytest.mark.parametrize("stdout", ["closed", "open"])
+def test_an_add_that_nobody_hears_of_is_taken_back(settings, tmp_path, stdout):
+    reader, writer = os.pipe()
+    if stdout == "closed":
+        os.close(reader)
+    mark = tmp_path / "taken-back"
+    code = (
+        "import pycni.attachments.dispatch as v, pycni.cni.protocol as c; from pathlib import Path;"
+        f"v.answer = lambda *_, **__: c.Reply(0, b'{{}}', take_back=Path({str(mark)!r}).touch);"
+        "from pycni import once; once.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(settings)],
+        env={"CNI_COMMAND": "ADD", "PYTHONPATH": str(ROOT)},
+        input=CONF,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    os.close(writer)
+
+    assert done.returncode == (1 if stdout == "closed" else 0), done.stderr
+    assert mark.exists() is (stdout == "closed")
+
+
+def test_sigterm_comes_too_late_for_what_is_done(settings):
+    before = (
+        "import os, signal, pycni.attachments.dispatch as v, pycni.cni.protocol as c, "
+        "pycni.cni.plugin as p; "
+        "v.answer = lambda *_, **__: c.Reply(0, b'{}'); write = p.write; "
+        "p.write = lambda *a: (os.kill(os.getpid(), signal.SIGTERM), write(*a))[-1]"
+    )
+
+    done = run(DEL, settings=settings, before=before)
+
+    assert (done.returncode, done.stdout) == (0, b"{}")
+
+
 def test_a_closed_stdout_is_an_error_and_no_crash(settings):
     reader, writer = os.pipe()
     os.close(reader)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from ipaddress import ip_address, ip_network
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from pycni import settings
 from pycni.errors import InvalidSettings
-from pycni.settings import Settings
+from pycni.settings import Settings, lines
 
 FILE = Path("/etc/pycni/pycni.toml")
 
@@ -66,6 +67,7 @@ def test_a_file_is_read_with_its_values(tmp_path: Path) -> None:
         port = 8472
         mtu = 1400
         masquerade_mark = 0x100
+        link_local_services = ["169.254.169.254"]
         """
     )
 
@@ -78,6 +80,7 @@ def test_a_file_is_read_with_its_values(tmp_path: Path) -> None:
     assert loaded.cluster.node_prefix4 == 25
     assert (loaded.vni, loaded.port, loaded.mtu) == (42, 8472, 1400)
     assert loaded.masquerade_mark == 0x100
+    assert loaded.link_local_services == (ip_address("169.254.169.254"),)
 
 
 def test_a_named_store_is_taken_as_it_is() -> None:
@@ -130,6 +133,17 @@ def test_settings_cannot_be_changed() -> None:
         ("masquerade_mark = 0x100000000", "must have exactly one of 32 bits"),
         ("masquerade_mark = 0x4000", "is a bit of kube-proxy's"),
         ("masquerade_mark = 0x8000", "is a bit of kube-proxy's"),
+        ("answer_unreachable = 1", "answer_unreachable = 1: must be true or false"),
+        ("link_local_services = true", "link_local_services = True: must be a list in brackets"),
+        ('link_local_services = ["10.0.0.1"]', "must be an IPv4 link-local address"),
+        ('link_local_services = ["fe80::1"]', "must be an IPv4 link-local address"),
+        ("link_local_services = [7]", "must be an IPv4 link-local address"),
+        ('link_local_services = ["here"]', "must be an IPv4 link-local address"),
+        (
+            'link_local_services = ["169.254.0.1", "169.254.0.2", "169.254.0.3", "169.254.0.4", '
+            '"169.254.0.5"]',
+            "must be 4 addresses or fewer",
+        ),
         (f'run_dir = "/{"x" * 96}"', "must be 96 bytes or less, for a socket"),
         ("vni = ", "is not TOML"),
     ],
@@ -232,3 +246,48 @@ def test_a_default_that_is_wrong_has_no_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "gethostname", lambda: "no_dns_name")
 
     assert "pycni.toml: node_name = " in refused("vni = 1\n").message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n'vni' = 0\n",
+        '\n"vni" = 0\n',
+        "\nvni = 0 # port = 3\n",
+        'store = """\nvni = 3"""\nvni = 0\n'.replace("vni = 3", "x"),
+        "# vni = 1\nnode_prefix.ipv4 = 'x'\n",
+        "\nnode_prefix = { ipv4 = 'x' }\n",
+        "[node_prefix]\nipv4 = 3.5\n",
+        '[ "node_prefix" ]\nipv4 = 3.5\n',
+        "\nvni = [\n1\n",
+        "\ncluster_cidrs = ['10.0.0.0/8', '10.244.0.0/16']\n",
+        "\nnode_prefix = { ipv4 = 8 }\n",
+        "vni = 7\nvni = 8\n",
+    ],
+)
+def test_every_error_names_a_line(text: str) -> None:
+    found = re.search(r"line (\d+)", refused(text).message)
+
+    assert found is not None, refused(text).message
+    assert int(found[1]) in (2, 3, 4)
+
+
+def test_lines_are_those_of_the_keys(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text("# first\nvni = 7\n\n[node_prefix]\nipv6 = 64\n")
+
+    assert lines(file) == {"vni": 2, "node_prefix": 4, "node_prefix.ipv6": 5}
+
+
+def test_a_choice_names_what_there_is_to_choose() -> None:
+    assert (
+        'log_format = \'xml\': must be "logfmt" or "json"' in refused("log_format = 'xml'").message
+    )
+
+
+def test_processes_are_kept_from_the_overlays_port_unless_a_setting_lets_them() -> None:
+    assert parse("").vxlan_by_kernel_only
+    assert not parse("vxlan_by_kernel_only = false").vxlan_by_kernel_only
+    assert "vxlan_by_kernel_only = 'no': must be true or false" in (
+        refused('vxlan_by_kernel_only = "no"').message
+    )

@@ -242,6 +242,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         clock = CLOCK_HINT if error.verify_code in CLOCK_ERRORS else ""
         return f"its certificate is not accepted: {error.verify_message}{clock}"
+    if isinstance(error, socket.gaierror):
+        return f"its name cannot be resolved: {error.strerror}"
     if isinstance(error, TimeoutError):
         return f"no answer within {CALL_TIMEOUT:g} s"
     if isinstance(error, OSError) and error.strerror:

@@ -26,7 +26,7 @@ from pycni.stores.source import Event, Synced
 from pycni.stores.sqlite import connection, schema
 from pycni.stores.sqlite.rows import Row, liveness, raw, read_rows, write_row
 
-POLL_INTERVAL = 0.05
+POLL_INTERVAL = 0.1
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
 
 

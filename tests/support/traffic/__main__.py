@@ -9,6 +9,10 @@ hold ADDRESS PORT              keep a UDP port taken until killed
 count PROTOCOL ADDRESS         print the port, then bytes and seconds of what one client sends
 stream PROTOCOL ADDRESS PORT   send as fast as may be for --seconds
 
+reflect ADDRESS PORT           UDP: print the port, then send back what comes
+watch ADDRESS,PORT ...         ask reflectors all the time; at the next line of stdin, print which
+                               questions had no answer
+
 datagrams ADDRESS PORT         send each line of stdin (hex) as a datagram
 frames IFNAME                  send each line of stdin (hex) as an Ethernet frame
 capture IFNAME                 at the next line of stdin, print the frames that came in, sorted
@@ -23,7 +27,7 @@ import argparse
 import json
 import sys
 
-from support.traffic import frames, plans, ports, streams
+from support.traffic import frames, plans, ports, streams, watch
 from support.traffic.sockets import say
 
 
@@ -43,6 +47,10 @@ def main() -> None:
             streams.count(options.protocol, options.address, after=options.after)
         case "stream":
             streams.stream(options.protocol, options.address, options.port, seconds=options.seconds)
+        case "reflect":
+            watch.reflect(options.address, options.port)
+        case "watch":
+            watch.watch(options.targets)
         case "datagrams":
             frames.send_datagrams(options.address, options.port)
         case "frames":
@@ -66,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         "hold": ("address", "port"),
         "count": ("protocol", "address"),
         "stream": ("protocol", "address", "port"),
+        "reflect": ("address", "port"),
+        "watch": (),
         "datagrams": ("address", "port"),
         "frames": ("ifname",),
         "capture": ("ifname",),
@@ -77,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         found[verb] = verbs.add_parser(verb)
         for name in names:
             found[verb].add_argument(name, type=int if name == "port" else str)
+    found["watch"].add_argument("targets", nargs="+")
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
     found["stream"].add_argument("--seconds", type=float, default=1.0)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pycni.agent import cluster_store
+from pycni.agent.known import Known
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Self
 from pycni.node.peers import RejectionNews
@@ -90,7 +91,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Follow a store that tells of these events."""
 
-    rejections = RejectionNews()
+    rejections, known = RejectionNews(), Known()
 
     def run(*events):
         store = SimpleNamespace(watch=lambda _: iter(events))
@@ -101,10 +102,15 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         changes: list[str] = []
         one = OneRun()
         cluster_store.follow(
-            settings, one, changed=lambda: changes.append("changed"), rejections=rejections
+            settings,
+            one,
+            changed=lambda: changes.append("changed"),
+            rejections=rejections,
+            known=known,
         )
         return one.rounds, len(changes)
 
+    run.known = known  # type: ignore[attr-defined]
     return run
 
 
@@ -249,3 +255,25 @@ def test_a_store_that_does_not_know_us_is_said_once_and_is_not_well(follow, capl
 
     (line,) = caplog.messages
     assert "does not know this node" in line
+
+
+def test_other_threads_are_told_of_all_nodes_with_each_batch(follow, tables) -> None:
+    two, three = others(2)
+
+    follow(Put(US.name, US), Put(two.name, two), Synced(), Put(three.name, three))
+    before = follow.known.nodes, follow.known.version
+    follow(Put(US.name, US), Put(two.name, two), Put(three.name, three), Synced())
+
+    assert before == ((US, two), 1)
+    assert (follow.known.nodes, follow.known.version) == ((US, two, three), 2)
+    assert tables.vteps.entries
+
+
+def test_other_threads_are_told_of_a_store_without_this_node(follow, tables) -> None:
+    """It is not believed, but what it lists is what is wrong with it."""
+    (two,) = others(1)
+
+    follow(Put(two.name, two), Synced())
+
+    assert follow.known.nodes == (two,)
+    assert tables.vteps.entries == {}

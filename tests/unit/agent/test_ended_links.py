@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from pycni.agent import ended_links
+from pycni.kernel.forgetting import Forgetting
 from pycni.kernel.links import Link
 from pycni.names import AttachmentKey
 from pycni.pods.lease import Lease
@@ -35,11 +36,11 @@ def link(name, alias=""):
 def done(monkeypatch):
     """What was asked of others: a sweep, or the release of a lease by its link."""
     calls = []
-    monkeypatch.setattr(ended_links.reclaim, "sweep", lambda *_: calls.append("sweep") or 0)
+    monkeypatch.setattr(ended_links.reclaim, "sweep", lambda *_, **__: calls.append("sweep") or 0)
     monkeypatch.setattr(
         ended_links.reclaim,
-        "release",
-        lambda _ipr, _settings, lease: calls.append(lease.ifindex) or 1,
+        "release_all",
+        lambda _ipr, _settings, leases, **_: calls.extend(one.ifindex for one in leases) or 1,
     )
     monkeypatch.setattr(
         ended_links.delegation, "release_orphans", lambda _: calls.append("delegated") or 0
@@ -65,7 +66,7 @@ def follow(monkeypatch):
 
         monkeypatch.setattr(ended_links.link_events, "subscribe", nullcontext)
         monkeypatch.setattr(ended_links.link_events, "gone", gone)
-        ended_links.follow(SETTINGS, one)
+        ended_links.follow(SETTINGS, Forgetting(), one)
 
     return run
 

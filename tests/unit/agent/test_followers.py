@@ -18,6 +18,7 @@ import pytest
 
 from pycni.agent import followers
 from pycni.dataplane import event_stream
+from pycni.errors import NotAvailable
 from unit.agent.runs import OneRun
 
 OLD, ONE, TWO = b"old", b"one", b"two"
@@ -227,7 +228,7 @@ def test_a_follower_that_sends_something_is_let_go(agent: Agent) -> None:
 def test_a_stranger_is_not_served(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(followers.rpc, "peer_is_trusted", lambda _: False)
 
-    with pytest.raises(EOFError):
+    with pytest.raises(NotAvailable, match="neither as root nor as user"):
         connect(agent)
 
 
@@ -235,7 +236,7 @@ def test_there_are_not_more_than_so_many(agent: Agent, monkeypatch: pytest.Monke
     monkeypatch.setattr(followers, "FOLLOWERS_AT_ONCE", 1)
     first = connect(agent)
 
-    with pytest.raises(EOFError):
+    with pytest.raises(NotAvailable, match="there are 1 followers, which is the limit"):
         connect(agent)
     agent.rings[0].put(ONE)
     assert heard(first, 1) == [(0, ONE)]

@@ -77,7 +77,7 @@ def test_a_failure_is_said_once_with_what_and_when_and_so_is_its_end(
 
     assert caplog.messages == [
         'loop failed loop=store error="no answer" again_in_s=1.0',
-        "loop is well again loop=store failed_for_s=7.0 tries=3",
+        "store is back loop=store failed_for_s=7.0 tries=3",
     ]
 
 

@@ -13,12 +13,11 @@ import pytest
 from pycni.agent import own_address
 from pycni.agent.own_address import PATIENCE, REVIEW, Place
 from pycni.errors import StoreError
-from pycni.kernel.links import Link
 from pycni.node.underlay import Underlay
 from pycni.settings import Settings
 from pycni.stores import NodeRecord
 from unit.agent.runs import OneRun
-from unit.node.around import ETH0, ETH1, UP, WIREGUARD, around, held, route, way
+from unit.node.around import ETH0, ETH1, WIREGUARD, around, held, route, way
 
 ADDRESS, OTHER_ADDRESS = held(ETH0, "192.0.2.1/24"), held(ETH0, "192.0.2.99/24")
 ADDRESS6 = held(ETH0, "2001:db8::1/64")
@@ -36,8 +35,6 @@ class World:
         self.addresses = [ADDRESS]
         self.routes = [DEFAULT]
         self.links = [ETH0, ETH1, WIREGUARD]
-        self.attached = {ETH0.ifindex}
-        self.unwritten: dict[str, str] = {}
         self.record: NodeRecord = RECORD
         self.store = SimpleNamespace(nodes=lambda: [self.record], register=self._register)
         self.registered: list[list[str]] = []
@@ -45,9 +42,6 @@ class World:
         replace = monkeypatch.setattr
         replace(own_address.Node, "load", lambda _: self.node)
         replace(own_address.underlay, "look", lambda _: self.around)
-        replace(own_address.maps, "open_vteps", lambda _: NoOthers())
-        replace(own_address.overlay, "parameters_before", lambda _: self.unwritten)
-        replace(own_address.attach, "attached", lambda _, index: self._programs(index))
         replace(own_address, "open_store", lambda *_, **__: self._store())
         self.place = Place(SETTINGS, None)  # type: ignore[arg-type]
 
@@ -56,10 +50,9 @@ class World:
         return around(self.addresses, self.routes, self.links)
 
     def look(self, now: float = 0.0) -> str:
-        return self.place.look(now)
-
-    def _programs(self, ifindex: int) -> dict[str, str]:
-        return {"from_underlay": "abc"} if ifindex in self.attached else {}
+        """Where the node has to move: interface and address; empty if it stays."""
+        found = self.place.look(now)
+        return "" if found is None else f"{found.ifname} {found.vtep}"
 
     def _store(self) -> Any:
         if self.store_is_away:
@@ -71,17 +64,14 @@ class World:
         self.registered.append([str(one) for one in addresses])
 
 
-class NoOthers:
-    """The map `vteps` of a node that is alone."""
+class NoSocket:
+    """Rtnl, of which nothing is asked here."""
 
-    def __enter__(self) -> NoOthers:
+    def __enter__(self) -> NoSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
-
-    def items(self) -> list[Any]:
-        return []
 
 
 @pytest.fixture
@@ -102,9 +92,9 @@ def test_a_node_moves_when_its_address_stays_away(world: World) -> None:
     assert world.look(100.0) == ""
     assert world.place.next_look(100.0) == 100.0 + PATIENCE
     assert world.look(100.0 + PATIENCE - 0.1) == ""
-    reason = world.look(100.0 + PATIENCE)
+    found = world.look(100.0 + PATIENCE)
 
-    assert reason == "the VTEP 192.0.2.1 is gone, 192.0.2.99 of eth0 is there"
+    assert found == "eth0 192.0.2.99"
 
 
 def test_an_address_that_comes_back_is_no_move(world: World) -> None:
@@ -140,59 +130,6 @@ def test_a_node_with_no_address_at_all_says_so_once_and_waits(
     assert "no global address" in caplog.text
     world.addresses = [OTHER_ADDRESS]
     assert world.look(PATIENCE) != ""  # it has been away for long enough
-
-
-@pytest.mark.parametrize(("mtu", "pods"), [(1400, 1350), (9000, 8950)])
-def test_another_mtu_of_the_uplink_is_followed(world: World, mtu: int, pods: int) -> None:
-    world.links = [ETH0._replace(mtu=mtu)]
-
-    assert world.look() == f"the uplink eth0 leaves pods an MTU of {pods}, not 1450"
-
-
-def test_an_mtu_that_pods_cannot_have_is_said_and_the_node_stays(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.links = [ETH0._replace(mtu=500)]
-
-    assert world.look() == ""
-    assert "leaves 450 bytes" in caplog.text
-    assert world.place.patient_until is None
-
-
-def test_an_address_that_moves_to_another_interface_is_followed(world: World) -> None:
-    world.addresses = [held(ETH1, "192.0.2.1/24")]
-    world.routes = [route("default", way(ETH1, "192.0.2.254"))]
-
-    assert world.look() == "the uplink is eth1, not eth0"
-
-
-def test_an_uplink_that_is_made_anew_gets_its_program(world: World) -> None:
-    assert world.look() == ""
-    anew = Link(22, UP, "eth0", mtu=1500)
-    world.links = [anew]
-    world.addresses = [held(anew, "192.0.2.1/24")]
-    world.routes = [route("default", way(anew, "192.0.2.254"))]
-
-    assert world.look() == "an interface came without from_underlay"
-
-    world.attached.add(anew.ifindex)
-    assert world.look() == ""
-
-
-def test_one_more_interface_has_packets_forwarded(world: World) -> None:
-    assert world.look() == ""
-    world.addresses = [ADDRESS, held(ETH1, "198.51.100.1/24")]
-    world.attached.add(ETH1.ifindex)
-    world.unwritten = {"net/ipv4/conf/eth1/forwarding": "0"}
-
-    assert world.look() == "packets are not forwarded on every interface"
-    assert world.look() == "", "somebody else switches it off: not ours to fight over"
-
-
-def test_a_tunnel_without_ethernet_needs_no_program(world: World) -> None:
-    world.addresses = [ADDRESS, held(WIREGUARD, "198.51.100.1/24")]
-
-    assert world.look() == ""
 
 
 def test_addresses_that_come_and_go_are_told(world: World) -> None:
@@ -247,13 +184,14 @@ def test_who_is_told_of_a_setup_is_told_after_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And setup runs again only if there is a reason again."""
-    world.links = [ETH0._replace(mtu=1400)]
+    world.addresses = [OTHER_ADDRESS]
+    world.place.patient_until = 0.0
     run = OneRun()
     events: list[str] = []
 
     def setup(_: Settings) -> None:
         events.append("setup")
-        world.node.mtu = 1350
+        world.node.vtep = OTHER_ADDRESS.ip
 
     class Fib:
         def __init__(self, _: int) -> None:
@@ -272,7 +210,8 @@ def test_who_is_told_of_a_setup_is_told_after_it(
             run.end()
 
     monkeypatch.setattr(own_address, "Fib", Fib)
-    monkeypatch.setattr(own_address, "Rtnl", NoOthers)
+    monkeypatch.setattr(own_address, "Rtnl", NoSocket)
+    monkeypatch.setattr(own_address, "Place", lambda *_: world.place)
     monkeypatch.setattr(own_address.provision, "setup", setup)
     monkeypatch.setattr(run, "wait", lambda _: None)
 

@@ -14,6 +14,7 @@ import pytest
 from pycni.agent import server
 from pycni.cni.protocol import Reply
 from pycni.errors import SetupError
+from pycni.kernel.forgetting import Forgetting
 from pycni.locks import agent_lock
 from pycni.settings import Settings
 
@@ -94,6 +95,10 @@ def test_a_socket_of_the_next_agent_is_left_alone(settings: Settings) -> None:
     assert path.exists()
 
 
+def serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
+    server.serve(listener, settings, stop, forgetting=Forgetting())
+
+
 def test_calls_are_answered_until_the_agent_stops(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,7 +113,7 @@ def test_calls_are_answered_until_the_agent_stops(
     monkeypatch.setattr(server.rpc, "serve_connection", serve_connection)
     monkeypatch.setattr(server.dispatch, "answer", lambda *_, **__: Reply(0, b"{}", b""))
     with server.listening(settings.socket_path) as listener:
-        thread = threading.Thread(target=server.serve, args=(listener, settings, stop))
+        thread = threading.Thread(target=serve, args=(listener, settings, stop))
         thread.start()
         for _ in range(2):
             with connect(settings.socket_path) as client:
@@ -131,7 +136,7 @@ def test_an_agent_whose_socket_is_gone_stops(
     with server.listening(settings.socket_path) as listener, caplog.at_level(logging.WARNING):
         remover = threading.Timer(0.05, remove)
         remover.start()
-        server.serve(listener, settings, stop)
+        serve(listener, settings, stop)
         remover.join()
 
     assert stop.is_set()

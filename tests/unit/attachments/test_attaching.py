@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -130,3 +131,19 @@ def test_an_attachment_that_somebody_works_on_is_left_alone(settings: Settings) 
 def test_a_table_that_is_not_there_is_told(settings: Settings) -> None:
     with pytest.raises(NotAvailable), attaching(call(settings)) as one, one.writing():
         pytest.fail("there is no table")
+
+
+def test_an_add_that_took_too_long_is_undone_and_fails(settings: Settings) -> None:
+    undone: list[str] = []
+    late = time.monotonic() + 0.2
+
+    def add() -> None:
+        with attaching(call(settings, end=late)) as one:
+            one.undo.callback(undone.append, "link")
+            while one.call.left():
+                time.sleep(0.05)
+
+    with pytest.raises(TryAgain, match="ADD took longer than it may"):
+        add()
+
+    assert undone == ["link"]

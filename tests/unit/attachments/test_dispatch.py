@@ -13,6 +13,7 @@ from pycni.cni import netns
 from pycni.cni.plugin import VERSIONS
 from pycni.cni.result import Address, Interface, Result
 from pycni.errors import DuplicateAttachment
+from pycni.kernel import forgetting
 from pycni.settings import Settings
 
 SETTINGS = Settings(node_name="node-one")
@@ -274,3 +275,38 @@ def test_bytes_that_are_no_text_reach_the_error_as_ascii(work):
 
     assert error_of(reply)["code"] == 4
     assert reply.stdout.isascii()
+
+
+def test_a_result_that_cannot_be_told_is_taken_back(pod):
+    """The form of 0.2.0 needs an address."""
+    taken_back = []
+    made = Result(take_back=lambda: taken_back.append(True))
+
+    told = ask(ADD, conf(), pod, work={"ADD": lambda _: made})
+    untold = ask(ADD, conf(cniVersion="0.2.0"), pod, work={"ADD": lambda _: made})
+
+    assert (told.status, untold.status) == (0, 1)
+    assert told.take_back is made.take_back
+    assert taken_back == [True]
+
+
+@pytest.mark.parametrize("error", [None, DuplicateAttachment("attached already")])
+def test_connections_are_forgotten_before_the_answer_or_left_to_the_caller(pod, monkeypatch, error):
+    forgotten = []
+    monkeypatch.setattr(
+        forgetting.conntrack, "forget_each", lambda some: forgotten.append(set(some)) or []
+    )
+    callers = forgetting.Forgetting()
+
+    def leave(call):
+        call.forgetting.soon([POD.address.ip])
+        if error is not None:
+            raise error
+
+    dispatch.answer(DEL, conf(), pod, settings=SETTINGS, work={"DEL": leave}, forgetting=callers)
+    left = list(forgotten)
+    callers.work()
+    ask(DEL, conf(), pod, work={"DEL": leave})
+
+    assert left == []
+    assert forgotten == 2 * [{POD.address.ip}]

@@ -17,7 +17,6 @@ import pycni
 from pycni.cli import COMMANDS, cli
 from pycni.cli.invocation import Invocation
 from pycni.errors import InvalidConfig
-from pycni.setup import install, units
 
 
 def leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -108,62 +107,3 @@ def test_wrong_usage_is_json_where_json_is_asked_for() -> None:
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["message"] == "No such command 'frobnicate'."
     assert done.stderr == ""
-
-
-def test_install_says_what_it_wrote_and_uninstall_what_it_removed(tmp_path: Path) -> None:
-    settings = tmp_path / "pycni.toml"
-    settings.write_text(f"state_dir = '{tmp_path}/state'\n")
-    where = ["--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(tmp_path / "net.d")]
-    head = ["--config", str(settings), "-o", "json"]
-
-    written = json.loads(invoke(*head, "install", *where).output)["written"]
-    there = [Path(file).exists() for file in written]
-    removed = json.loads(invoke(*head, "uninstall", *where, "--unit-dir", str(tmp_path)).output)
-
-    assert all(there)
-    assert str(tmp_path / "bin" / install.PLUGIN) in written
-    assert sorted(removed["removed"]) == sorted(written)
-    assert not any(Path(file).exists() for file in written)
-
-
-def test_uninstall_of_nothing_says_so(tmp_path: Path) -> None:
-    where = [option for name in ("bin", "conf", "unit") for option in (f"--{name}-dir", tmp_path)]
-
-    assert invoke("uninstall", *map(str, where)).output == "nothing of pycni is installed there\n"
-
-
-def test_install_refuses_an_mtu_with_which_every_add_would_fail(tmp_path: Path) -> None:
-    settings = tmp_path / "pycni.toml"
-    settings.write_text(f"state_dir = '{tmp_path}'\n")
-    record = {"name": "n1", "node_id": 1, "vtep": "192.0.2.1", "pod_cidrs": ["10.244.0.0/24"],
-              "cluster_cidrs": ["10.244.0.0/16"], "uplink": "eth0", "mtu": 1450,
-              "port": 4789}  # fmt: skip
-    (tmp_path / "node.json").write_text(json.dumps(record))
-    where = ["--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(tmp_path / "net.d")]
-
-    refused = run("--config", str(settings), "install", *where, "--mtu", "9000")
-
-    assert refused.returncode == 1
-    assert "MTU of 9000" in refused.stderr
-    assert "from 68 to 1450" in refused.stderr
-    assert "change --mtu" in refused.stderr
-    assert not (tmp_path / "bin").exists()
-    assert run("--config", str(settings), "install", *where, "--mtu", "1400").returncode == 0
-
-
-def test_install_with_systemd_says_what_comes_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(units, "HIDDEN", ())
-    config = tmp_path / "pycni.toml"
-    config.write_text(f"state_dir = '{tmp_path}/state'\n")
-    where = ["--bin-dir", tmp_path / "bin", "--conf-dir", tmp_path / "net.d"]
-
-    done = invoke(
-        "--config", str(config), "install", "--systemd", "--unit-dir", str(tmp_path / "units"),
-        *map(str, where),
-    )  # fmt: skip
-
-    assert done.exit_code == 0, done.output
-    assert "systemctl daemon-reload && systemctl enable --now" in done.output
-    assert f"--config {config}" in (tmp_path / "units" / "pycni-agent.service").read_text()

@@ -10,10 +10,18 @@ import os
 import click
 import pytest
 
+from loader import pins
 from loader.errors import VerifierError
 from pycni.cli import failure, privilege
-from pycni.errors import DelegateError, StoreError
+from pycni.errors import DelegateError, NotAvailable, StoreError
+from pycni.kernel import mounts
 from pycni.kernel.netlink import NetlinkError
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
 
 STORE_ERROR = StoreError("the store is away", details="refused", hint="start it")
 
@@ -121,3 +129,24 @@ def test_an_interrupt_is_the_good_end_of_what_follows() -> None:
 )
 def test_json_is_wanted_wherever_the_option_stands(arguments: str, wanted: bool) -> None:
     assert failure.wants_json(arguments.split()) is wanted
+
+
+def test_a_store_that_another_user_cannot_open_may_be_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert failure.explain(STORE_ERROR).hint == "start it; or run it as root: you are user 1000"
+
+
+def test_a_command_that_sees_other_mounts_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "why_hidden", lambda _: "it runs in `ip netns exec blue`")
+    monkeypatch.setattr(pins, "needs_bpffs", lambda _: True)
+
+    found = failure.explain(NotAvailable("nothing is loaded"))
+
+    assert found.details == (
+        "this command sees other mounts than the node's: it runs in `ip netns exec blue`"
+    )
+    assert failure.explain(STORE_ERROR).details == "refused"
+
+    monkeypatch.setattr(pins, "needs_bpffs", lambda _: False)  # as in a unit of systemd
+    assert failure.explain(NotAvailable("nothing is loaded")).details == ""

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-LIGHT = {"pycni.errors", "pycni.names"}
+LIGHT = {"pycni.errors", "pycni.logfmt", "pycni.names"}
 """What cli modules may import at the top beside the standard library, click and each other."""
 
 REPORT = """

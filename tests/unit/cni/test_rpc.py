@@ -20,6 +20,7 @@ from pycni.cni.plugin import (
     unpack,
 )
 from pycni.cni.protocol import Reply
+from pycni.errors import PycniError, TryAgain
 
 ENV = b"CNI_COMMAND=ADD\0CNI_ARGS=A=1;B=2"
 STDIN = b'{"name": "podnet"}'
@@ -47,6 +48,19 @@ class Agent:
         self.plugin.close()
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+
+class Attached:
+    """What an ADD made, and whether it was taken back."""
+
+    def __init__(self, error: PycniError | None = None) -> None:
+        self.is_taken_back = False
+        self.error = error
+
+    def take_back(self) -> None:
+        self.is_taken_back = True
+        if self.error is not None:
+            raise self.error
 
 
 @pytest.fixture
@@ -245,3 +259,57 @@ def test_root_and_our_own_user_are_trusted(monkeypatch, peer, own, trusted):
 
 def test_the_peer_of_a_real_socket_is_trusted(agent):
     assert rpc.peer_is_trusted(agent.plugin)
+
+
+def test_what_a_caller_has_read_is_not_taken_back(agent):
+    attached = Attached()
+    agent.reply = Reply(0, b"{}", take_back=attached.take_back)
+
+    send(agent.plugin, pack(ENV, STDIN), None)
+    agent.plugin.recv(1)
+    assert unpack(receive(agent.plugin.recv))[1] == b"{}"
+    agent.finish()
+
+    assert not attached.is_taken_back
+
+
+@pytest.mark.parametrize("error", [None, TryAgain("locked by process 7")])
+def test_what_a_caller_has_not_read_is_taken_back(agent, caplog, error):
+    """It goes away with the reply in its socket."""
+    attached = Attached(error)
+    agent.reply = Reply(0, b"{}", take_back=attached.take_back)
+    caplog.set_level(logging.INFO)
+
+    agent.plugin.recv(1)
+    send(agent.plugin, pack(ENV, STDIN), None)
+    agent.plugin.recv(1, socket.MSG_PEEK)  # the reply is there
+    agent.finish()
+
+    assert attached.is_taken_back
+    assert "reply not taken" in caplog.text
+    assert ("locked by process 7" in caplog.text) is (error is not None)
+
+
+def test_a_caller_that_is_gone_before_the_reply_has_it_taken_back():
+    attached = Attached()
+    agent = Agent(Reply(0, b"{}", take_back=attached.take_back))
+    agent.plugin.recv(1)
+    send(agent.plugin, pack(ENV, STDIN), None)
+    agent.finish()
+
+    assert attached.is_taken_back
+
+
+def test_a_caller_that_was_stopped_keeps_what_it_will_read(monkeypatch):
+    monkeypatch.setattr(rpc, "SEND_SECONDS", 0.1)
+    attached = Attached()
+    agent = Agent(Reply(0, b"{}", take_back=attached.take_back))
+    agent.plugin.recv(1)
+    send(agent.plugin, pack(ENV, STDIN), None)
+    agent._thread.join(10)  # it waits no longer
+
+    fields = unpack(receive(agent.plugin.recv))
+    agent.finish()
+
+    assert fields[1] == b"{}"
+    assert not attached.is_taken_back

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_address, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
@@ -16,6 +17,7 @@ from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import dumps, maps
 from pycni.dataplane.maps import Config, Endpoint
 from pycni.dataplane.records import pack_address
+from pycni.settings import LINK_LOCAL_MAX
 
 POD = ip_address("10.244.1.5")
 POD6 = ip_address("fd00:10:244:1::5")
@@ -43,6 +45,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         gateways=(ip_address("10.244.1.1"),),
         clusters=(ip_network("10.244.0.0/16"),),
         pod_cidrs=(NODE_CIDR,),
+        link_local_services=(IPv4Address("169.254.169.254"), IPv4Address("169.254.20.10")),
+        dead_end_mark=0x790021,
     )
     types = btf.of_object(objects.path("from_container"))
     found = {
@@ -69,6 +73,17 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["cluster6"] == bytes(16) + b"\xff" * 16
     assert found["node_prefix4"] == struct.pack("=I", 96 + 24) + b"\xff" * 15 + bytes(1)
     assert found["node_prefix6"] == bytes(20)
+    assert struct.unpack("=I", found["dead_end_mark"]) == (0x790021,)
+    assert found["link_local"] == bytes([169, 254, 169, 254, 169, 254, 20, 10, *bytes(8)])
+
+
+def test_there_is_room_for_as_many_link_local_services_as_the_settings_allow() -> None:
+    most = tuple(IPv4Address("169.254.0.1") + number for number in range(LINK_LOCAL_MAX))
+    config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, (), (), (), most)
+
+    assert b"".join(one.packed for one in most) in config.pack()
+    with pytest.raises(ValueError, match="5 link-local services"):
+        replace(config, link_local_services=(*most, most[0])).pack()
 
 
 @pytest.mark.parametrize("network", [NODE_CIDR, NODE_CIDR6, ip_network("10.244.9.9/32")])

@@ -16,6 +16,8 @@ from pycni.errors import AddressUnavailable, PoolExhausted
 from pycni.ipam import allocation
 from pycni.ipam.pools import Rotation
 from pycni.node.record import Node
+from pycni.pods import resting
+from pycni.pods.resting import Resting
 
 NODE = Node(
     name="one",
@@ -48,6 +50,7 @@ class Node1:
             conf,
             node=NODE,
             rotation=Rotation(self.directory),
+            resting=Resting(self.directory),
             claim=self.claim,
         )
         return [str(one) for one in taken]
@@ -120,3 +123,13 @@ def test_a_capabilitys_ranges_win_over_the_configured(node: Node1) -> None:
     both = conf(["10.244.1.64/30"], ipRanges=[[{"subnet": "10.244.1.128/30"}]])
 
     assert node.take(both)[0] == "10.244.1.129"
+
+
+def test_an_address_that_rests_is_passed_over_but_given_to_whom_asks(node: Node1) -> None:
+    resting.rest(node.directory, map(ip_address, FIRST))
+
+    passed_over = node.take(conf())
+    asked_for = node.take(conf(ips=[FIRST[0]]))
+
+    assert passed_over == ["10.244.1.3", "fd00:10:244:1::3"]
+    assert asked_for[0] == FIRST[0]

@@ -163,6 +163,17 @@ def test_a_freed_address_comes_back_only_after_the_pool_wrapped(
         seen_since[last] = set(live)
 
 
+def test_addresses_that_rest_come_last_and_the_longest_rested_of_them_first() -> None:
+    pool = ranges_pool(4, [(POD_ONE, POD_ONE + 3)])
+    given_back = {POD_ONE: 30, POD_ONE + 1: 10, POD_ONE + 3: 20}
+    asked: list[IPAddress] = []
+
+    with pytest.raises(PoolExhausted, match="4 of 4 are in use"):
+        take(pool, None, lambda one: bool(asked.append(one)), since=given_back.get)
+
+    assert asked == [POD_ONE + 2, POD_ONE + 1, POD_ONE + 3, POD_ONE]
+
+
 def test_rotation_survives_the_process(tmp_path: Path) -> None:
     Rotation(tmp_path).remember({POOL4.name: POD_TWO})
     Rotation(tmp_path).remember({POOL6.name: NODE6[9]})

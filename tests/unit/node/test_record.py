@@ -37,6 +37,15 @@ def test_a_record_comes_back_as_it_was_saved(settings: Settings) -> None:
     assert Node.load(settings) == DUAL
 
 
+def test_keys_of_a_later_version_are_ignored(settings: Settings) -> None:
+    """So that this version can be installed again over it."""
+    DUAL.save(settings)
+    text = record_path(settings).read_text()
+    record_path(settings).write_text(text.replace("{", '{"later": {"x": 1},', 1))
+
+    assert Node.load(settings) == DUAL
+
+
 def test_the_record_is_readable_by_its_owner_only(settings: Settings) -> None:
     DUAL.save(settings)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
+from contextlib import nullcontext
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane.maps import Endpoint
-from pycni.errors import DataplaneError, StoreError
-from pycni.pods import endpoints
+from pycni.errors import DataplaneError, StoreError, TryAgain
+from pycni.pods import endpoints, resting
 from pycni.pods.lease import Lease
 
 POD_ONE, POD_TWO = ip_address("10.244.1.2"), ip_address("fd00:10:244:1::2")
@@ -59,8 +62,12 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
     return Table()
 
 
-def nothing(_: IPAddress) -> None:
-    """An address that nothing depends on."""
+def nothing(_: Sequence[IPAddress]) -> None:
+    """For addresses that nothing depends on."""
+
+
+def release(table: Table, address: IPAddress, ifindex: int, *, run_dir: Path) -> int:
+    return endpoints.release(table, {address: ifindex}, run_dir=run_dir, clean_up=nothing)
 
 
 def test_an_address_is_reserved_once(table: Table) -> None:
@@ -80,10 +87,48 @@ def test_a_full_map_is_told(table: Table) -> None:
 def test_only_the_link_that_has_an_address_releases_it(table: Table, tmp_path: Path) -> None:
     table[POD_ONE] = Endpoint(LIVING, MAC)
 
-    assert not endpoints.release(table, POD_ONE, GONE, run_dir=tmp_path, clean_up=nothing)
-    assert endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, clean_up=nothing)
-    assert not endpoints.release(table, POD_ONE, LIVING, run_dir=tmp_path, clean_up=nothing)
+    released = [release(table, POD_ONE, one, run_dir=tmp_path) for one in (GONE, LIVING, LIVING)]
+
+    assert released == [0, 1, 0]
     assert table == {}
+
+
+def test_an_address_that_is_given_back_rests(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = table[POD_TWO] = Endpoint(LIVING, MAC)
+
+    release(table, POD_ONE, LIVING, run_dir=tmp_path)
+    release(table, POD_TWO, GONE, run_dir=tmp_path)
+
+    assert set(resting.Resting(tmp_path)) == {POD_ONE}
+
+
+def test_addresses_of_one_link_are_cleaned_up_together(table: Table, tmp_path: Path) -> None:
+    table[POD_ONE] = table[POD_TWO] = Endpoint(LIVING, MAC)
+    table[POD_TWO + 1] = Endpoint(RENAMED, MAC)
+    seen: list[list[IPAddress]] = []
+    owners = endpoints.owned(table, LIVING)  # type: ignore[arg-type]
+
+    released = endpoints.release(
+        table, owners, run_dir=tmp_path, clean_up=lambda some: seen.append(list(some))
+    )
+
+    assert released == 2
+    assert seen == [[POD_ONE, POD_TWO]]
+    assert set(table) == {POD_TWO + 1}
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_an_address_that_somebody_works_on_is_waited_for_or_left(
+    table: Table, tmp_path: Path, timeout: float
+) -> None:
+    table[POD_ONE] = table[POD_TWO] = Endpoint(LIVING, MAC)
+    owners = dict.fromkeys((POD_ONE, POD_TWO), LIVING)
+    outcome = pytest.raises(TryAgain) if timeout else nullcontext()
+
+    with locks.address_lock(tmp_path, POD_ONE), outcome:
+        endpoints.release(table, owners, run_dir=tmp_path, clean_up=nothing, timeout=timeout)
+
+    assert set(table) == ({POD_ONE, POD_TWO} if timeout else {POD_ONE})
 
 
 def test_what_depends_on_an_address_goes_before_its_entry(table: Table, tmp_path: Path) -> None:
@@ -91,7 +136,10 @@ def test_what_depends_on_an_address_goes_before_its_entry(table: Table, tmp_path
     seen: list[bool] = []
 
     endpoints.release(
-        table, POD_ONE, LIVING, run_dir=tmp_path, clean_up=lambda one: seen.append(one in table)
+        table,
+        {POD_ONE: LIVING},
+        run_dir=tmp_path,
+        clean_up=lambda some: seen.extend(one in table for one in some),
     )
 
     assert seen == [True]
@@ -112,10 +160,21 @@ def test_a_sweep_releases_what_has_no_link_and_nothing_else(table: Table, tmp_pa
     table[POD_TWO] = Endpoint(LIVING, MAC)
     table[POD_TWO + 1] = Endpoint(RENAMED, MAC)
 
-    assert endpoints.sweep(table, run_dir=tmp_path, clean_up=nothing) == 1
+    assert endpoints.sweep_all(table, run_dir=tmp_path, clean_up=nothing) == 1
 
     assert set(table) == {POD_TWO, POD_TWO + 1}
-    assert endpoints.renamed(table) == {RENAMED}
+
+
+@pytest.mark.parametrize(("others", "found"), [(0, {1, RENAMED}), (100, {RENAMED})])
+def test_a_renamed_link_is_looked_for_among_few_links_or_among_those_with_addresses(
+    table: Table, monkeypatch: pytest.MonkeyPatch, others: int, found: set[int]
+) -> None:
+    table[POD_ONE] = Endpoint(LIVING, MAC)
+    table[POD_TWO] = Endpoint(RENAMED, MAC)
+    links = [*socket.if_nameindex(), *((100 + number, f"eth{number}") for number in range(others))]
+    monkeypatch.setattr(socket, "if_nameindex", lambda: links)
+
+    assert endpoints.renamed(table) == found
 
 
 def test_what_cannot_be_released_stays_and_does_not_stop_a_sweep(
@@ -124,14 +183,30 @@ def test_what_cannot_be_released_stays_and_does_not_stop_a_sweep(
     table[POD_ONE] = Endpoint(GONE, MAC)
     table[POD_TWO] = Endpoint(GONE, MAC)
 
-    def stuck(address: IPAddress) -> None:
-        if address == POD_ONE:
+    def stuck(addresses: Sequence[IPAddress]) -> None:
+        if POD_ONE in addresses:
             raise StoreError("away")
 
-    assert endpoints.sweep(table, run_dir=tmp_path, clean_up=stuck) == 1
+    assert endpoints.sweep_all(table, run_dir=tmp_path, clean_up=stuck) == 1
 
     assert set(table) == {POD_ONE}
     assert "not released" in caplog.text
+
+
+def test_many_orphans_are_cleaned_up_in_batches(table: Table, tmp_path: Path) -> None:
+    orphans = [POD_ONE + number for number in range(2 * endpoints.BATCH + 1)]
+    table.room = len(orphans)
+    for address in orphans:
+        table.insert(address, Endpoint(GONE, MAC))
+    sizes: list[int] = []
+
+    released = endpoints.sweep_all(
+        table, run_dir=tmp_path, clean_up=lambda some: sizes.append(len(some))
+    )
+
+    assert released == len(orphans)
+    assert sizes == [endpoints.BATCH, endpoints.BATCH, 1]
+    assert table == {}
 
 
 def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path) -> None:

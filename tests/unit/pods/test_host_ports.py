@@ -167,3 +167,14 @@ def test_a_long_owner_is_cut_to_what_a_comment_holds() -> None:
     (forward,) = plan([PortMapping(8080, 80)], [POD4], owner="x" * 500)
 
     assert len(forward.owner) == host_ports.port_table.OWNER_LIMIT
+
+
+def test_the_overlays_port_is_nobodys_host_port() -> None:
+    taken = PortMapping(4789, 53, "udp")
+
+    host_ports.refuse_overlay_port((PortMapping(4789, 80), PortMapping(8472, 53, "udp")), 4789)
+    with pytest.raises(InvalidConfig) as caught:
+        host_ports.refuse_overlay_port((PortMapping(80, 80), taken), 4789)
+
+    assert "4789/udp" in caught.value.message
+    assert "overlay" in caught.value.details

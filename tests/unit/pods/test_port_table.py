@@ -19,9 +19,11 @@ def test_a_protocol_has_its_name_where_the_host_names_none(
 ) -> None:
     key = {"elem": {"val": {"concat": [listed, 18080]}, "comment": "web"}}
     element = [key, {"concat": ["10.244.0.7", 80]}]
-    answer = [{"metainfo": {}}, {"map": {"name": "any4", "elem": [element]}}]
+    maps = [{"map": {"name": name}} for name in ("any6", "host4", "host6")]
+    answer = [{"metainfo": {}}, {"map": {"name": "any4", "elem": [element]}}, *maps]
     monkeypatch.setattr(port_table.nft, "run", lambda *_, **__: answer)
 
-    assert port_table.forwards() == [
-        Forward(protocol, None, 18080, ip_address("10.244.0.7"), 80, owner="web")
-    ]
+    (found,) = port_table.forwards()
+
+    assert found == Forward(protocol, None, 18080, ip_address("10.244.0.7"), 80)
+    assert found.owner == "web"

@@ -11,8 +11,19 @@ from typing import Any
 import pytest
 
 from pycni.errors import FileError, IncompatibleVersion, InvalidConfig
+from pycni.setup import conflist
 from pycni.setup import install as installer
-from pycni.setup.install import Network, install, render_plugin, uninstall
+from pycni.setup.install import (
+    Network,
+    Request,
+    install,
+    plan,
+    plan_removal,
+    remove,
+    render_plugin,
+    uninstall,
+    write,
+)
 
 SOCKET = Path("/run/node-one/agent.sock")
 PYTHON = Path("/opt/pycni/bin/python3")
@@ -43,7 +54,7 @@ def put(dirs, *, socket=SOCKET, report=print, **network):
     )
 
 
-CAPABILITIES = dict.fromkeys(installer.CAPABILITIES, True)
+CAPABILITIES = dict.fromkeys(conflist.CAPABILITIES, True)
 
 
 def test_a_runtime_finds_an_executable_and_a_list(dirs):
@@ -169,17 +180,133 @@ def test_a_network_that_would_not_work_is_refused_before_anything_is_written(dir
     assert not dirs[0].exists()
 
 
-@pytest.mark.parametrize("name", ["bin/pycni", "bin/.pycni.py", "net.d/10-pycni.conflist"])
-def test_a_file_of_somebody_else_stays_and_the_other_is_not_written(dirs, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("bin/pycni", "pycni did not write it"),
+        ("bin/.pycni.py", "pycni did not write it"),
+        ("net.d/10-pycni.conflist", "is no network list with the plugin pycni"),
+    ],
+)
+def test_a_file_of_somebody_else_stays_and_the_other_is_not_written(dirs, tmp_path, name, reason):
     foreign = tmp_path / name
     foreign.parent.mkdir()
     foreign.write_text(FOREIGN)
 
-    with pytest.raises(FileError, match="pycni did not write it"):
+    with pytest.raises(FileError, match=reason):
         put(dirs)
 
     assert foreign.read_text() == FOREIGN
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [foreign]
+
+
+def edit(path: Path) -> str:
+    """Change a list as an operator may; returns the text."""
+    document = json.loads(path.read_text())
+    document["plugins"][0]["tcx"] = True
+    document["plugins"].append({"type": "bandwidth"})
+    path.write_text(json.dumps(document))
+    path.chmod(0o640)
+    return path.read_text()
+
+
+def asked(dirs, **options: Any) -> Request:
+    """What `pycni install` asks for, with a network of the options that a Network has."""
+    bin_dir, conf_dir = dirs
+    force = options.pop("force", False)
+    return Request(bin_dir, conf_dir, SOCKET, SETTINGS, Network(**options), force=force)
+
+
+def test_an_operators_edits_stay_at_the_next_install(dirs):
+    *_, listed = put(dirs)
+    text = edit(listed)
+
+    written = write(plan(asked(dirs)))
+
+    assert listed not in written
+    assert listed.read_text() == text
+    assert os.listdir(dirs[1]) == [listed.name]
+
+
+def test_a_change_that_is_asked_for_keeps_a_copy_and_the_mode(dirs):
+    *_, listed = put(dirs)
+    text = edit(listed)
+
+    written = write(plan(asked(dirs, mtu=1300)))
+
+    copy = listed.with_name(f"{listed.name}.bak")
+    assert written[-1] == listed
+    assert copy.read_text() == text
+    assert json.loads(listed.read_text())["plugins"][0]["mtu"] == 1300
+    assert json.loads(listed.read_text())["plugins"][1] == {"type": "bandwidth"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (listed, copy)} == {0o640}
+
+
+def test_no_copy_replaces_an_older_one(dirs):
+    *_, listed = put(dirs)
+    first = listed.read_text()
+    for mtu in (1300, 1310):
+        write(plan(asked(dirs, mtu=mtu)))
+
+    assert listed.with_name(f"{listed.name}.bak").read_text() == first
+    assert '"mtu": 1300' in listed.with_name(f"{listed.name}.bak1").read_text()
+
+
+@pytest.mark.parametrize("text", [FOREIGN, '{"plugins": [{"type": "bridge"}]}'])
+def test_by_force_a_list_is_written_anew_and_a_copy_of_it_kept(dirs, text):
+    dirs[1].mkdir()
+    listed = dirs[1] / "10-pycni.conflist"
+    listed.write_text(text)
+
+    write(plan(asked(dirs, force=True)))
+
+    assert json.loads(listed.read_text())["writtenBy"] == "pycni install"
+    assert listed.with_name(f"{listed.name}.bak").read_text() == text
+
+
+def test_a_list_of_ours_under_another_name_is_the_list(dirs):
+    """Somebody renamed it, so that it sorts first: a second list would make a second network."""
+    *_, listed = put(dirs)
+    renamed = listed.rename(listed.with_name("00-first.conflist"))
+
+    write(plan(asked(dirs, mtu=1300)))
+
+    assert sorted(os.listdir(dirs[1])) == [renamed.name, f"{renamed.name}.bak"]
+    assert json.loads(renamed.read_text())["plugins"][0]["mtu"] == 1300
+
+
+def test_a_link_to_a_list_stays_a_link(dirs, tmp_path):
+    *_, listed = put(dirs)
+    managed = listed.rename(tmp_path / "managed.conflist")
+    listed.symlink_to(managed)
+
+    write(plan(asked(dirs, mtu=1300)))
+
+    assert listed.is_symlink()
+    assert '"mtu": 1300' in managed.read_text()
+
+
+def test_a_plan_changes_nothing(dirs, tmp_path):
+    files = plan(asked(dirs))
+
+    assert [file.path.name for file in files] == [".pycni.py", "pycni", "10-pycni.conflist"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_fails_leaves_the_list_as_it_was(dirs, monkeypatch):
+    *_, listed = put(dirs)
+    text = edit(listed)
+    files = plan(asked(dirs, mtu=1300))
+
+    def read_only(*_args: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(installer, "_copy", read_only)
+    with pytest.raises(FileError, match="Read-only"):
+        write(files)
+
+    assert listed.read_text() == text
+    assert os.listdir(dirs[1]) == [listed.name]
 
 
 def test_a_directory_that_cannot_be_made_is_told(dirs, tmp_path):
@@ -225,17 +352,49 @@ def test_uninstall_removes_the_list_and_then_the_plugin_and_again_nothing(dirs):
     assert [*dirs[0].iterdir(), *dirs[1].iterdir()] == []
 
 
-def test_uninstall_leaves_a_list_that_has_another_plugin_now(dirs):
-    *_, conflist = put(dirs)
-    document = json.loads(conflist.read_text())
-    document["plugins"].append({"type": "portmap"})
-    conflist.write_text(json.dumps(document))
-
-    assert uninstall(*dirs) == [dirs[0] / "pycni", dirs[0] / ".pycni.py"]
-    assert conflist.exists()
+def unmark(path: Path) -> None:
+    document = json.loads(path.read_text())
+    del document["writtenBy"]
+    path.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize("text", [FOREIGN, "{", "[]", "{}", '{"plugins": [{"type": "pycni"}]}'])
+@pytest.mark.parametrize("change", [edit, unmark])
+def test_a_list_that_stays_keeps_its_plugin(dirs, change):
+    """Without it, the runtime could neither make nor remove a pod."""
+    script, plugin, listed = put(dirs)
+    change(listed)
+
+    removal = plan_removal(*dirs)
+
+    assert remove(removal) == []
+    assert all(file.exists() for file in (script, plugin, listed))
+    assert removal.stays[listed].endswith("it uses the plugin")
+    assert removal.stays[plugin] == removal.stays[script] == "a list that stays uses it"
+
+
+def test_a_list_of_somebody_else_that_uses_the_plugin_keeps_it(dirs):
+    _, plugin, listed = put(dirs)
+    other = listed.with_name("50-mine.conflist")
+    other.write_text('{"plugins": [{"type": "pycni"}]}')
+
+    assert uninstall(*dirs) == [listed]
+    assert plugin.exists()
+
+    other.unlink()
+    assert plugin in uninstall(*dirs)
+
+
+def test_copies_of_lists_stay_and_are_named(dirs):
+    *_, listed = put(dirs)
+    write(plan(asked(dirs, mtu=1300)))
+
+    removal = plan_removal(*dirs)
+
+    assert listed.with_name(f"{listed.name}.bak") in removal.stays
+    assert listed in remove(removal)
+
+
+@pytest.mark.parametrize("text", [FOREIGN, "{", "[]", "{}", '{"plugins": [{"type": "bridge"}]}'])
 def test_uninstall_leaves_what_somebody_else_wrote(dirs, text):
     put(dirs)
     bin_dir, conf_dir = dirs

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from base64 import b64encode
@@ -364,6 +365,23 @@ def test_an_etcd_that_ends_under_a_watch_is_an_error_and_removes_no_node(mortal:
     with closing(watch(store)) as events:
         assert next(events) == Put(NODE_ONE, record)
         assert next(events) == Synced()
+
+
+def test_a_name_that_cannot_be_resolved_is_told_with_its_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+    with pytest.raises(StoreError) as caught:
+        EtcdStore.open("etcd://etcd.example,10.0.0.1:2379", CLUSTER)
+
+    assert (
+        "etcd.example:2379: its name cannot be resolved: Temporary failure in name resolution; "
+        "10.0.0.1:2379: "
+    ) in caught.value.message
 
 
 def test_an_etcd_that_lost_its_data_is_an_error_and_not_a_cluster_without_nodes(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/attachments/node_addresses.py: what map and nftables sets are told, and in which cases."""
+"""pycni/upkeep/addresses.py: what map and nftables sets are told, and in which cases."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from pycni.attachments import node_addresses
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
+from pycni.faults import Fault
 from pycni.node.directory import Directory
 from pycni.pods import port_table
 from pycni.stores import NodeRecord
+from pycni.upkeep import addresses
+from pycni.upkeep.description import Description
 
 ROOT = Path("/nowhere")
 US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.244.0.0/24"),))
@@ -59,6 +61,10 @@ class Sets:
         self._check()
         self.elements = (self.elements - set(delete)) | set(create)
 
+    def read(self) -> SimpleNamespace:
+        self._check()
+        return SimpleNamespace(nodes=self.elements)
+
     def _check(self) -> None:
         if self.is_gone:
             raise NotAvailable("there is no table")
@@ -72,22 +78,36 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(maps, "open_self", lambda _: own)
     monkeypatch.setattr(port_table, "write_nodes", found.sets.write)
     monkeypatch.setattr(port_table, "change_nodes", found.sets.change)
-    monkeypatch.setattr(port_table, "nodes", lambda: found.sets.elements)
+    monkeypatch.setattr(port_table, "read", found.sets.read)
     return found
 
 
+NOTHING: Any = None
+"""Of what else is seen, nothing is asked."""
+
+
+def description(*nodes: NodeRecord) -> Description:
+    """Of this node, with the nodes that the store lists; none: that is not known."""
+    settings = SimpleNamespace(pin_root=ROOT)
+    return Description(settings, SimpleNamespace(name="us"), nodes or None)  # type: ignore[arg-type]
+
+
+def faults(*nodes: NodeRecord) -> list[Fault]:
+    return list(addresses.faults(description(*nodes), NOTHING))
+
+
 def test_the_sets_have_what_is_others(kernel: SimpleNamespace) -> None:
-    assert node_addresses.write(ROOT, Directory("us", [US, TWO])) == 3
+    assert addresses.write(ROOT, Directory("us", [US, TWO])) == 3
 
     assert kernel.nodes == {US.vtep: US.vtep, TWO.vtep: TWO.vtep, FAR6: TWO.vtep}
     assert kernel.sets.elements == {TWO.vtep, FAR6}
-    assert node_addresses.faults(ROOT) == []
+    assert faults(US, TWO) == []
 
 
 def test_changes_reach_both(kernel: SimpleNamespace) -> None:
-    node_addresses.write(ROOT, Directory("us", [US, TWO]))
+    addresses.write(ROOT, Directory("us", [US, TWO]))
 
-    node_addresses.write_changes(ROOT, {FAR6: None, OWN6: US.vtep})
+    addresses.write_changes(ROOT, {FAR6: None, OWN6: US.vtep})
 
     assert kernel.nodes == {US.vtep: US.vtep, TWO.vtep: TWO.vtep, OWN6: US.vtep}
     assert kernel.sets.elements == {TWO.vtep}
@@ -95,14 +115,43 @@ def test_changes_reach_both(kernel: SimpleNamespace) -> None:
 
 def test_without_the_table_the_map_is_written_and_the_sets_wait(kernel: SimpleNamespace) -> None:
     kernel.sets.is_gone = True
-    node_addresses.write(ROOT, Directory("us", [US]))
-    node_addresses.write_changes(ROOT, {TWO.vtep: TWO.vtep})
+    addresses.write(ROOT, Directory("us", [US]))
+    addresses.write_changes(ROOT, {TWO.vtep: TWO.vtep})
     kernel.sets.is_gone = False
 
-    (fault,) = node_addresses.faults(ROOT)
-    node_addresses.mend(ROOT)
+    (fault,) = faults()
+    addresses.mend(description(), NOTHING)
 
     assert kernel.nodes[TWO.vtep] == TWO.vtep
     assert fault.found == "without 1 of 1 addresses of other nodes"
     assert kernel.sets.elements == {TWO.vtep}
-    assert node_addresses.faults(ROOT) == []
+    assert faults() == []
+
+
+def test_a_map_that_is_not_as_the_store_says_is_mended(kernel: SimpleNamespace) -> None:
+    addresses.write(ROOT, Directory("us", [US, TWO]))
+    del kernel.nodes[FAR6]
+    kernel.nodes[TWO.vtep] = US.vtep
+
+    of_map, of_sets = faults(US, TWO)
+    addresses.mend(description(US, TWO), NOTHING)
+
+    assert of_map.found == "without 2 entries, and with 0 that are wrong"
+    assert of_sets.found == "without 0 of 0 addresses of other nodes, and with 2 that are no node's"
+    assert faults(US, TWO) == []
+
+
+def test_what_belongs_to_nobody_is_said(kernel: SimpleNamespace) -> None:
+    addresses.write(ROOT, Directory("us", [US, TWO]))
+
+    (fault,) = faults(US)
+
+    assert fault.found == "without 0 entries, and with 2 that are wrong"
+    assert kernel.nodes[FAR6] == TWO.vtep
+
+
+def test_a_table_that_is_gone_is_another_parts_fault(kernel: SimpleNamespace) -> None:
+    addresses.write(ROOT, Directory("us", [US, TWO]))
+    kernel.sets.is_gone = True
+
+    assert faults(US, TWO) == []

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Messages that neighbours on a link send each other, and routers to their hosts.
+ * Between pods there is no link: none of them passes, wherever it is hidden. Who
+ * takes one from a stranger sends its packets to the stranger.
+ */
+#ifndef PYCNI_MESSAGES_H
+#define PYCNI_MESSAGES_H
+
+#include "upper.h"
+
+#define ND_FIRST 133 /* router solicitation, RFC 4861 4.1 */
+#define ND_LAST 137 /* redirect, RFC 4861 4.5 */
+#define ICMP4_REDIRECT 5 /* RFC 792 */
+#define ICMP4_ROUTER_ADVERTISEMENT 9 /* RFC 1256 */
+
+static __always_inline bool is_of_neighbour(__be16 l3_proto, __u8 proto,
+					    __u8 type)
+{
+	if (l3_proto == bpf_htons(ETH_P_IP))
+		return proto == IPPROTO_ICMP &&
+		       (type == ICMP4_REDIRECT ||
+			type == ICMP4_ROUTER_ADVERTISEMENT);
+	return proto == IPPROTO_ICMPV6 && type >= ND_FIRST && type <= ND_LAST;
+}
+
+static __noinline int refuse_neighbour_message(struct __sk_buff *ctx,
+					       const struct packet *packet,
+					       __u32 l3_off)
+{
+	struct upper upper = {};
+	int drop = find_upper(ctx, packet, l3_off, &upper);
+	__u8 type;
+
+	if (drop || !upper.present)
+		return drop;
+	if (bpf_skb_load_bytes(ctx, upper.off, &type, sizeof(type)))
+		return 0; /* it carries nothing */
+	return is_of_neighbour(packet->l3_proto, upper.proto, type) ?
+		       -DROP_NEIGHBOUR_MESSAGE :
+		       0;
+}
+
+/* `l3_off`: where the IP header begins. */
+static __always_inline int
+check_messages(struct __sk_buff *ctx, const struct packet *packet, __u32 l3_off)
+{
+	if (packet->l4_proto == IPPROTO_TCP || packet->l4_proto == IPPROTO_UDP)
+		return 0;
+	return refuse_neighbour_message(ctx, packet, l3_off);
+}
+
+#endif

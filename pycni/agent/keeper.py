@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds the node as its description says: looks at events and every REVIEW, and mends.
+
+A fault is mended by its part, under the network lock and after a second look, so that nobody's half
+done ADD is taken for a fault. What a part cannot mend takes a whole setup. What somebody undoes
+again and again is left alone for a while (upkeep/book.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from loader.errors import LoaderError
+from pycni import locks
+from pycni.agent import glance
+from pycni.agent.glance import Glance
+from pycni.agent.known import Known
+from pycni.agent.loops import Run
+from pycni.backoff import Backoff
+from pycni.errors import FileError, PycniError, TryAgain
+from pycni.faults import Fault
+from pycni.kernel.node_events import NodeEvents, Notice, Subject
+from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node, record_path
+from pycni.settings import Settings
+from pycni.setup import provision
+from pycni.upkeep import book, parts
+from pycni.upkeep.book import MINUTE, Book, key_of
+from pycni.upkeep.description import Description
+from pycni.upkeep.part import Part
+from pycni.upkeep.seen import Seen
+
+REVIEW = 30.0
+"""Seconds between two looks at everything."""
+GLANCE = 1.0
+"""Seconds between two looks at what has no events."""
+QUIET, LONGEST_STORM = 0.05, 0.3
+"""Seconds without an event after which a look is worth it, and how long that is waited for."""
+ALONE = 1.0
+"""Seconds to wait for everybody else to leave the network lock."""
+LOOPBACK = 1
+NAMED = 3
+"""How many things of a part the log names at once."""
+
+OF_INTERFACES = (Subject.LINK, Subject.ADDRESS, Subject.QDISC, Subject.PARAMETER)
+"""Subjects of one interface, or of all of them."""
+
+log = logging.getLogger(__name__)
+
+
+class Scope(NamedTuple):
+    """What to look at."""
+
+    parts: tuple[Part, ...]
+    only: frozenset[int] | None = None
+    """Of pods' links: those with these indexes. None: all."""
+
+
+EVERYTHING = Scope(parts.PARTS)
+
+
+def follow(settings: Settings, run: Run, *, known: Known, changed: Callable[[], object]) -> None:
+    """Until the agent stops, in the node's namespace; calls `changed` after each setup.
+
+    Raises PycniError, LoaderError or OSError.
+    """
+    with NodeEvents() as events, Rtnl() as ipr:
+        keeper = Keeper(settings, ipr, known, changed)
+        before, backoff = Glance(), Backoff(cap=REVIEW)
+        review, version = 0.0, -1
+        while not run.stopping:
+            notices = _gather(events)
+            if known.version != version and notices is not None:
+                version = known.version
+                notices.append(Notice(Subject.STORE))
+            now = time.monotonic()
+            if notices is None or now >= review or keeper.saw_change(before):
+                left = keeper.look(EVERYTHING)
+                review = now + (backoff.delay() if left else REVIEW)
+            elif notices:
+                left = keeper.look(keeper.scope(notices))
+                review = min(review, now + backoff.delay()) if left else review
+            if not keeper.left:
+                backoff.reset()
+            run.well()
+
+
+def _gather(events: NodeEvents) -> list[Notice] | None:
+    """The events of one storm; an empty list after GLANCE without any, None if some were lost."""
+    found = events.wait(GLANCE)
+    end = time.monotonic() + LONGEST_STORM
+    while found and time.monotonic() < end:
+        more = events.wait(QUIET)
+        if more is None:
+            return None
+        if not more:
+            break
+        found += more
+    return found
+
+
+class Keeper:
+    """What one agent knows of its node, and has mended on it."""
+
+    def __init__(
+        self, settings: Settings, ipr: Rtnl, known: Known, changed: Callable[[], object]
+    ) -> None:
+        self._settings = settings
+        self._ipr = ipr
+        self._known = known
+        self._changed = changed
+        self._node: Node | None = None
+        self._mark: object = None
+        """What tells the record that was read from a later one."""
+        self._book = Book()
+        self._doers: dict[Subject, tuple[float, str]] = {}
+        """When who last did something about a subject, if that was said."""
+        self.left = False
+        """Whether something could not be mended that should be."""
+        self._problem = ""
+        """Why the last setup failed."""
+        self._is_written = False
+        """Whether the book is in its file."""
+        self._write_book()
+
+    def saw_change(self, before: Glance) -> bool:
+        """Whether anything changed that has no events."""
+        d = self._describe()
+        return d is not None and before.has_changed(d)
+
+    def scope(self, notices: Iterable[Notice]) -> Scope:
+        """What to look at after these events."""
+        now = time.time()
+        subjects: set[Subject] = set()
+        others: set[int] = set()
+        is_whole = False
+        own = self._own_interfaces()
+        for notice in notices:
+            subjects.add(notice.subject)
+            if notice.by:
+                self._doers[notice.subject] = now, notice.by
+            if notice.ifindex > 0 and notice.ifindex not in own:
+                others.add(notice.ifindex)
+            elif notice.subject in OF_INTERFACES:
+                is_whole = True
+        woken = tuple(part for part in parts.PARTS if part.wakes & subjects)
+        return Scope(woken, None if is_whole else frozenset(others))
+
+    def look(self, scope: Scope) -> bool:
+        """Look, and mend; returns whether something is left that should be mended."""
+        self._read_book()
+        begin = time.monotonic()
+        found = self._to_mend(self._faults(scope))
+        self.left = False
+        if found:
+            mended, left = self._mend(found, scope)
+            self._note(mended, begin)
+            self.left = bool(left)
+        return self.left
+
+    def _own_interfaces(self) -> Collection[int]:
+        names = [DEVICE, *([self._node.uplink] if self._node else [])]
+        links = (self._ipr.link(name) for name in names)
+        return {LOOPBACK} | {link.ifindex for link in links if link is not None}
+
+    def _describe(self) -> Description | None:
+        """By the record, or by what it was when it could be read last."""
+        mark = glance.mark_of(record_path(self._settings))
+        if mark is None or mark != self._mark:
+            self._node = Node.load_if_any(self._settings) or self._node
+            self._mark = mark
+        if self._node is None:
+            return None
+        return Description(self._settings, self._node, self._known.nodes)
+
+    def _faults(self, scope: Scope) -> list[Fault]:
+        d = self._describe()
+        if d is None:
+            return []
+        return parts.look(d, Seen(self._ipr, only=scope.only), scope.parts)
+
+    def _to_mend(self, faults: Iterable[Fault]) -> list[Fault]:
+        """Those that are ours to mend."""
+        now = time.time()
+        return [
+            fault
+            for fault in faults
+            if not fault.todo
+            and not self._book.is_resting(fault, now=now)
+            and not self._gives_up(fault, now)
+        ]
+
+    def _gives_up(self, fault: Fault, now: float) -> bool:
+        """Whether somebody undoes this so often that it is left alone from now on."""
+        if not self._book.is_undone_often(fault, now=now):
+            return False
+        rest = self._book.rest(fault, now=now, by=self._doer(fault))
+        self._write_book()
+        log.warning("not mended for now part=%s thing=%s found=%s by=%s rest_s=%.0f",
+                    quoted(fault.part), quoted(fault.thing), quoted(rest.words),
+                    quoted(rest.by or "unknown"), rest.length)  # fmt: skip
+        return True
+
+    def _doer(self, fault: Fault) -> str:
+        """Who did something about the part within the last MINUTE."""
+        told = [self._doers[one] for one in parts.named(fault.part).wakes if one in self._doers]
+        when, who = max(told, default=(0.0, ""))
+        return who if when > time.time() - MINUTE else ""
+
+    def _mend(self, found: list[Fault], scope: Scope) -> tuple[list[Fault], list[Fault]]:
+        """What was mended, and what should have been."""
+        broken = {fault.part for fault in found}
+        scope = Scope(tuple(part for part in scope.parts if part.name in broken), scope.only)
+        needs_setup = any(part.mend is None for part in scope.parts)
+        with self._alone():
+            if not self._settings.socket_path.exists():
+                return [], []  # torn down meanwhile
+            confirmed = self._to_mend(self._faults(scope))
+            left = confirmed
+            if confirmed and not needs_setup:
+                self._mend_parts(confirmed, scope)
+                left = self._to_mend(self._faults(scope))
+        if left:
+            self._set_up()
+            left = self._to_mend(self._faults(EVERYTHING))
+            if left:
+                with self._alone():
+                    self._mend_parts(left, EVERYTHING)
+                left = self._to_mend(self._faults(EVERYTHING))
+        remaining = {key_of(fault) for fault in left}
+        return [fault for fault in confirmed if key_of(fault) not in remaining], left
+
+    def _mend_parts(self, faults: Iterable[Fault], scope: Scope) -> None:
+        """Each part by itself. What fails is seen at the next look."""
+        broken = {fault.part for fault in faults}
+        d = self._describe()
+        for part in scope.parts:
+            if d is None or part.mend is None or part.name not in broken:
+                continue
+            try:
+                part.mend(d, Seen(self._ipr, only=scope.only))
+            except (PycniError, LoaderError, OSError) as error:
+                log.info("not mended part=%s error=%s", quoted(part.name), quoted(str(error)))
+
+    def _set_up(self) -> None:
+        mending = provision.Mending(self._known.nodes or ())
+        problem = ""
+        try:
+            provision.setup(self._settings, mending=mending)
+        except (PycniError, LoaderError) as error:
+            problem = error.message
+        except OSError as error:
+            problem = str(error)
+        if problem:
+            level = logging.DEBUG if problem == self._problem else logging.WARNING
+            log.log(level, "node not mended error=%s", quoted(problem))
+        self._problem = problem
+        self._changed()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the network lock: alone if nobody holds it for long, else with others.
+
+        Without any lock if its directory cannot be written to: nobody else gets one then, either.
+        """
+        run_dir = self._settings.run_dir
+        held = locks.network_lock(run_dir, timeout=ALONE)
+        try:
+            held.__enter__()
+        except TryAgain:
+            held = locks.network_lock(run_dir, shared=True)
+            held.__enter__()
+        except FileError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            held.__exit__(None, None, None)
+
+    def _note(self, mended: list[Fault], begin: float) -> None:
+        if not mended:
+            return
+        now, took = time.time(), 1000 * (time.monotonic() - begin)
+        told: Counter[str] = Counter()
+        for fault in mended:
+            self._book.mended(fault, now=now)
+            told[fault.part] += 1
+            if told[fault.part] <= NAMED:
+                log.warning("mended part=%s thing=%s found=%s by=%s took_ms=%.0f",
+                            quoted(fault.part), quoted(fault.thing), quoted(fault.found),
+                            quoted(self._doer(fault) or "unknown"), took)  # fmt: skip
+        for part, count in told.items():
+            if count > NAMED:
+                log.warning("mended part=%s more=%d", quoted(part), count - NAMED)
+        self._write_book()
+
+    def _read_book(self) -> None:
+        """A setup by a person removes the file."""
+        self._book.forget_old(now=time.time())
+        if self._is_written and not book.path_of(self._settings).exists():
+            self._book.forgive()
+            self._write_book()
+
+    def _write_book(self) -> None:
+        self._is_written = False
+        try:
+            self._book.save(self._settings)
+            self._is_written = True
+        except FileError as error:
+            log.info("mends are not told error=%s", quoted(error.message))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pycni config`: what the settings say, where each value comes from, and whether all is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pycni.cli import failure
+from pycni.cli.invocation import Invocation, output_option, pass_invocation
+from pycni.names import SETTINGS_PATH
+
+if TYPE_CHECKING:
+    from pycni.settings import Settings
+
+Row = dict[str, Any]
+
+IN_USE = ("node_name", "uplink", "vtep", "mtu", "encap", "port", "cluster_cidrs")
+"""Settings that the node's record tells, too."""
+
+
+@click.group()
+@output_option
+def config() -> None:
+    """The settings of this node."""
+
+
+@config.command()
+@output_option
+@pass_invocation
+def show(invocation: Invocation) -> None:
+    """Each setting, its value, and where that comes from.
+
+    IN USE is what the node was set up with. Another value there: `pycni setup` has not run since.
+    """
+    from pycni.settings import lines
+
+    settings = invocation.settings()
+    file = invocation.path or SETTINGS_PATH
+    written: dict[str, int] = {}
+    for dotted, line in lines(invocation.path).items():
+        written.setdefault(dotted.partition(".")[0], line)
+    used = _in_use(settings)
+    rows = []
+    for key in type(settings).model_fields:
+        value, origin = getattr(settings, key), "default"
+        if key in written:
+            origin = f"{file}, line {written[key]}"
+        if key == "store" and not value:
+            value = settings.store_url
+        if key in invocation.log_options:
+            value, origin = invocation.log_options[key]
+        rows.append({"key": key, "value": _plain(value), "from": origin, "in_use": used.get(key)})
+    columns = ["key", "value", "from"]
+    invocation.emit(rows, columns=columns + ["in_use"] * bool(used))
+
+
+@config.command()
+@click.option(
+    "--settings",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The settings file. Default: that of the node.",
+)
+@click.option(
+    "--conflist",
+    "listed",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A network list to check with these settings.",
+)
+@output_option
+@pass_invocation
+def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) -> None:
+    """Whether the settings, and a network list, are right. Needs no node and no root."""
+    from pycni.errors import InvalidSettings
+    from pycni.settings import load
+    from pycni.setup import config_check
+
+    named = file or invocation.path
+    try:
+        settings = load(named)
+    except InvalidSettings as error:
+        found = [_row(named or SETTINGS_PATH, [f"{error.message}; {error.hint}"])]
+    else:
+        found = [_row(named or SETTINGS_PATH, [])]
+        if listed is not None:
+            found.append(_row(listed, config_check.problems(listed, settings)))
+    invocation.emit(found, columns=("file", "ok", "problems"))
+    if not all(row["ok"] for row in found):
+        click.get_current_context().exit(failure.FAILED)
+
+
+def _row(file: Path, problems: list[str]) -> Row:
+    return {"file": str(file), "ok": not problems, "problems": problems}
+
+
+def _in_use(settings: Settings) -> dict[str, Any]:
+    """By key: what the node was set up with; empty if it is no node."""
+    from pycni.node.record import Node
+
+    node = Node.load_if_any(settings)
+    if node is None:
+        return {}
+    return {key: _plain(vars(node).get("name" if key == "node_name" else key)) for key in IN_USE}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON and a table can show it."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return value if isinstance(value, (int, str, bool)) or value is None else str(value)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other people's nftables chains: what stands in them, and rules of ours at their head.
+
+iptables-nft keeps its tables here, too: `filter` in the families `ip` and `ip6`. It shows a rule of
+ours as one of its own, with the comment. Everything runs in the network namespace of the calling
+thread; every function raises SetupError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pycni.errors import SetupError
+from pycni.kernel import nft
+
+Expression = dict[str, Any]
+"""A statement of a rule, as libnftables-json(5) has it."""
+
+
+XT_REJECT = {"type": "target", "name": "REJECT"}
+
+
+@dataclass(frozen=True)
+class BaseChain:
+    """A chain that the kernel calls, at `hook`; `policy` says what becomes of a packet at its
+    end."""
+
+    family: str
+    table: str
+    name: str
+    hook: str
+    policy: str
+
+    def __str__(self) -> str:
+        return f"chain {self.name} of table {self.family} {self.table}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule in a chain; `comment` is empty if it has none."""
+
+    handle: int
+    comment: str
+    expressions: tuple[Expression, ...]
+
+    @property
+    def stops_all(self) -> bool:
+        """Whether no packet gets past it. What iptables adds to nftables, such as its target
+        REJECT, is "xt"; an older libnftables does not tell which."""
+        rest = [one for one in self.expressions if "counter" not in one]
+        return len(rest) == 1 and (
+            "drop" in rest[0]
+            or "reject" in rest[0]
+            or ("xt" in rest[0] and (rest[0]["xt"] or XT_REJECT) == XT_REJECT)
+        )
+
+
+@dataclass(frozen=True)
+class NewRule:
+    """A rule to be made."""
+
+    comment: str
+    expressions: tuple[Expression, ...]
+
+
+def base_chains(*hooks: str, what: str) -> list[BaseChain]:
+    """The filter chains of IP at these hooks."""
+    listed = nft.run([{"list": {"chains": None}}], what=what)
+    chains = (entry["chain"] for entry in listed if "chain" in entry)
+    return [
+        BaseChain(one["family"], one["table"], one["name"], one["hook"], one.get("policy", ""))
+        for one in chains
+        if one.get("hook") in hooks and one["family"] in ("ip", "ip6", "inet")
+    ]
+
+
+def rules(chain: BaseChain, *, what: str) -> list[Rule]:
+    """The rules of a chain in their order; none if it is gone."""
+    place = {"family": chain.family, "table": chain.table, "name": chain.name}
+    try:
+        listed = nft.run([{"list": {"chain": place}}], what=what)
+    except SetupError:
+        if chain in base_chains(chain.hook, what=what):
+            raise
+        return []
+    return [
+        Rule(one["handle"], one.get("comment", ""), tuple(one.get("expr", [])))
+        for one in (entry["rule"] for entry in listed if "rule" in entry)
+    ]
+
+
+def table_names(chain: BaseChain, word: str, *, what: str) -> bool:
+    """Whether a rule in the chain's table has a word: an interface, an address."""
+    place = {"family": chain.family, "name": chain.table}
+    listed = nft.run([{"list": {"table": place}}], what=what)
+    return any(f'"{word}"' in json.dumps(entry) for entry in listed)
+
+
+def replace(
+    chain: BaseChain, old: Iterable[Rule], new: Sequence[NewRule] = (), *, what: str
+) -> None:
+    """Delete rules, and put others at the head in their order, in one transaction."""
+    place = {"family": chain.family, "table": chain.table, "chain": chain.name}
+    deletions = [{"delete": {"rule": place | {"handle": rule.handle}}} for rule in old]
+    insertions = [
+        {"insert": {"rule": place | {"expr": list(rule.expressions), "comment": rule.comment}}}
+        for rule in reversed(new)
+    ]
+    nft.run([*deletions, *insertions], what=what)

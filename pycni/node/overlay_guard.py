@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doors of the overlay that are in the host's stack: an nftables table of our own, which drops
+and counts.
+
+The programs guard what they see: pods' links, the uplink, the overlay device. The rest comes by the
+stack: from other interfaces, from processes of the node, and by NAT. Packets on the fast paths
+never meet this table. It names no pod; its sets follow the nodes of the cluster. Runs in the
+network namespace of the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pycni.cluster import IPAddress, IPNetwork
+from pycni.dataplane import maps
+from pycni.errors import NotAvailable
+from pycni.faults import Fault, Weight
+from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_table import AddressSet, Chain, Count, Hook, Table
+from pycni.names import NAME_HEAD
+from pycni.node import peers
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node
+from pycni.settings import Settings
+from pycni.stores import NodeRecord
+
+TABLE = "pycni_guard"
+WHAT = "pycni's table that guards the overlay"
+PART = "guard"
+
+ELSEWHERE = "vxlan_elsewhere"
+"""VXLAN to another address of this node than its VTEP."""
+OF_POD = "vxlan_of_pod"
+"""VXLAN of a pod to somebody who is no pod."""
+OF_PROCESS = "vxlan_of_process"
+"""VXLAN that a process of this node made, and not the kernel."""
+BY_NAT = "vxlan_by_nat"
+"""VXLAN of somebody else that NAT gave this node's VTEP as source."""
+POD_SOURCE = "plain_pod_source"
+"""A packet outside of the overlay with a source in the cluster's networks."""
+NODE_SOURCE = "plain_node_source"
+"""A packet outside of the overlay as this node itself, or to a pod as any node."""
+COUNTERS = (ELSEWHERE, OF_POD, OF_PROCESS, BY_NAT, POD_SOURCE, NODE_SOURCE)
+
+RAW, FILTER, AFTER_SRCNAT = -300, 0, 110
+"""Priorities (nft(8)). Fragments are put together at -400, connections are tracked at -200."""
+
+INSIDE = ("lo", DEVICE, f"{NAME_HEAD}*")
+"""Interfaces by which packets of pods and of the node itself come."""
+
+
+def exists() -> bool:
+    """Whether the table is there. Raises SetupError."""
+    return nft.table_exists(TABLE, what=WHAT)
+
+
+def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table:
+    """What the table must be; `nodes` are addresses that only other nodes may have. Pure."""
+    return Table(
+        TABLE,
+        chains=(
+            Chain("prerouting", tuple(_prerouting(node)), Hook("filter", "prerouting", RAW)),
+            Chain("input", tuple(_input(node)), Hook("filter", "input", FILTER)),
+            Chain("forward", tuple(_forward(node)), Hook("filter", "forward", FILTER)),
+            Chain("output", tuple(_output(settings, node)), Hook("filter", "output", FILTER)),
+            Chain(
+                "postrouting",
+                tuple(_postrouting(settings, node)),
+                Hook("filter", "postrouting", AFTER_SRCNAT),
+            ),
+            Chain("vxlan_input", tuple(_vxlan_input(node))),
+            Chain("vxlan_forward", tuple(_vxlan_forward())),
+            Chain("bridged", tuple(_plain(node, ""))),
+        ),
+        counters=COUNTERS,
+        sets=tuple(_node_sets(nodes)),
+    )
+
+
+def setup(settings: Settings, node: Node, nodes: frozenset[IPAddress] | None = None) -> None:
+    """Write the table unless it is as it must be. Raises SetupError.
+
+    `nodes` as in `wanted`; None: those of the pinned maps. The rule about processes asks for a mark
+    that packets on their way do not have yet. So the table is first written without it.
+    """
+    table = wanted(settings, node, known_nodes(settings.pin_root) if nodes is None else nodes)
+    if nft_table.differences(table, what=WHAT):
+        chains = (replace(c, rules=()) if c.name == "output" else c for c in table.chains)
+        nft_table.write(replace(table, chains=tuple(chains)), what=WHAT)
+        nft_table.write(table, what=WHAT)
+
+
+def teardown() -> None:
+    """Delete the table; no error if it is gone."""
+    nft.delete_table(TABLE, what=WHAT)
+
+
+def faults(settings: Settings, node: Node) -> list[Fault]:
+    """What `setup` would mend, with the nodes of the pinned maps. Raises SetupError."""
+    table = wanted(settings, node, known_nodes(settings.pin_root))
+    return [
+        Fault(PART, one.thing, one.found, weight=Weight.DEGRADED)
+        for one in nft_table.differences(table, what=WHAT)
+    ]
+
+
+def follow_all(others: Iterable[NodeRecord]) -> None:
+    """Make the sets agree with the other nodes; nothing if the table is gone. Raises SetupError."""
+    for one in _node_sets(addresses_of(others)):
+        nft_table.write_addresses(TABLE, one, what=WHAT)
+
+
+def follow_changes(before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> bool:
+    """As `follow_all`, for the nodes that changed, as they were and as they are: a join costs the
+    same in a cluster of any size. False if the sets were not as said. Raises SetupError."""
+    was, now = addresses_of(before), addresses_of(after)
+    added, removed = tuple(_node_sets(now - was)), tuple(_node_sets(was - now))
+    return nft_table.change_addresses(TABLE, added=added, removed=removed, what=WHAT)
+
+
+def drops() -> dict[str, Count]:
+    """What the table dropped, by the names above; nothing if it is gone. Raises SetupError."""
+    return nft_table.counts(TABLE, what=WHAT)
+
+
+def known_nodes(root: Path) -> frozenset[IPAddress]:
+    """The addresses of `addresses_of`, as the pinned maps have them. None if nothing is loaded."""
+    try:
+        with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
+            return _single((vtep for vtep, _ in vteps.items()), (one for one, _ in remotes.items()))
+    except NotAvailable:
+        return frozenset()
+
+
+def addresses_of(nodes: Iterable[NodeRecord]) -> frozenset[IPAddress]:
+    """The VTEPs of other nodes, and the single addresses that these published."""
+    known = list(nodes)
+    return _single(peers.wanted_vteps(known), peers.wanted_remotes(known))
+
+
+def _single(vteps: Iterable[IPAddress], prefixes: Iterable[IPNetwork]) -> frozenset[IPAddress]:
+    alone = (one.network_address for one in prefixes if one.prefixlen == one.max_prefixlen)
+    return frozenset((*vteps, *alone))
+
+
+def _prerouting(node: Node) -> Iterator[str]:
+    """Before routing and connection tracking, so that no connection of a pod is disturbed.
+
+    What comes by a bridge may only pass through it (br_netfilter), which is none of our business;
+    that is known at the hooks input and forward. A VRF receives again what its interfaces received.
+    """
+    for ifname in INSIDE:
+        yield f'iifname "{ifname}" accept'
+    yield from _plain(node, 'meta iifkind != "bridge" meta iifkind != "vrf"')
+
+
+def _plain(node: Node, when: str) -> Iterator[str]:
+    """Drop what comes from outside with a source that only packets inside of the overlay, or none
+    from outside, can have. To a pod, the same holds for addresses of other nodes: those send to
+    pods through the overlay.
+
+    The kernel knows this node's own addresses as martian sources in IPv4, but not in IPv6. A
+    multicast packet that the node itself sent comes back by the interface (ip_mc_output).
+    """
+    for cluster in node.cluster_cidrs:
+        yield f"{_family(cluster)} saddr {cluster} {when} {_drop(POD_SOURCE)}"
+    vtep = node.vtep
+    yield f"{_family(vtep)} saddr {vtep} meta pkttype host {when} {_drop(NODE_SOURCE)}"
+    for cluster in node.cluster_cidrs:
+        to_pod, nodes = f"{_family(cluster)} daddr {cluster}", _set(cluster.version)
+        yield f"{to_pod} {_family(cluster)} saddr @{nodes} {when} {_drop(NODE_SOURCE)}"
+        if cluster.version == 6:
+            yield f"{to_pod} fib saddr type local {when} {_drop(NODE_SOURCE)}"
+
+
+def _input(node: Node) -> Iterator[str]:
+    yield f"{_to_vxlan(node)} jump vxlan_input"
+    yield 'meta iifkind "bridge" jump bridged'
+
+
+def _forward(node: Node) -> Iterator[str]:
+    yield f"{_to_vxlan(node)} jump vxlan_forward"
+    yield 'meta iifkind "bridge" meta oifkind != "bridge" jump bridged'
+
+
+def _output(settings: Settings, node: Node) -> Iterator[str]:
+    """The kernel's own packets belong to the socket that sent what is inside of them, so the owner
+    alone does not tell them from a process's. What is inside has passed `postrouting`."""
+    if settings.vxlan_by_kernel_only:
+        unmarked = f"meta mark & {settings.masquerade_mark:#x} == 0"
+        yield (
+            f'{_to_vxlan(node)} oifname != "{DEVICE}" meta skuid >= 0 {unmarked} '
+            f"{_drop(OF_PROCESS)}"
+        )
+
+
+def _postrouting(settings: Settings, node: Node) -> Iterator[str]:
+    """After NAT: its other rules do not see the mark on the way into the overlay."""
+    vtep, family = node.vtep, _family(node.vtep)
+    if settings.vxlan_by_kernel_only:
+        yield f'oifname "{DEVICE}" meta mark set meta mark | {settings.masquerade_mark:#x}'
+    yield (
+        f"{_to_vxlan(node)} {family} saddr {vtep} ct original {family} saddr != {vtep} "
+        f"{_drop(BY_NAT)}"
+    )
+
+
+def _vxlan_input(node: Node) -> Iterator[str]:
+    for ifname in INSIDE[1:]:
+        yield f'iifname "{ifname}" {_drop(OF_POD)}'
+    yield f"{_family(node.vtep)} daddr {node.vtep} return"
+    yield _drop(ELSEWHERE)
+
+
+def _vxlan_forward() -> Iterator[str]:
+    yield f'oifname "{DEVICE}" return'
+    for ifname in INSIDE[1:]:
+        yield f'iifname "{ifname}" {_drop(OF_POD)}'
+
+
+def _node_sets(nodes: frozenset[IPAddress]) -> Iterator[AddressSet]:
+    for version in (4, 6):
+        addresses = frozenset(one for one in nodes if one.version == version)
+        yield AddressSet(_set(version), version, addresses)
+
+
+def _set(version: int) -> str:
+    return f"nodes{version}"
+
+
+def _to_vxlan(node: Node) -> str:
+    return f"meta l4proto udp th dport {node.port}"
+
+
+def _family(what: IPAddress | IPNetwork) -> str:
+    return "ip" if what.version == 4 else "ip6"
+
+
+def _drop(counter: str) -> str:
+    return f"counter name {counter} drop"

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lists of networks in a runtime's directory: ours among those of others.
+
+Reads only. What cannot be read or is no list says nothing about networks; it still counts by its
+name, because the runtime tries the files in the order of their names (go-cni, opts.go).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from pycni.cluster import Cluster, IPNetwork
+
+SUFFIXES = (".conf", ".conflist", ".json")
+"""Of the files that a runtime reads (libcni, api.go: ConfFiles)."""
+
+NO_RANGES = frozenset({"routes", "dns", "gateway"})
+"""Keys of an IPAM configuration below which networks are not where pods get addresses."""
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A file that a runtime takes for a network list, or for a single network."""
+
+    path: Path
+    plugins: tuple[Mapping[str, Any], ...]
+    """Empty if it could not be read as a list."""
+
+    def uses(self, plugin: str) -> bool:
+        """Whether one of its plugins has that `type`."""
+        return any(one.get("type") == plugin for one in self.plugins)
+
+
+def read_all(conf_dir: Path) -> list[ListFile]:
+    """All files of a directory that a runtime reads, in its order."""
+    try:
+        paths = sorted(path for path in conf_dir.iterdir() if path.suffix in SUFFIXES)
+    except OSError:
+        return []
+    return [ListFile(path, _plugins(path)) for path in paths]
+
+
+def users(conf_dir: Path, plugin: str) -> list[Path]:
+    """The files that use a plugin."""
+    return [one.path for one in read_all(conf_dir) if one.uses(plugin)]
+
+
+def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
+    """What is wrong with the files beside ours: those that the runtime takes first, and networks
+    of others that overlap the cluster's."""
+    found = []
+    for one in read_all(ours.parent):
+        if one.path.name == ours.name:
+            continue
+        if one.path.name < ours.name:
+            found.append(
+                f"{one.path} sorts before {ours.name}, so the runtime uses that one: "
+                "remove it, or rename it so that it sorts after"
+            )
+        found += [
+            f"{one.path} gives pods addresses of {network}, which overlaps {cidr} of cluster_cidrs:"
+            " change one of them, or remove that file"
+            for network in _ranges(one, plugin)
+            for cidr in cluster.cidrs
+            if network.version == cidr.version and network.overlaps(cidr)
+        ]
+    return found
+
+
+def _plugins(path: Path) -> tuple[Mapping[str, Any], ...]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return ()
+    if not isinstance(document, dict):
+        return ()
+    plugins = document.get("plugins", [document])
+    if not isinstance(plugins, list):
+        return ()
+    return tuple(one for one in plugins if isinstance(one, dict))
+
+
+def _ranges(one: ListFile, plugin: str) -> list[IPNetwork]:
+    """The networks that plugins of others give addresses of, each once."""
+    found: dict[IPNetwork, None] = {}
+    for other in one.plugins:
+        if other.get("type") != plugin:
+            found |= dict.fromkeys(_networks(other.get("ipam")))
+    return list(found)
+
+
+def _networks(value: object) -> Iterator[IPNetwork]:
+    """All networks that an IPAM configuration names: each plugin calls its key otherwise."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in NO_RANGES:
+                yield from _networks(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _networks(inner)
+    elif isinstance(value, str) and "/" in value:
+        try:
+            network = ip_network(value, strict=False)
+        except ValueError:
+            return
+        if network.prefixlen:
+            yield network

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part "endpoints": each pod's addresses lead to its link, as its lease says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pycni.dataplane import maps
+from pycni.errors import NotAvailable
+from pycni.faults import Fault
+from pycni.kernel.rtnl import Rtnl
+from pycni.pods import endpoints, link_changes
+from pycni.pods.lease import Lease, leases
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
+
+PART = "endpoints"
+
+
+def faults(d: Description, seen: Seen) -> Iterator[Fault]:
+    """Entries without a lease are no fault: an ADD or a DEL may be under way."""
+    try:
+        table = maps.open_endpoints(d.settings.pin_root)
+    except NotAvailable:  # pinned.py says so
+        return
+    with table:
+        for (link, lease), mac in zip(seen.pods, seen.pods_macs, strict=True):
+            queued = seen.is_queued(lease)
+            now = link_changes.endpoint_of(lease, link, mac=mac, queued=queued)
+            for address in lease.entries:
+                found = table.get(address)
+                if found != now:
+                    state = "in no entry" if found is None else "in an entry that is wrong"
+                    yield Fault(PART, f"{address} of {lease.container_id[:13]}", state)
+
+
+def mend(d: Description, seen: Seen) -> None:
+    """Write the entries that differ. Raises PycniError."""
+    restore(d.settings.pin_root, seen.ipr, run_dir=d.settings.run_dir)
+
+
+def restore(root: Path, ipr: Rtnl, *, run_dir: Path) -> list[Lease]:
+    """Make the endpoints map pinned at `root` agree with the leases; returns the leases.
+
+    Callers hold the network lock. Raises PycniError.
+    """
+    held = list(leases(ipr))
+    with maps.open_endpoints(root) as table:
+        for one in held:
+            now = link_changes.endpoint(ipr, one)
+            if now is not None:
+                endpoints.restore(table, one.entries, now, run_dir=run_dir)
+    return held

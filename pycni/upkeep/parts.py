@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All parts of a node, in an order in which a fault explains those after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from loader.errors import LoaderError
+from pycni.errors import PycniError
+from pycni.faults import Fault
+from pycni.kernel.node_events import Subject
+from pycni.node import dead_ends, firewall_accepts, masquerade, other_firewalls, overlay_guard
+from pycni.pods import port_table
+from pycni.upkeep import (
+    addresses,
+    device,
+    directories,
+    endpoints,
+    hooks,
+    owner,
+    parameters,
+    peers,
+    pinned,
+    pods,
+    record,
+    registration,
+    routing,
+    rules,
+    tables,
+    underlay,
+)
+from pycni.upkeep.description import Description
+from pycni.upkeep.part import Part
+from pycni.upkeep.seen import Seen
+
+
+def _on(*subjects: Subject) -> frozenset[Subject]:
+    return frozenset(subjects)
+
+
+PARTS = (
+    Part(directories.PART, directories.faults, directories.mend, _on(Subject.MOUNT),
+         is_cheap=True, serves_adds=True),
+    Part(record.PART, record.faults, record.mend, serves_adds=True),
+    Part(pinned.PART, pinned.faults, None, _on(Subject.MOUNT), is_cheap=True),
+    Part(device.PART, device.faults, device.mend, _on(Subject.LINK), is_cheap=True),
+    Part(owner.PART, owner.faults, owner.mend, _on(Subject.LINK), is_cheap=True),
+    Part(parameters.PART, parameters.faults, parameters.mend,
+         _on(Subject.PARAMETER, Subject.LINK, Subject.ADDRESS, Subject.ROUTE), is_cheap=True),
+    Part(device.ADDRESSES, device.address_faults, device.mend_addresses,
+         _on(Subject.ADDRESS, Subject.LINK)),
+    Part(routing.PART, routing.faults, routing.mend,
+         _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
+    Part(dead_ends.PART, rules.faults, rules.mend, _on(Subject.RULE)),
+    Part(underlay.PART, underlay.faults, None,
+         _on(Subject.LINK, Subject.ADDRESS, Subject.ROUTE)),
+    Part(masquerade.PART, tables.masquerade_faults, tables.mend_masquerade, _on(Subject.TABLES),
+         is_cheap=True),
+    Part(firewall_accepts.PART, tables.accept_faults, tables.mend_accepts, _on(Subject.TABLES),
+         is_cheap=True),
+    Part(overlay_guard.PART, tables.guard_faults, tables.mend_guard, _on(Subject.TABLES)),
+    Part(port_table.PART, tables.port_faults, tables.mend_ports, _on(Subject.TABLES)),
+    Part(other_firewalls.PART, tables.firewall_faults, tables.leave, _on(Subject.TABLES)),
+    Part(hooks.PART, hooks.faults, hooks.mend,
+         _on(Subject.QDISC, Subject.LINK, Subject.ADDRESS, Subject.ROUTE), is_cheap=True),
+    Part(pods.PART, pods.faults, pods.mend,
+         _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS), is_cheap=True),
+    Part(endpoints.PART, endpoints.faults, endpoints.mend, is_cheap=True),
+    Part(peers.PART, peers.faults, peers.mend, _on(Subject.STORE)),
+    Part(addresses.PART, addresses.faults, addresses.mend, _on(Subject.STORE, Subject.TABLES)),
+    Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
+)  # fmt: skip
+
+
+def look(d: Description, seen: Seen, parts: Iterable[Part] = PARTS) -> list[Fault]:
+    """The faults of parts. What cannot be looked at is a fault, too."""
+    return [fault for part in parts for fault in faults_of(part, d, seen)]
+
+
+def faults_of(part: Part, d: Description, seen: Seen) -> Iterator[Fault]:
+    """The faults of one part."""
+    try:
+        yield from part.faults(d, seen)
+    except (PycniError, LoaderError) as error:
+        yield Fault(part.name, error.message, "", error.hint or "run: pycni setup")
+    except OSError as error:
+        yield Fault(part.name, f"not to be looked at: {error}", "", "run as root: pycni status")
+
+
+def named(name: str) -> Part:
+    """The part with that name. Raises StopIteration if there is none."""
+    return next(part for part in PARTS if part.name == name)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part "programs": the BPF file system, and the pins of programs and maps on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loader import pins, repair
+from pycni.faults import Fault
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
+
+PART = "programs"
+
+
+def faults(d: Description, _: Seen) -> Iterator[Fault]:
+    """What is attached goes on without pins, but nothing can be added or changed."""
+    root = d.settings.pin_root
+    if pins.needs_bpffs(d.settings.bpffs):
+        yield Fault(PART, str(d.settings.bpffs), "no BPF file system any more")
+        return
+    lost = repair.lost_pins(root)
+    if "programs" in lost:
+        thing = "the dataplane of this node"
+        yield Fault(PART, thing, f"not loaded: nothing is pinned in {root}")
+        return
+    for thing, found in lost.items():
+        yield Fault(PART, thing, found)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a node as rows, one for each thing: what `pycni status` prints.
+
+The parts of the description come first, each as one row if it is as it must be, else a row for each
+fault; then what a node also needs to serve, and what it has done. Looks only, takes no lock, and
+runs in the node's network namespace.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from loader import attach, pins, probe
+from loader.probe import Feature
+from pycni.dataplane import dumps, maps
+from pycni.errors import PycniError
+from pycni.faults import Fault, Weight
+from pycni.kernel.rtnl import Rtnl
+from pycni.node import next_hops
+from pycni.node.overlay import DEVICE
+from pycni.settings import Settings
+from pycni.stores import Listing, open_store
+from pycni.upkeep import device, hooks, parts, pinned, pods, record, registration, routing
+from pycni.upkeep.book import Book, key_of
+from pycni.upkeep.description import Description, describe
+from pycni.upkeep.part import Part
+from pycni.upkeep.seen import Seen
+
+START_AGENT = "start the agent, which mends it; or run: pycni setup"
+WAIT = "wait: the agent mends it; if it does not, its log says why"
+
+
+class State(StrEnum):
+    """Of one thing, or of the node: the worst of its things."""
+
+    OK = "ok"
+    MISSING = "missing"
+    """This kernel does not have it; something else is done instead."""
+    DEGRADED = "degraded"
+    """Packets flow, but something that was promised does not hold."""
+    BROKEN = "broken"
+    """Packets of pods are lost."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing."""
+
+    name: str
+    state: State
+    cause: str = ""
+    """What was found."""
+    todo: str = ""
+    """What a person has to do."""
+
+
+def rows(settings: Settings) -> list[Row]:
+    """All rows, in an order in which a fault explains those after it. Raises OSError where the
+    kernel cannot be asked."""
+    listing, store_rows = _store(settings)
+    serving = _is_serving(settings)
+    d = describe(settings, listing.nodes if listing else None)
+    found: list[Row] = []
+    if d is None:
+        found.append(_fault_row(record.absent(settings), Book(), serving=serving))
+    else:
+        with Rtnl() as ipr:
+            seen, book = Seen(ipr), Book.load(settings)
+            for part in parts.PARTS:
+                found += _part_rows(part, d, seen, book, serving=serving)
+        found += [_encap(d), *_traffic(settings)]
+    return [*found, *store_rows, _agent(serving=serving), *map(_feature, probe.probe())]
+
+
+def worst(found: list[Row]) -> State:
+    """The state of a node with these rows."""
+    order = list(State)
+    return max((row.state for row in found), key=order.index, default=State.OK)
+
+
+def _part_rows(
+    part: Part, d: Description, seen: Seen, book: Book, *, serving: bool
+) -> Iterator[Row]:
+    faults = list(parts.faults_of(part, d, seen))
+    for fault in faults:
+        yield _fault_row(fault, book, serving=serving)
+    if not faults:
+        known = _details(part, d, seen)
+        tally = book.tallies.get(part.name)
+        if tally:
+            ago = max(0, round(time.time() - tally.last))
+            times = "once" if tally.count == 1 else f"{tally.count} times"
+            known = "; ".join(filter(None, [known, f"mended {times}, last {ago} s ago"]))
+        yield Row(part.name, State.OK, known)
+
+
+def _fault_row(fault: Fault, book: Book, *, serving: bool) -> Row:
+    cause, todo = fault.sentence, fault.todo or (WAIT if serving else START_AGENT)
+    rest = book.rests.get(key_of(fault))
+    if rest is not None and time.time() < rest.until:
+        cause = f"{cause}; {rest.words}"
+        todo = "find who undoes it and stop that; then run: pycni setup"
+    state = State.BROKEN if fault.weight is Weight.BROKEN else State.DEGRADED
+    return Row(fault.part, state, cause, todo)
+
+
+def _details(part: Part, d: Description, seen: Seen) -> str:
+    """What a person likes to know of a part that is as it must be."""
+    tell = DETAILS.get(part.name)
+    return "" if tell is None else tell(d, seen)
+
+
+def _programs(d: Description, _: Seen) -> str:
+    current = pins.current(d.settings.pin_root)
+    return "" if current is None else pins.fingerprint(current)
+
+
+def _hooks(_: Description, seen: Seen) -> str:
+    device = seen.link(DEVICE)
+    index = 0 if device is None else device.ifindex
+    wanted = hooks.wanted(seen.ipr, index, seen.around.outer)
+    ways = Counter(attach.way(hook).value for hook in wanted)
+    return ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
+
+
+DETAILS: dict[str, Callable[[Description, Seen], str]] = {
+    record.PART: lambda d, _: d.node.name,
+    pinned.PART: _programs,
+    device.PART: lambda d, _: f"up, mtu {d.node.mtu}",
+    routing.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
+    hooks.PART: _hooks,
+    pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
+    registration.PART: lambda d, _: "" if d.nodes is not None else "not known: no store",
+}
+
+
+def _encap(d: Description) -> Row:
+    """Who makes VXLAN now."""
+    chosen = d.settings.encap
+    if d.node.encap == "kernel":
+        return Row("encap", State.OK, f"kernel (settings: {chosen})")
+    try:
+        with maps.open_nexthops(d.settings.pin_root) as table:
+            known = sum(1 for _ in table.items())
+        fresh = next_hops.is_fresh(d.settings)
+    except PycniError:
+        return Row("encap", State.BROKEN, "ebpf, but its programs are not loaded", START_AGENT)
+    if not fresh:
+        return Row("encap", State.OK, "kernel: no agent confirms the next hops for ebpf")
+    return Row("encap", State.OK, f"ebpf (settings: {chosen}), next hops known: {known}")
+
+
+def _traffic(settings: Settings) -> Iterator[Row]:
+    """Packets since the programs' counters began."""
+    with suppress(PycniError):
+        passed = sum(row["packets"] for row in dumps.dump(settings.pin_root, "forwarded")[0])
+        drops: Counter[str] = Counter()
+        for row in dumps.dump(settings.pin_root, "drops")[0]:
+            drops[row["reason"]] += row["packets"]
+        text = f"{passed} packets forwarded, {drops.total()} dropped"
+        most = ", ".join(f"{reason} {count}" for reason, count in drops.most_common(3))
+        yield Row("traffic", State.OK, f"{text} ({most})" if most else text)
+
+
+def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
+    """What the store lists, None if it cannot be read, and the rows about it."""
+    try:
+        listing = open_store(settings.store_url, settings.cluster, create=False).listing()
+    except PycniError as error:
+        todo = error.hint or "start it; until then no news of other nodes comes"
+        return None, [Row("store", State.DEGRADED, error.message, todo)]
+    state = f"{len(listing.nodes)} nodes in {settings.store_url}"
+    found = [Row("store", State.OK, state)]
+    if listing.rejected:
+        todo = "mend or remove the records: pycni nodes, pycni forget"
+        return listing, [*found, Row("records", State.DEGRADED, listing.summary, todo)]
+    return listing, [*found, Row("records", State.OK, listing.summary)]
+
+
+def _is_serving(settings: Settings) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        return agent.connect_ex(str(settings.socket_path)) == 0
+
+
+def _agent(*, serving: bool) -> Row:
+    if serving:
+        return Row("agent", State.OK, "serving")
+    cause = "not running; packets still flow, but nobody follows other nodes or mends this one"
+    return Row("agent", State.DEGRADED, cause, "run: pycni agent, or start its unit")
+
+
+def _feature(feature: Feature) -> Row:
+    name = f"kernel {feature.name}"
+    if feature.available:
+        return Row(name, State.OK, "available")
+    if feature.fallback:
+        return Row(name, State.MISSING, f"{feature.fallback} (the kernel says: {feature.reason})")
+    cause = f"{feature.reason}; needed by {feature.needed_by}"
+    return Row(name, State.BROKEN, cause, "run as root, on Linux 5.10 or later")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's kernel at one moment: each thing is asked for once, when a part needs it.
+
+Belongs to the network namespace of the Rtnl. Only one thread at a time may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import cached_property
+
+from pycni.kernel.addresses import Address
+from pycni.kernel.links import Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.node import underlay
+from pycni.node.underlay import Underlay
+from pycni.pods.lease import Lease, held_by
+
+
+class Seen:
+    """What the kernel has now. Properties raise NetlinkError.
+
+    `only`: of the pods' links, look at those with these indexes; None: at all.
+    """
+
+    def __init__(self, ipr: Rtnl, *, only: Collection[int] | None = None) -> None:
+        self.ipr = ipr
+        self._only = only
+        self._named: dict[str, Link | None] = {}
+
+    def link(self, ifname: str) -> Link | None:
+        """The link of that name, or None."""
+        if ifname not in self._named:
+            self._named[ifname] = self.ipr.link(ifname)
+        return self._named[ifname]
+
+    @cached_property
+    def addresses(self) -> list[Address]:
+        """All addresses of the node."""
+        return self.ipr.addresses()
+
+    @cached_property
+    def around(self) -> Underlay:
+        """Links, addresses and routes that are not pycni's."""
+        return underlay.look(self.ipr)
+
+    @cached_property
+    def pods(self) -> list[tuple[Link, Lease]]:
+        """The host ends of pods, each with its lease."""
+        links: Iterable[Link | None] = (
+            self.ipr.links()
+            if self._only is None
+            else [self.ipr.link_at(ifindex) for ifindex in self._only]
+        )
+        held = ((link, held_by(link)) for link in links if link is not None)
+        return [(link, lease) for link, lease in held if lease is not None]
+
+    @cached_property
+    def pods_macs(self) -> list[str]:
+        """The MACs of the pods' ends, in the order of `pods`; empty where one is gone."""
+        ends = [(link.peer_ifindex, link.peer_netnsid) for link, _ in self.pods]
+        return self.ipr.macs(ends)
+
+    @cached_property
+    def _ingress(self) -> dict[int, str]:
+        return self.ipr.ingress_qdiscs()
+
+    def is_queued(self, lease: Lease) -> bool:
+        """Whether the pod's packets pass an ingress qdisc of somebody else (link_changes.py)."""
+        return self._ingress.get(lease.ifindex) == "ingress"

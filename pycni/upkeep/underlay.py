@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part "uplink": the interface and the address that the other nodes send to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pycni import cluster
+from pycni.errors import ClusterError, SetupError
+from pycni.faults import Fault, Weight
+from pycni.node import uplink
+from pycni.node.uplink import Uplink, Wish
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
+
+PART = "uplink"
+BACK = "give it back, or another address: the agent then moves the node there"
+
+
+def faults(d: Description, seen: Seen) -> Iterator[Fault]:
+    """What a setup can follow has nothing to do for a person."""
+    node = d.node
+    link, holder = seen.link(node.uplink), seen.around.holder(node.vtep)
+    if holder is None:
+        found = "on no interface"
+        if link is None:
+            found += f", and {node.uplink} is gone"
+        yield Fault(PART, f"this node's address {node.vtep}", found, BACK)
+    elif link is None:
+        todo = f"name {holder.ifname} in the settings" if d.settings.uplink == node.uplink else ""
+        yield Fault(PART, node.uplink, f"gone, and {node.vtep} is on {holder.ifname} now", todo)
+    else:
+        yield from _moved(d, seen)
+    if link is not None and not link.is_running:
+        todo = f"set it up, or plug it in: ip link set {node.uplink} up"
+        yield Fault(PART, node.uplink, "down", todo)
+
+
+def _moved(d: Description, seen: Seen) -> Iterator[Fault]:
+    """Whether setup would choose another uplink or address now, or another MTU."""
+    node = d.node
+    others = [other.vtep for other in d.others]
+    try:
+        found = uplink.choose(seen.around, Wish.of(d.settings, node), others=others)
+    except SetupError as error:
+        yield Fault(PART, node.uplink, f"no uplink: {error.message}", error.hint)
+        return
+    if found.vtep != node.vtep:
+        why = f"taken by another machine; {found.vtep} is there"
+        yield Fault(PART, f"this node's address {node.vtep}", why)
+    elif found.ifname != node.uplink:
+        yield Fault(PART, node.uplink, f"not the way to the other nodes, {found.ifname} is")
+    else:
+        yield from _mtu_faults(d, found)
+
+
+def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
+    """The overlay's MTU follows the uplink's, and that of other ways to other nodes."""
+    node = d.node
+    try:
+        largest = cluster.overlay_mtu(link.mtu, node.vtep.version, d.settings.cluster)
+    except ClusterError as error:
+        yield Fault(PART, node.uplink, f"too narrow: {error.message}", error.hint)
+        return
+    if d.settings.mtu > largest:
+        todo = "raise it, or lower `mtu` in the settings"
+        yield Fault(PART, node.uplink, f"one with the MTU {link.mtu}, which leaves {largest} bytes "
+                    f"for pods, not {d.settings.mtu}", todo)  # fmt: skip
+    elif (d.settings.mtu or largest) != node.mtu:
+        weight = Weight.BROKEN if largest < node.mtu else Weight.DEGRADED
+        found = f"one with the MTU {link.mtu}; the overlay was made for one of "
+        overhead = cluster.VXLAN_OVERHEAD[node.vtep.version]
+        yield Fault(PART, node.uplink, f"{found}{node.mtu + overhead}", weight=weight)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole chaos run, from the lab to the verdict."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from chaos import storm
+from chaos.storm import Wound, rage
+from chaos.traffic import Heard, flowing, open_host_port
+from pycni.lab import checks
+from support.labs import made_lab
+from support.snapshot import Snapshot, differences, take
+from support.waiting import wait_until
+
+NODES, PODS = 3, 2
+INTERFACE_NUMBER = re.compile(r"^\d+ ")
+"""At the head of a line about a link: one that is made anew has another."""
+GONE_ON = frozenset(("maps", "neighbours", "fdb", "files"))
+"""What goes on by itself: counters, what was learnt, the agent's notes."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run showed. All lists but `wounds` and `heard` should be empty."""
+
+    wounds: list[Wound]
+    heard: list[Heard]
+    strays: list[tuple[str, float]]
+    """Lost without a damage."""
+    unreached: list[str]
+    """Checks of the lab that failed in the end."""
+    changes: list[str]
+    """How nodes differ from what they were."""
+
+
+def chaos(
+    *, seconds: float, seed: int, tell: Callable[[Wound], object] = lambda _: None
+) -> Verdict:
+    """Bring a lab up, hurt it for so long, look what is left of it, take it down."""
+    with made_lab(nodes=NODES, pods=PODS) as lab:
+        for node in lab.layout.nodes:
+            lab.detach(node.pods[0])
+            open_host_port(lab, node.pods[0])
+        before = {node.name: _named(take(node)) for node in lab.layout.nodes}
+        with flowing(lab) as traffic:
+            wounds, heard = rage(lab, traffic, seconds=seconds, seed=seed, tell=tell)
+        for node in lab.layout.nodes:
+            wait_until(partial(storm.is_well, node), f"{node.name} is well")
+        proof = itertools.chain(checks.matrix(lab), checks.hosts_and_world(lab))
+        unreached = [check.name for check in proof if not check.passed]
+        changes = [
+            f"{node.name}: {line}"
+            for node in lab.layout.nodes
+            for line in differences(before[node.name], _named(take(node)), without=GONE_ON)
+        ]
+    return Verdict(wounds, heard, storm.strays(wounds, heard), unreached, changes)
+
+
+def _named(snapshot: Snapshot) -> Snapshot:
+    """Links by name, without the kernel's numbers."""
+    links = [INTERFACE_NUMBER.sub("", line) for line in snapshot["links"]]
+    return snapshot | {"links": links}

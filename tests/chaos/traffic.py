@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The traffic of a chaos run: questions on every way that pycni carries, all the time.
+
+Each pod asks a pod of the next node, the next node itself, its own node and the world. Each node
+asks a pod of the next node. The world asks each node's host port, behind which a pod answers.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from pycni.lab import processes
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import WORLD, LabNode, Pod
+from support.flows import program, running
+from support.plugin import execute
+
+PORT, HOST_PORT = 7000, 17000
+EVERYWHERE = "::"
+END_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Questions on one way to one address."""
+
+    way: str
+    """Such as "pod to pod"."""
+    nodes: frozenset[str]
+    """Those whose damage it may suffer from."""
+    target: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came of a flow; `lost` are the moments (CLOCK_MONOTONIC) of unanswered questions."""
+
+    flow: Flow
+    sent: int
+    lost: tuple[float, ...]
+
+
+class Traffic:
+    """Traffic that flows until `end`."""
+
+    def __init__(self) -> None:
+        self._watchers: list[tuple[list[Flow], subprocess.Popen[bytes]]] = []
+
+    def start(self, netns: str, flows: list[Flow], stack: ExitStack) -> None:
+        """Ask from one namespace."""
+        process = stack.enter_context(
+            subprocess.Popen(
+                processes.inside(netns, program("watch", *(flow.target for flow in flows))),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )
+        )  # fmt: skip
+        stack.callback(process.kill)
+        self._watchers.append((flows, process))
+
+    def end(self) -> list[Heard]:
+        """Stop asking; what came of all flows."""
+        heard = []
+        for _, process in self._watchers:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        for flows, process in self._watchers:
+            said, _ = process.communicate(timeout=END_SECONDS)
+            found: list[dict[str, Any]] = json.loads(said)
+            heard += [
+                Heard(flow, one["sent"], tuple(one["lost"]))
+                for flow, one in zip(flows, found, strict=True)
+            ]
+        return heard
+
+
+@contextmanager
+def flowing(lab: Lab) -> Iterator[Traffic]:
+    """Traffic on every way, between the first pods of all nodes; ends with the `with`."""
+    traffic = Traffic()
+    nodes = lab.layout.nodes
+    with ExitStack() as stack:
+        places = [*(pod.netns for pod in lab.layout.pods), *(node.netns for node in nodes)]
+        for netns in (*places, lab.layout.underlay_netns):
+            reflector = stack.enter_context(running(netns, "reflect", EVERYWHERE, PORT))
+            assert reflector.heard() == PORT
+        for node, following in zip(nodes, (*nodes[1:], nodes[0]), strict=True):
+            traffic.start(node.pods[0].netns, list(_from_pod(lab, node, following)), stack)
+            traffic.start(node.netns, list(_from_host(lab, node, following)), stack)
+        traffic.start(lab.layout.underlay_netns, list(_from_world(lab)), stack)
+        yield traffic
+
+
+def open_host_port(lab: Lab, pod: Pod) -> None:
+    """Attach a pod whose node's HOST_PORT leads to it."""
+    mapping = {"hostPort": HOST_PORT, "containerPort": PORT, "protocol": "udp"}
+    reply = execute(lab, pod, "ADD", runtimeConfig={"portMappings": [mapping]})
+    assert reply.status == 0, reply.text
+    lab.results[pod.name] = reply.document
+    lab.save()
+
+
+def _from_pod(lab: Lab, node: LabNode, following: LabNode) -> Iterator[Flow]:
+    both = frozenset((node.name, following.name))
+    for address in lab.addresses(following.pods[0]):
+        yield Flow("pod to pod of another node", both, f"{address},{PORT}")
+    for interface in following.underlay:
+        yield Flow("pod to another node", both, f"{interface.ip},{PORT}")
+    for address in lab.addresses(node.pods[1]):
+        yield Flow("pod to pod of its node", frozenset((node.name,)), f"{address},{PORT}")
+    for interface in node.underlay:
+        yield Flow("pod to its node", frozenset((node.name,)), f"{interface.ip},{PORT}")
+    for world in WORLD:
+        yield Flow("pod to world", frozenset((node.name,)), f"{world},{PORT}")
+
+
+def _from_host(lab: Lab, node: LabNode, following: LabNode) -> Iterator[Flow]:
+    both = frozenset((node.name, following.name))
+    for address in lab.addresses(following.pods[0]):
+        yield Flow("host to pod of another node", both, f"{address},{PORT}")
+    for address in lab.addresses(node.pods[0]):
+        yield Flow("host to its pod", frozenset((node.name,)), f"{address},{PORT}")
+
+
+def _from_world(lab: Lab) -> Iterator[Flow]:
+    for node in lab.layout.nodes:
+        for interface in node.underlay:
+            if ip_address(interface.ip).version == 4:  # the world's IPv6 source is not the uplink's
+                yield Flow("world to host port", frozenset((node.name,)),
+                           f"{interface.ip},{HOST_PORT}")  # fmt: skip

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Firewalls of others on a node: pods' packets are accepted in them, or status says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from pycni.kernel import nft
+from pycni.lab import processes
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import WORLD, LabNode
+from pycni.node import firewall_accepts, other_firewalls
+from pycni.node.record import Node
+from pycni.settings import load
+from support import labs
+from support.flows import answering, ask
+from support.labs import prepared_lab, within
+from support.snapshot import differences, take
+
+IPTABLES = {4: "iptables-nft", 6: "ip6tables-nft"}
+
+both_families = pytest.mark.parametrize("family", IPTABLES)
+
+
+def iptables(node: LabNode, family: int, *words: str) -> str:
+    done = processes.run(node.netns, [IPTABLES[family], *words])
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def problems(node: LabNode) -> list[str]:
+    """What is wrong with iptables' chains."""
+    record = Node.load(load(node.settings_path))
+    return [one.sentence for one in within(node.netns, lambda: firewall_accepts.faults(record))]
+
+
+def mend(node: LabNode) -> None:
+    record = Node.load(load(node.settings_path))
+    within(node.netns, lambda: firewall_accepts.setup(record))
+
+
+def reaches_the_world(lab: Lab, family: int) -> bool:
+    address = next(str(one) for one in WORLD if one.version == family)
+    with answering(lab.layout.underlay_netns, address) as (port, _):
+        return ask(lab.layout.pods[0].netns, address, port) is not None
+
+
+@contextmanager
+def without_iptables(node: LabNode) -> Iterator[None]:
+    """Afterwards, iptables' chains are gone again."""
+    try:
+        yield
+    finally:
+        for family in ("ip", "ip6"):
+            for table in ("filter", "nat", "mangle"):
+                script = f"add table {family} {table}\ndelete table {family} {table}"
+                within(node.netns, partial(nft.run, script, what="a test"))
+
+
+@both_families
+@pytest.mark.parametrize(
+    "drop",
+    [
+        ("-P", "FORWARD", "DROP"),
+        ("-A", "FORWARD", "-j", "DROP"),
+        ("-A", "FORWARD", "-j", "REJECT"),
+        ("-I", "FORWARD", "-i", "eth0", "-j", "DROP"),
+    ],
+    ids=["policy", "drop at the end", "reject at the end", "a rule"],
+)
+def test_pods_are_accepted_where_others_drop(lab: Lab, family: int, drop: tuple[str, ...]) -> None:
+    node = lab.layout.nodes[0]
+    with without_iptables(node):
+        iptables(node, family, *drop)
+        closed = reaches_the_world(lab, family)
+        mend(node)
+
+        assert reaches_the_world(lab, family)
+        assert not closed
+        assert problems(node) == []
+
+
+@both_families
+def test_a_chain_of_another_chain_may_drop(lab: Lab, family: int) -> None:
+    """As ufw's `ufw-reject-forward`."""
+    node = lab.layout.nodes[0]
+    with without_iptables(node):
+        iptables(node, family, "-N", "late")
+        iptables(node, family, "-A", "late", "-j", "DROP")
+        iptables(node, family, "-A", "FORWARD", "-j", "late")
+        mend(node)
+
+        assert reaches_the_world(lab, family)
+
+
+@both_families
+def test_flushed_rules_come_back_before_those_of_others(lab: Lab, family: int) -> None:
+    node = lab.layout.nodes[0]
+    with without_iptables(node):
+        iptables(node, family, "-P", "FORWARD", "DROP")
+        mend(node)
+        iptables(node, family, "-F", "FORWARD")
+        iptables(node, family, "-A", "FORWARD", "-j", "REJECT")
+        found = problems(node)
+        mend(node)
+
+        assert reaches_the_world(lab, family)
+        (chain,) = found
+        assert "FORWARD" in chain
+        assert "without the rules of pycni" in chain
+
+
+@both_families
+def test_iptables_shows_our_rules_and_keeps_its_own(lab: Lab, family: int) -> None:
+    node = lab.layout.nodes[0]
+    with without_iptables(node):
+        iptables(node, family, "-P", "FORWARD", "DROP")
+        iptables(node, family, "-A", "FORWARD", "-s", ("192.0.2.1", "2001:db8::1")[family == 6],
+                 "-j", "ACCEPT")  # fmt: skip
+        before = iptables(node, family, "-S")
+        mend(node)
+        shown = iptables(node, family, "-S", "FORWARD").splitlines()
+        within(node.netns, firewall_accepts.teardown)
+
+        assert shown[1:4] == [
+            '-A FORWARD -i pycni0 -m comment --comment "pycni: from pods" -j ACCEPT',
+            '-A FORWARD -o pycni0 -m comment --comment "pycni: to pods" -j ACCEPT',
+            '-A FORWARD -i pcn+ -m comment --comment "pycni: from limited pods" -j ACCEPT',
+        ]
+        assert iptables(node, family, "-S") == before
+
+
+def test_rules_are_mended_once(lab: Lab) -> None:
+    """A second `setup` changes nothing."""
+    node = lab.layout.nodes[0]
+    with without_iptables(node):
+        iptables(node, 4, "-P", "FORWARD", "DROP")
+        mend(node)
+        before = iptables(node, 4, "-S")
+        mend(node)
+
+        assert iptables(node, 4, "-S") == before
+
+
+def test_an_input_chain_that_drops_lets_vxlan_in(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    with without_iptables(node):
+        iptables(node, 4, "-P", "INPUT", "DROP")
+        mend(node)
+        shown = iptables(node, 4, "-S", "INPUT")
+
+        assert problems(node) == []
+        assert f"-d {node.underlay[0].ip}/32 -p udp -m udp --dport 4789" in shown
+
+
+def test_a_setup_opens_and_a_teardown_leaves_others_firewall_as_it_was() -> None:
+    with prepared_lab(nodes=1) as lab:
+        (node,) = lab.layout.nodes
+        for family in IPTABLES:
+            iptables(node, family, "-P", "FORWARD", "DROP")
+            iptables(node, family, "-A", "FORWARD", "-j", "REJECT")
+        before = take(node)
+        labs.setup(node)
+        opened = iptables(node, 4, "-S", "FORWARD")
+        labs.teardown(node)
+
+        assert "-i pycni0" in opened
+        assert differences(before, take(node), without=["files"]) == []
+
+
+LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+
+
+@both_families
+@pytest.mark.parametrize(
+    "drop", [("-P", "FORWARD", "DROP"), ("-A", "FORWARD", "-j", "REJECT")], ids=["policy", "rule"]
+)
+def test_the_older_iptables_is_named_with_what_opens_it(
+    lab: Lab, family: int, drop: tuple[str, ...]
+) -> None:
+    """Its tables are not nftables', so none of our rules can be there."""
+    node = lab.layout.nodes[0]
+    record = Node.load(load(node.settings_path))
+
+    def found() -> list[str]:
+        return [one.todo for one in within(node.netns, lambda: other_firewalls.faults(record))]
+
+    def legacy(*words: str) -> None:
+        assert processes.run(node.netns, [LEGACY[family], *words]).returncode == 0
+
+    try:
+        legacy(*drop)
+        (todo,) = found()
+        for command in todo.removeprefix("run: ").split("; "):
+            assert processes.run(node.netns, command.split()).returncode == 0
+
+        assert reaches_the_world(lab, family)
+        assert found() == []
+    finally:
+        legacy("-P", "FORWARD", "ACCEPT")
+        legacy("-F", "FORWARD")
+
+
+OTHERS = """
+table inet {table} {{
+    chain later {{
+        {later}
+    }}
+    chain forward {{
+        type filter hook forward priority 10; policy {policy};
+        ct state established,related accept
+        jump later
+        {end}
+    }}
+}}
+"""
+
+
+@contextmanager
+def other_firewall(
+    node: LabNode, *, table: str, policy: str = "accept", **rules: str
+) -> Iterator[list[str]]:
+    """A table of somebody else; yields what pycni finds wrong with it, and the hint."""
+    words = {"later": "", "end": ""} | rules
+    script = OTHERS.format(table=table, policy=policy, **words)
+    within(node.netns, lambda: nft.run(script, what="a test"))
+    record = Node.load(load(node.settings_path))
+    try:
+        found = within(node.netns, lambda: other_firewalls.faults(record))
+        yield [f"{one.sentence}; {one.todo}" for one in found]
+    finally:
+        within(node.netns, lambda: nft.run(f"delete table inet {table}", what="a test"))
+
+
+def test_a_table_of_others_that_drops_is_named_and_left_alone(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    with other_firewall(node, table="mine", policy="drop") as (found,):
+        assert found.startswith(
+            "chain forward of table inet mine is dropping what it does not know"
+        )
+        assert "nft insert rule inet mine forward iifname pycni0 accept" in found
+    with other_firewall(node, table="firewalld", end="reject with icmpx admin-prohibited") as (
+        found,
+    ):
+        assert "firewall-cmd --permanent --zone=trusted --add-interface=pycni0" in found
+
+
+def test_a_table_of_others_that_knows_pods_is_no_fault(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    accept = 'iifname "pycni0" accept; oifname "pycni0" accept'
+    with other_firewall(node, table="mine", policy="drop", later=accept) as found:
+        assert found == []
+    with other_firewall(node, table="mine", policy="drop", later="ip saddr 10.244.0.0/16 accept",
+                        ) as found:  # fmt: skip
+        assert found == []
+    with other_firewall(node, table="mine", end='iifname "eth9" drop') as found:
+        assert found == []

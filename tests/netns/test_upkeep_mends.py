@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every damage of the table (support/damages.py) to a node whose agent runs: it is mended in time,
+said once, counted, and everything forwards again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import WORLD, LabNode
+from pycni.settings import load
+from pycni.upkeep import book, report
+from pycni.upkeep.report import Row, State
+from support.damages import DAMAGES, FORGOTTEN_RECORD, Damage
+from support.flood import unanswered
+from support.labs import made_lab, within
+from support.waiting import wait_until
+
+MENDED = [damage for damage in (*DAMAGES, FORGOTTEN_RECORD) if damage.undo is None]
+LEFT = [damage for damage in DAMAGES if damage.undo is not None]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A cluster of its own, for these damages."""
+    with made_lab(nodes=2, pods=1) as made:
+        yield made
+
+
+def rows(node: LabNode) -> list[Row]:
+    """Those of `pycni status`."""
+    settings = load(node.settings_path)
+    return within(node.netns, lambda: report.rows(settings))
+
+
+def faults(node: LabNode) -> list[Row]:
+    """The rows of what is not well."""
+    return [row for row in rows(node) if row.state in (State.DEGRADED, State.BROKEN)]
+
+
+def told(node: LabNode) -> list[str]:
+    """The agent's lines about mends."""
+    return [line for line in node.log_path.read_text().splitlines() if " mended part=" in line]
+
+
+def forwards(lab: Lab, node: LabNode) -> list[Any]:
+    """What does not get through: from the node's pod to the other node's pod and to the world, back
+    from there, and from the host."""
+    other = next(one for one in lab.layout.nodes if one != node)
+    own, far = lab.addresses(node.pods[0]), lab.addresses(other.pods[0])
+    world = [str(address) for address in WORLD]
+    return [
+        *unanswered(lab, node.pods[0].netns, [*far, *world]),
+        *unanswered(lab, other.pods[0].netns, own),
+        *unanswered(lab, node.netns, far),
+    ]
+
+
+@pytest.mark.parametrize("damage", MENDED, ids=str)
+def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
+    node = lab.layout.nodes[0]
+    book.close(load(node.settings_path))  # the damages follow each other as in a quarrel
+    assert faults(node) == []
+    before = len(told(node))
+
+    damage.do(lab, node)
+    wait_until(lambda: len(told(node)) > before, f"{damage} is mended", seconds=damage.within)
+    wait_until(lambda: faults(node) == [], f"{damage} is mended for good", seconds=damage.within)
+
+    new = told(node)[before:]
+    assert any(f"part={damage.part}" in line.replace('"', "") for line in new), new
+    assert any(damage.words in line for line in new), new
+    (row,) = [row for row in rows(node) if row.name == damage.part]
+    assert "mended" in row.cause
+    assert forwards(lab, node) == []
+    if damage.tidy is not None:
+        damage.tidy(lab, node)
+
+
+@pytest.mark.parametrize("damage", LEFT, ids=str)
+def test_what_an_agent_must_leave_is_said_with_what_to_do(lab: Lab, damage: Damage) -> None:
+    node = lab.layout.nodes[0]
+    assert damage.undo is not None
+    before = len(told(node))
+
+    damage.do(lab, node)
+    try:
+        wait_until(
+            lambda: any(row.name == damage.part for row in faults(node)), f"{damage} is named"
+        )
+        row = next(row for row in faults(node) if row.name == damage.part)
+        assert damage.words in row.cause
+        assert row.todo
+        assert row.todo != report.WAIT
+        assert not any(f"part={damage.part}" in line for line in told(node)[before:])
+    finally:
+        damage.undo(lab, node)
+
+    wait_until(lambda: faults(node) == [], f"all is well after {damage}")
+    assert forwards(lab, node) == []

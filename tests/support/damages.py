@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What others do to a node, as a table: how it is done, and what must be said of it.
+
+A damage is done from outside, as an administrator, a network service or an attacker with root does
+it. It must be right on a node that is whole, whatever was mended on it before.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from loader import Hook, libbpf, tcx
+from loader.clsact import attached
+from pycni.dataplane import maps
+from pycni.kernel import nft, sysctl
+from pycni.kernel.links import IFF_UP, Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.lab import processes, topology
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import NODE_UPLINK, LabNode
+from pycni.lab.topology import open_rtnl
+from pycni.node import dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node, record_path
+from pycni.pods import port_table
+from pycni.pods.lease import leases
+from pycni.settings import load
+from pycni.stores import open_store
+from support.kernel import open_iproute
+from support.labs import within
+
+T = TypeVar("T")
+
+OTHER_MAC = "02:11:22:33:44:55"
+OTHER_NAME = "wan0"
+KEPT_MAC = "uplink.mac"
+LOWER, HIGHER = 1400, 1600
+"""MTUs of an uplink, beside the usual 1500."""
+EVENT, LOOK = 5.0, 45.0
+"""Seconds within which a busy test machine must have mended what has an event, and what has none.
+An agent alone on a machine takes less than one, and less than 31."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One kind of damage."""
+
+    name: str
+    do: Callable[[Lab, LabNode], object]
+    part: str
+    """The row of `pycni status` that must name it."""
+    words: str
+    """In the row's cause."""
+    is_broken: bool = True
+    """Whether packets of pods are lost, so that the exit status is 2, else 1."""
+    within: float = EVENT
+    """Seconds."""
+    tidy: Callable[[Lab, LabNode], object] | None = None
+    """Takes back what is others' and stays when ours is mended."""
+    undo: Callable[[Lab, LabNode], object] | None = None
+    """Of what the agent must leave to a person: how that person puts it right."""
+    plugin_tells: bool = True
+    """Whether it is among what the plugin's STATUS looks at."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _ip(*arguments: str) -> Callable[[Lab, LabNode], object]:
+    """ip(8) on the node."""
+    return lambda _, node: _run(node, "ip", *arguments)
+
+
+def _run(node: LabNode, *command: str) -> None:
+    done = processes.run(node.netns, command)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def _nft(script: str) -> Callable[[Lab, LabNode], object]:
+    """nft(8) on the node."""
+    return lambda _, node: within(node.netns, lambda: nft.run(script, what="a test's damage"))
+
+
+def _sysctl(*steps: tuple[str, str]) -> Callable[[Lab, LabNode], object]:
+    """Kernel parameters, written one after the other."""
+
+    def write() -> None:
+        for name, value in steps:
+            sysctl.write(name, value)
+
+    return lambda _, node: within(node.netns, write)
+
+
+def _on_links(change: Callable[[Rtnl], T]) -> Callable[[Lab, LabNode], T]:
+    def do(_: Lab, node: LabNode) -> T:
+        with open_rtnl(node.netns) as ipr:
+            return change(ipr)
+
+    return do
+
+
+def _flush_addresses(ipr: Rtnl) -> None:
+    device = ipr.ifindex(DEVICE)
+    for address in ipr.addresses(device):
+        prefixlen = address.interface.network.prefixlen
+        ipr.delete_address(device, address.ip, prefixlen=prefixlen)
+
+
+def _detach(*hooks: tuple[str, str]) -> Callable[[Lab, LabNode], object]:
+    """Take programs off interfaces, by bpf(2) or with their qdisc: as they are attached."""
+
+    def do(_: Lab, node: LabNode) -> None:
+        def work() -> None:
+            with Rtnl() as ipr:
+                for ifname, program in hooks:
+                    ifindex = ipr.ifindex(ifname)
+                    if not tcx.detach(Hook(ifindex, program)):
+                        assert attached(ipr, ifindex)
+                        ipr.delete_clsact(ifindex)
+
+        within(node.netns, work)
+
+    return do
+
+
+def pod_links(ipr: Rtnl) -> list[Link]:
+    """The host ends of a node's pods."""
+    found = (ipr.link_at(lease.ifindex) for lease in leases(ipr))
+    return [link for link in found if link is not None]
+
+
+def _take_clsact(ipr: Rtnl) -> None:
+    for link in pod_links(ipr):
+        ipr.delete_clsact(link.ifindex)
+
+
+def _rename_mac(ipr: Rtnl) -> None:
+    for link in pod_links(ipr):
+        ipr.set_mac(link.ifindex, OTHER_MAC)
+
+
+def _pods_down(_: Lab, node: LabNode) -> None:
+    with open_iproute(node.netns) as ipr, open_rtnl(node.netns) as rtnl:
+        for link in pod_links(rtnl):
+            assert link.flags & IFF_UP
+            ipr.link("set", index=link.ifindex, state="down")
+
+
+def _open_pods(_: Lab, node: LabNode) -> None:
+    def work() -> None:
+        with Rtnl() as ipr:
+            for link in pod_links(ipr):
+                sysctl.write(f"net/ipv4/conf/{link.ifname}/forwarding", "1")
+                sysctl.write(f"net/ipv6/conf/{link.ifname}/disable_ipv6", "0")
+
+    within(node.netns, work)
+
+
+def _empty(name: str) -> Callable[[Lab, LabNode], object]:
+    def do(_: Lab, node: LabNode) -> None:
+        with maps.open_table(load(node.settings_path).pin_root, name) as table:
+            for key, _value in list(table.items()):
+                table.remove(key)
+
+    return do
+
+
+def _another_self(_: Lab, node: LabNode) -> None:
+    with maps.open_self(load(node.settings_path).pin_root) as own:
+        own.put(None, maps.Self(node.underlay[0].ip + 100, 0))
+
+
+def _remove_pins(pattern: str) -> Callable[[Lab, LabNode], object]:
+    def do(_: Lab, node: LabNode) -> None:
+        root = load(node.settings_path).pin_root
+        for pin in root.glob(pattern):
+            shutil.rmtree(pin) if pin.is_dir() and not pin.is_symlink() else pin.unlink()
+
+    return do
+
+
+def _unmount_bpffs(lab: Lab, node: LabNode) -> None:
+    _remove_pins("*")(lab, node)
+    deadline = time.monotonic() + EVENT
+    while True:
+        try:
+            libbpf.unmount(node.directory / "bpf")
+        except OSError:  # the agent has something open there
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _replug(name: str) -> Callable[[Lab, LabNode], object]:
+    """The uplink goes, and comes again with MAC, addresses and routes, under this name."""
+
+    def do(lab: Lab, node: LabNode) -> None:
+        with open_rtnl(node.netns) as ipr:
+            uplink = _uplink(ipr)
+            ipr.delete_link(uplink.ifindex)
+        plug(lab, node, name)
+        with open_rtnl(node.netns) as ipr:
+            ipr.set_mac(ipr.ifindex(name), uplink.mac)
+
+    return do
+
+
+def plug(lab: Lab, node: LabNode, name: str) -> None:
+    """Give a node without an uplink one, as topology.make_node does."""
+    deadline = time.monotonic() + EVENT
+    while True:
+        try:
+            topology.make_uplink(lab.layout, node, name)
+        except OSError:  # the old pair is not gone yet
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _unplug(_: Lab, node: LabNode) -> None:
+    """Its MAC is kept for `_plug_back`: other nodes remember it for a while."""
+    with open_rtnl(node.netns) as ipr:
+        uplink = _uplink(ipr)
+        (node.directory / KEPT_MAC).write_text(uplink.mac)
+        ipr.delete_link(uplink.ifindex)
+
+
+def _plug_back(lab: Lab, node: LabNode) -> None:
+    plug(lab, node, NODE_UPLINK)
+    with open_rtnl(node.netns) as ipr:
+        ipr.set_mac(ipr.ifindex(NODE_UPLINK), (node.directory / KEPT_MAC).read_text())
+
+
+def _uplink(ipr: Rtnl) -> Link:
+    return next(link for link in (ipr.link(NODE_UPLINK), ipr.link(OTHER_NAME)) if link is not None)
+
+
+def _uplink_mtu(*choices: int) -> Callable[[Lab, LabNode], object]:
+    """The first of these MTUs that the uplink does not have."""
+
+    def do(lab: Lab, node: LabNode) -> None:
+        with open_rtnl(node.netns) as ipr, open_rtnl(lab.layout.underlay_netns) as underlay:
+            link = _uplink(ipr)
+            mtu = next(choice for choice in choices if choice != link.mtu)
+            underlay.set_mtu(underlay.ifindex(node.port), max(mtu, 1500))
+            ipr.set_mtu(link.ifindex, mtu)
+
+    return do
+
+
+def _rule(verb: str) -> Callable[[Lab, LabNode], object]:
+    """A routing rule before all others, as VPNs add them; its table has a default route."""
+
+    def do(lab: Lab, node: LabNode) -> None:
+        route = ("default", "dev", NODE_UPLINK, "table", "52")
+        _ip("route", "replace" if verb == "add" else "del", *route)(lab, node)
+        _ip("rule", verb, "to", "10.244.0.0/16", "lookup", "52", "priority", "5")(lab, node)
+
+    return do
+
+
+def _remove_record(_: Lab, node: LabNode) -> None:
+    record_path(load(node.settings_path)).unlink()
+
+
+def _unregister(_: Lab, node: LabNode) -> None:
+    settings = load(node.settings_path)
+    assert open_store(settings.store_url, settings.cluster, create=False).remove(node.name)
+
+
+def _mount_read_only(_: Lab, node: LabNode) -> None:
+    state = str(load(node.settings_path).state_dir)
+    _run(node, "mount", "--bind", state, state)
+    _run(node, "mount", "-o", "remount,bind,ro", state)
+
+
+def _unmount_state(_: Lab, node: LabNode) -> None:
+    _run(node, "umount", str(load(node.settings_path).state_dir))
+
+
+def _fill(_: Lab, node: LabNode) -> None:
+    """A file system that has no room left, over the state directory."""
+    state = load(node.settings_path).state_dir
+    kept = (state / "node.json").read_bytes()
+    _run(node, "mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(state))
+    (state / "node.json").write_bytes(kept)
+    with suppress(OSError), Path(state / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+CHAINS = {
+    (masquerade.TABLE, masquerade.PART): ("postrouting", "prerouting"),
+    (port_table.TABLE, port_table.PART): ("ports", "prerouting", "output", "postrouting"),
+    (overlay_guard.TABLE, overlay_guard.PART): ("prerouting", "input", "forward", "postrouting"),
+}
+"""The chains with rules, by our tables and the parts they belong to."""
+HARMLESS = (overlay_guard.PART,)
+"""Parts without which the node forwards."""
+
+
+def _of_tables() -> Iterator[Damage]:
+    """Each of our tables deleted, and each of its chains flushed."""
+    for (table, part), chains in CHAINS.items():
+        broken = part not in HARMLESS
+        yield Damage(f"nftables table {table} deleted", _nft(f"delete table inet {table}"), part,
+                     "gone", is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+        for chain in chains:
+            script = f"flush chain inet {table} {chain}"
+            yield Damage(f"nftables table {table}, chain {chain} flushed", _nft(script), part,
+                         chain, is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+
+
+FORWARD_DROP = """
+    add table {0} filter
+    add chain {0} filter FORWARD {{ type filter hook forward priority 0; policy drop; }}
+"""
+"""What `iptables -P FORWARD DROP` makes, as Docker and ufw call it."""
+FAMILIES = ("ip", "ip6")
+
+
+def _forward_drop(lab: Lab, node: LabNode) -> None:
+    _nft("".join(FORWARD_DROP.format(family) for family in FAMILIES))(lab, node)
+
+
+def _flush_forward(lab: Lab, node: LabNode) -> None:
+    """As `iptables -F` of somebody who set the policy before."""
+    _forward_drop(lab, node)
+    record = Node.load(load(node.settings_path))
+    within(node.netns, lambda: firewall_accepts.setup(record))
+    _nft("flush chain ip filter FORWARD")(lab, node)
+
+
+def _forward_tables_away(lab: Lab, node: LabNode) -> None:
+    _nft("".join(f"add table {one} filter\ndelete table {one} filter\n" for one in FAMILIES))(
+        lab, node
+    )
+
+
+UPLINK4 = f"net/ipv4/conf/{NODE_UPLINK}/forwarding"
+DEVICE4 = f"net/ipv4/conf/{DEVICE}/forwarding"
+DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
+DEVICE_PART = f"device {DEVICE}"
+
+DAMAGES = (
+    Damage("firewall reload: nft flush ruleset", _nft("flush ruleset"), masquerade.PART, "gone"),
+    *_of_tables(),
+    Damage("iptables policy of FORWARD is DROP", _forward_drop, firewall_accepts.PART,
+           "without the rules", tidy=_forward_tables_away),
+    Damage("iptables chain FORWARD flushed", _flush_forward, firewall_accepts.PART,
+           "without the rules", tidy=_forward_tables_away),
+    Damage("IPv4 forwarding on and off again",
+           _sysctl(("net/ipv4/ip_forward", "1"), ("net/ipv4/ip_forward", "0")), "sysctls",
+           "forwarding"),
+    Damage("IPv4 forwarding off at the uplink", _sysctl((UPLINK4, "0")), "sysctls", "eth0"),
+    Damage("IPv4 forwarding off at the overlay device", _sysctl((DEVICE4, "0")), "sysctls",
+           DEVICE),
+    Damage("IPv6 forwarding off", _sysctl((overlay.IPV6_FORWARDING, "0")), "sysctls", "ipv6"),
+    Damage("loopback addresses not routed",
+           _sysctl((f"net/ipv4/conf/{DEVICE}/route_localnet", "0")), "sysctls", "route_localnet"),
+    Damage("IPv6 off at the overlay device", _sysctl((DEVICE6_OFF, "1")), "sysctls",
+           "disable_ipv6"),
+    Damage("IPv6 off and on at the overlay device", _sysctl((DEVICE6_OFF, "1"), (DEVICE6_OFF, "0")),
+           "addresses", "gone"),
+    Damage("IPv4 routes flushed", _ip("route", "flush", "dev", DEVICE), "routes", "10.244"),
+    Damage("IPv6 routes flushed", _ip("-6", "route", "flush", "dev", DEVICE), "routes", "fd00"),
+    Damage("rule for addresses of nobody deleted",
+           _ip("rule", "del", "priority", str(dead_ends.PRIORITY)), dead_ends.PART, "gone",
+           is_broken=False, plugin_tells=False),
+    Damage("addresses flushed", _on_links(_flush_addresses), "addresses", "gone",),
+    Damage("overlay device down", _ip("link", "set", DEVICE, "down"), DEVICE_PART, "down"),
+    Damage("overlay device down and up",
+           lambda lab, node: (_ip("link", "set", DEVICE, "down")(lab, node),
+                              _ip("link", "set", DEVICE, "up")(lab, node)), "routes", "gone"),
+    Damage("overlay device deleted", _ip("link", "del", DEVICE), DEVICE_PART, "gone"),
+    Damage("overlay device with another MAC", _ip("link", "set", DEVICE, "address", OTHER_MAC),
+           DEVICE_PART, OTHER_MAC),
+    Damage("overlay device with another MTU", _ip("link", "set", DEVICE, "mtu", "1300"),
+           DEVICE_PART, "1300", is_broken=False, plugin_tells=False),
+    Damage("overlay device that resolves addresses", _ip("link", "set", DEVICE, "arp", "on"),
+           DEVICE_PART, "NOARP", is_broken=False, plugin_tells=False),
+    Damage("program taken from the uplink", _detach((NODE_UPLINK, "from_underlay")), "hooks",
+           "from_underlay"),
+    Damage("programs taken from the overlay device",
+           _detach((DEVICE, "from_overlay"), (DEVICE, "to_overlay")), "hooks", "to_overlay"),
+    Damage("filters taken from pods", _on_links(_take_clsact), "hooks", "from_container"),
+    Damage("pods' links down", _pods_down, "pods", "down"),
+    Damage("pods' links with another MAC", _on_links(_rename_mac), "pods", OTHER_MAC),
+    Damage("pods' links opened to the stack", _open_pods, "pods", "open", is_broken=False,
+           within=LOOK, plugin_tells=False),
+    Damage("map endpoints emptied", _empty("endpoints"), "endpoints", "no entry"),
+    Damage("map remotes emptied", _empty("remotes"), "peers", "remotes", plugin_tells=False),
+    Damage("map vteps emptied", _empty("vteps"), "peers", "vteps", plugin_tells=False),
+    Damage("another address in the map self", _another_self, "peers", "self", within=LOOK,
+           plugin_tells=False),
+    Damage("pins of maps removed", _remove_pins("maps/*"), "programs", "endpoints"),
+    Damage("pins of programs removed", _remove_pins("programs-*"), "programs", "not loaded"),
+    Damage("all pins removed", _remove_pins("*"), "programs", "not loaded"),
+    Damage("bpffs unmounted", _unmount_bpffs, "programs", "bpf"),
+    Damage("uplink made anew", _replug(NODE_UPLINK), "hooks", "from_underlay"),
+    Damage("uplink made anew under another name", _replug(OTHER_NAME), "uplink", "is on",
+           plugin_tells=False),
+    Damage("uplink back under its name", _replug(NODE_UPLINK), "uplink", "is on",
+           plugin_tells=False),
+    Damage("uplink's MTU lowered", _uplink_mtu(LOWER, LOWER - 20), "uplink", "MTU",
+           plugin_tells=False),
+    Damage("uplink's MTU raised", _uplink_mtu(1500, HIGHER), "uplink", "MTU", is_broken=False,
+           plugin_tells=False),
+    Damage("record removed from the store", _unregister, "registration", "not in the store",
+           is_broken=False, plugin_tells=False),
+    Damage("state directory read-only", _mount_read_only, "directories", "read-only",
+           is_broken=False, undo=_unmount_state),
+    Damage("state directory full", _fill, "directories", "full", is_broken=False,
+           undo=_unmount_state),
+    Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
+           undo=_rule("del")),
+    Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
+)  # fmt: skip
+"""In an order in which each may follow the one before it."""
+
+FORGOTTEN_RECORD = Damage(
+    "the node's record removed", _remove_record, "node", "gone", is_broken=False, within=LOOK,
+    plugin_tells=False,
+)  # fmt: skip
+"""Only an agent that runs remembers it."""

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the keeper looks at, what it mends by which means, and what it leaves alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pycni.agent import keeper
+from pycni.agent.keeper import EVERYTHING, Keeper, Scope
+from pycni.agent.known import Known
+from pycni.errors import FileError, SetupError, TryAgain
+from pycni.faults import Fault, Weight
+from pycni.kernel.node_events import Notice, Subject
+from pycni.settings import Settings
+from pycni.upkeep import parts
+from pycni.upkeep.book import OFTEN, Book, path_of
+from pycni.upkeep.part import Part
+
+LOOPBACK, DEVICE, UPLINK, POD, OTHER_POD = 1, 2, 3, 40, 41
+LIGHT, HEAVY = "light", "heavy"
+LINKS = {"pycni0": DEVICE, "eth0": UPLINK}
+
+
+class Kernel:
+    """A node with two parts, of which the first can mend itself."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, list[Fault]] = {LIGHT: [], HEAVY: []}
+        self.setups = 0
+        self.mends = 0
+        self.can_mend = self.can_set_up = True
+
+    def link(self, ifname: str) -> Any:
+        return SimpleNamespace(ifindex=LINKS[ifname])
+
+    def mend(self, *_: object) -> None:
+        self.mends += 1
+        if not self.can_mend:
+            raise SetupError("it is taken")
+        self.faults[LIGHT] = []
+
+    def set_up(self, *_: object, **__: object) -> None:
+        self.setups += 1
+        if not self.can_set_up:
+            raise SetupError("there is no uplink")
+        self.faults = {LIGHT: [], HEAVY: []}
+
+    def hurt(self, part: str = LIGHT, *, todo: str = "", thing: str = "it") -> Fault:
+        fault = Fault(part, thing, "gone", todo, Weight.BROKEN)
+        self.faults[part].append(fault)
+        return fault
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    both = (
+        Part(LIGHT, lambda *_: made.faults[LIGHT], made.mend, frozenset({Subject.LINK})),
+        Part(HEAVY, lambda *_: made.faults[HEAVY], None, frozenset({Subject.TABLES})),
+    )
+    monkeypatch.setattr(parts, "PARTS", both)
+    monkeypatch.setattr(keeper, "EVERYTHING", Scope(both))
+    monkeypatch.setattr(keeper.provision, "setup", made.set_up)
+    node = SimpleNamespace(uplink="eth0", name="one")
+    monkeypatch.setattr(keeper.Node, "load_if_any", lambda _: node)
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made = Settings(node_name="one", run_dir=tmp_path / "run", state_dir=tmp_path / "state")
+    made.run_dir.mkdir(mode=0o700)
+    made.socket_path.touch()
+    return made
+
+
+@pytest.fixture
+def held(settings: Settings, kernel: Kernel) -> Keeper:
+    return Keeper(settings, kernel, Known(), lambda: None)
+
+
+def everything() -> Scope:
+    return keeper.EVERYTHING
+
+
+def test_a_node_that_is_whole_is_left_alone(held: Keeper, kernel: Kernel) -> None:
+    assert not held.look(everything())
+    assert (kernel.mends, kernel.setups) == (0, 0)
+
+
+def test_a_part_mends_itself(
+    held: Keeper, kernel: Kernel, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.hurt()
+
+    with caplog.at_level(logging.WARNING):
+        assert not held.look(everything())
+
+    assert (kernel.mends, kernel.setups) == (1, 0)
+    assert Book.load(settings).tallies[LIGHT].count == 1
+    (line,) = [line for line in caplog.messages if line.startswith("mended")]
+    assert "part=light thing=it found=gone" in line
+
+
+def test_what_no_part_mends_takes_a_setup(held: Keeper, kernel: Kernel) -> None:
+    kernel.hurt(HEAVY)
+
+    assert not held.look(everything())
+
+    assert (kernel.mends, kernel.setups) == (0, 1)
+
+
+def test_a_part_that_fails_takes_a_setup(held: Keeper, kernel: Kernel) -> None:
+    kernel.hurt()
+    kernel.can_mend = False
+
+    assert not held.look(everything())
+
+    assert (kernel.mends, kernel.setups) == (1, 1)
+
+
+def test_a_setup_that_fails_is_told_once_and_tried_again(
+    held: Keeper, kernel: Kernel, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.hurt(HEAVY)
+    kernel.can_set_up = False
+
+    with caplog.at_level(logging.WARNING):
+        assert [held.look(everything()) for _ in range(3)] == [True] * 3
+
+    assert kernel.setups == 3
+    assert len([line for line in caplog.messages if "there is no uplink" in line]) == 1
+    assert Book.load(settings).tallies == {}
+
+
+def test_what_a_person_must_do_is_left_to_a_person(held: Keeper, kernel: Kernel) -> None:
+    kernel.hurt(HEAVY, todo="plug it in")
+
+    assert not held.look(everything())
+
+    assert kernel.setups == 0
+
+
+def test_what_was_half_done_and_is_done_now_is_no_fault(
+    held: Keeper, kernel: Kernel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an ADD that was under way at the first look."""
+    kernel.hurt()
+
+    @contextmanager
+    def alone(*_: object, **__: object) -> Iterator[int]:
+        kernel.faults[LIGHT] = []
+        yield 7
+
+    monkeypatch.setattr(keeper.locks, "network_lock", alone)
+
+    assert not held.look(everything())
+
+    assert (kernel.mends, Book.load(settings).tallies) == (0, {})
+
+
+def test_a_node_that_is_torn_down_is_not_mended(
+    held: Keeper, kernel: Kernel, settings: Settings
+) -> None:
+    kernel.hurt()
+    kernel.hurt(HEAVY)
+    settings.socket_path.unlink()
+
+    held.look(everything())
+
+    assert (kernel.mends, kernel.setups) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [TryAgain("busy"), FileError("read-only")], ids=repr)
+def test_a_lock_that_cannot_be_had_alone_keeps_nobody_from_mending(
+    held: Keeper, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    @contextmanager
+    def lock(*_: object, shared: bool = False, **__: object) -> Iterator[int]:
+        if not shared:
+            raise error
+        yield 7
+
+    monkeypatch.setattr(keeper.locks, "network_lock", lock)
+    kernel.hurt()
+
+    assert not held.look(everything())
+
+    assert kernel.mends == 1
+
+
+def test_a_quarrel_is_given_up_and_told(
+    held: Keeper, kernel: Kernel, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    held.scope([Notice(Subject.LINK, POD, "ufw (pid 7)")])
+    for _ in range(OFTEN):
+        kernel.hurt()
+        held.look(everything())
+    kernel.hurt()
+
+    with caplog.at_level(logging.WARNING):
+        assert not held.look(everything())
+        held.look(everything())
+
+    assert kernel.mends == OFTEN
+    (line,) = [line for line in caplog.messages if line.startswith("not mended for now")]
+    assert 'by="ufw (pid 7)"' in line
+    assert (LIGHT, "it") in Book.load(settings).rests
+
+
+def test_a_quarrel_about_one_thing_is_none_about_another(held: Keeper, kernel: Kernel) -> None:
+    for _ in range(OFTEN):
+        kernel.hurt()
+        held.look(everything())
+    kernel.hurt()
+    held.look(everything())
+
+    kernel.hurt(thing="something else")
+    held.look(everything())
+
+    assert kernel.mends == OFTEN + 1
+
+
+def test_a_person_ends_a_quarrel(held: Keeper, kernel: Kernel, settings: Settings) -> None:
+    for _ in range(OFTEN + 1):
+        kernel.hurt()
+        held.look(everything())
+    kernel.faults[LIGHT] = []
+
+    path_of(settings).unlink()
+    kernel.hurt()
+    held.look(everything())
+
+    assert kernel.mends == OFTEN + 1
+
+
+def test_many_things_of_one_part_are_few_lines(
+    held: Keeper, kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(250):
+        kernel.hurt(thing=f"pod {number}")
+
+    with caplog.at_level(logging.WARNING):
+        held.look(everything())
+
+    assert len(caplog.messages) == keeper.NAMED + 1
+    assert caplog.messages[-1] == f"mended part=light more={250 - keeper.NAMED}"
+
+
+def test_events_of_pods_links_wake_what_looks_at_them_only(held: Keeper) -> None:
+    held.look(everything())
+
+    scope = held.scope([Notice(Subject.LINK, POD), Notice(Subject.LINK, OTHER_POD)])
+
+    assert [part.name for part in scope.parts] == [LIGHT]
+    assert scope.only == frozenset({POD, OTHER_POD})
+
+
+@pytest.mark.parametrize("ifindex", [LOOPBACK, DEVICE, UPLINK, 0, -1])
+def test_events_of_the_nodes_own_interfaces_wake_all_pods(held: Keeper, ifindex: int) -> None:
+    held.look(everything())
+    assert held.scope([Notice(Subject.LINK, POD), Notice(Subject.LINK, ifindex)]).only is None
+
+
+def test_events_that_no_part_is_about_wake_nothing(held: Keeper) -> None:
+    assert held.scope([Notice(Subject.ROUTE)]).parts == ()
+
+
+def test_everything_is_all_parts() -> None:
+    assert Scope(parts.PARTS) == EVERYTHING

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pycni install` and `uninstall`: where to, what they say, and what they leave alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pycni.cli import cli
+from pycni.cli import install as command
+from pycni.cli.invocation import Invocation
+from pycni.setup import install, pod_mtu, runtimes, units
+from pycni.setup.runtimes import Found, Runtime
+
+NODE = {
+    "name": "n1",
+    "node_id": 1,
+    "vtep": "192.0.2.1",
+    "pod_cidrs": ["10.244.0.0/24"],
+    "cluster_cidrs": ["10.244.0.0/16"],
+    "uplink": "eth0",
+    "mtu": 1450,
+    "port": 4789,
+}
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime("containerd", tmp_path / "bin", tmp_path / "net.d", "/etc/config.toml")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "pycni.toml"
+    file.write_text(f"state_dir = '{tmp_path}/state'\nmtu = 1400\n")
+    return file
+
+
+@pytest.fixture
+def call(tmp_path: Path, settings: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """`pycni` on a host whose runtime has its directories in tmp_path."""
+    monkeypatch.setattr(runtimes, "find", lambda: Found(runtime))
+    monkeypatch.setattr(units, "HIDDEN", ())
+    monkeypatch.setattr(command, "UNIT_DIR", tmp_path / "units")
+
+    def run(*arguments: str) -> Result:
+        line = ("--config", str(settings), *arguments)
+        if arguments[0] == "uninstall":
+            line = (*line, "--unit-dir", str(tmp_path / "units"))
+        return CliRunner().invoke(cli, line, obj=Invocation())
+
+    return run
+
+
+def document(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_runtimes_directories_are_used_and_said(call: Call, runtime: Runtime) -> None:
+    done = call("install")
+
+    assert done.exit_code == 0, done.output
+    assert (runtime.bin_dir / install.PLUGIN).exists()
+    assert (runtime.conf_dir / install.CONFLIST).exists()
+    assert f"containerd looks for plugins in {runtime.bin_dir}" in done.stderr
+    assert "(/etc/config.toml)" in done.stderr
+    assert "warning" not in done.stderr
+
+
+def test_install_says_what_it_wrote_and_uninstall_what_it_removed(
+    call: Call, runtime: Runtime
+) -> None:
+    written = document(call("install", "-o", "json"))["written"]
+    there = [Path(file).exists() for file in written]
+    removed = document(call("uninstall", "-o", "json"))
+
+    assert all(there)
+    assert str(runtime.bin_dir / install.PLUGIN) in written
+    assert sorted(removed["removed"]) == sorted(written)
+    assert not any(Path(file).exists() for file in written)
+
+
+def test_uninstall_of_nothing_says_so(call: Call) -> None:
+    assert call("uninstall").stdout == "nothing of pycni is installed there\n"
+
+
+def test_uninstall_says_what_stays_and_why(call: Call, settings: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    listed = Path(document(call("install", "-o", "json"))["written"][-1])
+    edited = json.loads(listed.read_text())
+    edited["plugins"].append({"type": "bandwidth"})
+    listed.write_text(json.dumps(edited))
+
+    done = document(call("uninstall", "-o", "json"))
+    assert done["removed"] == []
+    assert "it uses the plugin" in done["stays"][str(listed)]
+    assert done["stays"][str(listed.parents[1] / "bin" / install.PLUGIN)] == (
+        "a list that stays uses it"
+    )
+
+    listed.unlink()
+    stays = document(call("uninstall", "-o", "json"))["stays"]
+    assert stays[str(settings)] == "your settings"
+    assert "pycni teardown" in stays[str(tmp_path / "state")]
+
+
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_a_dry_run_changes_nothing(call: Call, tmp_path: Path, verb: str) -> None:
+    if verb == "uninstall":
+        call("install", "--systemd", "--unit-dir", str(tmp_path / "units"))
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
+
+    done = call(verb, "--dry-run")
+
+    assert done.exit_code == 0, done.output
+    assert "10-pycni.conflist" in done.stdout
+    assert done.stdout.startswith("would ")
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
+
+
+def test_a_list_that_is_there_stays_and_is_said(call: Call, runtime: Runtime) -> None:
+    call("install")
+    listed = runtime.conf_dir / install.CONFLIST
+    text = listed.read_text().replace('"ipMasq": true', '"ipMasq": false')
+    listed.write_text(text)
+
+    again = call("install")
+    assert f"the list {listed} is there and stays as it is" in again.stdout
+    assert listed.read_text() == text
+
+    changed = call("install", "--ip-masq")
+    assert f"a copy of {listed} as it was: {listed}.bak" in changed.stdout
+    assert '"ipMasq": true' in listed.read_text()
+
+
+def test_other_directories_than_the_runtimes_are_warned_of(call: Call, tmp_path: Path) -> None:
+    done = call("install", "--bin-dir", str(tmp_path / "else"))
+
+    assert done.exit_code == 0
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert f"looks for plugins in {tmp_path}/bin, not in {tmp_path}/else" in warning
+
+
+def test_a_runtime_that_wants_another_network_is_warned_of(
+    call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crio = Runtime("CRI-O", runtime.bin_dir, runtime.conf_dir, "crio.conf", network="blue")
+    monkeypatch.setattr(runtimes, "find", lambda: Found(crio, doubts=("x is not TOML",)))
+
+    warnings = document(call("install", "-o", "json"))["warnings"]
+
+    assert [text.split(":")[0] for text in warnings] == [
+        "x is not TOML",
+        "CRI-O uses only the network blue",
+    ]
+    assert document(call("install", "--name", "blue", "-o", "json"))["warnings"] == warnings[:1]
+
+
+def test_lists_of_others_are_warned_of(call: Call, runtime: Runtime) -> None:
+    runtime.conf_dir.mkdir()
+    (runtime.conf_dir / "05-first.conf").write_text('{"ipam": {"subnet": "10.244.7.0/24"}}')
+
+    warnings = document(call("install", "-o", "json"))["warnings"]
+
+    assert ["sorts before" in warnings[0], "overlaps" in warnings[1]] == [True, True]
+
+
+@pytest.mark.parametrize("mtu", ["9000", "1401", "1279"])
+def test_an_mtu_that_the_settings_rule_out_is_refused(call: Call, tmp_path: Path, mtu: str) -> None:
+    refused = call("install", "--mtu", mtu)
+
+    assert refused.exit_code == 1
+    assert f"MTU of {mtu}" in str(refused.exception)
+    assert not (tmp_path / "bin").exists()
+    assert call("install", "--mtu", "1400").exit_code == 0
+
+
+def test_an_mtu_that_the_node_rules_out_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "node.json").write_text(json.dumps(NODE))
+
+    refused = call("install", "--mtu", "9000")
+
+    assert refused.exit_code == 1
+    assert "change --mtu" in refused.exception.hint
+    assert "from 68 to 1450" in refused.exception.details
+
+
+def test_an_mtu_in_a_list_that_is_there_is_checked_too(call: Call, runtime: Runtime) -> None:
+    call("install")
+    listed = runtime.conf_dir / install.CONFLIST
+    listed.write_text(listed.read_text().replace('"ipMasq"', '"mtu": 9000, "ipMasq"'))
+
+    refused = call("install")
+
+    assert refused.exit_code == 1
+    assert str(listed) in refused.exception.hint
+
+
+def test_before_setup_the_uplink_says_what_fits(
+    call: Call, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.write_text(settings.read_text().replace("mtu = 1400\n", ""))
+    uplink = type("Uplink", (), {"ifname": "eth0", "mtu": 1500, "vtep": ip_address("192.0.2.1")})
+    monkeypatch.setattr(pod_mtu.uplink, "find", lambda *_, **__: uplink)
+
+    refused = call("install", "--mtu", "1451")
+
+    assert refused.exit_code == 1
+    assert "to 1450, what the uplink eth0 leaves" in refused.exception.details
+    assert call("install", "--mtu", "1450").exit_code == 0
+
+
+def test_install_with_systemd_says_what_comes_next(
+    call: Call, settings: Path, tmp_path: Path
+) -> None:
+    done = call("install", "--systemd", "--unit-dir", str(tmp_path / "units"))
+
+    assert done.exit_code == 0, done.output
+    assert "systemctl daemon-reload && systemctl enable --now" in done.output
+    assert f"--config {settings}" in (tmp_path / "units" / "pycni-agent.service").read_text()

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the guard's table says; what it does is tested in namespaces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from pycni.node import overlay_guard
+from pycni.node.record import Node
+from pycni.settings import Settings
+
+SETTINGS = Settings(node_name="node1")
+VTEP, VTEP6 = ip_address("198.18.0.1"), ip_address("fd00:99::1")
+NODE = Node(
+    name="node1",
+    node_id=1,
+    vtep=VTEP,
+    pod_cidrs=(ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),
+    cluster_cidrs=(ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56")),
+    uplink="eth0",
+    mtu=1450,
+    port=4789,
+)
+OTHERS = frozenset({ip_address("198.18.0.2"), ip_address("fd00:99::2")})
+
+
+def rules(chain, *, settings=SETTINGS, node=NODE):
+    table = overlay_guard.wanted(settings, node, OTHERS)
+    (found,) = (one for one in table.chains if one.name == chain)
+    return found.rules
+
+
+def test_only_the_vtep_takes_vxlan() -> None:
+    assert rules("vxlan_input")[-2:] == (
+        "ip daddr 198.18.0.1 return",
+        "counter name vxlan_elsewhere drop",
+    )
+    assert rules("vxlan_input", node=replace(NODE, vtep=VTEP6))[-2] == "ip6 daddr fd00:99::1 return"
+
+
+def test_the_port_is_the_settings() -> None:
+    assert rules("input", node=replace(NODE, port=8472))[0] == (
+        "meta l4proto udp th dport 8472 jump vxlan_input"
+    )
+
+
+def test_processes_are_told_by_owner_and_mark() -> None:
+    assert rules("output") == (
+        'meta l4proto udp th dport 4789 oifname != "pycni0" meta skuid >= 0 '
+        "meta mark & 0x20000000 == 0 counter name vxlan_of_process drop",
+    )
+    assert rules("postrouting")[0] == 'oifname "pycni0" meta mark set meta mark | 0x20000000'
+
+
+def test_a_setting_leaves_processes_alone() -> None:
+    lenient = Settings(node_name="node1", vxlan_by_kernel_only=False)
+
+    assert rules("output", settings=lenient) == ()
+    assert len(rules("postrouting", settings=lenient)) == 1
+
+
+def test_a_cluster_of_one_family_has_rules_for_one() -> None:
+    node = replace(NODE, cluster_cidrs=NODE.cluster_cidrs[:1])
+
+    assert not any("ip6" in rule for rule in rules("prerouting", node=node))
+
+
+def test_the_sets_have_the_other_nodes_by_family() -> None:
+    sets = overlay_guard.wanted(SETTINGS, NODE, OTHERS).sets
+
+    assert {one.name: set(one.addresses) for one in sets} == {
+        "nodes4": {ip_address("198.18.0.2")},
+        "nodes6": {ip_address("fd00:99::2")},
+    }
+
+
+def test_what_a_bridge_passes_on_is_judged_behind_the_bridge() -> None:
+    assert all('iifkind != "bridge"' in rule for rule in rules("prerouting") if "drop" in rule)
+    assert rules("forward")[-1] == 'meta iifkind "bridge" meta oifkind != "bridge" jump bridged'
+
+
+def test_a_node_that_is_not_loaded_knows_no_nodes(tmp_path) -> None:
+    assert overlay_guard.known_nodes(tmp_path) == frozenset()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of `pycni status`: what a state is, and what a person is told to do."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader.probe import Feature
+from pycni.faults import Fault, Weight
+from pycni.settings import Settings
+from pycni.upkeep import report
+from pycni.upkeep.book import Book, Rest, Tally
+from pycni.upkeep.part import Part
+from pycni.upkeep.report import Row, State
+
+NO_NODE: Any = None
+ROUTE = Fault("routes", "the route to 10.244.0.0/16", "gone")
+FULL = Fault(
+    "directories", "/run/pycni", "on a full file system", "free some space", Weight.DEGRADED
+)
+
+
+def part_rows(*faults: Fault, book: Book | None = None, serving: bool = True) -> list[Row]:
+    part = Part("routes", lambda _, __: faults)
+    made = report._part_rows(part, NO_NODE, NO_NODE, book or Book(), serving=serving)
+    return list(made)
+
+
+@pytest.fixture(autouse=True)
+def _no_details(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "DETAILS", {})
+
+
+def test_a_part_without_a_fault_is_one_row() -> None:
+    assert part_rows() == [Row("routes", State.OK)]
+
+
+def test_each_fault_is_a_row() -> None:
+    found = part_rows(ROUTE, FULL)
+
+    assert [(row.name, row.state) for row in found] == [
+        ("routes", State.BROKEN), ("directories", State.DEGRADED)
+    ]  # fmt: skip
+    assert found[0].cause == "the route to 10.244.0.0/16 is gone"
+
+
+@pytest.mark.parametrize("serving", [True, False], ids=["with an agent", "without one"])
+def test_a_person_is_told_what_only_a_person_can_do(serving: bool) -> None:
+    assert part_rows(FULL, serving=serving)[0].todo == "free some space"
+
+
+def test_what_the_agent_mends_needs_an_agent() -> None:
+    assert "agent mends it" in part_rows(ROUTE)[0].todo
+    assert "pycni setup" in part_rows(ROUTE, serving=False)[0].todo
+
+
+def test_mends_are_told_with_number_and_time() -> None:
+    book = Book(tallies={"routes": Tally(3, time.time() - 12)})
+    assert part_rows(book=book)[0].cause == "mended 3 times, last 12 s ago"
+
+
+def test_a_quarrel_is_told_with_its_other_side() -> None:
+    book = Book(rests={("routes", ROUTE.thing): Rest(time.time() + 60, 300, "ip (pid 7)")})
+
+    (row,) = part_rows(ROUTE, book=book)
+
+    assert "undone 3 times in a minute, last by ip (pid 7)" in row.cause
+    assert row.todo == "find who undoes it and stop that; then run: pycni setup"
+
+
+def test_a_quarrel_that_is_over_is_not_told() -> None:
+    book = Book(rests={("routes", ROUTE.thing): Rest(time.time() - 1, 300, "ip (pid 7)")})
+    assert "undone" not in part_rows(ROUTE, book=book)[0].cause
+
+
+@pytest.mark.parametrize(
+    ("states", "worst"),
+    [
+        ([], State.OK),
+        ([State.OK, State.MISSING], State.MISSING),
+        ([State.DEGRADED, State.OK], State.DEGRADED),
+        ([State.DEGRADED, State.BROKEN, State.OK], State.BROKEN),
+    ],
+)
+def test_a_node_is_as_bad_as_its_worst_part(states: list[State], worst: State) -> None:
+    assert report.worst([Row("any", state) for state in states]) is worst
+
+
+def test_what_a_kernel_lacks_is_not_called_well() -> None:
+    lacking = Feature("netkit", available=False, reason="Invalid argument", fallback="veth pairs")
+
+    row = report._feature(lacking)
+
+    assert row.state is State.MISSING
+    assert row.cause == "veth pairs (the kernel says: Invalid argument)"
+
+
+def test_what_cannot_be_missed_is_broken() -> None:
+    lacking = Feature("ringbuf", available=False, reason="no", fallback="", needed_by="events")
+    assert report._feature(lacking).state is State.BROKEN
+
+
+def test_a_store_that_is_away_is_degraded(tmp_path: Path) -> None:
+    settings = Settings(node_name="one", state_dir=tmp_path)
+
+    listing, (row,) = report._store(settings)
+
+    assert (listing, row.state) == (None, State.DEGRADED)
+    assert row.todo
