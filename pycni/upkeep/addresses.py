@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part "addresses": which address is which node's, in the map `nodes` and in the sets of the
+"""Part "node addresses": which address is which node's, in the map `nodes` and in the sets of the
 nftables table of host ports, which are a copy of it without this node's own addresses.
 
 What writes runs under the node's network lock.
@@ -22,7 +22,7 @@ from pycni.pods import port_table
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
-PART = "addresses"
+PART = "node addresses"
 
 
 def write(root: Path, nodes: Directory) -> int:

@@ -78,8 +78,8 @@ def test_an_uplink_that_is_made_anew_is_the_uplink_again(lab: Lab, name: str) ->
     wait_until(lambda: reach_each_other(lab), "pods reach each other")
     wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
 
-    hooks = next(row for row in lab.pycni(node, "status") if row["check"] == "hooks")
-    assert hooks["ok"], hooks
+    hooks = next(row for row in lab.pycni(node, "status") if row["name"] == "hooks")
+    assert hooks["state"] == "ok", hooks
     forwarding = within(node.netns, lambda: sysctl.read(f"net/ipv4/conf/{name}/forwarding"))
     assert forwarding == "1"
     assert "the VTEP" not in log(node), "it came back within seconds: no move"
