@@ -49,6 +49,10 @@ $(VENV)/test: $(VENV)/lab | test-packages
 	$(BIN)/pip install -q -e .[test]
 	@touch $@
 
+$(VENV)/fuzz: $(VENV)/test
+	$(BIN)/pip install -q -e .[fuzz]
+	@touch $@
+
 $(VENV)/bench: $(VENV)/test
 	$(BIN)/pip install -q -e .[bench]
 	@touch $@
@@ -100,8 +104,10 @@ conformance: $(VENV)/test ## the CNI contract, case by case: pycni, and for comp
 	cd tests && ../$(BIN)/python -m conformance conformance/subjects/pycni.toml \
 		conformance/subjects/ptp.toml conformance/subjects/bridge.toml
 
-fuzz: $(VENV)/test ## random calls, frames and orders of verbs, for minutes
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/fuzz ## random calls, frames and orders of verbs, for minutes; the decoders by coverage
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz
+	cd tests && ../$(BIN)/python -m fuzz.covered --seconds $(FUZZ_SECONDS)
 
 soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
 	cd tests && ../$(BIN)/python -m fuzz.soak --count 1000

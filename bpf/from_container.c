@@ -15,12 +15,13 @@
 #include "lib/mtu.h"
 #include "lib/neighbour.h"
 #include "lib/parse.h"
+#include "lib/too_big.h"
 #include "lib/verdict.h"
 
 /* Pod to pod goes to the stack when it is too big: the kernel routes it back to
- * the VXLAN device, finds it above that device's MTU, and fragments it or answers
- * with an ICMP error. A packet to a node's own address it would route out of the
- * uplink.
+ * the VXLAN device, finds it above the MTU of device or route, and fragments it or
+ * answers with an ICMP error. A packet to a node's own address it would route out
+ * of the uplink.
  */
 static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 					      const struct packet *packet,
@@ -28,11 +29,16 @@ static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 					      enum destination dst)
 {
 	__u32 measured = measure_packet(ctx, packet);
+	int verdict = -DROP_TOO_BIG;
 
 	if (measured <= config.overlay_mtu)
-		return send_to_node(ctx, packet, route->vtep, measured,
-				    ANY_EXIT);
-	return dst == REMOTE_POD ? hand_to_stack(ctx, packet) : -DROP_TOO_BIG;
+		verdict = send_to_node(ctx, packet, route->vtep, measured,
+				       ANY_EXIT);
+	if (verdict != -DROP_TOO_BIG)
+		return verdict;
+	if (dst == REMOTE_POD)
+		return hand_to_stack(ctx, packet);
+	return cut_or_answer(ctx, packet, route->vtep, measured);
 }
 
 static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,

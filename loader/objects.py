@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -13,6 +14,9 @@ class Objects:
 
     directory: Path
     digest: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Entries that maps must have room for, by name. Such a map is at least as large as the
+    programs declare it, and as the pinned one is: it grows, and never shrinks."""
 
     def path(self, program: str) -> Path:
         """The object file of one of loader.PROGRAMS."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import btf, migration, mprog, pins
 from .bpf import Map, Object, Program
 from .errors import LayoutError
+from .maps import MapInfo
 from .migration import Fate
 from .objects import Objects
 from .places import PROGRAMS
@@ -55,6 +56,7 @@ def stage(
             for name, wanted in opened.maps().items():
                 if name not in maps:
                     have = pins.open_map(root, name)
+                    wanted = _sized(opened, wanted, have, objects.sizes)
                     if have is None:
                         continue
                     pinned[name] = owned.enter_context(have)
@@ -62,8 +64,12 @@ def stage(
                     if fates[name] is not Fate.SHARED:
                         continue
                     maps[name] = have
-                elif migration.fate(maps[name], wanted, types) is not Fate.SHARED:
-                    raise LayoutError(f"{program} declares map {name} unlike the other programs")
+                else:
+                    wanted = _sized(opened, wanted, maps[name], objects.sizes)
+                    if migration.fate(maps[name], wanted, types) is not Fate.SHARED:
+                        raise LayoutError(
+                            f"{program} declares map {name} unlike the other programs"
+                        )
                 opened.reuse_map(name, maps[name].fd)
             opened.load()
             for name in opened.maps().keys() - maps.keys():
@@ -97,7 +103,28 @@ def is_complete(root: Path, objects: Objects, fingerprint: str) -> bool:
             names = tuple(opened.maps())
         if not (directory / program).exists() or not _has_pinned(root, directory / program, names):
             return False
-    return True
+    return all(_has_room(root, name, entries) for name, entries in objects.sizes.items())
+
+
+def _has_room(root: Path, name: str, entries: int) -> bool:
+    pinned = pins.open_map(root, name)
+    if pinned is None:
+        return False
+    with pinned:
+        return pinned.info.max_entries >= entries
+
+
+def _sized(
+    opened: Object, declared: MapInfo, have: Map | None, sizes: Mapping[str, int]
+) -> MapInfo:
+    """The map as it is to be loaded, of the size that it must have."""
+    if declared.name not in sizes:
+        return declared
+    present = have.info.max_entries if have is not None else 0
+    entries = max(declared.max_entries, sizes[declared.name], present)
+    if entries != declared.max_entries:
+        opened.set_max_entries(declared.name, entries)
+    return replace(declared, max_entries=entries)
 
 
 def _has_pinned(root: Path, pin: Path, names: Iterable[str]) -> bool:

@@ -22,6 +22,12 @@ LONGEST_NODE_PREFIX = {4: 30, 6: 126}
 V4_MAPPED = ip_network("::ffff:0:0/96")
 """RFC 4291, section 2.5.5.2: how the dataplane writes IPv4 addresses."""
 
+FUTURE_USE = ip_network("240.0.0.0/4")
+"""RFC 1112, section 4: reserved; kernels do not forward it."""
+
+THIS_NETWORK = ip_network("0.0.0.0/8")
+"""RFC 1122, section 3.2.1.3: hosts on "this" network, never a destination."""
+
 VNI_MAX = 2**24 - 1
 """RFC 7348, section 5: the VNI has 24 bits."""
 
@@ -164,19 +170,20 @@ def _check_cidr(cidr: IPNetwork, node_prefix: int) -> None:
 
 def is_usable(cidr: IPNetwork) -> bool:
     """Whether pods can have addresses of a network, or a single one."""
-    first = cidr.network_address
-    special = first.is_loopback or first.is_multicast or first.is_link_local or first.is_unspecified
-    return not special and not _overlap(cidr, V4_MAPPED)
+    nobodys = any(_overlap(cidr, one) for one in (V4_MAPPED, THIS_NETWORK, FUTURE_USE))
+    return is_routable(cidr.network_address) and not nobodys
 
 
 def is_routable(address: IPAddress) -> bool:
-    """Whether other nodes can send to an address: neither loopback, multicast, link-local nor
-    unspecified."""
+    """Whether other nodes can send to an address: one of unicast that is not for one link, one host
+    or nobody (RFC 6890: 0/8, 127/8, 169.254/16, 240/4; RFC 4291, section 2.4)."""
     return not (
         address.is_loopback
         or address.is_multicast
         or address.is_link_local
         or address.is_unspecified
+        or address.is_reserved
+        or address in THIS_NETWORK
     )
 
 

@@ -18,6 +18,7 @@
     │   ├── LimitedConnectivity 51  and pods of this node cannot reach all they should
     │   ├── NotPermitted            the caller is not root, or root without a capability
     │   └── StoreError              the cluster store does not answer
+    │       └── NameTaken           another machine has the node's name
     ├── InterfaceExists        100  somebody else's interface has the name
     ├── DuplicateAttachment    101  a second ADD of a live attachment
     ├── PoolExhausted          102  no address left
@@ -152,6 +153,10 @@ class NotPermitted(NotAvailable):
 
 class StoreError(NotAvailable):
     """The cluster store does not answer, or refuses this node."""
+
+
+class NameTaken(StoreError):
+    """Another machine, which is alive, has the name."""
 
 
 class InterfaceExists(PycniError):

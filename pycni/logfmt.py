@@ -29,14 +29,14 @@ LOGFMT, JSON = "logfmt", "json"
 FORMATS = (LOGFMT, JSON)
 
 
-def quoted(value: object) -> str:
-    """A plain word as it is, anything else as a JSON string; cut after LONGEST characters.
+def quoted(value: object, *, longest: int = LONGEST) -> str:
+    """A plain word as it is, anything else as a JSON string; cut after `longest` characters.
 
     So a value that a stranger chose can neither end the line nor look like another pair.
     """
     text = str(value)
-    if len(text) > LONGEST:
-        text = text[:LONGEST] + "..."
+    if len(text) > longest:
+        text = text[:longest] + "..."
     if PLAIN.fullmatch(text) and not QUOTED.search(text):
         return text
     return json.dumps(text)

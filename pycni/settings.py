@@ -65,6 +65,9 @@ PORT_MAX = 2**16 - 1
 MTU_MAX = 2**16 - 1
 """Bytes; IPv4's total length has 16 bits (RFC 791, 3.1)."""
 
+PROBE_MIN, PROBE_MAX = 5, 3600
+"""Seconds between probes of a node."""
+
 TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
 TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
 
@@ -155,6 +158,12 @@ def _mtu(value: int) -> int:
     return value
 
 
+def _probe_interval(value: int) -> int:
+    if value and not PROBE_MIN <= value <= PROBE_MAX:
+        raise ValueError(f"must be 0 (no probes) or from {PROBE_MIN} to {PROBE_MAX} seconds")
+    return value
+
+
 WRONG_TYPE = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
@@ -213,6 +222,8 @@ class Settings(BaseModel):
     encapsulation takes."""
     encap: Literal["ebpf", "kernel", "auto"] = "auto"
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
+    probe_interval: Annotated[StrictInt, AfterValidator(_probe_interval)] = 20
+    """Seconds between two probes of another node, through the overlay and beside it; 0: none."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
     """The bit of skb->mark that asks for masquerading."""
     vxlan_by_kernel_only: StrictBool = True

@@ -9,6 +9,7 @@
 #include "ethernet.h"
 #include "mtu.h"
 #include "outer.h"
+#include "path_mtus.h"
 #include "tunnel.h"
 #include "verdict.h"
 
@@ -105,11 +106,24 @@ static __always_inline int encap_ourselves(struct __sk_buff *ctx,
 }
 
 static __noinline int prepare_for_device(struct __sk_buff *ctx,
-					 const union ip_addr *vtep)
+					 const union ip_addr *vtep,
+					 __u64 tunnel_flags)
 {
 	int drop = write_macs(ctx, config.gateway_mac, config.overlay_mac);
 
-	return drop ? drop : write_tunnel(ctx, vtep);
+	return drop ? drop : write_tunnel(ctx, vtep, tunnel_flags);
+}
+
+static __always_inline int send_by_device(struct __sk_buff *ctx,
+					  const union ip_addr *vtep,
+					  __u64 tunnel_flags)
+{
+	int drop = prepare_for_device(ctx, vtep, tunnel_flags);
+
+	if (drop)
+		return drop;
+	bpf_redirect(config.vxlan_ifindex, 0);
+	return went(PATH_DEVICE, TC_ACT_REDIRECT);
 }
 
 enum exit {
@@ -121,14 +135,18 @@ enum exit {
  * for another node passes here once, whoever makes the outer headers. What must
  * happen to each of them belongs at the top of this function.
  *
- * `measured` as measure_packet() says; THIS_DEVICE does not need it.
+ * `measured` as measure_packet() says. For THIS_DEVICE it does not count, as the
+ * stack has routes with the MTU of each narrow path. -DROP_TOO_BIG leaves the packet
+ * unchanged.
  */
 static __always_inline int send_to_node(struct __sk_buff *ctx,
 					const struct packet *packet,
 					const union ip_addr *vtep,
 					__u32 measured, enum exit exit)
 {
+	__u32 path_mtu = config.overlay_mtu, sender_mtu;
 	int verdict = NOT_OURS;
+	__u64 tunnel_flags;
 
 	if (config.own_encap && exit == ANY_EXIT)
 		verdict = encap_ourselves(ctx, packet, vtep, measured);
@@ -136,13 +154,17 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 		return verdict;
 	if (!config.vxlan_ifindex)
 		return -DROP_UNKNOWN_DESTINATION;
-	verdict = prepare_for_device(ctx, vtep);
-	if (verdict)
-		return verdict;
-	if (exit == THIS_DEVICE)
-		return went(PATH_DEVICE, TC_ACT_OK);
-	bpf_redirect(config.vxlan_ifindex, 0);
-	return went(PATH_DEVICE, TC_ACT_REDIRECT);
+
+	if (exit == ANY_EXIT || packet->l3_proto == bpf_htons(ETH_P_IPV6))
+		path_mtu = get_path_mtu(vtep);
+	sender_mtu = get_sender_mtu(packet, path_mtu);
+	tunnel_flags = sender_mtu > path_mtu ? 0 : BPF_F_DONT_FRAGMENT;
+	if (exit == ANY_EXIT)
+		return measured > sender_mtu ?
+			       -DROP_TOO_BIG :
+			       send_by_device(ctx, vtep, tunnel_flags);
+	verdict = prepare_for_device(ctx, vtep, tunnel_flags);
+	return verdict ? verdict : went(PATH_DEVICE, TC_ACT_OK);
 }
 
 #endif

@@ -55,14 +55,12 @@ static __always_inline long read_tunnel(struct __sk_buff *ctx,
 	return err;
 }
 
-/* Tells the VXLAN device to send this packet to `vtep`. */
+/* Tells the VXLAN device to send this packet to `vtep`; `flags` is 0 or
+ * BPF_F_DONT_FRAGMENT, for the outer packet.
+ */
 static __always_inline int write_tunnel(struct __sk_buff *ctx,
-					const union ip_addr *vtep)
+					const union ip_addr *vtep, __u64 flags)
 {
-	/* No UDP checksum: the inner packet has its own. A VXLAN device receives
-	 * such packets over IPv6 only if it is told to (udp6zerocsumrx).
-	 */
-	__u64 flags = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT;
 	__u32 size = KEY_WITHOUT_LOCAL;
 	struct self *own = get_self();
 	struct bpf_tunnel_key key = {
@@ -73,6 +71,10 @@ static __always_inline int write_tunnel(struct __sk_buff *ctx,
 	if (!own)
 		return -DROP_REWRITE_FAILED;
 
+	/* No UDP checksum: the inner packet has its own. A VXLAN device receives
+	 * such packets over IPv6 only if it is told to (udp6zerocsumrx).
+	 */
+	flags |= BPF_F_ZERO_CSUM_TX;
 	if (is_mapped_ip4(vtep)) {
 		key.remote_ipv4 = bpf_ntohl(vtep->words[3]);
 		key.local_ipv4 = bpf_ntohl(own->vtep.words[3]);

@@ -64,6 +64,13 @@ struct nexthop {
 	__u32 used; /* set by the programs, cleared by the agent */
 };
 
+/* path_mtus: underlay address of another node -> the path to it, where less fits
+ * than the overlay's MTU
+ */
+struct path_mtu {
+	__u32 mtu; /* largest IP packet of a pod that fits, bytes */
+};
+
 /* self: what may change of this node while it runs, in the only entry, 0 */
 struct self {
 	union ip_addr vtep; /* our underlay address */
@@ -118,7 +125,7 @@ enum drop_reason {
 	DROP_WRONG_VNI, /* VXLAN of another overlay */
 	DROP_UNKNOWN_VTEP, /* VXLAN from a host that is not a node */
 	DROP_SPOOFED_INNER, /* inner source is not of that node */
-	DROP_TOO_BIG, /* above the MTU, and no ICMP for it */
+	DROP_TOO_BIG, /* above the MTU of the path, and no ICMP for it */
 	DROP_REWRITE_FAILED, /* a helper could not change the packet */
 	DROP_MARTIAN, /* to an address that no packet may go to */
 	DROP_LINK_LOCAL, /* to or from a link-local address */
@@ -206,6 +213,7 @@ _Static_assert(sizeof(struct remote_key) == 20, "remote_key");
 _Static_assert(sizeof(struct remote) == 16, "remote");
 _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
+_Static_assert(sizeof(struct path_mtu) == 4, "path_mtu");
 _Static_assert(sizeof(struct self) == 24, "self");
 _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct path_count) == 16, "path_count");

@@ -24,16 +24,20 @@ from pycni.agent import (
     kernel_routes,
     notify,
     own_address,
+    probes,
     server,
 )
+from pycni.agent.cluster_store import Memory
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
+from pycni.agent.probes import Traffic
 from pycni.kernel import memory
 from pycni.kernel.forgetting import Forgetting
+from pycni.line_limit import LineLimit
 from pycni.logfmt import quoted
-from pycni.node.peers import RejectionNews
 from pycni.node.record import Node
+from pycni.node.report import Report
 from pycni.settings import Settings, make_directories
 from pycni.setup import cautions, provision
 
@@ -58,19 +62,19 @@ def run(settings: Settings, *, setup: bool = True) -> None:
     make_directories(settings)
     with server.only_agent(settings):
         for caution in cautions.look(settings):
-            log.warning("%s", caution)
+            log.warning("caution found=%s", quoted(caution))
         if setup:
             provision.setup(settings, report=_log_step)
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
             start(loops(settings, forgetting), stop)
-            log.info("serving node=%s socket=%s", node.name, settings.socket_path)
+            log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             notify.ready()
             server.serve(listener, settings, stop, forgetting=forgetting)
         # the loop that listens there ends with the process, and tidies nothing up
         settings.event_socket_path.unlink(missing_ok=True)
-    log.info("stopped node=%s", node.name)
+    log.info("stopped node=%s", quoted(node.name))
 
 
 def _log_step(step: str) -> None:
@@ -80,18 +84,19 @@ def _log_step(step: str) -> None:
 def loops(settings: Settings, forgetting: Forgetting) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
     waker, known = Waker(), Known()
-    store = partial(
-        cluster_store.follow,
-        settings,
-        changed=waker.wake,
-        rejections=RejectionNews(),
-        known=known,
-    )
-    routes = partial(kernel_routes.follow, settings, waker=waker)
+    report = Report(settings)
+    cluster = Memory(report, known)
+    store = partial(cluster_store.follow, settings, changed=waker.wake, memory=cluster)
+    beat = partial(heartbeat.follow, settings, report=report, limit=LineLimit())
+    traffic = Traffic()
+    routes = partial(kernel_routes.follow, settings, waker=waker, used=traffic.add)
     address = partial(own_address.follow, settings, moved=waker.wake)
-    return [
+    probe = partial(
+        probes.follow, settings, others=lambda: cluster.others, traffic=traffic, report=report
+    )
+    made = [
         Loop("store", store, STORE_WAIT),
-        Loop("heartbeat", partial(heartbeat.follow, settings), STORE_WAIT),
+        Loop("heartbeat", beat, STORE_WAIT),
         Loop("ended-links", partial(ended_links.follow, settings, forgetting), KERNEL_WAIT),
         Loop("forgetting", partial(forgotten.follow, forgetting), KERNEL_WAIT),
         Loop("changed-links", partial(changed_links.follow, settings), KERNEL_WAIT),
@@ -102,3 +107,4 @@ def loops(settings: Settings, forgetting: Forgetting) -> list[Loop]:
         ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]
+    return [*made, Loop("probes", probe, STORE_WAIT)] if settings.probe_interval else made

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
-import errno
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from pycni.agent import rounds
 from pycni.agent.loops import Run
 from pycni.attachments import refresh
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
+from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
 from pycni.pods import link_changes
 from pycni.pods.lease import Lease, find_lease_at
 from pycni.pods.link_changes import Change
 from pycni.settings import Settings
+
+LINKS_NAMED = 256
+"""Links that the log names in one interval of its limit."""
 
 log = logging.getLogger(__name__)
 
@@ -22,38 +28,69 @@ log = logging.getLogger(__name__)
 def follow(settings: Settings, run: Run) -> None:
     """Until the agent stops, in the node's namespace: first all links, then each as the kernel
     tells of it. Raises PycniError or OSError."""
-    known: dict[int, str] = {}
-    """MACs that were looked at: most of the kernel's messages say nothing new."""
     with link_changes.subscribe() as events, Rtnl() as ipr:
-        _take_all(ipr, settings)
-        run.well()
-        while not run.stopping:
-            try:
-                changes = list(link_changes.changes(events))
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                log.warning("link events were lost, looking at all links")
-                _take_all(ipr, settings)
-                continue
-            for change in changes:
-                if change.mac is None or known.get(change.ifindex) != change.mac:
-                    lease = find_lease_at(ipr, change.ifindex)
-                    if lease and _take(ipr, settings, lease, change) and change.mac:
-                        known[change.ifindex] = change.mac
+        links = Links(ipr, settings)
+        rounds.follow(
+            events,
+            run,
+            everything=links.take_all,
+            some=lambda happened: links.take(link_changes.changes(happened)),
+        )
 
 
-def _take_all(ipr: Rtnl, settings: Settings) -> None:
-    for problem in refresh.refresh_all(ipr, settings):
-        log.warning("link not followed error=%s", quoted(problem))
+@dataclass
+class Links:
+    """The pods' links, and what was last seen of them."""
+
+    ipr: Rtnl
+    settings: Settings
+    _macs: dict[int, str] = field(default_factory=dict)
+    """MAC of the pod's end by ifindex of the host's, as the kernel had it when it was asked. Most
+    events say nothing new. What an event says does not count: pods can make it up."""
+    _limit: LineLimit = field(default_factory=lambda: LineLimit(subjects=LINKS_NAMED))
+
+    def take_all(self) -> None:
+        """Look at all links."""
+        self._macs.clear()
+        for problem in refresh.refresh_all(self.ipr, self.settings):
+            log.warning("link not followed error=%s", quoted(problem))
+
+    def take(self, changes: Iterable[Change]) -> None:
+        """Look at the links that changed, at each once."""
+        news = (one for one in changes if not one.mac or one.mac != self._macs.get(one.ifindex))
+        for change in _merged(news):
+            lease = find_lease_at(self.ipr, change.ifindex)
+            if lease is None:
+                self._macs.pop(change.ifindex, None)
+            else:
+                self._take(lease, change)
+
+    def _take(self, lease: Lease, change: Change) -> None:
+        try:
+            found = refresh.refresh(self.ipr, self.settings, lease, queued=change.queued)
+        except PycniError as error:
+            self._macs.pop(change.ifindex, None)
+            if (left_out := self._limit.take(f"{lease.host_ifname} failed")) is not None:
+                log.warning("link not followed link=%s error=%s%s", quoted(lease.host_ifname),
+                            quoted(error.message), mention(left_out))  # fmt: skip
+            return
+        if found.mac is not None:
+            self._macs[change.ifindex] = found.mac
+        if found.updated and (left_out := self._limit.take(lease.host_ifname)) is not None:
+            log.info("link followed link=%s container=%s%s", quoted(lease.host_ifname),
+                     quoted(lease.container_id), mention(left_out))  # fmt: skip
 
 
-def _take(ipr: Rtnl, settings: Settings, lease: Lease, change: Change) -> bool:
-    """False if it failed."""
-    try:
-        if refresh.refresh(ipr, settings, lease, queued=change.queued):
-            log.info("link followed link=%s container=%s", lease.host_ifname, lease.container_id)
-    except PycniError as error:
-        log.warning("link not followed link=%s error=%s", lease.host_ifname, quoted(error.message))
-        return False
-    return True
+def _merged(changes: Iterable[Change]) -> list[Change]:
+    """One change for each link: the last that is said of each of its parts."""
+    found: dict[int, Change] = {}
+    for change in changes:
+        before = found.get(change.ifindex)
+        if before is not None:
+            change = Change(
+                change.ifindex,
+                mac=change.mac or before.mac,
+                queued=before.queued if change.queued is None else change.queued,
+            )
+        found[change.ifindex] = change
+    return list(found.values())

@@ -7,10 +7,10 @@ another IPAM.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterable
 
+from pycni.agent import rounds
 from pycni.agent.loops import Run
 from pycni.attachments import reclaim
 from pycni.ipam import delegation
@@ -33,19 +33,13 @@ def follow(settings: Settings, forgetting: Forgetting, run: Run) -> None:
     A DEL hears of the link at the same time, and waits for the addresses that are released here: so
     this may not take long, and leaves the connections to `forgetting`.
     """
-    with link_events.subscribe() as events, Rtnl() as ipr:
-        _sweep(ipr, settings, forgetting)
-        run.well()
-        while not run.stopping:
-            try:
-                links = list(link_events.gone(events))
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                log.warning("link events were lost, sweeping")
-                _sweep(ipr, settings, forgetting)
-            else:
-                _release(ipr, settings, forgetting, links)
+    with link_events.subscribe_to_ends() as events, Rtnl() as ipr:
+        rounds.follow(
+            events,
+            run,
+            everything=lambda: _sweep(ipr, settings, forgetting),
+            some=lambda happened: _release(ipr, settings, forgetting, link_events.ended(happened)),
+        )
 
 
 def _release(ipr: Rtnl, settings: Settings, forgetting: Forgetting, links: Iterable[Link]) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from loader import bpf, tcx
 from loader.places import EGRESS, INGRESS
+from pycni.dataplane import maps
+from pycni.errors import PycniError
 from pycni.kernel import sysctl
 from pycni.names import NAME_HEAD
 from pycni.node.record import record_path
@@ -49,6 +51,7 @@ def _take(d: Description) -> object:
     return (
         [_pins(directory) for directory in (root, f"{root}/maps", f"{root}/programs")],
         [_is_empty(f"{root}/maps/{name}") for name in MAPS],
+        _own_entry(d),
         [_programs(ifindex) for ifindex, name in socket.if_nameindex() if _is_the_nodes(name)],
         [sysctl.read(name) for name in parameters.wanted(d, ())],
         [_room(path) for path in directories.wanted(d.settings)],
@@ -66,6 +69,14 @@ def _is_empty(pin: str) -> bool | None:
     """None if it cannot be said."""
     with suppress(OSError, ValueError), bpf.Map.open_pinned(Path(pin)) as opened:
         return opened.is_empty()
+    return None
+
+
+def _own_entry(d: Description) -> object:
+    """What the programs take for this node's address; it has more members, which change."""
+    with suppress(OSError, PycniError), maps.open_self(d.settings.pin_root) as own:
+        entry = own.get(None)
+        return entry and entry.vtep
     return None
 
 

@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the cluster store, every HEARTBEAT_INTERVAL, that this node's agent lives."""
+"""Tells the cluster store, every HEARTBEAT_INTERVAL, that this node's agent lives, and hears from
+it whether another machine does so under the same name."""
 
 from __future__ import annotations
 
+import logging
+
 from pycni.agent.loops import Run
+from pycni.line_limit import LineLimit
+from pycni.logfmt import quoted
 from pycni.node.record import Node
+from pycni.node.report import RIVAL, Report
 from pycni.settings import Settings
-from pycni.stores import HEARTBEAT_INTERVAL, open_store
+from pycni.stores import HEARTBEAT_INTERVAL, machine_instance, open_store
+
+log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, run: Run) -> None:
+def follow(settings: Settings, run: Run, *, report: Report, limit: LineLimit) -> None:
     """Until the agent stops. Raises NotAvailable, StoreError among it."""
     name = Node.load(settings).name
+    instance = machine_instance()
     store = open_store(settings.store_url, settings.cluster, create=False)
     while not run.stopping:
-        store.heartbeat(name)
+        rival = store.heartbeat(name, instance=instance)
         run.well()
+        report.put(RIVAL, str(rival) if rival else "")
+        if rival and limit.take(name) is not None:
+            log.warning("another machine has this node's name node=%s other=%s",
+                        quoted(name), quoted(rival))  # fmt: skip
         run.wait(HEARTBEAT_INTERVAL)

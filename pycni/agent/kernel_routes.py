@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follows the kernel's routes, neighbours and links: keeps the table `nexthops` true, and vouches
-for it a few seconds ahead (node/next_hops.py)."""
+for it a few seconds ahead (node/next_hops.py). What the paths carry is followed with them
+(node/path_mtus.py)."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from pycni import locks
 from pycni.agent.loops import Run
+from pycni.agent.rounds import Rest
+from pycni.cluster import IPAddress
 from pycni.kernel.fib import Fib
-from pycni.node import next_hops
+from pycni.kernel.icmp_errors import IcmpErrors
+from pycni.logfmt import quoted
+from pycni.node import next_hops, path_mtus
 from pycni.node.next_hops import Copy
 from pycni.settings import Settings
 
@@ -19,7 +27,12 @@ RENEWAL = 1.0
 CONFIRMATION = 5.0
 """Seconds between two looks at which next hops are in use."""
 REVIEW = 30.0
-"""Seconds until the kernel is asked for everything again: a path's MTU changes without an event."""
+"""Seconds until the kernel is asked for everything again: a path's MTU expires without an event."""
+SETTLING = 0.02
+"""Seconds after an ICMP error, in which the kernel takes it in and others like it arrive: raw
+sockets get it first (ip_protocol_deliver_rcu, net/ipv4/ip_input.c)."""
+
+log = logging.getLogger(__name__)
 
 
 class Waker:
@@ -42,24 +55,60 @@ class Waker:
             return False
 
 
-def follow(settings: Settings, run: Run, *, waker: Waker) -> None:
-    """Until the agent stops, in the node's namespace. Raises PycniError or OSError."""
-    with Fib() as fib:
-        copy = Copy(fib)
+def follow(
+    settings: Settings,
+    run: Run,
+    *,
+    waker: Waker,
+    used: Callable[[Iterable[IPAddress]], object] = lambda _: None,
+) -> None:
+    """Until the agent stops, in the node's namespace; tells `used` the VTEPs of the nodes that
+    packets were sent to. Raises PycniError or OSError."""
+    with Fib() as fib, hearing_errors() as errors:
+        copy, rest = Copy(fib), Rest()
+        narrowed = False
         review = confirmation = 0.0
         while not run.stopping:
             now = time.monotonic()
             changes = fib.changes()
+            narrower = _take_errors(errors, settings, run)
             # no setup may replace the maps meanwhile
             with locks.network_lock(settings.run_dir, shared=True):
                 if waker.take() or changes is None or now >= review:
                     next_hops.review(settings, copy)
+                    narrowed = path_mtus.write(settings, copy.narrow)
                     review = now + REVIEW
-                elif copy.take_in(changes):
+                elif copy.take_in(changes) | copy.take_again(narrower):
                     next_hops.write(settings, copy)
+                    if copy.narrow or narrowed:
+                        narrowed = path_mtus.write(settings, copy.narrow)
                 if now >= confirmation:
-                    next_hops.confirm(settings, copy)
+                    used(next_hops.confirm(settings, copy))
                     confirmation = now + CONFIRMATION
                 next_hops.vouch(settings)
             run.well()
-            fib.wait(RENEWAL, waker.fileno())
+            run.wait(rest.due())  # events without end must not be work without end
+            fib.wait(RENEWAL, waker.fileno(), *(errors.filenos() if errors else ()))
+
+
+@contextmanager
+def hearing_errors() -> Iterator[IcmpErrors | None]:
+    """The ICMP errors of this namespace; None if this process may not hear them."""
+    try:
+        errors = IcmpErrors()
+    except PermissionError as error:
+        log.warning("path MTUs are learnt late seconds=%d error=%s todo=%s", REVIEW,
+                    quoted(str(error)), quoted("give the agent CAP_NET_RAW"))  # fmt: skip
+        yield None
+        return
+    with errors:
+        yield errors
+
+
+def _take_errors(errors: IcmpErrors | None, settings: Settings, run: Run) -> set[IPAddress]:
+    """The nodes to which the path may be narrower now."""
+    found = errors.take(settings.port) if errors is not None else set()
+    if errors is not None and found:
+        run.wait(SETTLING)
+        found |= errors.take(settings.port)
+    return found

@@ -48,6 +48,11 @@ class Run:
         self._well_since: float | None = None
 
     @property
+    def name(self) -> str:
+        """Of the loop."""
+        return self._loop.name
+
+    @property
     def stopping(self) -> bool:
         return self.stop.is_set()
 

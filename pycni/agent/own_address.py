@@ -25,7 +25,7 @@ from pycni.node.record import Node
 from pycni.node.uplink import Wish
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.stores import machine_identity, open_store
+from pycni.stores import machine_identity, machine_instance, open_store
 
 LOOK = 1.0
 """Seconds between two looks at whether to stop, and at least between two looks at the kernel."""
@@ -50,7 +50,7 @@ def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None
             now = time.monotonic()
             found = place.look(now)
             if found is not None:
-                log.info("moving vtep=%s uplink=%s", found.vtep, found.ifname)
+                log.info("moving vtep=%s uplink=%s", quoted(found.vtep), quoted(found.ifname))
                 provision.setup(settings)
                 moved()
             place.announce()
@@ -120,9 +120,13 @@ class Place:
         own = next((one for one in store.nodes() if one.name == self.settings.node_name), None)
         if own is not None and list(own.addresses) != self._addresses:
             store.register(
-                own.name, own.vtep, identity=machine_identity(), addresses=self._addresses
+                own.name,
+                own.vtep,
+                identity=machine_identity(),
+                instance=machine_instance(),
+                addresses=self._addresses,
             )
-            log.info("addresses told addresses=%s", ",".join(map(str, self._addresses)))
+            log.info("addresses told addresses=%s", quoted(",".join(map(str, self._addresses))))
         self._announced = list(self._addresses)
 
     def _tell(self, problem: str) -> None:

@@ -17,6 +17,7 @@ from pycni.cni import rpc
 from pycni.errors import SetupError, TryAgain
 from pycni.files import make_private_directory
 from pycni.kernel.forgetting import Forgetting
+from pycni.logfmt import quoted
 from pycni.settings import Settings
 
 CALLS_AT_ONCE = 64
@@ -96,7 +97,8 @@ def serve(
             connection, _ = listener.accept()
         except TimeoutError:
             if _mark(settings.socket_path) != mark:
-                log.warning('stopping reason="the socket is gone" socket=%s', settings.socket_path)
+                log.warning('stopping reason="the socket is gone" socket=%s',
+                            quoted(settings.socket_path))  # fmt: skip
                 stop.set()
             continue
         slots.acquire()

@@ -125,7 +125,7 @@ def _try_release(ipr: Rtnl, settings: Settings, lease: Lease, forget: Forget) ->
         return release(ipr, settings, lease, forget=forget)
     except PycniError as error:
         log.warning("addresses not released container=%s error=%s",
-                    lease.container_id, quoted(error.message))  # fmt: skip
+                    quoted(lease.container_id), quoted(error.message))  # fmt: skip
         return 0
 
 

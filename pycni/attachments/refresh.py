@@ -7,6 +7,7 @@ Runs in the node's network namespace. What changes, and what follows from it: po
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from pycni import locks
 from pycni.dataplane import maps
@@ -17,8 +18,19 @@ from pycni.pods.lease import Lease, leases
 from pycni.settings import Settings
 
 
-def refresh(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None = None) -> int:
-    """Update the entries of a lease; returns how many were not up to date. Raises PycniError.
+class Refreshed(NamedTuple):
+    """What a look at one lease found."""
+
+    updated: int
+    """Entries that were not up to date."""
+    mac: str | None
+    """Of the pod's end; None if it is not known, as there is no link or no dataplane."""
+
+
+def refresh(
+    ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None = None
+) -> Refreshed:
+    """Update the entries of a lease. Raises PycniError.
 
     `queued` is as in link_changes.endpoint.
     """
@@ -29,8 +41,9 @@ def refresh(ipr: Rtnl, settings: Settings, lease: Lease, *, queued: bool | None 
     ):
         now = link_changes.endpoint(ipr, lease, queued=queued)
         if now is not None:
-            return endpoints.update(table, lease.entries, now, run_dir=settings.run_dir)
-    return 0
+            updated = endpoints.update(table, lease.entries, now, run_dir=settings.run_dir)
+            return Refreshed(updated, now.mac)
+    return Refreshed(0, None)
 
 
 def refresh_all(ipr: Rtnl, settings: Settings) -> list[str]:

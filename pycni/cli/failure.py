@@ -147,5 +147,6 @@ def _advice(code: int | None) -> str:
 
 
 def _escape_lines(text: str) -> str:
-    """The verifier's log has many lines."""
-    return "\n".join(map(escape, text.split("\n")))
+    """The verifier's log has many lines. What follows the first is moved to the right: others may
+    have written it, and it must not look like what to do."""
+    return "\n    ".join(map(escape, text.split("\n")))

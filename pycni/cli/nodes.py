@@ -12,9 +12,14 @@ from pycni.cli.invocation import Invocation, output_option, pass_invocation
 @output_option
 @pass_invocation
 def nodes(invocation: Invocation) -> None:
-    """The nodes of the cluster, as the store has them."""
+    """The nodes of the cluster, as the store has them, and as they answer this one.
+
+    ANSWERS says whether a node's kernel answers at its address, FORWARDS whether it does through
+    the overlay. The agent asks; `-`: it does not, or not yet.
+    """
     from pycni.cli import rows
 
-    columns = ["name", "id", "vtep", "pod_cidrs", "agent", "seen_seconds_ago"]
+    columns = ["name", "id", "vtep", "pod_cidrs", "agent", "answers", "forwards"]
+    columns.append("seen_seconds_ago")
     found = rows.nodes(invocation.settings())
     invocation.emit(found, columns=columns + ["rejected"] * any(row["rejected"] for row in found))

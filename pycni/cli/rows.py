@@ -8,6 +8,7 @@ file has it, and a drop reason or path is spelled as in bpf/README.md (`SPOOFED_
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.events import Lost
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import overlay_guard
+from pycni.node import overlay_guard, report
 from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
@@ -80,25 +81,43 @@ def ports(settings: Settings) -> list[Row]:
 def nodes(settings: Settings) -> list[Row]:
     """The nodes of the cluster by name. Raises StoreError.
 
-    Of a record that is set aside, `rejected` says why, and what it claims is not shown.
-    `seen_seconds_ago` is None where the store does not know.
+    Of a record that is set aside, `rejected` says why, and what it claims is not shown. `answers`
+    and `forwards` are what this node's agent found when it asked the other: at its address, and
+    through the overlay; None if it did not ask. `seen_seconds_ago` is from the last sign of life,
+    to the store or to this node; None if neither knows of one.
     """
     listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     valid = {node.name: node for node in listing.nodes}
+    told = report.read(settings)
+    aside = report.table(told, report.SET_ASIDE)
+    asked = {row.get("name"): row for row in report.table(told, report.PEERS).values()}
     return [
-        _node(name, valid.get(name), liveness, rejected=listing.rejected.get(name))
+        _node(name, valid.get(name), liveness, asked.get(name, {}),
+              rejected=listing.rejected.get(name) or aside.get(name))
         for name, liveness in listing.liveness.items()
-    ]
+    ]  # fmt: skip
 
 
-def _node(name: str, node: NodeRecord | None, liveness: Liveness, *, rejected: str | None) -> Row:
+def _node(
+    name: str,
+    node: NodeRecord | None,
+    liveness: Liveness,
+    asked: Row,
+    *,
+    rejected: str | None,
+) -> Row:
+    seen = [] if liveness.seen_ago is None else [liveness.seen_ago]
+    if isinstance(asked.get("seen"), float):
+        seen.append(max(0.0, time.monotonic() - asked["seen"]))
     return {
         "name": name,
         "id": node and node.node_id,
         "vtep": node and str(node.vtep),
         "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs] if node else None,
         "agent": "alive" if liveness.alive else "silent",
-        "seen_seconds_ago": None if liveness.seen_ago is None else round(liveness.seen_ago),
+        "answers": asked.get("answers"),
+        "forwards": asked.get("forwards"),
+        "seen_seconds_ago": round(min(seen)) if seen else None,
         "rejected": rejected,
     }
 

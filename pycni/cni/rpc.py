@@ -30,6 +30,8 @@ from pycni.logfmt import quoted
 Handler = Callable[[Mapping[str, str], bytes, int | None], Reply]
 
 READ_SIZE = 1 << 20
+TRACEBACK = 8000
+"""Characters of what a call has to say for itself that the log keeps."""
 
 UCRED = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid."""
@@ -82,7 +84,8 @@ def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) 
         time.monotonic() - start,
     )
     if reply.stderr:
-        log.error("%s", reply.stderr.decode(errors="replace").rstrip())
+        text = reply.stderr.decode(errors="replace").rstrip()
+        log.error("call failed stderr=%s", quoted(text, longest=TRACEBACK))
     try:
         _deliver(connection, reply)
     except OSError as error:

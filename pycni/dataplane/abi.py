@@ -118,6 +118,12 @@ NEXTHOP = Layout(
     ),
 )
 
+PATH_MTU = Layout(
+    "path_mtu",
+    "=I",
+    (("mtu", "int"),),
+)
+
 SELF = Layout(
     "self",
     "=16sQ",

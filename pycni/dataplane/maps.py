@@ -245,6 +245,12 @@ def open_nexthops(root: Path) -> Table[IPAddress, NextHop]:
     return open_table(root, "nexthops")
 
 
+def open_path_mtus(root: Path) -> Table[IPAddress, int]:
+    """Underlay address of another node -> the largest IP packet of a pod that fits the path to it,
+    in bytes, where that is less than the overlay's MTU."""
+    return open_table(root, "path_mtus")
+
+
 def open_self(root: Path) -> Table[None, Self]:
     """The one entry about this node."""
     return open_table(root, "self")
@@ -310,6 +316,7 @@ NODES: Codec[IPAddress, IPAddress] = Codec(_address("address"), Only(abi.NODE))
 NEXTHOPS: Codec[IPAddress, NextHop] = Codec(
     _address("vtep"), Record(abi.NEXTHOP, NextHop, used=bool)
 )
+PATH_MTUS: Codec[IPAddress, int] = Codec(_address("vtep"), Only(abi.PATH_MTU))
 SELF: Codec[None, Self] = Codec(
     Key("", len(ONLY_KEY), lambda _: ONLY_KEY, lambda _: None), Record(abi.SELF, Self)
 )
@@ -320,6 +327,7 @@ TABLES: Mapping[str, Codec[Any, Any]] = {
     "vteps": VTEPS,
     "nodes": NODES,
     "nexthops": NEXTHOPS,
+    "path_mtus": PATH_MTUS,
     "self": SELF,
 }
 """Every map whose entries Python writes."""

@@ -28,6 +28,7 @@ from pycni.ipam import delegation_records, ipam_plugin
 from pycni.ipam.delegation_records import Delegation
 from pycni.ipam.ipam_result import IpamResult
 from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
 from pycni.pods.lease import leases
 from pycni.settings import Settings
@@ -171,10 +172,10 @@ def _take_back(call: Call, delegation: Delegation, lock: int) -> None:
 
 def _log_failure(delegation: Delegation, error: PycniError) -> None:
     log.warning(
-        "plugin=%s container=%s not released error=%s",
-        delegation.plugin,
-        delegation.key.container_id,
-        error,
+        "not released plugin=%s container=%s error=%s",
+        quoted(delegation.plugin),
+        quoted(delegation.key.container_id),
+        quoted(error),
     )
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pycni.files import make_private_directory, remove_file, replace_file
+from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
 from pycni.settings import Settings
 
@@ -103,5 +104,5 @@ def _read(path: Path) -> Delegation | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
-        log.warning("file=%s cannot be read error=%r", path, error)
+        log.warning("record not read file=%s error=%s", quoted(path), quoted(repr(error)))
         return None

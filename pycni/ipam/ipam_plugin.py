@@ -29,6 +29,7 @@ from pycni.errors import (
     MissingPlugin,
     speakable,
 )
+from pycni.logfmt import quoted
 
 QUOTE_LIMIT = 500
 """Characters of a plugin's output that an error quotes."""
@@ -106,7 +107,8 @@ def execute(
         status = _wait(process, timeout)
         output, complaint = (_content(file) for file in (stdout, stderr))
     if complaint:
-        log.info("plugin=%s command=%s stderr=%r", plugin, command, _quote(complaint))
+        log.info("IPAM plugin complained plugin=%s command=%s stderr=%s", quoted(plugin),
+                 quoted(command), quoted(_quote(complaint)))  # fmt: skip
     if status == 0:
         return output
     if status is None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from pycni.cluster import IPAddress, IPNetwork, check_room
 from pycni.errors import FileError, PoolExhausted
 from pycni.files import alone_in, replace_file
+from pycni.logfmt import quoted
 
 ROTATION_FILE = "rotation.json"
 
@@ -127,7 +128,7 @@ class Rotation:
                     entries = json.dumps(self._read() | new).encode()
                     replace_file(self._path, entries, durable=False)
         except FileError as error:
-            log.warning("rotation not saved file=%s error=%s", self._path, error)
+            log.warning("rotation not saved file=%s error=%s", quoted(self._path), quoted(error))
 
     @property
     def _path(self) -> Path:
@@ -139,7 +140,7 @@ class Rotation:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            log.warning("rotation begins anew file=%s error=%s", self._path, error)
+            log.warning("rotation begins anew file=%s error=%s", quoted(self._path), quoted(error))
             return {}
         if not isinstance(entries, dict):
             return {}

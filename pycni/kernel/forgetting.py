@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from pycni.cluster import IPAddress
 from pycni.kernel import conntrack
+from pycni.logfmt import quoted
 
 INTERVAL = 3.0
 """Seconds between two listings, at least."""
@@ -95,5 +96,6 @@ def _logged(
         return forget(addresses)
     except OSError as error:
         log.warning("connections not forgotten addresses=%s error=%s",
-                    ",".join(map(str, sorted(addresses, key=str))), error)  # fmt: skip
+                    quoted(",".join(map(str, sorted(addresses, key=str)))),
+                    quoted(error))  # fmt: skip
         return None

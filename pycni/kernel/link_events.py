@@ -8,9 +8,10 @@ The kernel sends one to every listener once neither the link nor its peer is in 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pycni.kernel import netlink_socket
+from pycni.kernel.event_socket import Event, EventSocket
 from pycni.kernel.links import RTM_DELLINK, Link, read_link
 from pycni.kernel.netlink import messages
 from pycni.kernel.netlink_socket import BUFFER, RTMGRP_LINK
@@ -19,14 +20,29 @@ from pycni.kernel.netlink_socket import BUFFER, RTMGRP_LINK
 def subscribe() -> socket.socket:
     """A socket that hears every change of a link of the calling thread's namespace, from now on.
 
-    Errors: netlink_socket.subscribe.
+    For who waits for one event. Errors: netlink_socket.subscribe.
     """
     return netlink_socket.subscribe(RTMGRP_LINK)
 
 
 def gone(events: socket.socket) -> Iterator[Link]:
     """The links that are gone, as the next datagram says. Waits for one. Raises OSError."""
-    for kind, _, _, body in messages(events.recv(BUFFER)):
+    return _gone(events.recv(BUFFER))
+
+
+def subscribe_to_ends() -> EventSocket:
+    """A socket that hears of each link that goes, for who follows them all. Errors: the same."""
+    return EventSocket(RTMGRP_LINK, kinds=(RTM_DELLINK,))
+
+
+def ended(events: Iterable[Event]) -> Iterator[Link]:
+    """The links that are gone by these events."""
+    for event in events:
+        yield from _gone(event.data)
+
+
+def _gone(data: bytes) -> Iterator[Link]:
+    for kind, _, _, body in messages(data):
         # AF_BRIDGE: a port left a bridge, and still is a link
         if kind == RTM_DELLINK and body[0] == socket.AF_UNSPEC:
             yield read_link(body)

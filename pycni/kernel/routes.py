@@ -26,7 +26,7 @@ RTMSG = struct.Struct("=BBBBBBBBI")
 flags."""
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
-RTAX_MTU, RTAX_ADVMSS = 2, 8
+RTAX_LOCK, RTAX_MTU, RTAX_ADVMSS = 1, 2, 8
 RTVIA = struct.Struct("=H")
 """The start of struct rtvia: a family. An address of it follows."""
 RTNEXTHOP = struct.Struct("=HBBi")
@@ -71,6 +71,9 @@ class Route(NamedTuple):
     """Bytes."""
     advmss: int = 0
     """Bytes of a TCP segment that are offered to the other side."""
+    mtu_locked: bool = False
+    """The MTU holds whatever the kernel learns of the path. An IPv6 route's counts for forwarded
+    packets only then (ip6_dst_mtu_maybe_forward, net/ip6_route.h); an IPv4 route's always."""
     kind: int = RTN_UNICAST
     """RTN_*: what becomes of the packets."""
     hops: tuple[Hop, ...] = ()
@@ -192,7 +195,8 @@ def pack_route(route: Route) -> bytes:
         body += attribute(RTA_PREFSRC, route.source.packed)
     if route.priority:
         body += number(RTA_PRIORITY, route.priority)
-    metrics = ((RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss))
+    lock = 1 << RTAX_MTU if route.mtu_locked else 0
+    metrics = ((RTAX_LOCK, lock), (RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss))
     if any(value for _, value in metrics):
         body += nested(RTA_METRICS, *(number(kind, value) for kind, value in metrics if value))
     return body

@@ -13,6 +13,7 @@ from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
 from pycni.kernel.nft_table import Chain, Hook, Table
 from pycni.names import NAME_HEAD
+from pycni.node import path_mtus
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -40,7 +41,8 @@ def wanted(settings: Settings, node: Node) -> Table:
     with an ingress qdisc of somebody else send such packets through the host's stack
     (link_changes.py). The answers bypass the stack. So connection tracking would call the further
     packets invalid, and kube-proxy drops invalid packets. Packets to the node itself are tracked,
-    because answers of host ports are among them.
+    because answers of host ports are among them. Nor are routers' errors about what our programs
+    encapsulated (path_mtus.py).
     """
     mark = settings.masquerade_mark
     return Table(
@@ -56,7 +58,7 @@ def wanted(settings: Settings, node: Node) -> Table:
             ),
             Chain(
                 "prerouting",
-                tuple(map(_untracked, node.cluster_cidrs)),
+                (*map(_untracked, node.cluster_cidrs), *path_mtus.untracked_errors(node)),
                 Hook("filter", "prerouting", RAW_PRIORITY),
             ),
         ),

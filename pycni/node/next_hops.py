@@ -20,7 +20,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pycni import cluster
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
 from pycni.dataplane.maps import NextHop
@@ -34,6 +33,7 @@ from pycni.kernel.fib import (
 )
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
+from pycni.node import overlay, path_mtus
 from pycni.node.record import Node
 from pycni.settings import Settings
 
@@ -52,6 +52,7 @@ class Copy:
         self._others: tuple[IPAddress, ...] = ()
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
+        self._overlay = 0
         self._neighbours: Neighbours = {}
         self.written: dict[IPAddress, NextHop] = {}
 
@@ -65,7 +66,21 @@ class Copy:
         """Ask for routes and links."""
         if self._vtep is not None:
             self._paths = self._fib.paths(self._others, self._vtep)
-            self._links = self._fib.links({path.ifindex for path in self._paths.values()})
+            self._overlay = overlay.ifindex()
+            self._take_links()
+
+    def take_again(self, vteps: Iterable[IPAddress]) -> bool:
+        """Ask for the paths to some of the nodes; True if one is different now."""
+        asked = [vtep for vtep in vteps if vtep in self._paths]
+        if self._vtep is None or not asked:
+            return False
+        before = {vtep: self._paths.pop(vtep) for vtep in asked}
+        now = self._fib.paths(asked, self._vtep)
+        self._paths |= now
+        if now == before:
+            return False
+        self._take_links()
+        return True
 
     def take_in(self, changes: Iterable[Change]) -> bool:
         """Take in events; True if `wanted` may be different now."""
@@ -87,12 +102,24 @@ class Copy:
     def wanted(self) -> dict[IPAddress, NextHop]:
         return wanted(self._paths, self._links, self._neighbours)
 
+    @property
+    def narrow(self) -> dict[IPAddress, int]:
+        """What the paths carry that are narrower than the overlay device's MTU."""
+        device = self._links.get(self._overlay)
+        overlay_mtu = device.mtu if device is not None else 0
+        return path_mtus.narrow(self._paths, self._links, overlay_mtu=overlay_mtu)
+
     def path(self, vtep: IPAddress) -> Way | None:
         return self._paths.get(vtep)
 
     def confirm(self, used: Iterable[tuple[int, IPAddress]]) -> None:
         """Tell the kernel that neighbours, by interface and address, are in use."""
         self._fib.confirm(used)
+
+    def _take_links(self) -> None:
+        """Those of the paths, and the overlay device, whose MTU all paths are compared with."""
+        indexes = {path.ifindex for path in self._paths.values()}
+        self._links = self._fib.links(indexes | {self._overlay} if self._overlay else indexes)
 
 
 def wanted(
@@ -108,7 +135,7 @@ def wanted(
         link = links.get(path.ifindex)
         mac = neighbours.get((path.ifindex, path.neighbour))
         if link is not None and link.is_running and link.is_ethernet and mac is not None:
-            mtu = min(link.mtu, path.mtu or link.mtu) - cluster.VXLAN_OVERHEAD[vtep.version]
+            mtu = path_mtus.inner_mtu(vtep, path, link)
             found[vtep] = NextHop(path.ifindex, mtu, mac, link.mac)
     return found
 
@@ -138,16 +165,20 @@ def write(settings: Settings, copy: Copy) -> None:
              len(changes.deletes))  # fmt: skip
 
 
-def confirm(settings: Settings, copy: Copy) -> None:
-    """Tell the kernel which neighbours were used since the last call, and clear the marks."""
+def confirm(settings: Settings, copy: Copy) -> set[IPAddress]:
+    """Tell the kernel which neighbours were used since the last call, and clear the marks. Returns
+    the VTEPs that packets were sent to."""
     used: set[tuple[int, IPAddress]] = set()
+    vteps: set[IPAddress] = set()
     with maps.open_nexthops(settings.pin_root) as table:
         for vtep, hop in table.items():
             path = copy.path(vtep)
             if hop.used and path is not None:
                 table.put(vtep, replace(hop, used=False))
                 used.add((path.ifindex, path.neighbour))
+                vteps.add(vtep)
     copy.confirm(used)
+    return vteps
 
 
 def vouch(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -152,6 +153,14 @@ def write_parameters(values: dict[str, str]) -> None:
 def find(ipr: Rtnl) -> Link | None:
     """The device, or None."""
     return ipr.link(DEVICE)
+
+
+def ifindex() -> int:
+    """The index of the device, 0 if it is gone. In the calling thread's network namespace."""
+    try:
+        return socket.if_nametoindex(DEVICE)
+    except OSError:
+        return 0
 
 
 def is_ours(link: Link, port: int) -> bool:

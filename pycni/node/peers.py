@@ -10,20 +10,34 @@ cluster of any size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import errno
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import maps
-from pycni.dataplane.reconcile import Plan, apply, plan
+from pycni.dataplane.reconcile import Plan, plan
+from pycni.line_limit import LineLimit
 from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
+
+NO_ROOM = (errno.E2BIG, errno.ENOSPC)
+LINES_A_NAME, NAMES_TOLD = 4, 20
+"""Lines in each interval of LineLimit: about one record, and records that are named."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Membership:
     """What one watch of the store has said so far. Feed it every event; write at each Synced."""
 
-    def __init__(self, own_name: str) -> None:
+    def __init__(self, own_name: str, own_addresses: frozenset[IPAddress] = frozenset()) -> None:
+        """`own_addresses` are those that this node has, besides what its record says."""
         self._own_name = own_name
+        self._own_addresses = own_addresses
         self._nodes: dict[str, NodeRecord] = {}
         self._before: dict[str, NodeRecord | None] = {}
         self.rejected: dict[str, str] = {}
@@ -34,7 +48,12 @@ class Membership:
         match event:
             case Put(name, node):
                 self._note(name)
-                self._nodes[name] = node
+                reason = "" if name == self._own_name else unfit(node, self._own_addresses)
+                if reason:
+                    self._nodes.pop(name, None)
+                    self.rejected[name] = reason
+                else:
+                    self._nodes[name] = node
             case Removed(name):
                 self._note(name)
                 self._nodes.pop(name, None)
@@ -58,6 +77,11 @@ class Membership:
         return list(self._nodes.values())
 
     @property
+    def own(self) -> NodeRecord | None:
+        """This node's record."""
+        return self._nodes.get(self._own_name)
+
+    @property
     def others(self) -> list[NodeRecord]:
         """Every known node but this one."""
         return [node for name, node in self._nodes.items() if name != self._own_name]
@@ -78,23 +102,64 @@ class Membership:
 
 
 class RejectionNews:
-    """What is new about records that are set aside, over any number of watches."""
+    """What is new about records that are set aside, over any number of watches.
 
-    def __init__(self) -> None:
+    A record that changes all the time makes a few lines a minute, and so does any number of bad
+    records together.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._told: dict[str, str] = {}
+        self._limit = LineLimit(lines=LINES_A_NAME, subjects=NAMES_TOLD, clock=clock)
 
     def take(self, rejected: Mapping[str, str]) -> list[tuple[str, str]]:
         """Name and reason of each record that was set aside since the last call; an empty reason
-        for each that no longer is. `rejected` is that of a Membership at a Synced."""
-        told, self._told = self._told, dict(rejected)
-        news = [(name, why) for name, why in rejected.items() if told.get(name) != why]
-        return sorted(news + [(name, "") for name in told if name not in rejected])
+        for each that no longer is. `rejected` is that of a Membership at a Synced. What is over the
+        limit is left for a later call."""
+        told = self._told
+        changed = [name for name, why in rejected.items() if told.get(name) != why]
+        changed += [name for name in told if name not in rejected]
+        news = []
+        for name in sorted(changed):
+            if self._limit.take(name) is None:
+                continue
+            reason = rejected.get(name, "")
+            news.append((name, reason))
+            if reason:
+                told[name] = reason
+            else:
+                del told[name]
+        return news
 
 
-def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> int:
-    """Make both maps agree with `others`; returns the number of entries changed.
+@dataclass(frozen=True)
+class Written:
+    """What a write did."""
 
-    `root` is the pin directory. Raises OSError with the kernel's errno.
+    changed: int
+    """Entries that changed."""
+    left_out: frozenset[IPAddress] = frozenset()
+    """VTEPs of nodes that the maps have no room for."""
+
+
+def unfit(node: NodeRecord, own: Collection[IPAddress]) -> str:
+    """Why another node's record cannot be used on a node with these addresses; empty if it can.
+
+    All that is in the store does not tell: an address may be this node's and in no record.
+    """
+    if node.vtep in own:
+        return f"its VTEP {node.vtep} is an address of this node"
+    for prefix in node.extra:
+        if prefix.network_address in own:
+            return f"the address {prefix} that it published is one of this node"
+    return ""
+
+
+def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> Written:
+    """Make both maps agree with `others`.
+
+    `root` is the pin directory. Nodes for which there is no room are left out, and the others are
+    there. Raises OSError with the kernel's errno.
     """
     nodes = list(others)
     with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
@@ -103,7 +168,7 @@ def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> int:
         return _apply(vteps, peers, remotes, prefixes)
 
 
-def write_changes(root: Path, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> int:
+def write_changes(root: Path, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> Written:
     """Make both maps, which agree with nodes as they were, agree with the same nodes as they are.
 
     As `write`. `before` and `after` must be whole batches of the store's changes: if a node's
@@ -131,12 +196,39 @@ def _apply(
     peers: Plan[IPAddress, int],
     remotes: maps.Table[IPNetwork, IPAddress],
     prefixes: Plan[IPNetwork, IPAddress],
-) -> int:
-    """The number of entries changed. A VTEP is written before the remotes that name it, and removed
-    after them, so that no prefix ever points at a host that is not a node."""
-    for vtep, number in peers.upserts.items():
-        vteps.put(vtep, number)
-    apply(prefixes, remotes)
+) -> Written:
+    """A VTEP is written before the remotes that name it, and removed after them, so that no prefix
+    ever points at a host that is not a node. What does not fit at first may fit when others are
+    removed."""
+    late = _put_all(vteps, peers.upserts)
+    pending = _put_all(
+        remotes, {prefix: vtep for prefix, vtep in prefixes.upserts.items() if vtep not in late}
+    )
+    for prefix in prefixes.deletes:
+        remotes.remove(prefix)
     for vtep in peers.deletes:
         vteps.remove(vtep)
-    return sum(len(p.upserts) + len(p.deletes) for p in (peers, prefixes))
+    left_out = _put_all(vteps, late)
+    pending |= {
+        prefix: vtep
+        for prefix, vtep in prefixes.upserts.items()
+        if vtep in late and vtep not in left_out
+    }
+    unwritten = _put_all(remotes, pending)
+    changed = sum(len(p.upserts) + len(p.deletes) for p in (peers, prefixes))
+    return Written(
+        changed - len(left_out) - len(unwritten), frozenset({*left_out, *unwritten.values()})
+    )
+
+
+def _put_all(table: maps.Table[K, V], entries: Mapping[K, V]) -> dict[K, V]:
+    """Put entries; returns those that the map has no room for."""
+    full: dict[K, V] = {}
+    for key, value in entries.items():
+        try:
+            table.put(key, value)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            full[key] = value
+    return full

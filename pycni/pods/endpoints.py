@@ -26,6 +26,7 @@ from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane.maps import Endpoint, Table
 from pycni.errors import DataplaneError, PycniError, TryAgain
+from pycni.logfmt import quoted
 from pycni.names import NAME_HEAD
 from pycni.pods import resting
 
@@ -124,7 +125,7 @@ def sweep(
             parts = ({address: index} for address, index in owners.items())
             return sum(sweep(table, one, run_dir=run_dir, clean_up=clean_up) for one in parts)
         for address in owners:
-            log.warning("address=%s not released error=%s", address, error)
+            log.warning("not released address=%s error=%s", quoted(address), quoted(error))
         return 0
 
 

@@ -11,22 +11,21 @@ the node's network namespace.
 from __future__ import annotations
 
 import errno
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from pycni.dataplane.maps import Endpoint
 from pycni.errors import DataplaneError
-from pycni.kernel import netlink_socket, sysctl
+from pycni.kernel import sysctl
+from pycni.kernel.event_socket import Event, EventSocket
 from pycni.kernel.links import RTM_NEWLINK, Link, read_link
 from pycni.kernel.netlink import NetlinkError, messages
-from pycni.kernel.netlink_socket import BUFFER, RTMGRP_LINK, RTMGRP_TC
+from pycni.kernel.netlink_socket import RTMGRP_LINK, RTMGRP_TC
 from pycni.kernel.qdiscs import RTM_DELQDISC, RTM_NEWQDISC, TC_H_INGRESS, read_qdisc
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods.lease import Lease
 
-SOL_NETLINK, NETLINK_LISTEN_ALL_NSID = 270, 8
 NO_QUEUE = ("noqueue", "noop", "")
 
 STACK_ADDRESS = ip_address("169.254.1.2")
@@ -45,29 +44,32 @@ class Change:
     """Whether the host end has an ingress qdisc, if the event tells it."""
 
 
-def subscribe() -> socket.socket:
+def subscribe() -> EventSocket:
     """A socket for events of links and qdiscs of this namespace, and of links in namespaces that
     have a number in this one. Raises as netlink_socket.subscribe."""
-    events = netlink_socket.subscribe(RTMGRP_LINK | RTMGRP_TC)
-    events.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
-    return events
+    kinds = (RTM_NEWLINK, RTM_NEWQDISC, RTM_DELQDISC)
+    return EventSocket(RTMGRP_LINK | RTMGRP_TC, kinds=kinds, everywhere=True)
 
 
-def changes(events: socket.socket) -> Iterator[Change]:
-    """The changes in the next datagram; waits for it. Raises OSError: ENOBUFS if some were lost."""
-    data, ancillary, _, _ = events.recvmsg(BUFFER, socket.CMSG_SPACE(4))
-    elsewhere = any(kind == NETLINK_LISTEN_ALL_NSID for _, kind, _ in ancillary)
-    for kind, _, _, body in messages(data):
-        if kind == RTM_NEWLINK and elsewhere:
-            link = read_link(body)
-            if link.peer_ifindex and link.mac:  # 0: the other end is gone
-                yield Change(link.peer_ifindex, mac=link.mac)
-        elif kind in (RTM_NEWQDISC, RTM_DELQDISC) and not elsewhere:
-            qdisc = read_qdisc(body)
-            if qdisc.parent != TC_H_INGRESS:
-                yield Change(qdisc.ifindex)
-            elif qdisc.kind == "ingress":  # clsact is ours
-                yield Change(qdisc.ifindex, queued=kind == RTM_NEWQDISC)
+def changes(events: Iterable[Event]) -> Iterator[Change]:
+    """What changed by these events.
+
+    What another namespace says is a hint and no fact: a pod can make a link there whose peer seems
+    to be any link of the node. `endpoint` asks the kernel.
+    """
+    for event in events:
+        for kind, _, _, body in messages(event.data):
+            if kind == RTM_NEWLINK and event.elsewhere:
+                link = read_link(body)
+                # 0: the other end is gone; without a namespace, it is in the same one as the link
+                if link.peer_ifindex and link.peer_netnsid is not None and link.mac:
+                    yield Change(link.peer_ifindex, mac=link.mac)
+            elif kind in (RTM_NEWQDISC, RTM_DELQDISC) and not event.elsewhere:
+                qdisc = read_qdisc(body)
+                if qdisc.parent != TC_H_INGRESS:
+                    yield Change(qdisc.ifindex)
+                elif qdisc.kind == "ingress":  # clsact is ours
+                    yield Change(qdisc.ifindex, queued=kind == RTM_NEWQDISC)
 
 
 def endpoint(ipr: Rtnl, lease: Lease, *, queued: bool | None = None) -> Endpoint | None:

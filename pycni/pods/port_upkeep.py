@@ -145,7 +145,8 @@ def adopt(settings: Settings, state: State) -> int:
         ):
             if own and port_records.find(settings, lease.key_digest) is None:
                 port_records.write(settings, PortRecord(lease.key_digest, "", own))
-                log.info("host ports recorded container=%s ports=%d", lease.container_id, len(own))
+                log.info("host ports recorded container=%s ports=%d",
+                         quoted(lease.container_id), len(own))  # fmt: skip
                 adopted += 1
     return adopted
 

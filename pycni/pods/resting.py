@@ -22,6 +22,7 @@ from pathlib import Path
 from pycni.cluster import IPAddress
 from pycni.errors import FileError
 from pycni.files import FILE_MODE, alone_in
+from pycni.logfmt import quoted
 
 REST = 120.0
 """Seconds."""
@@ -45,7 +46,8 @@ def rest(run_dir: Path, addresses: Iterable[IPAddress]) -> None:
         finally:
             os.close(descriptor)
     except (OSError, FileError) as error:
-        log.warning("addresses do not rest file=%s error=%s", run_dir / LOG, error)
+        log.warning("addresses do not rest file=%s error=%s",
+                    quoted(run_dir / LOG), quoted(error))  # fmt: skip
 
 
 def teardown(run_dir: Path) -> None:

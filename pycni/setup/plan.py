@@ -107,6 +107,14 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
     )
 
 
+def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
+    """Entries that the maps of other nodes need, twice what there are: so a cluster that grows
+    needs larger ones rarely. Maps are never smaller than the programs declare them."""
+    nodes, prefixes = len(others), sum(len(one.pod_cidrs) + len(one.extra) for one in others)
+    counts = {"vteps": nodes, "nexthops": nodes, "remotes": prefixes}
+    return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
+
+
 def refuse_renumbering(before: Node | None, record: NodeRecord, *, has_pods: bool) -> None:
     """SetupError if the store gives other pod CIDRs than those that pods of this node live in."""
     if before is not None and before.pod_cidrs != record.pod_cidrs and has_pods:

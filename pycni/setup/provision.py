@@ -8,10 +8,11 @@ the node's network namespace.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import loader
 from loader import Callbacks, attach, pins, probe
@@ -19,9 +20,11 @@ from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
 from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
+from pycni.files import remove_file
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
+from pycni.logfmt import quoted
 from pycni.node import (
     claim,
     dead_ends,
@@ -37,6 +40,7 @@ from pycni.node import (
 )
 from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
+from pycni.node.report import report_path
 from pycni.node.uplink import Wish
 from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
@@ -44,10 +48,18 @@ from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
-from pycni.stores import NodeRecord, Store, machine_identity, open_store
+from pycni.stores import (
+    NodeRecord,
+    Store,
+    machine_identity,
+    machine_instance,
+    open_store,
+)
 from pycni.upkeep import book, hooks, host_ports, pods
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -128,7 +140,7 @@ def setup(
         report("comparing the programs with those loaded")
         loaded = loader.load(
             settings.pin_root,
-            objects,
+            replace(objects, sizes=plan.map_sizes(others)),
             config=plan.config(settings, node, features, device=device).pack(),
             callbacks=Callbacks(
                 hooks=lambda: hooks.wanted(ipr, device, outer),
@@ -215,6 +227,8 @@ class Provisioning:
             if former is None:
                 raise
             return former
+        for text in store.warnings():
+            log.warning("store is not safe found=%s", quoted(text))
         return self._register(store, known)
 
     def _places_before(self) -> tuple[NodeRecord, list[NodeRecord]] | None:
@@ -232,12 +246,13 @@ class Provisioning:
         self, store: Store, known: dict[str, NodeRecord]
     ) -> tuple[NodeRecord, list[NodeRecord]]:
         settings, before = self.settings, self.host.before
-        identity = machine_identity()
+        identity, instance = machine_identity(), machine_instance()
         vtep = self.host.uplink.vtep
         record = store.register(
             settings.node_name,
             vtep,
             identity=identity,
+            instance=instance,
             addresses=self.host.around.own_addresses(settings.cluster.cidrs, vtep),
         )
         former = known.pop(record.name, None)
@@ -249,9 +264,11 @@ class Provisioning:
                 former.name,
                 former.vtep,
                 identity=identity,
+                instance=instance,
                 addresses=former.addresses,
             )
-        others = list(known.values())
+        own = {address.ip for address in self.ipr.addresses()}
+        others = [node for node in known.values() if not peers.unfit(node, own)]
         plan.refuse_renumbering(before, record, has_pods=any(leases(self.ipr)))
         plan.refuse_mixed_underlay(record, others)
         return record, others
@@ -385,5 +402,6 @@ def _remove_runtime_files(settings: Settings) -> None:
     for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
     resting.teardown(settings.run_dir)
+    remove_file(report_path(settings))
     with suppress(OSError):
         settings.run_dir.rmdir()

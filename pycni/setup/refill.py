@@ -15,7 +15,7 @@ from pathlib import Path
 from loader import NewMaps
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import directory, next_hops, peers
+from pycni.node import directory, next_hops, path_mtus, peers
 from pycni.node.directory import Directory
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -64,6 +64,11 @@ def _write_next_hops(root: Path, facts: Facts) -> None:
     next_hops.write_all(root, facts.node.vtep, [other.vtep for other in facts.others])
 
 
+def _write_path_mtus(root: Path, facts: Facts) -> None:
+    vteps = [other.vtep for other in facts.others]
+    path_mtus.write_all(root, facts.node.vtep, vteps, overlay_mtu=facts.node.mtu)
+
+
 def _write_endpoints(root: Path, facts: Facts) -> None:
     endpoints.restore(root, facts.ipr, run_dir=facts.settings.run_dir)
 
@@ -74,5 +79,6 @@ SOURCES: dict[str, Callable[[Path, Facts], None]] = {
     "vteps": _write_peers,
     "nodes": _write_nodes,
     "nexthops": _write_next_hops,
+    "path_mtus": _write_path_mtus,
     "self": _write_self,
 }

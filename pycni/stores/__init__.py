@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pycni.cluster import Cluster
 from pycni.errors import InvalidSettings
-from pycni.stores.identity import machine_identity
+from pycni.stores.identity import machine_identity, machine_instance
 from pycni.stores.registry import (
     HEARTBEAT_FRESH,
     HEARTBEAT_INTERVAL,
@@ -22,6 +22,7 @@ from pycni.stores.registry import (
     Liveness,
     NodeRecord,
     Registry,
+    Rival,
 )
 from pycni.stores.source import Event, Put, Rejected, Removed, Source, Synced
 
@@ -36,10 +37,12 @@ __all__ = [
     "Registry",
     "Rejected",
     "Removed",
+    "Rival",
     "Source",
     "Store",
     "Synced",
     "machine_identity",
+    "machine_instance",
     "open_store",
 ]
 

@@ -9,6 +9,17 @@ from pathlib import Path
 MACHINE_ID = Path("/etc/machine-id")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+NETWORK_NAMESPACE = Path("/proc/self/ns/net")
+"""Its inode tells nodes of one machine apart, as those of a lab are."""
+
+
+def machine_instance() -> str:
+    """A text that differs between any two machines that run, be they copies of each other, and
+    changes with each boot."""
+    boot = BOOT_ID.read_text(encoding="ascii").strip()
+    namespace = NETWORK_NAMESPACE.stat().st_ino
+    return hashlib.sha256(f"pycni:{boot}:{namespace}".encode()).hexdigest()[:16]
+
 
 def machine_identity() -> str:
     """A text that differs between machines and stays the same over reboots.

@@ -12,10 +12,13 @@ from ipaddress import ip_network
 from itertools import count
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
-from pycni.errors import ClusterError, StoreError
-from pycni.stores.records import Claim, Raw, printable, read, write
+from pycni.errors import ClusterError, NameTaken, StoreError
+from pycni.stores.records import EXTRA_MAX, Claim, Raw, printable, read, write
 from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
 from pycni.stores.roster import Roster
+
+DIFFERENCES = 8
+"""How many an error names."""
 
 
 def parameters(cluster: Cluster) -> dict[str, str]:
@@ -31,11 +34,13 @@ def refuse_other_cluster(stored: Mapping[str, str], cluster: Cluster, *, where: 
     """Raise ClusterError, with both values of each, if `where` was made with other parameters."""
     wanted = parameters(cluster)
     differences = [
-        f"{key} is {stored.get(key, 'absent')} in the store and {wanted.get(key, 'absent')} here"
+        f"{printable(key)} is {printable(str(stored.get(key, 'absent')))} in the store "
+        f"and {wanted.get(key, 'absent')} here"
         for key in sorted(stored.keys() | wanted.keys())
         if stored.get(key) != wanted.get(key)
     ]
     if differences:
+        differences[DIFFERENCES:] = ["and more"] * (len(differences) > DIFFERENCES)
         raise ClusterError(
             f"{where} belongs to a cluster with other parameters: {'; '.join(differences)}",
             hint="give this node the store's parameters; to change them for the whole cluster, "
@@ -51,6 +56,8 @@ class Applicant:
     vtep: IPAddress
     identity: str
     """The machine's (see `machine_identity`)."""
+    instance: str = ""
+    """The machine's (see `machine_instance`)."""
     addresses: tuple[IPAddress, ...] = ()
     """All that the machine itself has."""
 
@@ -58,8 +65,8 @@ class Applicant:
 def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> NodeRecord:
     """The record that a machine gets: what it had before with the new VTEP, or what is free.
 
-    Raises StoreError when another living machine has that name, another node has that VTEP, all pod
-    CIDRs are taken, or the record could not be valid.
+    Raises NameTaken when another living machine has that name, and StoreError when another node has
+    that VTEP, all pod CIDRs are taken, or the record could not be valid.
     """
     name, vtep = applicant.name, applicant.vtep
     _refuse_name(applicant, roster, liveness)
@@ -85,6 +92,15 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
     return record
 
 
+def refuse_another_address(roster: Roster, name: str) -> None:
+    """Raise StoreError if the node publishes as many addresses as a record may have."""
+    if len(roster.claims[name].extra) >= EXTRA_MAX:
+        raise StoreError(
+            f"the node {name} publishes {EXTRA_MAX} addresses already",
+            hint="give pods addresses of the node's own pod CIDR, or use more nodes",
+        )
+
+
 def owner(roster: Roster, prefix: IPNetwork) -> str:
     """Name of the node that has an address; empty if none has.
 
@@ -107,11 +123,22 @@ def _refuse_name(applicant: Applicant, roster: Roster, liveness: Mapping[str, Li
     if former is None or life is None or not life.alive:
         return
     if former.identity and former.identity != applicant.identity:
-        raise StoreError(
+        raise NameTaken(
             f"the node name {name} is in use by another machine with VTEP {former.vtep}, "
             f"which is {life}",
             hint="give this machine its own node_name; if it replaces the other one, stop that "
             f"and try again in {HEARTBEAT_FRESH:.0f} s",
+        )
+    is_other = "" not in (life.instance, applicant.instance) and (
+        life.instance != applicant.instance
+    )
+    if is_other and former.vtep != applicant.vtep:
+        raise NameTaken(
+            f"the node name {name} is in use with VTEP {former.vtep} by another machine with the "
+            f"same machine-id, which is {life}",
+            hint="give this machine its own node_name and /etc/machine-id (a copied image has the "
+            "first one's); if it is the same machine after a reboot, try again in "
+            f"{HEARTBEAT_FRESH:.0f} s",
         )
 
 

@@ -7,7 +7,8 @@ is decided in roster.py. Pure; every kind of store uses the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -22,7 +23,17 @@ NODE_ID_MAX = 2**32 - 1
 
 ADDRESSES_MAX = 64
 """A node's own addresses that its record can have."""
+CIDRS_MAX = 2
+"""Pod CIDRs of one node: one per family."""
+EXTRA_MAX = 1024
+"""Addresses that one node may publish. Each costs every node an entry in a map, and time to check.
+A node has a few hundred pods."""
+IDENTITY_MAX = 128
+"""Characters; machine_identity() makes 32."""
+VALUE_MAX = 128 << 10
+"""Bytes of a record as a store holds it: more than EXTRA_MAX addresses take."""
 
+CUT_DIGITS = 8
 SHOWN = 60
 """Characters of a strange value that a reason shows."""
 
@@ -38,6 +49,19 @@ class Raw:
     """What `write` makes, if pycni wrote it; unknown fields are ignored."""
     order: int = 0
     """Of two records, the one with the lower number was there first."""
+
+    @classmethod
+    def too_large(cls, size: int, order: int = 0) -> Raw:
+        """In the place of a record of more than VALUE_MAX bytes, which nobody decodes."""
+        return cls(TooLarge(size), order)
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """A record that was not decoded."""
+
+    size: int
+    """Bytes."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +127,8 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
     document = raw.document
     if not is_node_name(name):
         check.fail("its name is not a DNS name in lower case")
+    if isinstance(document, TooLarge):
+        check.fail(f"it has {document.size} bytes, more than {VALUE_MAX}")
     if not isinstance(document, dict):
         check.fail("it is not a JSON object")
         document = {}
@@ -110,9 +136,18 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
     vtep = check(_vtep, document.get("vtep"))
     if vtep is not None:
         check(_usable_vtep, vtep, cluster)
-    cidrs = [check(_pod_cidr, text, cluster) for text in check.list("pod_cidrs", document)]
-    extra = [check(_extra, text) for text in check.list("extra", document, absent=[])]
-    addresses = _own_addresses(check, check.list("addresses", document, absent=[]), cluster)
+    cidrs = [
+        check(_pod_cidr, text, cluster)
+        for text in check.list("pod_cidrs", document, longest=CIDRS_MAX)
+    ]
+    extra = [
+        check(_extra, text, vtep)
+        for text in check.list("extra", document, longest=EXTRA_MAX, absent=[])
+    ]
+    addresses = [
+        check(_own_address, text, cluster)
+        for text in check.list("addresses", document, longest=ADDRESSES_MAX, absent=[])
+    ]
     identity = check(_identity, document.get("identity")) or ""
     return Claim(
         name=name,
@@ -121,7 +156,7 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         vtep=vtep,
         pod_cidrs=_one_per_family(check, cluster, cidrs),
         extra=tuple(dict.fromkeys(one for one in extra if one is not None)),
-        addresses=addresses,
+        addresses=tuple(one for one in addresses if one is not None),
         identity=identity,
         problem=check.problem,
         touches=tuple(
@@ -155,9 +190,21 @@ def conflict(claim: Claim, other: Claim) -> str:
 
 
 def printable(name: str) -> str:
-    """A name that anybody may have chosen, in printable ASCII and not longer than a real one."""
+    """A name that anybody may have chosen, in printable ASCII. One that is longer than a real name
+    is cut, and ends with a hash of all, so that different names stay different."""
     text = name.encode("unicode_escape").decode("ascii")
-    return text if len(text) <= NODE_NAME_MAX else f"{text[:NODE_NAME_MAX]}..."
+    if len(text) <= NODE_NAME_MAX:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:CUT_DIGITS]
+    return f"{text[:NODE_NAME_MAX]}...{digest}"
+
+
+def named(names: Iterable[str], shown: str) -> str | None:
+    """The one of `names` that is `shown`, or else that `printable` shows like this; or None."""
+    known = list(names)
+    if shown in known:
+        return shown
+    return next((name for name in known if printable(name) == shown), None)
 
 
 class _Check:
@@ -174,11 +221,20 @@ class _Check:
             return None
 
     def list(
-        self, field: str, document: Mapping[str, object], *, absent: object = None
+        self,
+        field: str,
+        document: Mapping[str, object],
+        *,
+        longest: int,
+        absent: object = None,
     ) -> list[object]:
+        """The values of a list; none of one that is too long, since to check them takes time."""
         values = document.get(field, absent)
         if isinstance(values, list):
-            return values
+            if len(values) <= longest:
+                return values
+            self.fail(f"its {field} has {len(values)} entries, more than {longest}")
+            return []
         self.fail(f"its {field} is {_shown(values)}, not a list")
         return []
 
@@ -195,6 +251,8 @@ def _node_id(value: object) -> int:
 def _identity(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"its identity is {_shown(value)}, not text")
+    if len(value) > IDENTITY_MAX or not (value.isascii() and value.isprintable()):
+        raise ValueError(f"its identity {_shown(value)} is none that pycni writes")
     return value
 
 
@@ -207,7 +265,7 @@ def _usable_vtep(vtep: IPAddress, cluster: Cluster) -> None:
 
 
 def _usable_address(what: str, address: IPAddress, cluster: Cluster) -> None:
-    if not is_routable(address) or (address.version == 4 and address.is_reserved):
+    if not is_routable(address):
         raise ValueError(
             f"its {what} {address} is not a unicast address that other nodes can reach"
         )
@@ -216,18 +274,8 @@ def _usable_address(what: str, address: IPAddress, cluster: Cluster) -> None:
             raise ValueError(f"its {what} {address} is in the cluster CIDR {cidr}")
 
 
-def _own_addresses(
-    check: _Check, values: Sequence[object], cluster: Cluster
-) -> tuple[IPAddress, ...]:
-    """A node's own addresses. Several nodes may have one of them: who has it then is decided where
-    it matters (node/directory.py)."""
-    if len(values) > ADDRESSES_MAX:
-        check.fail(f"it has {len(values)} addresses of its own, more than {ADDRESSES_MAX}")
-        return ()
-    return tuple(filter(None, (check(_own_address, value, cluster) for value in values)))
-
-
 def _own_address(value: object, cluster: Cluster) -> IPAddress:
+    """Several nodes may have one address: who has it then, node/directory.py decides."""
     address = _canonical("address", value, ip_address)
     _usable_address("address", address, cluster)
     return address
@@ -243,12 +291,14 @@ def _pod_cidr(value: object, cluster: Cluster) -> IPNetwork:
     return cidr
 
 
-def _extra(value: object) -> IPNetwork:
+def _extra(value: object, vtep: IPAddress | None) -> IPNetwork:
     prefix = _canonical("published address", value, ip_network)
     if prefix.prefixlen != prefix.max_prefixlen:
         raise ValueError(f"its published address {prefix} is a network, not one address")
     if not is_usable(prefix):
         raise ValueError(f"its published address {prefix} cannot be a pod's")
+    if prefix.network_address == vtep:
+        raise ValueError(f"its published address {prefix} is its VTEP")
     return prefix
 
 

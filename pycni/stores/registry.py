@@ -42,11 +42,26 @@ class Liveness:
     alive: bool
     """Whether there was a heartbeat within HEARTBEAT_FRESH."""
     seen_ago: float | None = None
-    """Seconds since the last heartbeat; None if the store does not know."""
+    """Seconds since the last heartbeat, or since at least then; None if the store does not know."""
+    instance: str = ""
+    """Who sent it (see `machine_instance`); empty if that is not known."""
 
     def __str__(self) -> str:
         state = "alive" if self.alive else "silent"
         return state if self.seen_ago is None else f"{state}, seen {self.seen_ago:.0f} s ago"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another machine that runs as the same node, or tries to: two have one name."""
+
+    instance: str
+    """See `machine_instance`."""
+    vtep: str = ""
+    """Its underlay address, if it is known. Printable ASCII."""
+
+    def __str__(self) -> str:
+        return f"with VTEP {self.vtep}" if self.vtep else f"instance {self.instance}"
 
 
 @dataclass(frozen=True)
@@ -82,19 +97,28 @@ class Registry(Protocol):
         vtep: IPAddress,
         *,
         identity: str,
+        instance: str = "",
         addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
         """Make `name` a node of the cluster, with the first free pod CIDR of each family.
 
         A node that is there already keeps its id and CIDRs, and gets the new VTEP and addresses.
-        `addresses` are all that the machine itself has, `identity` is the machine's (see
-        `machine_identity`). Raises StoreError when another living machine has
-        that name, another node has that VTEP, or all pod CIDRs are taken; then nothing has changed.
+        `addresses` are all that the machine itself has, `identity` and `instance` are the machine's
+        (see identity.py). Raises StoreError when another node has that
+        VTEP, or all pod CIDRs are taken, and NameTaken when another living machine has that name,
+        whose next heartbeat then tells it so. Nothing else has changed then.
         """
         ...
 
-    def heartbeat(self, name: str) -> None:
-        """Say that the node lives. Raises StoreError if it is not registered (any more)."""
+    def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
+        """Say that the node lives. Returns another machine that has the same name, if there is one.
+
+        Raises StoreError if the node is not registered (any more).
+        """
+        ...
+
+    def warnings(self) -> list[str]:
+        """What is not safe about this store, though it works: a sentence each."""
         ...
 
     def publish(self, name: str, prefix: IPNetwork) -> str:
@@ -121,6 +145,6 @@ class Registry(Protocol):
     def remove(self, name: str) -> bool:
         """Take a node out and free its id and prefixes; False if there was none of that name.
 
-        Removes a record that is set aside, too.
+        Removes a record that is set aside, too, by the name that a listing has for it.
         """
         ...

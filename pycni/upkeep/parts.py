@@ -19,6 +19,7 @@ from pycni.upkeep import (
     hooks,
     owner,
     parameters,
+    paths,
     peers,
     pinned,
     pods,
@@ -68,6 +69,7 @@ PARTS = (
     Part(endpoints.PART, endpoints.faults, endpoints.mend, is_cheap=True),
     Part(peers.PART, peers.faults, peers.mend, _on(Subject.STORE)),
     Part(addresses.PART, addresses.faults, addresses.mend, _on(Subject.STORE, Subject.TABLES)),
+    Part(paths.PART, paths.faults, paths.mend),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ from pycni.dataplane import dumps, maps
 from pycni.errors import PycniError
 from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import next_hops
+from pycni.node import cluster_faults, next_hops, reachability
 from pycni.node.overlay import DEVICE
 from pycni.settings import Settings
 from pycni.stores import Listing, open_store
@@ -75,7 +75,8 @@ def rows(settings: Settings) -> list[Row]:
             for part in parts.PARTS:
                 found += _part_rows(part, d, seen, book, serving=serving)
         found += [_encap(d), *_traffic(settings)]
-    return [*found, *store_rows, _agent(serving=serving), *map(_feature, probe.probe())]
+    found += [*store_rows, *_cluster(settings, listing, serving=serving), _agent(serving=serving)]
+    return [*found, *map(_feature, probe.probe())]
 
 
 def worst(found: list[Row]) -> State:
@@ -181,6 +182,14 @@ def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
         todo = "mend or remove the records: pycni nodes, pycni forget"
         return listing, [*found, Row("records", State.DEGRADED, listing.summary, todo)]
     return listing, [*found, Row("records", State.OK, listing.summary)]
+
+
+def _cluster(settings: Settings, listing: Listing | None, *, serving: bool) -> list[Row]:
+    """What the agent found out about the other nodes."""
+    faults = cluster_faults.faults(settings, listing)
+    if not faults:
+        return [Row(reachability.PART, State.OK, cluster_faults.summary(settings))]
+    return [_fault_row(fault, Book(), serving=serving) for fault in faults]
 
 
 def _is_serving(settings: Settings) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _needs(item: pytest.Item, feature: str) -> bool:
     if feature == "own_encap":
         verified = "every_setting" in item.name and "own encapsulation" in item.name
-        return item.path.name in OWN_VXLAN or verified
+        fixtures: Sequence[str] = getattr(item, "fixturenames", ())
+        return item.path.name in OWN_VXLAN or verified or "own_dataplanes" in fixtures
     if feature == "netkit":
         return item.path.name == "test_on_netkit.py"
     if feature == "decap_l3":

@@ -125,7 +125,7 @@ class Dataplane:
         """Make the maps hold exactly `tables`."""
         if tables == self._tables:
             return
-        for name in ("endpoints", "remotes", "vteps", "nexthops", "nodes"):
+        for name in ("endpoints", "remotes", "vteps", "nexthops", "path_mtus", "nodes"):
             for key in self.maps[name].keys():  # noqa: SIM118 (a BPF map, not a dict)
                 self.maps[name].delete(key)
         for where, ep in tables.endpoints.items():
@@ -147,6 +147,8 @@ class Dataplane:
         for vtep, hop in tables.nexthops.items():
             value = NEXTHOP.pack(hop.ifindex, hop.mtu, mac(hop.dst_mac), mac(hop.src_mac), 0)
             self.maps["nexthops"].update(address(vtep), value)
+        for vtep, mtu in tables.path_mtus.items():
+            self.maps["path_mtus"].update(address(vtep), struct.pack("=I", mtu))
         self._tables = tables
 
     def arrive_from(self, vtep: str | None, *, vni: int = VNI, to: str = "") -> None:
@@ -188,7 +190,7 @@ class Dataplane:
         self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         result = run()
         return Outcome(
-            Action(result.action), result.packet, self.last_redirect(), self.last_tunnel(),
+            Action(result.action), result.packet, self.last_redirect(), *self.last_tunnel(),
             result.mark, self._dropped(program, drops, length),
             self._path(program, forwarded, len(result.packet)),
         )  # fmt: skip
@@ -255,18 +257,20 @@ class Dataplane:
                 before = self._close.enter_context(opened.program(name))
                 self._unusual[name, program.name] = before
 
-    def last_tunnel(self) -> str | None:
-        """The VTEP of the key that was written, after a check of everything else in it."""
+    def last_tunnel(self) -> tuple[str | None, bool]:
+        """The VTEP of the key that was written, after a check of everything else in it, and whether
+        the outer packet may be cut."""
         record = self.maps["last_tunnel"].lookup(FIRST) or b""
         vni, remote, tos, ttl, ext, label, local, size, flags = TUNNEL_RECORD.unpack(record)
         if not size:
-            return None
+            return None, False
         v6 = flags & BPF_F_TUNINFO_IPV6
         assert (vni, tos, ttl, ext, label) == (VNI, 0, 64, 0, 0)
         assert local == tunnel_address(self.underlay.node_one)
-        assert flags == v6 | BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT
+        assert flags & ~BPF_F_DONT_FRAGMENT == v6 | BPF_F_ZERO_CSUM_TX
         assert size == (KEY_SIZE if self._local else KEY_SIZE_WITHOUT_LOCAL)
-        return str(ip_address(remote if v6 else remote[3::-1]))
+        vtep = str(ip_address(remote if v6 else remote[3::-1]))
+        return vtep, not flags & BPF_F_DONT_FRAGMENT
 
     def _dropped(self, program: str, before: Counts, length: int) -> dict[str, int]:
         return _since(before, self.drops(program), length)

@@ -37,14 +37,16 @@ class Redirect:
 class Outcome:
     """Everything that is seen of a run.
 
-    `tunnel` is the VTEP that the vxlan device is told to send to; the rest of the key is the same
-    for all packets of a node and checked where it is read.
+    `tunnel` is the VTEP that the vxlan device is told to send to, `may_be_cut` that the outer
+    packet may be fragmented; the rest of the key is the same for all packets of a node and checked
+    where it is read.
     """
 
     action: Action
     packet: bytes
     redirect: Redirect | None = None
     tunnel: str | None = None
+    may_be_cut: bool = False
     mark: int = 0
     drops: dict[str, int] = field(default_factory=dict)  # reason to packets
     path: str | None = None
@@ -86,9 +88,9 @@ def to_stack(packet: Packet | bytes, *, mark: int = 0) -> Outcome:
     return Outcome(Action.REDIRECT, bytes(packet), there, mark=mark, path="STACK")
 
 
-def to_node(vtep: str, packet: Packet | bytes) -> Outcome:
+def to_node(vtep: str, packet: Packet | bytes, *, may_be_cut: bool = False) -> Outcome:
     there = Redirect("redirect", VXLAN_IFINDEX)
-    return Outcome(Action.REDIRECT, bytes(packet), there, vtep, path="DEVICE")
+    return Outcome(Action.REDIRECT, bytes(packet), there, vtep, may_be_cut, path="DEVICE")
 
 
 def out_of_uplink(packet: Packet | bytes) -> Outcome:

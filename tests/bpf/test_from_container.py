@@ -262,9 +262,6 @@ def sizes(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("a byte above the MTU", big, to_stack(big))
     local = sized(family, family.pod_two, OVERLAY_MTU + 1)
     yield Case("any size on this node", local, into_pod(VETH_TWO, delivered(local)))
-    if family is underlay:
-        node = sized(family, family.node_two, OVERLAY_MTU + 1)
-        yield Case("too big for another node", node, dropped("TOO_BIG", node))
     padded = Ether(bytes(fits) + bytes(6))
     yield Case("padding is no size", padded, to_node(underlay.node_two, encapsulated(padded)))
 

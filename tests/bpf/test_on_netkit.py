@@ -20,6 +20,7 @@ from bpf import (
     test_from_overlay,
     test_martians,
     test_messages,
+    test_path_mtu,
     test_to_container,
 )
 from bpf.cases import Case, Dataplanes, check, in_all_families
@@ -84,6 +85,9 @@ def sent_on_netkit(family: Family, underlay: Family) -> Iterator[Case]:
         test_from_container.only_ipv4,
         test_from_container.only_ipv6,
         test_from_container.marks,
+        test_path_mtu.to_pods,
+        test_path_mtu.to_the_node,
+        test_path_mtu.bulk_to_the_node,
         test_forged.forged,
         test_forged.innocent,
         test_messages.odd_shapes,

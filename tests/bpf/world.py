@@ -125,12 +125,13 @@ class NextHop:
 @dataclass(frozen=True)
 class Tables:
     """Contents of the maps: pods here, prefixes elsewhere to their VTEP, the known VTEPs, how
-    packets to them leave, and further addresses of nodes to their VTEP."""
+    packets to them leave, the MTU of narrow paths, and further addresses of nodes to their VTEP."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     remotes: Mapping[str, str] = field(default_factory=dict)
     vteps: tuple[str, ...] = ()
     nexthops: Mapping[str, NextHop] = field(default_factory=dict)
+    path_mtus: Mapping[str, int] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -22,7 +22,6 @@ from support.flows import program, running
 from support.plugin import execute
 
 PORT, HOST_PORT = 7000, 17000
-EVERYWHERE = "::"
 END_SECONDS = 30.0
 
 
@@ -86,9 +85,8 @@ def flowing(lab: Lab) -> Iterator[Traffic]:
     traffic = Traffic()
     nodes = lab.layout.nodes
     with ExitStack() as stack:
-        places = [*(pod.netns for pod in lab.layout.pods), *(node.netns for node in nodes)]
-        for netns in (*places, lab.layout.underlay_netns):
-            reflector = stack.enter_context(running(netns, "reflect", EVERYWHERE, PORT))
+        for netns, addresses in _places(lab):
+            reflector = stack.enter_context(running(netns, "reflect", PORT, *addresses))
             assert reflector.heard() == PORT
         for node, following in zip(nodes, (*nodes[1:], nodes[0]), strict=True):
             traffic.start(node.pods[0].netns, list(_from_pod(lab, node, following)), stack)
@@ -104,6 +102,15 @@ def open_host_port(lab: Lab, pod: Pod) -> None:
     assert reply.status == 0, reply.text
     lab.results[pod.name] = reply.document
     lab.save()
+
+
+def _places(lab: Lab) -> Iterator[tuple[str, list[str]]]:
+    """Every namespace that is asked, and its addresses."""
+    for pod in lab.layout.pods:
+        yield pod.netns, lab.addresses(pod)
+    for node in lab.layout.nodes:
+        yield node.netns, [str(interface.ip) for interface in node.underlay]
+    yield lab.layout.underlay_netns, [str(address) for address in WORLD]
 
 
 def _from_pod(lab: Lab, node: LabNode, following: LabNode) -> Iterator[Flow]:

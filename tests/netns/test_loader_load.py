@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,38 @@ def test_larger_map_takes_over_the_entries(node: Node) -> None:
         assert endpoints.info.max_entries == 16
     node.put(8)
     assert not list((node.root / "maps").glob("*-staged"))
+
+
+def max_entries(node: Node) -> int:
+    with bpf.Map.open_pinned(pins.map_path(node.root, "endpoints")) as endpoints:
+        return endpoints.info.max_entries
+
+
+def test_a_map_that_needs_more_room_grows_with_its_entries_and_never_shrinks(node: Node) -> None:
+    objects = node.compile()
+    node.load(objects)
+    for number in range(8):
+        node.put(number)
+    with pytest.raises(OSError, match="endpoints"):
+        node.put(8)
+
+    grown = node.load(replace(objects, sizes={"endpoints": 16}))
+
+    assert grown.changed
+    assert max_entries(node) == 16
+    node.put(8)
+    assert set(node.entries()) == {key(number) for number in range(9)}
+    assert not node.load(replace(objects, sizes={"endpoints": 16})).changed
+    assert not node.load(replace(objects, sizes={"endpoints": 12})).changed
+    node.load(replace(node.compile("v2", endpoints=4), sizes={"endpoints": 4}))
+    assert max_entries(node) == 16
+    assert len(node.entries()) == 9
+
+
+def test_a_map_is_as_large_as_declared_where_less_is_needed(node: Node) -> None:
+    node.load(replace(node.compile(), sizes={"endpoints": 2}))
+
+    assert max_entries(node) == 8
 
 
 def test_map_of_another_kind_takes_over_the_entries(node: Node) -> None:

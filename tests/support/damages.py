@@ -40,8 +40,8 @@ T = TypeVar("T")
 OTHER_MAC = "02:11:22:33:44:55"
 OTHER_NAME = "wan0"
 KEPT_MAC = "uplink.mac"
-LOWER, HIGHER = 1400, 1600
-"""MTUs of an uplink, beside the usual 1500."""
+MTU, LOWER, HIGHER = 1500, 1400, 1600
+"""MTUs of an uplink, the usual one first."""
 EVENT, LOOK = 5.0, 45.0
 """Seconds within which a busy test machine must have mended what has an event, and what has none.
 An agent alone on a machine takes less than one, and less than 31."""
@@ -250,10 +250,20 @@ def _uplink_mtu(*choices: int) -> Callable[[Lab, LabNode], object]:
         with open_rtnl(node.netns) as ipr, open_rtnl(lab.layout.underlay_netns) as underlay:
             link = _uplink(ipr)
             mtu = next(choice for choice in choices if choice != link.mtu)
-            underlay.set_mtu(underlay.ifindex(node.port), max(mtu, 1500))
+            underlay.set_mtu(underlay.ifindex(node.port), max(mtu, MTU))
             ipr.set_mtu(link.ifindex, mtu)
 
     return do
+
+
+def put_uplink_back(lab: Lab, node: LabNode) -> None:
+    """Give the uplink its first name and MTU, whatever damages have left."""
+    with open_rtnl(node.netns) as ipr:
+        renamed = ipr.link(OTHER_NAME) is not None
+    if renamed:
+        _replug(NODE_UPLINK)(lab, node)
+    with open_rtnl(node.netns) as ipr:
+        ipr.set_mtu(_uplink(ipr).ifindex, MTU)
 
 
 def _rule(verb: str) -> Callable[[Lab, LabNode], object]:
@@ -399,7 +409,7 @@ DAMAGES = (
     Damage("map endpoints emptied", _empty("endpoints"), "endpoints", "no entry"),
     Damage("map remotes emptied", _empty("remotes"), "peers", "remotes", plugin_tells=False),
     Damage("map vteps emptied", _empty("vteps"), "peers", "vteps", plugin_tells=False),
-    Damage("another address in the map self", _another_self, "peers", "self", within=LOOK,
+    Damage("another address in the map self", _another_self, "peers", "self",
            plugin_tells=False),
     Damage("pins of maps removed", _remove_pins("maps/*"), "programs", "endpoints"),
     Damage("pins of programs removed", _remove_pins("programs-*"), "programs", "not loaded"),
@@ -412,7 +422,7 @@ DAMAGES = (
            plugin_tells=False),
     Damage("uplink's MTU lowered", _uplink_mtu(LOWER, LOWER - 20), "uplink", "MTU",
            plugin_tells=False),
-    Damage("uplink's MTU raised", _uplink_mtu(1500, HIGHER), "uplink", "MTU", is_broken=False,
+    Damage("uplink's MTU raised", _uplink_mtu(MTU, HIGHER), "uplink", "MTU", is_broken=False,
            plugin_tells=False),
     Damage("record removed from the store", _unregister, "registration", "not in the store",
            is_broken=False, plugin_tells=False),

@@ -96,6 +96,26 @@ def port_held(netns: str, address: str, port: int) -> Iterator[int]:
         yield holder.pid
 
 
+@contextmanager
+def pumping(
+    source: str, target: str, to: str, *, size: int = 1 << 20, within: float = 8.0
+) -> Iterator[Callable[[], float | None]]:
+    """One TCP connection from a namespace to an address in another: a function that sends `size`
+    bytes and returns the seconds until the other side has confirmed them all, None if that takes
+    longer than `within`."""
+    with running(target, "absorb", to) as server:
+        words = ("pump", to, server.heard(), "--size", size, "--within", within)
+        with running(source, *words) as client:
+            assert client.heard() == "ready"
+
+            def send() -> float | None:
+                client.tell()
+                seconds: float | None = client.heard()
+                return seconds
+
+            yield send
+
+
 def throughput(
     source: str, target: str, to: str, protocol: str, *, seconds: float = 2.0, after: float = 0
 ) -> float:

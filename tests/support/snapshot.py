@@ -39,11 +39,12 @@ LEARNT = " learnt"
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
 VOLATILE_FILES = (
-    "rotation.json", ".rotation.json", "resting", "cluster.db", "locks", "upkeep.json",
+    "rotation.json", ".rotation.json", "resting", "cluster.db", "locks",
+    "upkeep.json", "report.json", ".report.json",
 )  # fmt: skip
 """The rotation outlives a DEL on purpose, as does what a killed writer left, until the next
 (files.replace_file), and the log of addresses that rest; the store has heartbeats, lock files stay,
-and an agent counts its mends."""
+and an agent counts its mends and reports what it sees."""
 
 SYSCTL_TREES = ("net/ipv4/conf", "net/ipv6/conf")
 SYSCTLS = ("net/ipv4/ip_forward",)

@@ -15,8 +15,9 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
-from pycni.errors import FileError, StoreError, TryAgain
+from pycni.errors import FileError, PycniError, StoreError, TryAgain
 from pycni.stores.etcd.keys import Document
 from pycni.stores.etcd.location import Location
 
@@ -77,6 +78,26 @@ class Gateway:
             finally:
                 ended.set()
                 closer.join()
+
+    def warnings(self, key: str) -> list[str]:
+        """What is not safe about how etcd is reached, a sentence each. Asks for a key (base64) as
+        somebody without credentials would. Raises nothing."""
+        location = self.location
+        found = []
+        if not location.tls and not location.is_local:
+            found.append(
+                f"{location} is reached without TLS: whoever is between can read and change where "
+                "pods are (use etcds://, see docs/store.md)"
+            )
+        anyone = replace(location, user="", password_file=None, cert=None, key=None)
+        with suppress(PycniError):
+            Gateway(anyone).call("kv/range", {"key": key})
+            found.append(
+                f"{location} answers without credentials: whoever reaches it can divert the "
+                "traffic of all pods (give it users, or ask for client certificates, see "
+                "docs/store.md)"
+            )
+        return found
 
     def _opened(self, path: str, request: Document) -> _Response:
         """The answer of the first endpoint that gives one. Raises StoreError if none does."""

@@ -31,6 +31,10 @@ def absent(key: str) -> Document:
     return {"key": key, "target": "VERSION", "result": "EQUAL", "version": "0"}
 
 
+def get_key(key: str) -> Document:
+    return {"request_range": {"key": key}}
+
+
 def put_key(key: str, value: str, *, lease: str = "0") -> Document:
     return {"request_put": {"key": key, "value": to_base64(value), "lease": lease}}
 
@@ -47,10 +51,16 @@ def below(prefix: str) -> Document:
     }
 
 
+def between(first: str, end: str) -> Document:
+    """All keys from the first to before the end."""
+    return {"key": to_base64(first), "range_end": to_base64(end)}
+
+
 def to_base64(text: str) -> str:
-    return b64encode(text.encode()).decode("ascii")
+    return b64encode(text.encode(errors="surrogateescape")).decode("ascii")
 
 
 def from_base64(encoded: str) -> str:
-    """Bytes that are not UTF-8 become escapes, so that different keys stay different."""
-    return b64decode(encoded).decode(errors="backslashreplace")
+    """The undo. Bytes that are not UTF-8 become surrogates (PEP 383), so that different keys stay
+    different."""
+    return b64decode(encoded).decode(errors="surrogateescape")

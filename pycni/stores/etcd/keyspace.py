@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,17 @@ from pycni.errors import StoreError, TryAgain
 from pycni.stores import places
 from pycni.stores.etcd.gateway import Gateway
 from pycni.stores.etcd.keys import Document, below, decode, from_base64, put_key, to_base64
-from pycni.stores.records import Raw
+from pycni.stores.records import VALUE_MAX, Raw, printable
+from pycni.stores.registry import Rival
 
 CLUSTER, PLACES, NODES, ALIVE = "cluster", "places", "nodes/", "alive/"
+RIVALS, SEEN = "rivals/", "seen/"
 
+RIVAL_MAX = 400
+"""Base64 digits of a value that says which machine is a node: more than pycni writes, and whole
+groups of four."""
+TIME_MAX = 2**40
+"""Seconds; a time beyond is none."""
 PATIENCE = 10.0
 """Seconds for which a change is tried again when others were quicker."""
 
@@ -32,8 +40,10 @@ class Snapshot:
     """When `places` was last written; 0: never."""
     records: dict[str, Raw]
     """By node name, unchecked."""
-    alive: frozenset[str]
-    """Names whose lease runs."""
+    alive: dict[str, str]
+    """Names whose lease runs, and which instance of a machine that is; empty if it does not say."""
+    seen: dict[str, float]
+    """When a node last said so, roughly: Unix time in seconds."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,16 @@ class Keyspace:
                 for key, pair in pairs.items()
                 if key.startswith(NODES)
             },
-            alive=frozenset(key.removeprefix(ALIVE) for key in pairs if key.startswith(ALIVE)),
+            alive={
+                key.removeprefix(ALIVE): read_rival(pair).instance
+                for key, pair in pairs.items()
+                if key.startswith(ALIVE)
+            },
+            seen={
+                key.removeprefix(SEEN): time
+                for key, pair in pairs.items()
+                if key.startswith(SEEN) and (time := read_time(pair))
+            },
         )
 
     def change(self, decide: Callable[[Snapshot], tuple[T, list[Document]]]) -> T:
@@ -105,8 +124,17 @@ class Keyspace:
 
     def transact(self, compare: list[Document], changes: list[Document]) -> bool:
         """Make all changes if all of `compare` holds; whether it did."""
-        answer = self.gateway.call("kv/txn", {"compare": compare, "success": changes})
-        return bool(answer.get("succeeded"))
+        return self.ask(compare, changes, [])[0]
+
+    def ask(
+        self, compare: list[Document], then: list[Document], otherwise: list[Document]
+    ) -> tuple[bool, list[Document]]:
+        """Do `then` if all of `compare` holds, else `otherwise`; whether it did, and the keys and
+        values that were asked for."""
+        request = {"compare": compare, "success": then, "failure": otherwise}
+        answer = self.gateway.call("kv/txn", request)
+        ranges = [one.get("response_range", {}) for one in answer.get("responses", ())]
+        return bool(answer.get("succeeded")), [pair for r in ranges for pair in r.get("kvs", ())]
 
     def check_parameters(self, text: str | None) -> None:
         """Raise StoreError if there is no cluster, ClusterError if it has other parameters."""
@@ -128,4 +156,26 @@ class Keyspace:
 
 def raw(pair: Document) -> Raw:
     """The key and value of a node as an unchecked record. etcd says who was there first."""
-    return Raw(decode(from_base64(pair.get("value", ""))), order=int(pair["create_revision"]))
+    value, order = pair.get("value", ""), int(pair["create_revision"])
+    size = len(value) * 3 // 4
+    return (
+        Raw.too_large(size, order) if size > VALUE_MAX else Raw(decode(from_base64(value)), order)
+    )
+
+
+def write_rival(rival: Rival) -> str:
+    """The value of a key that says which machine is a node, or wants to be."""
+    return json.dumps({"instance": rival.instance, "vtep": rival.vtep})
+
+
+def read_rival(pair: Document) -> Rival:
+    """The undo; empty where somebody else wrote something else."""
+    found = decode(from_base64(pair.get("value", "")[:RIVAL_MAX]))
+    fields = found if isinstance(found, dict) else {}
+    return Rival(*(printable(str(fields.get(field, ""))) for field in ("instance", "vtep")))
+
+
+def read_time(pair: Document) -> float:
+    """A Unix time in seconds; 0 for what is none."""
+    found = decode(from_base64(pair.get("value", "")[:RIVAL_MAX]))
+    return float(found) if isinstance(found, int) and 0 < found < TIME_MAX else 0.0

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pycni.errors import PycniError
 from pycni.stores.etcd.gateway import Gateway
 from pycni.stores.registry import HEARTBEAT_FRESH
+
+SEEN_INTERVAL = 300.0
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,10 @@ class Leases:
     gateway: Gateway
     _held: dict[str, str] = field(default_factory=dict)
     """By node."""
+    _beaten: set[str] = field(default_factory=set)
+    """Nodes that this process has sent a heartbeat for."""
+    _written: dict[str, float] = field(default_factory=dict)
+    """When the time of a heartbeat was last written: CLOCK_MONOTONIC, in seconds."""
 
     def grant(self) -> str:
         """A new lease, which runs for HEARTBEAT_FRESH."""
@@ -39,6 +47,21 @@ class Leases:
         if lease is None or not self._renew(lease):
             lease = self._held[name] = self.grant()
         return lease
+
+    def has_beaten(self, name: str) -> bool:
+        """Whether this was asked for the node before."""
+        before = name in self._beaten
+        self._beaten.add(name)
+        return before
+
+    def is_due(self, name: str) -> bool:
+        """Whether the time of the heartbeat is to be written now: every SEEN_INTERVAL, since
+        thousands of nodes write to one etcd."""
+        now = time.monotonic()
+        if now - self._written.get(name, -SEEN_INTERVAL) < SEEN_INTERVAL:
+            return False
+        self._written[name] = now
+        return True
 
     def end(self, name: str) -> None:
         """End the node's lease, if this process has it. Raises nothing."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -60,11 +61,23 @@ class Location:
         prefix = path.strip("/") or DEFAULT_PREFIX
         return cls(endpoints, f"/{prefix}/", tls, user=options.get("user", ""), **files)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether every endpoint is this machine."""
+        return all(map(_is_loopback, (host for host, _ in self.endpoints)))
+
     def __str__(self) -> str:
         """For messages; without secrets."""
         hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                  for host, port in self.endpoints)  # fmt: skip
         return f"etcd at {','.join(hosts)}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _endpoint(text: str) -> tuple[str, int]:

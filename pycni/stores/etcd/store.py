@@ -5,21 +5,32 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import StoreError
+from pycni.errors import NameTaken, StoreError
 from pycni.stores import places
 from pycni.stores.etcd.gateway import Gateway
-from pycni.stores.etcd.keys import Document, absent, delete_key, present, put_key
-from pycni.stores.etcd.keyspace import ALIVE, CLUSTER, NODES, Keyspace, Snapshot
+from pycni.stores.etcd.keys import Document, absent, delete_key, get_key, present, put_key
+from pycni.stores.etcd.keyspace import (
+    ALIVE,
+    CLUSTER,
+    NODES,
+    RIVALS,
+    SEEN,
+    Keyspace,
+    Snapshot,
+    read_rival,
+    write_rival,
+)
 from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.location import Location
 from pycni.stores.etcd.watch import changes
 from pycni.stores.places import Applicant
-from pycni.stores.records import write
-from pycni.stores.registry import Listing, Liveness, NodeRecord
+from pycni.stores.records import named, write
+from pycni.stores.registry import HEARTBEAT_FRESH, Listing, Liveness, NodeRecord, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event, Synced
 
@@ -52,33 +63,52 @@ class EtcdStore:
         vtep: IPAddress,
         *,
         identity: str,
+        instance: str = "",
         addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
         lease = self.leases.grant()
-        applicant = Applicant(name, vtep, identity, tuple(addresses))
+        us = write_rival(Rival(instance, str(vtep)))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
 
         def decide(snapshot: Snapshot) -> tuple[NodeRecord, list[Document]]:
             record = places.place(applicant, self._roster(snapshot), liveness=_liveness(snapshot))
             text = json.dumps(write(record, identity))
-            alive = put_key(self.keyspace.key(ALIVE + name), "", lease=lease)
+            alive = put_key(self.keyspace.key(ALIVE + name), us, lease=lease)
             return record, [put_key(self.keyspace.key(NODES + name), text), alive]
 
         try:
             record = self.keyspace.change(decide)
+        except NameTaken:
+            # for the one who has it, as long as the lease runs
+            self.keyspace.transact([], [put_key(self.keyspace.key(RIVALS + name), us, lease=lease)])
+            raise
         except BaseException:
             self.leases.revoke(lease)
             raise
         self.leases.keep_for(name, lease)
         return record
 
-    def heartbeat(self, name: str) -> None:
-        lease = self.leases.renewed(name)
-        node, alive = self.keyspace.key(NODES + name), self.keyspace.key(ALIVE + name)
+    def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
+        lease, beaten_before = self.leases.renewed(name), self.leases.has_beaten(name)
+        node, alive, rivals = (self.keyspace.key(head + name) for head in (NODES, ALIVE, RIVALS))
         bound = {"key": alive, "target": "LEASE", "result": "EQUAL", "lease": lease}
-        if self.keyspace.transact([present(node), bound], []):
-            return
-        if not self.keyspace.transact([present(node)], [put_key(alive, "", lease=lease)]):
-            raise self._not_registered(name)
+        is_ours, found = self.keyspace.ask([present(node), bound], [get_key(rivals)],
+                                           [get_key(alive)])  # fmt: skip
+        others = [one for one in map(read_rival, found) if one.instance not in ("", instance)]
+        if not is_ours:
+            us = write_rival(Rival(instance, ""))
+            if not self.keyspace.transact([present(node)], [put_key(alive, us, lease=lease)]):
+                raise self._not_registered(name)
+            # what another wrote before our first heartbeat may be this machine before a reboot
+            if not beaten_before:
+                others = []
+        if instance and self.leases.is_due(name):
+            now = put_key(self.keyspace.key(SEEN + name), str(int(time.time())))
+            self.keyspace.transact([present(node)], [now])
+        return others[0] if others and instance else None
+
+    def warnings(self) -> list[str]:
+        return self.keyspace.gateway.warnings(self.keyspace.key(CLUSTER))
 
     def publish(self, name: str, prefix: IPNetwork) -> str:
         def decide(snapshot: Snapshot) -> tuple[str, list[Document]]:
@@ -87,6 +117,7 @@ class EtcdStore:
             record = snapshot.records.get(name)
             if record is None or not isinstance(record.document, dict):
                 raise self._not_registered(name)
+            places.refuse_another_address(self._roster(snapshot), name)
             extra = sorted((*_extra(record.document), str(prefix)), key=str)
             return name, [self._put_extra(name, record.document, extra)]
 
@@ -113,12 +144,12 @@ class EtcdStore:
         return self._roster(snapshot).listing(_liveness(snapshot))
 
     def remove(self, name: str) -> bool:
-        keys = [self.keyspace.key(head + name) for head in (NODES, ALIVE)]
-
         def decide(snapshot: Snapshot) -> tuple[bool, list[Document]]:
-            if name not in snapshot.records:
+            found = named(snapshot.records, name)
+            if found is None:
                 return False, []
-            return True, [delete_key(key) for key in keys]
+            heads = (NODES, ALIVE, RIVALS, SEEN)
+            return True, [delete_key(self.keyspace.key(head + found)) for head in heads]
 
         removed = self.keyspace.change(decide)
         self.leases.end(name)
@@ -150,8 +181,18 @@ class EtcdStore:
 
 
 def _liveness(snapshot: Snapshot) -> dict[str, Liveness]:
-    """Whether a node's lease runs. Since when a silent one is silent, etcd does not know."""
-    return {name: Liveness(alive=True) for name in snapshot.alive}
+    """Whether a node's lease runs, and when it last said that it lives: at least then. The times
+    are of the nodes' clocks; one in the future is now."""
+    now = time.time()
+    found = {}
+    for name in {*snapshot.alive, *snapshot.seen}:
+        alive = name in snapshot.alive
+        seen = snapshot.seen.get(name)
+        ago = None if seen is None else max(0.0, now - seen)
+        if alive and ago is not None:
+            ago = min(ago, HEARTBEAT_FRESH)
+        found[name] = Liveness(alive, ago, snapshot.alive.get(name, ""))
+    return found
 
 
 def _extra(document: Document) -> list[object]:

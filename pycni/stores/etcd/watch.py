@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from pycni.errors import StoreError
-from pycni.stores.etcd.keys import Document, below, from_base64
+from pycni.stores.etcd.keys import Document, between, from_base64
 from pycni.stores.etcd.keyspace import CLUSTER, NODES, Keyspace, raw
 from pycni.stores.records import Raw
 
@@ -34,9 +34,15 @@ def changes(
 
 
 def _events(keyspace: Keyspace, revision: int, stop: threading.Event) -> Iterator[list[Document]]:
-    """Changes of all keys below the prefix, as they come together."""
+    """Changes of the cluster's parameters and of nodes, as they come together.
+
+    The range leaves out the keys that change while no record does: heartbeats would wake all
+    agents.
+    """
     gateway = keyspace.gateway
-    request = below(gateway.location.prefix) | {"start_revision": str(revision)}
+    prefix = gateway.location.prefix
+    keys = between(prefix + CLUSTER, prefix + NODES[:-1] + chr(ord(NODES[-1]) + 1))
+    request = keys | {"start_revision": str(revision)}
     for result in gateway.stream("watch", {"create_request": request}, stop):
         if int(result.get("compact_revision", 0)):
             raise StoreError(

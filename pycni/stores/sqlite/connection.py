@@ -44,9 +44,9 @@ def connect(path: Path, cluster: Cluster) -> Iterator[sqlite3.Connection]:
 
 
 def text(raw: bytes) -> str:
-    """A TEXT value. SQLite does not check that it is UTF-8: other bytes become escapes, so that the
-    record with them is set aside, and no other."""
-    return raw.decode(errors="backslashreplace")
+    """A TEXT value. SQLite does not check that it is UTF-8: other bytes become surrogates (PEP
+    383), so that the record with them is set aside, and no other, and can be named."""
+    return raw.decode(errors="surrogateescape")
 
 
 @contextmanager

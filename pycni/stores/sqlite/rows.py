@@ -8,9 +8,16 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from pycni.stores.records import Raw
-from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
+from pycni.stores.records import VALUE_MAX, Raw
+from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord, Rival
 
+INSTANCE = """
+INSERT INTO instances VALUES (?, ?, ?, ?, ?) ON CONFLICT (node, instance) DO UPDATE SET
+    vtep = CASE excluded.vtep WHEN '' THEN vtep ELSE excluded.vtep END,
+    heartbeat = excluded.heartbeat, refused = excluded.refused
+"""
+INSTANCE_AGE = 86_400.0
+"""Seconds for which an instance is remembered that is not alive any more."""
 SELECT = """
 SELECT name, node_id, vtep, pod_cidr4, pod_cidr6, identity,
     (SELECT group_concat(prefix, ' ') FROM
@@ -41,6 +48,9 @@ def read_rows(db: sqlite3.Connection) -> tuple[dict[str, Row], dict[str, float]]
 def raw(row: Row) -> Raw:
     """A row as an unchecked record. The tables are STRICT, so types are right, and nothing else."""
     node_id, vtep, cidr4, cidr6, identity, extra, addresses = row
+    size = sum(len(one) for one in row if isinstance(one, str))
+    if size > VALUE_MAX:
+        return Raw.too_large(size)
     return Raw(
         {
             "node_id": node_id,
@@ -53,15 +63,56 @@ def raw(row: Row) -> Raw:
     )
 
 
-def liveness(heartbeats: Mapping[str, float], *, now: float) -> dict[str, Liveness]:
+def liveness(
+    heartbeats: Mapping[str, float], *, now: float, instances: Mapping[str, str] | None = None
+) -> dict[str, Liveness]:
     """By name; `now` is the Unix time in seconds. A time in the future is now, and an infinite one
-    is none."""
+    is none. `instances` says who was last alive as a node."""
+    who = instances or {}
     return {
-        name: Liveness(alive=now - heartbeat < HEARTBEAT_FRESH, seen_ago=max(0.0, now - heartbeat))
+        name: Liveness(
+            alive=now - heartbeat < HEARTBEAT_FRESH,
+            seen_ago=max(0.0, now - heartbeat),
+            instance=who.get(name, ""),
+        )
         if math.isfinite(heartbeat)
         else Liveness(alive=False)
         for name, heartbeat in heartbeats.items()
     }
+
+
+def last_instances(db: sqlite3.Connection) -> dict[str, str]:
+    """By node name: the instance that was alive last."""
+    query = "SELECT node, instance FROM instances WHERE NOT refused ORDER BY heartbeat"
+    return dict(db.execute(query).fetchall())
+
+
+def other_instance(
+    db: sqlite3.Connection, name: str, instance: str, *, since: float
+) -> tuple[str, str] | None:
+    """Instance and VTEP of another machine that was alive as this node after `since`, a Unix time
+    in seconds."""
+    query = """SELECT instance, vtep FROM instances
+        WHERE node = ? AND instance <> ? AND heartbeat > ? ORDER BY heartbeat DESC LIMIT 1"""
+    found: tuple[str, str] | None = db.execute(query, (name, instance, since)).fetchone()
+    return found
+
+
+def write_instance(
+    db: sqlite3.Connection, name: str, rival: Rival, *, now: float, refused: bool = False
+) -> None:
+    """Say that a machine is alive as a node, or was refused to be. Forgets old ones."""
+    db.execute("DELETE FROM instances WHERE heartbeat < ?", (now - INSTANCE_AGE,))
+    db.execute(INSTANCE, (name, rival.instance, rival.vtep, now, refused))
+
+
+def remove_name(db: sqlite3.Connection, name: str) -> bool:
+    """Remove a node and what belongs to it, by the name that `read_rows` gives; whether it was
+    there. The name may have bytes that are not UTF-8."""
+    key = name.encode(errors="surrogateescape")
+    for table in ("extras", "instances", "addresses"):
+        db.execute(f"DELETE FROM {table} WHERE CAST(node AS BLOB) = ?", (key,))
+    return db.execute("DELETE FROM nodes WHERE CAST(name AS BLOB) = ?", (key,)).rowcount > 0
 
 
 def write_row(

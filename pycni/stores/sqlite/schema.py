@@ -26,6 +26,18 @@ BUSY_TIMEOUT = 10.0
 EXTRAS = """
 CREATE TABLE extras (prefix TEXT PRIMARY KEY, node TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
+INSTANCES = """
+CREATE TABLE IF NOT EXISTS instances (
+    node TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    vtep TEXT NOT NULL,
+    heartbeat REAL NOT NULL,
+    refused INTEGER NOT NULL,
+    PRIMARY KEY (node, instance)
+) STRICT, WITHOUT ROWID;
+"""
+"""Which machines were alive as a node, or were refused to be. Releases that do not know this table
+leave it alone, so it needs no other schema version."""
 ADDRESSES = """
 CREATE TABLE IF NOT EXISTS addresses
     (node TEXT PRIMARY KEY, vtep TEXT NOT NULL, list TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -35,7 +47,7 @@ version do not know, and do not mind. A row counts as long as the node has the V
 they may register or remove a node, and leave the row."""
 MIGRATIONS = {1: EXTRAS}
 """By schema version: the statement that makes it the next version."""
-SCHEMA = f"""{EXTRAS}{ADDRESSES}
+SCHEMA = f"""{EXTRAS}{INSTANCES}{ADDRESSES}
 CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (
     name TEXT PRIMARY KEY,
@@ -91,16 +103,11 @@ def migrate(path: Path) -> None:
                 if version in MIGRATIONS:
                     db.execute(MIGRATIONS[version])
                     db.execute(f"PRAGMA user_version = {version + 1}")
-        is_ours = pragma(db, "application_id") == APPLICATION_ID
-        if is_ours and pragma(db, "user_version") == SCHEMA_VERSION and not _has_addresses(db):
+        if pragma(db, "application_id") == APPLICATION_ID:
+            db.execute(INSTANCES)
             db.execute(ADDRESSES)
     finally:
         db.close()
-
-
-def _has_addresses(db: sqlite3.Connection) -> bool:
-    query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'addresses'"
-    return bool(db.execute(query).fetchone()[0])
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:

@@ -12,19 +12,30 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import StoreError
+from pycni.errors import NameTaken, StoreError
 from pycni.files import make_private_directory
 from pycni.stores import places
 from pycni.stores.places import Applicant
-from pycni.stores.registry import Listing, NodeRecord
+from pycni.stores.records import named, printable
+from pycni.stores.registry import HEARTBEAT_FRESH, Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event, Synced
 from pycni.stores.sqlite import connection, schema
-from pycni.stores.sqlite.rows import Row, liveness, raw, read_rows, write_row
+from pycni.stores.sqlite.rows import (
+    Row,
+    last_instances,
+    liveness,
+    other_instance,
+    raw,
+    read_rows,
+    remove_name,
+    write_instance,
+    write_row,
+)
 
 POLL_INTERVAL = 0.1
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
@@ -37,6 +48,8 @@ class SqliteStore:
     path: Path
     cluster: Cluster
     clock: Callable[[], float] = time.time
+    first_beats: dict[tuple[str, str], float] = field(default_factory=dict, compare=False)
+    """When this process first said that a node lives, by name and instance."""
 
     @classmethod
     def open(cls, path: Path, cluster: Cluster, *, create: bool = True) -> SqliteStore:
@@ -60,21 +73,37 @@ class SqliteStore:
         vtep: IPAddress,
         *,
         identity: str,
+        instance: str = "",
         addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
-        with connection.connect(self.path, self.cluster) as db, schema.transaction(db):
-            roster, heartbeats = self._read(db)
-            alive = liveness(heartbeats, now=self.clock())
-            applicant = Applicant(name, vtep, identity, tuple(addresses))
-            record = places.place(applicant, roster, liveness=alive)
-            write_row(db, record, identity=identity, heartbeat=self.clock())
-            return record
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        with connection.connect(self.path, self.cluster) as db:
+            try:
+                with schema.transaction(db):
+                    return self._place(db, applicant)
+            except NameTaken:
+                if instance:
+                    us = Rival(instance, str(vtep))
+                    write_instance(db, name, us, now=self.clock(), refused=True)
+                raise
 
-    def heartbeat(self, name: str) -> None:
+    def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
+        now = self.clock()
         with connection.connect(self.path, self.cluster) as db:
             update = "UPDATE nodes SET heartbeat = ? WHERE name = ?"
-            if db.execute(update, (self.clock(), name)).rowcount == 0:
+            if db.execute(update, (now, name)).rowcount == 0:
                 raise self._not_registered(name)
+            if not instance:
+                return None
+            write_instance(db, name, Rival(instance), now=now)
+            # before its own first one, another's heartbeat may be that of this machine before a
+            # reboot
+            since = max(self.first_beats.setdefault((name, instance), now), now - HEARTBEAT_FRESH)
+            other = other_instance(db, name, instance, since=since)
+        return Rival(*map(printable, other)) if other else None
+
+    def warnings(self) -> list[str]:
+        return []
 
     def publish(self, name: str, prefix: IPNetwork) -> str:
         with connection.connect(self.path, self.cluster) as db, schema.transaction(db):
@@ -83,6 +112,7 @@ class SqliteStore:
                 return owner
             if name not in roster.claims:
                 raise self._not_registered(name)
+            places.refuse_another_address(roster, name)
             db.execute("INSERT OR REPLACE INTO extras VALUES (?, ?)", (str(prefix), name))
             return name
 
@@ -96,13 +126,13 @@ class SqliteStore:
     def listing(self) -> Listing:
         with connection.connect(self.path, self.cluster) as db:
             roster, heartbeats = self._read(db)
-        return roster.listing(liveness(heartbeats, now=self.clock()))
+            instances = last_instances(db)
+        return roster.listing(liveness(heartbeats, now=self.clock(), instances=instances))
 
     def remove(self, name: str) -> bool:
         with connection.connect(self.path, self.cluster) as db, schema.transaction(db):
-            db.execute("DELETE FROM extras WHERE node = ?", (name,))
-            db.execute("DELETE FROM addresses WHERE node = ?", (name,))
-            return db.execute("DELETE FROM nodes WHERE name = ?", (name,)).rowcount > 0
+            names = (one for (one,) in db.execute("SELECT name FROM nodes"))
+            return remove_name(db, named(names, name) or name)
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
         roster = Roster(self.cluster)
@@ -129,6 +159,18 @@ class SqliteStore:
                         f"the cluster store {self.path} was removed or replaced while in use",
                         hint="put it back, or restart the agents of all nodes that share it",
                     )
+
+    def _place(self, db: sqlite3.Connection, applicant: Applicant) -> NodeRecord:
+        """Give the applicant its place. The caller holds the transaction."""
+        now = self.clock()
+        roster, heartbeats = self._read(db)
+        alive = liveness(heartbeats, now=now, instances=last_instances(db))
+        record = places.place(applicant, roster, liveness=alive)
+        write_row(db, record, identity=applicant.identity, heartbeat=now)
+        if applicant.instance:
+            us = Rival(applicant.instance, str(applicant.vtep))
+            write_instance(db, applicant.name, us, now=now)
+        return record
 
     def _read(self, db: sqlite3.Connection) -> tuple[Roster, dict[str, float]]:
         """All records, and the Unix time of each last heartbeat."""

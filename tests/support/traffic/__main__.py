@@ -8,8 +8,11 @@ keep ADDRESS PORT              UDP: for each line of stdin, ask once more from t
 hold ADDRESS PORT              keep a UDP port taken until killed
 count PROTOCOL ADDRESS         print the port, then bytes and seconds of what one client sends
 stream PROTOCOL ADDRESS PORT   send as fast as may be for --seconds
+absorb ADDRESS                 print the port, then confirm what clients send by TCP until killed
+pump ADDRESS PORT              for each line of stdin, send --size bytes to a server of `absorb` and
+                               print the seconds; null if they take more than --within
 
-reflect ADDRESS PORT           UDP: print the port, then send back what comes
+reflect PORT ADDRESS ...       UDP: print the port, then send back what comes
 watch ADDRESS,PORT ...         ask reflectors all the time; at the next line of stdin, print which
                                questions had no answer
 
@@ -47,8 +50,12 @@ def main() -> None:
             streams.count(options.protocol, options.address, after=options.after)
         case "stream":
             streams.stream(options.protocol, options.address, options.port, seconds=options.seconds)
+        case "absorb":
+            streams.absorb(options.address)
+        case "pump":
+            streams.pump(options.address, options.port, size=options.size, within=options.within)
         case "reflect":
-            watch.reflect(options.address, options.port)
+            watch.reflect(options.port, options.addresses)
         case "watch":
             watch.watch(options.targets)
         case "datagrams":
@@ -74,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         "hold": ("address", "port"),
         "count": ("protocol", "address"),
         "stream": ("protocol", "address", "port"),
-        "reflect": ("address", "port"),
+        "absorb": ("address",),
+        "pump": ("address", "port"),
+        "reflect": ("port",),
         "watch": (),
         "datagrams": ("address", "port"),
         "frames": ("ifname",),
@@ -87,9 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         found[verb] = verbs.add_parser(verb)
         for name in names:
             found[verb].add_argument(name, type=int if name == "port" else str)
+    found["reflect"].add_argument("addresses", nargs="+")
     found["watch"].add_argument("targets", nargs="+")
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
+    found["pump"].add_argument("--size", type=int, default=1 << 20)
+    found["pump"].add_argument("--within", type=float, default=5.0)
     found["stream"].add_argument("--seconds", type=float, default=1.0)
     return parser
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams to be measured."""
+"""Streams: to be measured, or to be seen to arrive."""
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 import time
 from contextlib import suppress
 
@@ -10,6 +13,8 @@ from support.traffic.sockets import ANSWER_SECONDS, opened, say
 
 DATAGRAM = bytes(1200)
 BLOCK = bytes(1 << 16)
+RECEIVED = struct.Struct("!I")
+"""What a server of `absorb` says after each piece: its bytes."""
 
 
 def count(protocol: str, address: str, *, after: float) -> None:
@@ -46,3 +51,38 @@ def stream(protocol: str, address: str, port: int, *, seconds: float) -> None:
             with suppress(BlockingIOError, ConnectionRefusedError):
                 client.send(data)
     say("done")
+
+
+def absorb(address: str) -> None:
+    """Print the port; confirm all that clients send, one client after the other, until killed."""
+    with opened("tcp", address) as server:
+        server.bind((address, 0))
+        server.listen()
+        say(server.getsockname()[1])
+        while True:
+            client, _ = server.accept()
+            with client, suppress(OSError):
+                while data := client.recv(len(BLOCK)):
+                    client.sendall(RECEIVED.pack(len(data)))
+
+
+def pump(address: str, port: int, *, size: int, within: float) -> None:
+    """By one connection. Prints "ready"; then, for each line of stdin, sends `size` bytes and
+    prints the seconds until all are confirmed, null if that takes longer than `within`."""
+    with opened("tcp", address) as client:
+        client.connect((address, port))
+        say("ready")
+        for _ in sys.stdin:
+            begin = time.monotonic()
+            client.settimeout(within)
+            try:
+                client.sendall(bytes(size))
+                confirmed = 0
+                while confirmed < size:
+                    client.settimeout(max(0.001, begin + within - time.monotonic()))
+                    (piece,) = RECEIVED.unpack(client.recv(RECEIVED.size, socket.MSG_WAITALL))
+                    confirmed += piece
+            except OSError:
+                say(None)
+                return
+            say(time.monotonic() - begin)

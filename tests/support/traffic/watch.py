@@ -26,18 +26,20 @@ PATIENCE = 3.0
 NUMBER = struct.Struct("!Q")
 
 
-def reflect(address: str, port: int) -> None:
-    """Send each datagram back, until killed; `::` is for both families. Prints the port."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET,
-                       socket.SOCK_DGRAM) as server:  # fmt: skip
-        if ":" in address:
-            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        server.bind((address, port))
-        say(server.getsockname()[1])
+def reflect(port: int, addresses: list[str]) -> None:
+    """Send each datagram back from the address that it was sent to, until killed. Prints the port
+    when all addresses are listened to."""
+    with selectors.DefaultSelector() as ready:
+        for address in addresses:
+            server = socket.socket(_family(address), socket.SOCK_DGRAM)
+            server.bind((address, port))
+            ready.register(server, selectors.EVENT_READ, server)
+        say(port)
         while True:
-            with suppress(OSError):  # no way back at the moment
-                data, client = server.recvfrom(1 << 16)
-                server.sendto(data, client)
+            for key, _ in ready.select():
+                with suppress(OSError):  # no way back at the moment
+                    data, client = key.data.recvfrom(1 << 16)
+                    key.data.sendto(data, client)
 
 
 def watch(targets: list[str]) -> None:
@@ -78,7 +80,7 @@ class _Target:
         address, _, port = name.rpartition(",")
         self._name = name
         self._to = address, int(port)
-        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._family = _family(address)
         self._sockets: list[socket.socket] = []
         self._since = 0.0
         self._sent = 0
@@ -123,3 +125,7 @@ class _Target:
             old = self._sockets.pop(0)
             ready.unregister(old)
             old.close()
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

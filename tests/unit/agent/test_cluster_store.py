@@ -4,6 +4,8 @@ touched for that."""
 
 from __future__ import annotations
 
+import errno
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,11 +17,14 @@ from typing import Any
 
 import pytest
 
+from loader.errors import VerifierError
 from pycni.agent import cluster_store
-from pycni.agent.known import Known
+from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Self
-from pycni.node.peers import RejectionNews
+from pycni.errors import StoreError
+from pycni.line_limit import LineLimit
+from pycni.node.report import LEFT_OUT, SET_ASIDE
 from pycni.pods import port_table
 from pycni.stores import (
     NodeRecord,
@@ -32,7 +37,16 @@ from unit.agent.runs import OneRun
 
 CLUSTER = ip_network("10.0.0.0/8")
 US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.0.0.0/24"),))
+OUR_SECOND = ip_address("192.0.2.77")
+"""An address of this node that is in no record."""
 MANY = 5000
+
+
+class Reported(dict[str, Any]):
+    """In the place of an agent's report."""
+
+    def put(self, section: str, value: Any) -> None:
+        self[section] = value
 
 
 @dataclass
@@ -41,6 +55,7 @@ class Table:
 
     entries: dict[Any, Any] = field(default_factory=dict)
     touched: int = 0
+    room: int = 10 * MANY
 
     def __enter__(self) -> Table:
         return self
@@ -50,6 +65,8 @@ class Table:
 
     def put(self, key: Any, value: Any) -> None:
         self.touched += 1
+        if key not in self.entries and len(self.entries) >= self.room:
+            raise OSError(errno.E2BIG, "full")
         self.entries[key] = value
 
     def remove(self, key: Any) -> None:
@@ -91,7 +108,9 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Follow a store that tells of these events."""
 
-    rejections, known = RejectionNews(), Known()
+    memory = Memory(Reported())
+    memory.growth.take("setup")  # there was one a moment ago
+    monkeypatch.setattr(cluster_store, "_own_addresses", lambda: frozenset({OUR_SECOND}))
 
     def run(*events):
         store = SimpleNamespace(watch=lambda _: iter(events))
@@ -102,15 +121,11 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         changes: list[str] = []
         one = OneRun()
         cluster_store.follow(
-            settings,
-            one,
-            changed=lambda: changes.append("changed"),
-            rejections=rejections,
-            known=known,
+            settings, one, changed=lambda: changes.append("changed"), memory=memory
         )
         return one.rounds, len(changes)
 
-    run.known = known  # type: ignore[attr-defined]
+    run.memory = memory
     return run
 
 
@@ -261,11 +276,11 @@ def test_other_threads_are_told_of_all_nodes_with_each_batch(follow, tables) -> 
     two, three = others(2)
 
     follow(Put(US.name, US), Put(two.name, two), Synced(), Put(three.name, three))
-    before = follow.known.nodes, follow.known.version
+    before = follow.memory.known.nodes, follow.memory.known.version
     follow(Put(US.name, US), Put(two.name, two), Put(three.name, three), Synced())
 
     assert before == ((US, two), 1)
-    assert (follow.known.nodes, follow.known.version) == ((US, two, three), 2)
+    assert (follow.memory.known.nodes, follow.memory.known.version) == ((US, two, three), 2)
     assert tables.vteps.entries
 
 
@@ -275,5 +290,158 @@ def test_other_threads_are_told_of_a_store_without_this_node(follow, tables) -> 
 
     follow(Put(two.name, two), Synced())
 
-    assert follow.known.nodes == (two,)
+    assert follow.memory.known.nodes == (two,)
     assert tables.vteps.entries == {}
+
+
+def test_more_nodes_than_the_maps_hold_are_left_out_and_named_and_the_others_work(
+    follow, tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = others(4)
+    tables.vteps.room = 3
+
+    follow(*puts([US, *nodes]), Synced())
+
+    expect(tables, nodes[:3])
+    assert follow.memory.report[LEFT_OUT] == {"count": 1, "names": [nodes[3].name]}
+    assert f"left_out=1 first={nodes[3].name}" in caplog.text
+
+
+def test_a_node_that_was_left_out_gets_its_place_when_another_goes(follow, tables) -> None:
+    nodes = others(4)
+    tables.vteps.room = 3
+
+    follow(*puts([US, *nodes]), Synced(), Removed(nodes[0].name), Synced())
+
+    expect(tables, nodes[1:])
+    assert follow.memory.report[LEFT_OUT]["count"] == 0
+
+
+def test_a_prefix_for_which_there_is_no_room_leaves_its_node_out(follow, tables) -> None:
+    nodes = others(4)
+    tables.remotes.room = 3
+
+    follow(*puts([US, *nodes]), Synced())
+
+    assert follow.memory.report[LEFT_OUT]["names"] == [nodes[3].name]
+    assert len(tables.remotes.entries) == 3
+
+
+def test_another_error_of_a_map_is_raised(follow, tables, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(tables.vteps, "put", refuse)
+
+    with pytest.raises(PermissionError):
+        follow(*puts([US, *others(1)]), Synced())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"vtep": OUR_SECOND}, "its VTEP 192.0.2.77 is an address of this node"),
+        (
+            {"extra": (ip_network(OUR_SECOND),)},
+            "the address 192.0.2.77/32 that it published is one of this node",
+        ),
+    ],
+)
+def test_an_address_of_this_node_that_no_record_has_is_not_another_nodes(
+    follow, tables, change, reason
+) -> None:
+    two, three = others(2)
+
+    follow(*puts([US, two, replace(three, **change)]), Synced())
+
+    expect(tables, [two])
+    assert follow.memory.report[SET_ASIDE] == {three.name: reason}
+
+
+def test_a_record_that_changes_all_the_time_is_a_few_lines(follow, tables, caplog) -> None:
+    two, three = others(2)
+    caplog.set_level("INFO")
+    bad = Rejected(three.name, "its VTEP is odd")
+
+    flips = [
+        event for _ in range(200) for event in (bad, Synced(), Put(three.name, three), Synced())
+    ]
+    follow(*puts([US, two]), Synced(), *flips)
+
+    expect(tables, [two, three])
+    assert len(caplog.messages) < 20
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_crowd_of_bad_records_is_a_few_lines(follow, caplog) -> None:
+    crowd = [Rejected(f"evil{number}", "it is not a JSON object") for number in range(MANY)]
+
+    follow(*puts([US, *others(1)]), *crowd, Synced())
+
+    assert len(caplog.messages) < 25
+    assert f"records={MANY}" in caplog.text
+
+
+def test_a_watch_ends_when_its_time_is_over_and_when_the_agent_stops() -> None:
+    stop = threading.Event()
+
+    assert Until(stop, 0.0).is_set()
+    later = Until(stop, 1000.0)
+    assert not later.wait(0.0)
+    stop.set()
+    assert later.wait(1000.0)
+
+
+@pytest.mark.usefixtures("tables")
+def test_all_is_read_again_when_a_watch_has_lasted_long_enough(monkeypatch) -> None:
+    watches: list[object] = []
+    one = OneRun()
+    monkeypatch.setattr(cluster_store, "RESYNC", 0.0)
+    monkeypatch.setattr(cluster_store, "_own_addresses", frozenset)
+
+    def watch(end):
+        watches.append(end)
+        if len(watches) == 3:
+            one.end()
+        return iter(())
+
+    store = SimpleNamespace(watch=watch)
+    monkeypatch.setattr(cluster_store, "open_store", lambda *_, **__: store)
+    settings = SimpleNamespace(node_name="us", store_url="", cluster=None)
+
+    cluster_store.follow(settings, one, changed=lambda: None, memory=Memory(Reported()))
+
+    assert len(watches) == 3
+
+
+def test_a_setup_makes_room_for_nodes_that_are_left_out(follow, tables, monkeypatch) -> None:
+    nodes = others(4)
+    tables.vteps.room = 3
+    follow.memory.growth = LineLimit()
+    monkeypatch.setattr(
+        cluster_store.provision, "setup", lambda _: setattr(tables.vteps, "room", 8)
+    )
+
+    follow(*puts([US, *nodes]), Synced())
+
+    expect(tables, nodes)
+    assert follow.memory.report[LEFT_OUT]["count"] == 0
+
+
+@pytest.mark.parametrize("error", [StoreError("away"), VerifierError("no")])
+def test_a_setup_that_fails_leaves_the_others_working(
+    follow, tables, monkeypatch, caplog, error
+) -> None:
+    nodes = others(4)
+    tables.vteps.room = 3
+    follow.memory.growth = LineLimit()
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cluster_store.provision, "setup", refuse)
+
+    follow(*puts([US, *nodes]), Synced())
+
+    expect(tables, nodes[:3])
+    assert "maps not made larger" in caplog.text

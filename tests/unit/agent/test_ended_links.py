@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from pycni.agent import ended_links
+from pycni.agent import ended_links, rounds
 from pycni.kernel.forgetting import Forgetting
 from pycni.kernel.links import Link
 from pycni.names import AttachmentKey
@@ -50,22 +50,30 @@ def done(monkeypatch):
 
 @pytest.fixture
 def follow(monkeypatch):
-    """Follow links whose events are these: lists of links, or errors."""
+    """Follow links whose events are these: lists of links, None for lost events, or errors."""
 
     def run(*events):
         waiting = list(events)
         one = OneRun()
 
-        def gone(_socket):
-            event = waiting.pop(0)
-            if not waiting:
-                one.end()
-            if isinstance(event, OSError):
-                raise event
-            return iter(event)
+        class Kernel(nullcontext[None]):
+            def __enter__(self):
+                return self
 
-        monkeypatch.setattr(ended_links.link_events, "subscribe", nullcontext)
-        monkeypatch.setattr(ended_links.link_events, "gone", gone)
+            def wait(self, _seconds):
+                return True
+
+            def take(self):
+                event = waiting.pop(0)
+                if not waiting:
+                    one.end()
+                if isinstance(event, OSError):
+                    raise event
+                return event
+
+        monkeypatch.setattr(ended_links.link_events, "subscribe_to_ends", Kernel)
+        monkeypatch.setattr(ended_links.link_events, "ended", iter)
+        monkeypatch.setattr(rounds, "REST", 0.0)
         ended_links.follow(SETTINGS, Forgetting(), one)
 
     return run
@@ -100,7 +108,7 @@ def test_a_pods_link_without_a_lease_or_its_name_takes_a_sweep(done, follow, nam
 
 
 def test_after_lost_events_everything_is_looked_at_again(done, follow):
-    follow(OSError(errno.ENOBUFS, "lost"), [link("pcn0", POD_ONE.alias())])
+    follow(None, [link("pcn0", POD_ONE.alias())])
 
     assert done[2:] == ["sweep", "delegated", IFINDEX, "delegated"]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from pycni.agent.kernel_routes import Waker
 from pycni.kernel.fib import NeighbourChange, OtherChange
 from unit.agent.runs import OneRun
 
+PORT, ERRORS_FILENO = 8472, 9999
+NODE = "192.0.2.7"
 NOTHING: list[object] = []
 ROUTE = [OtherChange()]
 LOST = None
@@ -20,9 +23,12 @@ LOST = None
 
 @pytest.fixture
 def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Follow a kernel that tells of these changes, a list each second; gives what was done."""
+    """Follow a kernel that tells of these changes, a list each second; gives what was done.
 
-    def run(*told, wake_at=()):
+    `errors_at` are seconds in which ICMP errors tell of a narrower path.
+    """
+
+    def run(*told, wake_at=(), errors_at=(), narrow_at=()):
         one, waker, done = OneRun(), Waker(), []
         waiting = list(enumerate(told))
         clock = SimpleNamespace(monotonic=lambda: 1000.0 + len(told) - len(waiting))
@@ -36,6 +42,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
             def changes(self):
                 second, changes = waiting.pop(0)
+                self.second = second
                 if second in wake_at:
                     waker.wake()
                 if not waiting:
@@ -44,14 +51,36 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
             def wait(self, seconds, *others):
                 assert seconds < kernel_routes.next_hops.LEASE / 2
-                assert others == (waker.fileno(),)
+                assert others == (waker.fileno(), ERRORS_FILENO)
+
+        class Errors:
+            def filenos(self):
+                return [ERRORS_FILENO]
+
+            def take(self, port):
+                assert port == PORT
+                return {NODE} if Copy.fib.second in errors_at else set()
 
         class Copy:
-            def __init__(self, _):
-                pass
+            def __init__(self, fib):
+                Copy.fib = fib
+
+            @property
+            def narrow(self):
+                return {NODE: 1350} if Copy.fib.second in narrow_at else {}
 
             def take_in(self, changes):
                 return any(isinstance(change, OtherChange) for change in changes)
+
+            def take_again(self, vteps):
+                return bool(vteps)
+
+        def write_path_mtus(_, nodes):
+            done.append("path_mtus")
+            return bool(nodes)
+
+        monkeypatch.setattr(kernel_routes, "hearing_errors", lambda: nullcontext(Errors()))
+        monkeypatch.setattr(kernel_routes.path_mtus, "write", write_path_mtus)
 
         monkeypatch.setattr(kernel_routes, "Fib", Fib)
         monkeypatch.setattr(kernel_routes, "Copy", Copy)
@@ -60,7 +89,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             monkeypatch.setattr(
                 kernel_routes.next_hops, verb, lambda *_, verb=verb: done.append(verb)
             )
-        kernel_routes.follow(SimpleNamespace(run_dir=tmp_path), one, waker=waker)
+        kernel_routes.follow(SimpleNamespace(run_dir=tmp_path, port=PORT), one, waker=waker)
         assert one.rounds == len(told)
         return done
 
@@ -68,25 +97,25 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_at_first_everything_is_asked_for_and_vouched_for(follow) -> None:
-    assert follow(NOTHING) == ["review", "confirm", "vouch"]
+    assert follow(NOTHING) == ["review", "path_mtus", "confirm", "vouch"]
 
 
 def test_the_table_is_vouched_for_in_every_round(follow) -> None:
-    assert follow(*[NOTHING] * 4)[3:] == ["vouch"] * 3
+    assert follow(*[NOTHING] * 4)[4:] == ["vouch"] * 3
 
 
 def test_what_matters_is_written_and_nothing_else(follow) -> None:
     neighbour = [NeighbourChange(7, "192.0.2.1", None)]
 
-    assert follow(NOTHING, neighbour, ROUTE)[3:] == ["vouch", "write", "vouch"]
+    assert follow(NOTHING, neighbour, ROUTE)[4:] == ["vouch", "write", "vouch"]
 
 
 def test_after_lost_events_everything_is_asked_for(follow) -> None:
-    assert follow(NOTHING, LOST)[3:] == ["review", "vouch"]
+    assert follow(NOTHING, LOST)[4:] == ["review", "path_mtus", "vouch"]
 
 
 def test_other_vteps_are_asked_for_at_once(follow) -> None:
-    assert follow(NOTHING, NOTHING, wake_at=[1])[3:] == ["review", "vouch"]
+    assert follow(NOTHING, NOTHING, wake_at=[1])[4:] == ["review", "path_mtus", "vouch"]
 
 
 def test_everything_is_asked_for_again_and_use_confirmed_now_and_then(follow) -> None:
@@ -96,6 +125,30 @@ def test_everything_is_asked_for_again_and_use_confirmed_now_and_then(follow) ->
 
     assert done.count("review") == 2
     assert done.count("confirm") == 1 + seconds / kernel_routes.CONFIRMATION
+
+
+def test_an_error_about_a_path_is_taken_in_at_once(follow) -> None:
+    done = follow(NOTHING, NOTHING, errors_at=[1], narrow_at=[1])
+
+    assert done[4:] == ["write", "path_mtus", "vouch"]
+
+
+def test_narrow_paths_are_written_until_they_are_wide_again(follow) -> None:
+    """And not at every change where no path is narrow."""
+    done = follow(NOTHING, ROUTE, ROUTE, ROUTE, narrow_at=[1])
+
+    assert done[4:] == ["write", "path_mtus", "vouch"] * 2 + ["write", "vouch"]
+
+
+def test_who_may_not_hear_errors_goes_on(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    def refuse() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(kernel_routes, "IcmpErrors", refuse)
+
+    with kernel_routes.hearing_errors() as errors:
+        assert errors is None
+    assert "CAP_NET_RAW" in caplog.text
 
 
 def test_a_waker_wakes_once() -> None:

@@ -80,7 +80,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_details_keep_their_lines_but_no_escape_sequences() -> None:
     text = str(failure.Failure("bad \x1b[2J", details="one\ntwo\x07"))
 
-    assert text == "pycni: bad \\x1b[2J\n  found: one\ntwo\\x07"
+    assert text == "pycni: bad \\x1b[2J\n  found: one\n    two\\x07"
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES])

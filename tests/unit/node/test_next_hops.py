@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import pytest
+
 from pycni.dataplane.maps import NextHop
 from pycni.kernel.fib import (
     NeighbourChange,
@@ -12,9 +14,11 @@ from pycni.kernel.fib import (
     Path,
 )
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
+from pycni.node import overlay
 from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
+OVERLAY = Link(5, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:05", mtu=1450)
 TUNNEL = 768
 """ARPHRD_TUNNEL, linux/if_arp.h."""
 NODE = ip_address("192.0.2.7")
@@ -71,17 +75,22 @@ class Kernel:
     def __init__(self) -> None:
         self.asked = 0
         self.next = GATEWAY
+        self.mtu = 0
+        self.unreachable = False
 
     def neighbours(self) -> dict[object, str]:
         return dict(NEIGHBOURS)
 
     def paths(self, addresses: object, _source: object) -> dict[object, Path]:
         self.asked += 1
-        return {address: Path(2, self.next, 0) for address in addresses}
+        if self.unreachable:
+            return {}
+        return {address: Path(2, self.next, self.mtu) for address in addresses}
 
     def links(self, indexes: object) -> dict[int, Link]:
-        assert set(indexes) == {2}  # type: ignore[call-overload]
-        return {2: UPLINK}
+        wanted = set(indexes)  # type: ignore[call-overload]
+        assert wanted <= {2, OVERLAY.ifindex}
+        return {link.ifindex: link for link in (UPLINK, OVERLAY) if link.ifindex in wanted}
 
 
 def copied() -> tuple[Kernel, Copy]:
@@ -123,3 +132,40 @@ def test_what_does_not_concern_the_way_changes_nothing() -> None:
     assert not copy.take_in([pods_veth, NeighbourChange(2, GATEWAY, GATEWAY_MAC)])
     assert not copy.take_in([NeighbourChange(9, NODE, None)])
     assert kernel.asked == 1
+
+
+def test_a_path_that_an_error_is_about_is_asked_for_alone() -> None:
+    kernel, copy = copied()
+
+    assert not copy.take_again([FAR])
+    assert kernel.asked == 2
+    kernel.mtu = 1400
+    assert copy.take_again([FAR])
+    assert copy.wanted[FAR].mtu == 1350
+
+
+def test_errors_about_other_packets_ask_no_question() -> None:
+    kernel, copy = copied()
+
+    assert not copy.take_again([NODE])
+    assert not copy.take_again([])
+    assert kernel.asked == 1
+
+
+def test_a_node_that_cannot_be_reached_any_more_has_no_next_hop() -> None:
+    kernel, copy = copied()
+    kernel.unreachable = True
+
+    assert copy.take_again([FAR])
+    assert copy.wanted == {}
+
+
+def test_a_path_is_compared_with_the_overlay_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "ifindex", lambda: OVERLAY.ifindex)
+    kernel, copy = copied()
+
+    assert copy.narrow == {}
+    kernel.mtu = 1400
+    assert copy.take_again([FAR])
+    assert copy.narrow == {FAR: 1350}
+    assert copy.take_in([OtherChange(OVERLAY.ifindex)]), "its MTU may be another"

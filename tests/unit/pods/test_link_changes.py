@@ -9,6 +9,7 @@ import pytest
 
 from pycni.errors import DataplaneError
 from pycni.kernel import links, netlink
+from pycni.kernel.event_socket import Event
 from pycni.kernel.links import IFINFOMSG, Link
 from pycni.kernel.netlink import NetlinkError, number
 from pycni.kernel.qdiscs import (
@@ -164,7 +165,8 @@ def link(kind, *attributes):
 
 
 MAC = netlink.attribute(links.IFLA_ADDRESS, bytes.fromhex(NEW_MAC.replace(":", "")))
-TO_HOST = number(links.IFLA_LINK, HOST)
+BESIDE = number(links.IFLA_LINK, HOST)
+TO_HOST = BESIDE + number(links.IFLA_LINK_NETNSID, 0)
 TO_NONE = number(links.IFLA_LINK, 0)
 
 
@@ -174,6 +176,7 @@ TO_NONE = number(links.IFLA_LINK, 0)
         (link(links.RTM_NEWLINK, MAC, TO_HOST), True, [Change(HOST, mac=NEW_MAC)]),
         (link(links.RTM_NEWLINK, MAC, TO_HOST), False, []),
         (link(links.RTM_NEWLINK, MAC), True, []),
+        (link(links.RTM_NEWLINK, MAC, BESIDE), True, []),
         (link(links.RTM_NEWLINK, MAC, TO_NONE), True, []),
         (link(links.RTM_DELLINK, MAC, TO_HOST), True, []),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), False, [Change(HOST, queued=True)]),
@@ -182,13 +185,8 @@ TO_NONE = number(links.IFLA_LINK, 0)
         (qdisc(RTM_NEWQDISC, TC_H_ROOT, "tbf"), False, [Change(HOST)]),
         (qdisc(RTM_NEWQDISC, TC_H_INGRESS, "ingress"), True, []),
     ],
-    ids=["MAC", "a link of the node", "no veth", "a veth alone", "a link that goes", "ingress",
-         "clsact", "ingress that goes", "root", "a queue in a pod"],
+    ids=["MAC", "a link of the node", "no veth", "both ends in the pod", "a veth alone",
+         "a link that goes", "ingress", "clsact", "ingress that goes", "root", "a queue in a pod"],
 )  # fmt: skip
 def test_what_the_kernel_says_is_a_change_of_a_host_end(data, elsewhere, expected):
-    class Events:
-        def recvmsg(self, *_):
-            nsid = [(link_changes.SOL_NETLINK, link_changes.NETLINK_LISTEN_ALL_NSID, b"\7\0\0\0")]
-            return data, nsid if elsewhere else [], 0, (0, 0)
-
-    assert list(link_changes.changes(Events())) == expected
+    assert list(link_changes.changes([Event(data, elsewhere)])) == expected

@@ -128,3 +128,12 @@ def test_what_the_kernel_cannot_do_is_not_silently_something_else() -> None:
 
     assert caught.value.details == "the kernel refuses it"
     assert "auto" in caught.value.hint
+
+
+def test_maps_have_room_for_twice_the_nodes_that_there_are() -> None:
+    others = [replace(RECORD, name=f"n{n}", extra=(ip_network("10.9.9.9/32"),)) for n in range(100)]
+
+    sizes = plan.map_sizes(others)
+
+    assert sizes == {"vteps": 256, "nexthops": 256, "remotes": 512}
+    assert min(plan.map_sizes([]).values()) >= 1

@@ -23,6 +23,7 @@ from pycni.errors import (
     TryAgain,
 )
 from pycni.stores import (
+    HEARTBEAT_FRESH,
     Liveness,
     Put,
     Rejected,
@@ -32,7 +33,7 @@ from pycni.stores import (
 from pycni.stores.etcd import EtcdStore, gateway, keyspace
 from pycni.stores.etcd.keys import put_key, to_base64
 from pycni.stores.etcd.keyspace import CLUSTER as CLUSTER_KEY
-from pycni.stores.etcd.keyspace import NODES, Keyspace
+from pycni.stores.etcd.keyspace import NODES, RIVALS, SEEN, Keyspace
 from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.watch import changes
 from unit.stores.certificates import make_authority, make_certificate
@@ -166,6 +167,29 @@ def test_when_a_node_was_last_seen_is_not_known_and_not_made_up(store: EtcdStore
     assert store.listing().liveness == {NODE_ONE: Liveness(alive=False, seen_ago=None)}
 
 
+def test_when_a_node_was_last_seen_is_known_roughly_once_its_agent_runs(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance="us")
+    store.heartbeat(NODE_ONE, instance="us")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + HOUR)
+    assert store.listing().liveness[NODE_ONE] == Liveness(True, HEARTBEAT_FRESH, "us")
+
+    store.leases.end(NODE_ONE)
+
+    life = store.listing().liveness[NODE_ONE]
+    assert (life.alive, round(life.seen_ago or 0, -1)) == (False, HOUR)
+
+
+@pytest.mark.parametrize("text", ["", "now", "-5", "1e400", "9" * 400, "[]", "true"])
+def test_a_time_that_is_none_is_not_known(store: EtcdStore, text: str) -> None:
+    register_one(store)
+    write(store, f"{SEEN}{NODE_ONE}", text)
+
+    assert store.listing().liveness[NODE_ONE].seen_ago is None or text == "true"
+
+
 @pytest.mark.parametrize("ahead", [-3 * HOUR, 3 * HOUR])
 def test_no_clock_of_a_machine_decides_who_is_alive(
     store: EtcdStore, ahead: float, monkeypatch: pytest.MonkeyPatch
@@ -288,10 +312,61 @@ def test_keys_that_are_not_text_are_set_aside_one_by_one(store: EtcdStore) -> No
     keys = [b64encode(prefix + NODES.encode() + byte).decode() for byte in (b"\xfe", b"\xff")]
     store.keyspace.gateway.call("kv/txn", {"success": [put_key(key, "{}") for key in keys]})
 
-    assert list(store.listing().rejected) == [r"\\xfe", r"\\xff"]
+    assert list(store.listing().rejected) == [r"\udcfe", r"\udcff"]
+
+
+def test_what_a_listing_names_can_be_removed_whatever_its_bytes(store: EtcdStore) -> None:
+    register_one(store)
+    prefix = store.keyspace.gateway.location.prefix.encode()
+    names = (b"\xfe", b"\\xfe", b"a\nb", b"x" * 1000)
+    keys = [b64encode(prefix + NODES.encode() + name).decode() for name in names]
+    store.keyspace.gateway.call("kv/txn", {"success": [put_key(key, "{}") for key in keys]})
+    shown = list(store.listing().rejected)
+    assert len(shown) == len(names)
+
+    assert all(store.remove(name) for name in shown)
+
+    assert store.listing().rejected == {}
+    assert [node.name for node in store.nodes()] == [NODE_ONE]
+
+
+def test_a_value_that_is_too_large_is_set_aside_unread(store: EtcdStore) -> None:
+    one = register_one(store)
+    write(store, f"{NODES}large", "[" * 200_000)
+
+    listing = store.listing()
+
+    assert listing.nodes == (one,)
+    assert "bytes, more than" in listing.rejected["large"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"instance": 7}', '{"instance": "\\u001b[31m"}'])
+def test_a_sign_of_life_that_is_none_of_ours_is_printable(store: EtcdStore, text: str) -> None:
+    register_one(store)
+    store.heartbeat(NODE_ONE, instance="us")
+    write(store, f"{RIVALS}{NODE_ONE}", text)
+
+    rival = store.heartbeat(NODE_ONE, instance="us")
+
+    assert rival is None or str(rival).isprintable()
 
 
 # Watching
+
+
+def test_heartbeats_and_places_wake_no_watch(store: EtcdStore) -> None:
+    register_one(store)
+    stop = threading.Event()
+    batches = changes(store.keyspace, revision(store) + 1, stop)
+    for number in range(3):
+        another_process(store).heartbeat(NODE_ONE, instance=f"{number}")
+    register_two(store)
+
+    seen = [set(next(batches)) for _ in range(2)]  # the first only says that the watch began
+    stop.set()
+
+    assert {NODE_TWO} in seen
+    assert all(names in ({NODE_TWO}, set()) for names in seen)
 
 
 def test_a_cluster_removed_under_a_watch_is_an_error(store: EtcdStore) -> None:
@@ -587,6 +662,36 @@ def test_a_password_that_cannot_be_read_is_told(guarded: Etcd) -> None:
         EtcdStore.open(guarded.url("pods", user="pods", password_file="/none"), CLUSTER)
 
 
+def test_an_etcd_with_users_is_warned_of_only_for_its_lack_of_tls(
+    guarded: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = guarded.directory / "password"
+    store = EtcdStore.open(guarded.url("pods", user="pods", password_file=password), CLUSTER)
+    assert store.warnings() == []
+
+    monkeypatch.setattr(gateway.Location, "is_local", False)
+
+    (text,) = store.warnings()
+    assert "without TLS" in text
+    assert "etcds://" in text
+
+
+def test_an_etcd_that_answers_anybody_is_warned_of(store: EtcdStore) -> None:
+    (text,) = store.warnings()
+
+    assert "answers without credentials" in text
+    assert "docs/store.md" in text
+
+
+@pytest.mark.parametrize(
+    ("hosts", "local"),
+    [("127.0.0.1", True), ("[::1]:7,localhost", True), ("127.0.0.1,192.0.2.1", False),
+     ("etcd.example", False)],
+)  # fmt: skip
+def test_what_is_this_machine(hosts: str, local: bool) -> None:
+    assert gateway.Location.parse(f"etcd://{hosts}").is_local is local
+
+
 # Certificates
 
 
@@ -628,6 +733,10 @@ def test_an_etcd_with_tls_is_used_and_watched(encrypted: Etcd) -> None:
     assert next(events) == Synced()
     threading.Timer(0.2, stop.set).start()
     assert list(events) == []
+
+
+def test_an_etcd_that_wants_certificates_is_not_warned_of(encrypted: Etcd) -> None:
+    assert EtcdStore.open(encrypted.url(**credentials(encrypted)), CLUSTER).warnings() == []
 
 
 def test_an_etcd_of_another_authority_is_not_believed(encrypted: Etcd) -> None:

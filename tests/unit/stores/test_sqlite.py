@@ -433,6 +433,9 @@ def test_text_that_is_not_utf8_sets_aside_its_record_only(
     assert Put(NODE_ONE, one) in first
     assert first[2] == Synced()
     assert store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO).name == NODE_TWO
+    (name,) = listing.rejected
+    assert store.remove(name)
+    assert store.listing().rejected == {}
 
 
 @pytest.mark.parametrize("heartbeat", ["9e999", "-9e999"])

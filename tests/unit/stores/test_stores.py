@@ -24,9 +24,13 @@ from pycni.stores import (
     Put,
     Rejected,
     Removed,
+    Rival,
     Store,
     Synced,
+    identity,
+    machine_instance,
     open_store,
+    places,
 )
 from pycni.stores.etcd import EtcdStore
 from pycni.stores.etcd.keys import put_key, to_base64
@@ -637,3 +641,139 @@ def test_a_node_whose_record_could_not_be_valid_is_not_registered(store: Store) 
         store.register(NODE_ONE, ip_address("127.0.0.1"), identity=MACHINE_ONE)
 
     assert store.listing().liveness == {}
+
+
+# Two machines with one name
+
+
+BOOT_ONE, BOOT_TWO = "boot-one", "boot-two"
+
+
+def beats(kind: Kind, *instances: str) -> list[str]:
+    """Heartbeats of node one by these machines, ten seconds apart; who each is told of."""
+    agents = {instance: kind.open() for instance in instances}
+    told = []
+    for instance in instances:
+        kind.clock.now += 10.0
+        rival = agents[instance].heartbeat(NODE_ONE, instance=instance)
+        told.append(rival.instance if rival else "")
+    return told
+
+
+def test_a_copy_of_a_living_machine_is_refused_and_the_first_is_told(
+    store: Store, kind: Kind
+) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+    first = kind.open()
+    assert first.heartbeat(NODE_ONE, instance=BOOT_ONE) is None
+    kind.clock.now += 1.0
+
+    for _ in range(2):  # it tries again
+        with pytest.raises(StoreError, match="another machine with the same machine-id") as caught:
+            store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE, instance=BOOT_TWO)
+
+    assert "/etc/machine-id" in caught.value.hint
+    assert store.nodes()[0].vtep == VTEP_ONE
+    kind.clock.now += 1.0
+    assert first.heartbeat(NODE_ONE, instance=BOOT_ONE) == Rival(BOOT_TWO, str(VTEP_TWO))
+
+
+def test_another_machine_that_is_refused_is_told_to_the_first(store: Store, kind: Kind) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+    first = kind.open()
+    first.heartbeat(NODE_ONE, instance=BOOT_ONE)
+    kind.clock.now += 1.0
+
+    with pytest.raises(StoreError, match="in use by another machine"):
+        store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO, instance=BOOT_TWO)
+
+    kind.clock.now += 1.0
+    assert first.heartbeat(NODE_ONE, instance=BOOT_ONE) == Rival(BOOT_TWO, str(VTEP_TWO))
+
+
+def test_two_machines_that_live_as_one_node_are_both_told(store: Store, kind: Kind) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+
+    told = beats(kind, BOOT_ONE, BOOT_TWO, BOOT_ONE, BOOT_TWO, BOOT_ONE)
+
+    assert told[0] == ""
+    assert told[2:] == [BOOT_TWO, BOOT_ONE, BOOT_TWO]
+
+
+def test_a_machine_after_its_reboot_is_the_same_and_nobody_is_told(
+    store: Store, kind: Kind
+) -> None:
+    before = store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+    assert beats(kind, BOOT_ONE) == [""]
+    kind.clock.now += 1.0
+
+    after = store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_TWO)
+
+    assert after == before
+    assert beats(kind, BOOT_TWO, BOOT_TWO, BOOT_TWO) == ["", "", ""]
+
+
+def test_a_machine_may_move_while_it_lives(store: Store) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+
+    moved = store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE, instance=BOOT_ONE)
+
+    assert moved.vtep == VTEP_TWO
+
+
+def test_a_machine_with_another_address_after_its_reboot_waits_for_its_old_self(
+    store: Store, kind: Kind
+) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+    kind.silence(NODE_ONE)
+
+    moved = store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE, instance=BOOT_TWO)
+
+    assert moved.vtep == VTEP_TWO
+
+
+def test_nothing_of_a_node_is_left_when_it_is_removed(store: Store, kind: Kind) -> None:
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
+    beats(kind, BOOT_ONE)
+
+    assert store.remove(NODE_ONE)
+
+    store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO, instance=BOOT_TWO)
+
+
+def test_instances_of_two_boots_and_namespaces_differ(monkeypatch, tmp_path: Path) -> None:
+    first = machine_instance()
+    assert machine_instance() == first
+
+    monkeypatch.setattr(identity, "NETWORK_NAMESPACE", tmp_path)
+    other = machine_instance()
+    boot = tmp_path / "boot"
+    boot.write_text("another")
+    monkeypatch.setattr(identity, "BOOT_ID", boot)
+
+    assert len({first, other, machine_instance()}) == 3
+
+
+# Limits
+
+
+def test_a_node_publishes_no_more_addresses_than_a_record_may_have(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "EXTRA_MAX", 1)
+    register_one(store)
+    store.publish(NODE_ONE, ELSEWHERE)
+
+    with pytest.raises(StoreError, match="publishes 1 addresses already"):
+        store.publish(NODE_ONE, ip_network("10.215.0.34/32"))
+
+
+def test_the_error_about_another_cluster_is_short_whatever_stands_in_the_store() -> None:
+    stored = {f"\x1b{number}": "x" * 1000 for number in range(100)}
+
+    with pytest.raises(ClusterError) as caught:
+        places.refuse_other_cluster(stored, CLUSTER, where="etcd")
+
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 4000
+    assert caught.value.message.endswith("and more")

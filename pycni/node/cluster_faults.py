@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong in the cluster as this node sees it, by its agent's report and the store's listing.
+
+Another machine with this node's name, records that cannot be used here, more nodes than the maps
+hold, nodes that do not answer. Looks only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycni.faults import Fault, Weight
+from pycni.node import reachability, report
+from pycni.settings import Settings
+from pycni.stores import Listing
+
+NAMED = 3
+"""Records or nodes that a fault names."""
+
+
+def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
+    """None if the agent reports none, or does not report. `listing`: None if the store is away."""
+    told = report.read(settings)
+    peers = report.table(told, report.PEERS)
+    silent = {name for name, life in listing.liveness.items() if not life.alive} if listing else ()
+    return [
+        *_rival(settings, told),
+        *_set_aside(told, listing),
+        *_left_out(told),
+        *reachability.faults(peers.values(), port=settings.port, silent=silent),
+    ]
+
+
+def summary(settings: Settings) -> str:
+    """How many nodes answer, in a few words."""
+    rows = report.table(report.read(settings), report.PEERS).values()
+    if not rows:
+        return "nobody asks whether other nodes answer" if not settings.probe_interval else "none"
+    through = sum(row.get("forwards") is True for row in rows)
+    return f"{through} of {len(rows)} answer through the overlay"
+
+
+def _rival(settings: Settings, told: dict[str, Any]) -> list[Fault]:
+    rival = told.get(report.RIVAL)
+    if not rival:
+        return []
+    return [
+        Fault(
+            "name",
+            f"node name {settings.node_name}",
+            f"also that of another machine, {rival}",
+            "give one of them another node_name and /etc/machine-id",
+            Weight.DEGRADED,
+        )
+    ]
+
+
+def _set_aside(told: dict[str, Any], listing: Listing | None) -> list[Fault]:
+    """Records that are only set aside here; the store's listing has the others."""
+    known = listing.rejected if listing else {}
+    here = {
+        name: why for name, why in report.table(told, report.SET_ASIDE).items() if name not in known
+    }
+    return [
+        Fault("records", f"the record of {name}", f"set aside: {why}",
+              "mend or remove the record: pycni nodes, pycni forget", Weight.DEGRADED)
+        for name, why in sorted(here.items())[:NAMED]
+    ]  # fmt: skip
+
+
+def _left_out(told: dict[str, Any]) -> list[Fault]:
+    found = report.table(told, report.LEFT_OUT)
+    count = found.get("count", 0)
+    if not count:
+        return []
+    first = ", ".join(map(str, found.get("names", [])[:NAMED]))
+    return [
+        Fault("peers", "the table of other nodes",
+              f"full: no room for {count} nodes, such as {first}",
+              "run: pycni setup, which makes them larger")
+    ]  # fmt: skip

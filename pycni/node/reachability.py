@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether other nodes answer: through the overlay, and beside it.
+
+An agent sends each other node one echo request to the gateway of its pods, which goes as packets
+between pods do, and one to its underlay address. Who answers the second and not the first is up,
+and something between the nodes eats VXLAN. This module decides when to ask and what answers mean:
+it is pure, without sockets and clocks. Times are seconds of CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pycni.cluster import IPAddress
+from pycni.faults import Fault, Weight
+
+PART = "reachability"
+OVERLAY, BESIDE = "overlay", "beside"
+
+RATE = 10.0
+"""Nodes asked in a second, at most."""
+SENT_TO = 120.0
+"""Seconds for which a node counts as one that this node sends to."""
+MISSES = 3
+"""Requests without an answer, one after the other, that make a node one that does not answer."""
+AGAIN = 2.0
+"""Seconds until a node is asked again that did not answer, before MISSES are reached."""
+FIRST = 3.0
+"""Seconds within which a new node is asked first; longer if there are many."""
+NAMED = 20
+"""Nodes that faults name one by one."""
+
+
+class Schedule:
+    """Which node is asked when. A node that packets are sent to is asked each `interval` seconds;
+    the others too, if there are not too many for RATE."""
+
+    def __init__(
+        self,
+        interval: float,
+        *,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._interval = interval
+        self._uniform = uniform
+        self._due: dict[IPAddress, float] = {}
+        self._queue: list[tuple[float, int, IPAddress]] = []
+        """Times may be outdated: `_due` counts. The number only keeps addresses from being
+        compared."""
+        self._pushed = 0
+        self._sent_to: dict[IPAddress, float] = {}
+        self._free = 0.0
+        """From when on RATE allows the next."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds between two requests to a node that nothing is sent to: half of RATE is for
+        those."""
+        return max(self._interval, len(self._due) / (RATE / 2))
+
+    def set_nodes(self, nodes: Collection[IPAddress], now: float) -> None:
+        """These are the other nodes now."""
+        for gone in self._due.keys() - set(nodes):
+            del self._due[gone]
+            self._sent_to.pop(gone, None)
+        spread = max(FIRST, len(nodes) / RATE)
+        for node in nodes:
+            if node not in self._due:
+                self._put(node, now + self._uniform(0.0, spread))
+
+    def sent_to(self, nodes: Iterable[IPAddress], now: float) -> None:
+        """Packets were sent to these nodes just now."""
+        for node in nodes:
+            if node in self._due:
+                self._sent_to[node] = now
+                if self._due[node] > now + self._interval:
+                    self._put(node, now + self._uniform(0.0, self._interval))
+
+    def take(self, now: float) -> IPAddress | None:
+        """A node to ask now; its next time is set. None if there is none yet."""
+        if now < self._free:
+            return None
+        while self._queue and self._queue[0][0] <= now:
+            due, _, node = heapq.heappop(self._queue)
+            if self._due.get(node) != due:
+                continue
+            recent = now - self._sent_to.get(node, -SENT_TO) < SENT_TO
+            self._put(node, now + (self._interval if recent else self.longest))
+            self._free = now + 1 / RATE
+            return node
+        return None
+
+    def hasten(self, node: IPAddress, now: float) -> None:
+        """Ask a node again soon."""
+        if node in self._due:
+            self._put(node, min(self._due[node], now + AGAIN))
+
+    def wait(self, now: float) -> float:
+        """Seconds until `take` may give a node."""
+        first = self._queue[0][0] if self._queue else now + self._interval
+        return max(0.0, max(first, self._free) - now)
+
+    def _put(self, node: IPAddress, due: float) -> None:
+        self._due[node] = due
+        self._pushed += 1
+        heapq.heappush(self._queue, (due, self._pushed, node))
+
+
+@dataclass
+class Way:
+    """One way to a node: what became of the requests on it."""
+
+    answered: float | None = None
+    """When the last answer came."""
+    misses: int = 0
+    """Requests without an answer since then."""
+
+    @property
+    def works(self) -> bool | None:
+        """None if that is not known yet."""
+        if self.misses >= MISSES:
+            return False
+        return None if self.answered is None else True
+
+
+@dataclass
+class Peer:
+    """Another node."""
+
+    name: str
+    ways: dict[str, Way] = field(default_factory=lambda: {OVERLAY: Way(), BESIDE: Way()})
+
+    @property
+    def forwards(self) -> bool | None:
+        """Whether packets reach its pods' side, and come back."""
+        return self.ways[OVERLAY].works
+
+    @property
+    def answers(self) -> bool | None:
+        """Whether it answers at its underlay address."""
+        return self.ways[BESIDE].works
+
+    @property
+    def seen(self) -> float | None:
+        """When anything came back."""
+        return max((way.answered for way in self.ways.values() if way.answered is not None),
+                   default=None)  # fmt: skip
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """For the agent's report."""
+        return {
+            "name": self.name,
+            "forwards": self.forwards,
+            "answers": self.answers,
+            "seen": self.seen,
+        }
+
+
+def faults(rows: Iterable[Mapping[str, Any]], *, port: int, silent: Collection[str]) -> list[Fault]:
+    """What is wrong with other nodes, by rows of the agent's report.
+
+    A node that does not answer at all is none of this node's faults if its agent is `silent`, too:
+    it is down.
+    """
+    found = []
+    for row in rows:
+        name, forwards, answers = (row.get(key) for key in ("name", "forwards", "answers"))
+        if forwards is not False:
+            continue
+        if answers:
+            found.append(_eaten(str(name), port))
+        elif name not in silent:
+            found.append(_lost(str(name)))
+    return found[:NAMED]
+
+
+def _eaten(name: str, port: int) -> Fault:
+    return Fault(
+        PART,
+        f"node {name}",
+        "not reached through the overlay, though it answers beside it: something between the "
+        f"nodes drops VXLAN (UDP port {port}), or its dataplane does not work",
+        f"let UDP port {port} pass between the nodes, in both directions; on {name}: pycni status",
+        Weight.DEGRADED,
+    )
+
+
+def _lost(name: str) -> Fault:
+    return Fault(
+        PART,
+        f"node {name}",
+        "not reached, neither through the overlay nor beside it",
+        f"look at {name} and at the network between; if it is gone for good: pycni forget {name}",
+        Weight.DEGRADED,
+    )

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent found out about the cluster, for other processes: a file in the run directory.
+
+It is as old as the agent says, and goes with a reboot. Nothing that forwards reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pycni.errors import FileError
+from pycni.files import replace_file
+from pycni.line_limit import LineLimit
+from pycni.logfmt import quoted
+from pycni.settings import Settings
+
+FILE = "report.json"
+WRITTEN = "written"
+RIVAL, SET_ASIDE, LEFT_OUT, PEERS = "rival", "set_aside", "left_out", "peers"
+"""Sections. Each is written by one loop of the agent, and read by one function."""
+
+AGE_MAX = 90.0
+"""Seconds after which a report says nothing about now: its agent writes more often."""
+RENEWAL = 20.0
+"""Seconds after which it is written again though it says the same."""
+SIZE_MAX = 4 << 20
+"""Bytes that a reader takes."""
+
+log = logging.getLogger(__name__)
+
+
+class Report:
+    """The report as an agent writes it; safe to use from several threads."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = report_path(settings)
+        self._clock = clock
+        self._sections: dict[str, Any] = {}
+        self._written = -RENEWAL
+        self._limit = LineLimit(clock=clock)
+        self._lock = threading.Lock()
+
+    def put(self, section: str, value: Any) -> None:
+        """Say something, as JSON types. A file that cannot be written is logged: nobody's packets
+        depend on it."""
+        with self._lock:
+            now = self._clock()
+            if self._sections.get(section) == value and now - self._written < RENEWAL:
+                return
+            self._sections[section] = value
+            document = {WRITTEN: now, **self._sections}
+            try:
+                replace_file(self._path, json.dumps(document).encode(), durable=False)
+            except FileError as error:
+                if self._limit.take("report") is not None:
+                    log.warning("report not written error=%s", quoted(error.message))
+            else:
+                self._written = now
+
+
+def read(settings: Settings, clock: Callable[[], float] = time.monotonic) -> dict[str, Any]:
+    """The sections of the last report; empty if there is none, or none of now. Raises nothing."""
+    try:
+        with report_path(settings).open("rb") as file:
+            document = json.loads(file.read(SIZE_MAX))
+        age = clock() - float(document.pop(WRITTEN))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    return document if 0 <= age < AGE_MAX else {}
+
+
+def table(told: dict[str, Any], section: str) -> dict[str, Any]:
+    """A section of `read` that is a table; empty if it is not there."""
+    found = told.get(section)
+    return found if isinstance(found, dict) else {}
+
+
+def report_path(settings: Settings) -> Path:
+    return settings.run_dir / FILE

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod that changes its links as fast as it can: what that costs the agent, and who suffers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+
+from pycni.kernel import link_events
+from pycni.kernel.event_socket import EventSocket
+from pycni.kernel.links import RTM_DELLINK, RTM_NEWLINK
+from pycni.kernel.netlink_socket import RTMGRP_LINK
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import POD_IFNAME, Pod
+from support.kernel import entered, iproute, netns, open_iproute, veth
+from support.labs import made_lab, rows
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+STORM = 4.0
+"""Seconds."""
+SHARE = 0.05
+"""Of a processor."""
+NEW_MAC = "02:00:00:00:00:42"
+Change = Callable[[IPRoute, int, int], None]
+"""The link with an index is changed, for the n-th time."""
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with made_lab(nodes=1, pods=2) as made:
+        yield made
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rage(pod: Pod, change: Change) -> int:
+    """Change the pod's link until the storm is over; how often."""
+    with open_iproute(pod.netns) as ipr:
+        (index,) = ipr.link_lookup(ifname=POD_IFNAME)
+        end, count = time.monotonic() + STORM, 0
+        while time.monotonic() < end:
+            change(ipr, index, count)
+            count += 1
+    return count
+
+
+def other_mac(ipr: IPRoute, index: int, count: int) -> None:
+    ipr.link("set", index=index, address=f"02:00:00:00:{count >> 8 & 255:02x}:{count & 255:02x}")
+
+
+def up_and_down(ipr: IPRoute, index: int, count: int) -> None:
+    ipr.link("set", index=index, state="down" if count % 2 else "up")
+
+
+def other_address(ipr: IPRoute, index: int, count: int) -> None:
+    ipr.addr("add" if count % 2 == 0 else "del", index=index, address="192.0.2.77", prefixlen=32)
+
+
+def other_queue(ipr: IPRoute, index: int, count: int) -> None:
+    ipr.tc("add" if count % 2 == 0 else "del", "pfifo", index, "1:", limit=10)
+
+
+@pytest.mark.parametrize("change", [other_mac, up_and_down, other_address, other_queue])
+def test_a_storm_costs_little_and_makes_one_line(lab: Lab, change: Change) -> None:
+    (node,) = lab.layout.nodes
+    pod = node.pods[0]
+    log = node.directory / "agent.log"
+    agent = lab.agents[node.name].pid
+    before, lines = cpu(agent), len(log.read_text().splitlines())
+
+    count = rage(pod, change)
+    used = cpu(agent) - before
+
+    new = log.read_text().splitlines()[lines:]
+    assert count > 100
+    assert used < SHARE * STORM, f"{used:.2f} s for {count} changes"
+    assert len(new) <= 1, new
+
+
+def test_the_last_change_of_a_storm_counts(lab: Lab) -> None:
+    (node,) = lab.layout.nodes
+    pod = node.pods[0]
+    rage(pod, other_mac)
+
+    with open_iproute(pod.netns) as ipr:
+        (index,) = ipr.link_lookup(ifname=POD_IFNAME)
+        ipr.link("set", index=index, address=NEW_MAC)
+
+    wait_until(
+        lambda: NEW_MAC in {row["mac"] for row in rows(lab, node, "endpoints")},
+        "the endpoint has the last MAC",
+        seconds=2,
+    )
+
+
+def test_a_pod_that_makes_up_links_hides_no_change_of_another(lab: Lab) -> None:
+    """A link in the pod whose peer has the victim's index seems to be the victim's other end."""
+    (node,) = lab.layout.nodes
+    pod, victim = node.pods
+    address = lab.addresses(victim)[0]
+    (host,) = (row["ifindex"] for row in rows(lab, node, "endpoints") if row["address"] == address)
+    with open_iproute(pod.netns) as ipr:
+        ipr.link("add", ifname="fake0", kind="veth", address=NEW_MAC,
+                 peer={"ifname": "fake1", "index": host})  # fmt: skip
+        time.sleep(0.5)
+
+    with open_iproute(victim.netns) as ipr:
+        (index,) = ipr.link_lookup(ifname=POD_IFNAME)
+        ipr.link("set", index=index, address=NEW_MAC)
+
+    wait_until(
+        lambda: any(
+            (row["address"], row["mac"]) == (address, NEW_MAC)
+            for row in rows(lab, node, "endpoints")
+        ),
+        "the victim's new MAC",
+        seconds=3,
+    )
+
+
+def test_the_kernel_leaves_out_other_kinds_of_events() -> None:
+    with (
+        netns() as path,
+        entered(path),
+        iproute(path) as ipr,
+        EventSocket(RTMGRP_LINK, kinds=(RTM_DELLINK,)) as ends,
+        EventSocket(RTMGRP_LINK, kinds=(RTM_NEWLINK, RTM_DELLINK)) as all_links,
+    ):
+        index, _ = veth(ipr, "one0", "two0")
+        assert not ends.wait(0.1)
+        assert all_links.wait(0.1)
+        ipr.link("del", index=index)
+
+        assert ends.wait(1.0)
+        assert {link.ifname for link in link_events.ended(ends.take() or [])} == {"one0", "two0"}

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pycni/node/reachability.py: when a node is asked, and what answers mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address
+
+import pytest
+
+from pycni.cluster import IPAddress
+from pycni.faults import Weight
+from pycni.node.reachability import (
+    BESIDE,
+    MISSES,
+    OVERLAY,
+    RATE,
+    SENT_TO,
+    Peer,
+    Schedule,
+    Way,
+    faults,
+)
+
+INTERVAL = 20.0
+MANY = 5000
+
+
+def nodes(count: int) -> list[IPAddress]:
+    return [ip_address("198.18.0.0") + number for number in range(1, count + 1)]
+
+
+def asked(schedule: Schedule, begin: float, seconds: float) -> list[tuple[float, IPAddress]]:
+    """Whom the schedule gives in that time, to somebody who waits as it says."""
+    now, found = begin, []
+    while now < begin + seconds:
+        node = schedule.take(now)
+        if node is not None:
+            found.append((now, node))
+        now += max(schedule.wait(now), 0.001)
+    return found
+
+
+def test_each_of_a_few_nodes_is_asked_each_interval() -> None:
+    schedule = Schedule(INTERVAL)
+    schedule.set_nodes(nodes(3), 0.0)
+
+    found = Counter(node for _, node in asked(schedule, 0.0, 10 * INTERVAL))
+
+    assert set(found) == set(nodes(3))
+    assert set(found.values()) <= {10, 11}
+
+
+def test_any_number_of_nodes_is_asked_at_a_bounded_rate_and_each_comes_its_turn() -> None:
+    schedule = Schedule(INTERVAL)
+    schedule.set_nodes(nodes(MANY), 0.0)
+
+    found = asked(schedule, 0.0, 1500.0)
+
+    assert len(found) <= 1500 * RATE + 1
+    assert {node for _, node in found} == set(nodes(MANY))
+
+
+def test_a_node_that_packets_are_sent_to_comes_first_among_thousands() -> None:
+    schedule = Schedule(INTERVAL)
+    schedule.set_nodes(nodes(MANY), 0.0)
+    asked(schedule, 0.0, 700.0)  # all have been asked
+    chosen = nodes(MANY)[-1]
+    schedule.sent_to([chosen, ip_address("192.0.2.1")], 700.0)
+
+    times = [now for now, node in asked(schedule, 700.0, SENT_TO) if node == chosen]
+
+    assert len(times) >= 4
+    assert times[0] <= 700.0 + 2 * INTERVAL
+
+
+def test_a_node_that_is_gone_is_asked_no_more() -> None:
+    schedule = Schedule(INTERVAL)
+    schedule.set_nodes(nodes(2), 0.0)
+    schedule.set_nodes(nodes(1), 0.0)
+    schedule.hasten(nodes(2)[1], 0.0)
+
+    assert {node for _, node in asked(schedule, 0.0, 100.0)} == set(nodes(1))
+
+
+def test_a_node_that_did_not_answer_is_asked_again_soon() -> None:
+    schedule = Schedule(INTERVAL, uniform=lambda low, _: low)
+    (node,) = nodes(1)
+    schedule.set_nodes([node], 0.0)
+    assert schedule.take(0.0) == node
+
+    schedule.hasten(node, 2.0)
+
+    assert schedule.take(3.9) is None
+    assert schedule.take(4.0) == node
+
+
+def test_nobody_is_asked_where_nobody_is() -> None:
+    schedule = Schedule(INTERVAL)
+
+    assert schedule.take(0.0) is None
+    assert schedule.wait(0.0) == INTERVAL
+
+
+@pytest.mark.parametrize(
+    ("answered", "misses", "works"),
+    [(None, 0, None), (None, 1, None), (None, MISSES, False), (5.0, 0, True),
+     (5.0, MISSES - 1, True), (5.0, MISSES, False)],
+)  # fmt: skip
+def test_a_way_works_until_several_requests_in_a_row_were_in_vain(
+    answered: float | None, misses: int, works: bool | None
+) -> None:
+    assert Way(answered, misses).works is works
+
+
+def peer(name: str, overlay: Way, beside: Way) -> Peer:
+    return Peer(name, {OVERLAY: overlay, BESIDE: beside})
+
+
+WORKS, FAILS, UNKNOWN = Way(7.0), Way(5.0, MISSES), Way()
+
+
+def test_a_node_was_seen_when_anything_came_back() -> None:
+    assert peer("n", FAILS, WORKS).row == {
+        "name": "n",
+        "forwards": False,
+        "answers": True,
+        "seen": 7.0,
+    }
+    assert Peer("n").row["seen"] is None
+
+
+def test_what_answers_beside_and_not_through_the_overlay_names_the_port() -> None:
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=())
+
+    assert fault.part == "reachability"
+    assert fault.weight is Weight.DEGRADED
+    assert "node n2 is not reached through the overlay, though it answers" in fault.sentence
+    assert "UDP port 4789" in fault.todo
+
+
+def test_what_does_not_answer_at_all_is_a_fault_unless_it_is_down() -> None:
+    rows = [peer("n2", FAILS, FAILS).row, peer("n3", FAILS, UNKNOWN).row]
+
+    found = faults(rows, port=4789, silent={"n3"})
+
+    assert [fault.thing for fault in found] == ["node n2"]
+    assert "forget n2" in found[0].todo
+
+
+@pytest.mark.parametrize("beside", [WORKS, FAILS, UNKNOWN])
+def test_what_answers_through_the_overlay_may_refuse_echo_beside_it(beside: Way) -> None:
+    assert faults([peer("n2", WORKS, beside).row], port=4789, silent=()) == []
