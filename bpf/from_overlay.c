@@ -9,9 +9,9 @@
 #include "lib/deliver.h"
 #include "lib/forged.h"
 #include "lib/messages.h"
+#include "lib/nodes.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
-#include "lib/self.h"
 #include "lib/tunnel.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
@@ -45,7 +45,7 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 						    -DROP_MULTICAST;
 	/* A node sends for its pods and for itself. */
 	if (!is_behind(&tunnel->remote, &packet.src) &&
-	    !same_address(&tunnel->remote, &packet.src))
+	    !is_of_node(&tunnel->remote, &packet.src))
 		return -DROP_SPOOFED_INNER;
 	drop = check_messages(ctx, &packet, ETH_HLEN);
 	if (drop)
@@ -57,7 +57,7 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 	case OWN_GATEWAY:
 		return enter_own_stack(ctx, &packet);
 	default:
-		if (is_own_vtep(&packet.dst))
+		if (is_own_address(&packet.dst))
 			return enter_own_stack(ctx, &packet);
 		return -DROP_UNKNOWN_DESTINATION;
 	}

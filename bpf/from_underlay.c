@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* tc ingress of the uplink. VXLAN from other nodes goes straight into pods where
- * that can be done (lib/decap.h). The rest of it goes on to the VXLAN device's
- * UDP socket, if it may. All other traffic of the host goes on to filters of
- * others, malformed or not; packets of nodes are marked for masquerade, see
- * pass_plain().
+/* tc ingress of each interface by which packets of other machines come in. VXLAN
+ * from other nodes goes straight into pods where that can be done (lib/decap.h).
+ * The rest of it goes on to the VXLAN device's UDP socket, if it may. All other
+ * traffic of the host goes on to filters of others, malformed or not.
  *
  * Fragments, and packets with IPv6 extension headers, escape these checks.
  * from_overlay makes the same checks on what the kernel unwraps.
@@ -18,27 +17,14 @@
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
 
-/* Another node's packet may be for a host port, which leads to a pod. The pod
- * sends its answer to a node through the overlay, which bypasses the connection
- * tracking that has to translate it, unless it sees the gateway as the client.
- */
-static __always_inline int pass_plain(struct __sk_buff *ctx,
-				      const struct packet *packet)
-{
-	if (is_known_vtep(&packet->src))
-		ctx->mark |= config.masquerade_mark;
-	return NOT_OURS;
-}
-
 static __always_inline int guard_overlay(struct __sk_buff *ctx)
 {
 	struct packet packet = {};
 	int drop;
 
-	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst))
+	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst) ||
+	    !is_udp_to(ctx, &packet, config.vxlan_port))
 		return NOT_OURS;
-	if (!is_udp_to(ctx, &packet, config.vxlan_port))
-		return pass_plain(ctx, &packet);
 
 	if (!is_known_vtep(&packet.src))
 		return -DROP_UNKNOWN_VTEP;

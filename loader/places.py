@@ -20,6 +20,7 @@ class Device(Enum):
     ENDPOINT = auto()
     """The host end of each pod's pair."""
     UPLINK = auto()
+    """The interfaces by which packets of other machines come in."""
     OVERLAY = auto()
 
 

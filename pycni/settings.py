@@ -197,9 +197,11 @@ class Settings(BaseModel):
     )
     """Name in the cluster store; the node's name in Kubernetes."""
     uplink: Annotated[StrictStr, AfterValidator(_ifname)] = ""
-    """Interface towards the other nodes; empty: the one with the default route."""
+    """Interface towards the other nodes; empty: the one with the VTEP, or that of the routes to the
+    other nodes if that one leads nowhere (loopback)."""
     vtep: Annotated[IPAddress | None, BeforeValidator(_vtep)] = None
-    """Address other nodes send to; None (in the file: empty): the uplink's first global one."""
+    """Address other nodes send to; None (in the file: empty): the one that they know, or for a new
+    node the best of the uplink."""
     state_dir: AbsolutePath = Path("/var/lib/pycni")
     run_dir: AbsolutePath = Path("/run/pycni")
     bpffs: AbsolutePath = Path("/sys/fs/bpf")
@@ -216,7 +218,8 @@ class Settings(BaseModel):
     port: Annotated[StrictInt, AfterValidator(_port)] = 4789
     """UDP port of the overlay (RFC 7348)."""
     mtu: Annotated[StrictInt, AfterValidator(_mtu)] = 0
-    """Bytes of a pod's IP packet; 0: the uplink's less what encapsulation takes."""
+    """Bytes of a pod's IP packet; 0: that of the narrowest interface to other nodes, less what
+    encapsulation takes."""
     encap: Literal["ebpf", "kernel", "auto"] = "auto"
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them."""
     probe_interval: Annotated[StrictInt, AfterValidator(_probe_interval)] = 20

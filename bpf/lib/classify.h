@@ -10,13 +10,13 @@
 
 #include "config.h"
 #include "endpoints.h"
+#include "nodes.h"
 #include "remotes.h"
-#include "vteps.h"
 
 enum destination {
 	LOCAL_POD, /* a pod of this node: route.ep */
 	REMOTE_POD, /* a pod or the gateway of another node: route.vtep */
-	OTHER_NODE, /* another node's own address: route.vtep */
+	OTHER_NODE, /* an address of another node itself: route.vtep */
 	OWN_GATEWAY, /* the gateway of this node's pods */
 	NOBODY, /* an address of the cluster that nobody has, or loopback */
 	WORLD, /* everything else, this node's own address included */
@@ -73,6 +73,7 @@ static __always_inline enum destination classify(const union ip_addr *dst,
 {
 	struct remote *remote = NULL;
 	enum destination here;
+	struct node *node;
 
 	if (!is_of_this_node(dst))
 		remote = lookup_remote_node(dst);
@@ -86,8 +87,9 @@ static __always_inline enum destination classify(const union ip_addr *dst,
 		route->vtep = &remote->vtep;
 		return REMOTE_POD;
 	}
-	if (is_known_vtep(dst)) {
-		route->vtep = dst;
+	node = lookup_node(dst);
+	if (node && !is_own_vtep(&node->vtep)) {
+		route->vtep = &node->vtep;
 		return OTHER_NODE;
 	}
 	return classify_elsewhere(dst);

@@ -50,6 +50,11 @@ struct vtep {
 	__u32 node; /* row of the node in the cluster store */
 };
 
+/* nodes: an address of a node, this one included -> its VTEP */
+struct node {
+	union ip_addr vtep;
+};
+
 /* nexthops: underlay address of another node -> how packets to it leave */
 struct nexthop {
 	__u32 ifindex;
@@ -206,6 +211,7 @@ _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
 _Static_assert(sizeof(struct endpoint) == 12, "endpoint");
 _Static_assert(sizeof(struct remote_key) == 20, "remote_key");
 _Static_assert(sizeof(struct remote) == 16, "remote");
+_Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct path_mtu) == 4, "path_mtu");
 _Static_assert(sizeof(struct self) == 24, "self");

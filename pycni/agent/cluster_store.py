@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows the cluster store: writes the tables of the other nodes, `vteps` and `remotes`."""
+"""Follows the cluster store: writes the tables of the nodes, `vteps`, `remotes` and `nodes`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
 from pycni.node import overlay_guard, peers
+from pycni.node.directory import Directory
 from pycni.node.report import LEFT_OUT, SET_ASIDE, Report
 from pycni.settings import Settings
 from pycni.setup import provision
 from pycni.stores import NodeRecord, Synced, open_store
+from pycni.upkeep import addresses
 
 RESYNC = 300.0
 """Seconds after which all is read and compared again: a watch may miss something. Not all agents
@@ -96,10 +98,12 @@ def _follow(
 ) -> None:
     """One watch, from the list of all that there is."""
     members = peers.Membership(settings.node_name, _own_addresses())
+    directory = Directory(settings.node_name)
     agrees = False
     """Whether the tables were as told at the last Synced."""
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(end):
         members.feed(event)
+        directory.feed(event)
         if not isinstance(event, Synced):
             continue
         _tell_rejections(memory, members.rejected)
@@ -107,12 +111,15 @@ def _follow(
             memory.known.tell(members.nodes)
             continue
         before, after = members.take_changes()
+        moved = directory.take_changes()
         # a setup may be replacing the maps, or this node's place
         with locks.network_lock(settings.run_dir, shared=True):
             if agrees:
                 written = peers.write_changes(settings.pin_root, before, after)
+                addresses.write_changes(settings.pin_root, moved)
             else:
                 written = peers.write(settings.pin_root, members.others, synced=True)
+                addresses.write(settings.pin_root, directory)
             # under the lock: whoever compares both holds it alone
             memory.known.tell(members.nodes)
             _write_guard(members.others, changes=(before, after) if agrees else None)

@@ -16,7 +16,7 @@ from loader.places import EGRESS, INGRESS
 from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.kernel import sysctl
-from pycni.node.overlay import DEVICE
+from pycni.names import NAME_HEAD
 from pycni.node.record import record_path
 from pycni.upkeep import directories, parameters
 from pycni.upkeep.description import Description
@@ -52,8 +52,8 @@ def _take(d: Description) -> object:
         [_pins(directory) for directory in (root, f"{root}/maps", f"{root}/programs")],
         [_is_empty(f"{root}/maps/{name}") for name in MAPS],
         _own_entry(d),
-        [_programs(ifname) for ifname in (DEVICE, d.node.uplink)],
-        [sysctl.read(name) for name in parameters.wanted(d)],
+        [_programs(ifindex) for ifindex, name in socket.if_nameindex() if _is_the_nodes(name)],
+        [sysctl.read(name) for name in parameters.wanted(d, ())],
         [_room(path) for path in directories.wanted(d.settings)],
         mark_of(record_path(d.settings)),
     )
@@ -80,12 +80,13 @@ def _own_entry(d: Description) -> object:
     return None
 
 
-def _programs(ifname: str) -> list[int]:
+def _is_the_nodes(ifname: str) -> bool:
+    """Whether programs may be attached there by tcx: to pods' links they seldom are."""
+    return not ifname.startswith(NAME_HEAD)
+
+
+def _programs(ifindex: int) -> list[int]:
     """Those of tcx: filters have events."""
-    try:
-        ifindex = socket.if_nametoindex(ifname)
-    except OSError:
-        return []
     return tcx.programs(ifindex, INGRESS) + tcx.programs(ifindex, EGRESS)
 
 

@@ -1,27 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows this node's underlay address: when it is gone, the node moves to the address that came.
+"""Follows this node's addresses: where the others send, and what they are told.
 
-While the address is there the node stays, whatever else changes: the other nodes reach it at the
-address they know. The move is a setup, as at the next start of the agent.
+While the VTEP is there the node stays, whatever else changes: the other nodes reach it at the
+address they know. If it is gone for PATIENCE, the node moves to the one that came, by a setup, as
+at the next start of the agent. Other addresses that came or went are told to the store. What else
+changes of the underlay, the keeper follows (upkeep/underlay.py).
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from pycni.agent.loops import Run
+from pycni.cluster import IPAddress
 from pycni.errors import SetupError
-from pycni.kernel.fib import ADDRESS_GROUPS, Fib
+from pycni.kernel.fib import PLACE_GROUPS, Fib
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import uplink
+from pycni.node import underlay, uplink
 from pycni.node.record import Node
+from pycni.node.uplink import Wish
 from pycni.settings import Settings
 from pycni.setup import provision
+from pycni.stores import machine_identity, machine_instance, open_store
 
 LOOK = 1.0
-"""Seconds between two looks at whether to stop."""
+"""Seconds between two looks at whether to stop, and at least between two looks at the kernel."""
+PAUSE = 0.2
+"""Seconds after an event: a network manager changes several things at a time."""
+PATIENCE = 5.0
+"""Seconds for which the VTEP may be gone: an address that comes back is no move."""
+REVIEW = 30.0
+"""Seconds until the kernel is asked without an event."""
 
 log = logging.getLogger(__name__)
 
@@ -31,29 +44,92 @@ def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None
 
     Raises PycniError, LoaderError or OSError.
     """
-    with Fib(ADDRESS_GROUPS) as fib, Rtnl() as ipr:
+    with Fib(PLACE_GROUPS) as fib, Rtnl() as ipr:
+        place = Place(settings, ipr)
         while not run.stopping:
-            found = replacement(settings, ipr)
+            now = time.monotonic()
+            found = place.look(now)
             if found is not None:
                 log.info("moving vtep=%s uplink=%s", quoted(found.vtep), quoted(found.ifname))
                 provision.setup(settings)
                 moved()
+            place.announce()
             run.well()
-            while fib.changes() == [] and not run.stopping:
-                fib.wait(LOOK)
+            _wait(fib, run, until=place.next_look(now))
 
 
-def replacement(settings: Settings, ipr: Rtnl) -> uplink.Uplink | None:
-    """Where this node has to move; None if its address is there, or there is no other.
+def _wait(fib: Fib, run: Run, *, until: float) -> None:
+    """Until something changed, and nothing does for a moment, or the time is over."""
+    run.wait(LOOK - PAUSE)
+    while fib.changes() == [] and not run.stopping and time.monotonic() < until:
+        fib.wait(LOOK)
+    run.wait(PAUSE)
+    fib.changes()
 
-    Never an address of the other family: the other nodes have none of that family.
-    """
-    vtep = Node.load(settings).vtep
-    if vtep in {address.ip for address in ipr.addresses()}:
-        return None
-    try:
-        found = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
-    except SetupError as error:
-        log.warning("address gone vtep=%s error=%s", quoted(vtep), quoted(error.message))
-        return None
-    return found if found.vtep.version == vtep.version else None
+
+@dataclass
+class Place:
+    """This node's place in the underlay, and what was last seen of it."""
+
+    settings: Settings
+    ipr: Rtnl
+    patient_until: float | None = None
+    """When the node moves to another address if its own stays away; None: it is there."""
+    _addresses: list[IPAddress] = field(default_factory=list)
+    _announced: list[IPAddress] | None = None
+    _problem: str = ""
+
+    def look(self, now: float) -> uplink.Uplink | None:
+        """Where this node has to move; None if it has not to, or there is no place.
+
+        Never an address of the other family: the other nodes have none of that family. `now` is in
+        seconds of any clock. Raises NotAvailable or OSError.
+        """
+        node = Node.load(self.settings)
+        around = underlay.look(self.ipr)
+        self._addresses = around.own_addresses(self.settings.cluster.cidrs, node.vtep)
+        if around.held(node.vtep) is not None:
+            self._problem, self.patient_until = "", None
+            return None
+        if self.patient_until is None:
+            self.patient_until = now + PATIENCE
+        try:
+            found = uplink.choose(around, Wish.of(self.settings, node))
+        except SetupError as error:
+            self._tell(error.message)
+            return None
+        if found.vtep.version != node.vtep.version:
+            self._tell(f"there is no IPv{node.vtep.version} address to move to")
+            return None
+        if now < self.patient_until:
+            return None
+        self.patient_until = None
+        return found
+
+    def next_look(self, now: float) -> float:
+        """When to look again without an event."""
+        if self.patient_until is not None and self.patient_until > now:
+            return self.patient_until
+        return now + REVIEW
+
+    def announce(self) -> None:
+        """Tell the store of addresses that came or went since the last look. Raises PycniError."""
+        if self._announced == self._addresses or self.patient_until is not None:
+            return
+        store = open_store(self.settings.store_url, self.settings.cluster, create=False)
+        own = next((one for one in store.nodes() if one.name == self.settings.node_name), None)
+        if own is not None and list(own.addresses) != self._addresses:
+            store.register(
+                own.name,
+                own.vtep,
+                identity=machine_identity(),
+                instance=machine_instance(),
+                addresses=self._addresses,
+            )
+            log.info("addresses told addresses=%s", quoted(",".join(map(str, self._addresses))))
+        self._announced = list(self._addresses)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            log.warning("address gone error=%s", quoted(problem))
+        self._problem = problem

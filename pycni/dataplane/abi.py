@@ -100,6 +100,12 @@ VTEP = Layout(
     (("node", "int"),),
 )
 
+NODE = Layout(
+    "node",
+    "=16s",
+    (("vtep", "address"),),
+)
+
 NEXTHOP = Layout(
     "nexthop",
     "=II6s6sI",

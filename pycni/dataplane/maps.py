@@ -235,6 +235,11 @@ def open_vteps(root: Path) -> Table[IPAddress, int]:
     return open_table(root, "vteps")
 
 
+def open_nodes(root: Path) -> Table[IPAddress, IPAddress]:
+    """Any address of any node, this one included -> the VTEP of that node."""
+    return open_table(root, "nodes")
+
+
 def open_nexthops(root: Path) -> Table[IPAddress, NextHop]:
     """Underlay address of another node -> how packets to it leave."""
     return open_table(root, "nexthops")
@@ -307,6 +312,7 @@ REMOTES: Codec[IPNetwork, IPAddress] = Codec(
     Key("prefix", REMOTE_KEY.size, _pack_network, _unpack_network), Only(abi.REMOTE)
 )
 VTEPS: Codec[IPAddress, int] = Codec(_address("vtep"), Only(abi.VTEP))
+NODES: Codec[IPAddress, IPAddress] = Codec(_address("address"), Only(abi.NODE))
 NEXTHOPS: Codec[IPAddress, NextHop] = Codec(
     _address("vtep"), Record(abi.NEXTHOP, NextHop, used=bool)
 )
@@ -319,6 +325,7 @@ TABLES: Mapping[str, Codec[Any, Any]] = {
     "endpoints": ENDPOINTS,
     "remotes": REMOTES,
     "vteps": VTEPS,
+    "nodes": NODES,
     "nexthops": NEXTHOPS,
     "path_mtus": PATH_MTUS,
     "self": SELF,

@@ -45,21 +45,20 @@ from pycni.kernel.netlink_socket import (
     RTMGRP_IPV6_ROUTE,
     RTMGRP_LINK,
     RTMGRP_NEIGH,
+    RTMGRP_NEXTHOP,
     NetlinkSocket,
     subscribe,
 )
 from pycni.kernel.routes import (
     RTA_DST,
-    RTA_GATEWAY,
     RTA_METRICS,
     RTA_OIF,
     RTA_SRC,
-    RTA_VIA,
     RTAX_MTU,
     RTM_GETROUTE,
     RTMSG,
     RTN_UNICAST,
-    RTVIA,
+    read_gateway,
 )
 
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
@@ -72,11 +71,12 @@ NUD_WRITTEN = 0x40 | 0x80
 """Noarp, permanent: states that somebody has written."""
 NTF_USE = 1
 
-ADDRESS_GROUPS = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
-GROUPS = (
-    ADDRESS_GROUPS | RTMGRP_LINK | RTMGRP_NEIGH
-    | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_ROUTE
+PLACE_GROUPS = (
+    RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_ROUTE | RTMGRP_NEXTHOP
 )  # fmt: skip
+"""Everything but neighbours."""
+GROUPS = PLACE_GROUPS | RTMGRP_NEIGH
 
 Neighbours = dict[tuple[int, IPAddress], str]
 """(ifindex, address) -> MAC, of those the kernel would send to."""
@@ -105,7 +105,7 @@ class NeighbourChange:
 
 @dataclass(frozen=True)
 class OtherChange:
-    """Of the link `ifindex`; or, if that is 0, of addresses, routes and rules."""
+    """Of the link `ifindex`; or, if that is 0, of addresses, routes, rules and nexthop objects."""
 
     ifindex: int = 0
 
@@ -230,11 +230,7 @@ def _read_path(body: bytes, address: IPAddress) -> Path | None:
     found = dict(attributes(body, RTMSG.size))
     if RTA_OIF not in found:
         return None
-    neighbour = address
-    if RTA_GATEWAY in found:
-        neighbour = read_address(found[RTA_GATEWAY])
-    elif RTA_VIA in found:
-        neighbour = read_address(found[RTA_VIA][RTVIA.size :])
+    neighbour = read_gateway(found) or address
     metrics = dict(attributes(found.get(RTA_METRICS, b"")))
     mtu = read_number(metrics[RTAX_MTU]) if RTAX_MTU in metrics else 0
     return Path(read_number(found[RTA_OIF]), neighbour, mtu)

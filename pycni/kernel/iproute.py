@@ -11,25 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel.addresses import Address
+from pycni.cluster import IPAddress
 from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.netlink_socket import NetlinkSocket
 from pycni.kernel.qdiscs import ETH_P_ALL, Qdisc
-from pycni.kernel.routes import RT_SCOPE_UNIVERSE, DeadEnd, Route, Rule
+from pycni.kernel.routes import DeadEnd, Rule
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
-
-ANYWHERE: dict[int, IPNetwork] = {
-    FAMILIES[4]: ip_network("0.0.0.0/0"),
-    FAMILIES[6]: ip_network("::/0"),
-}
-"""The destination of a default route, by address family."""
-
 
 FR_ACT_UNREACHABLE, WHOLE_MARK = 7, 2**32 - 1
 """linux/fib_rules.h; the mask that compares all of a mark."""
@@ -76,18 +68,6 @@ class RareRequests:
         """Make a bridge. Raises NetlinkError."""
         with self._asking() as ipr:
             ipr.link("add", ifname=ifname, kind="bridge")
-
-    def addresses(self, ifindex: int = 0) -> list[Address]:
-        """The addresses of one link, or of all, in the kernel's order. Raises NetlinkError."""
-        wanted = {"index": ifindex} if ifindex else {}
-        with self._asking() as ipr:
-            found = ipr.get_addr(**wanted)
-            return [_read_address(one) for one in found if one["family"] in ANYWHERE]
-
-    def routes(self) -> list[Route]:
-        """All routes of all tables and types, in the kernel's order. Raises NetlinkError."""
-        with self._asking() as ipr:
-            return [_read_route(one) for one in ipr.get_routes() if one["family"] in ANYWHERE]
 
     def add_rule(self, rule: Rule) -> None:
         """Add a rule. Raises NetlinkError."""
@@ -201,35 +181,9 @@ def refusals() -> Iterator[None]:
         raise NetlinkError(error.code) from error
 
 
-def _read_address(one: Any) -> Address:
-    local = one.get("IFA_LOCAL") or one.get("IFA_ADDRESS")
-    return Address(
-        int(one["index"]),
-        ip_interface((local, one["prefixlen"])),
-        is_global=one["scope"] == RT_SCOPE_UNIVERSE,
-    )
-
-
 def _read_rule(one: Any) -> Rule:
     source = ip_address(one.get("FRA_SRC"))
     return Rule(source, int(one.get("FRA_PRIORITY") or 0), int(one.get("FRA_TABLE") or 0))
-
-
-def _read_route(one: Any) -> Route:
-    dst = one.get("RTA_DST")
-    gateway, source = one.get("RTA_GATEWAY"), one.get("RTA_PREFSRC")
-    metrics = one.get("RTA_METRICS")
-    return Route(
-        ip_network((dst, one["dst_len"])) if dst else ANYWHERE[one["family"]],
-        int(one.get("RTA_OIF") or 0),
-        ip_address(gateway) if gateway else None,
-        ip_address(source) if source else None,
-        int(one.get("RTA_TABLE") or one["table"]),
-        int(one["scope"]),
-        int(one.get("RTA_PRIORITY") or 0),
-        int((metrics and metrics.get("RTAX_MTU")) or 0),
-        int((metrics and metrics.get("RTAX_ADVMSS")) or 0),
-    )
 
 
 def _read_qdisc(one: Any) -> Qdisc:

@@ -48,7 +48,7 @@ DEVCONF_DISABLE_IPV6 = 26
 """Of net.ipv6.conf, by place in an array: linux/ipv6.h."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
-IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
+IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_NOARP = 0x1, 0x8, 0x40, 0x80
 ARPHRD_ETHER = 1
 OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 """RFC 2863, in the order of linux/if.h."""
@@ -88,6 +88,8 @@ class Link(NamedTuple):
     vxlan: Vxlan | None = None
     af_spec: bytes = b""
     """Attributes by address family, not read yet."""
+    master: int = 0
+    """Index of the bridge, bond or VRF that it is a port of; 0: none."""
 
     def ipv4(self, number: int) -> int | None:
         """Its net.ipv4.conf by IPV4_DEVCONF_*; None if the kernel did not say."""
@@ -118,6 +120,11 @@ class Link(NamedTuple):
         """Whether its link-layer address is a MAC."""
         return self.hardware == ARPHRD_ETHER
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether it only holds addresses, and leads to no network: loopback or a dummy."""
+        return bool(self.flags & IFF_LOOPBACK) or self.kind == "dummy"
+
 
 class End(NamedTuple):
     """One end of a pair that is to be made."""
@@ -136,7 +143,7 @@ def read_link(body: bytes) -> Link:
     _, hardware, ifindex, flags, _ = IFINFOMSG.unpack_from(body)
     ifname = mac = alias = operstate = kind = qdisc = ""
     af_spec = b""
-    mtu = peer_ifindex = 0
+    mtu = peer_ifindex = master = 0
     netnsid = vxlan = None
     for name, value in attributes(body, IFINFOMSG.size):
         if name == IFLA_IFNAME:
@@ -153,6 +160,8 @@ def read_link(body: bytes) -> Link:
             qdisc = read_text(value)
         elif name == IFLA_LINK:
             peer_ifindex = read_number(value)
+        elif name == IFLA_MASTER:
+            master = read_number(value)
         elif name == IFLA_LINK_NETNSID:
             netnsid = read_number(value)
         elif name == IFLA_AF_SPEC:
@@ -164,7 +173,7 @@ def read_link(body: bytes) -> Link:
                 vxlan = _read_vxlan(info.get(IFLA_INFO_DATA, b""))
     return Link(
         ifindex, flags, ifname, mac, mtu, alias, operstate, kind, hardware, qdisc, peer_ifindex,
-        netnsid, vxlan, af_spec,
+        netnsid, vxlan, af_spec, master,
     )  # fmt: skip
 
 

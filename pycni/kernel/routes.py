@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -24,12 +25,33 @@ RTMSG = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type,
 flags."""
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
-RTA_METRICS, RTA_TABLE, RTA_VIA = 8, 15, 18
+RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
 RTAX_LOCK, RTAX_MTU, RTAX_ADVMSS = 1, 2, 8
 RTVIA = struct.Struct("=H")
 """The start of struct rtvia: a family. An address of it follows."""
+RTNEXTHOP = struct.Struct("=HBBi")
+"""struct rtnexthop: length with its attributes, flags, weight, index of the link."""
 RT_TABLE_UNSPEC, RT_TABLE_MAIN, RT_TABLE_LOCAL = 0, 254, 255
-RT_SCOPE_UNIVERSE, RTPROT_STATIC, RTN_UNICAST, RTNH_F_ONLINK = 0, 4, 1, 4
+RT_SCOPE_UNIVERSE, RTPROT_STATIC, RTN_UNICAST = 0, 4, 1
+RTNH_F_DEAD, RTNH_F_ONLINK, RTNH_F_LINKDOWN = 0x1, 0x4, 0x10
+RTM_F_CLONED = 0x200
+"""Of a copy that the kernel made for one destination."""
+
+ANYWHERE: dict[int, IPNetwork] = {
+    FAMILIES[4]: ip_network("0.0.0.0/0"),
+    FAMILIES[6]: ip_network("::/0"),
+}
+"""The destination of a default route, by address family."""
+
+
+class Hop(NamedTuple):
+    """One of the ways that a route has."""
+
+    ifindex: int
+    gateway: IPAddress | None = None
+    """None: the destination is on the link."""
+    is_dead: bool = False
+    """The kernel does not send this way: the link is down or has no carrier."""
 
 
 class Route(NamedTuple):
@@ -52,6 +74,17 @@ class Route(NamedTuple):
     mtu_locked: bool = False
     """The MTU holds whatever the kernel learns of the path. An IPv6 route's counts for forwarded
     packets only then (ip6_dst_mtu_maybe_forward, net/ip6_route.h); an IPv4 route's always."""
+    kind: int = RTN_UNICAST
+    """RTN_*: what becomes of the packets."""
+    hops: tuple[Hop, ...] = ()
+    """All ways, of a route that was read: one or more, or none if it leads nowhere."""
+    nexthop_id: int = 0
+    """Of the nexthop object (ip-nexthop(8)) that has the ways; 0: the route has its own."""
+
+    def with_hops(self, hops: tuple[Hop, ...]) -> Route:
+        """The same route with these ways."""
+        one = hops[0] if len(hops) == 1 else Hop(0)
+        return self._replace(ifindex=one.ifindex, gateway=one.gateway, hops=hops)
 
 
 class Rule(NamedTuple):
@@ -71,6 +104,79 @@ class DeadEnd(NamedTuple):
     mark: int
     """The whole of skb->mark."""
     priority: int
+
+
+def read_route(body: bytes) -> Route | None:
+    """The route that an RTM_NEWROUTE or RTM_DELROUTE is about. Raises ValueError if it is garbled.
+
+    None for what is no IP route.
+    """
+    family, bits, _, _, table, _, scope, kind, flags = RTMSG.unpack_from(body)
+    if family not in ANYWHERE:
+        return None
+    found = dict(attributes(body, RTMSG.size))
+    hops = tuple(_read_hops(found, flags))
+    metrics = dict(attributes(found.get(RTA_METRICS, b"")))
+    dst = ip_network((found[RTA_DST], bits)) if RTA_DST in found else ANYWHERE[family]
+    route = Route(
+        dst=dst,
+        ifindex=0,
+        source=read_address(found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
+        table=_number(found, RTA_TABLE) or table,
+        scope=scope,
+        priority=_number(found, RTA_PRIORITY),
+        mtu=_number(metrics, RTAX_MTU),
+        advmss=_number(metrics, RTAX_ADVMSS),
+        kind=kind,
+        nexthop_id=_number(found, RTA_NH_ID),
+    )
+    return route.with_hops(hops)
+
+
+def is_copy(body: bytes) -> bool:
+    """Whether a message is about a copy of a route that the kernel made for one destination."""
+    return bool(RTMSG.unpack_from(body)[8] & RTM_F_CLONED)
+
+
+def pack_route_listing() -> bytes:
+    """An RTM_GETROUTE for all routes of all tables."""
+    return RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def read_gateway(found: dict[int, bytes]) -> IPAddress | None:
+    """The gateway that the attributes of a route or of one of its ways name."""
+    if RTA_GATEWAY in found:
+        return read_address(found[RTA_GATEWAY])
+    if RTA_VIA in found:
+        return read_address(found[RTA_VIA][RTVIA.size :])
+    return None
+
+
+def _read_hops(found: dict[int, bytes], flags: int) -> Iterator[Hop]:
+    if RTA_MULTIPATH in found:
+        yield from _read_multipath(found[RTA_MULTIPATH])
+    elif RTA_OIF in found:
+        dead = bool(flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN))
+        yield Hop(read_number(found[RTA_OIF]), read_gateway(found), dead)
+
+
+def _read_multipath(data: bytes) -> Iterator[Hop]:
+    at = 0
+    while at < len(data):
+        if len(data) - at < RTNEXTHOP.size:
+            raise ValueError(f"a way of a route in {len(data) - at} bytes")
+        length, flags, _, ifindex = RTNEXTHOP.unpack_from(data, at)
+        if not RTNEXTHOP.size <= length <= len(data) - at:
+            raise ValueError(f"a way of a route of {length} bytes in {len(data) - at}")
+        found = dict(attributes(data[at + RTNEXTHOP.size : at + length]))
+        dead = bool(flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN))
+        yield Hop(ifindex, read_gateway(found), dead)
+        at += length + 3 & ~3
+
+
+def _number(found: dict[int, bytes], kind: int) -> int:
+    """The value of a 32-bit attribute; 0 if there is none."""
+    return read_number(found[kind]) if kind in found else 0
 
 
 def pack_route(route: Route) -> bytes:
@@ -108,27 +214,6 @@ def pack_route_question(address: IPAddress) -> bytes:
     bits = address.max_prefixlen
     head = RTMSG.pack(FAMILIES[address.version], bits, 0, 0, 0, 0, 0, 0, 0)
     return head + attribute(RTA_DST, address.packed)
-
-
-def read_route(body: bytes) -> Route:
-    """The route that an RTM_NEWROUTE or RTM_DELROUTE is about, without its metrics.
-
-    Raises ValueError if garbled.
-    """
-    family, length, _, _, table, _, scope, _, _ = RTMSG.unpack_from(body)
-    found = dict(attributes(body, RTMSG.size))
-    bits = next(version for version, number in FAMILIES.items() if number == family)
-    dst = found.get(RTA_DST, bytes(4 if bits == 4 else 16))
-    gateway, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
-    return Route(
-        ip_network((read_address(dst), length)),
-        read_number(found[RTA_OIF]) if RTA_OIF in found else 0,
-        read_address(gateway) if gateway else None,
-        read_address(source) if source else None,
-        read_number(found[RTA_TABLE]) if RTA_TABLE in found else table,
-        scope,
-        read_number(found[RTA_PRIORITY]) if RTA_PRIORITY in found else 0,
-    )
 
 
 def _pack_gateway(gateway: IPAddress, *, version: int) -> bytes:

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 from pycni.cluster import IPAddress
-from pycni.kernel.addresses import RTM_DELADDR, RTM_NEWADDR, pack_address
+from pycni.kernel.addresses import (
+    RTM_DELADDR,
+    RTM_GETADDR,
+    RTM_NEWADDR,
+    Address,
+    pack_address,
+    pack_address_question,
+    read_address_message,
+)
 from pycni.kernel.iproute import RareRequests
 from pycni.kernel.links import (
     IFF_UP,
@@ -41,6 +49,7 @@ from pycni.kernel.netlink import (
     NetlinkError,
 )
 from pycni.kernel.netlink_socket import NetlinkSocket
+from pycni.kernel.nexthops import RTM_GETNEXTHOP, pack_nexthop_listing, read_nexthop, ways
 from pycni.kernel.qdiscs import (
     RTM_DELQDISC,
     RTM_GETQDISC,
@@ -64,7 +73,9 @@ from pycni.kernel.routes import (
     RTM_GETROUTE,
     RTM_NEWROUTE,
     Route,
+    is_copy,
     pack_route,
+    pack_route_listing,
     pack_route_question,
     pack_routes_question,
     read_route,
@@ -182,6 +193,12 @@ class Rtnl(RareRequests):
             return False
         return True
 
+    def addresses(self, ifindex: int = 0) -> list[Address]:
+        """The addresses of one link, or of all, in the kernel's order."""
+        answers = self._asker.dump(RTM_GETADDR, pack_address_question())
+        found = [one for one in map(read_address_message, answers) if one is not None]
+        return [one for one in found if ifindex in (0, one.ifindex)]
+
     def add_address(self, ifindex: int, address: IPAddress, *, prefixlen: int = 0) -> None:
         """Add an address to a link, as a host address if there is no `prefixlen`."""
         body = pack_address(ifindex, address, prefixlen=prefixlen or address.max_prefixlen)
@@ -191,6 +208,15 @@ class Rtnl(RareRequests):
         """Delete an address of a link. EADDRNOTAVAIL if it has no such."""
         body = pack_address(ifindex, address, prefixlen=prefixlen)
         self._asker.request(RTM_DELADDR, NLM_F_ACK, body)
+
+    def routes(self) -> list[Route]:
+        """All routes of all tables and types, in the kernel's order."""
+        answers = self._asker.dump(RTM_GETROUTE, pack_route_listing())
+        read = (read_route(answer) for answer in answers if not is_copy(answer))
+        found = [one for one in read if one is not None]
+        if any(one.nexthop_id and not one.hops for one in found):
+            return self._with_ways(found)
+        return found
 
     def add_route(self, route: Route) -> None:
         """Add a route. EEXIST if there is one to the destination."""
@@ -208,7 +234,8 @@ class Rtnl(RareRequests):
         """The routes of the main table by a link, of an IP version. Raises NetlinkError."""
         question = pack_routes_question(ifindex, version)
         found = map(read_route, self._asker.dump_strictly(RTM_GETROUTE, question))
-        return [one for one in found if (one.ifindex, one.table) == (ifindex, RT_TABLE_MAIN)]
+        by = (one for one in found if one is not None and one.table == RT_TABLE_MAIN)
+        return [one for one in by if one.ifindex == ifindex]
 
     def route_to(self, address: IPAddress) -> Route | None:
         """The way that a packet of this node would take; None if it cannot be sent."""
@@ -283,6 +310,12 @@ class Rtnl(RareRequests):
         """The same; a BPF filter in that place is replaced, and no packet misses both."""
         body = pack_filter(ifindex, parent, fd=fd, name=name, priority=priority, handle=handle)
         self._asker.request(RTM_NEWTFILTER, REPLACE, body)
+
+    def _with_ways(self, routes: list[Route]) -> list[Route]:
+        """The ways of nexthop objects, where the kernel says only their numbers."""
+        answers = map(read_nexthop, self._asker.dump(RTM_GETNEXTHOP, pack_nexthop_listing()))
+        objects = {one.number: one for one in answers}
+        return [one if one.hops else one.with_hops(ways(one.nexthop_id, objects)) for one in routes]
 
     def _ask_link(self, question: bytes) -> bytes:
         return self._asker.request(RTM_GETLINK, 0, question)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -96,25 +97,27 @@ def bring_up(
         ) from error
 
 
-def plan_forwarding(uplink: str, *, ipv6: bool) -> dict[str, str]:
-    """Kernel parameters that let packets pass between the overlay device and the uplink.
+def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
+    """Kernel parameters that let packets pass between the overlay device and the interfaces `outer`
+    (underlay.py), by name.
 
-    IPv4 forwards per device. IPv6 has one switch for the whole host, and a host that forwards
-    ignores router advertisements unless accept_ra is 2 (ip-sysctl.rst). So an uplink that takes
-    them now gets accept_ra 2.
+    IPv4 forwards what comes in on a device if that device says so. IPv6 has one switch for the
+    whole host, and a host that forwards ignores router advertisements unless accept_ra is 2
+    (ip-sysctl.rst). So interfaces that take them now get accept_ra 2.
     """
+    names = list(outer)
     wanted = {
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
-        f"net/ipv4/conf/{uplink}/forwarding": "1",
+        **{f"net/ipv4/conf/{name}/forwarding": "1" for name in names},
         f"net/ipv4/conf/{DEVICE}/send_redirects": "0",
         # for the host's own connections from 127.0.0.1 to host ports; from_container drops what
         # a pod sends to a loopback address
         f"net/ipv4/conf/{DEVICE}/route_localnet": "1",
     }
     if ipv6:
-        accept_ra = f"net/ipv6/conf/{uplink}/accept_ra"
-        if sysctl.read(accept_ra) == "1":
-            wanted[accept_ra] = "2"
+        for accept_ra in (f"net/ipv6/conf/{name}/accept_ra" for name in names):
+            if sysctl.read(accept_ra) in ("1", "2"):
+                wanted[accept_ra] = "2"
         wanted[IPV6_FORWARDING] = "1"
         if sysctl.read("net/ipv6/conf/default/disable_ipv6") == "0":  # else it is off on purpose
             wanted[f"net/ipv6/conf/{DEVICE}/disable_ipv6"] = "0"

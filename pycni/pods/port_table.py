@@ -32,6 +32,9 @@ MAPS = {(4, True): "host4", (4, False): "any4", (6, True): "host6", (6, False): 
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 """A listing has numbers where no /etc/protocols (Debian's netbase) names the protocols."""
 
+NODES = {4: "nodes4", 6: "nodes6"}
+"""Names of the sets of other nodes' addresses, by IP version."""
+
 LOOPBACK: dict[int, IPNetwork] = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
 DSTNAT, SRCNAT = -100, 100
 """Priorities by number: nft(8) knows the name `dstnat` only in the prerouting hook."""
@@ -79,8 +82,9 @@ def rules(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> Rules:
     """What the rules of a node are. Pure.
 
     Answers to some clients would bypass this node's connection tracking: to pods, to other nodes
-    (`from_underlay` sets `mark` on their packets) and to loopback addresses. The rules masquerade
-    these clients behind the gateway, even if kube-proxy or somebody else rewrote the destination.
+    (their addresses are in the sets `nodes4` and `nodes6`) and to loopback addresses. The rules
+    masquerade these clients behind the gateway, even if kube-proxy or somebody else rewrote the
+    destination. So they do with packets that have `mark`, which pods outside of `clusters` send.
     Pods see all other clients' own addresses.
 
     A packet from outside to a loopback address is invalid (RFC 1122, 3.2.1.3). The routing would
@@ -106,6 +110,8 @@ def rules(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> Rules:
         "postrouting": [
             f"{to_pod} ip saddr {{ {', '.join(near[4])} }} masquerade",
             f"{to_pod} ip6 saddr {{ {', '.join(near[6])} }} masquerade",
+            f"{to_pod} ip saddr @nodes4 masquerade",
+            f"{to_pod} ip6 saddr @nodes6 masquerade",
             f"{to_pod} meta mark & {mark:#x} == {mark:#x} masquerade",
         ],
     }
@@ -125,6 +131,8 @@ def setup(wanted: Rules) -> None:
             map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
             map host4 {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
             map host6 {{ type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }}
+            set nodes4 {{ type ipv4_addr; }}
+            set nodes6 {{ type ipv6_addr; }}
             {chains}
         }}
         {flushes}
@@ -153,27 +161,23 @@ class Contents:
     forwards: tuple[Forward, ...]
     marks: Mapping[str, Sequence[str]]
     """By chain, the comment of each rule, "" if it has none."""
+    nodes: frozenset[IPAddress] = frozenset()
+    """The addresses of other nodes that the rules know."""
 
 
 def read() -> Contents:
     """The table. Raises SetupError; NotAvailable if the node has none, or an incomplete one."""
-    table = {"family": nft.FAMILY, "name": TABLE}
-    try:
-        listed = nft.run([{"list": {"table": table}}], what=WHAT)
-    except SetupError:
-        if exists():
-            raise
-        raise NotAvailable(
-            "this node is not set up for host ports",
-            hint="run: pycni setup (the agent does it when it starts)",
-        ) from None
+    listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}])
     marks: dict[str, list[str]] = {}
     found: list[Forward] = []
+    nodes: list[IPAddress] = []
     maps = set()
     for entry in listed:
         if "map" in entry:
             maps.add(entry["map"]["name"])
             found += [_forward(*element) for element in entry["map"].get("elem", [])]
+        if "set" in entry:
+            nodes += map(ip_address, entry["set"].get("elem", []))
         if "rule" in entry:
             rule = entry["rule"]
             marks.setdefault(rule["chain"], []).append(rule.get("comment", ""))
@@ -182,7 +186,7 @@ def read() -> Contents:
             f"the table inet {TABLE} has lost its map {', '.join(sorted(lost))}",
             hint="run: pycni setup (the agent does it when it starts)",
         )
-    return Contents(tuple(found), marks)
+    return Contents(tuple(found), marks, frozenset(nodes))
 
 
 def forwards() -> tuple[Forward, ...]:
@@ -207,6 +211,50 @@ def change(*, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) ->
     Raises SetupError, also if an element to create exists or one to delete does not.
     """
     nft.run([*_commands("delete", delete), *_commands("create", create)], what=WHAT)
+
+
+def write_nodes(addresses: Iterable[IPAddress]) -> None:
+    """Make `addresses` the other nodes' in one transaction.
+
+    Raises SetupError; NotAvailable if the node was set up without the table.
+    """
+    flush = [{"flush": {"set": _set(version)}} for version in NODES]
+    _run([*flush, *_elements("add", addresses)])
+
+
+def change_nodes(*, create: Iterable[IPAddress] = (), delete: Iterable[IPAddress] = ()) -> None:
+    """Add and remove other nodes' addresses in one transaction, whether or not they are there.
+
+    Raises as `write_nodes`.
+    """
+    gone = list(delete)
+    # what is not there cannot be deleted
+    _run([*_elements("add", [*gone, *create]), *_elements("delete", gone)])
+
+
+def _elements(verb: str, addresses: Iterable[IPAddress]) -> Iterator[dict[str, Any]]:
+    by_version: dict[int, list[str]] = {}
+    for address in addresses:
+        by_version.setdefault(address.version, []).append(str(address))
+    for version, elements in by_version.items():
+        yield {verb: {"element": _set(version) | {"elem": elements}}}
+
+
+def _set(version: int) -> dict[str, str]:
+    return {"family": nft.FAMILY, "table": TABLE, "name": NODES[version]}
+
+
+def _run(commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As nft.run, but NotAvailable if there is no table."""
+    try:
+        return nft.run(commands, what=WHAT)
+    except SetupError:
+        if exists():
+            raise
+        raise NotAvailable(
+            "this node is not set up for host ports",
+            hint="run: pycni setup (the agent does it when it starts)",
+        ) from None
 
 
 def _commands(verb: str, elements: Sequence[Forward]) -> Iterator[dict[str, Any]]:

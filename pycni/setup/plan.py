@@ -6,15 +6,16 @@ Decides, and changes nothing: provision.py applies it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import dead_ends
+from pycni.node import dead_ends, uplink
 from pycni.node.record import Node
-from pycni.node.uplink import Uplink
+from pycni.node.underlay import Underlay
+from pycni.node.uplink import Uplink, Wish
 from pycni.settings import Settings
 from pycni.stores import NodeRecord
 
@@ -25,10 +26,20 @@ class Host:
 
     features: list[Feature]
     uplink: Uplink
+    around: Underlay
     needs_bpffs: bool
     """Whether no BPF file system is there."""
     before: Node | None
     """The node as the last setup left it; None if there was none."""
+
+
+def towards(settings: Settings, host: Host, record: NodeRecord, others: list[NodeRecord]) -> Host:
+    """The host with the uplink that packets to the other nodes take. Raises SetupError, or
+    ClusterError or InvalidSettings if its MTU is too small."""
+    wanted = Wish(settings.uplink, settings.vtep, record.vtep)
+    link = uplink.choose(host.around, wanted, others=[other.vtep for other in others])
+    overlay_mtu(settings, link)
+    return replace(host, uplink=link)
 
 
 def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, str]) -> Node:
@@ -50,13 +61,13 @@ def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, 
     )
 
 
-def overlay_mtu(settings: Settings, uplink: Uplink) -> int:
+def overlay_mtu(settings: Settings, link: Uplink) -> int:
     """The settings' MTU, or the largest that fits. InvalidSettings if the settings' does not."""
-    largest = cluster.overlay_mtu(uplink.mtu, uplink.vtep.version, settings.cluster)
+    largest = cluster.overlay_mtu(link.mtu, link.vtep.version, settings.cluster)
     if settings.mtu > largest:
         raise InvalidSettings(
-            f"mtu = {settings.mtu} does not fit the uplink {uplink.ifname}",
-            details=f"its MTU of {uplink.mtu} leaves {largest} bytes for pods",
+            f"mtu = {settings.mtu} does not fit the uplink {link.ifname}",
+            details=f"its MTU of {link.mtu} leaves {largest} bytes for pods",
             hint="lower `mtu` in the settings, or set it to 0 for the largest that fits",
         )
     return settings.mtu or largest

@@ -12,6 +12,7 @@ from pycni.errors import InvalidConfig, PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import uplink
 from pycni.node.record import Node
+from pycni.node.uplink import Wish
 from pycni.settings import MTU_MAX, Settings
 from pycni.setup import plan
 
@@ -52,7 +53,7 @@ def _largest(settings: Settings) -> tuple[int, str]:
         return settings.mtu, ", the `mtu` of the settings"
     try:
         with Rtnl() as ipr:
-            found = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
+            found = uplink.find(ipr, Wish.of(settings, None))
         return plan.overlay_mtu(settings, found), f", what the uplink {found.ifname} leaves"
     except (PycniError, OSError):  # setup says it, on a host that is ready for it
         return MTU_MAX, ""

@@ -52,7 +52,7 @@ def steps(settings: Settings) -> list[str]:
         node = None if record is None else plan.node(settings, host, record, {})
         found += _programs(settings, host, node, ipr)
         found += _mended(settings, ipr)
-    return [*found, *_tables(), *_former_uplink(host)]
+    return [*found, *_tables()]
 
 
 def _record(settings: Settings, host: Host) -> NodeRecord | None:
@@ -92,7 +92,8 @@ def _device(settings: Settings, host: Host, ipr: Rtnl) -> Iterator[str]:
 
 def _parameters(settings: Settings, host: Host) -> Iterator[str]:
     ipv6 = settings.cluster.has_family(6)
-    wanted = overlay.plan_forwarding(host.uplink.ifname, ipv6=ipv6)
+    outer = [link.ifname for link in host.around.outer]
+    wanted = overlay.plan_forwarding(outer, ipv6=ipv6)
     for name, value in wanted.items():
         now = sysctl.read(name)
         if now != value and f"/{overlay.DEVICE}/" not in name:
@@ -104,7 +105,8 @@ def _programs(settings: Settings, host: Host, node: Node | None, ipr: Rtnl) -> I
     device = overlay.find(ipr)
     if current is None or node is None or device is None:
         yield f"load the programs, pin them in {settings.pin_root}, attach them to " + (
-            f"{overlay.DEVICE}, {host.uplink.ifname} and the pods"
+            f"{', '.join([overlay.DEVICE, *(link.ifname for link in host.around.outer)])} "
+            "and the pods"
         )
         return
     with tempfile.TemporaryDirectory() as directory:
@@ -128,9 +130,3 @@ def _tables() -> Iterator[str]:
         yield f"make the nftables table {masquerade.TABLE}"
     if not port_table.exists():
         yield f"make the nftables table {port_table.TABLE}"
-
-
-def _former_uplink(host: Host) -> Iterator[str]:
-    before = host.before
-    if before is not None and before.uplink != host.uplink.ifname:
-        yield f"detach the programs from the former uplink {before.uplink}"

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import loader
-from loader import Callbacks, pins, probe
+from loader import Callbacks, attach, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
@@ -28,16 +28,20 @@ from pycni.logfmt import quoted
 from pycni.node import (
     claim,
     dead_ends,
+    directory,
     firewall_accepts,
     masquerade,
     next_hops,
     overlay,
     overlay_guard,
     peers,
+    underlay,
     uplink,
 )
+from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
 from pycni.node.report import report_path
+from pycni.node.uplink import Wish
 from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, leases
 from pycni.settings import Settings, make_directories
@@ -104,8 +108,10 @@ def setup(
 
         report("joining the cluster")
         record, others = provisioning.join()
+        host = plan.towards(settings, host, record, others)
+        outer = host.around.outer
         parameters = overlay.plan_forwarding(
-            host.uplink.ifname, ipv6=settings.cluster.has_family(6)
+            [link.ifname for link in outer], ipv6=settings.cluster.has_family(6)
         )
         node = plan.node(settings, host, record, overlay.parameters_before(parameters))
         provisioning.write_record(node)  # before the first change: killed after it, we can restore
@@ -113,10 +119,13 @@ def setup(
         report("making the overlay device")
         provisioning.mount_bpffs()
         device = provisioning.make_device(node)
+        nodes = Directory(record.name, [record, *others])
+        provisioning.make_port_table(node, nodes)
 
         def open_overlay(_: loader.Loaded) -> None:
             report("opening the overlay")
             provisioning.write_maps(node, others)
+            directory.write(settings.pin_root, nodes.entries)
             provisioning.write_parameters(parameters)
             overlay.bring_up(
                 ipr,
@@ -134,8 +143,8 @@ def setup(
             replace(objects, sizes=plan.map_sizes(others)),
             config=plan.config(settings, node, features, device=device).pack(),
             callbacks=Callbacks(
-                hooks=lambda: hooks.wanted(ipr, device, host.uplink.ifindex),
-                refill=lambda new: refill(new, Facts(settings, node, others, ipr)),
+                hooks=lambda: hooks.wanted(ipr, device, outer),
+                refill=lambda new: refill(new, Facts(settings, node, record, others, ipr)),
                 confirm=open_overlay,
             ),
             ipr=ipr,
@@ -145,7 +154,7 @@ def setup(
         delegation_records.setup(settings)
         port_records.setup(settings)
         undo.pop_all()
-        provisioning.leave_former_uplink()
+        provisioning.leave_former_uplinks()
         if mending is None:
             book.close(settings)
     delegation.release_orphans(settings)
@@ -229,7 +238,8 @@ class Provisioning:
         if self.mending is None or before is None or before.vtep != vtep:
             return None
         known = {node.name: node for node in self.mending.known}
-        own = NodeRecord(before.name, before.node_id, before.vtep, before.pod_cidrs)
+        addresses = tuple(self.host.around.own_addresses(before.cluster_cidrs, vtep))
+        own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
         return known.pop(before.name, own), list(known.values())
 
     def _register(
@@ -237,15 +247,25 @@ class Provisioning:
     ) -> tuple[NodeRecord, list[NodeRecord]]:
         settings, before = self.settings, self.host.before
         identity, instance = machine_identity(), machine_instance()
+        vtep = self.host.uplink.vtep
         record = store.register(
-            settings.node_name, self.host.uplink.vtep, identity=identity, instance=instance
+            settings.node_name,
+            vtep,
+            identity=identity,
+            instance=instance,
+            addresses=self.host.around.own_addresses(settings.cluster.cidrs, vtep),
         )
         former = known.pop(record.name, None)
         if former is None:
             self.undo.callback(store.remove, record.name)
         elif former.vtep != record.vtep:
             self.undo.callback(
-                store.register, former.name, former.vtep, identity=identity, instance=instance
+                store.register,
+                former.name,
+                former.vtep,
+                identity=identity,
+                instance=instance,
+                addresses=former.addresses,
             )
         own = {address.ip for address in self.ipr.addresses()}
         others = [node for node in known.values() if not peers.unfit(node, own)]
@@ -288,10 +308,18 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
+    def make_port_table(self, node: Node, nodes: Directory) -> None:
+        """The nftables table of host ports, which knows other nodes by their addresses. It suits
+        programs of before, too, and those to come need it."""
+        if not port_table.exists():
+            self.undo.callback(port_table.teardown)
+        host_ports.setup(self.settings, node)
+        port_table.write_nodes(nodes.others)
+
     def make_tables(self, node: Node, others: list[NodeRecord]) -> None:
-        """The nftables tables of ipMasq, host ports and the overlay's guard, and what packets of
-        pods need in other people's."""
-        for table in (masquerade, overlay_guard, port_table):
+        """The nftables tables of ipMasq and the overlay's guard, and what packets of pods need in
+        other people's."""
+        for table in (masquerade, overlay_guard):
             if not table.exists():
                 self.undo.callback(table.teardown)
         masquerade.setup(self.settings, node)
@@ -299,7 +327,6 @@ class Provisioning:
         if self.host.before is None:
             self.undo.callback(firewall_accepts.teardown)
         firewall_accepts.setup(node)
-        host_ports.setup(self.settings, node)
 
     def make_rules(self, node: Node) -> None:
         """The rules for packets to addresses of nobody."""
@@ -307,13 +334,12 @@ class Provisioning:
         answer = self.settings.answer_unreachable
         dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
-    def leave_former_uplink(self) -> None:
-        """Detach from the interface that was the uplink at the last setup, if another is now."""
-        before = self.host.before
-        if before is not None and before.uplink != self.host.uplink.ifname:
-            former = self.ipr.link(before.uplink)
-            if former is not None:
-                loader.detach(self.settings.pin_root, self.ipr, former.ifindex)
+    def leave_former_uplinks(self) -> None:
+        """Detach from interfaces by which packets of other machines no longer come in."""
+        outer = {link.ifindex for link in self.host.around.outer}
+        for ifindex in self.host.around.links.keys() - outer:
+            if hooks.OUTSIDE in attach.attached(self.ipr, ifindex):
+                loader.detach(self.settings.pin_root, self.ipr, ifindex)
 
 
 def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
@@ -323,12 +349,13 @@ def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     claim.refuse_others(settings, ipr)
     claim.refuse_strangers(settings, ipr, before)
     claim.refuse_renaming(settings, before)
-    link = uplink.find(ipr, ifname=settings.uplink, vtep=settings.vtep)
+    around = underlay.look(ipr)
+    link = uplink.choose(around, Wish.of(settings, before))
     plan.overlay_mtu(settings, link)
     cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
     cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    return Host(features, link, needs_bpffs=needs_bpffs, before=before)
+    return Host(features, link, around, needs_bpffs=needs_bpffs, before=before)
 
 
 def refuse_hidden_mount(settings: Settings) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from loader import NewMaps
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import next_hops, path_mtus, peers
+from pycni.node import directory, next_hops, path_mtus, peers
+from pycni.node.directory import Directory
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.stores import NodeRecord
@@ -24,10 +25,11 @@ from pycni.upkeep import endpoints
 
 @dataclass(frozen=True)
 class Facts:
-    """This node, the other nodes as the store lists them, and the kernel of this namespace."""
+    """This node, all nodes as the store lists them, and the kernel of this namespace."""
 
     settings: Settings
     node: Node
+    record: NodeRecord
     others: Sequence[NodeRecord]
     ipr: Rtnl
 
@@ -53,6 +55,11 @@ def _write_peers(root: Path, facts: Facts) -> None:
     peers.write(root, facts.others, synced=True)
 
 
+def _write_nodes(root: Path, facts: Facts) -> None:
+    nodes = Directory(facts.record.name, [facts.record, *facts.others])
+    directory.write(root, nodes.entries)
+
+
 def _write_next_hops(root: Path, facts: Facts) -> None:
     next_hops.write_all(root, facts.node.vtep, [other.vtep for other in facts.others])
 
@@ -70,6 +77,7 @@ SOURCES: dict[str, Callable[[Path, Facts], None]] = {
     "endpoints": _write_endpoints,
     "remotes": _write_peers,
     "vteps": _write_peers,
+    "nodes": _write_nodes,
     "nexthops": _write_next_hops,
     "path_mtus": _write_path_mtus,
     "self": _write_self,

@@ -58,6 +58,8 @@ class Applicant:
     """The machine's (see `machine_identity`)."""
     instance: str = ""
     """The machine's (see `machine_instance`)."""
+    addresses: tuple[IPAddress, ...] = ()
+    """All that the machine itself has."""
 
 
 def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> NodeRecord:
@@ -79,6 +81,7 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
             _pod_cidr(cidr, former, others, roster) for cidr in _by_family(roster.cluster)
         ),
         extra=tuple(one for one in former.extra if owner(roster, one) == name) if former else (),
+        addresses=applicant.addresses,
     )
     document = write(record, applicant.identity)
     if problem := read(name, Raw(document), roster.cluster).problem:

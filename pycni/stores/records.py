@@ -21,6 +21,8 @@ from pycni.stores.registry import NodeRecord
 NODE_ID_MAX = 2**32 - 1
 """`struct vtep` of bpf/lib/types.h has 32 bits for it."""
 
+ADDRESSES_MAX = 64
+"""A node's own addresses that its record can have."""
 CIDRS_MAX = 2
 """Pod CIDRs of one node: one per family."""
 EXTRA_MAX = 1024
@@ -72,6 +74,7 @@ class Claim:
     vtep: IPAddress | None
     pod_cidrs: tuple[IPNetwork, ...]
     extra: tuple[IPNetwork, ...]
+    addresses: tuple[IPAddress, ...]
     identity: str
     problem: str
     """Why the record is not valid; empty if it is, by itself."""
@@ -89,7 +92,9 @@ class Claim:
         """The record that a claim without a problem is."""
         assert self.node_id is not None
         assert self.vtep is not None
-        return NodeRecord(self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra)
+        return NodeRecord(
+            self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra, self.addresses
+        )
 
     @cached_property
     def holds(self) -> tuple[Key, ...]:
@@ -104,13 +109,16 @@ class Claim:
 
 def write(record: NodeRecord, identity: str) -> dict[str, object]:
     """A record as a document of JSON types; the name is not in it. `identity` is the machine's."""
-    return {
+    document: dict[str, object] = {
         "node_id": record.node_id,
         "vtep": str(record.vtep),
         "pod_cidrs": [str(cidr) for cidr in record.pod_cidrs],
         "extra": [str(prefix) for prefix in record.extra],
         "identity": identity,
     }
+    if record.addresses:
+        document["addresses"] = [str(address) for address in record.addresses]
+    return document
 
 
 def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
@@ -136,6 +144,10 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         check(_extra, text, vtep)
         for text in check.list("extra", document, longest=EXTRA_MAX, absent=[])
     ]
+    addresses = [
+        check(_own_address, text, cluster)
+        for text in check.list("addresses", document, longest=ADDRESSES_MAX, absent=[])
+    ]
     identity = check(_identity, document.get("identity")) or ""
     return Claim(
         name=name,
@@ -144,6 +156,7 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         vtep=vtep,
         pod_cidrs=_one_per_family(check, cluster, cidrs),
         extra=tuple(dict.fromkeys(one for one in extra if one is not None)),
+        addresses=tuple(one for one in addresses if one is not None),
         identity=identity,
         problem=check.problem,
         touches=tuple(
@@ -248,11 +261,24 @@ def _vtep(value: object) -> IPAddress:
 
 
 def _usable_vtep(vtep: IPAddress, cluster: Cluster) -> None:
-    if not is_routable(vtep):
-        raise ValueError(f"its VTEP {vtep} is not a unicast address that other nodes can reach")
+    _usable_address("VTEP", vtep, cluster)
+
+
+def _usable_address(what: str, address: IPAddress, cluster: Cluster) -> None:
+    if not is_routable(address):
+        raise ValueError(
+            f"its {what} {address} is not a unicast address that other nodes can reach"
+        )
     for cidr in cluster.cidrs:
-        if vtep in cidr:
-            raise ValueError(f"its VTEP {vtep} is in the cluster CIDR {cidr}")
+        if address in cidr:
+            raise ValueError(f"its {what} {address} is in the cluster CIDR {cidr}")
+
+
+def _own_address(value: object, cluster: Cluster) -> IPAddress:
+    """Several nodes may have one address: who has it then, node/directory.py decides."""
+    address = _canonical("address", value, ip_address)
+    _usable_address("address", address, cluster)
+    return address
 
 
 def _pod_cidr(value: object, cluster: Cluster) -> IPNetwork:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,8 @@ class NodeRecord:
     extra: tuple[IPNetwork, ...] = ()
     """Addresses of its pods outside its pod CIDRs, which it published; each as a prefix of full
     length."""
+    addresses: tuple[IPAddress, ...] = ()
+    """The node's own addresses, its VTEP among them; empty if an older pycni wrote the record."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,19 @@ class Registry(Protocol):
     """
 
     def register(
-        self, name: str, vtep: IPAddress, *, identity: str, instance: str = ""
+        self,
+        name: str,
+        vtep: IPAddress,
+        *,
+        identity: str,
+        instance: str = "",
+        addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
         """Make `name` a node of the cluster, with the first free pod CIDR of each family.
 
-        A node that is there already keeps its id and CIDRs, and gets the new VTEP. `identity` and
-        `instance` are the machine's (see identity.py). Raises StoreError when another node has that
+        A node that is there already keeps its id and CIDRs, and gets the new VTEP and addresses.
+        `addresses` are all that the machine itself has, `identity` and `instance` are the machine's
+        (see identity.py). Raises StoreError when another node has that
         VTEP, or all pod CIDRs are taken, and NameTaken when another living machine has that name,
         whose next heartbeat then tells it so. Nothing else has changed then.
         """

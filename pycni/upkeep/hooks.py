@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from loader import Hook, repair
 from loader.errors import LoaderError
@@ -19,14 +19,22 @@ from pycni.upkeep.seen import Seen
 PART = "hooks"
 
 
-def wanted(ipr: Rtnl, overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
-    """The hooks for the pods there are now. An ifindex of 0: there is no such interface."""
-    return _hooks([lease.ifindex for lease in leases(ipr)], overlay_ifindex, uplink_ifindex)
+OUTSIDE = next(place.program for place in PLACES if place.device is Device.UPLINK)
+"""The program of interfaces by which packets of other machines come in."""
+
+
+def wanted(ipr: Rtnl, overlay_ifindex: int, outer: Iterable[Link]) -> list[Hook]:
+    """The hooks for the pods there are now. An ifindex of 0: there is no such interface.
+
+    `outer` are the interfaces of node/underlay.py. Those without an Ethernet header, as a WireGuard
+    tunnel's, get no program: the kernel takes VXLAN from there, and `from_overlay` checks it.
+    """
+    return _hooks([lease.ifindex for lease in leases(ipr)], overlay_ifindex, outer)
 
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Compares the kernel's numbers of programs: those of another load would look alike."""
-    names = _names(d, seen)
+    names = _names(seen)
     for hook in _missing(d, seen):
         strange = repair.stranger(seen.ipr, hook)
         found = "that of another load" if strange else "gone"
@@ -43,13 +51,14 @@ def _missing(d: Description, seen: Seen) -> list[Hook]:
         numbers = repair.numbers(d.settings.pin_root)
     except (LoaderError, FileNotFoundError):  # pinned.py says so
         return []
-    device, uplink = seen.link(DEVICE), seen.link(d.node.uplink)
-    hooks = _hooks([lease.ifindex for _, lease in seen.pods], _index(device), _index(uplink))
+    pods = [lease.ifindex for _, lease in seen.pods]
+    hooks = _hooks(pods, _index(seen.link(DEVICE)), seen.around.outer)
     return repair.missing(seen.ipr, hooks, numbers)
 
 
-def _names(d: Description, seen: Seen) -> dict[int, str]:
-    own = [link for link in (seen.link(DEVICE), seen.link(d.node.uplink)) if link is not None]
+def _names(seen: Seen) -> dict[int, str]:
+    device = seen.link(DEVICE)
+    own = seen.around.outer if device is None else (device, *seen.around.outer)
     return {link.ifindex: link.ifname for link in own} | {
         lease.ifindex: title(lease) for _, lease in seen.pods
     }
@@ -64,11 +73,11 @@ def _index(link: Link | None) -> int:
     return 0 if link is None else link.ifindex
 
 
-def _hooks(pods: list[int], overlay_ifindex: int, uplink_ifindex: int) -> list[Hook]:
+def _hooks(pods: list[int], overlay_ifindex: int, outer: Iterable[Link]) -> list[Hook]:
     devices = {
         Device.ENDPOINT: pods,
         Device.OVERLAY: [overlay_ifindex],
-        Device.UPLINK: [uplink_ifindex],
+        Device.UPLINK: [link.ifindex for link in outer if link.is_ethernet],
     }
     return [
         Hook(ifindex, place.program)

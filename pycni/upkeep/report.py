@@ -122,10 +122,11 @@ def _programs(d: Description, _: Seen) -> str:
     return "" if current is None else pins.fingerprint(current)
 
 
-def _hooks(d: Description, seen: Seen) -> str:
-    links = [seen.link(ifname) for ifname in (DEVICE, d.node.uplink)]
-    own = [0 if link is None else link.ifindex for link in links]
-    ways = Counter(attach.way(hook).value for hook in hooks.wanted(seen.ipr, *own))
+def _hooks(_: Description, seen: Seen) -> str:
+    device = seen.link(DEVICE)
+    index = 0 if device is None else device.ifindex
+    wanted = hooks.wanted(seen.ipr, index, seen.around.outer)
+    ways = Counter(attach.way(hook).value for hook in wanted)
     return ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
 
 

@@ -12,6 +12,8 @@ from functools import cached_property
 from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
+from pycni.node import underlay
+from pycni.node.underlay import Underlay
 from pycni.pods.lease import Lease, held_by
 
 
@@ -36,6 +38,11 @@ class Seen:
     def addresses(self) -> list[Address]:
         """All addresses of the node."""
         return self.ipr.addresses()
+
+    @cached_property
+    def around(self) -> Underlay:
+        """Links, addresses and routes that are not pycni's."""
+        return underlay.look(self.ipr)
 
     @cached_property
     def pods(self) -> list[tuple[Link, Lease]]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycni import cluster
-from pycni.errors import ClusterError
+from pycni.errors import ClusterError, SetupError
 from pycni.faults import Fault, Weight
-from pycni.kernel.links import Link
+from pycni.node import uplink
+from pycni.node.uplink import Uplink, Wish
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -19,27 +20,42 @@ BACK = "give it back, or another address: the agent then moves the node there"
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """What a setup can follow has nothing to do for a person."""
     node = d.node
-    holders = [address.ifindex for address in seen.addresses if address.ip == node.vtep]
-    link = seen.link(node.uplink)
-    if not holders:
+    link, holder = seen.link(node.uplink), seen.around.holder(node.vtep)
+    if holder is None:
         found = "on no interface"
         if link is None:
             found += f", and {node.uplink} is gone"
         yield Fault(PART, f"this node's address {node.vtep}", found, BACK)
     elif link is None:
-        at = seen.ipr.link_at(holders[0])
-        where = at.ifname if at is not None else "another interface"
-        todo = f"name {where} in the settings" if d.settings.uplink == node.uplink else ""
-        yield Fault(PART, node.uplink, f"gone, and {node.vtep} is on {where} now", todo)
-    if link is not None:
-        if not link.is_running:
-            todo = f"set it up, or plug it in: ip link set {node.uplink} up"
-            yield Fault(PART, node.uplink, "down", todo)
-        yield from _mtu_faults(d, link)
+        todo = f"name {holder.ifname} in the settings" if d.settings.uplink == node.uplink else ""
+        yield Fault(PART, node.uplink, f"gone, and {node.vtep} is on {holder.ifname} now", todo)
+    else:
+        yield from _moved(d, seen)
+    if link is not None and not link.is_running:
+        todo = f"set it up, or plug it in: ip link set {node.uplink} up"
+        yield Fault(PART, node.uplink, "down", todo)
 
 
-def _mtu_faults(d: Description, link: Link) -> Iterator[Fault]:
-    """The overlay's MTU follows the uplink's."""
+def _moved(d: Description, seen: Seen) -> Iterator[Fault]:
+    """Whether setup would choose another uplink or address now, or another MTU."""
+    node = d.node
+    others = [other.vtep for other in d.others]
+    try:
+        found = uplink.choose(seen.around, Wish.of(d.settings, node), others=others)
+    except SetupError as error:
+        yield Fault(PART, node.uplink, f"no uplink: {error.message}", error.hint)
+        return
+    if found.vtep != node.vtep:
+        why = f"taken by another machine; {found.vtep} is there"
+        yield Fault(PART, f"this node's address {node.vtep}", why)
+    elif found.ifname != node.uplink:
+        yield Fault(PART, node.uplink, f"not the way to the other nodes, {found.ifname} is")
+    else:
+        yield from _mtu_faults(d, found)
+
+
+def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
+    """The overlay's MTU follows the uplink's, and that of other ways to other nodes."""
     node = d.node
     try:
         largest = cluster.overlay_mtu(link.mtu, node.vtep.version, d.settings.cluster)

@@ -125,7 +125,7 @@ class Dataplane:
         """Make the maps hold exactly `tables`."""
         if tables == self._tables:
             return
-        for name in ("endpoints", "remotes", "vteps", "nexthops", "path_mtus"):
+        for name in ("endpoints", "remotes", "vteps", "nexthops", "path_mtus", "nodes"):
             for key in self.maps[name].keys():  # noqa: SIM118 (a BPF map, not a dict)
                 self.maps[name].delete(key)
         for where, ep in tables.endpoints.items():
@@ -141,6 +141,9 @@ class Dataplane:
             self.maps["remotes"].update(key, address(vtep))
         for row, vtep in enumerate(tables.vteps):
             self.maps["vteps"].update(address(vtep), struct.pack("=I", row))
+        vteps = (self.underlay.node_one, *tables.vteps)
+        for where, vtep in {**{one: one for one in vteps}, **tables.nodes}.items():
+            self.maps["nodes"].update(address(where), address(vtep))
         for vtep, hop in tables.nexthops.items():
             value = NEXTHOP.pack(hop.ifindex, hop.mtu, mac(hop.dst_mac), mac(hop.src_mac), 0)
             self.maps["nexthops"].update(address(vtep), value)

@@ -45,6 +45,7 @@ from bpf.world import (
     Family,
     Tables,
     cluster,
+    second_addresses,
 )
 
 pytestmark = pytest.mark.root
@@ -101,6 +102,14 @@ def destinations(family: Family, underlay: Family) -> Iterator[Case]:
     known = family is underlay
     there = to_node(underlay.node_two, encapsulated(packet)) if known else to_stack(packet)
     yield Case("node two itself", packet, there)
+    several = second_addresses(underlay)
+    own, second, _ = family.seconds
+    packet = send(second)
+    there = to_node(underlay.node_two, encapsulated(packet))
+    yield Case("node two at another address", packet, there, several)
+    yield Case("an address that is no node's any more", packet, to_stack(packet))
+    packet = send(own)
+    yield Case("own node at another address", packet, to_stack(packet), several)
     published = Tables(
         cluster(underlay).endpoints,
         {**cluster(underlay).remotes, f"{family.nobody}/{family.bits}": underlay.node_three},

@@ -30,6 +30,7 @@ from bpf.world import (
     Family,
     Tables,
     cluster,
+    second_addresses,
 )
 
 pytestmark = pytest.mark.root
@@ -66,6 +67,16 @@ def accepted(family: Family, underlay: Family) -> Iterator[Case]:
         yield Case("a node speaks for itself", packet, there, came_from=two)
         packet = inner(family, family.pod_far, family.node_one)
         yield Case("pod to our node", packet, passed(packet, "STACK"), came_from=two)
+    several = second_addresses(underlay)
+    own, second, _ = family.seconds
+    packet = inner(family, second, family.pod_one)
+    there = into_pod(VETH_ONE, delivered(packet))
+    yield Case("a node by another address", packet, there, several, came_from=two)
+    packet = inner(family, family.pod_far, own)
+    there = passed(packet, "STACK")
+    yield Case("pod to our node at another address", packet, there, several, came_from=two)
+    packet = inner(family, second, own)
+    yield Case("node to node, both at others", packet, passed(packet, "STACK"), several, two)
     if family is not IPV4:
         ip6 = IPv6(src=family.pod_far, dst=family.pod_one)
         packet = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC) / ip6 / IPv6ExtHdrFragment(offset=3)
@@ -112,6 +123,19 @@ def refused(family: Family, underlay: Family) -> Iterator[Case]:
         packet = inner(family, family.pod_far, dst)
         nobody = dropped("UNKNOWN_DESTINATION", packet)
         yield Case(f"destination is {name}", packet, nobody, came_from=two)
+    several = second_addresses(underlay)
+    own, second, third = family.seconds
+    for name, src in (("node three", third), ("our node", own)):
+        packet = inner(family, src, family.pod_one)
+        spoofed = dropped("SPOOFED_INNER", packet)
+        yield Case(f"another address of {name}", packet, spoofed, several, came_from=two)
+    for name, dst in (("node three", third), ("its own node", second)):
+        packet = inner(family, family.pod_far, dst)
+        nobody = dropped("UNKNOWN_DESTINATION", packet)
+        yield Case(f"to another address of {name}", packet, nobody, several, came_from=two)
+    packet = inner(family, second, family.pod_one)
+    spoofed = dropped("SPOOFED_INNER", packet)
+    yield Case("an address that is the node's no more", packet, spoofed, came_from=two)
     packet = inner(family, family.pod_far, family.group)
     yield Case("multicast", packet, dropped("MULTICAST", packet), came_from=two)
     packet = inner(family, family.pod_far, family.pod_one, eth_dst=BROADCAST_MAC)

@@ -32,7 +32,6 @@ from bpf.world import (
     GROUP_MAC,
     IPV4,
     IPV6,
-    MASQUERADE_MARK,
     OVERLAY_MAC,
     PAYLOAD,
     POD_ONE_MAC,
@@ -180,9 +179,8 @@ def left_alone(family: Family, underlay: Family) -> Iterator[Case]:
     for group in groups:
         for name, packet in group:
             plain = name in ("another port", "the IPv6 fragment")  # to the guard no VXLAN at all
-            mark = MASQUERADE_MARK if plain else 0
             path = None if plain or name == "to another host" else "DEVICE"
-            yield Case(name, built(packet), left_to_others(built(packet), path, mark=mark))
+            yield Case(name, built(packet), left_to_others(built(packet), path))
     whole = built(outside(underlay) / udp() / vxlan() / inner(family))
     shaped = cluster(underlay, shaped=True)
     yield Case("to a pod with a limit", whole, left_to_others(whole, "DEVICE"), shaped)

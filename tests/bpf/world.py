@@ -8,7 +8,7 @@ and a table takes a `Family` so that they stand side by side. Knows nothing of B
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scapy.layers.inet import IP, UDP
@@ -54,6 +54,7 @@ class Family:
     node_one: str
     node_two: str
     node_three: str
+    seconds: tuple[str, str, str]  # further addresses of nodes one, two and three
     stranger: str  # sends VXLAN, but is no node
     world: str
     group: str
@@ -82,6 +83,7 @@ IPV4 = Family(
     pod_one="10.1.1.11", pod_two="10.1.1.12", pod_far="10.1.2.11", pod_third="10.1.3.11",
     nobody="10.1.9.9", gateway="10.1.1.1", far_gateway="10.1.2.1",
     node_one="172.30.0.1", node_two="172.30.0.2", node_three="172.30.0.3",
+    seconds=("172.31.0.1", "172.31.0.2", "172.31.0.3"),
     stranger="198.51.100.9", world="192.0.2.80", group="239.1.2.3", loopback="127.0.0.53",
     cluster="10.1.0.0/16", far_cidr="10.1.2.0/24", third_cidr="10.1.3.0/24",
 )  # fmt: skip
@@ -91,6 +93,7 @@ IPV6 = Family(
     pod_third="fd10:0:0:3::11",
     nobody="fd10:0:0:9::9", gateway="fd10:0:0:1::1", far_gateway="fd10:0:0:2::1",
     node_one="fd30::1", node_two="fd30::2", node_three="fd30::3",
+    seconds=("fd31::1", "fd31::2", "fd31::3"),
     stranger="2001:db8:9::9", world="2001:db8::80", group="ff0e::1:2:3", loopback="::1",
     cluster="fd10::/48", far_cidr="fd10:0:0:2::/64", third_cidr="fd10:0:0:3::/64",
 )  # fmt: skip
@@ -122,13 +125,14 @@ class NextHop:
 @dataclass(frozen=True)
 class Tables:
     """Contents of the maps: pods here, prefixes elsewhere to their VTEP, the known VTEPs, how
-    packets to them leave, and the MTU of narrow paths."""
+    packets to them leave, the MTU of narrow paths, and further addresses of nodes to their VTEP."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     remotes: Mapping[str, str] = field(default_factory=dict)
     vteps: tuple[str, ...] = ()
     nexthops: Mapping[str, NextHop] = field(default_factory=dict)
     path_mtus: Mapping[str, int] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 EMPTY = Tables()
@@ -144,3 +148,15 @@ def cluster(underlay: Family, **flags: bool) -> Tables:
         remotes[family.far_cidr] = underlay.node_two
         remotes[family.third_cidr] = underlay.node_three
     return Tables(endpoints, remotes, (underlay.node_two, underlay.node_three))
+
+
+def second_addresses(underlay: Family) -> Tables:
+    """The same, and each node has an address that is not its VTEP, of either family."""
+    nodes = {
+        second: vtep
+        for family in FAMILIES
+        for second, vtep in zip(
+            family.seconds, (underlay.node_one, underlay.node_two, underlay.node_three), strict=True
+        )
+    }
+    return replace(cluster(underlay), nodes=nodes)

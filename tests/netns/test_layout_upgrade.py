@@ -39,13 +39,15 @@ GROWN = {
     "endpoint": "__u32 pad1; /* grown */",
     "remote": "__u32 pad1; __u32 pad2;",
     "vtep": "__u32 pad1;",
+    "node": "__u32 pad1; __u32 pad2;",
     "nexthop": "__u64 pad1;",
     "path_mtu": "__u32 pad1;",
     "self": "__u64 pad1;",
 }
 """What each struct gets at its end."""
 SIZES = {
-    "endpoints": 16, "remotes": 24, "vteps": 8, "nexthops": 32, "path_mtus": 8, "self": 32,
+    "endpoints": 16, "remotes": 24, "vteps": 8, "nodes": 24, "nexthops": 32, "path_mtus": 8,
+    "self": 32,
 }  # fmt: skip
 
 Rows = list[dict[str, Any]]

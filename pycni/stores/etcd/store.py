@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
@@ -58,13 +58,19 @@ class EtcdStore:
         return cls(keyspace, Leases(gateway))
 
     def register(
-        self, name: str, vtep: IPAddress, *, identity: str, instance: str = ""
+        self,
+        name: str,
+        vtep: IPAddress,
+        *,
+        identity: str,
+        instance: str = "",
+        addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
         lease = self.leases.grant()
         us = write_rival(Rival(instance, str(vtep)))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
 
         def decide(snapshot: Snapshot) -> tuple[NodeRecord, list[Document]]:
-            applicant = Applicant(name, vtep, identity, instance)
             record = places.place(applicant, self._roster(snapshot), liveness=_liveness(snapshot))
             text = json.dumps(write(record, identity))
             alive = put_key(self.keyspace.key(ALIVE + name), us, lease=lease)

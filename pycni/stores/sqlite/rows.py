@@ -22,6 +22,7 @@ SELECT = """
 SELECT name, node_id, vtep, pod_cidr4, pod_cidr6, identity,
     (SELECT group_concat(prefix, ' ') FROM
         (SELECT prefix FROM extras WHERE node = name ORDER BY prefix)),
+    (SELECT list FROM addresses WHERE node = name AND addresses.vtep = nodes.vtep),
     heartbeat FROM nodes ORDER BY name
 """
 INSERT = """
@@ -46,7 +47,7 @@ def read_rows(db: sqlite3.Connection) -> tuple[dict[str, Row], dict[str, float]]
 
 def raw(row: Row) -> Raw:
     """A row as an unchecked record. The tables are STRICT, so types are right, and nothing else."""
-    node_id, vtep, cidr4, cidr6, identity, extra = row
+    node_id, vtep, cidr4, cidr6, identity, extra, addresses = row
     size = sum(len(one) for one in row if isinstance(one, str))
     if size > VALUE_MAX:
         return Raw.too_large(size)
@@ -56,6 +57,7 @@ def raw(row: Row) -> Raw:
             "vtep": vtep,
             "pod_cidrs": [cidr for cidr in (cidr4, cidr6) if cidr is not None],
             "extra": (extra or "").split(),
+            "addresses": (addresses or "").split(),
             "identity": identity,
         }
     )
@@ -108,7 +110,7 @@ def remove_name(db: sqlite3.Connection, name: str) -> bool:
     """Remove a node and what belongs to it, by the name that `read_rows` gives; whether it was
     there. The name may have bytes that are not UTF-8."""
     key = name.encode(errors="surrogateescape")
-    for table in ("extras", "instances"):
+    for table in ("extras", "instances", "addresses"):
         db.execute(f"DELETE FROM {table} WHERE CAST(node AS BLOB) = ?", (key,))
     return db.execute("DELETE FROM nodes WHERE CAST(name AS BLOB) = ?", (key,)).rowcount > 0
 
@@ -123,3 +125,8 @@ def write_row(
     db.execute("DELETE FROM extras WHERE node = ?", (record.name,))
     extras = [(str(prefix), record.name) for prefix in record.extra]
     db.executemany("INSERT OR REPLACE INTO extras VALUES (?, ?)", extras)
+    addresses = " ".join(map(str, record.addresses))
+    db.execute(
+        "INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)",
+        (record.name, str(record.vtep), addresses),
+    )

@@ -38,9 +38,16 @@ CREATE TABLE IF NOT EXISTS instances (
 """
 """Which machines were alive as a node, or were refused to be. Releases that do not know this table
 leave it alone, so it needs no other schema version."""
+ADDRESSES = """
+CREATE TABLE IF NOT EXISTS addresses
+    (node TEXT PRIMARY KEY, vtep TEXT NOT NULL, list TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+"""A node's own addresses, with spaces between. A table that earlier releases of the same schema
+version do not know, and do not mind. A row counts as long as the node has the VTEP that is in it:
+they may register or remove a node, and leave the row."""
 MIGRATIONS = {1: EXTRAS}
 """By schema version: the statement that makes it the next version."""
-SCHEMA = f"""{EXTRAS}{INSTANCES}
+SCHEMA = f"""{EXTRAS}{INSTANCES}{ADDRESSES}
 CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (
     name TEXT PRIMARY KEY,
@@ -98,6 +105,7 @@ def migrate(path: Path) -> None:
                     db.execute(f"PRAGMA user_version = {version + 1}")
         if pragma(db, "application_id") == APPLICATION_ID:
             db.execute(INSTANCES)
+            db.execute(ADDRESSES)
     finally:
         db.close()
 

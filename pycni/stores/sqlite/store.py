@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,12 +68,18 @@ class SqliteStore:
             return cls(path, cluster)
 
     def register(
-        self, name: str, vtep: IPAddress, *, identity: str, instance: str = ""
+        self,
+        name: str,
+        vtep: IPAddress,
+        *,
+        identity: str,
+        instance: str = "",
+        addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
         with connection.connect(self.path, self.cluster) as db:
             try:
                 with schema.transaction(db):
-                    applicant = Applicant(name, vtep, identity, instance)
                     return self._place(db, applicant)
             except NameTaken:
                 if instance:

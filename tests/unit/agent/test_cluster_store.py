@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from itertools import islice
 from pathlib import Path
@@ -19,9 +21,11 @@ from loader.errors import VerifierError
 from pycni.agent import cluster_store
 from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
+from pycni.dataplane.maps import Self
 from pycni.errors import StoreError
 from pycni.line_limit import LineLimit
 from pycni.node.report import LEFT_OUT, SET_ASIDE
+from pycni.pods import port_table
 from pycni.stores import (
     NodeRecord,
     Put,
@@ -69,14 +73,32 @@ class Table:
         self.touched += 1
         self.entries.pop(key, None)
 
+    def get(self, key: Any) -> Any:
+        return self.entries.get(key)
+
     def items(self) -> list[tuple[Any, Any]]:
         self.touched += len(self.entries)
         return list(self.entries.items())
 
 
+def _replace(have: set[Any], wanted: Iterable[Any]) -> None:
+    have.clear()
+    have.update(wanted)
+
+
+def _change(have: set[Any], *, create: Iterable[Any], delete: Iterable[Any]) -> None:
+    have.difference_update(delete)
+    have.update(create)
+
+
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    made = SimpleNamespace(vteps=Table(), remotes=Table())
+    made = SimpleNamespace(vteps=Table(), remotes=Table(), nodes=Table(), clients=set())
+    monkeypatch.setattr(maps, "open_nodes", lambda _: made.nodes)
+    monkeypatch.setattr(maps, "open_self", lambda _: made.own)
+    made.own = Table({None: Self(US.vtep, 0)})
+    monkeypatch.setattr(port_table, "write_nodes", lambda nodes: _replace(made.clients, nodes))
+    monkeypatch.setattr(port_table, "change_nodes", partial(_change, made.clients))
     monkeypatch.setattr(maps, "open_vteps", lambda _: made.vteps)
     monkeypatch.setattr(maps, "open_remotes", lambda _: made.remotes)
     return made
@@ -122,6 +144,10 @@ def puts(nodes: list[NodeRecord]) -> list[Put[NodeRecord]]:
 def expect(tables: SimpleNamespace, nodes: list[NodeRecord]) -> None:
     assert tables.vteps.entries == {node.vtep: node.node_id for node in nodes}
     assert tables.remotes.entries == {cidr: node.vtep for node in nodes for cidr in node.pod_cidrs}
+    known = {one: node.vtep for node in nodes for one in (node.vtep, *node.addresses)}
+    own = {US.vtep: US.vtep} if nodes else {}
+    assert tables.nodes.entries == known | own
+    assert tables.clients == known.keys()
 
 
 def test_the_first_list_replaces_what_the_tables_had(follow, tables) -> None:
@@ -150,6 +176,20 @@ def test_a_join_touches_its_own_entries_however_many_nodes_there_are(follow, tab
 
     expect(tables, nodes)
     assert tables.vteps.touched + tables.remotes.touched - first == again + 2
+    assert tables.nodes.touched == 2 * MANY + 1  # written once, read once, and the new one
+
+
+def test_all_addresses_of_a_node_lead_to_it_and_come_and_go_with_the_record(follow, tables) -> None:
+    (two,) = others(1)
+    several = replace(two, addresses=(two.vtep, ip_address("2001:db8::2"), ip_address("10.1.1.1")))
+    fewer = replace(two, addresses=(two.vtep, ip_address("2001:db8::3")))
+    listed = [Put(US.name, US), Put(two.name, several), Synced()]
+
+    follow(*listed)
+    expect(tables, [several])
+    follow(*listed, Put(two.name, fewer), Synced())
+
+    expect(tables, [fewer])
 
 
 def test_nodes_that_change_places_at_once_both_have_theirs(follow, tables) -> None:

@@ -1,72 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a node moves to another address, and when it does not."""
+"""When a node is set up again because of its underlay, and when it is not."""
 
 from __future__ import annotations
 
 import logging
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_network
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pycni.agent import own_address
-from pycni.errors import SetupError
-from pycni.kernel.addresses import Address
-from pycni.node.uplink import Uplink
+from pycni.agent.own_address import PATIENCE, REVIEW, Place
+from pycni.errors import StoreError
+from pycni.node.underlay import Underlay
 from pycni.settings import Settings
+from pycni.stores import NodeRecord
 from unit.agent.runs import OneRun
+from unit.node.around import ETH0, ETH1, WIREGUARD, around, held, route, way
 
-VTEP = ip_address("192.0.2.1")
-NEW = ip_address("192.0.2.99")
-NEW6 = ip_address("2001:db8::99")
-SETTINGS = Settings(node_name="one")
+ADDRESS, OTHER_ADDRESS = held(ETH0, "192.0.2.1/24"), held(ETH0, "192.0.2.99/24")
+ADDRESS6 = held(ETH0, "2001:db8::1/64")
+VTEP = ADDRESS.ip
+DEFAULT = route("default", way(ETH0, "192.0.2.254"))
+SETTINGS = Settings.model_validate({"node_name": "one", "cluster_cidrs": ["10.244.0.0/16"]})
+RECORD = NodeRecord("one", 1, VTEP, (ip_network("10.244.0.0/24"),))
 
 
 class World:
-    """A node whose interfaces have `held`, and where setup would choose `found`."""
+    """A node, its kernel and its store."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.held = [VTEP]
-        self.found: Uplink | SetupError = Uplink("eth0", 2, 1500, NEW)
-        self.setups = 0
-        self.moves = 0
-        self.run = OneRun()
-        node = SimpleNamespace(vtep=VTEP)
-        monkeypatch.setattr(own_address, "Fib", lambda _: self)
-        monkeypatch.setattr(own_address, "Rtnl", lambda: self)
-        monkeypatch.setattr(own_address.Node, "load", lambda _: node)
-        monkeypatch.setattr(own_address.uplink, "find", lambda *_, **__: self._find())
-        monkeypatch.setattr(own_address.provision, "setup", lambda _: self._setup())
+        self.node = SimpleNamespace(vtep=VTEP, uplink="eth0", mtu=1450)
+        self.addresses = [ADDRESS]
+        self.routes = [DEFAULT]
+        self.links = [ETH0, ETH1, WIREGUARD]
+        self.record: NodeRecord = RECORD
+        self.store = SimpleNamespace(nodes=lambda: [self.record], register=self._register)
+        self.registered: list[list[str]] = []
+        self.store_is_away = False
+        replace = monkeypatch.setattr
+        replace(own_address.Node, "load", lambda _: self.node)
+        replace(own_address.underlay, "look", lambda _: self.around)
+        replace(own_address, "open_store", lambda *_, **__: self._store())
+        self.place = Place(SETTINGS, None)  # type: ignore[arg-type]
 
-    def __enter__(self) -> World:
+    @property
+    def around(self) -> Underlay:
+        return around(self.addresses, self.routes, self.links)
+
+    def look(self, now: float = 0.0) -> str:
+        """Where the node has to move: interface and address; empty if it stays."""
+        found = self.place.look(now)
+        return "" if found is None else f"{found.ifname} {found.vtep}"
+
+    def _store(self) -> Any:
+        if self.store_is_away:
+            raise StoreError("the store does not answer")
+        return self.store
+
+    def _register(self, name: str, vtep: Any, *, identity: str, addresses: Any) -> None:
+        assert (name, vtep, bool(identity)) == ("one", VTEP, True)
+        self.registered.append([str(one) for one in addresses])
+
+
+class NoSocket:
+    """Rtnl, of which nothing is asked here."""
+
+    def __enter__(self) -> NoSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
-
-    def changes(self) -> list[object]:
-        return []
-
-    def wait(self, _: float) -> None:
-        self.run.end()
-
-    def addresses(self) -> list[Address]:
-        return [Address(2, ip_interface(address)) for address in self.held]
-
-    def follow(self) -> None:
-        own_address.follow(SETTINGS, self.run, moved=self._moved)
-
-    def _find(self) -> Uplink:
-        if isinstance(self.found, SetupError):
-            raise self.found
-        return self.found
-
-    def _setup(self) -> None:
-        self.setups += 1
-
-    def _moved(self) -> None:
-        assert self.setups, "told before it was done"
-        self.moves += 1
 
 
 @pytest.fixture
@@ -75,38 +80,148 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_a_node_stays_as_long_as_its_address_does(world: World) -> None:
-    world.held.append(NEW)
+    world.addresses = [OTHER_ADDRESS, ADDRESS]
 
-    world.follow()
-
-    assert (world.setups, world.moves) == (0, 0)
-
-
-def test_a_node_moves_when_its_address_is_gone(world: World) -> None:
-    world.held = [NEW]
-
-    world.follow()
-
-    assert (world.setups, world.moves) == (1, 1)
+    assert world.look() == ""
+    assert world.place.patient_until is None
 
 
-def test_a_node_does_not_move_to_the_other_family(world: World) -> None:
-    world.held = [NEW6]
-    world.found = Uplink("eth0", 2, 1500, NEW6)
+def test_a_node_moves_when_its_address_stays_away(world: World) -> None:
+    world.addresses = [OTHER_ADDRESS]
 
-    world.follow()
+    assert world.look(100.0) == ""
+    assert world.place.next_look(100.0) == 100.0 + PATIENCE
+    assert world.look(100.0 + PATIENCE - 0.1) == ""
+    found = world.look(100.0 + PATIENCE)
 
-    assert world.setups == 0
+    assert found == "eth0 192.0.2.99"
 
 
-def test_a_node_with_no_address_at_all_says_so_and_waits(
+def test_an_address_that_comes_back_is_no_move(world: World) -> None:
+    world.addresses = [OTHER_ADDRESS]
+    world.look(100.0)
+    world.addresses = [OTHER_ADDRESS, ADDRESS]
+    assert world.look(102.0) == ""
+    world.addresses = [OTHER_ADDRESS]
+
+    assert world.look(100.0 + PATIENCE) == ""
+    assert world.look(100.0 + 2 * PATIENCE) != ""
+
+
+def test_a_node_does_not_move_to_the_other_family(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.held = []
-    world.found = SetupError("the uplink eth0 has no global address")
+    world.addresses = [ADDRESS6]
+
+    assert [world.look(now) for now in (0.0, PATIENCE, 3 * PATIENCE)] == ["", "", ""]
+    assert len(caplog.messages) == 1
+    assert "no IPv4 address to move to" in caplog.text
+
+
+def test_a_node_with_no_address_at_all_says_so_once_and_waits(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.addresses = []
 
     with caplog.at_level(logging.WARNING):
-        world.follow()
+        assert [world.look(now) for now in (0.0, 1.0, 2.0)] == ["", "", ""]
 
-    assert world.setups == 0
+    assert len(caplog.messages) == 1
     assert "no global address" in caplog.text
+    world.addresses = [OTHER_ADDRESS]
+    assert world.look(PATIENCE) != ""  # it has been away for long enough
+
+
+def test_addresses_that_come_and_go_are_told(world: World) -> None:
+    world.look()
+    world.place.announce()
+    world.addresses = [ADDRESS, ADDRESS6]
+    world.look()
+    world.place.announce()
+    world.place.announce()
+
+    assert world.registered == [["192.0.2.1"], ["192.0.2.1", "2001:db8::1"]]
+
+
+def test_addresses_that_the_store_knows_are_not_told_again(world: World) -> None:
+    world.record = NodeRecord("one", 1, VTEP, RECORD.pod_cidrs, (), (VTEP, ADDRESS6.ip))
+    world.addresses = [ADDRESS, ADDRESS6]
+    world.look()
+
+    world.place.announce()
+
+    assert world.registered == []
+
+
+def test_addresses_wait_for_the_store_and_for_the_vtep(world: World) -> None:
+    world.look()
+    world.store_is_away = True
+    with pytest.raises(StoreError):
+        world.place.announce()
+    world.store_is_away = False
+    world.addresses = [OTHER_ADDRESS]
+    world.look()
+    world.place.announce()
+    assert world.registered == []
+
+    world.addresses = [ADDRESS]
+    world.look()
+    world.place.announce()
+
+    assert world.registered == [["192.0.2.1"]]
+
+
+def test_a_node_that_the_store_does_not_know_is_not_registered_by_the_way(world: World) -> None:
+    world.store.nodes = list
+    world.look()
+
+    world.place.announce()
+
+    assert world.registered == []
+
+
+def test_who_is_told_of_a_setup_is_told_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And setup runs again only if there is a reason again."""
+    world.addresses = [OTHER_ADDRESS]
+    world.place.patient_until = 0.0
+    run = OneRun()
+    events: list[str] = []
+
+    def setup(_: Settings) -> None:
+        events.append("setup")
+        world.node.vtep = OTHER_ADDRESS.ip
+
+    class Fib:
+        def __init__(self, _: int) -> None:
+            self.waits = 0
+
+        def __enter__(self) -> Fib:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def changes(self) -> list[object]:
+            return []
+
+        def wait(self, _: float) -> None:
+            run.end()
+
+    monkeypatch.setattr(own_address, "Fib", Fib)
+    monkeypatch.setattr(own_address, "Rtnl", NoSocket)
+    monkeypatch.setattr(own_address, "Place", lambda *_: world.place)
+    monkeypatch.setattr(own_address.provision, "setup", setup)
+    monkeypatch.setattr(run, "wait", lambda _: None)
+
+    own_address.follow(SETTINGS, run, moved=lambda: events.append("moved"))
+
+    assert events == ["setup", "moved"]
+    assert run.rounds == 1
+
+
+def test_without_events_the_kernel_is_asked_now_and_then(world: World) -> None:
+    world.look(7.0)
+
+    assert world.place.next_look(7.0) == 7.0 + REVIEW

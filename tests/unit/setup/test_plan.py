@@ -11,6 +11,7 @@ import pytest
 from loader.probe import Feature
 from pycni.errors import InvalidSettings, SetupError
 from pycni.node.record import Node
+from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink
 from pycni.settings import Settings
 from pycni.setup import plan
@@ -23,6 +24,7 @@ UNABLE = [Feature("own_encap", False, "the kernel refuses it", "the device carri
 UPLINK = Uplink("eth0", 2, 1500, ip_address("192.0.2.1"))
 UPLINK6 = Uplink("eth0", 2, 1500, ip_address("2001:db8::1"))
 RECORD = NodeRecord("one", 1, UPLINK.vtep, (ip_network("10.244.0.0/24"),))
+AROUND = Underlay({}, (), ())
 SWITCH = "net/ipv4/conf/eth0/forwarding"
 
 
@@ -33,7 +35,7 @@ def settings(**changes: object) -> Settings:
 
 
 def host(*, before: Node | None = None, needs_bpffs: bool = False) -> Host:
-    return Host(ABLE, UPLINK, needs_bpffs=needs_bpffs, before=before)
+    return Host(ABLE, UPLINK, AROUND, needs_bpffs=needs_bpffs, before=before)
 
 
 def test_a_node_is_what_store_uplink_and_kernel_say() -> None:

@@ -90,6 +90,14 @@ def test_a_record_without_published_addresses_is_valid() -> None:
     assert read(RECORD.name, Raw(document), CLUSTER).record == replace(RECORD, extra=())
 
 
+def test_a_record_with_the_nodes_own_addresses_is_valid() -> None:
+    several = replace(RECORD, addresses=(RECORD.vtep, ip_address("2001:db8::1")))
+
+    stored = json.dumps(write(several, IDENTITY))
+
+    assert read(RECORD.name, Raw(decode(stored)), CLUSTER).record == several
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "7", "[" * 100_000, "\\xff"])
 def test_what_is_not_a_json_object_is_not_valid(text: str) -> None:
     assert read("node-one", Raw(decode(text)), CLUSTER).problem == "it is not a JSON object"
@@ -144,6 +152,15 @@ BAD = [
     ("n", {"vtep": "fe80::1"}, f"its VTEP fe80::1 {NOT_UNICAST}"),
     ("n", {"vtep": "ff02::1"}, f"its VTEP ff02::1 {NOT_UNICAST}"),
     ("n", {"vtep": "10.244.9.9"}, "its VTEP 10.244.9.9 is in the cluster CIDR 10.244.0.0/16"),
+    # the node's own addresses
+    ("n", {"addresses": "192.0.2.1"}, "its addresses is '192.0.2.1', not a list"),
+    ("n", {"addresses": [7]}, "its address is 7, not text"),
+    ("n", {"addresses": ["192.0.2.1/24"]}, "its address '192.0.2.1/24' is not a valid one"),
+    ("n", {"addresses": ["::ffff:192.0.2.1"]}, "is IPv4 written as IPv6 (v4-mapped)"),
+    ("n", {"addresses": ["fe80::1"]}, f"its address fe80::1 {NOT_UNICAST}"),
+    ("n", {"addresses": ["127.0.0.1"]}, f"its address 127.0.0.1 {NOT_UNICAST}"),
+    ("n", {"addresses": ["10.244.9.9"]}, "its address 10.244.9.9 is in the cluster CIDR"),
+    ("n", {"addresses": ["192.0.2.1"] * 65}, "it has 65 addresses of its own, more than 64"),
     # the pod CIDRs
     ("n", {"pod_cidrs": None}, "its pod_cidrs is missing, not a list"),
     ("n", {"pod_cidrs": "10.244.0.0/24"}, "its pod_cidrs is '10.244.0.0/24', not a list"),

@@ -367,6 +367,41 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(store: SqliteStore) -
 NOT_UTF8 = "CAST(X'ff61' AS TEXT)"
 
 
+def test_a_store_of_the_last_release_gets_room_for_addresses(
+    store: SqliteStore, file: Path
+) -> None:
+    register_one(store)
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("DROP TABLE addresses")
+        db.commit()
+
+    again = SqliteStore.open(file, CLUSTER, create=False)
+    addresses = (VTEP_ONE, ip_address("2001:db8::1"))
+    again.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=addresses)
+
+    (record,) = again.nodes()
+    assert record.addresses == addresses
+
+
+def test_addresses_count_only_for_the_vtep_that_they_were_written_with(
+    store: SqliteStore, file: Path
+) -> None:
+    """The last release writes and removes nodes, and leaves what it does not know."""
+    virtual = ip_address("192.0.2.77")
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(VTEP_ONE, virtual))
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("UPDATE nodes SET vtep = ?", (str(VTEP_TWO),))
+        db.commit()
+
+    (moved,) = store.nodes()
+    assert (moved.vtep, moved.addresses) == (VTEP_TWO, ())
+
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("DELETE FROM nodes")
+        db.commit()
+    assert store.nodes() == ()
+
+
 @pytest.mark.parametrize("column", ["name", "vtep", "pod_cidr4", "pod_cidr6", "extra"])
 def test_text_that_is_not_utf8_sets_aside_its_record_only(
     store: SqliteStore, file: Path, column: str

@@ -154,6 +154,48 @@ def test_a_node_that_registers_again_keeps_its_cidrs_and_gets_its_new_vtep(store
     assert again == replace(first, vtep=VTEP_THREE)
 
 
+def test_a_node_has_the_addresses_that_it_registered_last(store: Store) -> None:
+    far6, virtual = ip_address("2001:db8::1"), ip_address("192.0.2.77")
+    register_one(store)
+
+    for addresses in ((VTEP_ONE, far6, virtual), (VTEP_ONE, virtual), ()):
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=addresses)
+
+        (record,) = store.nodes()
+        assert record.addresses == addresses
+
+
+def test_who_follows_is_told_of_another_address(store: Store) -> None:
+    register_one(store)
+    virtual = ip_address("192.0.2.77")
+    with closing(watch(store)) as events:
+        while not isinstance(next(events), Synced):
+            pass
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(VTEP_ONE, virtual))
+
+        told = next(events)
+
+    assert isinstance(told, Put)
+    assert told.value.addresses == (VTEP_ONE, virtual)
+
+
+def test_several_nodes_may_have_an_address(store: Store) -> None:
+    """As that of Docker's bridge. Which one it leads to is not decided in the store."""
+    bridge = ip_address("172.17.0.1")
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(bridge,))
+    store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO, addresses=(bridge, VTEP_ONE))
+
+    assert [record.name for record in store.nodes()] == [NODE_ONE, NODE_TWO]
+
+
+@pytest.mark.parametrize("bad", ["127.0.0.1", "fe80::1", "10.244.7.7"])
+def test_an_address_that_no_node_can_have_is_refused(store: Store, bad: str) -> None:
+    with pytest.raises(StoreError, match=f"its address {bad} is"):
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(ip_address(bad),))
+
+    assert store.nodes() == ()
+
+
 def test_a_removed_nodes_place_is_the_next_to_be_given(store: Store) -> None:
     one = register_one(store)
     register_two(store)

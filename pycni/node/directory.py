@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which address belongs to which node: the map `nodes`.
+
+A node has more addresses than its VTEP: of the other IP version, of other interfaces, virtual ones.
+Pods and nodes reach each other at all of them through the overlay. Who has an address:
+
+1. the node whose VTEP it is,
+2. this node, if it has the address,
+3. the one other node that has it. If several have it, as Docker's bridge has the same address on
+   each of them, or while a virtual address moves, nobody does: the host's stack decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pycni.cluster import IPAddress
+from pycni.dataplane import maps
+from pycni.dataplane.reconcile import apply, plan
+from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
+
+
+class Directory:
+    """The addresses of all nodes, as one watch of the store has said so far."""
+
+    def __init__(self, own_name: str, records: Iterable[NodeRecord] = ()) -> None:
+        self._own_name = own_name
+        self._records: dict[str, NodeRecord] = {}
+        self._claims: dict[IPAddress, dict[str, IPAddress]] = {}
+        """By address: the VTEPs of the nodes that have it, by name."""
+        self._changed: set[IPAddress] = set()
+        for record in records:
+            self.feed(Put(record.name, record))
+
+    def feed(self, event: Event[NodeRecord]) -> None:
+        """Take in one event."""
+        match event:
+            case Put(name, record):
+                self._forget(name)
+                self._records[name] = record
+                for address in _addresses(record):
+                    self._claims.setdefault(address, {})[name] = record.vtep
+                    self._changed.add(address)
+            case Removed(name) | Rejected(name, _):
+                self._forget(name)
+            case Synced():
+                pass
+
+    @property
+    def entries(self) -> dict[IPAddress, IPAddress]:
+        """The VTEP of the node that has an address, for all that somebody has."""
+        found = {address: self._owner(address) for address in self._claims}
+        return {address: vtep for address, vtep in found.items() if vtep is not None}
+
+    @property
+    def others(self) -> dict[IPAddress, IPAddress]:
+        """The same, without those of this node."""
+        own = self._records.get(self._own_name)
+        entries = self.entries.items()
+        return {one: vtep for one, vtep in entries if own is None or vtep != own.vtep}
+
+    def take_changes(self) -> dict[IPAddress, IPAddress | None]:
+        """Addresses that may belong to another node than at the last call, each with the VTEP of
+        the node that has it now."""
+        changed, self._changed = self._changed, set()
+        return {address: self._owner(address) for address in changed}
+
+    def _owner(self, address: IPAddress) -> IPAddress | None:
+        claims = self._claims.get(address, {})
+        if address in claims.values():
+            return address
+        if self._own_name in claims:
+            return claims[self._own_name]
+        return next(iter(claims.values())) if len(claims) == 1 else None
+
+    def _forget(self, name: str) -> None:
+        record = self._records.pop(name, None)
+        for address in () if record is None else _addresses(record):
+            claims = self._claims[address]
+            del claims[name]
+            if not claims:
+                del self._claims[address]
+            self._changed.add(address)
+
+
+def write(root: Path, entries: Mapping[IPAddress, IPAddress]) -> int:
+    """Make the map agree with `entries`; returns the number of entries changed.
+
+    `root` is the pin directory. Raises NotAvailable, or OSError with the kernel's errno.
+    """
+    with maps.open_nodes(root) as table:
+        changes = plan(dict(table.items()), dict(entries), synced=True)
+        apply(changes, table)
+    return len(changes.upserts) + len(changes.deletes)
+
+
+def write_changes(root: Path, changes: Mapping[IPAddress, IPAddress | None]) -> None:
+    """Write some entries, and remove those of nobody. As `write`."""
+    if not changes:
+        return
+    with maps.open_nodes(root) as table:
+        for address, vtep in changes.items():
+            if vtep is None:
+                table.remove(address)
+            else:
+                table.put(address, vtep)
+
+
+def _addresses(record: NodeRecord) -> set[IPAddress]:
+    return {record.vtep, *record.addresses}
