@@ -31,8 +31,8 @@ from pycni.node.overlay import DEVICE
 from pycni.node.record import Node, record_path
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.upkeep import book, parts
-from pycni.upkeep.book import MINUTE, Book, key_of
+from pycni.upkeep import book, endpoints, hooks, parts, pods
+from pycni.upkeep.book import MINUTE, Book, Key, key_of
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
 from pycni.upkeep.seen import Seen
@@ -49,6 +49,8 @@ LOOPBACK = 1
 NAMED = 3
 """How many things of a part the log names at once."""
 
+OF_PODS = frozenset({hooks.PART, pods.PART, endpoints.PART})
+"""Parts that `Scope.only` is about."""
 OF_INTERFACES = (Subject.LINK, Subject.ADDRESS, Subject.QDISC, Subject.PARAMETER)
 """Subjects of one interface, or of all of them."""
 
@@ -124,6 +126,8 @@ class Keeper:
         """When who last did something about a subject, if that was said."""
         self.left = False
         """Whether something could not be mended that should be."""
+        self._tried: dict[Key, Fault] = {}
+        """What was not well yet after the last try to mend it."""
         self._problem = ""
         """Why the last setup failed."""
         self._is_written = False
@@ -157,13 +161,31 @@ class Keeper:
         """Look, and mend; returns whether something is left that should be mended."""
         self._read_book()
         begin = time.monotonic()
-        found = self._to_mend(self._faults(scope))
+        faults = self._faults(scope)
+        self._note(self._mended_since(faults, scope), begin)
+        found = self._to_mend(faults)
         self.left = False
         if found:
             mended, left = self._mend(found, scope)
             self._note(mended, begin)
+            self._tried |= {key_of(fault): fault for fault in left}
             self.left = bool(left)
         return self.left
+
+    def _mended_since(self, faults: Iterable[Fault], scope: Scope) -> list[Fault]:
+        """What was tried at an earlier look and is well now: the news of the store come late."""
+        looked = {part.name for part in scope.parts}
+        if scope.only is not None:
+            looked -= OF_PODS
+        present = {key_of(fault) for fault in faults}
+        well = [
+            fault
+            for key, fault in self._tried.items()
+            if fault.part in looked and key not in present
+        ]
+        for fault in well:
+            del self._tried[key_of(fault)]
+        return well
 
     def _own_interfaces(self) -> Collection[int]:
         names = [DEVICE, *([self._node.uplink] if self._node else [])]

