@@ -103,7 +103,6 @@ def _follow(
     """Whether the tables were as told at the last Synced."""
     for event in open_store(settings.store_url, settings.cluster, create=False).watch(end):
         members.feed(event)
-        directory.feed(event)
         if not isinstance(event, Synced):
             continue
         _tell_rejections(memory, members.rejected)
@@ -111,6 +110,7 @@ def _follow(
             memory.known.tell(members.nodes)
             continue
         before, after = members.take_changes()
+        directory.change(before, [*after, *([members.own] if members.own else [])])
         moved = directory.take_changes()
         # a setup may be replacing the maps, or this node's place
         with locks.network_lock(settings.run_dir, shared=True):

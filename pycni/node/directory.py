@@ -18,11 +18,11 @@ from pathlib import Path
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
 from pycni.dataplane.reconcile import apply, plan
-from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
+from pycni.stores import NodeRecord
 
 
 class Directory:
-    """The addresses of all nodes, as one watch of the store has said so far."""
+    """The addresses of all nodes whose records are believed."""
 
     def __init__(self, own_name: str, records: Iterable[NodeRecord] = ()) -> None:
         self._own_name = own_name
@@ -30,22 +30,18 @@ class Directory:
         self._claims: dict[IPAddress, dict[str, IPAddress]] = {}
         """By address: the VTEPs of the nodes that have it, by name."""
         self._changed: set[IPAddress] = set()
-        for record in records:
-            self.feed(Put(record.name, record))
+        self.change((), records)
 
-    def feed(self, event: Event[NodeRecord]) -> None:
-        """Take in one event."""
-        match event:
-            case Put(name, record):
+    def change(self, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> None:
+        """Take in nodes that changed, as they were and as they are; peers.py tells of both."""
+        now = {record.name: record for record in after}
+        for record in before:
+            if record.name not in now:
+                self._forget(record.name)
+        for name, record in now.items():
+            if self._records.get(name) != record:
                 self._forget(name)
-                self._records[name] = record
-                for address in _addresses(record):
-                    self._claims.setdefault(address, {})[name] = record.vtep
-                    self._changed.add(address)
-            case Removed(name) | Rejected(name, _):
-                self._forget(name)
-            case Synced():
-                pass
+                self._know(record)
 
     @property
     def entries(self) -> dict[IPAddress, IPAddress]:
@@ -73,6 +69,12 @@ class Directory:
         if self._own_name in claims:
             return claims[self._own_name]
         return next(iter(claims.values())) if len(claims) == 1 else None
+
+    def _know(self, record: NodeRecord) -> None:
+        self._records[record.name] = record
+        for address in _addresses(record):
+            self._claims.setdefault(address, {})[record.name] = record.vtep
+            self._changed.add(address)
 
     def _forget(self, name: str) -> None:
         record = self._records.pop(name, None)

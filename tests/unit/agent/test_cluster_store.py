@@ -141,10 +141,12 @@ def puts(nodes: list[NodeRecord]) -> list[Put[NodeRecord]]:
     return [Put(node.name, node) for node in nodes]
 
 
-def expect(tables: SimpleNamespace, nodes: list[NodeRecord]) -> None:
+def expect(
+    tables: SimpleNamespace, nodes: list[NodeRecord], *, left_out: Iterable[NodeRecord] = ()
+) -> None:
     assert tables.vteps.entries == {node.vtep: node.node_id for node in nodes}
     assert tables.remotes.entries == {cidr: node.vtep for node in nodes for cidr in node.pod_cidrs}
-    known = {one: node.vtep for node in nodes for one in (node.vtep, *node.addresses)}
+    known = {one: node.vtep for node in [*nodes, *left_out] for one in (node.vtep, *node.addresses)}
     own = {US.vtep: US.vtep} if nodes else {}
     assert tables.nodes.entries == known | own
     assert tables.clients == known.keys()
@@ -302,7 +304,7 @@ def test_more_nodes_than_the_maps_hold_are_left_out_and_named_and_the_others_wor
 
     follow(*puts([US, *nodes]), Synced())
 
-    expect(tables, nodes[:3])
+    expect(tables, nodes[:3], left_out=nodes[3:])
     assert follow.memory.report[LEFT_OUT] == {"count": 1, "names": [nodes[3].name]}
     assert f"left_out=1 first={nodes[3].name}" in caplog.text
 
@@ -443,5 +445,5 @@ def test_a_setup_that_fails_leaves_the_others_working(
 
     follow(*puts([US, *nodes]), Synced())
 
-    expect(tables, nodes[:3])
+    expect(tables, nodes[:3], left_out=nodes[3:])
     assert "maps not made larger" in caplog.text

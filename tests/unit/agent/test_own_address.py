@@ -59,8 +59,10 @@ class World:
             raise StoreError("the store does not answer")
         return self.store
 
-    def _register(self, name: str, vtep: Any, *, identity: str, addresses: Any) -> None:
-        assert (name, vtep, bool(identity)) == ("one", VTEP, True)
+    def _register(
+        self, name: str, vtep: Any, *, identity: str, instance: str, addresses: Any
+    ) -> None:
+        assert (name, vtep, bool(identity), bool(instance)) == ("one", VTEP, True, True)
         self.registered.append([str(one) for one in addresses])
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from itertools import permutations
 
 from pycni.node.directory import Directory
-from pycni.stores import NodeRecord, Put, Rejected, Removed, Synced
+from pycni.stores import NodeRecord
 
 VIP, DOCKER = ip_address("192.0.2.77"), ip_address("172.17.0.1")
 US = NodeRecord("us", 1, ip_address("192.0.2.1"), (ip_network("10.244.0.0/24"),))
@@ -58,9 +58,9 @@ def test_a_virtual_address_that_moves_is_nobodys_in_between() -> None:
     known = Directory("us", [US, having(TWO, VIP), THREE])
     known.take_changes()
 
-    known.feed(Put("three", having(THREE, VIP)))
+    known.change([THREE], [having(THREE, VIP)])
     between = known.take_changes()
-    known.feed(Put("two", having(TWO)))
+    known.change([having(TWO, VIP)], [having(TWO)])
     after = known.take_changes()
 
     assert between[VIP] is None
@@ -71,11 +71,11 @@ def test_what_changed_is_told_once() -> None:
     known = Directory("us", [US, having(TWO, VIP)])
     known.take_changes()
 
-    known.feed(Synced())
+    known.change([having(TWO, VIP)], [having(TWO, VIP), US])
     assert known.take_changes() == {}
-    known.feed(Removed("two"))
+    known.change([having(TWO, VIP)], [US])
     assert known.take_changes() == {TWO.vtep: None, VIP: None}
-    known.feed(Rejected("two", "it is odd"))
+    known.change([having(TWO, VIP)], [])
     assert known.take_changes() == {}
 
 
@@ -84,6 +84,6 @@ def test_a_node_that_gets_another_vtep_takes_its_addresses_along() -> None:
     known.take_changes()
     moved = ip_address("192.0.2.9")
 
-    known.feed(Put("two", having(replace(TWO, vtep=moved), VIP)))
+    known.change([having(TWO, VIP)], [having(replace(TWO, vtep=moved), VIP)])
 
     assert known.take_changes() == {TWO.vtep: None, moved: moved, VIP: moved}

@@ -160,7 +160,7 @@ BAD = [
     ("n", {"addresses": ["fe80::1"]}, f"its address fe80::1 {NOT_UNICAST}"),
     ("n", {"addresses": ["127.0.0.1"]}, f"its address 127.0.0.1 {NOT_UNICAST}"),
     ("n", {"addresses": ["10.244.9.9"]}, "its address 10.244.9.9 is in the cluster CIDR"),
-    ("n", {"addresses": ["192.0.2.1"] * 65}, "it has 65 addresses of its own, more than 64"),
+    ("n", {"addresses": ["192.0.2.1"] * 65}, "its addresses has 65 entries, more than 64"),
     # the pod CIDRs
     ("n", {"pod_cidrs": None}, "its pod_cidrs is missing, not a list"),
     ("n", {"pod_cidrs": "10.244.0.0/24"}, "its pod_cidrs is '10.244.0.0/24', not a list"),
