@@ -155,16 +155,16 @@ def write(settings: Settings, nodes: Mapping[IPAddress, int]) -> bool:
             _write_routes(have.prefixes, want.prefixes, Node.load(settings).gateways)
         except NetlinkError as error:
             is_refused = True
-            log.warning("routes of narrow paths refused device=%s error=%s", DEVICE,
+            log.warning("routes of narrow paths refused device=%s error=%s", quoted(DEVICE),
                         quoted(str(error)))  # fmt: skip
     if have.nodes != want.nodes:
         changes = plan(have.nodes, want.nodes, synced=True)
         with maps.open_path_mtus(settings.pin_root) as table:
             apply(changes, table)
         for vtep, mtu in changes.upserts.items():
-            log.info("path is narrow vtep=%s mtu=%d", vtep, mtu)
+            log.info("path is narrow vtep=%s mtu=%d", quoted(vtep), mtu)
         for vtep in changes.deletes:
-            log.info("path is as wide as the overlay vtep=%s", vtep)
+            log.info("path is as wide as the overlay vtep=%s", quoted(vtep))
     return bool(want.nodes) or is_refused
 
 
