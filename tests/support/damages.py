@@ -88,11 +88,14 @@ def _nft(script: str) -> Callable[[Lab, LabNode], object]:
 
 
 def _sysctl(*steps: tuple[str, str]) -> Callable[[Lab, LabNode], object]:
-    """Kernel parameters, written one after the other."""
+    """Kernel parameters, written one after the other; those of NODE_UPLINK are the uplink's,
+    whatever its name is now."""
 
     def write() -> None:
+        with Rtnl() as ipr:
+            uplink = _uplink(ipr).ifname
         for name, value in steps:
-            sysctl.write(name, value)
+            sysctl.write(name.replace(f"/{NODE_UPLINK}/", f"/{uplink}/"), value)
 
     return lambda _, node: within(node.netns, write)
 
@@ -119,7 +122,8 @@ def _detach(*hooks: tuple[str, str]) -> Callable[[Lab, LabNode], object]:
         def work() -> None:
             with Rtnl() as ipr:
                 for ifname, program in hooks:
-                    ifindex = ipr.ifindex(ifname)
+                    is_uplink = ifname == NODE_UPLINK
+                    ifindex = _uplink(ipr).ifindex if is_uplink else ipr.ifindex(ifname)
                     if not tcx.detach(Hook(ifindex, program)):
                         assert attached(ipr, ifindex)
                         ipr.delete_clsact(ifindex)
@@ -270,7 +274,8 @@ def _rule(verb: str) -> Callable[[Lab, LabNode], object]:
     """A routing rule before all others, as VPNs add them; its table has a default route."""
 
     def do(lab: Lab, node: LabNode) -> None:
-        route = ("default", "dev", NODE_UPLINK, "table", "52")
+        with open_rtnl(node.netns) as ipr:
+            route = ("default", "dev", _uplink(ipr).ifname, "table", "52")
         _ip("route", "replace" if verb == "add" else "del", *route)(lab, node)
         _ip("rule", verb, "to", "10.244.0.0/16", "lookup", "52", "priority", "5")(lab, node)
 
