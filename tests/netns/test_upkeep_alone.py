@@ -108,7 +108,6 @@ def test_a_pod_without_its_filters_reaches_nobody(lab: Lab, node: LabNode) -> No
     filters = next(damage for damage in DAMAGES if damage.name.startswith("filters"))
     (pod,) = node.pods
     host, liar = str(node.underlay[0].ip), mac(lab, pod)
-    settings = load(node.settings_path)
     within(node.netns, lambda: sysctl.write("net/ipv4/ip_forward", "1"))
     setup(node)  # it closes what that has opened
 
