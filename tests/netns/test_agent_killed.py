@@ -144,7 +144,10 @@ def test_a_restarted_agent_changes_nothing_and_serves(lab: Lab) -> None:
     lab.start_agent(node)
     cluster.wait_for_agent(lab, node)
 
-    assert differences(before, take(node), without=("nft",)) == []
+    # the socket for events is made a moment later
+    wait_until(
+        lambda: differences(before, take(node), without=("nft",)) == [], "the node is as before"
+    )
     with made_pod(lab, node) as pod:
         assert execute(lab, pod, "ADD").status == 0
         assert execute(lab, pod, "DEL").status == 0

@@ -243,11 +243,14 @@ def test_with_the_pod_its_record_and_its_ports_end(lab: Lab, node: LabNode, way:
             case "a flush, then DEL":
                 on(node, lambda *_: port_table.change(delete=port_table.forwards()))
                 assert execute(lab, pod, "DEL").status == 0
-    mend(node)  # a namespace that ends is heard of a moment later
+
+    def is_as_before() -> bool:
+        mend(node)
+        return differences(before, take(node)) == []
 
     assert any("nft" in line for line in opened)
     assert any("files" in line for line in opened)
-    assert differences(before, take(node)) == []
+    wait_until(is_as_before, "a namespace that ends has ended")
 
 
 def test_an_add_that_is_refused_leaves_neither_record_nor_port(
