@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from pycni.agent import (
@@ -28,6 +29,7 @@ from pycni.agent import (
     server,
 )
 from pycni.agent.cluster_store import Memory
+from pycni.agent.current import Current
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
@@ -49,13 +51,15 @@ STORE_WAIT = 10.0
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, setup: bool = True) -> None:
+def run(read: Callable[[], Settings], *, setup: bool = True) -> None:
     """Serve until SIGTERM or SIGINT, in the node's network namespace and on the main thread.
 
-    Sets the node up first, unless told not to. Raises PycniError or LoaderError if that fails, or
+    Sets the node up first, unless told not to. `read` reads the settings: at the start, and after
+    each setup by somebody else. Raises PycniError or LoaderError if that fails, or
     SetupError if another agent serves this node.
     """
     memory.share_one_arena()
+    settings = read()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -68,7 +72,7 @@ def run(settings: Settings, *, setup: bool = True) -> None:
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
-            start(loops(settings, forgetting), stop)
+            start(loops(Current(settings, read), forgetting), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             notify.ready()
             server.serve(listener, settings, stop, forgetting=forgetting)
@@ -81,8 +85,9 @@ def _log_step(step: str) -> None:
     log.info("setup step=%s", quoted(step))
 
 
-def loops(settings: Settings, forgetting: Forgetting) -> list[Loop]:
+def loops(current: Current, forgetting: Forgetting) -> list[Loop]:
     """All that an agent does besides answering the plugin."""
+    settings = current.settings
     waker, known = Waker(), Known()
     report = Report(settings)
     cluster = Memory(report, known)
@@ -103,7 +108,7 @@ def loops(settings: Settings, forgetting: Forgetting) -> list[Loop]:
         Loop("kernel-routes", routes, KERNEL_WAIT),
         Loop("own-address", address, STORE_WAIT),
         Loop(
-            "keeper", partial(keeper.follow, settings, known=known, changed=waker.wake), KERNEL_WAIT
+            "keeper", partial(keeper.follow, current, known=known, changed=waker.wake), KERNEL_WAIT
         ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from loader.errors import LoaderError
 from pycni import locks
 from pycni.agent import glance
+from pycni.agent.current import Current
 from pycni.agent.glance import Glance
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
@@ -68,13 +69,13 @@ class Scope(NamedTuple):
 EVERYTHING = Scope(parts.PARTS)
 
 
-def follow(settings: Settings, run: Run, *, known: Known, changed: Callable[[], object]) -> None:
+def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], object]) -> None:
     """Until the agent stops, in the node's namespace; calls `changed` after each setup.
 
     Raises PycniError, LoaderError or OSError.
     """
     with NodeEvents() as events, Rtnl() as ipr:
-        keeper = Keeper(settings, ipr, known, changed)
+        keeper = Keeper(current, ipr, known, changed)
         before, backoff = Glance(), Backoff(cap=REVIEW)
         review, version = 0.0, -1
         while not run.stopping:
@@ -112,9 +113,9 @@ class Keeper:
     """What one agent knows of its node, and has mended on it."""
 
     def __init__(
-        self, settings: Settings, ipr: Rtnl, known: Known, changed: Callable[[], object]
+        self, current: Current, ipr: Rtnl, known: Known, changed: Callable[[], object]
     ) -> None:
-        self._settings = settings
+        self._current = current
         self._ipr = ipr
         self._known = known
         self._changed = changed
@@ -133,6 +134,10 @@ class Keeper:
         self._is_written = False
         """Whether the book is in its file."""
         self._write_book()
+
+    @property
+    def _settings(self) -> Settings:
+        return self._current.settings
 
     def saw_change(self, before: Glance) -> bool:
         """Whether anything changed that has no events."""
@@ -244,6 +249,7 @@ class Keeper:
         with self._alone():
             if not self._settings.socket_path.exists():
                 return [], []  # torn down meanwhile
+            self._read_book()  # set up meanwhile, by other settings
             confirmed = self._to_mend(self._faults(scope))
             left = confirmed
             if confirmed and not needs_setup:
@@ -325,10 +331,11 @@ class Keeper:
         self._write_book()
 
     def _read_book(self) -> None:
-        """A setup by a person removes the file."""
+        """A setup by a person removes the file; the settings may have changed before it."""
         self._book.forget_old(now=time.time())
         if self._is_written and not book.path_of(self._settings).exists():
             self._book.forgive()
+            self._current.read_again()
             self._write_book()
 
     def _write_book(self) -> None:

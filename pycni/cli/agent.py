@@ -25,4 +25,4 @@ def agent(invocation: Invocation, /, *, with_setup: bool) -> None:
 
         settings = invocation.settings()
         invocation.log(level=settings.log_level, form=settings.log_format)
-        daemon.run(settings, setup=with_setup)
+        daemon.run(invocation.settings, setup=with_setup)

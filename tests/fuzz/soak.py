@@ -215,11 +215,12 @@ def _commands(node: LabNode) -> Iterator[str]:
 
 def _descriptors(pid: int) -> set[str]:
     """Files by name, each once: SQLite keeps what it has closed for the next that opens the file,
-    while others of the process have it locked (os_unix.c). All else by kind and number."""
+    while others of the process have it locked (os_unix.c). All else by kind and number. The next
+    agent has another process ID, so that its own files in /proc are named by "self"."""
     found, kinds = set(), Counter[str]()
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
-            name = str(path.readlink())
+            name = str(path.readlink()).replace(f"/proc/{pid}/", "/proc/self/")
             kind, is_kind, _ = name.partition(":")
             kinds[kind] += bool(is_kind)
             found.add(f"{kind} {kinds[kind]}" if is_kind else name)

@@ -19,7 +19,7 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.node import dead_ends
 from pycni.node.dead_ends import MARK, PRIORITY
-from support.labs import drops, made_lab, setup, within, write_settings
+from support.labs import agent_hung, drops, made_lab, setup, within, write_settings
 from support.waiting import wait_until
 
 NOBODY = {4: "10.244.77.7", 6: "fd00:10:244:77::7"}
@@ -104,8 +104,8 @@ def test_without_its_rules_a_node_drops_without_an_answer(lab: Lab) -> None:
         with Rtnl() as ipr:
             dead_ends.teardown(ipr)
 
-    within(node.netns, flush)
-    try:
+    with agent_hung(lab, node):
+        within(node.netns, flush)
         before = drops(lab, node).get(("UNKNOWN_DESTINATION", "to_overlay"), 0)
 
         found, _ = connect(node.pods[0], NOBODY[4])
@@ -114,8 +114,7 @@ def test_without_its_rules_a_node_drops_without_an_answer(lab: Lab) -> None:
         wait_until(
             lambda: drops(lab, node)["UNKNOWN_DESTINATION", "to_overlay"] > before, "it is dropped"
         )
-    finally:
-        setup(node)
+    setup(node)
 
 
 def test_faults_say_what_is_missing_and_what_is_too_much(lab: Lab) -> None:
@@ -135,7 +134,8 @@ def test_faults_say_what_is_missing_and_what_is_too_much(lab: Lab) -> None:
     assert within(node.netns, lambda: look(wanted[:1])) == [
         "the IPv6 rule for mark 0x790021 is there, but not asked for"
     ]
-    assert within(node.netns, without_ipv6) == ["the IPv6 rule for mark 0x790021 is gone"]
+    with agent_hung(lab, node):
+        assert within(node.netns, without_ipv6) == ["the IPv6 rule for mark 0x790021 is gone"]
     setup(node)
     assert within(node.netns, lambda: look(wanted)) == []
 

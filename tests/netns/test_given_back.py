@@ -115,14 +115,19 @@ def test_setup_forgets_what_a_killed_agent_did_not_but_nothing_of_living_pods(
         taken = execute(lab, living, "ADD").addresses
         assert execute(lab, living, "DEL").status == 0
         assert execute(lab, living, "ADD", **asking(*taken)).addresses == taken
-        assert execute(lab, spare, "DEL").status == 0
-        ask(node.netns, dead, 9)
-        connect_to_the_world(lab, living, family)
-        alive = of_family(family, taken)
-        before = [connections(node, one) for one in (dead, alive)]
+        lab.stop_agent(node, kill=True)
+        try:
+            assert execute(lab, spare, "DEL").status == 0
+            ask(node.netns, dead, 9)
+            connect_to_the_world(lab, living, family)
+            alive = of_family(family, taken)
+            before = [connections(node, one) for one in (dead, alive)]
 
-        setup(node)
-        after = [connections(node, one) for one in (dead, alive)]
+            setup(node)
+            after = [connections(node, one) for one in (dead, alive)]
+        finally:
+            lab.start_agent(node)
+            cluster.wait_for_agent(lab, node)
 
         assert execute(lab, living, "DEL").status == 0
     assert min(before) > 0

@@ -20,13 +20,12 @@ from pycni.lab import runtime
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, WORLD, LabNode
 from pycni.settings import load
-from pycni.setup import provision
 from pycni.upkeep import report
 from pycni.upkeep.report import Row, State
 from support.damages import DAMAGES, Damage, pod_links
 from support.flood import unanswered
 from support.flows import answering, send_frames
-from support.labs import made_lab, pycni, within
+from support.labs import made_lab, pycni, setup, within
 from support.plugin import network
 
 NOT_AVAILABLE, LIMITED = 50, 51
@@ -93,8 +92,7 @@ def test_status_names_damage_and_setup_mends_it(lab: Lab, node: LabNode, damage:
     finally:
         if damage.undo is not None:
             damage.undo(lab, node)
-        settings = load(node.settings_path)
-        within(node.netns, lambda: provision.setup(settings))
+        setup(node)
 
     assert faults(node) == []
     assert plugin_status(lab, node) == {}
@@ -110,9 +108,8 @@ def test_a_pod_without_its_filters_reaches_nobody(lab: Lab, node: LabNode) -> No
     filters = next(damage for damage in DAMAGES if damage.name.startswith("filters"))
     (pod,) = node.pods
     host, liar = str(node.underlay[0].ip), mac(lab, pod)
-    settings = load(node.settings_path)
     within(node.netns, lambda: sysctl.write("net/ipv4/ip_forward", "1"))
-    within(node.netns, lambda: provision.setup(settings))  # it closes what that has opened
+    setup(node)  # it closes what that has opened
 
     filters.do(lab, node)
     try:
@@ -128,7 +125,7 @@ def test_a_pod_without_its_filters_reaches_nobody(lab: Lab, node: LabNode) -> No
             first = heard()
     finally:
         within(node.netns, lambda: sysctl.write("net/ipv4/ip_forward", "0"))
-        within(node.netns, lambda: provision.setup(settings))
+        setup(node)
 
     assert lost == [host, str(WORLD[0])]
     assert first == {"source": ELSEWHERE[4], "size": OPEN}
@@ -150,8 +147,7 @@ def test_the_exit_status_says_how_bad_it_is(lab: Lab, node: LabNode) -> None:
 
     routes.do(lab, node)
     broken = pycni(node, "status")
-    settings = load(node.settings_path)
-    within(node.netns, lambda: provision.setup(settings))
+    setup(node)
     lab.start_agent(node)
     whole = pycni(node, "status", "--wait", "20")
     lab.stop_agent(node, kill=True)

@@ -33,8 +33,9 @@ Snapshot = dict[str, list[str]]
 CLONE_NEWNET = 0x40000000
 IFA_F_TENTATIVE = 0x40
 RTM_F_CLONED = 0x200
-NUD_PERSISTENT = 0x40 | 0x80
-"""NUD_NOARP and NUD_PERMANENT, linux/neighbour.h: not learnt, made by somebody."""
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+"""linux/neighbour.h. The kernel makes the first kind for the first packet to a next hop on a device
+without ARP (arp_constructor in net/ipv4/arp.c); the second is made by somebody."""
 LEARNT = " learnt"
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
@@ -124,12 +125,15 @@ def _routes(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
 
 
 def _neighbours(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
-    """All but those that come and go by themselves: multicast, link-local, unanswered."""
+    """All but those that come and go by themselves: multicast, link-local, unanswered, and those of
+    devices without ARP."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for entry in ipr.get_neighbours(family=family):
             address = str(entry.get("NDA_DST"))
-            if entry.get("NDA_LLADDR") and not address.startswith(("ff", "fe80", "224.")):
-                kind = " made" if entry["state"] & NUD_PERSISTENT else LEARNT
+            if entry["state"] == NUD_NOARP or address.startswith(("ff", "fe80", "224.")):
+                continue
+            if entry.get("NDA_LLADDR"):
+                kind = " made" if entry["state"] & NUD_PERMANENT else LEARNT
                 yield f"{names[entry['ifindex']]} {address} {entry.get('NDA_LLADDR')}{kind}"
 
 

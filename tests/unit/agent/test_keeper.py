@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pycni.agent import keeper
+from pycni.agent.current import Current
 from pycni.agent.keeper import EVERYTHING, Keeper, Scope
 from pycni.agent.known import Known
 from pycni.errors import FileError, SetupError, TryAgain
@@ -83,7 +84,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def held(settings: Settings, kernel: Kernel) -> Keeper:
-    return Keeper(settings, kernel, Known(), lambda: None)
+    return Keeper(Current(settings, lambda: settings), kernel, Known(), lambda: None)
 
 
 def everything() -> Scope:
@@ -254,6 +255,32 @@ def test_a_person_ends_a_quarrel(held: Keeper, kernel: Kernel, settings: Setting
     held.look(everything())
 
     assert kernel.mends == OFTEN + 1
+
+
+def test_a_setup_by_other_settings_that_ends_before_the_second_look_counts(
+    kernel: Kernel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks wrong by the settings of before is just what that setup has made."""
+    new = settings.model_copy(update={"answer_unreachable": False})
+    held = Keeper(Current(settings, lambda: new), kernel, Known(), lambda: None)
+    fault = kernel.hurt()
+    light = Part(
+        LIGHT,
+        lambda d, _: [fault] if d.settings.answer_unreachable else [],
+        kernel.mend,
+        frozenset({Subject.LINK}),
+    )
+    monkeypatch.setattr(parts, "PARTS", (light,))
+
+    @contextmanager
+    def waiting(*_: object, **__: object) -> Iterator[int]:
+        path_of(settings).unlink()
+        yield 0
+
+    monkeypatch.setattr(keeper.locks, "network_lock", waiting)
+    held.look(Scope((light,)))
+
+    assert (kernel.mends, kernel.setups) == (0, 0)
 
 
 def test_many_things_of_one_part_are_few_lines(
