@@ -24,8 +24,9 @@ from loader import tcx
 from loader.places import EGRESS, INGRESS
 from pycni.dataplane import dumps
 from pycni.errors import NotAvailable
-from pycni.lab.layout import LabNode
+from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import NETNS_DIR
+from pycni.node.overlay import NEXT_HOPS
 from pycni.settings import Settings, load
 
 Snapshot = dict[str, list[str]]
@@ -36,6 +37,8 @@ RTM_F_CLONED = 0x200
 NUD_PERSISTENT = 0x40 | 0x80
 """NUD_NOARP and NUD_PERMANENT, linux/neighbour.h: not learnt, made by somebody."""
 LEARNT = " learnt"
+BY_THEMSELVES = ("ff", "fe80", "224.", str(NEXT_HOPS[4]))
+"""How the addresses of neighbours begin that are left out."""
 NFT_CTX_OUTPUT_JSON = 1 << 4
 
 VOLATILE_FILES = (
@@ -59,15 +62,22 @@ def take(node: LabNode) -> Snapshot:
 def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
     """What went (-) and what came (+), a line each; empty if the node is as it was.
 
-    The kernel forgets neighbours that it has learnt when it likes: one that went is none.
+    The kernel forgets neighbours that it has learnt when it likes: one that went is none. One that
+    came on the underlay is none, either: other nodes ask for this one's MAC when they like.
     """
     found = []
     for section in before.keys() - set(without):
         had, has = set(before[section]), set(after[section])
         gone = (line for line in had - has if not line.endswith(LEARNT))
         found += [f"- {section}: {line}" for line in sorted(gone)]
-        found += [f"+ {section}: {line}" for line in sorted(has - had)]
+        came = (line for line in has - had if not _is_met(line))
+        found += [f"+ {section}: {line}" for line in sorted(came)]
     return found
+
+
+def _is_met(line: str) -> bool:
+    """Whether this is a machine of the underlay that the kernel got to know."""
+    return line.startswith(f"{NODE_UPLINK} ") and line.endswith(LEARNT)
 
 
 def _look(netns: Path, settings: Settings) -> Snapshot:
@@ -124,11 +134,12 @@ def _routes(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
 
 
 def _neighbours(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
-    """All but those that come and go by themselves: multicast, link-local, unanswered."""
+    """All but those that come and go by themselves: multicast, link-local, unanswered, and the next
+    hop of the cluster route, which the kernel notes when the first packet takes that route."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for entry in ipr.get_neighbours(family=family):
             address = str(entry.get("NDA_DST"))
-            if entry.get("NDA_LLADDR") and not address.startswith(("ff", "fe80", "224.")):
+            if entry.get("NDA_LLADDR") and not address.startswith(BY_THEMSELVES):
                 kind = " made" if entry["state"] & NUD_PERSISTENT else LEARNT
                 yield f"{names[entry['ifindex']]} {address} {entry.get('NDA_LLADDR')}{kind}"
 
