@@ -104,61 +104,25 @@ def setup(
         if mending is not None:
             _refuse_torn_down(settings)
         host = look(settings, ipr, features)
-        provisioning = Provisioning(settings, host, ipr, undo, mending)
-
-        report("joining the cluster")
-        record, others = provisioning.join()
-        host = plan.towards(settings, host, record, others)
-        outer = host.around.outer
-        parameters = overlay.plan_forwarding(
-            [link.ifname for link in outer], ipv6=settings.cluster.has_family(6)
+        provisioning = Provisioning(
+            settings, host, ipr=ipr, undo=undo, report=report, mending=mending
         )
-        node = plan.node(settings, host, record, overlay.parameters_before(parameters))
-        provisioning.write_record(node)  # before the first change: killed after it, we can restore
-
+        report("joining the cluster")
+        target = provisioning.join_and_decide()
+        provisioning.write_record(target.node)  # before any change: killed after it, we can restore
         report("making the overlay device")
         provisioning.mount_bpffs()
-        device = provisioning.make_device(node)
-        nodes = Directory(record.name, [record, *others])
-        provisioning.make_port_table(node, nodes)
-
-        def open_overlay(_: loader.Loaded) -> None:
-            report("opening the overlay")
-            provisioning.write_maps(node, others)
-            directory.write(settings.pin_root, nodes.entries)
-            provisioning.write_parameters(parameters)
-            overlay.bring_up(
-                ipr,
-                device,
-                port=settings.port,
-                gateways=node.gateways,
-                clusters=node.cluster_cidrs,
-            )
-            provisioning.make_tables(node, others)
-            provisioning.make_rules(node)
-
+        device = provisioning.make_device(target.node)
+        provisioning.make_port_table(target)
         report("comparing the programs with those loaded")
-        loaded = loader.load(
-            settings.pin_root,
-            replace(objects, sizes=plan.map_sizes(others)),
-            config=plan.config(settings, node, features, device=device).pack(),
-            callbacks=Callbacks(
-                hooks=lambda: hooks.wanted(ipr, device, outer),
-                refill=lambda new: refill(new, Facts(settings, node, record, others, ipr)),
-                confirm=open_overlay,
-            ),
-            ipr=ipr,
-        )
-        restore.restore(ipr, settings, node)
-        pods.mend(Description(settings, node), Seen(ipr))
-        delegation_records.setup(settings)
-        port_records.setup(settings)
+        loaded = provisioning.load(target, device, objects=objects)
+        provisioning.mend_pods(target.node)
         undo.pop_all()
         provisioning.leave_former_uplinks()
         if mending is None:
             book.close(settings)
     delegation.release_orphans(settings)
-    return Outcome(node, loaded.changed, loaded.fingerprint)
+    return Outcome(target.node, loaded.changed, loaded.fingerprint)
 
 
 def teardown(settings: Settings, *, report: Report = _silent) -> bool:
@@ -202,6 +166,20 @@ def teardown(settings: Settings, *, report: Report = _silent) -> bool:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What this host is to be, and the cluster around it."""
+
+    node: Node
+    record: NodeRecord
+    """The node's, in the store."""
+    others: list[NodeRecord]
+    nodes: Directory
+    """All nodes, by their addresses."""
+    parameters: dict[str, str]
+    """Kernel parameters, see overlay.plan_forwarding."""
+
+
+@dataclass(frozen=True)
 class Provisioning:
     """One setup that is under way. Each step pushes its undo on `undo`, before or right after its
     change; callers hold the network lock."""
@@ -210,7 +188,20 @@ class Provisioning:
     host: Host
     ipr: Rtnl
     undo: ExitStack
-    mending: Mending | None = None
+    report: Report
+    mending: Mending | None
+
+    def join_and_decide(self) -> Target:
+        """Join the cluster, which tells what else there is to do."""
+        settings = self.settings
+        record, others = self.join()
+        host = plan.towards(settings, self.host, record, others)
+        parameters = overlay.plan_forwarding(
+            [link.ifname for link in host.around.outer], ipv6=settings.cluster.has_family(6)
+        )
+        node = plan.node(settings, host, record, overlay.parameters_before(parameters))
+        nodes = Directory(record.name, [record, *others])
+        return Target(node, record, others, nodes, parameters)
 
     def join(self) -> tuple[NodeRecord, list[NodeRecord]]:
         """Register in the store; this node's record and those of the others.
@@ -295,6 +286,40 @@ class Provisioning:
         claim.setup(self.settings, self.ipr, ifindex)
         return ifindex
 
+    def load(self, target: Target, device: int, *, objects: loader.Objects) -> loader.Loaded:
+        """Load the programs, and attach them to all interfaces; then the overlay may open."""
+        settings, ipr = self.settings, self.ipr
+        config = plan.config(settings, target.node, self.host.features, device=device)
+        facts = Facts(settings, target.node, target.record, target.others, ipr)
+        return loader.load(
+            settings.pin_root,
+            replace(objects, sizes=plan.map_sizes(target.others)),
+            config=config.pack(),
+            callbacks=Callbacks(
+                hooks=lambda: hooks.wanted(ipr, device, self.host.around.outer),
+                refill=lambda new: refill(new, facts),
+                confirm=lambda _: self.open_overlay(target, device),
+            ),
+            ipr=ipr,
+        )
+
+    def open_overlay(self, target: Target, device: int) -> None:
+        """Let packets in: the programs are attached by now."""
+        self.report("opening the overlay")
+        node = target.node
+        self.write_maps(node, target.others)
+        directory.write(self.settings.pin_root, target.nodes.entries)
+        self.write_parameters(target.parameters)
+        overlay.bring_up(
+            self.ipr,
+            device,
+            port=self.settings.port,
+            gateways=node.gateways,
+            clusters=node.cluster_cidrs,
+        )
+        self.make_tables(node, target.others)
+        self.make_rules(node)
+
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:
         """This node's own address, and where the other nodes are."""
         before = self.host.before
@@ -308,13 +333,13 @@ class Provisioning:
         self.undo.callback(overlay.write_parameters, overlay.parameters_before(parameters))
         overlay.write_parameters(parameters)
 
-    def make_port_table(self, node: Node, nodes: Directory) -> None:
+    def make_port_table(self, target: Target) -> None:
         """The nftables table of host ports, which knows other nodes by their addresses. It suits
         programs of before, too, and those to come need it."""
         if not port_table.exists():
             self.undo.callback(port_table.teardown)
-        host_ports.setup(self.settings, node)
-        port_table.write_nodes(nodes.others)
+        host_ports.setup(self.settings, target.node)
+        port_table.write_nodes(target.nodes.others)
 
     def make_tables(self, node: Node, others: list[NodeRecord]) -> None:
         """The nftables tables of ipMasq and the overlay's guard, and what packets of pods need in
@@ -333,6 +358,13 @@ class Provisioning:
         self.undo.callback(dead_ends.setup, self.ipr, dead_ends.current(self.ipr))
         answer = self.settings.answer_unreachable
         dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
+
+    def mend_pods(self, node: Node) -> None:
+        """Links and entries of the pods that are here, and the records of what was lent to them."""
+        restore.restore(self.ipr, self.settings, node)
+        pods.mend(Description(self.settings, node), Seen(self.ipr))
+        delegation_records.setup(self.settings)
+        port_records.setup(self.settings)
 
     def leave_former_uplinks(self) -> None:
         """Detach from interfaces by which packets of other machines no longer come in."""

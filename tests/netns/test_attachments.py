@@ -16,6 +16,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
 
 from loader import pins
 from pycni.dataplane import maps
@@ -30,6 +31,7 @@ from pycni.lab.layout import (
 )
 from pycni.names import AttachmentKey
 from pycni.settings import load
+from support import agent_without_keeper
 from support.flood import unanswered
 from support.kernel import open_iproute
 from support.labs import made_pod, prepared_lab, rows, setup
@@ -159,25 +161,29 @@ def test_addresses_are_not_reused_at_once(lab: Lab, spare: Pod) -> None:
 
 
 @contextmanager
-def pod_interface_taken(_lab: Lab, pod: Pod) -> Iterator[None]:
-    with open_iproute(pod.netns) as ipr:
-        ipr.link("add", ifname=POD_IFNAME, kind="bridge", address=STRANGER_MAC)
+def strangers_bridge(ipr: IPRoute, name: str) -> Iterator[None]:
+    """An interface of somebody else, which is still theirs at the end."""
+    ipr.link("add", ifname=name, kind="bridge", address=STRANGER_MAC)
+    try:
         yield
-        (index,) = ipr.link_lookup(ifname=POD_IFNAME)
+    finally:
+        (index,) = ipr.link_lookup(ifname=name)
         (link,) = ipr.get_links(index)
-        assert link.get("address") == STRANGER_MAC
         ipr.link("del", index=index)
+    assert link.get("address") == STRANGER_MAC
+
+
+@contextmanager
+def pod_interface_taken(_lab: Lab, pod: Pod) -> Iterator[None]:
+    with open_iproute(pod.netns) as ipr, strangers_bridge(ipr, POD_IFNAME):
+        yield
 
 
 @contextmanager
 def host_interface_taken(lab: Lab, pod: Pod) -> Iterator[None]:
     name = AttachmentKey(lab.layout.name, pod.name, POD_IFNAME).host_ifname
-    with open_iproute(lab.layout.node(pod.node).netns) as ipr:
-        ipr.link("add", ifname=name, kind="bridge", address=STRANGER_MAC)
+    with open_iproute(lab.layout.node(pod.node).netns) as ipr, strangers_bridge(ipr, name):
         yield
-        (link,) = ipr.get_links(ipr.link_lookup(ifname=name)[0])
-        assert link.get("address") == STRANGER_MAC
-        ipr.link("del", index=link["index"])
 
 
 @contextmanager
@@ -185,19 +191,21 @@ def endpoints_full(lab: Lab, pod: Pod, *, room: int = 0) -> Iterator[None]:
     root = load(lab.layout.node(pod.node).settings_path).pin_root
     filled = []
     with maps.open_endpoints(root) as table:
-        for number in range(1 << 16):
-            address = IPv6Address(f"2001:db8::{number:x}")
-            try:
-                table.put(address, maps.Endpoint(1, STRANGER_MAC))
-            except OSError:
-                break
-            filled.append(address)
-        assert len(filled) > ENDPOINTS_MAX / 2
-        for address in filled[:room]:
-            table.remove(address)
-        yield
-        for address in filled:
-            table.remove(address)
+        try:
+            for number in range(1 << 16):
+                address = IPv6Address(f"2001:db8::{number:x}")
+                try:
+                    table.put(address, maps.Endpoint(1, STRANGER_MAC))
+                except OSError:
+                    break
+                filled.append(address)
+            assert len(filled) > ENDPOINTS_MAX / 2
+            for address in filled[:room]:
+                table.remove(address)
+            yield
+        finally:
+            for address in filled:
+                table.remove(address)
 
 
 @contextmanager
@@ -235,8 +243,10 @@ def gateway_is_the_pods_own(lab: Lab, pod: Pod) -> Iterator[None]:
     with open_iproute(pod.netns) as ipr:
         (loopback,) = ipr.link_lookup(ifname="lo")
         ipr.addr("add", index=loopback, address=gateway, prefixlen=32)
-        yield
-        ipr.addr("del", index=loopback, address=gateway, prefixlen=32)
+        try:
+            yield
+        finally:
+            ipr.addr("del", index=loopback, address=gateway, prefixlen=32)
 
 
 @contextmanager
@@ -248,8 +258,10 @@ def another_default_route(pod: Pod) -> Iterator[str]:
         ipr.link("set", index=index, state="up")
         ipr.addr("add", index=index, address="192.0.2.1", prefixlen=24)
         ipr.route("add", dst="default", gateway="192.0.2.2", oif=index)
-        yield "192.0.2.2"
-        ipr.link("del", index=index)
+        try:
+            yield "192.0.2.2"
+        finally:
+            ipr.link("del", index=index)
 
 
 @contextmanager
@@ -271,15 +283,38 @@ def in_namespace(netns: str, source: str) -> None:
 Obstacle = Callable[[Lab, Pod], AbstractContextManager[None]]
 
 OBSTACLES = [
-    (record_gone, NOT_AVAILABLE, "setup"),
-    (map_pin_gone, NOT_AVAILABLE, "setup"),
     (pod_interface_taken, INTERFACE_EXISTS, POD_IFNAME),
     (host_interface_taken, INTERFACE_EXISTS, "pcn"),
-    (program_pin_gone, DATAPLANE, "to_container"),
     (endpoints_full, DATAPLANE, "full"),
     (room_for_one_family, DATAPLANE, "full"),
     (gateway_is_the_pods_own, 999, "default route"),
 ]
+DAMAGES = [
+    (record_gone, NOT_AVAILABLE, "setup"),
+    (map_pin_gone, NOT_AVAILABLE, "setup"),
+    (program_pin_gone, DATAPLANE, "to_container"),
+]
+"""What the agent's keeper would mend."""
+
+
+def add_fails_and_leaves_nothing(
+    lab: Lab, pod: Pod, *, alone: bool, obstacle: Obstacle, code: int, word: str
+) -> None:
+    node = lab.layout.node(pod.node)
+    with obstacle(lab, pod):
+        before = take(node)
+
+        added = execute(lab, pod, "ADD", alone=alone)
+        # the agent answers a link's end by a sweep, which clears entries that no link stands for
+        after = take(node)
+
+    assert (added.status, added.document.get("code")) == (1, code), added.text + added.stderr
+    assert word in added.text
+    assert "Traceback" not in added.stderr
+    without = ("maps",) if obstacle in (endpoints_full, room_for_one_family) else ()
+    assert differences(before, after, without=without) == []
+    with open_iproute(pod.netns) as ipr:
+        assert ipr.link_lookup(ifname=POD_IFNAME) == []
 
 
 @both_ways
@@ -289,21 +324,31 @@ OBSTACLES = [
 def test_a_failing_add_leaves_nothing(
     lab: Lab, spare: Pod, alone: bool, obstacle: Obstacle, code: int, word: str
 ) -> None:
-    node = lab.layout.node(spare.node)
-    with obstacle(lab, spare):
-        before = take(node)
+    add_fails_and_leaves_nothing(lab, spare, alone=alone, obstacle=obstacle, code=code, word=word)
 
-        added = execute(lab, spare, "ADD", alone=alone)
-        # the agent answers a link's end by a sweep, which clears entries that no link stands for
-        after = take(node)
 
-        assert (added.status, added.document.get("code")) == (1, code), added.text + added.stderr
-        assert word in added.text
-        assert "Traceback" not in added.stderr
-        without = ("maps",) if obstacle in (endpoints_full, room_for_one_family) else ()
-        assert differences(before, after, without=without) == []
-    with open_iproute(spare.netns) as pod:
-        assert pod.link_lookup(ifname=POD_IFNAME) == []
+@pytest.fixture(scope="module")
+def unheld() -> Iterator[Lab]:
+    """A node whose agent mends nothing, so that damage stays."""
+    with prepared_lab(nodes=1) as made:
+        agent_without_keeper.start(made, made.layout.nodes[0])
+        yield made
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("damage", "code", "word"), DAMAGES, ids=[case[0].__name__ for case in DAMAGES]
+)
+def test_an_add_that_fails_on_a_damaged_node_leaves_nothing(
+    unheld: Lab, alone: bool, damage: Obstacle, code: int, word: str
+) -> None:
+    with made_pod(unheld, unheld.layout.nodes[0]) as pod:
+        add_fails_and_leaves_nothing(
+            unheld, pod, alone=alone, obstacle=damage, code=code, word=word
+        )
+
+        assert execute(unheld, pod, "ADD", alone=alone).status == 0
+        assert execute(unheld, pod, "DEL", alone=alone).status == 0
 
 
 def test_a_default_route_of_another_network_stays(lab: Lab, spare: Pod) -> None:

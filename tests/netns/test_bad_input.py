@@ -31,6 +31,7 @@ from support.snapshot import differences, take
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 
 PORT = 4789
+OTHER = "203.0.113.1"
 STRANGER_MAC = "02:00:00:00:00:99"
 NO_PROGRAMS = "/nonexistent"
 SETUP_WITHOUT = Path(without.__file__)
@@ -189,7 +190,11 @@ def a_vtep_that_is_not_ours(node: LabNode) -> AbstractContextManager[object]:
 
 
 def a_vtep_of_another_interface(node: LabNode) -> AbstractContextManager[object]:
-    write_settings(node, vtep="198.18.0.99", uplink=NODE_UPLINK)
+    """One that leads to other machines, unlike a dummy, whose address any uplink may serve."""
+    with links(node) as ipr:
+        ipr.link("add", ifname="other0", kind="bridge", state="up")
+        ipr.addr("add", index=ipr.link_lookup(ifname="other0")[0], address=OTHER, prefixlen=24)
+    write_settings(node, vtep=OTHER, uplink=NODE_UPLINK)
     return nullcontext()
 
 
@@ -237,7 +242,7 @@ OBSTACLES: list[tuple[Obstacle, str]] = [
     (no_bpffs_possible, "not empty"),
     (no_uplink_of_that_name, "eth7"),
     (a_vtep_that_is_not_ours, "no interface of this node has the address 198.18.0.99"),
-    (a_vtep_of_another_interface, "not an address of the uplink"),
+    (a_vtep_of_another_interface, f"{OTHER} is not an address of the uplink {NODE_UPLINK}"),
     (no_etcd, "does not answer: 127.0.0.1:1: Connection refused"),
     (overlapping_networks, "overlaps"),
     (large_mtu, "mtu = 1500"),

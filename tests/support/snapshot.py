@@ -24,7 +24,7 @@ from loader import tcx
 from loader.places import EGRESS, INGRESS
 from pycni.dataplane import dumps
 from pycni.errors import NotAvailable
-from pycni.lab.layout import LabNode
+from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import NETNS_DIR
 from pycni.settings import Settings, load
 
@@ -60,15 +60,22 @@ def take(node: LabNode) -> Snapshot:
 def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
     """What went (-) and what came (+), a line each; empty if the node is as it was.
 
-    The kernel forgets neighbours that it has learnt when it likes: one that went is none.
+    The kernel forgets neighbours that it has learnt when it likes: one that went is none. One that
+    came on the underlay is none, either: other nodes ask for this one's MAC when they like.
     """
     found = []
     for section in before.keys() - set(without):
         had, has = set(before[section]), set(after[section])
         gone = (line for line in had - has if not line.endswith(LEARNT))
         found += [f"- {section}: {line}" for line in sorted(gone)]
-        found += [f"+ {section}: {line}" for line in sorted(has - had)]
+        came = (line for line in has - had if not _is_met(line))
+        found += [f"+ {section}: {line}" for line in sorted(came)]
     return found
+
+
+def _is_met(line: str) -> bool:
+    """Whether this is a machine of the underlay that the kernel got to know."""
+    return line.startswith(f"{NODE_UPLINK} ") and line.endswith(LEARNT)
 
 
 def _look(netns: Path, settings: Settings) -> Snapshot:
