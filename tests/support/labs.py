@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import tomllib
@@ -136,6 +137,17 @@ def reboot(lab: Lab, node: LabNode) -> None:
         for index in ipr.link_lookup(ifname=node.port):
             ipr.link("del", index=index)
     topology.make_node(lab.layout, node)
+
+
+@contextmanager
+def agent_hung(lab: Lab, node: LabNode) -> Iterator[None]:
+    """The node's agent is there and does nothing, so that damage to the node stays."""
+    pid = lab.agents[node.name].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
