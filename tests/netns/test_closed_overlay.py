@@ -38,12 +38,13 @@ from pycni.kernel.links import link_local
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
 from pycni.names import GATEWAY_MAC, OVERLAY_MAC
+from pycni.node import overlay_guard
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import load
 from support.flows import send_frames
 from support.kernel import open_iproute
-from support.labs import drops, rows, within
+from support.labs import agent_hung, drops, rows, setup, within
 from support.plugin import execute
 from support.traffic.frames import sniffer
 from support.underlay import send_by_node
@@ -413,12 +414,14 @@ def test_a_node_cannot_say_for_its_pods_what_they_cannot(lab: Lab) -> None:
 
 
 def test_vxlan_of_a_node_is_taken_at_the_vtep_only(lab: Lab) -> None:
+    """The guard drops it before (test_overlay_guard.py); here somebody has deleted the guard."""
     node, other = lab.layout.nodes
     inside = ip(address(lab, other.pods[0], 4), address(lab, node.pods[0], 4)) / UDP() / Raw(MARK)
     frame = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC) / inside
     second = "198.18.0.77"
     packets = [outside(other, second) / frame] * 3
-    with open_iproute(node.netns) as ipr:
+    with agent_hung(lab, node), open_iproute(node.netns) as ipr:
+        within(node.netns, overlay_guard.teardown)
         (index,) = ipr.link_lookup(ifname="eth0")
         ipr.addr("add", index=index, address=second, prefixlen=32)
         try:
@@ -430,6 +433,7 @@ def test_vxlan_of_a_node_is_taken_at_the_vtep_only(lab: Lab) -> None:
             )
         finally:
             ipr.addr("del", index=index, address=second, prefixlen=32)
+    setup(node)
 
     assert counted == {("NOT_VTEP", "from_overlay"): len(packets)}
 
