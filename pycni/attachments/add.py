@@ -45,7 +45,7 @@ def add(call: Call) -> Result:
             host_end.claim(one.ipr, one.lease)
         given = (given or ipam_result.own(one.lease.addresses, one.node)).with_gateways(one.node)
         routes = _configure_pod(one, given)
-        host_end.wait_until_up(one.ipr, one.lease.host_ifname, timeout=call.patience())
+        _wait_until_heard(one, given)
         ports.open_for(one)
         return _result(one, link, given=given, routes=routes)
 
@@ -147,6 +147,18 @@ def _configure_pod(one: Attaching, given: IpamResult) -> tuple[Route, ...]:
         addresses=[address.address for address in given.ips],
         routes=given.routes,
         announce=announce,
+    )
+
+
+def _wait_until_heard(one: Attaching, given: IpamResult) -> None:
+    """Until packets reach the pod: its link is up, and it takes what is sent to its addresses."""
+    call = one.call
+    host_end.wait_until_up(one.ipr, one.lease.host_ifname, timeout=call.patience())
+    pod_end.wait_until_heard(
+        call.netns_fd,
+        call.request.ifname,
+        addresses=[ip.address.ip for ip in given.ips if ip.address.version == 6],
+        timeout=call.patience(),
     )
 
 

@@ -8,21 +8,25 @@ Functions are called in the node's network namespace and reach the pod's through
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from pycni.cluster import IPAddress
 from pycni.cni.result import IPInterface, Result, Route
-from pycni.errors import PycniError
+from pycni.errors import PycniError, TryAgain
 from pycni.kernel import namespaces
 from pycni.kernel.links import Link, link_local
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN
+from pycni.kernel.routes import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTN_LOCAL
 from pycni.kernel.routes import Route as KernelRoute
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import source_rules
 from pycni.pods.lease import Lease
+
+LOOK_AGAIN = 0.002
+"""Seconds between two looks at an address that a pod does not take yet."""
 
 
 def close(netns_fd: int, ifname: str) -> dict[str, str]:
@@ -101,6 +105,34 @@ def configure(
         sources = [address.ip for address in addresses if address.version in versions]
         _add_rules(pod, index, sources, ifname=ifname)
         return added
+
+
+def wait_until_heard(
+    netns_fd: int, ifname: str, *, addresses: Iterable[IPAddress], timeout: float
+) -> None:
+    """Return when the pod takes packets to its addresses, or has no such interface any more.
+
+    Raises TryAgain after `timeout` seconds.
+
+    The kernel adds an IPv6 address at once, but its local route a moment later from a work item,
+    even without duplicate address detection, and drops packets until then (addrconf_dad_work,
+    net/ipv6/addrconf.c). The link must be up on both ends.
+    """
+    end = time.monotonic() + timeout
+    with namespaces.open_rtnl(netns_fd) as pod:
+        for address in addresses:
+            while not _is_local(pod, address) and pod.link(ifname) is not None:
+                if time.monotonic() > end:
+                    raise TryAgain(
+                        f"the pod took nothing sent to {address} within {timeout:.0f} s",
+                        hint="look for what takes addresses from the pod, or its link down",
+                    )
+                time.sleep(LOOK_AGAIN)
+
+
+def _is_local(pod: Rtnl, address: IPAddress) -> bool:
+    route = pod.route_to(address)
+    return route is not None and route.kind == RTN_LOCAL
 
 
 def problems(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> list[str]:

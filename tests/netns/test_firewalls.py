@@ -18,7 +18,7 @@ from pycni.node.record import Node
 from pycni.settings import load
 from support import labs
 from support.flows import answering, ask
-from support.labs import prepared_lab, within
+from support.labs import agent_hung, prepared_lab, within
 from support.snapshot import differences, take
 
 IPTABLES = {4: "iptables-nft", 6: "ip6tables-nft"}
@@ -50,15 +50,16 @@ def reaches_the_world(lab: Lab, family: int) -> bool:
 
 
 @contextmanager
-def without_iptables(node: LabNode) -> Iterator[None]:
-    """Afterwards, iptables' chains are gone again."""
-    try:
-        yield
-    finally:
-        for family in ("ip", "ip6"):
-            for table in ("filter", "nat", "mangle"):
-                script = f"add table {family} {table}\ndelete table {family} {table}"
-                within(node.netns, partial(nft.run, script, what="a test"))
+def in_iptables(lab: Lab, node: LabNode) -> Iterator[None]:
+    """The agent mends nothing meanwhile; afterwards, iptables' chains are gone again."""
+    with agent_hung(lab, node):
+        try:
+            yield
+        finally:
+            for family in ("ip", "ip6"):
+                for table in ("filter", "nat", "mangle"):
+                    script = f"add table {family} {table}\ndelete table {family} {table}"
+                    within(node.netns, partial(nft.run, script, what="a test"))
 
 
 @both_families
@@ -74,7 +75,7 @@ def without_iptables(node: LabNode) -> Iterator[None]:
 )
 def test_pods_are_accepted_where_others_drop(lab: Lab, family: int, drop: tuple[str, ...]) -> None:
     node = lab.layout.nodes[0]
-    with without_iptables(node):
+    with in_iptables(lab, node):
         iptables(node, family, *drop)
         closed = reaches_the_world(lab, family)
         mend(node)
@@ -88,7 +89,7 @@ def test_pods_are_accepted_where_others_drop(lab: Lab, family: int, drop: tuple[
 def test_a_chain_of_another_chain_may_drop(lab: Lab, family: int) -> None:
     """As ufw's `ufw-reject-forward`."""
     node = lab.layout.nodes[0]
-    with without_iptables(node):
+    with in_iptables(lab, node):
         iptables(node, family, "-N", "late")
         iptables(node, family, "-A", "late", "-j", "DROP")
         iptables(node, family, "-A", "FORWARD", "-j", "late")
@@ -100,7 +101,7 @@ def test_a_chain_of_another_chain_may_drop(lab: Lab, family: int) -> None:
 @both_families
 def test_flushed_rules_come_back_before_those_of_others(lab: Lab, family: int) -> None:
     node = lab.layout.nodes[0]
-    with without_iptables(node):
+    with in_iptables(lab, node):
         iptables(node, family, "-P", "FORWARD", "DROP")
         mend(node)
         iptables(node, family, "-F", "FORWARD")
@@ -117,7 +118,7 @@ def test_flushed_rules_come_back_before_those_of_others(lab: Lab, family: int) -
 @both_families
 def test_iptables_shows_our_rules_and_keeps_its_own(lab: Lab, family: int) -> None:
     node = lab.layout.nodes[0]
-    with without_iptables(node):
+    with in_iptables(lab, node):
         iptables(node, family, "-P", "FORWARD", "DROP")
         iptables(node, family, "-A", "FORWARD", "-s", ("192.0.2.1", "2001:db8::1")[family == 6],
                  "-j", "ACCEPT")  # fmt: skip
@@ -137,7 +138,7 @@ def test_iptables_shows_our_rules_and_keeps_its_own(lab: Lab, family: int) -> No
 def test_rules_are_mended_once(lab: Lab) -> None:
     """A second `setup` changes nothing."""
     node = lab.layout.nodes[0]
-    with without_iptables(node):
+    with in_iptables(lab, node):
         iptables(node, 4, "-P", "FORWARD", "DROP")
         mend(node)
         before = iptables(node, 4, "-S")
@@ -148,7 +149,7 @@ def test_rules_are_mended_once(lab: Lab) -> None:
 
 def test_an_input_chain_that_drops_lets_vxlan_in(lab: Lab) -> None:
     node = lab.layout.nodes[0]
-    with without_iptables(node):
+    with in_iptables(lab, node):
         iptables(node, 4, "-P", "INPUT", "DROP")
         mend(node)
         shown = iptables(node, 4, "-S", "INPUT")

@@ -16,7 +16,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Packet, Raw
 
 from pycni.kernel import nft
-from pycni.lab import processes, topology
+from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, UNDERLAY4, UNDERLAY6, LabNode, Pod
 from pycni.node import overlay_guard
@@ -337,17 +337,26 @@ def test_a_process_of_a_node_sends_no_vxlan(lab: Lab) -> None:
 def test_a_setting_lets_processes_send_vxlan(lab: Lab) -> None:
     node, other = lab.layout.nodes
     source, target = address(lab, node.pods[0], 4), address(lab, other.pods[0], 4)
-    write_settings(node, vxlan_by_kernel_only=False)
-    labs.setup(node)
+    payload = bytes(vxlan(datagram(source, target, 7777))[UDP].payload)
+    start_again(lab, node, vxlan_by_kernel_only=False)
     try:
-        with answering(other.pods[0].netns, target) as (port, heard):
-            payload = bytes(vxlan(datagram(source, target, port))[UDP].payload)
+        with answering(other.pods[0].netns, target, 7777) as (_, heard):
             send_datagrams(node.netns, underlay(other, 4), PORT, [payload])
 
             assert heard() == {"source": source, "size": len(ATTACK)}
     finally:
-        write_settings(node, vxlan_by_kernel_only=True)
-        labs.setup(node)
+        start_again(lab, node, vxlan_by_kernel_only=True)
+    with pytest.raises(AssertionError, match="Operation not permitted"):
+        send_datagrams(node.netns, underlay(other, 4), PORT, [payload])
+
+
+def start_again(lab: Lab, node: LabNode, **settings: object) -> None:
+    """With other settings, which an agent reads when it starts."""
+    lab.stop_agent(node)
+    write_settings(node, **settings)
+    labs.setup(node)
+    lab.start_agent(node)
+    cluster.wait_for_agent(lab, node)
 
 
 @pytest.mark.parametrize("encap", ["kernel", "ebpf"])

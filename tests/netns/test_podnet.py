@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/pods/host_end.py, pod_end.py: when the host end of a pair sends."""
+"""pycni/pods/host_end.py, pod_end.py: when the host end of a pair sends, and the pod hears."""
 
 from __future__ import annotations
 
@@ -185,3 +185,47 @@ def test_events_that_cannot_be_read_are_an_error(
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         pair.wait()
+
+
+ADDRESS = ip_address("fd00:9::7")
+
+
+def wait_until_heard(pair: Pair, timeout: float = PLENTY) -> None:
+    with Path(pair.path).open() as namespace:
+        pod_end.wait_until_heard(namespace.fileno(), POD, addresses=[ADDRESS], timeout=timeout)
+
+
+def add_address(pair: Pair) -> None:
+    with Path(pair.path).open() as namespace, namespaces.open_rtnl(namespace.fileno()) as pod:
+        pod.add_address(pod.ifindex(POD), ADDRESS, prefixlen=128)
+
+
+def hears_itself() -> bool:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as both:
+        both.settimeout(MOMENT)
+        both.bind((str(ADDRESS), 0))
+        both.sendto(FRAME, both.getsockname())
+        return both.recv(len(FRAME)) == FRAME
+
+
+def test_an_address_that_is_taken_a_moment_later_is_waited_for(pair: Pair) -> None:
+    pair.set("lo", IFF_UP)
+    pair.set(POD, IFF_UP)
+    with Path(pair.path).open() as namespace, in_a_moment(lambda: add_address(pair)):
+        wait_until_heard(pair)
+
+        assert namespaces.inside(namespace.fileno(), hears_itself)
+
+
+def test_an_address_that_is_not_taken_is_told(pair: Pair) -> None:
+    with pytest.raises(TryAgain, match="the pod took nothing sent to fd00:9::7 within 0 s"):
+        wait_until_heard(pair, MOMENT)
+
+
+def test_an_interface_that_goes_meanwhile_is_not_waited_for(pair: Pair) -> None:
+    def delete() -> None:
+        with iproute(pair.path) as ipr:
+            ipr.link("del", index=ipr.link_lookup(ifname=POD)[0])
+
+    with in_a_moment(delete):
+        wait_until_heard(pair)

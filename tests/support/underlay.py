@@ -11,12 +11,14 @@ from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
+from pycni.kernel import sysctl
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, LabNode
 from pycni.names import GATEWAY_MAC, OVERLAY_MAC
 from support.flows import send_frames
 from support.kernel import open_iproute
+from support.labs import within
 
 VNI, PORT = 7, 4789
 STRANGER_MAC = "02:00:00:00:00:66"
@@ -29,9 +31,13 @@ def ip(netns: str, *words: object) -> None:
 
 
 def write_sysctl(netns: str, name: str, value: object) -> None:
-    """sysctl(8) in a namespace of a lab; `name` with slashes."""
-    done = processes.run(netns, ["sysctl", "-qw", f"{name}={value}"])
-    assert done.returncode == 0, done.stderr.decode()
+    """A kernel parameter in a namespace of a lab, which must be there; `name` with slashes."""
+
+    def written() -> str | None:
+        sysctl.write(name, str(value))
+        return sysctl.read(name)
+
+    assert within(netns, written) == str(value), name
 
 
 def mac(netns: str, ifname: str) -> str:

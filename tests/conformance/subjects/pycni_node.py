@@ -8,6 +8,7 @@ Run by the suite inside the sandbox, with the sandbox's directory as its argumen
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def main() -> None:
     }
     settings = home / "pycni.toml"
     settings.write_text("".join(f"{key} = {json.dumps(str(one))}\n" for key, one in places.items()))
+    _drop_by_policy()
     command = [sys.executable, "-m", "pycni", "--config", str(settings)]
     subprocess.run([*command, "setup"], check=True, stdout=subprocess.DEVNULL)
     agent_socket = home / "run" / "agent.sock"
@@ -67,6 +69,14 @@ def main() -> None:
         )
     )
     process.returncode = 0  # it stays
+
+
+def _drop_by_policy() -> None:
+    """As on a host of Docker's. pycni keeps rules in chains that others use as long as they do; a
+    plugin of a case that was the first to use one would be taken for who left them behind."""
+    for command in ("iptables", "ip6tables"):
+        if shutil.which(command):
+            subprocess.run([command, "-w", "-P", "FORWARD", "DROP"], check=True)
 
 
 def _configurations(home: Path, conflist: dict[str, Any]) -> None:
