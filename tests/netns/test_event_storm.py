@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 STORM = 4.0
 """Seconds."""
 FOLLOWERS = 4
-"""Loops of the agent that hear of links: changed-links, kernel-routes, keeper, own-address. Each may
+"""Loops that hear of links: changed-links, kernel-routes, keeper and own-address. Each may
 use rounds.SHARE of a processor, however many events there are."""
 IDLE = 0.05
 """Seconds of processor time in a second."""
