@@ -76,8 +76,6 @@ class Until(threading.Event):
 def follow(settings: Settings, run: Run, *, changed: Callable[[], object], memory: Memory) -> None:
     """Until the agent stops; calls `changed` when entries changed. Raises PycniError or OSError.
 
-    `known` is told of all nodes, also of those of a store that is not believed.
-
     Changes nothing as long as the store does not know this node: it is then another store, or one
     that lost its data.
     """
@@ -109,20 +107,11 @@ def _follow(
         if not _believes(settings, members, memory):
             memory.known.tell(members.nodes)
             continue
-        before, after = members.take_changes()
-        directory.change(before, [*after, *([members.own] if members.own else [])])
-        moved = directory.take_changes()
         # a setup may be replacing the maps, or this node's place
         with locks.network_lock(settings.run_dir, shared=True):
-            if agrees:
-                written = peers.write_changes(settings.pin_root, before, after)
-                addresses.write_changes(settings.pin_root, moved)
-            else:
-                written = peers.write(settings.pin_root, members.others, synced=True)
-                addresses.write(settings.pin_root, directory)
+            written = _write(settings, members, directory, all_nodes=not agrees)
             # under the lock: whoever compares both holds it alone
             memory.known.tell(members.nodes)
-            _write_guard(members.others, changes=(before, after) if agrees else None)
         if written.left_out and memory.growth.take("setup") is not None:
             written = _make_room(settings, members, written)
         agrees = not written.left_out
@@ -131,6 +120,23 @@ def _follow(
         _tell_written(memory, written)
         if written.changed:
             changed()
+
+
+def _write(
+    settings: Settings, members: peers.Membership, directory: Directory, *, all_nodes: bool
+) -> peers.Written:
+    """Write what the last batch changed, or all nodes."""
+    before, after = members.take_changes()
+    directory.change(before, [*after, *([members.own] if members.own else [])])
+    moved = directory.take_changes()
+    if all_nodes:
+        written = peers.write(settings.pin_root, members.others, synced=True)
+        addresses.write(settings.pin_root, directory)
+    else:
+        written = peers.write_changes(settings.pin_root, before, after)
+        addresses.write_changes(settings.pin_root, moved)
+    _write_guard(members.others, changes=None if all_nodes else (before, after))
+    return written
 
 
 def _write_guard(

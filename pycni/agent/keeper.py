@@ -22,6 +22,7 @@ from pycni.agent.current import Current
 from pycni.agent.glance import Glance
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
+from pycni.agent.rounds import Rest
 from pycni.backoff import Backoff
 from pycni.errors import FileError, PycniError, TryAgain
 from pycni.faults import Fault
@@ -41,7 +42,7 @@ from pycni.upkeep.seen import Seen
 REVIEW = 30.0
 """Seconds between two looks at everything."""
 GLANCE = 1.0
-"""Seconds between two looks at what has no events."""
+"""Seconds, at least, between two looks at what has no events."""
 QUIET, LONGEST_STORM = 0.05, 0.3
 """Seconds without an event after which a look is worth it, and how long that is waited for."""
 ALONE = 1.0
@@ -76,15 +77,17 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
     """
     with NodeEvents() as events, Rtnl() as ipr:
         keeper = Keeper(current, ipr, known, changed)
-        before, backoff = Glance(), Backoff(cap=REVIEW)
-        review, version = 0.0, -1
+        before, backoff, rest = Glance(), Backoff(cap=REVIEW), Rest()
+        review, look, version = 0.0, 0.0, -1
         while not run.stopping:
             notices = _gather(events)
             if known.version != version and notices is not None:
                 version = known.version
                 notices.append(Notice(Subject.STORE))
             now = time.monotonic()
-            if notices is None or now >= review or keeper.saw_change(before):
+            is_time = now >= look
+            look = now + GLANCE if is_time else look
+            if notices is None or now >= review or (is_time and keeper.saw_change(before)):
                 left = keeper.look(EVERYTHING)
                 review = now + (backoff.delay() if left else REVIEW)
             elif notices:
@@ -93,6 +96,9 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
             if not keeper.left:
                 backoff.reset()
             run.well()
+            due = rest.due()
+            if notices != [] and not keeper.found:
+                run.wait(due)  # false alarms without end must not be work without end
 
 
 def _gather(events: NodeEvents) -> list[Notice] | None:
@@ -125,6 +131,8 @@ class Keeper:
         self._book = Book()
         self._doers: dict[Subject, tuple[float, str]] = {}
         """When who last did something about a subject, if that was said."""
+        self.found = False
+        """Whether the last look found something to mend."""
         self.left = False
         """Whether something could not be mended that should be."""
         self._tried: dict[Key, Fault] = {}
@@ -169,7 +177,7 @@ class Keeper:
         faults = self._faults(scope)
         self._note(self._mended_since(faults, scope), begin)
         found = self._to_mend(faults)
-        self.left = False
+        self.found, self.left = bool(found), False
         if found:
             mended, left = self._mend(found, scope)
             self._note(mended, begin)
@@ -250,11 +258,11 @@ class Keeper:
             if not self._settings.socket_path.exists():
                 return [], []  # torn down meanwhile
             self._read_book()  # set up meanwhile, by other settings
-            confirmed = self._to_mend(self._faults(scope))
+            confirmed = self._at_rest(scope, found)
             left = confirmed
             if confirmed and not needs_setup:
                 self._mend_parts(confirmed, scope)
-                left = self._to_mend(self._faults(scope))
+                left = self._at_rest(scope, confirmed)
         if left:
             self._set_up()
             left = self._to_mend(self._faults(EVERYTHING))
@@ -264,6 +272,11 @@ class Keeper:
                 left = self._to_mend(self._faults(EVERYTHING))
         remaining = {key_of(fault) for fault in left}
         return [fault for fault in confirmed if key_of(fault) not in remaining], left
+
+    def _at_rest(self, scope: Scope, before: Iterable[Fault]) -> list[Fault]:
+        """What is to be mended, without what a pod itself has changed since `before`."""
+        faults = self._to_mend(self._faults(scope))
+        return [fault for fault in faults if not _is_in_motion(fault, before)]
 
     def _mend_parts(self, faults: Iterable[Fault], scope: Scope) -> None:
         """Each part by itself. What fails is seen at the next look."""
@@ -345,3 +358,10 @@ class Keeper:
             self._is_written = True
         except FileError as error:
             log.info("mends are not told error=%s", quoted(error.message))
+
+
+def _is_in_motion(fault: Fault, before: Iterable[Fault]) -> bool:
+    """Whether a pod changes that all the time, as the MAC of its end: changed_links.py follows."""
+    return fault.part in OF_PODS and any(
+        key_of(one) == key_of(fault) and one != fault for one in before
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
 from pycni.dataplane.reconcile import plan
-from pycni.errors import NotAvailable
+from pycni.errors import NotAvailable, SetupError
 from pycni.faults import Fault
 from pycni.node import directory
 from pycni.node.directory import Directory
@@ -28,11 +28,11 @@ PART = "node addresses"
 def write(root: Path, nodes: Directory) -> int:
     """Make map and sets agree with `nodes`; returns the number of entries of the map that changed.
 
-    Without the table of host ports, which setup makes, the sets wait for `mend`. Raises SetupError,
-    NotAvailable without the map, or OSError.
+    Sets that cannot be written wait for `mend`, and `faults` tells of them. Raises NotAvailable
+    without the map, or OSError.
     """
     count = directory.write(root, nodes.entries)
-    with suppress(NotAvailable):
+    with suppress(NotAvailable, SetupError):
         port_table.write_nodes(nodes.others)
     return count
 
@@ -44,7 +44,7 @@ def write_changes(root: Path, changes: Mapping[IPAddress, IPAddress | None]) -> 
         return
     own = _own_vtep(root)
     gone = [one for one, vtep in changes.items() if vtep in (None, own)]
-    with suppress(NotAvailable):
+    with suppress(NotAvailable, SetupError):
         port_table.change_nodes(create=[one for one in changes if one not in gone], delete=gone)
 
 

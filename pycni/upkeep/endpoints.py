@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pycni.dataplane import maps
+from pycni.dataplane.maps import Endpoint
 from pycni.errors import NotAvailable
 from pycni.faults import Fault
 from pycni.kernel.rtnl import Rtnl
@@ -31,8 +32,16 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
             for address in lease.entries:
                 found = table.get(address)
                 if found != now:
-                    state = "in no entry" if found is None else "in an entry that is wrong"
-                    yield Fault(PART, f"{address} of {lease.container_id[:13]}", state)
+                    thing = f"{address} of {lease.container_id[:13]}"
+                    yield Fault(PART, thing, _difference(found, now))
+
+
+def _difference(found: Endpoint | None, now: Endpoint) -> str:
+    if found is None:
+        return "in no entry"
+    if found.mac != now.mac:
+        return f"in an entry with the MAC {found.mac}, not {now.mac}"
+    return "in an entry that is wrong"
 
 
 def mend(d: Description, seen: Seen) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycni.cluster import IPNetwork
+from pycni.dataplane import maps
+from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -32,13 +34,26 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
 def is_free(d: Description) -> bool:
     """Whether a setup would get this node its place back, and take nobody else's.
 
-    A store that lists no other node, while this one knows of some, has lost its data: then the
-    order in which nodes come back decides who gets what, and a person has to look.
+    A store that lists no other node, or gave the place of one to another, has lost its data: then
+    the order in which nodes come back decides who gets what, and a person has to look. Until then
+    the tables have the nodes of before, whose pods still run.
     """
-    if not d.others:
+    if not d.others or _has_heirs(d):
         return False
     taken = {cidr for other in d.others for cidr in other.pod_cidrs}
     return all(_first_free(d, cidr, taken) == cidr for cidr in d.node.pod_cidrs)
+
+
+def _has_heirs(d: Description) -> bool:
+    """Whether a pod CIDR leads to another node than the one that has it in the store."""
+    try:
+        with maps.open_remotes(d.settings.pin_root) as table:
+            known = dict(table.items())
+    except NotAvailable:  # nothing is known, so nothing can be lost
+        return False
+    return any(
+        known.get(cidr, other.vtep) != other.vtep for other in d.others for cidr in other.pod_cidrs
+    )
 
 
 def _first_free(d: Description, own: IPNetwork, taken: set[IPNetwork]) -> IPNetwork | None:

@@ -322,7 +322,9 @@ def test_the_agents_log_is_json_by_an_option_and_by_a_setting(bare: Lab) -> None
     assert serving["level"] == "info"
     assert serving["time"].endswith("Z")
     assert {json.loads(line)["level"] for line in by_setting} == {"warning"}
-    assert "`store` is not set" in json.loads(by_setting[0])["message"]
+    first = json.loads(by_setting[0])
+    assert first["message"] == "caution"
+    assert "`store` is not set" in first["found"]
 
 
 def test_the_agents_log_is_logfmt_by_default(bare: Lab) -> None:

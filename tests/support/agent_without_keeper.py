@@ -7,6 +7,7 @@ For tests of what a plugin does on a damaged node: there the damage stays as lon
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +35,7 @@ def _mend_nothing(_: Settings, run: Run, **_others: Any) -> None:
 
 def main() -> None:
     with mock.patch.object(keeper, "follow", _mend_nothing):
-        agent.run(load(Path(sys.argv[1])))
+        agent.run(partial(load, Path(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pycni.agent import cluster_store
 from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Self
-from pycni.errors import StoreError
+from pycni.errors import NotAvailable, SetupError, StoreError
 from pycni.line_limit import LineLimit
 from pycni.node.report import LEFT_OUT, SET_ASIDE
 from pycni.pods import port_table
@@ -337,6 +337,23 @@ def test_another_error_of_a_map_is_raised(follow, tables, monkeypatch) -> None:
 
     with pytest.raises(PermissionError):
         follow(*puts([US, *others(1)]), Synced())
+
+
+@pytest.mark.parametrize("error", [NotAvailable("no table"), SetupError("no nftables")])
+def test_sets_that_cannot_be_written_keep_nobody_from_following(
+    follow, tables, monkeypatch, error
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(port_table, "write_nodes", refuse)
+    monkeypatch.setattr(port_table, "change_nodes", refuse)
+    nodes = others(2)
+
+    follow(*puts([US, nodes[0]]), Synced(), *puts(nodes[1:]), Synced())
+
+    assert tables.nodes.entries == {node.vtep: node.vtep for node in (US, *nodes)}
+    assert len(follow.memory.known.nodes) == 3
 
 
 @pytest.mark.parametrize(

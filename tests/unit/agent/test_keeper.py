@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from pycni.agent import keeper
 from pycni.agent.current import Current
+from pycni.agent.glance import Glance
 from pycni.agent.keeper import EVERYTHING, Keeper, Scope
 from pycni.agent.known import Known
 from pycni.errors import FileError, SetupError, TryAgain
@@ -23,6 +25,7 @@ from pycni.settings import Settings
 from pycni.upkeep import parts
 from pycni.upkeep.book import OFTEN, Book, path_of
 from pycni.upkeep.part import Part
+from unit.agent.runs import OneRun
 
 LOOPBACK, DEVICE, UPLINK, POD, OTHER_POD = 1, 2, 3, 40, 41
 LIGHT, HEAVY = "light", "heavy"
@@ -180,6 +183,62 @@ def test_what_was_half_done_and_is_done_now_is_no_fault(
     assert not held.look(everything())
 
     assert (kernel.mends, Book.load(settings).tallies) == (0, {})
+
+
+def test_what_a_pod_changes_all_the_time_is_not_taken_for_a_fault(
+    held: Keeper, kernel: Kernel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "OF_PODS", frozenset({LIGHT}))
+    macs = iter(range(100))
+
+    def faults(*_: object) -> list[Fault]:
+        return [Fault(LIGHT, "a pod", f"in an entry with the MAC {next(macs)}")]
+
+    (light, heavy) = everything().parts
+    scope = Scope((replace(light, faults=faults), heavy))
+
+    assert not held.look(scope)
+
+    assert (kernel.mends, kernel.setups, Book.load(settings).tallies) == (0, 0, {})
+
+
+class Storm:
+    """In the place of NodeEvents: the same notice for some rounds, with what it tells of."""
+
+    def __init__(self, run: OneRun, rounds: int, happen: Callable[[], object]) -> None:
+        self._run, self._left, self._happen = run, rounds, happen
+
+    def __enter__(self) -> Storm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self, seconds: float) -> list[Notice]:
+        if seconds < keeper.GLANCE:
+            return []
+        self._happen()
+        self._left -= 1
+        if not self._left:
+            self._run.end()
+        return [Notice(Subject.LINK, POD)]
+
+
+@pytest.mark.parametrize("is_hurt", [False, True])
+def test_events_that_mean_nothing_make_the_next_look_later(
+    settings: Settings, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, is_hurt: bool
+) -> None:
+    run, waits = OneRun(), list[float]()
+    happen = kernel.hurt if is_hurt else lambda: None
+    monkeypatch.setattr(keeper, "NodeEvents", lambda: Storm(run, 3, happen))
+    monkeypatch.setattr(keeper, "Rtnl", lambda: nullcontext(kernel))
+    monkeypatch.setattr(keeper, "Rest", lambda: SimpleNamespace(due=lambda: 0.7))
+    monkeypatch.setattr(Glance, "has_changed", lambda *_: False)
+    monkeypatch.setattr(run, "wait", waits.append)
+
+    keeper.follow(Current(settings, lambda: settings), run, known=Known(), changed=lambda: None)
+
+    assert waits == ([] if is_hurt else [0.7] * 3)
 
 
 def test_a_node_that_is_torn_down_is_not_mended(

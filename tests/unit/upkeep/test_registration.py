@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -62,6 +63,27 @@ def test_a_place_that_is_not_free_takes_a_person(listed: tuple[NodeRecord, ...])
     (fault,) = faults(THREE, *listed)
 
     assert "pycni setup" in fault.todo
+
+
+@pytest.mark.parametrize(
+    ("heir", "todo"),
+    [
+        pytest.param(ONE, "", id="the node of before"),
+        pytest.param(
+            replace(ONE, name="heir", vtep=ip_address("192.0.2.9")), registration.ASK, id="an heir"
+        ),
+    ],
+)
+def test_a_store_that_gave_anothers_place_away_takes_a_person(
+    monkeypatch: pytest.MonkeyPatch, heir: NodeRecord, todo: str
+) -> None:
+    """To be in it again would mean to believe it, and to send the other's packets to the heir."""
+    remotes = nullcontext({ONE.pod_cidrs[0]: ONE.vtep})
+    monkeypatch.setattr(registration.maps, "open_remotes", lambda _: remotes)
+
+    (fault,) = faults(TWO, heir)
+
+    assert fault.todo == todo
 
 
 def test_another_address_is_written_again() -> None:
