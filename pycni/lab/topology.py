@@ -52,8 +52,11 @@ def make_node(layout: Layout, node: LabNode) -> None:
     make_uplink(layout, node)
 
 
-def make_uplink(layout: Layout, node: LabNode, ifname: str = NODE_UPLINK) -> None:
-    """A node's uplink, plugged into the underlay, with its addresses and the default routes."""
+def make_uplink(layout: Layout, node: LabNode, ifname: str = NODE_UPLINK, *, mac: str = "") -> None:
+    """A node's uplink, plugged into the underlay, with its addresses and the default routes.
+
+    `mac`: the one that it had before, as other nodes remember it; empty: any.
+    """
     with open_rtnl(layout.underlay_netns) as underlay:
         descriptor = os.open(NETNS_DIR / node.netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -65,6 +68,8 @@ def make_uplink(layout: Layout, node: LabNode, ifname: str = NODE_UPLINK) -> Non
         underlay.set_up(port)
     with open_rtnl(node.netns) as ipr:
         uplink = ipr.ifindex(ifname)
+        if mac:
+            ipr.set_mac(uplink, mac)
         ipr.set_up(uplink)
         for address in node.underlay:
             ipr.add_address(uplink, address.ip, prefixlen=address.network.prefixlen)

@@ -209,19 +209,17 @@ def _replug(name: str) -> Callable[[Lab, LabNode], object]:
         with open_rtnl(node.netns) as ipr:
             uplink = _uplink(ipr)
             ipr.delete_link(uplink.ifindex)
-        plug(lab, node, name)
-        with open_rtnl(node.netns) as ipr:
-            ipr.set_mac(ipr.ifindex(name), uplink.mac)
+        _plug(lab, node, name, mac=uplink.mac)
 
     return do
 
 
-def plug(lab: Lab, node: LabNode, name: str) -> None:
+def _plug(lab: Lab, node: LabNode, name: str, *, mac: str) -> None:
     """Give a node without an uplink one, as topology.make_node does."""
     deadline = time.monotonic() + EVENT
     while True:
         try:
-            topology.make_uplink(lab.layout, node, name)
+            topology.make_uplink(lab.layout, node, name, mac=mac)
         except OSError:  # the old pair is not gone yet
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -238,9 +236,7 @@ def _unplug(_: Lab, node: LabNode) -> None:
 
 
 def _plug_back(lab: Lab, node: LabNode) -> None:
-    plug(lab, node, NODE_UPLINK)
-    with open_rtnl(node.netns) as ipr:
-        ipr.set_mac(ipr.ifindex(NODE_UPLINK), (node.directory / KEPT_MAC).read_text())
+    _plug(lab, node, NODE_UPLINK, mac=(node.directory / KEPT_MAC).read_text())
 
 
 def _uplink(ipr: Rtnl) -> Link:
