@@ -101,10 +101,9 @@ def wait_until(
     answered: set[int],
     deadline: float,
 ) -> None:
-    """Collect replies until `deadline` (CLOCK_MONOTONIC)."""
-    while (left := deadline - time.monotonic()) > 0:
-        if not ready.select(left):
-            return
+    """Collect replies until `deadline` (CLOCK_MONOTONIC); late or not, all that have come. A sender
+    that is late and only sends finds its receive buffer full, and calls lost what was answered."""
+    while ready.select(max(deadline - time.monotonic(), 0)):
         try:
             packet = raw.recv(CHUNK)
         except OSError:  # an ICMP error about an earlier request
