@@ -117,7 +117,7 @@ def load(
             steps.pop_all()
             for hook in attached:
                 attach.leave_others(ipr, hook)
-            if renewed and before is not None and before.is_dir():
+            if before is not None and before != pins.current(root) and before.is_dir():
                 pins.remove_programs(before)
         undo.pop_all()
     return loaded

@@ -13,7 +13,7 @@ MANY = 60_000
 """More replies than a receive buffer of any usual size has room for."""
 
 
-def test_a_sender_that_is_late_from_the_first_packet_on_misses_no_reply():
+def test_a_sender_that_is_late_from_the_first_packet_on_misses_no_reply() -> None:
     """With an interval of zero it never has time to wait."""
     words = ("echo", "127.0.0.1", "--count", str(MANY), "--interval", "0")
 

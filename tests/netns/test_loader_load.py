@@ -277,6 +277,19 @@ def test_programs_whose_pins_are_lost_are_replaced(node: Node) -> None:
     assert count(node, node.pod, INGRESS) == 1
 
 
+def test_programs_without_their_directory_are_loaded_again_for_good(node: Node) -> None:
+    objects = node.compile()
+    first = node.load(objects)
+    directory = node.root / f"programs-{first.fingerprint}"
+    pins.remove_programs(directory)
+
+    second = node.load(objects)
+
+    assert second == Loaded(first.fingerprint, changed=True)
+    assert sorted(pin.name for pin in directory.iterdir()) == sorted(loader.PROGRAMS)
+    assert node.load(objects) == Loaded(first.fingerprint, changed=False)
+
+
 def test_loads_leave_no_descriptors_open(node: Node) -> None:
     node.load(node.compile())
     broken = node.compile("v2", version=2, broken={"to_overlay": UNVERIFIABLE})
