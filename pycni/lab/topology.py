@@ -46,10 +46,10 @@ def make_underlay(layout: Layout) -> None:
             ipr.add_address(loopback, address)
 
 
-def make_node(layout: Layout, node: LabNode) -> None:
-    """A node's namespace and its uplink, plugged into the underlay."""
+def make_node(layout: Layout, node: LabNode, *, mac: str = "") -> None:
+    """A node's namespace and its uplink, plugged into the underlay; `mac` as in `make_uplink`."""
     make_netns(node.netns)
-    make_uplink(layout, node)
+    make_uplink(layout, node, mac=mac)
 
 
 def make_uplink(layout: Layout, node: LabNode, ifname: str = NODE_UPLINK, *, mac: str = "") -> None:

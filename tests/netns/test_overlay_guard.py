@@ -285,7 +285,10 @@ def test_frames_that_only_cross_a_bridge_of_the_node_pass(lab: Lab, family: int)
         with answering(names[0], ends["vm1"][family]) as (port, _):
             seen = ask(names[1], ends["vm1"][family], port)
     finally:
-        ip(node.netns, "link", "del", "br9")
+        with topology.open_rtnl(node.netns) as ipr:  # a namespace's own end is gone some time later
+            there = {link.ifname: link.ifindex for link in ipr.links()}
+            for link in there.keys() & {"br9", *ends}:
+                ipr.delete_link(there[link])
         for name in names:
             topology.remove_netns(name)
 

@@ -25,11 +25,7 @@ from pycni.files import make_private_directory
 from pycni.kernel import namespaces
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, pycni_command
-from pycni.lab.layout import (
-    LabNode,
-    Pod,
-    draw,
-)
+from pycni.lab.layout import NODE_UPLINK, LabNode, Pod, draw
 from support.kernel import open_iproute
 from support.waiting import wait_until
 
@@ -124,8 +120,14 @@ def teardown(node: LabNode) -> None:
 
 
 def reboot(lab: Lab, node: LabNode) -> None:
-    """Take from a node what a reboot takes: processes, pods, links, pins, /run."""
+    """Take from a node what a reboot takes: processes, pods, links, pins, /run.
+
+    Its network card has the same MAC afterwards: other nodes remember it.
+    """
     lab.stop_agent(node, kill=True)
+    with topology.open_rtnl(node.netns) as ipr:
+        uplink = ipr.link_at(ipr.ifindex(NODE_UPLINK))
+    assert uplink is not None
     for pod in node.pods:
         topology.remove_netns(pod.netns)
         lab.results.pop(pod.name, None)
@@ -136,7 +138,7 @@ def reboot(lab: Lab, node: LabNode) -> None:
     with open_iproute(lab.layout.underlay_netns) as ipr:
         for index in ipr.link_lookup(ifname=node.port):
             ipr.link("del", index=index)
-    topology.make_node(lab.layout, node)
+    topology.make_node(lab.layout, node, mac=uplink.mac)
 
 
 @contextmanager
