@@ -37,6 +37,10 @@ class Glance:
         changed, self._before = picture != self._before, picture
         return changed
 
+    def forget(self) -> None:
+        """Call this after a mend: the picture may show the damage, which may be done again."""
+        self._before = None
+
 
 def mark_of(path: Path) -> tuple[int, int] | None:
     """What tells a file from a later one at its place; None if there is none."""

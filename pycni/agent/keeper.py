@@ -95,6 +95,8 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
                 review = min(review, now + backoff.delay()) if left else review
             if not keeper.left:
                 backoff.reset()
+            if keeper.mended:
+                before.forget()
             run.well()
             due = rest.due()
             if notices != [] and not keeper.found:
@@ -135,6 +137,8 @@ class Keeper:
         """Whether the last look found something to mend."""
         self.left = False
         """Whether something could not be mended that should be."""
+        self.mended = False
+        """Whether the last look mended something."""
         self._tried: dict[Key, Fault] = {}
         """What was not well yet after the last try to mend it."""
         self._problem = ""
@@ -177,12 +181,12 @@ class Keeper:
         faults = self._faults(scope)
         self._note(self._mended_since(faults, scope), begin)
         found = self._to_mend(faults)
-        self.found, self.left = bool(found), False
+        self.found, self.left, self.mended = bool(found), False, False
         if found:
             mended, left = self._mend(found, scope)
             self._note(mended, begin)
             self._tried |= {key_of(fault): fault for fault in left}
-            self.left = bool(left)
+            self.left, self.mended = bool(left), bool(mended)
         return self.left
 
     def _mended_since(self, faults: Iterable[Fault], scope: Scope) -> list[Fault]:

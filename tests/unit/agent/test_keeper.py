@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pycni.agent import keeper
+from pycni.agent import glance, keeper
 from pycni.agent.current import Current
 from pycni.agent.glance import Glance
 from pycni.agent.keeper import EVERYTHING, Keeper, Scope
@@ -239,6 +240,31 @@ def test_events_that_mean_nothing_make_the_next_look_later(
     keeper.follow(Current(settings, lambda: settings), run, known=Known(), changed=lambda: None)
 
     assert waits == ([] if is_hurt else [0.7] * 3)
+
+
+def test_the_same_damage_right_after_its_mend_is_seen_at_the_next_glance(
+    settings: Settings, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The glance that led to the mend shows the same as the one after it."""
+    run, rounds, seen = OneRun(), itertools.count(), list[int]()
+
+    class Silence(Storm):
+        def wait(self, seconds: float) -> list[Notice]:
+            if next(rounds) > 0:  # the first round is the review of a start
+                self._happen()
+            seen.append(kernel.mends)
+            if len(seen) == 4:
+                run.end()
+            return []
+
+    monkeypatch.setattr(keeper, "NodeEvents", lambda: Silence(run, 4, kernel.hurt))
+    monkeypatch.setattr(keeper, "Rtnl", lambda: nullcontext(kernel))
+    monkeypatch.setattr(keeper, "GLANCE", 0.0)
+    monkeypatch.setattr(glance, "_take", lambda _: len(kernel.faults[LIGHT]))
+
+    keeper.follow(Current(settings, lambda: settings), run, known=Known(), changed=lambda: None)
+
+    assert seen == [0, 0, 1, 2]
 
 
 def test_a_node_that_is_torn_down_is_not_mended(
