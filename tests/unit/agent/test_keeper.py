@@ -249,7 +249,7 @@ def test_the_same_damage_right_after_its_mend_is_seen_at_the_next_glance(
     run, rounds, seen = OneRun(), itertools.count(), list[int]()
 
     class Silence(Storm):
-        def wait(self, seconds: float) -> list[Notice]:
+        def wait(self, seconds: float) -> list[Notice]:  # noqa: ARG002
             if next(rounds) > 0:  # the first round is the review of a start
                 self._happen()
             seen.append(kernel.mends)
