@@ -61,10 +61,10 @@ def setup(invocation: Invocation, /, *, dry_run: bool) -> None:
 def teardown(invocation: Invocation, /, *, yes: bool, dry_run: bool) -> None:
     """Return the host to what it was before setup."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    from pycni.setup import provision, undoing
+    from pycni.setup import undoing
 
     settings = invocation.settings()
-    steps = undoing.steps(settings)
+    steps = undoing.words(settings)
     if dry_run:
         lines = [f"would {step}" for step in steps] or [NOTHING]
         invocation.say(*lines, node=settings.node_name, steps=steps, dry_run=True)
@@ -72,7 +72,7 @@ def teardown(invocation: Invocation, /, *, yes: bool, dry_run: bool) -> None:
     if steps and not yes:  # stdout is for what programs read
         question = "Cut off this node's pods and remove the dataplane?"
         click.confirm(question, abort=True, err=True)
-    found = provision.teardown(settings, report=_progress)
+    found = undoing.teardown(settings, report=_progress)
     done = f"node {settings.node_name} is torn down" if found else NOTHING
     invocation.say(done, node=settings.node_name, changed=found, dry_run=False)
 

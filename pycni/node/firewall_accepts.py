@@ -87,6 +87,11 @@ def setup(node: Node) -> None:
             nft_chains.replace(found.chain, found.ours, wanted(node, found.chain), what=WHAT)
 
 
+def exist() -> bool:
+    """Whether any of the rules is there. Raises SetupError."""
+    return any(found.ours for found in _look())
+
+
 def teardown() -> None:
     """Delete the rules, and none else. Raises SetupError."""
     for found in _look():

@@ -18,7 +18,7 @@ from loader.compile import compile_programs
 from pycni.errors import StoreError
 from pycni.kernel import sysctl
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import masquerade, overlay
+from pycni.node import masquerade, overlay, overlay_guard
 from pycni.node.record import Node
 from pycni.pods import port_table
 from pycni.pods.lease import leases
@@ -126,7 +126,6 @@ def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
 
 
 def _tables() -> Iterator[str]:
-    if not masquerade.exists():
-        yield f"make the nftables table {masquerade.TABLE}"
-    if not port_table.exists():
-        yield f"make the nftables table {port_table.TABLE}"
+    for table in (masquerade, overlay_guard, port_table):
+        if not table.exists():
+            yield f"make the nftables table {table.TABLE}"

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node setup and its undo: from a bare host to a node that forwards, and back.
+"""Node setup: from a bare host to a node that forwards. Its undo is undoing.py.
 
-`setup` is idempotent and is also the upgrade: it changes only what differs, and a failure leaves
-the host as it was. `teardown` restores what the node's record says was there before. Both run in
-the node's network namespace.
+It is idempotent and is also the upgrade: it changes only what differs, and a failure leaves the
+host as it was. Runs in the node's network namespace.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import loader
@@ -19,8 +17,7 @@ from loader import Callbacks, attach, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
-from pycni.errors import NotAvailable, PycniError, SetupError, StoreError
-from pycni.files import remove_file
+from pycni.errors import NotAvailable, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
@@ -40,10 +37,9 @@ from pycni.node import (
 )
 from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
-from pycni.node.report import report_path
 from pycni.node.uplink import Wish
-from pycni.pods import port_records, port_table, resting
-from pycni.pods.lease import is_ours, leases
+from pycni.pods import port_records, port_table
+from pycni.pods.lease import leases
 from pycni.settings import Settings, make_directories
 from pycni.setup import plan
 from pycni.setup.plan import Host
@@ -123,46 +119,6 @@ def setup(
             book.close(settings)
     delegation.release_orphans(settings)
     return Outcome(target.node, loaded.changed, loaded.fingerprint)
-
-
-def teardown(settings: Settings, *, report: Report = _silent) -> bool:
-    """Return the host to what it was, pods' links included; right on a half set up node too.
-
-    The node leaves the cluster, so the others stop sending to it; an agent that serves it ends. The
-    compile cache and the embedded store stay: they are the administrator's. False if nothing of
-    pycni was there. Raises PycniError or LoaderError.
-    """
-    node = Node.load_if_any(settings)
-    with locks.network_lock(settings.run_dir), Rtnl() as ipr:
-        claim.refuse_others(settings, ipr)
-        settings.socket_path.unlink(missing_ok=True)  # first: an agent mends what it misses
-        links = [link.ifindex for link in ipr.links() if is_ours(link)]
-        found = node is not None or bool(links) or _has_parts(settings, ipr)
-        if not found:
-            report = _silent
-        report("leaving the cluster")
-        if found:  # else the name in the store is another machine's
-            _leave_cluster(settings, node, report)
-        report("removing the pods' links")
-        for ifindex in links:
-            ipr.delete_link(ifindex)
-        report("unloading the dataplane")
-        loader.unload(settings.pin_root, ipr)
-        overlay.teardown(ipr)
-        firewall_accepts.teardown()
-        overlay_guard.teardown()
-        masquerade.teardown()
-        port_table.teardown()
-        port_records.teardown(settings)
-        dead_ends.teardown(ipr)
-        if node is not None:
-            overlay.write_parameters(node.sysctls)
-            if node.mounted_bpffs:
-                pins.unmount_bpffs(settings.bpffs)
-    delegation.teardown(settings)
-    record_path(settings).unlink(missing_ok=True)
-    _remove_runtime_files(settings)
-    return found
 
 
 @dataclass(frozen=True)
@@ -406,34 +362,3 @@ def _refuse_torn_down(settings: Settings) -> None:
     """Raise NotAvailable if the agent's socket is gone: then a teardown was faster."""
     if not settings.socket_path.exists():
         raise NotAvailable("this node was torn down, and is not mended any more")
-
-
-def _has_parts(settings: Settings, ipr: Rtnl) -> bool:
-    """Whether anything is there that setup makes, other than the record."""
-    return (
-        settings.pin_root.exists()
-        or overlay.find(ipr) is not None
-        or masquerade.exists()
-        or overlay_guard.exists()
-        or port_table.exists()
-    )
-
-
-def _leave_cluster(settings: Settings, node: Node | None, report: Report) -> None:
-    """Take this node out of the store; a teardown goes on without a store that answers."""
-    name = settings.node_name if node is None else node.name
-    try:
-        open_store(settings.store_url, settings.cluster, create=False).remove(name)
-    except PycniError as error:
-        report(f"the store keeps node {name}: {error.message}")
-
-
-def _remove_runtime_files(settings: Settings) -> None:
-    """The run directory holds locks and sockets of an agent: nothing outlives a teardown."""
-    shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
-    for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
-        path.unlink(missing_ok=True)
-    resting.teardown(settings.run_dir)
-    remove_file(report_path(settings))
-    with suppress(OSError):
-        settings.run_dir.rmdir()

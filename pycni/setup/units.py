@@ -16,7 +16,6 @@ from pycni.errors import FileError, InvalidSettings
 from pycni.settings import Settings
 
 UNITS = ("pycni-setup.service", "pycni-agent.service")
-UNIT_DIR = Path("/etc/systemd/system")
 
 MARKER = "# Written by `pycni install --systemd`; `pycni uninstall` removes it."
 

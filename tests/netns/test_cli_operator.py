@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from pycni.cluster import gateway
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
+from pycni.node import masquerade, overlay_guard
 from pycni.node.record import Node
+from pycni.pods import port_table
 from pycni.settings import load
 from support.flood import unanswered
 from support.labs import made_lab, prepared_lab, pycni, rows, setup, teardown, write_settings
@@ -188,10 +191,24 @@ def test_teardown_says_what_it_would_do(lab: Lab) -> None:
     assert done.returncode == 0
     assert f"would take node {node.name} out of the store".encode() in done.stdout
     assert [f"of the pod {pod.name}" in " ".join(steps) for pod in node.pods] == [True]
-    for part in ("pins in", "device pycni0", "table pycni", "node.json"):
+    tables = [f"table {table.TABLE}" for table in (masquerade, overlay_guard, port_table)]
+    for part in ("pins in", "device pycni0", "node.json", "addresses of nobody", *tables):
         assert any(part in step for step in steps), part
     assert differences(before, take(node)) == []
     assert forwards(lab)
+
+
+def test_teardown_finds_programs_whose_pins_are_gone(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    before = take(node)
+    setup(node)
+    shutil.rmtree(load(node.settings_path).pin_root)
+
+    steps = bare.pycni(node, "teardown", "--dry-run")["steps"]
+    teardown(node)
+
+    assert any(step.startswith("detach the programs from") for step in steps)
+    assert differences(before, take(node), without=("files", "neighbours")) == []
 
 
 def test_setup_says_what_it_would_do_and_does_it(bare: Lab) -> None:
@@ -205,7 +222,7 @@ def test_setup_says_what_it_would_do_and_does_it(bare: Lab) -> None:
     for part in (f"make a new cluster: there is no directory {bare.layout.directory}/store",
                  f"register node {node.name}", "mount a BPF", "make the device pycni0",
                  "load the programs", "write 1 to net/ipv4/conf/eth0/forwarding, which is 0",
-                 "table pycni_ports"):  # fmt: skip
+                 "table pycni_ports", "table pycni_guard"):  # fmt: skip
         assert f"would {part}".encode() in first.stdout or part.encode() in first.stdout, part
     assert differences(before, take(node)) == []
     assert sorted(bare.layout.directory.rglob("*")) == files
