@@ -20,8 +20,8 @@ from pathlib import Path
 from pycni.errors import PycniError
 from pycni.lab.topology import NETNS_DIR
 
-STOP_TIMEOUT = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
+STOP_TIMEOUT = 15.0
+"""Seconds between SIGTERM and SIGKILL: an agent may have setups under way, one behind the other."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,18 @@ def inhabitants(netns: str) -> Iterator[Kept]:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks; None if there is none, or it has ended unreaped."""
+    """Start time of a process in clock ticks; None if there is none, or it has ended unreaped.
+
+    The first thread may have ended before others, which still hold its files.
+    """
+    directory = Path(f"/proc/{pid}")
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = (directory / "stat").read_text()
+        threads = len(os.listdir(directory / "task"))
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if fields[0] == "Z" else int(fields[19])
+    return None if fields[0] == "Z" and threads == 1 else int(fields[19])
 
 
 def _reap(pid: int) -> None:

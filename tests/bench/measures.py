@@ -158,7 +158,8 @@ def program_runs(tool: Traffic, path: Path, lengths: Lengths) -> Mapping[str, fl
         "from_underlay": found["receiving/from_underlay"],
         "from_overlay": found["receiving/from_overlay"],
     }
-    per_run = {f"run_{name}": total / runs for name, (total, runs) in at.items() if runs}
+    fewest = done["received"] / 10  # of others, as ARP, there are a few
+    per_run = {f"run_{name}": total / runs for name, (total, runs) in at.items() if runs > fewest}
     both = per_run["run_from_container"] + per_run.get("run_from_underlay", 0)
     total = sum(took for took, _ in _once(found, same=path.sending == path.receiving))
     return {

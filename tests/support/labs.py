@@ -139,6 +139,16 @@ def reboot(lab: Lab, node: LabNode) -> None:
         for index in ipr.link_lookup(ifname=node.port):
             ipr.link("del", index=index)
     topology.make_node(lab.layout, node, mac=uplink.mac)
+    wait_until(lambda: _has_all_addresses(node), "addresses are known to be nobody else's")
+
+
+def _has_all_addresses(node: LabNode) -> bool:
+    """Whether the kernel has given the uplink its link-local one, and checks none any more."""
+    with topology.open_rtnl(node.netns) as ipr:
+        found = ipr.addresses()
+    return all(one.is_usable for one in found) and any(
+        one.ip.version == 6 and one.ip.is_link_local for one in found
+    )
 
 
 @contextmanager
@@ -147,9 +157,16 @@ def agent_hung(lab: Lab, node: LabNode) -> Iterator[None]:
     pid = lab.agents[node.name].pid
     os.kill(pid, signal.SIGSTOP)
     try:
+        wait_until(lambda: _states(pid) == {"T"}, "all threads of the agent are stopped")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid: int) -> set[str]:
+    """Of all threads of a process, proc(5)."""
+    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
 
 
 @contextmanager
