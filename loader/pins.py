@@ -67,7 +67,10 @@ def unmount_bpffs(path: Path) -> bool:
     try:
         libbpf.unmount(path)
     except OSError as error:
-        raise BpffsError(f"cannot unmount {path}: {error.strerror}") from error
+        raise BpffsError(
+            f"cannot unmount {path}: {error.strerror}",
+            hint=f"see who uses it, end that, and try again: fuser -vm {path}",
+        ) from error
     return True
 
 

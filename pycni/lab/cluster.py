@@ -86,7 +86,10 @@ class Lab:
         """A pod's addresses, IPv4 first, as ADD returned them. Raises NotAvailable without ADD."""
         result = self.results.get(pod.name)
         if result is None:
-            raise NotAvailable(f"{pod.name} is not attached: it has no address")
+            raise NotAvailable(
+                f"{pod.name} is not attached: it has no address",
+                hint=f"the lab came up in part: pycni lab down --name {self.layout.name}, then up",
+            )
         return [ip["address"].partition("/")[0] for ip in result["ips"]]
 
     def has_agent(self, node: LabNode) -> bool:
@@ -146,7 +149,11 @@ class Lab:
         done = processes.run(node.netns, pycni_command(node, *arguments, "-o", "json"))
         what = f"pycni {' '.join(arguments)} on {node.name} failed"
         if not done.stdout:
-            raise PycniError(what, details=done.stderr.decode(errors="replace").strip())
+            raise PycniError(
+                what,
+                details=done.stderr.decode(errors="replace").strip(),
+                hint=f"see the log of its agent: {node.log_path}",
+            )
         document = json.loads(done.stdout)
         if isinstance(document, dict) and "error" in document:
             error = document["error"]
@@ -159,8 +166,11 @@ class Lab:
         """Run peer.py inside a namespace; returns the document it prints. Raises PycniError."""
         done = processes.run(netns, peer_command(*arguments), timeout=timeout)
         if done.returncode != 0:
-            raise PycniError(f"peer {' '.join(arguments[:1])} in {netns} failed: "
-                             f"{done.stderr.decode(errors='replace').strip()[-300:]}")  # fmt: skip
+            raise PycniError(
+                f"peer {' '.join(arguments[:1])} in {netns} failed",
+                details=done.stderr.decode(errors="replace").strip()[-300:],
+                hint=f"look at the namespace: ip netns exec {netns} ip address",
+            )
         return json.loads(done.stdout)
 
 
@@ -178,7 +188,9 @@ def up(
 ) -> Lab:
     """Bring a lab up; everything is taken down again if that fails or is interrupted."""
     if not 1 <= nodes <= NODES_LIMIT:
-        raise SetupError(f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}")
+        raise SetupError(
+            f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}", hint="give another --nodes"
+        )
     if not NAME.fullmatch(name):
         raise SetupError(
             f"a lab cannot have the name {name!r}",
@@ -242,7 +254,11 @@ def wait_for_agent(lab: Lab, node: LabNode) -> None:
                 return
         time.sleep(0.02)
     tail = node.log_path.read_text(errors="replace").strip()[-2000:]
-    raise SetupError(f"the agent of {node.name} does not serve", details=tail)
+    raise SetupError(
+        f"the agent of {node.name} does not serve",
+        details=tail,
+        hint="mend what its log, the details, complains of",
+    )
 
 
 def wait_for_members(lab: Lab) -> None:
@@ -251,7 +267,10 @@ def wait_for_members(lab: Lab) -> None:
     for node in lab.layout.nodes:
         while len(lab.pycni(node, "maps", "dump", "vteps")) < len(lab.layout.nodes) - 1:
             if time.monotonic() > deadline:
-                raise SetupError(f"{node.name} does not know all {len(lab.layout.nodes)} nodes")
+                raise SetupError(
+                    f"{node.name} does not know all {len(lab.layout.nodes)} nodes",
+                    hint="the machine may be too slow for so many: give fewer --nodes",
+                )
             time.sleep(0.1)
 
 

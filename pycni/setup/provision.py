@@ -361,4 +361,7 @@ def refuse_hidden_mount(settings: Settings) -> None:
 def _refuse_torn_down(settings: Settings) -> None:
     """Raise NotAvailable if the agent's socket is gone: then a teardown was faster."""
     if not settings.socket_path.exists():
-        raise NotAvailable("this node was torn down, and is not mended any more")
+        raise NotAvailable(
+            "this node was torn down, and is not mended any more",
+            hint="to make it a node again: pycni setup",
+        )
