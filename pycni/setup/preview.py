@@ -47,12 +47,13 @@ def steps(settings: Settings) -> list[str]:
         found = list(_store(settings, host, missing=missing, known=record is not None))
         if record is not None:
             plan.refuse_renumbering(host.before, record, has_pods=any(leases(ipr)))
-        found += _device(settings, host, ipr)
-        found += _parameters(settings, host)
+        found += _device(settings, host)
+        if host.before is None:
+            found += _parameters(settings, host)
         node = None if record is None else plan.node(settings, host, record, {})
         found += _programs(settings, host, node, ipr)
-        found += _mended(settings, ipr)
-    return [*found, *_tables()]
+        found += _tables() if host.before is None else _mended(settings, ipr)
+    return found
 
 
 def _record(settings: Settings, host: Host) -> NodeRecord | None:
@@ -79,15 +80,15 @@ def _store(settings: Settings, host: Host, *, missing: str, known: bool) -> Iter
         yield f"register the VTEP {vtep} of node {settings.node_name} in {settings.store_url}"
 
 
-def _device(settings: Settings, host: Host, ipr: Rtnl) -> Iterator[str]:
+def _device(settings: Settings, host: Host) -> Iterator[str]:
+    """What is not as the record of a node says, `_mended` tells."""
     if host.needs_bpffs:
         yield f"mount a BPF file system at {settings.bpffs}"
     mtu = plan.overlay_mtu(settings, host.uplink)
-    device = overlay.find(ipr)
-    if device is None:
+    if host.before is None:
         yield f"make the device {overlay.DEVICE} for UDP port {settings.port}, with MTU {mtu}"
-    elif device.mtu != mtu:
-        yield f"change the MTU of {overlay.DEVICE} from {device.mtu} to {mtu}"
+    elif host.before.mtu != mtu:
+        yield f"change the MTU of {overlay.DEVICE} from {host.before.mtu} to {mtu}"
 
 
 def _parameters(settings: Settings, host: Host) -> Iterator[str]:
