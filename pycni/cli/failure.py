@@ -33,7 +33,7 @@ INTERRUPTED = 128 + signal.SIGINT
 EXIT_STATUSES = f"""\b
 Exit status:
   {OK}    done; also the end of `agent` and `drops --follow` by Ctrl-C
-  {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`: a check failed
+  {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`, `config check`: a check failed
   {USAGE}    wrong usage; `status`: packets of pods are lost
   {INTERRUPTED}  interrupted by Ctrl-C
 """
