@@ -33,7 +33,8 @@ def config() -> None:
 def show(invocation: Invocation) -> None:
     """Each setting, its value, and where that comes from.
 
-    IN USE is what the node was set up with. Another value there: `pycni setup` has not run since.
+    IN USE is what the node was set up with; where a setting leaves the choice to pycni (empty, 0,
+    auto), it is what was chosen. If a setting says something else, `pycni setup` has not run since.
     """
     from pycni.settings import lines
 
@@ -50,6 +51,8 @@ def show(invocation: Invocation) -> None:
             origin = f"{file}, line {written[key]}"
         if key == "store" and not value:
             value = settings.store_url
+        if key == "masquerade_mark" and not invocation.as_json:
+            value = f"{value:#x}"
         if key in invocation.log_options:
             value, origin = invocation.log_options[key]
         rows.append({"key": key, "value": _plain(value), "from": origin, "in_use": used.get(key)})

@@ -100,7 +100,7 @@ class Node:
             )
         except FileNotFoundError:
             raise NotAvailable(
-                "this node is not set up for pycni", hint="run: pycni setup"
+                f"this node is not set up for pycni: there is no {path}", hint="run: pycni setup"
             ) from None
         except UNREADABLE as error:
             raise NotAvailable(

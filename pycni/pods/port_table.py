@@ -197,9 +197,9 @@ def forwards() -> tuple[Forward, ...]:
 def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
     """What is not as `setup` wrote it; None: the table is gone. Pure: elements are not compared."""
     if contents is None:
-        return [Fault(PART, f"nft table inet {TABLE}", "gone")]
+        return [Fault(PART, f"nftables table inet {TABLE}", "gone")]
     return [
-        Fault(PART, f"chain {name} of nft table inet {TABLE}", "without rules of ours")
+        Fault(PART, f"chain {name} of nftables table {TABLE}", "without rules of ours")
         for name, lines in wanted.items()
         if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))
     ]

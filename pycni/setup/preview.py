@@ -31,6 +31,8 @@ from pycni.upkeep import parts
 from pycni.upkeep.description import describe
 from pycni.upkeep.seen import Seen
 
+RESTORE = "restore it from a copy: a node that was set up before never makes a new store"
+
 
 def steps(settings: Settings) -> list[str]:
     """Each step as a phrase that follows "would", in order; none: setup would change nothing.
@@ -70,7 +72,7 @@ def _record(settings: Settings, host: Host) -> NodeRecord | None:
 def _store(settings: Settings, host: Host, *, missing: str, known: bool) -> Iterator[str]:
     """`missing`: what there is not of the store; `known`: whether the node is in it."""
     if missing and host.before is not None:
-        raise StoreError(missing, hint="a node that was set up before never makes a new store")
+        raise StoreError(missing, hint=RESTORE)
     if missing:
         yield f"make a new cluster: {missing}"
     vtep = host.uplink.vtep

@@ -163,7 +163,7 @@ def _traffic(settings: Settings) -> Iterator[Row]:
         passed = sum(row["packets"] for row in dumps.dump(settings.pin_root, "forwarded")[0])
         drops: Counter[str] = Counter()
         for row in dumps.dump(settings.pin_root, "drops")[0]:
-            drops[row["reason"]] += row["packets"]
+            drops[dumps.spelled(row["reason"])] += row["packets"]
         text = f"{passed} packets forwarded, {drops.total()} dropped"
         most = ", ".join(f"{reason} {count}" for reason, count in drops.most_common(3))
         yield Row("traffic", State.OK, f"{text} ({most})" if most else text)

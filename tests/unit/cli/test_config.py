@@ -49,6 +49,14 @@ def test_every_setting_is_shown_with_its_value_and_origin(settings: Path) -> Non
     assert rows["store"]["value"] == f"sqlite:{settings.parent}/cluster.db"
 
 
+def test_people_see_values_as_the_file_has_them(settings: Path) -> None:
+    done = call("--config", str(settings), "config", "show")
+
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "0x20000000" in lines["masquerade_mark"]
+    assert "ipv4=25 ipv6=64" in lines["node_prefix"]
+
+
 def test_the_environment_and_options_go_before_the_file(settings: Path) -> None:
     settings.write_text('log_level = "error"\nlog_format = "json"\n')
 
