@@ -80,17 +80,21 @@ def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) 
     from pycni.errors import InvalidSettings
     from pycni.settings import load
     from pycni.setup import config_check
+    from pycni.stores import check_url
 
     named = file or invocation.path
     try:
         settings = load(named)
+        check_url(settings.store_url)
     except InvalidSettings as error:
-        found = [_row(named or SETTINGS_PATH, [f"{error.message}; {error.hint}"])]
+        problems = list(error.problems) or [f"{error.message}; {error.hint}"]
+        found = [_row(named or SETTINGS_PATH, problems)]
     else:
         found = [_row(named or SETTINGS_PATH, [])]
         if listed is not None:
             found.append(_row(listed, config_check.problems(listed, settings)))
-    invocation.emit(found, columns=("file", "ok", "problems"))
+    lines = [row | {"problems": one} for row in found for one in row["problems"] or [""]]
+    invocation.emit(found if invocation.as_json else lines, columns=("file", "ok", "problems"))
     if not all(row["ok"] for row in found):
         click.get_current_context().exit(failure.FAILED)
 

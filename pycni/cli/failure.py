@@ -54,7 +54,8 @@ class Failure:
     def __str__(self) -> str:
         parts = [f"pycni: {_escape_lines(self.message)}"]
         if self.details:
-            parts.append(f"  found: {_escape_lines(self.details)}")
+            details = self.details.removeprefix("found ")
+            parts.append(f"  found: {_escape_lines(details)}")
         if self.hint:
             parts.append(f"  to do: {_escape_lines(self.hint)}")
         return "\n".join(parts)

@@ -111,6 +111,28 @@ def test_wrong_settings_are_told_with_their_line(tmp_path: Path, text: str) -> N
     assert "line 2" in rows[0]["problems"][0]
 
 
+def test_all_that_is_wrong_is_told_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text('vni = 0\nnodename = "x"\nencap = "foo"\n')
+
+    _, rows = check("--settings", str(file))
+    table = call("config", "check", "--settings", str(file)).stdout
+
+    assert [one[:7] for one in rows[0]["problems"]] == ["line 1:", "line 2:", "line 3:"]
+    assert len(table.splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("store", ["etcd//x", "mysql:/x", "sqlite:x", "etcd://"])
+def test_a_store_that_nobody_could_open_is_told(tmp_path: Path, store: str) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text(f'store = "{store}"\n')
+
+    status, rows = check("--settings", str(file))
+
+    assert status == 1
+    assert store in rows[0]["problems"][0]
+
+
 def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     status, rows = check("--settings", str(tmp_path / "nothing"))
 
