@@ -27,7 +27,7 @@ from pycni.setup import plan, provision
 from pycni.setup.plan import Host
 from pycni.stores import NodeRecord, open_store
 from pycni.stores.existence import what_is_missing
-from pycni.upkeep import parts
+from pycni.upkeep import parts, underlay
 from pycni.upkeep.description import describe
 from pycni.upkeep.seen import Seen
 
@@ -125,7 +125,8 @@ def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
     description = describe(settings)
     if description is not None:
         for fault in parts.look(description, Seen(ipr)):
-            yield f"mend {fault.part}: {fault.sentence}"
+            if fault.thing != underlay.OVERLAY_MTU:  # `_device` says it
+                yield f"mend {fault.part}: {fault.sentence}"
 
 
 def _tables() -> Iterator[str]:

@@ -269,6 +269,7 @@ def test_setup_says_what_an_edit_of_the_settings_would_change(bare: Lab) -> None
 
     assert steps[0] == "change the MTU of pycni0 from 1450 to 1300"
     assert steps[1].startswith("replace the programs ")
+    assert [one for one in steps if "MTU" in one] == steps[:1]
     assert differences(before, take(node)) == []
 
 
