@@ -245,12 +245,13 @@ def down(lab: Lab) -> None:
 
 
 def wait_for_agent(lab: Lab, node: LabNode) -> None:
-    """Until the agent serves. Raises SetupError with the end of its log if it does not."""
-    path = node.directory / "run" / "agent.sock"
+    """Until the agent serves calls and followers. Raises SetupError with the end of its log if it
+    does not."""
+    path, events = (node.directory / "run" / name for name in ("agent.sock", "event.sock"))
     deadline = time.monotonic() + AGENT_TIMEOUT
     while time.monotonic() < deadline and lab.agents[node.name].alive:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            if agent.connect_ex(str(path)) == 0:
+            if agent.connect_ex(str(path)) == 0 and events.exists():
                 return
         time.sleep(0.02)
     tail = node.log_path.read_text(errors="replace").strip()[-2000:]
