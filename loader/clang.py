@@ -35,7 +35,10 @@ class Clang:
 
 
 def find_clang() -> Clang:
-    """`clang`, or the newest `clang-N`, on PATH, with the headers that it needs."""
+    """`clang`, or the newest `clang-N`, on PATH, with the headers that it needs.
+
+    CompileError if any is missing.
+    """
     path = shutil.which("clang") or _newest_versioned_clang()
     if path is None:
         raise CompileError("no clang on PATH", hint="apt install clang")

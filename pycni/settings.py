@@ -274,7 +274,10 @@ def load(path: Path | None = None) -> Settings:
 
 
 def parse(text: str, file: Path) -> Settings:
-    """The settings in a TOML text; `file` is where it came from, for the errors."""
+    """The settings in a TOML text; `file` is where it came from, for the errors.
+
+    Raises InvalidSettings.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -136,7 +136,10 @@ def execute(
 
 
 def find(plugin: str, search: str) -> Path:
-    """The first regular file of that name in the directories of CNI_PATH."""
+    """The first regular file of that name in the directories of CNI_PATH.
+
+    Raises InvalidParameter without CNI_PATH, MissingPlugin if there is none.
+    """
     if not search:
         raise InvalidParameter(
             "required environment variables are missing or empty: CNI_PATH",

@@ -186,7 +186,10 @@ def all_labs(base: Path = BASE) -> list[Lab]:
 def up(
     name: str, *, nodes: int, pods: int, base: Path = BASE, report: Report = lambda _: None
 ) -> Lab:
-    """Bring a lab up; everything is taken down again if that fails or is interrupted."""
+    """Bring a lab up; everything is taken down again if that fails or is interrupted.
+
+    Raises SetupError, or what a step raises.
+    """
     if not 1 <= nodes <= NODES_LIMIT:
         raise SetupError(
             f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}", hint="give another --nodes"
@@ -263,7 +266,7 @@ def wait_for_agent(lab: Lab, node: LabNode) -> None:
 
 
 def wait_for_members(lab: Lab) -> None:
-    """Until each node knows all others."""
+    """Until each node knows all others. Raises SetupError if that takes too long."""
     deadline = time.monotonic() + AGENT_TIMEOUT
     for node in lab.layout.nodes:
         while len(lab.pycni(node, "maps", "dump", "vteps")) < len(lab.layout.nodes) - 1:
@@ -285,6 +288,7 @@ def pycni_command(node: LabNode, *arguments: str) -> Sequence[str | Path]:
 
 
 def peer_command(*arguments: str) -> Sequence[str | Path]:
+    """peer.py with arguments, for inside a namespace."""
     return (sys.executable, "-IS", PEER, *arguments)
 
 

@@ -117,4 +117,5 @@ class Node:
 
 
 def record_path(settings: Settings) -> Path:
+    """Where the record is; there may be none."""
     return settings.state_dir / RECORD

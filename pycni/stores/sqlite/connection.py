@@ -51,7 +51,7 @@ def text(raw: bytes) -> str:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns errors of SQLite and of the system into ours, by their codes."""
+    """Turns errors of SQLite and of the system into ours, by their codes: TryAgain, StoreError."""
     try:
         yield
     except sqlite3.Error as error:
