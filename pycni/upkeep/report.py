@@ -33,7 +33,10 @@ from pycni.upkeep.part import Part
 from pycni.upkeep.seen import Seen
 
 START_AGENT = "start the agent, which mends it; or run: pycni setup"
-WAIT = "wait: the agent mends it; if it does not, its log says why"
+WAIT = (
+    "wait: the agent mends it; if it does not, its log says why. After an edit of the settings: "
+    "pycni setup"
+)
 
 
 class State(StrEnum):
