@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pycni.cluster import gateway
 from pycni.faults import Fault
 from pycni.kernel.routes import Route
+from pycni.node import overlay
 from pycni.node.overlay import DEVICE
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -19,7 +20,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Routes of others by the device are no fault, but what overrules ours is."""
     missing = _missing(d, seen)
     for route in missing:
-        yield Fault(PART, f"the route to {route.dst} by {DEVICE}", "gone")
+        todo = overlay.todo_of(route.dst.version)
+        yield Fault(PART, f"the route to {route.dst} by {DEVICE}", "gone", todo)
     if not missing:
         yield from _overruled(d, seen)
 
@@ -27,7 +29,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
 def mend(d: Description, seen: Seen) -> None:
     """Add what is missing."""
     for route in _missing(d, seen):
-        seen.ipr.replace_route(route)
+        if not overlay.todo_of(route.dst.version):
+            seen.ipr.replace_route(route)
 
 
 def _overruled(d: Description, seen: Seen) -> Iterator[Fault]:
