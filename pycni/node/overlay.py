@@ -118,6 +118,8 @@ def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
         **{f"net/ipv4/conf/{name}/forwarding": "1" for name in names},
         f"net/ipv4/conf/{DEVICE}/send_redirects": "0",
+        # a pod must not have the host route its packet anew, to loopback addresses among others
+        f"net/ipv4/conf/{DEVICE}/accept_source_route": "0",
         # for the host's own connections from 127.0.0.1 to host ports; from_container drops what
         # a pod sends to a loopback address
         f"net/ipv4/conf/{DEVICE}/route_localnet": "1",

@@ -295,6 +295,12 @@ def _mount_read_only(_: Lab, node: LabNode) -> None:
     _run(node, "mount", "-o", "remount,bind,ro", state)
 
 
+def _remount_bpffs(how: str) -> Callable[[Lab, LabNode], object]:
+    return lambda _, node: _run(
+        node, "mount", "-o", f"remount,{how}", str(load(node.settings_path).bpffs)
+    )
+
+
 def _unmount_state(_: Lab, node: LabNode) -> None:
     _run(node, "umount", str(load(node.settings_path).state_dir))
 
@@ -377,6 +383,8 @@ UPLINK4 = f"net/ipv4/conf/{NODE_UPLINK}/forwarding"
 DEVICE4 = f"net/ipv4/conf/{DEVICE}/forwarding"
 DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
 DEVICE_PART = f"device {DEVICE}"
+ASTRAY = "10.244.1.128/25"
+"""A part of the second node's pods."""
 ALL6_OFF = "net/ipv6/conf/all/disable_ipv6"
 
 
@@ -407,6 +415,9 @@ DAMAGES = (
     Damage("IPv6 forwarding off", _sysctl((overlay.IPV6_FORWARDING, "0")), "sysctls", "ipv6"),
     Damage("loopback addresses not routed",
            _sysctl((f"net/ipv4/conf/{DEVICE}/route_localnet", "0")), "sysctls", "route_localnet"),
+    Damage("source routes at the overlay device",
+           _sysctl((f"net/ipv4/conf/{DEVICE}/accept_source_route", "1")), "sysctls",
+           "accept_source_route"),
     Damage("IPv6 off at the overlay device", _sysctl((DEVICE6_OFF, "1")), "sysctls",
            "disable_ipv6"),
     Damage("IPv6 off on the whole host", _sysctl((ALL6_OFF, "1")), "addresses", "gone",
@@ -465,8 +476,13 @@ DAMAGES = (
            is_broken=False, undo=_unmount_state),
     Damage("state directory full", _fill, "directories", "full", is_broken=False,
            undo=_unmount_state),
+    Damage("bpffs read-only", _remount_bpffs("ro"), "programs", "read-only", is_broken=False,
+           undo=_remount_bpffs("rw")),
     Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
            undo=_rule("del")),
+    Damage("a route that leads packets for another node's pods away",
+           _ip("route", "add", "blackhole", ASTRAY), "routes", f"{ASTRAY} is nowhere",
+           undo=_ip("route", "del", "blackhole", ASTRAY)),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""
