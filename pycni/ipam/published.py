@@ -53,6 +53,13 @@ def withdraw(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -
     _store(settings).withdraw(node.name, ip_network(address))
 
 
+def restore_routes(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node) -> None:
+    """Make the routes to the addresses that pods have; needs no store."""
+    for address in alive:
+        if is_outside(address, node) and _needs_route(address, node):
+            ipr.replace_route(_route(address))
+
+
 def restore(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
     """Publish the addresses that pods have; withdraw those that no pod has. Raises StoreError."""
     wanted = {address for address in alive if is_outside(address, node)}

@@ -317,7 +317,7 @@ class Provisioning:
 
     def mend_pods(self, node: Node) -> None:
         """Links and entries of the pods that are here, and the records of what was lent to them."""
-        restore.restore(self.ipr, self.settings, node)
+        restore.restore(self.ipr, self.settings, node, needs_store=self.mending is None)
         pods.mend(Description(self.settings, node), Seen(self.ipr))
         delegation_records.setup(self.settings)
         port_records.setup(self.settings)
