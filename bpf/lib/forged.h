@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* VXLAN that a pod makes by itself. To pods it may send what it likes. */
+/* VXLAN that a pod makes by itself, and errors about paths between nodes that it
+ * makes up. To pods it may send what it likes.
+ */
 #ifndef PYCNI_FORGED_H
 #define PYCNI_FORGED_H
 
@@ -7,7 +9,40 @@
 #include <linux/udp.h>
 
 #include "config.h"
+#include "nodes.h"
 #include "upper.h"
+
+#define ICMP_ERROR 8 /* bytes before the IP header that it quotes */
+#define ICMP4_UNREACHABLE 3 /* "fragmentation needed" among it, RFC 792 */
+#define ICMP6_TOO_BIG 2 /* RFC 4443 3.2 */
+
+/* Only a router between two nodes can say that a packet from one to the other was
+ * too big. Whoever believes a pod sends less to that node, for all pods.
+ */
+static __always_inline int refuse_error(struct __sk_buff *ctx,
+					const struct upper *upper)
+{
+	__u32 quoted = upper->off + ICMP_ERROR;
+	union ip_addr dst = {};
+	__be32 dst4;
+	__u8 type;
+
+	if (bpf_skb_load_bytes(ctx, upper->off, &type, sizeof(type)))
+		return 0; /* it carries nothing */
+	if (upper->proto == IPPROTO_ICMP && type == ICMP4_UNREACHABLE) {
+		quoted += offsetof(struct iphdr, daddr);
+		if (bpf_skb_load_bytes(ctx, quoted, &dst4, sizeof(dst4)))
+			return -DROP_HIDDEN_HEADER;
+		map_ip4(&dst, dst4);
+	} else if (upper->proto == IPPROTO_ICMPV6 && type == ICMP6_TOO_BIG) {
+		quoted += offsetof(struct ipv6hdr, daddr);
+		if (bpf_skb_load_bytes(ctx, quoted, &dst, sizeof(dst)))
+			return -DROP_HIDDEN_HEADER;
+	} else {
+		return 0;
+	}
+	return lookup_node(&dst) ? -DROP_FORGED_ERROR : 0;
+}
 
 /* A packet that leaves a pod, or the overlay, for another than a pod: a node would
  * take VXLAN for that of the node that it seems to come from. Fragments behind the
@@ -20,8 +55,10 @@ static __noinline int refuse_vxlan(struct __sk_buff *ctx,
 	int drop = find_upper(ctx, packet, ETH_HLEN, &upper);
 	__be16 port;
 
-	if (drop || !upper.present || upper.proto != IPPROTO_UDP)
+	if (drop || !upper.present)
 		return drop;
+	if (upper.proto != IPPROTO_UDP)
+		return refuse_error(ctx, &upper);
 	if (bpf_skb_load_bytes(ctx, upper.off + offsetof(struct udphdr, dest),
 			       &port, sizeof(port)))
 		return -DROP_TRUNCATED;

@@ -134,6 +134,7 @@ enum drop_reason {
 	DROP_FORGED_VXLAN, /* of a pod, to another than a pod */
 	DROP_BAD_TUNNEL, /* tunnel metadata that cannot be read */
 	DROP_NOT_VTEP, /* VXLAN to another address of this node */
+	DROP_FORGED_ERROR, /* of a pod, about a path between nodes */
 	DROP_REASONS, /* size of the table, not a reason */
 };
 

@@ -42,7 +42,7 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
     else:
         taken = tuple(ip.address.ip for ip in given.ips)
         for address in taken:
-            published.refuse_unusable(address, node=one.node, settings=one.settings)
+            published.refuse_unusable(one.ipr, address, node=one.node, settings=one.settings)
             if not claim(address):
                 raise published.taken(address)
     _forget_former(one, taken)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pycni.attachments import reclaim
 from pycni.attachments.reclaim import cleanup
 from pycni.dataplane import maps
+from pycni.errors import StoreError
 from pycni.ipam import published
 from pycni.kernel.rtnl import Rtnl
 from pycni.node.record import Node
@@ -16,10 +17,11 @@ from pycni.upkeep import host_ports
 from pycni.upkeep.endpoints import restore as restore_entries
 
 
-def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
+def restore(ipr: Rtnl, settings: Settings, node: Node, *, needs_store: bool = True) -> None:
     """Make entries, published prefixes and host ports agree with the leases.
 
-    Callers hold the network lock. Runs in the node's network namespace. Raises PycniError.
+    Callers hold the network lock. Runs in the node's network namespace. Raises PycniError; but no
+    StoreError without `needs_store`: what was published before still is.
     """
     clean_up = cleanup(ipr, settings, node, ports=True)
     with maps.open_endpoints(settings.pin_root) as table:
@@ -28,5 +30,10 @@ def restore(ipr: Rtnl, settings: Settings, node: Node) -> None:
     alive = {address for one in held for address in one.addresses}
     # an agent that was killed may have had connections left to forget
     reclaim.AT_ONCE(set(Resting(settings.run_dir)) - alive)
-    published.restore(ipr, alive, node=node, settings=settings)
+    published.restore_routes(ipr, alive, node=node)
+    try:
+        published.restore(ipr, alive, node=node, settings=settings)
+    except StoreError:
+        if needs_store:
+            raise
     host_ports.mend(ipr, settings, node)

@@ -17,7 +17,7 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,10 +73,8 @@ def report(error: Exception, *, as_json: bool = False) -> int:
         error.show()
         return error.exit_code
     failure = explain(error)
-    if as_json:
-        click.echo(failure.to_json())
-    else:
-        click.echo(str(failure), err=True)
+    with suppress(OSError):  # stdout itself may be what failed
+        click.echo(failure.to_json() if as_json else str(failure), err=not as_json)
     return error.exit_code if isinstance(error, click.ClickException) else FAILED
 
 

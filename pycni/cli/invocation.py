@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,9 @@ class Invocation:
 
 
 def note(text: str) -> None:
-    """Print one line about progress to stderr."""
-    click.echo(escape(text), err=True)
+    """Print one line about progress to stderr; if nobody can read it, the work goes on."""
+    with suppress(OSError):
+        click.echo(escape(text), err=True)
 
 
 def warn(text: str) -> None:

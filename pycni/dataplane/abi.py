@@ -62,7 +62,8 @@ class DropReason(IntEnum):
     FORGED_VXLAN = 20
     BAD_TUNNEL = 21
     NOT_VTEP = 22
-    REASONS = 23
+    FORGED_ERROR = 23
+    REASONS = 24
 
 
 class EventKind(IntEnum):

@@ -53,6 +53,13 @@ def withdraw(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -
     _store(settings).withdraw(node.name, ip_network(address))
 
 
+def restore_routes(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node) -> None:
+    """Make the routes to the addresses that pods have; needs no store."""
+    for address in alive:
+        if is_outside(address, node) and _needs_route(address, node):
+            ipr.replace_route(_route(address))
+
+
 def restore(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
     """Publish the addresses that pods have; withdraw those that no pod has. Raises StoreError."""
     wanted = {address for address in alive if is_outside(address, node)}
@@ -84,13 +91,15 @@ def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settin
                     )
 
 
-def refuse_unusable(address: IPAddress, *, node: Node, settings: Settings) -> None:
-    """Raise AddressUnavailable for an address from IPAM that a node needs itself, or that no packet
+def refuse_unusable(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> None:
+    """Raise AddressUnavailable for an address from IPAM that a node has itself, or that no packet
     can reach. Raises StoreError."""
     if is_usable(ip_network(address)) and address not in node.gateways:
         if not is_outside(address, node):
             return
-        if all(address != one.vtep for one in _store(settings).nodes()):
+        nodes = _store(settings).nodes()
+        taken = {one.vtep for one in nodes}.union(*(one.addresses for one in nodes))
+        if address not in taken and all(address != one.ip for one in ipr.addresses()):
             return
     raise AddressUnavailable(
         f"the address {address} that IPAM gave cannot be a pod's: it is a node's, a gateway's or "

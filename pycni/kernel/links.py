@@ -220,15 +220,15 @@ def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
 
 
 def pack_changes(
-    ifindex: int, *, flags: int = 0, alias: str = "", mtu: int = 0, master: int = 0
+    ifindex: int, *, flags: int = 0, alias: str = "", mtu: int = 0, master: int | None = None
 ) -> bytes:
-    """An RTM_NEWLINK that sets these flags, and each of the others that is not empty."""
+    """An RTM_NEWLINK that sets these flags, and each of the others that is given."""
     body = IFINFOMSG.pack(0, 0, ifindex, flags, flags)
     if alias:
         body += attribute(IFLA_IFALIAS, alias.encode())
     if mtu:
         body += number(IFLA_MTU, mtu)
-    if master:
+    if master is not None:
         body += number(IFLA_MASTER, master)
     return body
 

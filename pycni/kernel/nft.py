@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pycni.errors import SetupError
+from pycni.kernel import nft_tables
 
 NFT_CTX_OUTPUT_JSON = 1 << 4
 FAMILY = "inet"
+KERNEL_HINT = "the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)"
 
 
 def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
@@ -36,7 +38,7 @@ def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str
             raise SetupError(
                 f"nftables refused {what}",
                 details=problem.splitlines()[0] if problem else "",
-                hint="the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)",
+                hint=KERNEL_HINT,
             )
         output = nft.nft_ctx_get_output_buffer(context)
         return list(json.loads(output)["nftables"]) if output else []
@@ -46,8 +48,18 @@ def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str
 
 def table_exists(name: str, *, what: str) -> bool:
     """Whether there is a table of this name in our family. Raises SetupError."""
-    listed = run([{"list": {"tables": {"family": FAMILY}}}], what=what)
-    return any(entry.get("table", {}).get("name") == name for entry in listed)
+    return table_flags(name, what=what) is not None
+
+
+def table_flags(name: str, *, what: str, family: str = FAMILY) -> int | None:
+    """The flags of a table; None if there is none of this name. One with flags must not be listed
+    (nft_tables.py). Raises SetupError."""
+    try:
+        return nft_tables.flags().get((family, name))
+    except OSError as error:
+        raise SetupError(
+            f"nftables does not tell of {what}: {error.strerror}", hint=KERNEL_HINT
+        ) from error
 
 
 def delete_table(name: str, *, what: str) -> None:

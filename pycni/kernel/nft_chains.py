@@ -93,10 +93,26 @@ def rules(chain: BaseChain, *, what: str) -> list[Rule]:
 
 
 def table_names(chain: BaseChain, word: str, *, what: str) -> bool:
-    """Whether a rule in the chain's table has a word: an interface, an address."""
-    place = {"family": chain.family, "name": chain.table}
-    listed = nft.run([{"list": {"table": place}}], what=what)
+    """Whether a rule or set in the chain's table has a word: an interface, an address."""
+    if nft.table_flags(chain.table, family=chain.family, what=what):
+        listed = _list_parts(chain, what=what)
+    else:
+        place = {"family": chain.family, "name": chain.table}
+        listed = nft.run([{"list": {"table": place}}], what=what)
     return any(f'"{word}"' in json.dumps(entry) for entry in listed)
+
+
+def _list_parts(chain: BaseChain, *, what: str) -> list[Expression]:
+    """The chains, sets and maps of the chain's table, without the table itself: it has flags."""
+    found = []
+    for kind in ("chains", "sets", "maps"):
+        for entry in nft.run([{"list": {kind: None}}], what=what):
+            one = entry.get(kind.removesuffix("s"), {})
+            if (one.get("family"), one.get("table")) != (chain.family, chain.table):
+                continue
+            place = {key: one[key] for key in ("family", "table", "name")}
+            found += nft.run([{"list": {kind.removesuffix("s"): place}}], what=what)
+    return found
 
 
 def replace(

@@ -157,7 +157,7 @@ def compare(table: Table, listed: Listing) -> list[Difference]:
     where = f"of nftables table {table.name}"
     differing: list[Difference] = []
     if found.dormant:
-        differing.append(Difference(f"nftables table {nft.FAMILY} {table.name}", "switched off"))
+        return [Difference(f"nftables table {nft.FAMILY} {table.name}", "switched off")]
     for chain in table.chains:
         name = f"chain {chain.name} {where}"
         if chain.name not in found.chains:
@@ -169,6 +169,12 @@ def compare(table: Table, listed: Listing) -> list[Difference]:
         for one in table.sets
         if found.sets.get(one.name) != one.addresses
     ]
+
+
+def addresses(elements: list[Any]) -> Iterator[IPAddress]:
+    """Of a listed set's elements; one to which an administrator gave a comment is an object."""
+    for element in elements:
+        yield ip_address(element["elem"]["val"] if isinstance(element, dict) else element)
 
 
 def digest(rule: str) -> str:
@@ -191,7 +197,12 @@ class _Listed:
 
 
 def _list(name: str, *, what: str) -> Listing | None:
-    """None if there is no table of that name."""
+    """None if there is no table of that name. Of one with flags, which ours have not, only that."""
+    flags = nft.table_flags(name, what=what)
+    if flags is None:
+        return None
+    if flags:
+        return [{"table": {"family": nft.FAMILY, "name": name, "flags": flags}}]
     try:
         return nft.run([{"list": {"table": {"family": nft.FAMILY, "name": name}}}], what=what)
     except SetupError:
@@ -205,24 +216,18 @@ def _read(listed: Listing) -> _Listed:
     for entry in listed:
         for kind, one in entry.items():
             if kind == "table":
-                found.dormant = "dormant" in one.get("flags", [])
+                found.dormant = bool(one.get("flags"))
             elif kind == "chain":
                 found.chains[one["name"]] = _ListedChain(_hook(one), one.get("policy", ""))
             elif kind == "rule":
                 found.chains[one["chain"]].comments.append(one.get("comment", ""))
             elif kind == "set":
-                found.sets[one["name"]] = frozenset(_addresses(one.get("elem", [])))
+                found.sets[one["name"]] = frozenset(addresses(one.get("elem", [])))
     return found
 
 
 def _hook(chain: dict[str, Any]) -> Hook | None:
     return Hook(chain["type"], chain["hook"], chain["prio"]) if "hook" in chain else None
-
-
-def _addresses(elements: list[Any]) -> Iterator[IPAddress]:
-    """Of a set's elements; one to which an administrator gave a comment is an object."""
-    for element in elements:
-        yield ip_address(element["elem"]["val"] if isinstance(element, dict) else element)
 
 
 def _as_listed(chain: Chain) -> _ListedChain:

@@ -165,7 +165,7 @@ class Rtnl(RareRequests):
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, mtu=mtu))
 
     def set_master(self, ifindex: int, master: int) -> None:
-        """Make a link a port of the bridge with the index `master`."""
+        """Make a link a port of the bridge with the index `master`; 0: of none."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, master=master))
 
     def set_alias(self, ifindex: int, alias: str) -> None:

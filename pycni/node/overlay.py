@@ -32,6 +32,12 @@ NEXT_HOPS: dict[int, IPAddress] = {4: ip_address("169.254.1.1"), 6: ip_address("
 hop makes one neighbour entry per family; an on-link route would make one per pod."""
 
 IPV6_FORWARDING = "net/ipv6/conf/all/forwarding"
+NEW_WITHOUT_IPV6 = "net/ipv6/conf/default/disable_ipv6"
+WITHOUT_IPV6 = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
+SWITCH_IPV6_ON = (
+    "IPv6 is switched off on this host: run sysctl -w net.ipv6.conf.all.disable_ipv6=0, or leave "
+    "the IPv6 network out of cluster_cidrs"
+)
 
 
 def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
@@ -46,6 +52,8 @@ def setup(ipr: Rtnl, *, port: int, mtu: int) -> int:
             if existing.mac != GATEWAY_MAC:
                 ipr.set_mac(existing.ifindex, GATEWAY_MAC)
             ipr.set_mtu(existing.ifindex, mtu)
+            if existing.master:
+                ipr.set_master(existing.ifindex, 0)
             return existing.ifindex
         if existing.kind != "vxlan" or existing.mac != GATEWAY_MAC:
             raise SetupError(
@@ -113,6 +121,8 @@ def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
         f"net/ipv4/conf/{DEVICE}/forwarding": "1",
         **{f"net/ipv4/conf/{name}/forwarding": "1" for name in names},
         f"net/ipv4/conf/{DEVICE}/send_redirects": "0",
+        # a pod must not have the host route its packet anew, to loopback addresses among others
+        f"net/ipv4/conf/{DEVICE}/accept_source_route": "0",
         # for the host's own connections from 127.0.0.1 to host ports; from_container drops what
         # a pod sends to a loopback address
         f"net/ipv4/conf/{DEVICE}/route_localnet": "1",
@@ -122,9 +132,16 @@ def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
             if sysctl.read(accept_ra) in ("1", "2"):
                 wanted[accept_ra] = "2"
         wanted[IPV6_FORWARDING] = "1"
-        if sysctl.read("net/ipv6/conf/default/disable_ipv6") == "0":  # else it is off on purpose
-            wanted[f"net/ipv6/conf/{DEVICE}/disable_ipv6"] = "0"
+        if sysctl.read(NEW_WITHOUT_IPV6) == "0":  # else it is off on purpose
+            wanted[WITHOUT_IPV6] = "0"
     return wanted
+
+
+def todo_of(version: int) -> str:
+    """What a person has to do before the device can have addresses and routes of an IP version;
+    empty if it can."""
+    is_off = version == 6 and "1" == sysctl.read(NEW_WITHOUT_IPV6) == sysctl.read(WITHOUT_IPV6)
+    return SWITCH_IPV6_ON if is_off else ""
 
 
 def parameters_before(wanted: dict[str, str]) -> dict[str, str]:

@@ -123,13 +123,17 @@ class Underlay:
         return bool(link.master) and (master is None or master.kind != VRF)
 
 
-def look(ipr: Rtnl) -> Underlay:
-    """Ask the kernel. Raises NetlinkError."""
+def look(ipr: Rtnl, *, routes: Iterable[Route] | None = None) -> Underlay:
+    """Ask the kernel, for `routes` if they are not known. Raises NetlinkError."""
     links = {link.ifindex: link for link in ipr.links() if not _is_ours(link)}
     return Underlay(
         links,
         tuple(one for one in ipr.addresses() if one.ifindex in links),
-        tuple(route for route in ipr.routes() if _leads_out(route, links)),
+        tuple(
+            route
+            for route in (ipr.routes() if routes is None else routes)
+            if _leads_out(route, links)
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import NotAvailable, SetupError
 from pycni.faults import Fault
-from pycni.kernel import nft
+from pycni.kernel import nft, nft_table
 
 TABLE = "pycni_ports"
 WHAT = "pycni's table of host ports"
@@ -40,9 +40,9 @@ DSTNAT, SRCNAT = -100, 100
 """Priorities by number: nft(8) knows the name `dstnat` only in the prerouting hook."""
 CHAINS = {
     "ports": "",
-    "prerouting": f"type nat hook prerouting priority {DSTNAT};",
-    "output": f"type nat hook output priority {DSTNAT};",
-    "postrouting": f"type nat hook postrouting priority {SRCNAT};",
+    "prerouting": f"type nat hook prerouting priority {DSTNAT}; policy accept;",
+    "output": f"type nat hook output priority {DSTNAT}; policy accept;",
+    "postrouting": f"type nat hook postrouting priority {SRCNAT}; policy accept;",
 }
 MARK = "pycni:"
 MARK_DIGITS = 16
@@ -163,21 +163,28 @@ class Contents:
     """By chain, the comment of each rule, "" if it has none."""
     nodes: frozenset[IPAddress] = frozenset()
     """The addresses of other nodes that the rules know."""
+    closed: frozenset[str] = frozenset()
+    """The chains that drop by their policy."""
 
 
 def read() -> Contents:
-    """The table. Raises SetupError; NotAvailable if the node has none, or an incomplete one."""
+    """The table. Raises SetupError; NotAvailable if the node has none, or an incomplete one, or if
+    somebody switched it off (the flag `dormant` of nft(8)): `setup` undoes that."""
+    if nft.table_flags(TABLE, what=WHAT):
+        raise NotAvailable(f"the table inet {TABLE} is switched off", hint="run: pycni setup")
     listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}])
     marks: dict[str, list[str]] = {}
     found: list[Forward] = []
     nodes: list[IPAddress] = []
-    maps = set()
+    maps, closed = set(), set()
     for entry in listed:
+        if entry.get("chain", {}).get("policy", "accept") != "accept":
+            closed.add(entry["chain"]["name"])
         if "map" in entry:
             maps.add(entry["map"]["name"])
             found += [_forward(*element) for element in entry["map"].get("elem", [])]
         if "set" in entry:
-            nodes += map(ip_address, entry["set"].get("elem", []))
+            nodes += nft_table.addresses(entry["set"].get("elem", []))
         if "rule" in entry:
             rule = entry["rule"]
             marks.setdefault(rule["chain"], []).append(rule.get("comment", ""))
@@ -186,7 +193,7 @@ def read() -> Contents:
             f"the table inet {TABLE} has lost its map {', '.join(sorted(lost))}",
             hint="run: pycni setup (the agent does it when it starts)",
         )
-    return Contents(tuple(found), marks, frozenset(nodes))
+    return Contents(tuple(found), marks, frozenset(nodes), frozenset(closed))
 
 
 def forwards() -> tuple[Forward, ...]:
@@ -197,12 +204,15 @@ def forwards() -> tuple[Forward, ...]:
 def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
     """What is not as `setup` wrote it; None: the table is gone. Pure: elements are not compared."""
     if contents is None:
-        return [Fault(PART, f"nftables table inet {TABLE}", "gone")]
+        return [Fault(PART, f"nftables table inet {TABLE}", "gone, incomplete or switched off")]
+    where = f"nftables table inet {TABLE}"
     return [
-        Fault(PART, f"chain {name} of nftables table {TABLE}", "without rules of ours")
-        for name, lines in wanted.items()
-        if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))
-    ]
+        *(Fault(PART, f"chain {name} of {where}", "dropping all packets by its policy")
+          for name in sorted(contents.closed & CHAINS.keys())),
+        *(Fault(PART, f"chain {name} of {where}", "without rules of ours")
+          for name, lines in wanted.items()
+          if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))),
+    ]  # fmt: skip
 
 
 def change(*, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) -> None:

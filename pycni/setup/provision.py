@@ -341,7 +341,7 @@ class Provisioning:
 
     def mend_pods(self, node: Node) -> None:
         """Links and entries of the pods that are here, and the records of what was lent to them."""
-        restore.restore(self.ipr, self.settings, node)
+        restore.restore(self.ipr, self.settings, node, needs_store=self.mending is None)
         pods.mend(Description(self.settings, node), Seen(self.ipr))
         delegation_records.setup(self.settings)
         port_records.setup(self.settings)
@@ -364,8 +364,10 @@ def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     around = underlay.look(ipr)
     link = uplink.choose(around, Wish.of(settings, before))
     plan.overlay_mtu(settings, link)
-    cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
-    cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
+    if before is None or before.cluster_cidrs != settings.cluster.cidrs:
+        # a node that is there is kept up: upkeep/routing.py tells of what overrules its routes
+        cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
+        cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
     return Host(features, link, around, needs_bpffs=needs_bpffs, before=before)
 

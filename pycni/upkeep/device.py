@@ -35,6 +35,10 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
         yield _fault(f"one with the MTU {link.mtu}, not {d.node.mtu}", weight=Weight.DEGRADED)
     if not link.flags & IFF_NOARP:
         yield _fault("resolving addresses (no flag NOARP)", weight=Weight.DEGRADED)
+    if link.master:
+        master = seen.ipr.link_at(link.master)
+        name = f"{master.kind} {master.ifname}" if master is not None else "another interface"
+        yield _fault(f"a port of the {name}, which takes the packets of pods")
 
 
 def mend(d: Description, seen: Seen) -> None:
@@ -46,6 +50,8 @@ def mend(d: Description, seen: Seen) -> None:
         seen.ipr.set_mac(link.ifindex, GATEWAY_MAC)
     if link.mtu != d.node.mtu:
         seen.ipr.set_mtu(link.ifindex, d.node.mtu)
+    if link.master:
+        seen.ipr.set_master(link.ifindex, 0)
     if not link.is_up or not link.flags & IFF_NOARP:
         seen.ipr.set_up(link.ifindex, flags=IFF_NOARP)
 
@@ -55,7 +61,8 @@ def address_faults(d: Description, seen: Seen) -> Iterator[Fault]:
     link = seen.link(DEVICE)
     if link is not None:
         for gateway in _missing(d, seen, link):
-            yield Fault(ADDRESSES, f"{gateway} of {DEVICE}", "gone")
+            todo = overlay.todo_of(gateway.version)
+            yield Fault(ADDRESSES, f"{gateway} of {DEVICE}", "gone", todo)
 
 
 def mend_addresses(d: Description, seen: Seen) -> None:
@@ -63,7 +70,8 @@ def mend_addresses(d: Description, seen: Seen) -> None:
     link = seen.link(DEVICE)
     if link is not None:
         for gateway in _missing(d, seen, link):
-            seen.ipr.add_address(link.ifindex, gateway)
+            if not overlay.todo_of(gateway.version):
+                seen.ipr.add_address(link.ifindex, gateway)
 
 
 def _missing(d: Description, seen: Seen, link: Link) -> list[IPAddress]:

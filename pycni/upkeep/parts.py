@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 
 from loader.errors import LoaderError
@@ -43,7 +44,7 @@ PARTS = (
     Part(directories.PART, directories.faults, directories.mend, _on(Subject.MOUNT),
          is_cheap=True, serves_adds=True),
     Part(record.PART, record.faults, record.mend, serves_adds=True),
-    Part(pinned.PART, pinned.faults, None, _on(Subject.MOUNT), is_cheap=True),
+    Part(pinned.PART, pinned.faults, None, _on(Subject.MOUNT), is_cheap=True, serves_adds=True),
     Part(device.PART, device.faults, device.mend, _on(Subject.LINK), is_cheap=True),
     Part(owner.PART, owner.faults, owner.mend, _on(Subject.LINK), is_cheap=True),
     Part(parameters.PART, parameters.faults, parameters.mend,
@@ -86,6 +87,8 @@ def faults_of(part: Part, d: Description, seen: Seen) -> Iterator[Fault]:
     except (PycniError, LoaderError) as error:
         yield Fault(part.name, error.message, "", error.hint or "run: pycni setup")
     except OSError as error:
+        if error.errno == errno.EROFS:  # pinned.py says so
+            return
         yield Fault(part.name, f"not to be looked at: {error}", "", "run as root: pycni status")
 
 

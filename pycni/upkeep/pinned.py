@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from loader import pins, repair
-from pycni.faults import Fault
+from pycni.faults import Fault, Weight
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -18,6 +19,11 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
     root = d.settings.pin_root
     if pins.needs_bpffs(d.settings.bpffs):
         yield Fault(PART, str(d.settings.bpffs), "no BPF file system any more")
+        return
+    if os.statvfs(d.settings.bpffs).f_flag & os.ST_RDONLY:
+        todo = f"make it writable: mount -o remount,rw {d.settings.bpffs}"
+        found = "mounted read-only, so nothing can be added or changed"
+        yield Fault(PART, str(d.settings.bpffs), found, todo, Weight.DEGRADED)
         return
     lost = repair.lost_pins(root)
     if "programs" in lost:

@@ -155,6 +155,9 @@ def _encap(d: Description) -> Row:
         fresh = next_hops.is_fresh(d.settings)
     except PycniError:
         return Row("encap", State.BROKEN, "ebpf, but its programs are not loaded", START_AGENT)
+    except OSError as error:
+        cause = f"kernel: the next hops for ebpf cannot be read: {error.strerror}"
+        return Row("encap", State.DEGRADED, cause, "see the row programs")
     if not fresh:
         return Row("encap", State.OK, "kernel: no agent confirms the next hops for ebpf")
     return Row("encap", State.OK, f"ebpf (settings: {chosen}), next hops known: {known}")
@@ -162,7 +165,7 @@ def _encap(d: Description) -> Row:
 
 def _traffic(settings: Settings) -> Iterator[Row]:
     """Packets since the programs' counters began."""
-    with suppress(PycniError):
+    with suppress(PycniError, OSError):
         passed = sum(row["packets"] for row in dumps.dump(settings.pin_root, "forwarded")[0])
         drops: Counter[str] = Counter()
         for row in dumps.dump(settings.pin_root, "drops")[0]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycni.cluster import gateway
+from pycni.cluster import IPNetwork, gateway
 from pycni.faults import Fault
-from pycni.kernel.routes import Route
+from pycni.kernel.routes import RT_TABLE_MAIN, Route
+from pycni.node import overlay
 from pycni.node.overlay import DEVICE
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -19,7 +20,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Routes of others by the device are no fault, but what overrules ours is."""
     missing = _missing(d, seen)
     for route in missing:
-        yield Fault(PART, f"the route to {route.dst} by {DEVICE}", "gone")
+        todo = overlay.todo_of(route.dst.version)
+        yield Fault(PART, f"the route to {route.dst} by {DEVICE}", "gone", todo)
     if not missing:
         yield from _overruled(d, seen)
 
@@ -27,20 +29,42 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
 def mend(d: Description, seen: Seen) -> None:
     """Add what is missing."""
     for route in _missing(d, seen):
-        seen.ipr.replace_route(route)
+        if not overlay.todo_of(route.dst.version):
+            seen.ipr.replace_route(route)
 
 
 def _overruled(d: Description, seen: Seen) -> Iterator[Fault]:
-    """Rules and routes of others that lead packets for pods somewhere else."""
+    """Rules and routes of others that lead packets for pods somewhere else: those to the pods of
+    this node, and routes to a part of the cluster."""
     link = seen.link(DEVICE)
-    for cidr in d.node.pod_cidrs if link is not None and link.is_up else ():
+    if link is None or not link.is_up:
+        return
+    for cidr in d.node.pod_cidrs:
         pod = gateway(cidr) + 1
         found = seen.ipr.route_to(pod)
-        if link is not None and (found is None or found.ifindex != link.ifindex):
-            way = None if found is None else seen.ipr.link_at(found.ifindex)
-            where = f"out of {way.ifname}" if way is not None else "nowhere"
+        if found is None or found.ifindex != link.ifindex:
             todo = f"see who made the rule or route: ip rule; ip route get {pod}"
-            yield Fault(PART, f"the way of packets to {cidr}", f"{where}, not {DEVICE}", todo)
+            yield _astray(cidr, found, seen, todo=todo)
+    for route in seen.routes:
+        if _is_inside(route, d) and all(hop.ifindex != link.ifindex for hop in route.hops):
+            todo = f"see who made the route, and remove it: ip route show root {route.dst}"
+            yield _astray(route.dst, route, seen, todo=todo)
+
+
+def _is_inside(route: Route, d: Description) -> bool:
+    """Whether a route is to a part of the cluster, so that it goes before ours."""
+    return route.table == RT_TABLE_MAIN and any(
+        cidr.version == route.dst.version
+        and cidr.prefixlen < route.dst.prefixlen
+        and route.dst.network_address in cidr
+        for cidr in d.node.cluster_cidrs
+    )
+
+
+def _astray(to: IPNetwork, route: Route | None, seen: Seen, *, todo: str) -> Fault:
+    way = seen.ipr.link_at(route.ifindex) if route is not None and route.ifindex else None
+    where = f"out of {way.ifname}" if way is not None else "nowhere"
+    return Fault(PART, f"the way of packets to {to}", f"{where}, not {DEVICE}", todo)
 
 
 def _missing(d: Description, seen: Seen) -> list[Route]:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
+from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import underlay
 from pycni.node.underlay import Underlay
@@ -40,9 +41,14 @@ class Seen:
         return self.ipr.addresses()
 
     @cached_property
+    def routes(self) -> list[Route]:
+        """All routes of all tables."""
+        return list(self.ipr.routes())
+
+    @cached_property
     def around(self) -> Underlay:
         """Links, addresses and routes that are not pycni's."""
-        return underlay.look(self.ipr)
+        return underlay.look(self.ipr, routes=self.routes)
 
     @cached_property
     def pods(self) -> list[tuple[Link, Lease]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP, IPOption_Timestamp
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
@@ -22,6 +23,7 @@ from bpf.world import (
     IPV4,
     LINK_LOCAL_SERVICE,
     MASQUERADE_MARK,
+    OVERLAY_MAC,
     POD_ONE_MAC,
     VETH_TWO,
     VNI,
@@ -29,13 +31,14 @@ from bpf.world import (
     Family,
     Tables,
     cluster,
+    second_addresses,
 )
 from bpf.wrapping import chained, fragment
 
 pytestmark = pytest.mark.root
 
 FROM_POD_ONE: Packet = Ether(src=POD_ONE_MAC, dst=GATEWAY_MAC)
-IP4_UDP = 17
+ICMP4, IP4_UDP = 1, 17
 
 
 def vxlan(family: Family, dst: str, *, port: int = VXLAN_PORT, **fields: Any) -> Packet:
@@ -85,6 +88,53 @@ def forged(family: Family, underlay: Family) -> Iterator[Case]:
             yield Case(name, packet, dropped("FORGED_VXLAN", packet))
 
 
+def too_big(family: Family, dst: str = "", **fields: Any) -> Packet:
+    """What only a router between two nodes may say: a packet to the second does not fit."""
+    outer = family.ip(family.node_one, dst or family.node_two, **fields)
+    return error(family) / outer / UDP(sport=40000, dport=VXLAN_PORT) / VXLAN(vni=VNI)
+
+
+def error(family: Family) -> Packet:
+    """An error about a packet that follows."""
+    return ICMP(type=3, code=4, nexthopmtu=600) if family is IPV4 else ICMPv6PacketTooBig(mtu=1280)
+
+
+def from_pod_one(family: Family, dst: str, message: Packet) -> Packet:
+    return FROM_POD_ONE / family.ip(family.pod_one, dst) / message
+
+
+def made_up(family: Family, underlay: Family) -> Iterator[Case]:
+    """Errors about paths between nodes: who believes them sends less to the other node."""
+    several = second_addresses(underlay)
+    packet = from_pod_one(family, family.node_one, too_big(family, family.seconds[1]))
+    yield Case("about a second address", packet, dropped("FORGED_ERROR", packet), several)
+    if family is not underlay:
+        return
+    for whom, dst in strangers(family):
+        packet = from_pod_one(family, dst, too_big(family))
+        for kind, tables in kinds(underlay):
+            yield Case(f"{kind}, to {whom}", packet, dropped("FORGED_ERROR", packet), tables)
+    echo = ICMP(type=0) if family is IPV4 else ICMPv6EchoReply()
+    about_echo = error(family) / family.ip(family.node_one, family.node_two) / echo
+    packet = from_pod_one(family, family.node_one, about_echo)
+    yield Case("about an echo reply", packet, dropped("FORGED_ERROR", packet))
+    if family is IPV4:
+        packet = from_pod_one(family, family.world, too_big(family, options=[IPOption_Timestamp()]))
+        yield Case("about one with options", packet, dropped("FORGED_ERROR", packet))
+    else:
+        for name, headers in wrapping.CHAINS.items():
+            upper = bytes(from_pod_one(family, family.world, too_big(family)))[54:]
+            packet = chained(family.pod_one, family.world, headers, wrapping.ICMPV6, upper)
+            yield Case(name, packet, dropped("FORGED_ERROR", packet))
+    length = 20 if family is IPV4 else 40
+    whole = bytes(from_pod_one(family, family.world, too_big(family)))[14 + length :]
+    proto = {"proto": ICMP4} if family is IPV4 else {"nh": wrapping.ICMPV6}
+    for cut in (4, 8, 8 + length - 1):
+        short = family.ip(family.pod_one, family.world, **proto) / Raw(whole[:cut])
+        packet = FROM_POD_ONE / short
+        yield Case(f"{cut} bytes of it", packet, dropped("HIDDEN_HEADER", packet))
+
+
 def unreadable(family: Family, underlay: Family) -> Iterator[Case]:
     if family is IPV4:
         for length in (0, 1, 3):
@@ -106,6 +156,14 @@ def innocent(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("to another port", packet, to_stack(packet))
     packet = FROM_POD_ONE / family.ip(family.pod_one, family.world) / TCP(dport=VXLAN_PORT)
     yield Case("TCP to the port", packet, to_stack(packet))
+    for name, dst in (("the pod", family.pod_one), ("the world", family.world)):
+        packet = from_pod_one(family, family.node_one, too_big(family, dst))
+        yield Case(f"an error about a packet to {name}", packet, to_stack(packet))
+    packet = from_pod_one(family, family.pod_two, too_big(family))
+    yield Case("an error to a pod", packet, into_pod(VETH_TWO, delivered(packet)))
+    echo = ICMP() if family is IPV4 else ICMPv6EchoRequest()
+    packet = from_pod_one(family, family.world, echo)
+    yield Case("an echo request without data", packet, to_stack(packet))
     queued = cluster(underlay, queued=True, masquerade=True)
     packet = vxlan(family, family.world, port=53)
     there = left_to_others(packet, "QDISC", mark=MASQUERADE_MARK)
@@ -139,6 +197,9 @@ def nested(family: Family, underlay: Family) -> Iterator[Case]:
     packet = carried(family.gateway, 53)
     yield Case("to another port", packet, passed(packet, "STACK"), came_from=two)
     if family is underlay:
+        lie = Ether(src=OVERLAY_MAC, dst=GATEWAY_MAC) / family.ip(family.pod_far, family.node_one)
+        lie /= too_big(family)
+        yield Case("a made up error", lie, dropped("FORGED_ERROR", lie), came_from=two)
         packet = carried(family.node_one)
         yield Case("to the VTEP", packet, dropped("FORGED_VXLAN", packet), came_from=two)
     if family is not IPV4:
@@ -153,6 +214,13 @@ def nested(family: Family, underlay: Family) -> Iterator[Case]:
 
 @in_all_families(forged)
 def test_a_pod_can_send_vxlan_to_nobody_but_pods(
+    dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(dataplanes, "from_container", underlay, case)
+
+
+@in_all_families(made_up)
+def test_no_pod_says_what_the_paths_between_nodes_carry(
     dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
     check(dataplanes, "from_container", underlay, case)

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 
 import pytest
@@ -38,7 +39,7 @@ from pycni.kernel.links import link_local
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
 from pycni.names import GATEWAY_MAC, OVERLAY_MAC
-from pycni.node import overlay_guard
+from pycni.node import overlay_guard, path_mtus
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import load
@@ -234,6 +235,32 @@ def test_a_queued_pod_cannot_either(lab: Lab, spare: Pod) -> None:
         held(lab, spare, frames, {("FORGED_VXLAN", "from_container"): len(frames)}, node)
     finally:
         del lab.results[spare.name]
+
+
+def test_a_pod_cannot_narrow_the_paths_between_nodes(lab: Lab) -> None:
+    one, two = lab.layout.nodes
+    attacker = one.pods[0]
+    vteps = [str(node.underlay[0].ip) for node in (one, two)]
+    frames = []
+    for own, other in (vteps, reversed(vteps)):
+        vxlan = ip(own, other) / UDP(sport=40000, dport=PORT) / VXLAN(vni=VNI) / Raw(bytes(60))
+        for about in (vxlan, ip(own, other) / ICMP(type=0)):
+            error = ICMP(type=3, code=4, nexthopmtu=700) / about
+            frames.append(Ether(dst=GATEWAY_MAC) / ip(address(lab, attacker, 4), own) / error)
+    expected = {("FORGED_ERROR", "from_container"): len(frames)}
+
+    counted = _counting(
+        lab,
+        one,
+        expected,
+        lambda: send_frames(attacker.netns, POD_IFNAME, sent_by(lab, attacker, frames)),
+    )
+
+    assert counted == expected
+    for node in (one, two):
+        settings = load(node.settings_path)
+        assert within(node.netns, partial(path_mtus.faults, settings)) == []
+        assert rows(lab, node, "path_mtus") == []
 
 
 def test_no_shape_of_a_packet_hides_what_it_carries(lab: Lab) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from pycni.ipam import delegation_records
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
+from pycni.lab.topology import open_rtnl
 from pycni.names import AttachmentKey
 from pycni.node.record import Node
 from pycni.settings import load
@@ -26,6 +28,7 @@ from support.waiting import wait_until
 SUBNETS = ["10.215.0.0/24", "fd00:215::/64"]
 UNAVAILABLE = 104
 TRY_AGAIN = 11
+UNTOLD = "192.0.2.77"
 BOTH = [False, True]
 
 PLUGIN = """
@@ -171,13 +174,25 @@ def test_a_failing_add_gives_back_what_ipam_gave_once(
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize(
     "given",
-    ["169.254.1.1", "127.0.0.2", "224.0.0.5", "0.0.0.0", "fe80::5", "a node's", "a gateway's"],
+    [
+        "169.254.1.1",
+        "127.0.0.2",
+        "224.0.0.5",
+        "0.0.0.0",
+        "fe80::5",
+        "a node's",
+        "a gateway's",
+        "a second of a node",
+        "a second of this node",
+    ],
 )
 def test_an_address_that_others_need_or_that_reaches_nobody_is_refused(
     lab: Lab, spare: Pod, ipam: Ipam, given: str
 ) -> None:
     named = {
         "a node's": str(lab.layout.nodes[1].underlay[0].ip), "a gateway's": f"{pod_cidr(lab, 0)}1",
+        "a second of a node": str(lab.layout.nodes[1].underlay[1].ip),
+        "a second of this node": str(lab.layout.nodes[0].underlay[1].ip),
     }  # fmt: skip
     address = named.get(given, given)
     conf = ipam.conf() | {"give": [(f"{address}/24", None)]}
@@ -187,6 +202,22 @@ def test_an_address_that_others_need_or_that_reaches_nobody_is_refused(
     assert added.document["code"] == UNAVAILABLE, added.text
     assert address in added.text
     assert ipam.calls() == ["ADD", "DEL"]
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_address_of_this_node_that_no_store_knows_is_refused(
+    lab: Lab, spare: Pod, ipam: Ipam
+) -> None:
+    conf = ipam.conf() | {"give": [(f"{UNTOLD}/24", None)]}
+    with open_rtnl(lab.layout.node(spare.node).netns) as ipr:
+        loopback = ipr.ifindex("lo")
+        ipr.add_address(loopback, ip_address(UNTOLD))
+        try:
+            added = execute(lab, spare, "ADD", env=ipam.path, ipam=conf)
+        finally:
+            ipr.delete_address(loopback, ip_address(UNTOLD), prefixlen=32)
+
+    assert added.document["code"] == UNAVAILABLE, added.text
 
 
 @pytest.mark.usefixtures("clean")

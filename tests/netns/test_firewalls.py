@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,21 @@ table inet {table} {{
 """
 
 
+FLAGGED = """
+table inet flagged {{
+    flags dormant;
+    set inside {{
+        type ifname
+        elements = {{ {known} }}
+    }}
+    chain forward {{
+        type filter hook forward priority 10; policy drop;
+        iifname @inside accept
+    }}
+}}
+"""
+
+
 @contextmanager
 def other_firewall(
     node: LabNode, *, table: str, policy: str = "accept", **rules: str
@@ -260,3 +276,30 @@ def test_a_table_of_others_that_knows_pods_is_no_fault(lab: Lab) -> None:
         assert found == []
     with other_firewall(node, table="mine", end='iifname "eth9" drop') as found:
         assert found == []
+
+
+@pytest.mark.parametrize(("known", "faults"), [("eth7", 1), ("pycni0", 0)])
+def test_a_table_of_others_with_flags_is_never_listed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, known: str, faults: int
+) -> None:
+    """libnftables 1.0.6 may end the process that does (kernel/nft_tables.py)."""
+    node = lab.layout.nodes[0]
+    listed: list[str] = []
+    run = nft.run
+
+    def record(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+        listed.extend(one for command in commands for one in command["list"])  # type: ignore[index]
+        return run(commands, what=what)
+
+    within(node.netns, lambda: run(FLAGGED.format(known=known), what="a test"))
+    monkeypatch.setattr(nft, "run", record)
+    try:
+        found = within(
+            node.netns, lambda: other_firewalls.faults(Node.load(load(node.settings_path)))
+        )
+    finally:
+        within(node.netns, lambda: run("delete table inet flagged", what="a test"))
+
+    assert len(found) == faults, found
+    assert "chains" in listed
+    assert not {"table", "tables"} & {*listed}

@@ -19,6 +19,8 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.lab import runtime
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, WORLD, LabNode
+from pycni.lab.topology import open_rtnl
+from pycni.node.overlay import DEVICE
 from pycni.settings import load
 from pycni.upkeep import report
 from pycni.upkeep.report import Row, State
@@ -71,6 +73,23 @@ def plugin_status(lab: Lab, node: LabNode) -> dict[str, Any]:
     reply = within(node.netns, lambda: dispatch.answer(env, stdin, None, settings=settings))
     answer: dict[str, Any] = json.loads(reply.stdout) if reply.stdout else {}
     return answer
+
+
+def test_a_route_of_others_into_the_cluster_stops_no_mend(lab: Lab, node: LabNode) -> None:
+    """A new node is refused there: its networks may be somebody else's."""
+    route = next(damage for damage in DAMAGES if damage.name.startswith("a route that leads"))
+    assert route.undo is not None
+    with open_rtnl(node.netns) as ipr:
+        route.do(lab, node)
+        try:
+            ipr.delete_link(ipr.ifindex(DEVICE))
+            setup(node)
+
+            assert [row.name for row in faults(node)] == [route.part]
+        finally:
+            route.undo(lab, node)
+
+    assert faults(node) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)

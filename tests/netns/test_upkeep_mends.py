@@ -14,7 +14,7 @@ from pycni.lab.layout import WORLD, LabNode
 from pycni.settings import load
 from pycni.upkeep import book, report
 from pycni.upkeep.report import Row, State
-from support.damages import DAMAGES, FORGOTTEN_RECORD, Damage
+from support.damages import DAMAGES, FORGOTTEN_RECORD, LOOK, Damage
 from support.flood import unanswered
 from support.labs import made_lab, within
 from support.waiting import wait_until
@@ -78,6 +78,29 @@ def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     assert forwards(lab, node) == []
     if damage.tidy is not None:
         damage.tidy(lab, node)
+
+
+@pytest.mark.parametrize("name", ["overlay device deleted", "uplink's MTU lowered", "all pins"])
+def test_what_takes_a_setup_is_mended_without_the_store(lab: Lab, name: str) -> None:
+    node, store = lab.layout.nodes[0], lab.layout.directory / "store"
+    damage = next(one for one in MENDED if one.name.startswith(name))
+    book.close(load(node.settings_path))
+    before, at = len(told(node)), len(node.log_path.read_text())
+
+    def left() -> list[Row]:
+        return [row for row in faults(node) if row.name not in ("store", "records", "peers")]
+
+    store.rename(store.with_name("away"))
+    try:
+        damage.do(lab, node)
+        wait_until(lambda: len(told(node)) > before, f"{damage} is mended", seconds=damage.within)
+        wait_until(lambda: left() == [], f"{damage} is mended for good", seconds=damage.within)
+
+        assert forwards(lab, node) == []
+        assert "node not mended" not in node.log_path.read_text()[at:]
+    finally:
+        store.with_name("away").rename(store)
+    wait_until(lambda: faults(node) == [], "all is well when the store is back", seconds=LOOK)
 
 
 @pytest.mark.parametrize("damage", LEFT, ids=str)

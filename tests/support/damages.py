@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,10 +21,11 @@ from loader.clsact import attached
 from pycni.dataplane import maps
 from pycni.kernel import nft, sysctl
 from pycni.kernel.links import IFF_UP, Link
+from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import NODE_UPLINK, LabNode
+from pycni.lab.layout import NODE_UPLINK, UNDERLAY6, LabNode
 from pycni.lab.topology import open_rtnl
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.overlay import DEVICE
@@ -293,6 +295,12 @@ def _mount_read_only(_: Lab, node: LabNode) -> None:
     _run(node, "mount", "-o", "remount,bind,ro", state)
 
 
+def _remount_bpffs(how: str) -> Callable[[Lab, LabNode], object]:
+    return lambda _, node: _run(
+        node, "mount", "-o", f"remount,{how}", str(load(node.settings_path).bpffs)
+    )
+
+
 def _unmount_state(_: Lab, node: LabNode) -> None:
     _run(node, "umount", str(load(node.settings_path).state_dir))
 
@@ -319,11 +327,17 @@ HARMLESS = (overlay_guard.PART,)
 
 
 def _of_tables() -> Iterator[Damage]:
-    """Each of our tables deleted, and each of its chains flushed."""
+    """Each of our tables deleted or switched off, and each of its chains flushed or closed."""
     for (table, part), chains in CHAINS.items():
         broken = part not in HARMLESS
         yield Damage(f"nftables table {table} deleted", _nft(f"delete table inet {table}"), part,
                      "gone", is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+        script = f"add table inet {table} {{ flags dormant; }}"
+        yield Damage(f"nftables table {table} switched off", _nft(script), part, "switched off",
+                     is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+        script = f"add chain inet {table} prerouting {{ policy drop; }}"
+        yield Damage(f"nftables table {table} drops by policy", _nft(script), part, "prerouting",
+                     is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
         for chain in chains:
             script = f"flush chain inet {table} {chain}"
             yield Damage(f"nftables table {table}, chain {chain} flushed", _nft(script), part,
@@ -356,10 +370,34 @@ def _forward_tables_away(lab: Lab, node: LabNode) -> None:
     )
 
 
+OTHER_BRIDGE = "br9"
+
+
+def _enslave_overlay(lab: Lab, node: LabNode) -> None:
+    """As a network service with a rule for all interfaces does it."""
+    _ip("link", "add", OTHER_BRIDGE, "up", "type", "bridge")(lab, node)
+    _ip("link", "set", DEVICE, "master", OTHER_BRIDGE)(lab, node)
+
+
 UPLINK4 = f"net/ipv4/conf/{NODE_UPLINK}/forwarding"
 DEVICE4 = f"net/ipv4/conf/{DEVICE}/forwarding"
 DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
 DEVICE_PART = f"device {DEVICE}"
+ASTRAY = "10.244.1.128/25"
+"""A part of the second node's pods."""
+ALL6_OFF = "net/ipv6/conf/all/disable_ipv6"
+
+
+def _switch_ipv6_on(lab: Lab, node: LabNode) -> None:
+    """The uplink has lost its addresses meanwhile."""
+    _sysctl((ALL6_OFF, "0"))(lab, node)
+    with open_rtnl(node.netns) as ipr:
+        uplink = _uplink(ipr).ifindex
+        for one in node.underlay:
+            if one.version == 6:
+                ipr.add_address(uplink, one.ip, prefixlen=one.network.prefixlen)
+        ipr.add_route(Route(ip_network("::/0"), uplink, UNDERLAY6.ip))
+
 
 DAMAGES = (
     Damage("firewall reload: nft flush ruleset", _nft("flush ruleset"), masquerade.PART, "gone"),
@@ -377,8 +415,13 @@ DAMAGES = (
     Damage("IPv6 forwarding off", _sysctl((overlay.IPV6_FORWARDING, "0")), "sysctls", "ipv6"),
     Damage("loopback addresses not routed",
            _sysctl((f"net/ipv4/conf/{DEVICE}/route_localnet", "0")), "sysctls", "route_localnet"),
+    Damage("source routes at the overlay device",
+           _sysctl((f"net/ipv4/conf/{DEVICE}/accept_source_route", "1")), "sysctls",
+           "accept_source_route"),
     Damage("IPv6 off at the overlay device", _sysctl((DEVICE6_OFF, "1")), "sysctls",
            "disable_ipv6"),
+    Damage("IPv6 off on the whole host", _sysctl((ALL6_OFF, "1")), "addresses", "gone",
+           undo=_switch_ipv6_on),
     Damage("IPv6 off and on at the overlay device", _sysctl((DEVICE6_OFF, "1"), (DEVICE6_OFF, "0")),
            "addresses", "gone"),
     Damage("IPv4 routes flushed", _ip("route", "flush", "dev", DEVICE), "routes", "10.244"),
@@ -396,6 +439,8 @@ DAMAGES = (
            DEVICE_PART, OTHER_MAC),
     Damage("overlay device with another MTU", _ip("link", "set", DEVICE, "mtu", "1300"),
            DEVICE_PART, "1300", is_broken=False, plugin_tells=False),
+    Damage("overlay device made a port of a bridge", _enslave_overlay, DEVICE_PART, "bridge",
+           tidy=_ip("link", "del", OTHER_BRIDGE)),
     Damage("overlay device that resolves addresses", _ip("link", "set", DEVICE, "arp", "on"),
            DEVICE_PART, "NOARP", is_broken=False, plugin_tells=False),
     Damage("overlay device without its alias", _ip("link", "set", DEVICE, "alias", ""),
@@ -433,8 +478,13 @@ DAMAGES = (
            is_broken=False, undo=_unmount_state),
     Damage("state directory full", _fill, "directories", "full", is_broken=False,
            undo=_unmount_state),
+    Damage("bpffs read-only", _remount_bpffs("ro"), "programs", "read-only", is_broken=False,
+           undo=_remount_bpffs("rw")),
     Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
            undo=_rule("del")),
+    Damage("a route that leads packets for another node's pods away",
+           _ip("route", "add", "blackhole", ASTRAY), "routes", f"{ASTRAY} is nowhere",
+           undo=_ip("route", "del", "blackhole", ASTRAY)),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""

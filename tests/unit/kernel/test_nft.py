@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 
 import pytest
 
 from pycni.errors import SetupError
-from pycni.kernel import nft
+from pycni.kernel import nft, nft_tables
 
 
 def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +19,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ctypes, "CDLL", refuse)
 
     with pytest.raises(SetupError) as caught:
-        nft.table_exists("pycni", what="a table")
+        nft.run("list tables", what="a table")
 
     assert "libnftables.so.1" in caught.value.message
     assert "a table" in caught.value.message
@@ -31,3 +32,13 @@ def test_what_nftables_refuses_is_told_in_its_words() -> None:
 
     assert "a table" in caught.value.message
     assert "martian" in caught.value.details
+
+
+def test_a_kernel_that_does_not_tell_of_tables_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> dict[nft_tables.Table, int]:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(nft_tables, "flags", refuse)
+
+    with pytest.raises(SetupError, match="a table: not supported"):
+        nft.table_exists("pycni", what="a table")

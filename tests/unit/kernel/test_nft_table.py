@@ -112,7 +112,7 @@ def test_other_elements_change_a_set() -> None:
 
 def test_a_dormant_table_is_switched_off() -> None:
     listed = listing()
-    listed[1]["table"]["flags"] = ["dormant"]
+    listed[1]["table"]["flags"] = 1
 
     assert nft_table.compare(TABLE, listed) == [
         Difference("nftables table inet ours", "switched off")
