@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 
 import pytest
@@ -258,7 +259,7 @@ def test_a_pod_cannot_narrow_the_paths_between_nodes(lab: Lab) -> None:
     assert counted == expected
     for node in (one, two):
         settings = load(node.settings_path)
-        assert within(node.netns, lambda settings=settings: path_mtus.faults(settings)) == []
+        assert within(node.netns, partial(path_mtus.faults, settings)) == []
         assert rows(lab, node, "path_mtus") == []
 
 

@@ -284,7 +284,7 @@ def test_a_table_of_others_with_flags_is_never_listed(
 ) -> None:
     """libnftables 1.0.6 may end the process that does (kernel/nft_tables.py)."""
     node = lab.layout.nodes[0]
-    listed = []
+    listed: list[str] = []
     run = nft.run
 
     def record(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
