@@ -26,6 +26,8 @@ NUMBER = re.compile(r"^#define ([A-Z]\w*)[ \t]+\w", re.MULTILINE)
 PAD = re.compile(r"pad\d*")
 
 INTEGERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+PADDING = "add a member `pad` there, in bpf/lib/types.h"
 """Formats of module struct, of unsigned integers in host order."""
 
 OPENING = '''\
@@ -85,7 +87,7 @@ def _layout(types: btf.Types, name: str, structs: set[str], enums: set[str]) -> 
     code, fields = "=", []
     for member, kind in types.members(number):
         if member.offset != calcsize(code):
-            raise LayoutError(f"struct {name} has a hole before {member.name}")
+            raise LayoutError(f"struct {name} has a hole before {member.name}", hint=PADDING)
         if PAD.fullmatch(member.name):
             code += f"{member.size}x"
             continue
@@ -95,7 +97,7 @@ def _layout(types: btf.Types, name: str, structs: set[str], enums: set[str]) -> 
         meaning = _camel(f"{name}_flag") if has_names else f'"{word}"'
         fields.append(f'("{member.name}", {meaning}),')
     if calcsize(code) != types.size(number):
-        raise LayoutError(f"struct {name} has a hole at its end")
+        raise LayoutError(f"struct {name} has a hole at its end", hint=PADDING)
     body = fields[0] if len(fields) == 1 else "\n        " + "\n        ".join(fields) + "\n    "
     return f'{name.upper()} = Layout(\n    "{name}",\n    "{code}",\n    ({body}),\n)\n'
 
@@ -116,7 +118,10 @@ def _kind(
     if item.kind == btf.ARRAY:
         is_mac = member.size == 6 and "mac" in member.name
         return ("mac" if is_mac else "bytes"), f"{member.size}s"
-    raise LayoutError(f"struct {struct}: member {member.name} is {types.describe(number)}")
+    raise LayoutError(
+        f"struct {struct}: member {member.name} is {types.describe(number)}",
+        hint="give it a type that other members of bpf/lib/types.h have",
+    )
 
 
 def _typedefs(types: btf.Types, number: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import libbpf
 from .closing import Closing
-from .errors import KernelError, LayoutError, LoaderError, VerifierError
+from .errors import REINSTALL, REPORT, KernelError, LayoutError, LoaderError, VerifierError
 from .libbpf import check, library, possible_cpus, text
 from .maps import Descriptor, Map, MapInfo, RingBuffer, open_pin, own_map
 
@@ -150,7 +150,7 @@ class Object(Closing):
             handle, code = libbpf.open_object(path)
         if handle is None:
             what = f"cannot open BPF object {path}: {os.strerror(code)}"
-            raise LoaderError(what, details=messages.text)
+            raise LoaderError(what, details=messages.text, hint=REINSTALL)
         return cls(handle, path)
 
     def maps(self) -> Mapping[str, MapInfo]:
@@ -190,7 +190,9 @@ class Object(Closing):
         """
         found = libbpf.constant(self._open(), variable)
         if found is None:
-            raise LayoutError(f"{self.path.name} has no constant {variable} in .rodata")
+            raise LayoutError(
+                f"{self.path.name} has no constant {variable} in .rodata", hint=REINSTALL
+            )
         offset, size = found
         if size != len(data):
             raise LayoutError(
@@ -213,7 +215,9 @@ class Object(Closing):
         what = os.strerror(-result)
         for name, log in logs.items():
             tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
-            raise VerifierError(f"the kernel refused program {name}: {what}", details=tail)
+            raise VerifierError(
+                f"the kernel refused program {name}: {what}", details=tail, hint=REPORT
+            )
         hint = "run as root" if -result in (errno.EPERM, errno.EACCES) else ""
         raise KernelError(f"cannot load {self.path.name}: {what}", details=messages.text, hint=hint)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import bpf, libbpf
-from .errors import LayoutError
+from .errors import REINSTALL, LayoutError
 
 INT, POINTER, ARRAY, STRUCT, UNION, ENUM, FORWARD, TYPEDEF = range(1, 9)
 VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT = range(9, 17)
@@ -57,7 +57,7 @@ class Types:
         for number, item in enumerate(self.types):
             if item.kind == kind and item.name == name:
                 return number
-        raise LayoutError(f"no type {name} in the type information")
+        raise LayoutError(f"no type {name} in the type information", hint=REINSTALL)
 
     def resolve(self, number: int) -> int:
         """Id of what typedefs and qualifiers stand for."""
@@ -121,7 +121,7 @@ class Types:
 def parse(raw: bytes) -> Types:
     """Parse raw BTF; LayoutError if it is none."""
     if len(raw) < 24 or packing.unpack_from("=H", raw)[0] != _MAGIC:
-        raise LayoutError("not BTF in the byte order of this machine")
+        raise LayoutError("not BTF in the byte order of this machine", hint=REINSTALL)
     header, type_start, type_length, string_start, string_length = packing.unpack_from(
         "=5I", raw, 4
     )

@@ -35,7 +35,10 @@ class Clang:
 
 
 def find_clang() -> Clang:
-    """`clang`, or the newest `clang-N`, on PATH, with the headers that it needs."""
+    """`clang`, or the newest `clang-N`, on PATH, with the headers that it needs.
+
+    CompileError if any is missing.
+    """
     path = shutil.which("clang") or _newest_versioned_clang()
     if path is None:
         raise CompileError("no clang on PATH", hint="apt install clang")
@@ -58,7 +61,11 @@ def compile_file(source: Path, output: Path, *, clang: Clang, include: Path | No
         command, cwd=source.parent, capture_output=True, text=True, errors="replace", check=False
     )
     if result.returncode != 0:
-        raise CompileError(f"{clang.path} cannot compile {source}", details=result.stderr.strip())
+        raise CompileError(
+            f"{clang.path} cannot compile {source}",
+            details=result.stderr.strip(),
+            hint="install pycni's wheel, which brings the programs compiled; or another clang",
+        )
 
 
 def compile_all(clang: Clang, sources: Path, programs: Iterable[str], output: Path) -> None:

@@ -105,7 +105,10 @@ def _open_cache(cache: Path) -> None:
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise CompileError(f"cannot make the object cache {cache}: {error.strerror}") from error
+        raise CompileError(
+            f"cannot make the object cache {cache}: {error.strerror}",
+            hint="set cache_dir in the settings to a directory that root can write to",
+        ) from error
     _check_private(cache)
 
 

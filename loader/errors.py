@@ -15,6 +15,10 @@ Map operations raise plain OSError: only their caller knows what a full map mean
 
 from __future__ import annotations
 
+REINSTALL = "the programs are not those of this version: install pycni again"
+REPORT = "please report it, with this text and `pycni version`; what was loaded before goes on"
+"""What to do about errors that no setting mends."""
+
 
 class LoaderError(Exception):
     """What went wrong, what was found (`details`, may have many lines), what to do (`hint`)."""

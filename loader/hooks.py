@@ -25,6 +25,9 @@ def refused(hook: Hook, code: int, why: str, *, hints: Mapping[int, str]) -> Att
     """What the kernel's `code` (errno) means at a hook; `hints` say what to do about some."""
     what = f"{hook.program} at interface {hook.ifindex}"
     if code == errno.ENODEV:
-        return GoneError(f"cannot attach {what}: no such interface")
+        return GoneError(
+            f"cannot attach {what}: no such interface",
+            hint="it went meanwhile: try again, pycni looks for the interfaces there are",
+        )
     hint = "run as root" if code == errno.EPERM else hints.get(code, "")
     return AttachError(f"cannot attach {what}: {why}", hint=hint)

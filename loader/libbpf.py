@@ -273,7 +273,10 @@ def test_run(fd: int, packet: bytes, context: bytes, repeat: int) -> RawRun:
 
 
 def open_ring(fd: int, take: Callable[[bytes], int]) -> tuple[int, object]:
-    """(handle, an object to be kept as long as the handle); `take` gets each record."""
+    """(handle, an object to be kept as long as the handle); `take` gets each record.
+
+    Raises OSError.
+    """
 
     def on_record(_context: int | None, data: int, size: int) -> int:
         return take(ctypes.string_at(data, size))
@@ -363,7 +366,10 @@ def detach(fd: int, ifindex: int, attach_type: int) -> None:
 
 
 def mount_bpffs(path: Path) -> None:
-    """Mount a new BPF file system at `path` in the caller's mount namespace (mount(2))."""
+    """Mount a new BPF file system at `path` in the caller's mount namespace (mount(2)).
+
+    Raises OSError.
+    """
     flags = 0x2 | 0x4 | 0x8  # MS_NOSUID | MS_NODEV | MS_NOEXEC
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"bpffs", os.fsencode(path), b"bpf", ctypes.c_ulong(flags), b"mode=0700") != 0:

@@ -67,7 +67,10 @@ def unmount_bpffs(path: Path) -> bool:
     try:
         libbpf.unmount(path)
     except OSError as error:
-        raise BpffsError(f"cannot unmount {path}: {error.strerror}") from error
+        raise BpffsError(
+            f"cannot unmount {path}: {error.strerror}",
+            hint=f"see who uses it, end that, and try again: fuser -vm {path}",
+        ) from error
     return True
 
 
@@ -84,11 +87,14 @@ def is_bpffs(path: Path) -> bool:
 
 @contextmanager
 def locked(root: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold the lock of `root`: exclusive to replace programs, shared to attach current ones."""
+    """Hold the lock of `root`: exclusive to replace programs, shared to attach current ones.
+
+    Raises BpffsError if nothing is pinned there.
+    """
     try:
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise BpffsError(f"nothing is pinned at {root}", hint="pycni setup") from error
+        raise BpffsError(f"nothing is pinned at {root}", hint="run: pycni setup") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
@@ -97,10 +103,13 @@ def locked(root: Path, *, exclusive: bool) -> Iterator[None]:
 
 
 def create_root(root: Path) -> bool:
-    """Make `root` and its directory of maps on a mounted bpffs; False if they were there."""
+    """Make `root` and its directory of maps on a mounted bpffs; False if they were there.
+
+    Raises BpffsError if no BPF file system is mounted there.
+    """
     if not is_bpffs(_existing(root)):
         raise BpffsError(
-            f"{root} is not on a BPF file system", hint="mount -t bpf bpffs /sys/fs/bpf"
+            f"{root} is not on a BPF file system", hint="run: mount -t bpf bpffs /sys/fs/bpf"
         )
     if (root / "maps").is_dir():
         return False

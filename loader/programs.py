@@ -24,7 +24,7 @@ class Programs(Closing):
     def __init__(self, root: Path, names: Iterable[str] = PROGRAMS) -> None:
         directory = pins.current(root)
         if directory is None or not directory.is_dir():
-            raise LoaderError(f"no programs are loaded at {root}", hint="pycni setup")
+            raise LoaderError(f"no programs are loaded at {root}", hint="run: pycni setup")
         self.fingerprint = pins.fingerprint(directory)
         with ExitStack() as undo:
             self._open = {

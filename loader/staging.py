@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import btf, migration, mprog, pins
 from .bpf import Map, Object, Program
-from .errors import LayoutError
+from .errors import REINSTALL, LayoutError
 from .maps import MapInfo
 from .migration import Fate
 from .objects import Objects
@@ -68,7 +68,8 @@ def stage(
                     wanted = _sized(opened, wanted, maps[name], objects.sizes)
                     if migration.fate(maps[name], wanted, types) is not Fate.SHARED:
                         raise LayoutError(
-                            f"{program} declares map {name} unlike the other programs"
+                            f"{program} declares map {name} unlike the other programs",
+                            hint=REINSTALL,
                         )
                 opened.reuse_map(name, maps[name].fd)
             opened.load()

@@ -110,6 +110,9 @@ class InvalidConfig(PycniError):
 class InvalidSettings(InvalidConfig):
     """The node's settings file is wrong."""
 
+    problems: tuple[str, ...] = ()
+    """Each thing that is wrong in the file, where the message is about several."""
+
 
 class ClusterError(InvalidConfig):
     """Cluster parameters do not fit each other, or do not fit the underlay."""

@@ -25,7 +25,7 @@ class Fault:
     """One thing that is not as it must be."""
 
     part: str
-    """The part of the node, one word: a row of `pycni status`."""
+    """The part of the node: the name of a row of `pycni status`."""
     thing: str
     """Which thing of that part, by the name a person knows: an interface, a route, a pod."""
     found: str

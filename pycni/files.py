@@ -119,7 +119,10 @@ def alone_in(directory: Path) -> Iterator[bool]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise FileError(f"the directory {directory} cannot be opened: {error.strerror}") from error
+        raise FileError(
+            f"the directory {directory} cannot be opened: {error.strerror}",
+            hint=f"run as root; look at it: ls -ld {directory}",
+        ) from error
     try:
         alone = True
         try:
@@ -171,7 +174,10 @@ def remove_file(path: Path) -> None:
         try:
             one.unlink(missing_ok=True)
         except OSError as error:
-            raise FileError(f"the file {one} cannot be removed: {error.strerror}") from error
+            raise FileError(
+                f"the file {one} cannot be removed: {error.strerror}",
+                hint="run as root, and check that the file system is not mounted read-only",
+            ) from error
 
 
 def _temporary(path: Path) -> Path:

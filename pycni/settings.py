@@ -68,6 +68,7 @@ MTU_MAX = 2**16 - 1
 PROBE_MIN, PROBE_MAX = 5, 3600
 """Seconds between probes of a node."""
 
+AT = re.compile(r"line (\d+): ")
 TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
 TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
 
@@ -273,7 +274,10 @@ def load(path: Path | None = None) -> Settings:
 
 
 def parse(text: str, file: Path) -> Settings:
-    """The settings in a TOML text; `file` is where it came from, for the errors."""
+    """The settings in a TOML text; `file` is where it came from, for the errors.
+
+    Raises InvalidSettings.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -365,7 +369,11 @@ def _at(lines: Mapping[str, int], *path: str) -> str:
 
 
 def _wrong(file: Path, problems: list[str]) -> InvalidSettings:
-    return InvalidSettings(f"{file}: {'; '.join(problems)}", hint=f"correct it in {file}")
+    """The error about problems, those of the file's first lines first."""
+    problems = sorted(problems, key=lambda one: int(found[1]) if (found := AT.match(one)) else 0)
+    error = InvalidSettings(f"{file}: {'; '.join(problems)}", hint=f"correct it in {file}")
+    error.problems = tuple(problems)
+    return error
 
 
 def _describe(problem: Any, values: Mapping[str, object], lines: Mapping[str, int]) -> str:

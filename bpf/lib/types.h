@@ -107,7 +107,7 @@ enum packet_path {
 	PATH_DEVICE, /* to the VXLAN device, on its way out or in */
 	PATH_STACK, /* to the host's stack */
 	PATH_QDISC, /* to the ingress qdisc that others put on a host end */
-	PATH_ANSWER, /* an ARP or ND answer, back to the pod */
+	PATH_ANSWER, /* an answer back to the pod: ARP, ND, an ICMP error */
 	PATHS, /* size of the table, not a path */
 };
 

@@ -96,10 +96,10 @@ class Place:
         try:
             found = uplink.choose(around, Wish.of(self.settings, node))
         except SetupError as error:
-            self._tell(error.message)
+            self._tell(node.vtep, error.message)
             return None
         if found.vtep.version != node.vtep.version:
-            self._tell(f"there is no IPv{node.vtep.version} address to move to")
+            self._tell(node.vtep, f"there is no IPv{node.vtep.version} address to move to")
             return None
         if now < self.patient_until:
             return None
@@ -129,7 +129,7 @@ class Place:
             log.info("addresses told addresses=%s", quoted(",".join(map(str, self._addresses))))
         self._announced = list(self._addresses)
 
-    def _tell(self, problem: str) -> None:
+    def _tell(self, vtep: IPAddress, problem: str) -> None:
         if problem != self._problem:
-            log.warning("address gone error=%s", quoted(problem))
+            log.warning("address gone vtep=%s error=%s", quoted(vtep), quoted(problem))
         self._problem = problem

@@ -9,11 +9,13 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pycni import locks
 from pycni.attachments import dispatch
 from pycni.cni import rpc
+from pycni.cni.call import Serving
 from pycni.errors import SetupError, TryAgain
 from pycni.files import make_private_directory
 from pycni.kernel.forgetting import Forgetting
@@ -80,11 +82,12 @@ def serve(
     calls: set[threading.Thread] = set()
 
     def answer(connection: socket.socket) -> None:
+        serving = Serving(forgetting, partial(rpc.has_left, connection))
         try:
             rpc.serve_connection(
                 connection,
                 lambda env, stdin, netns: dispatch.answer(
-                    env, stdin, netns, settings=settings, forgetting=forgetting
+                    env, stdin, netns, settings=settings, serving=serving
                 ),
             )
         except Exception:

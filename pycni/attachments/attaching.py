@@ -49,8 +49,8 @@ class Attaching:
 
 @contextmanager
 def attaching(call: Call) -> Iterator[Attaching]:
-    """Read what is wanted, take the lock, and undo every step if the body raises, or takes longer
-    than the call may.
+    """Read what is wanted, take the lock, and undo every step if the body raises, takes longer
+    than the call may, or is not waited for any more.
 
     Raises PycniError before anything is done if the call asks for what cannot be had.
     """
@@ -63,6 +63,7 @@ def attaching(call: Call) -> Iterator[Attaching]:
         Rtnl() as ipr,
         ExitStack() as undo,
     ):
+        call.refuse_unheard()
         yield Attaching(call, node, wanted, lock, ipr, undo, wanted.lease)
-        call.refuse_late()
+        call.refuse_unheard()
         undo.pop_all()

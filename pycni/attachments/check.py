@@ -34,7 +34,9 @@ def check(call: Call) -> None:
         lease = find_lease(ipr, call.key.digest)
         if lease is None or not lease.addresses:
             raise UnknownContainer(
-                f"nothing is attached as {ifname} of container {request.container_id}"
+                f"nothing is attached as {ifname} of container {request.container_id}",
+                hint="ADD comes before CHECK; if there was one, somebody deleted the link: restart "
+                "the pod",
             )
         now = link_changes.endpoint(ipr, lease) or lease.endpoint
         endpoints.update(table, lease.entries, now, run_dir=call.settings.run_dir)

@@ -17,12 +17,11 @@ from typing import Any
 
 from pycni.attachments import add, check, delete, gc, status
 from pycni.cni import netconf, netns, result
-from pycni.cni.call import Call
+from pycni.cni.call import Call, Serving
 from pycni.cni.plugin import SECONDS, version_of, version_reply
 from pycni.cni.protocol import Reply, check_command_version, parse_request
 from pycni.cni.result import Result
 from pycni.errors import FileError, InvalidNetns, PycniError
-from pycni.kernel.forgetting import Forgetting
 from pycni.settings import Settings
 
 Work = Mapping[str, Callable[[Call], Result | None]]
@@ -46,22 +45,23 @@ def answer(
     *,
     settings: Settings,
     work: Work = WORK,
-    forgetting: Forgetting | None = None,
+    serving: Serving | None = None,
 ) -> Reply:
     """Do what the call asks for, in the node's network namespace; raises nothing but interrupts.
 
     `stdin` may be the error from reading it. `netns_fd` is CNI_NETNS, opened, or None if that
     failed; the caller closes it. stdout of the reply is one JSON document or empty. The caller
-    has `forgetting` work after it has given the reply; without one, it has worked before.
+    has the `forgetting` of `serving` work after it has given the reply; without one, it has worked
+    before.
     """
-    later = Forgetting() if forgetting is None else forgetting
+    by = Serving() if serving is None else serving
     try:
-        return _answer(env, stdin, netns_fd, settings=settings, work=work, forgetting=later)
+        return _answer(env, stdin, netns_fd, settings=settings, work=work, serving=by)
     except Exception as error:
         return failure(error, b"" if isinstance(stdin, OSError) else stdin, env=env)
     finally:
-        if forgetting is None:
-            later.work()
+        if serving is None:
+            by.forgetting.work()
 
 
 def failure(error: BaseException, stdin: bytes = b"", *, env: Mapping[str, str]) -> Reply:
@@ -98,7 +98,7 @@ def _answer(
     *,
     settings: Settings,
     work: Work,
-    forgetting: Forgetting,
+    serving: Serving,
 ) -> Reply:
     begin = time.monotonic()
     request = parse_request(env)
@@ -122,7 +122,7 @@ def _answer(
     if request.command == "CHECK" or (request.command == "ADD" and conf.prev_result is not None):
         previous = conf.previous_result()
     end = begin + SECONDS[request.command.encode()]
-    call = Call(request, conf, env, stdin, settings, end, pod, forgetting)
+    call = Call(request, conf, env, stdin, settings, end, pod, serving)
     made = work[request.command](call)
     if made is None:
         return Reply(0)

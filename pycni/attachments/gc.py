@@ -47,7 +47,9 @@ def collect(call: Call) -> None:
         problems.append(f"{call.conf.delegate}: {error}")
     if problems:
         raise GarbageLeft(
-            "not all that is no longer valid could be removed", details="; ".join(problems)
+            "not all that is no longer valid could be removed",
+            details="; ".join(problems),
+            hint="mend what the details name; the next GC tries again",
         )
 
 

@@ -33,7 +33,8 @@ def config() -> None:
 def show(invocation: Invocation) -> None:
     """Each setting, its value, and where that comes from.
 
-    IN USE is what the node was set up with. Another value there: `pycni setup` has not run since.
+    IN USE is what the node was set up with; where a setting leaves the choice to pycni (empty, 0,
+    auto), it is what was chosen. If a setting says something else, `pycni setup` has not run since.
     """
     from pycni.settings import lines
 
@@ -50,6 +51,8 @@ def show(invocation: Invocation) -> None:
             origin = f"{file}, line {written[key]}"
         if key == "store" and not value:
             value = settings.store_url
+        if key == "masquerade_mark" and not invocation.as_json:
+            value = f"{value:#x}"
         if key in invocation.log_options:
             value, origin = invocation.log_options[key]
         rows.append({"key": key, "value": _plain(value), "from": origin, "in_use": used.get(key)})
@@ -77,17 +80,21 @@ def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) 
     from pycni.errors import InvalidSettings
     from pycni.settings import load
     from pycni.setup import config_check
+    from pycni.stores import check_url
 
     named = file or invocation.path
     try:
         settings = load(named)
+        check_url(settings.store_url)
     except InvalidSettings as error:
-        found = [_row(named or SETTINGS_PATH, [f"{error.message}; {error.hint}"])]
+        problems = list(error.problems) or [f"{error.message}; {error.hint}"]
+        found = [_row(named or SETTINGS_PATH, problems)]
     else:
         found = [_row(named or SETTINGS_PATH, [])]
         if listed is not None:
             found.append(_row(listed, config_check.problems(listed, settings)))
-    invocation.emit(found, columns=("file", "ok", "problems"))
+    lines = [row | {"problems": one} for row in found for one in row["problems"] or [""]]
+    invocation.emit(found if invocation.as_json else lines, columns=("file", "ok", "problems"))
     if not all(row["ok"] for row in found):
         click.get_current_context().exit(failure.FAILED)
 

@@ -33,7 +33,7 @@ INTERRUPTED = 128 + signal.SIGINT
 EXIT_STATUSES = f"""\b
 Exit status:
   {OK}    done; also the end of `agent` and `drops --follow` by Ctrl-C
-  {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`: a check failed
+  {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`, `config check`: a check failed
   {USAGE}    wrong usage; `status`: packets of pods are lost
   {INTERRUPTED}  interrupted by Ctrl-C
 """
@@ -54,7 +54,8 @@ class Failure:
     def __str__(self) -> str:
         parts = [f"pycni: {_escape_lines(self.message)}"]
         if self.details:
-            parts.append(f"  found: {_escape_lines(self.details)}")
+            details = self.details.removeprefix("found ")
+            parts.append(f"  found: {_escape_lines(details)}")
         if self.hint:
             parts.append(f"  to do: {_escape_lines(self.hint)}")
         return "\n".join(parts)

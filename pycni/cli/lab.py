@@ -63,7 +63,7 @@ def up(invocation: Invocation, name: str, nodes: int, pods: int) -> None:
 @output_option
 @pass_invocation
 def list_labs(invocation: Invocation) -> None:
-    """The labs that are up: their nodes, each with its network namespace and its pods."""
+    """The labs that are up, with their nodes and pods."""
     from pycni.lab import cluster
     from pycni.lab.topology import NETNS_DIR
 
@@ -140,7 +140,7 @@ def down(invocation: Invocation, name: str) -> None:
 @output_option
 @pass_invocation
 def run(invocation: Invocation, name: str, nodes: int, pods: int) -> None:
-    """Bring a lab up, prove that it works, show its tables and take it down."""
+    """Bring a lab up, prove that it works, and take it down."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
     from pycni.lab import checks, cluster
 

@@ -12,10 +12,10 @@ from pycni.cli.invocation import Invocation, output_option, pass_invocation
 @output_option
 @pass_invocation
 def nodes(invocation: Invocation) -> None:
-    """The nodes of the cluster, as the store has them, and as they answer this one.
+    """The nodes of the cluster, and which of them answer.
 
-    ANSWERS says whether a node's kernel answers at its address, FORWARDS whether it does through
-    the overlay. The agent asks; `-`: it does not, or not yet.
+    The store says which nodes there are. ANSWERS: whether a node's kernel answers at its address.
+    FORWARDS: whether it does so through the overlay. `-`: the agent has not asked, or not yet.
     """
     from pycni.cli import rows
 

@@ -27,6 +27,8 @@ def cell(value: object) -> str:
     """A value as a table shows it."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(cell, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key}={cell(one)}" for key, one in value.items())
     if value is None:
         return "-"
     return "yes" if value is True else "no" if value is False else escape(str(value))

@@ -15,6 +15,7 @@ from typing import Any
 from pycni.cli.output import cell, to_json
 from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
+from pycni.dataplane.dumps import spelled
 from pycni.dataplane.events import Lost
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import overlay_guard, report
@@ -178,11 +179,6 @@ def line(row: Row, *, as_json: bool) -> str:
         return f"{row['lost']} events were lost here"
     words = [f"{key}={cell(row[key])}" for key in ("interface", "length", "head")]
     return " ".join((row["time"], row["program"], row["reason"], *words))
-
-
-def spelled(name: str) -> str:
-    """The name of a drop reason or path as bpf/README.md has it: "wrong vni" is WRONG_VNI."""
-    return name.upper().replace(" ", "_")
 
 
 def _spell(row: Row) -> Row:

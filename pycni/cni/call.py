@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pycni.cni.netconf import NetConf
@@ -14,6 +14,16 @@ from pycni.kernel.forgetting import Forgetting
 from pycni.locks import DEADLINE
 from pycni.names import AttachmentKey
 from pycni.settings import Settings
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a call gets from the process that does the work."""
+
+    forgetting: Forgetting = field(default_factory=Forgetting)
+    """For the connections of addresses that are given back, or taken."""
+    has_left: Callable[[], bool] = lambda: False
+    """Whether the plugin that asked has ended."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,7 @@ class Call:
     """When to give up, in seconds of time.monotonic()."""
     netns_fd: int = -1
     """The pod's network namespace: on ADD and CHECK always, on DEL if it still exists, else -1."""
-    forgetting: Forgetting = field(default_factory=Forgetting)
-    """For the connections of addresses that are given back, or taken."""
+    serving: Serving = field(default_factory=Serving)
 
     @property
     def key(self) -> AttachmentKey:
@@ -42,8 +51,22 @@ class Call:
         """Seconds until the end, not negative."""
         return max(0.0, self.end - time.monotonic())
 
-    def refuse_late(self) -> None:
-        """Raise TryAgain after the end: whoever called may have been told of an error by now."""
+    @property
+    def forgetting(self) -> Forgetting:
+        return self.serving.forgetting
+
+    def refuse_unheard(self) -> None:
+        """Raise TryAgain if nobody hears of a success any more.
+
+        After the end, whoever called may have been told of an error. If the plugin was killed, the
+        runtime's DEL may have been answered.
+        """
+        if self.serving.has_left():
+            raise TryAgain(
+                f"{self.request.command} was left by its caller",
+                details="everything is undone",
+                hint="nobody waits for this answer",
+            )
         if self.left() <= 0:
             raise TryAgain(
                 f"{self.request.command} took longer than it may",

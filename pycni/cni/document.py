@@ -14,17 +14,19 @@ from typing import Any, NoReturn
 from pycni.cni.plugin import STDIN_LIMIT
 from pycni.errors import DecodingError
 
+HINT = "whoever writes it must write one JSON document, as the CNI specification has it"
+
 
 def decode(text: bytes, *, what: str) -> Any:
     """The value in `text`; raises DecodingError (code 6), whose message begins with `what`."""
     if len(text) > STDIN_LIMIT:
-        raise DecodingError(f"{what} is over the limit of {STDIN_LIMIT} bytes")
+        raise DecodingError(f"{what} is over the limit of {STDIN_LIMIT} bytes", hint=HINT)
     try:
         return json.loads(text.decode(errors="replace"), parse_constant=_refuse)
     except RecursionError:
-        raise DecodingError(f"{what} is nested too deeply to be decoded") from None
+        raise DecodingError(f"{what} is nested too deeply to be decoded", hint=HINT) from None
     except ValueError as error:
-        raise DecodingError(f"{what} is no JSON document", details=str(error)) from error
+        raise DecodingError(f"{what} is no JSON document", details=str(error), hint=HINT) from error
 
 
 def pick(document: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def compile_launcher(*, socket: Path, script: str, marker: str) -> bytes:
     """
     found = [path for name in COMPILERS if (path := shutil.which(name))]
     if not found:
-        raise NoLauncher(f"there is no C compiler ({' or '.join(COMPILERS)})")
+        raise NoLauncher(
+            f"there is no C compiler ({' or '.join(COMPILERS)})", hint="apt install clang"
+        )
     options = [
         f"-D{name}={value}"
         for name, value in constants(socket, script=script, marker=marker).items()
@@ -49,7 +51,11 @@ def compile_launcher(*, socket: Path, script: str, marker: str) -> bytes:
             )
             if done.returncode == 0:
                 return output.read_bytes()
-    raise NoLauncher(f"{compiler} cannot compile {SOURCE}", details=done.stderr.strip())
+    raise NoLauncher(
+        f"{compiler} cannot compile {SOURCE}",
+        details=done.stderr.strip(),
+        hint="install another compiler, with the C library's headers: apt install clang libc6-dev",
+    )
 
 
 def constants(socket: Path, *, script: str, marker: str) -> dict[str, str]:

@@ -176,6 +176,7 @@ def _decode(stdin: bytes) -> dict[str, Any]:
         raise DecodingError(
             "the network configuration on stdin is no JSON object",
             details=f"found a {type(value).__name__}",
+            hint="the container runtime must write one network configuration to it",
         )
     found = document.pick(value, KEYS)
     for key in HEAD:
@@ -183,6 +184,7 @@ def _decode(stdin: bytes) -> dict[str, Any]:
             raise DecodingError(
                 f"{key} in the network configuration is not a string",
                 details=f"found {found[key]!r}",
+                hint=f"write it in quotes: {key} in the network list",
             )
     found["cniVersion"] = found["cniVersion"] or OLDEST
     found["kept_by_gc"] = {key: value[key] for key in KEPT_BY_GC if key in value}

@@ -34,6 +34,7 @@ FRAME_LIMIT = STDIN_LIMIT + (8 << 20)
 
 HELLO_SECONDS = 1.0
 SEND_SECONDS = 5.0
+"""How long to wait until an agent says HELLO, and until it has taken the call."""
 SECONDS = {b"ADD": 20.0, b"CHECK": 10.0, b"DEL": 15.0, b"GC": 25.0, b"STATUS": 1.0}
 """What each command limits itself to; runtimes wait for minutes, except for STATUS."""
 

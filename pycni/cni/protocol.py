@@ -131,7 +131,9 @@ def parse_args(text: str, *, lenient: bool = False) -> dict[str, str]:
             args[key] = value
         elif part and not lenient:
             raise InvalidParameter(
-                "CNI_ARGS has a part that is not KEY=VALUE", details=f"found {part!r}"
+                "CNI_ARGS has a part that is not KEY=VALUE",
+                details=f"found {part!r}",
+                hint="parts are separated by semicolons: KEY=VALUE;KEY=VALUE",
             )
     return args
 
@@ -153,6 +155,7 @@ def check_command_version(command: str, version: str) -> None:
         raise IncompatibleVersion(
             f"config version does not allow {command}",
             details=f"the config is {version}, {command} came with {since}",
+            hint=f"set cniVersion in the network list to {since} or later",
         )
 
 

@@ -53,7 +53,11 @@ def addresses(request: Request, conf: NetConf) -> tuple[IPAddress, ...]:
         try:
             return tuple(ip_interface(one).ip for one in words)
         except ValueError:
-            raise InvalidParameter("IP in CNI_ARGS is no IP address", details=text) from None
+            raise InvalidParameter(
+                "IP in CNI_ARGS is no IP address",
+                details=f"found {text!r}",
+                hint="write addresses, separated by commas: IP=10.244.1.5,fd00:10:244:1::5",
+            ) from None
     annotated = _words(_annotation(request, conf, IPS_ANNOTATION))
     return tuple(_address(one, IPS_ANNOTATION) for one in annotated)
 
@@ -69,7 +73,11 @@ def mac(request: Request, conf: NetConf) -> str:
     text = request.args.get("MAC", "")
     found = _mac(text)
     if text and not found:
-        raise InvalidParameter("MAC in CNI_ARGS is not one interface's address", details=text)
+        raise InvalidParameter(
+            "MAC in CNI_ARGS is not one interface's address",
+            details=f"found {text!r}",
+            hint="write a unicast address that no other pod has: MAC=02:00:00:00:00:05",
+        )
     annotated = _annotation(request, conf, MAC_ANNOTATION)
     if found or not annotated:
         return found
@@ -162,4 +170,5 @@ def _invalid(key: str, found: Any, wanted: str) -> InvalidConfig:
     return InvalidConfig(
         f"{key} in the network configuration is wrong: it must be {wanted}",
         details=f"found {found!r}",
+        hint="correct it where it was set: in the network list, by the runtime, or at the pod",
     )

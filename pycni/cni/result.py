@@ -149,7 +149,10 @@ def _to_old_form(result: Result, version: str) -> dict[str, Any]:
                 {"ip": str(first.address), "gateway": _text(first.gateway), "routes": routes}
             )
     if not body:
-        raise IncompatibleVersion(f"a result without an address cannot be told in CNI {version}")
+        raise IncompatibleVersion(
+            f"a result without an address cannot be told in CNI {version}",
+            hint="set cniVersion in the network list to 0.3.0 or later",
+        )
     return body
 
 

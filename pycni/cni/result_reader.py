@@ -49,6 +49,7 @@ def from_json(document: Any, version: str, *, what: str = "prevResult") -> Resul
         raise DecodingError(
             f"{what} is no CNI result",
             details=f"{part}: {first['msg']}, found {first['input']!r}",
+            hint="whoever wrote it must follow the CNI specification, section 5",
         ) from error
 
 

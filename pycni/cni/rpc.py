@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import socket
 import struct
 import time
@@ -60,6 +61,13 @@ def peer_is_trusted(connection: socket.socket) -> bool:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
     _, uid, _ = UCRED.unpack(credentials)
     return uid in (0, os.geteuid())
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether the other end is closed: the plugin has ended, or waits no longer (poll(2))."""
+    poll = select.poll()
+    poll.register(connection, 0)  # POLLHUP is always told
+    return any(found & select.POLLHUP for _, found in poll.poll(0))
 
 
 def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) -> None:

@@ -94,6 +94,11 @@ class Names:
         )
 
 
+def spelled(name: str) -> str:
+    """The name of a drop reason or path as bpf/README.md has it: "wrong vni" is WRONG_VNI."""
+    return name.upper().replace(" ", "_")
+
+
 def _rank(value: str) -> tuple[int, Any]:
     """Networks and addresses by number, IPv4 first; then words."""
     try:

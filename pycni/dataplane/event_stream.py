@@ -58,7 +58,10 @@ def begin(connection: socket.socket, timeout: float) -> None:
         length, lost = HEADER.unpack(_exactly(connection, len(BEGIN)))
         if lost == REFUSED:
             reason = _exactly(connection, min(length, RECORD_MAX)).decode(errors="replace")
-            raise NotAvailable(f"the agent refuses this follower: {reason}")
+            raise NotAvailable(
+                f"the agent refuses this follower: {reason}",
+                hint="run it as root, with few other `pycni drops --follow`",
+            )
     except BaseException:
         connection.close()
         raise

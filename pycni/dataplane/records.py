@@ -63,10 +63,12 @@ def unpack_address(raw: bytes) -> IPAddress:
 
 
 def pack_mac(mac: str) -> bytes:
+    """6 bytes, in the order in which they are sent."""
     return bytes.fromhex(mac.replace(":", ""))
 
 
 def unpack_mac(raw: bytes) -> str:
+    """The inverse of `pack_mac`."""
     return raw.hex(":")
 
 
@@ -81,6 +83,7 @@ def unpack_port(raw: bytes) -> int:
 
 
 def as_it_is(value: Any) -> Any:
+    """For members that are numbers."""
     return value
 
 

@@ -76,6 +76,11 @@ def _check(address: IPAddress, node: Node) -> None:
         raise AddressUnavailable(
             f"the address {address} that was asked for is not in the cluster's networks",
             details=f"they are {', '.join(map(str, node.cluster_cidrs))}",
+            hint="ask for an address of these networks, or for none",
         )
     if address in reserved or address in node.gateways:
-        raise AddressUnavailable(f"the address {address} that was asked for is reserved")
+        raise AddressUnavailable(
+            f"the address {address} that was asked for is reserved",
+            details="a pod CIDR's first address, gateway and IPv4 broadcast are no pod's",
+            hint="ask for another address, or for none",
+        )

@@ -58,10 +58,16 @@ def add(
     try:
         given = result_reader.from_json(document.decode(output, what=what), version, what=what)
     except IncompatibleVersion as error:
-        raise DelegateFailed(f"{what} is in an unknown version", details=error.message) from error
+        raise DelegateFailed(
+            f"{what} is in an unknown version",
+            details=error.message,
+            hint=f"set cniVersion in the network list to one that {plugin} speaks, too",
+        ) from error
     if not given.ips or any(one.interface is not None for one in given.ips):
         raise DelegateFailed(
-            f"{what} has no address, or one of an interface", details=_quote(output)
+            f"{what} has no address, or one of an interface",
+            details=_quote(output),
+            hint="correct `ipam` in the network list",
         )
     return given
 
@@ -102,7 +108,8 @@ def execute(
             )
         except OSError as error:
             raise MissingPlugin(
-                f"the IPAM plugin {program} cannot be executed: {error.strerror}"
+                f"the IPAM plugin {program} cannot be executed: {error.strerror}",
+                hint=f"install it again; look at its mode and its interpreter: ls -l {program}",
             ) from error
         status = _wait(process, timeout)
         output, complaint = (_content(file) for file in (stdout, stderr))
@@ -112,24 +119,37 @@ def execute(
     if status == 0:
         return output
     if status is None:
-        raise DelegateFailed(f"the IPAM plugin {plugin} did not end {command} in {timeout:.0f} s")
+        raise DelegateFailed(
+            f"the IPAM plugin {plugin} did not end {command} in {timeout:.0f} s",
+            hint="find what it waits for (a server, a lock); the runtime may then try again",
+        )
     if status < 0:
-        raise DelegateFailed(f"the IPAM plugin {plugin} was killed by signal {-status}")
+        raise DelegateFailed(
+            f"the IPAM plugin {plugin} was killed by signal {-status}",
+            hint="journalctl -k says whether the kernel killed it, as for want of memory",
+        )
     raise _reported(command, output) or DelegateFailed(
         f"the IPAM plugin {plugin} failed with exit status {status}",
         details=_quote(output or complaint),
+        hint="correct `ipam` in the network list, or what the plugin complains of",
     )
 
 
 def find(plugin: str, search: str) -> Path:
-    """The first regular file of that name in the directories of CNI_PATH."""
+    """The first regular file of that name in the directories of CNI_PATH.
+
+    Raises InvalidParameter without CNI_PATH, MissingPlugin if there is none.
+    """
     if not search:
         raise InvalidParameter(
             "required environment variables are missing or empty: CNI_PATH",
             hint=f"it must lead to the IPAM plugin {plugin}",
         )
     if "/" in plugin or plugin in (".", ".."):
-        raise MissingPlugin(f"ipam.type {plugin!r} is not the name of a plugin")
+        raise MissingPlugin(
+            f"ipam.type {plugin!r} is not the name of a plugin",
+            hint="write the name of its file, without a directory",
+        )
     for directory in search.split(":"):
         candidate = Path(directory, plugin)
         with suppress(OSError):  # a name that is too long, a directory nobody may search

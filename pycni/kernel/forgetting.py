@@ -22,7 +22,7 @@ from pycni.logfmt import quoted
 INTERVAL = 3.0
 """Seconds between two listings, at least."""
 SHARE = 20
-"""Listings take at most this part of the time: a twentieth."""
+"""Listings take at most this part of a processor: a twentieth."""
 
 T = TypeVar("T")
 
@@ -82,10 +82,10 @@ class Forgetting:
         with self._working:
             with self._changing:
                 addresses, self._listed = self._listed, set()
-            begin = time.monotonic()
+            begin, busy = time.monotonic(), time.thread_time()
             _logged(conntrack.forget_listed, addresses)
-            end = time.monotonic()
-        self._next = max(begin + INTERVAL, end + (SHARE - 1) * (end - begin))
+            took = time.thread_time() - busy
+        self._next = max(begin + INTERVAL, time.monotonic() + (SHARE - 1) * took)
 
 
 def _logged(

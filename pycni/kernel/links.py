@@ -52,6 +52,8 @@ IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_NOARP = 0x1, 0x8, 0x40, 0x80
 ARPHRD_ETHER = 1
 OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 """RFC 2863, in the order of linux/if.h."""
+ALIAS_MAX = 255
+"""Bytes of an alias, without a closing zero: IFALIASZ of linux/if.h is 256, with it."""
 
 
 class Vxlan(NamedTuple):

@@ -101,7 +101,10 @@ def _open_netlink(netns_fd: int) -> socket.socket:
         namespace = ioctl(made, SIOCGSKNS)
         try:
             if not os.path.samestat(os.fstat(namespace), os.fstat(netns_fd)):
-                raise InvalidNetns("the netlink socket is in another namespace than the pod's")
+                raise InvalidNetns(
+                    "the netlink socket is in another namespace than the pod's",
+                    hint="the namespace went meanwhile; if it did not, please report it",
+                )
         finally:
             os.close(namespace)
     except BaseException:

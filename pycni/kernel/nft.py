@@ -62,26 +62,6 @@ def table_flags(name: str, *, what: str, family: str = FAMILY) -> int | None:
         ) from error
 
 
-def rule_counts(name: str, *, what: str) -> dict[str, int] | None:
-    """The number of rules in each chain of a table of our family; None if there is no such table.
-
-    Raises SetupError.
-    """
-    if not table_exists(name, what=what):
-        return None
-    try:
-        listed = run([{"list": {"table": {"family": FAMILY, "name": name}}}], what=what)
-    except SetupError:
-        if table_exists(name, what=what):
-            raise
-        return None  # somebody was faster
-    found = {entry["chain"]["name"]: 0 for entry in listed if "chain" in entry}
-    for entry in listed:
-        if "rule" in entry:
-            found[entry["rule"]["chain"]] += 1
-    return found
-
-
 def delete_table(name: str, *, what: str) -> None:
     """Delete a table; no error if it is gone."""
     table = {"table": {"family": FAMILY, "name": name}}

@@ -83,7 +83,10 @@ def forward_rules(version: int) -> list[Rule] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SetupError(f"cannot read the tables of iptables-legacy: {error.strerror}") from error
+        raise SetupError(
+            f"cannot read the tables of iptables-legacy: {error.strerror}",
+            hint="run as root; see what it says itself: iptables-legacy -S FORWARD",
+        ) from error
     return list(read(block, begin, end, family=family))
 
 

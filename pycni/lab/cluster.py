@@ -86,7 +86,10 @@ class Lab:
         """A pod's addresses, IPv4 first, as ADD returned them. Raises NotAvailable without ADD."""
         result = self.results.get(pod.name)
         if result is None:
-            raise NotAvailable(f"{pod.name} is not attached: it has no address")
+            raise NotAvailable(
+                f"{pod.name} is not attached: it has no address",
+                hint=f"the lab came up in part: pycni lab down --name {self.layout.name}, then up",
+            )
         return [ip["address"].partition("/")[0] for ip in result["ips"]]
 
     def has_agent(self, node: LabNode) -> bool:
@@ -146,7 +149,11 @@ class Lab:
         done = processes.run(node.netns, pycni_command(node, *arguments, "-o", "json"))
         what = f"pycni {' '.join(arguments)} on {node.name} failed"
         if not done.stdout:
-            raise PycniError(what, details=done.stderr.decode(errors="replace").strip())
+            raise PycniError(
+                what,
+                details=done.stderr.decode(errors="replace").strip(),
+                hint=f"see the log of its agent: {node.log_path}",
+            )
         document = json.loads(done.stdout)
         if isinstance(document, dict) and "error" in document:
             error = document["error"]
@@ -159,8 +166,11 @@ class Lab:
         """Run peer.py inside a namespace; returns the document it prints. Raises PycniError."""
         done = processes.run(netns, peer_command(*arguments), timeout=timeout)
         if done.returncode != 0:
-            raise PycniError(f"peer {' '.join(arguments[:1])} in {netns} failed: "
-                             f"{done.stderr.decode(errors='replace').strip()[-300:]}")  # fmt: skip
+            raise PycniError(
+                f"peer {' '.join(arguments[:1])} in {netns} failed",
+                details=done.stderr.decode(errors="replace").strip()[-300:],
+                hint=f"look at the namespace: ip netns exec {netns} ip address",
+            )
         return json.loads(done.stdout)
 
 
@@ -176,9 +186,14 @@ def all_labs(base: Path = BASE) -> list[Lab]:
 def up(
     name: str, *, nodes: int, pods: int, base: Path = BASE, report: Report = lambda _: None
 ) -> Lab:
-    """Bring a lab up; everything is taken down again if that fails or is interrupted."""
+    """Bring a lab up; everything is taken down again if that fails or is interrupted.
+
+    Raises SetupError, or what a step raises.
+    """
     if not 1 <= nodes <= NODES_LIMIT:
-        raise SetupError(f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}")
+        raise SetupError(
+            f"a lab has from 1 to {NODES_LIMIT} nodes, not {nodes}", hint="give another --nodes"
+        )
     if not NAME.fullmatch(name):
         raise SetupError(
             f"a lab cannot have the name {name!r}",
@@ -233,25 +248,33 @@ def down(lab: Lab) -> None:
 
 
 def wait_for_agent(lab: Lab, node: LabNode) -> None:
-    """Until the agent serves. Raises SetupError with the end of its log if it does not."""
-    path = node.directory / "run" / "agent.sock"
+    """Until the agent serves calls and followers. Raises SetupError with the end of its log if it
+    does not."""
+    path, events = (node.directory / "run" / name for name in ("agent.sock", "event.sock"))
     deadline = time.monotonic() + AGENT_TIMEOUT
     while time.monotonic() < deadline and lab.agents[node.name].alive:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            if agent.connect_ex(str(path)) == 0:
+            if agent.connect_ex(str(path)) == 0 and events.exists():
                 return
         time.sleep(0.02)
     tail = node.log_path.read_text(errors="replace").strip()[-2000:]
-    raise SetupError(f"the agent of {node.name} does not serve", details=tail)
+    raise SetupError(
+        f"the agent of {node.name} does not serve",
+        details=tail,
+        hint="mend what its log, the details, complains of",
+    )
 
 
 def wait_for_members(lab: Lab) -> None:
-    """Until each node knows all others."""
+    """Until each node knows all others. Raises SetupError if that takes too long."""
     deadline = time.monotonic() + AGENT_TIMEOUT
     for node in lab.layout.nodes:
         while len(lab.pycni(node, "maps", "dump", "vteps")) < len(lab.layout.nodes) - 1:
             if time.monotonic() > deadline:
-                raise SetupError(f"{node.name} does not know all {len(lab.layout.nodes)} nodes")
+                raise SetupError(
+                    f"{node.name} does not know all {len(lab.layout.nodes)} nodes",
+                    hint="the machine may be too slow for so many: give fewer --nodes",
+                )
             time.sleep(0.1)
 
 
@@ -265,6 +288,7 @@ def pycni_command(node: LabNode, *arguments: str) -> Sequence[str | Path]:
 
 
 def peer_command(*arguments: str) -> Sequence[str | Path]:
+    """peer.py with arguments, for inside a namespace."""
     return (sys.executable, "-IS", PEER, *arguments)
 
 

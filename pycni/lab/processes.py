@@ -67,6 +67,7 @@ def run(
         raise PycniError(
             f"{Path(command[0]).name} in {netns} did not end in {timeout:g} s",
             details=" ".join(map(str, command)),
+            hint="see what it waits for; on a machine with other work, try again",
         ) from error
 
 

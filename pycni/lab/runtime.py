@@ -58,5 +58,6 @@ def _call(node: LabNode, pod: Pod, command: str, *, previous: Json | None = None
         raise PycniError(
             f"{command} of {pod.name}: {answer.get('msg', 'the plugin failed without a word')}",
             details=answer.get("details", done.stderr.decode(errors="replace")[-500:]),
+            hint=f"see the log of the agent: {node.log_path}",
         )
     return answer

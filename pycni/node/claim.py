@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from loader import attach, pins
 from pycni.errors import SetupError
 from pycni.faults import Fault, Weight
-from pycni.kernel.links import Link
+from pycni.kernel.links import ALIAS_MAX, Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import overlay
 from pycni.node.record import Node
@@ -31,9 +31,6 @@ KEYS = ("node", "state_dir", "bpffs", "run_dir")
 
 FIXED = ("node", "state_dir", "bpffs")
 """Those that make a node another one. The run directory may change while no agent runs in it."""
-
-ALIAS_MAX = 255
-"""Bytes: IFALIASZ of linux/if.h without the closing zero."""
 
 SHORT = 40
 """Bytes of a value where the whole would not fit: then a hash of it stands there."""
@@ -141,8 +138,8 @@ def faults(settings: Settings, device: Link | None) -> list[Fault]:
         return []
     found = read(device.alias)
     if found is None:
-        finding, todo = "without the mark of its settings", "run: pycni setup"
-        return [Fault(PART, overlay.DEVICE, finding, todo, Weight.DEGRADED)]
+        finding = "without the alias that says whose it is"
+        return [Fault(PART, overlay.DEVICE, finding, weight=Weight.DEGRADED)]
     todo = "name the node's own settings file: pycni --config FILE"
     return [
         Fault(PART, overlay.DEVICE, f"that of other settings: {text}", todo)

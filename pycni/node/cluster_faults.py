@@ -19,7 +19,10 @@ NAMED = 3
 
 
 def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
-    """None if the agent reports none, or does not report. `listing`: None if the store is away."""
+    """Empty if the agent reports none, or no agent reports.
+
+    `listing` is None if the store is away.
+    """
     told = report.read(settings)
     peers = report.table(told, report.PEERS)
     silent = {name for name, life in listing.liveness.items() if not life.alive} if listing else ()
@@ -35,7 +38,8 @@ def summary(settings: Settings) -> str:
     """How many nodes answer, in a few words."""
     rows = report.table(report.read(settings), report.PEERS).values()
     if not rows:
-        return "nobody asks whether other nodes answer" if not settings.probe_interval else "none"
+        off = not settings.probe_interval
+        return "nobody asks: probe_interval is 0" if off else "no other node was asked yet"
     through = sum(row.get("forwards") is True for row in rows)
     return f"{through} of {len(rows)} answer through the overlay"
 

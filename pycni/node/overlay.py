@@ -92,7 +92,10 @@ def bring_up(
     except NetlinkError as error:
         if error.errno == errno.EADDRINUSE:
             raise _port_taken(port) from error
-        raise SetupError(f"cannot set {DEVICE} up: {error.strerror}") from error
+        raise SetupError(
+            f"cannot set {DEVICE} up: {error.strerror}",
+            hint=f"look at it and at the kernel's log: ip -d link show {DEVICE}; journalctl -k",
+        ) from error
     try:
         _replace_addresses(ipr, ifindex, gateways)
         for cluster in clusters:

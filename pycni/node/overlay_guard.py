@@ -127,7 +127,8 @@ def drops() -> dict[str, Count]:
 
 
 def known_nodes(root: Path) -> frozenset[IPAddress]:
-    """The addresses of `addresses_of`, as the pinned maps have them. None if nothing is loaded."""
+    """The addresses of `addresses_of`, as the pinned maps have them. Empty if nothing is
+    loaded."""
     try:
         with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
             return _single((vtep for vtep, _ in vteps.items()), (one for one, _ in remotes.items()))

@@ -183,9 +183,7 @@ def _differences(have: Mapping[T, int], want: Mapping[T, int], thing: str) -> It
     for key in {**want, **have}:
         found = str(have.get(key, "gone"))
         if key not in want:
-            yield Fault(
-                "paths", thing.format(key), f"{found}, without need", weight=Weight.DEGRADED
-            )
+            yield Fault(PART, thing.format(key), f"{found}, without need", weight=Weight.DEGRADED)
         elif found != str(want[key]):
             yield Fault(PART, thing.format(key), f"{found}, not {want[key]}")
 

@@ -100,7 +100,7 @@ class Node:
             )
         except FileNotFoundError:
             raise NotAvailable(
-                "this node is not set up for pycni", hint="run: pycni setup"
+                f"this node is not set up for pycni: there is no {path}", hint="run: pycni setup"
             ) from None
         except UNREADABLE as error:
             raise NotAvailable(
@@ -117,4 +117,5 @@ class Node:
 
 
 def record_path(settings: Settings) -> Path:
+    """Where the record is; there may be none."""
     return settings.state_dir / RECORD

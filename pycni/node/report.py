@@ -82,4 +82,5 @@ def table(told: dict[str, Any], section: str) -> dict[str, Any]:
 
 
 def report_path(settings: Settings) -> Path:
+    """Where the report is; there may be none."""
     return settings.run_dir / FILE

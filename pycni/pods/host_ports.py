@@ -28,7 +28,7 @@ from pycni.settings import Settings
 
 CAPABILITY = "portMappings"
 KEYS = ("hostPort", "containerPort", "protocol", "hostIP")
-PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+PROTOCOLS = {name: number for number, name in port_table.PROTOCOLS.items()}
 
 Port = tuple[str, int, int]
 """Protocol, number, IP version: two forwards that differ in one of them never overlap."""

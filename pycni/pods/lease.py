@@ -19,12 +19,9 @@ from pycni.dataplane.abi import EndpointFlag
 from pycni.dataplane.maps import Endpoint
 from pycni.dataplane.records import flags
 from pycni.errors import InvalidConfig
-from pycni.kernel.links import Link, link_local
+from pycni.kernel.links import ALIAS_MAX, Link, link_local
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD, NETKIT, VETH, host_ifname
-
-ALIAS_LIMIT = 254
-"""Bytes of an alias: the kernel takes less than IFALIASZ (256, linux/if.h), with a closing zero."""
 
 CUT = "~"
 """In an alias: stands between the beginning of a name that is too long and a hash of the whole
@@ -91,7 +88,7 @@ class Lease:
             *(WORDS.get(name, name) for name in FLAGS if getattr(self, name)),
             *([f"rules={''.join(map(str, self.rules))}"] if self.rules else []),
         ]
-        room = ALIAS_LIMIT - len(" ".join([*fixed, "net=", "id="]).encode())
+        room = ALIAS_MAX - len(" ".join([*fixed, "net=", "id="]).encode())
         least = len(CUT) + CUT_DIGITS
         if room < 2 * least:
             raise InvalidConfig(

@@ -131,6 +131,8 @@ class _Pair(ABC):
             raise PycniError(
                 f"cannot create the {self.name} pair of {peer.ifname}: {error.strerror}",
                 details=f"errno {error.errno}, host end {host.ifname}, mtu {new.mtu}",
+                hint=f"the kernel needs {self.name} (modprobe {self.name}); its log says "
+                "more: journalctl -k",
             ) from error
 
     @abstractmethod

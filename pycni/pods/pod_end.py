@@ -192,7 +192,9 @@ def _add_route(pod: Rtnl, index: int, route: Route, *, ifname: str) -> bool:
             return False
         what = "default route" if route.dst.prefixlen == 0 else f"route to {route.dst}"
         raise PycniError(
-            f"cannot give {ifname} the {what} via {route.gateway}: {error.strerror}"
+            f"cannot give {ifname} the {what} via {route.gateway}: {error.strerror}",
+            hint="the pod must reach the gateway by another route: correct `routes` in the IPAM "
+            "configuration",
         ) from error
     return True
 

@@ -186,7 +186,7 @@ def _lost(state: State, record: PortRecord) -> Iterator[Fault]:
                 PART,
                 f"{_name(one)} of {record.owner}",
                 f"open for {other.pod} ({other.owner})",
-                f"delete that element of nft table inet {port_table.TABLE}, or that pod",
+                f"delete that element of nftables table inet {port_table.TABLE}, or that pod",
             )
     if gone := [_name(one) for one in lost if one.key not in taken]:
         more = f" and {len(gone) - NAMED} more" if len(gone) > NAMED else ""

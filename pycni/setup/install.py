@@ -155,7 +155,7 @@ def plan_removal(bin_dir: Path, conf_dir: Path) -> Removal:
         if conflist.is_ours(_read(path) or b""):
             lists.append(path)
         else:
-            stays[path] = "pycni did not write it, or somebody changed it; it uses the plugin"
+            stays[path] = "pycni did not write it, or other plugins are in it; it uses the plugin"
     in_use, plugins = bool(stays), []
     for path in (bin_dir / PLUGIN, bin_dir / SCRIPT):
         if not os.path.lexists(path):
@@ -232,7 +232,10 @@ def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
     try:
         return compile_launcher(socket=socket, script=SCRIPT, marker=MARKER)
     except NoLauncher as error:
-        report(f"{error.message}: the plugin is a Python script, and calls take longer")
+        report(
+            f"{error.message}: the plugin is a Python script, and calls take longer. For shorter "
+            f"ones: {error.hint}, then `pycni install` again"
+        )
         if error.details:
             report(error.details)
         return None

@@ -27,9 +27,11 @@ from pycni.setup import plan, provision
 from pycni.setup.plan import Host
 from pycni.stores import NodeRecord, open_store
 from pycni.stores.existence import what_is_missing
-from pycni.upkeep import parts
+from pycni.upkeep import parts, underlay
 from pycni.upkeep.description import describe
 from pycni.upkeep.seen import Seen
+
+RESTORE = "restore it from a copy: a node that was set up before never makes a new store"
 
 
 def steps(settings: Settings) -> list[str]:
@@ -47,12 +49,13 @@ def steps(settings: Settings) -> list[str]:
         found = list(_store(settings, host, missing=missing, known=record is not None))
         if record is not None:
             plan.refuse_renumbering(host.before, record, has_pods=any(leases(ipr)))
-        found += _device(settings, host, ipr)
-        found += _parameters(settings, host)
+        found += _device(settings, host)
+        if host.before is None:
+            found += _parameters(settings, host)
         node = None if record is None else plan.node(settings, host, record, {})
         found += _programs(settings, host, node, ipr)
-        found += _mended(settings, ipr)
-    return [*found, *_tables()]
+        found += _tables() if host.before is None else _mended(settings, ipr)
+    return found
 
 
 def _record(settings: Settings, host: Host) -> NodeRecord | None:
@@ -69,7 +72,7 @@ def _record(settings: Settings, host: Host) -> NodeRecord | None:
 def _store(settings: Settings, host: Host, *, missing: str, known: bool) -> Iterator[str]:
     """`missing`: what there is not of the store; `known`: whether the node is in it."""
     if missing and host.before is not None:
-        raise StoreError(missing, hint="a node that was set up before never makes a new store")
+        raise StoreError(missing, hint=RESTORE)
     if missing:
         yield f"make a new cluster: {missing}"
     vtep = host.uplink.vtep
@@ -79,15 +82,15 @@ def _store(settings: Settings, host: Host, *, missing: str, known: bool) -> Iter
         yield f"register the VTEP {vtep} of node {settings.node_name} in {settings.store_url}"
 
 
-def _device(settings: Settings, host: Host, ipr: Rtnl) -> Iterator[str]:
+def _device(settings: Settings, host: Host) -> Iterator[str]:
+    """What is not as the record of a node says, `_mended` tells."""
     if host.needs_bpffs:
         yield f"mount a BPF file system at {settings.bpffs}"
     mtu = plan.overlay_mtu(settings, host.uplink)
-    device = overlay.find(ipr)
-    if device is None:
+    if host.before is None:
         yield f"make the device {overlay.DEVICE} for UDP port {settings.port}, with MTU {mtu}"
-    elif device.mtu != mtu:
-        yield f"change the MTU of {overlay.DEVICE} from {device.mtu} to {mtu}"
+    elif host.before.mtu != mtu:
+        yield f"change the MTU of {overlay.DEVICE} from {host.before.mtu} to {mtu}"
 
 
 def _parameters(settings: Settings, host: Host) -> Iterator[str]:
@@ -122,7 +125,8 @@ def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
     description = describe(settings)
     if description is not None:
         for fault in parts.look(description, Seen(ipr)):
-            yield f"mend {fault.part}: {fault.sentence}"
+            if fault.thing != underlay.OVERLAY_MTU:  # `_device` says it
+                yield f"mend {fault.part}: {fault.sentence}"
 
 
 def _tables() -> Iterator[str]:

@@ -17,6 +17,7 @@ from loader import Callbacks, attach, pins, probe
 from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
+from pycni.cluster import IPAddress
 from pycni.errors import NotAvailable, SetupError, StoreError
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
@@ -115,6 +116,7 @@ def setup(
         loaded = provisioning.load(target, device, objects=objects)
         provisioning.mend_pods(target.node)
         undo.pop_all()
+        provisioning.tell_addresses(target.record)
         provisioning.leave_former_uplinks()
         if mending is None:
             book.close(settings)
@@ -157,7 +159,8 @@ class Provisioning:
             [link.ifname for link in host.around.outer], ipv6=settings.cluster.has_family(6)
         )
         node = plan.node(settings, host, record, overlay.parameters_before(parameters))
-        nodes = Directory(record.name, [record, *others])
+        own = replace(record, addresses=tuple(self._addresses()))
+        nodes = Directory(record.name, [own, *others])
         return Target(node, record, others, nodes, parameters)
 
     def join(self) -> tuple[NodeRecord, list[NodeRecord]]:
@@ -187,7 +190,7 @@ class Provisioning:
             return None
         nodes = self.mending.known or peers.pinned(self.settings.pin_root)
         known = {node.name: node for node in nodes}
-        addresses = tuple(self.host.around.own_addresses(before.cluster_cidrs, vtep))
+        addresses = tuple(self._addresses())
         own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
         return known.pop(before.name, own), list(known.values())
 
@@ -197,14 +200,13 @@ class Provisioning:
         settings, before = self.settings, self.host.before
         identity, instance = machine_identity(), machine_instance()
         vtep = self.host.uplink.vtep
+        former = known.pop(settings.node_name, None)
+        addresses = self._addresses()
+        if former is not None:
+            addresses = [one for one in former.addresses if one in addresses]
         record = store.register(
-            settings.node_name,
-            vtep,
-            identity=identity,
-            instance=instance,
-            addresses=self.host.around.own_addresses(settings.cluster.cidrs, vtep),
+            settings.node_name, vtep, identity=identity, instance=instance, addresses=addresses
         )
-        former = known.pop(record.name, None)
         if former is None:
             self.undo.callback(store.remove, record.name)
         elif former.vtep != record.vtep:
@@ -221,6 +223,28 @@ class Provisioning:
         plan.refuse_renumbering(before, record, has_pods=any(leases(self.ipr)))
         plan.refuse_mixed_underlay(record, others)
         return record, others
+
+    def _addresses(self) -> list[IPAddress]:
+        """All that this node has, for the store."""
+        vtep = self.host.uplink.vtep
+        return self.host.around.own_addresses(self.settings.cluster.cidrs, vtep)
+
+    def tell_addresses(self, record: NodeRecord) -> None:
+        """Tell the store of addresses that a node of before did not have. Other nodes send to them
+        through the overlay from then on, which programs of before do not expect: so this is last.
+        """
+        if tuple(record.addresses) == tuple(self._addresses()):
+            return
+        try:
+            open_store(self.settings.store_url, self.settings.cluster, create=False).register(
+                record.name,
+                record.vtep,
+                identity=machine_identity(),
+                instance=machine_instance(),
+                addresses=self._addresses(),
+            )
+        except StoreError as error:
+            log.warning("addresses not told, the agent will error=%s", quoted(error.message))
 
     def write_record(self, node: Node) -> None:
         if self.host.before is None:
@@ -365,4 +389,7 @@ def refuse_hidden_mount(settings: Settings) -> None:
 def _refuse_torn_down(settings: Settings) -> None:
     """Raise NotAvailable if the agent's socket is gone: then a teardown was faster."""
     if not settings.socket_path.exists():
-        raise NotAvailable("this node was torn down, and is not mended any more")
+        raise NotAvailable(
+            "this node was torn down, and is not mended any more",
+            hint="to make it a node again: pycni setup",
+        )

@@ -41,6 +41,7 @@ __all__ = [
     "Source",
     "Store",
     "Synced",
+    "check_url",
     "machine_identity",
     "machine_instance",
     "open_store",
@@ -51,6 +52,27 @@ class Store(Registry, Source[NodeRecord], Protocol):
     """What every kind of store is. Heartbeats alone are no event of the source."""
 
 
+def check_url(url: str) -> None:
+    """Raise InvalidSettings for a URL with which no store can be opened. Opens nothing."""
+    kind, _, rest = url.partition(":")
+    # Imported here, so that a node imports the client of its own kind of store only.
+    if kind in ("etcd", "etcds"):
+        from pycni.stores.etcd.location import Location
+
+        Location.parse(url)
+        return
+    if kind != "sqlite":
+        raise InvalidSettings(
+            f"store = {url!r}: unknown kind of store {kind!r}",
+            hint="use 'etcd://HOST:2379', or 'sqlite:/absolute/path' where all agents share a file "
+            "system, or leave store empty for a cluster of one machine",
+        )
+    if not _path(rest).is_absolute():
+        raise InvalidSettings(
+            f"store = {url!r}: the path is not absolute", hint="use 'sqlite:/absolute/path'"
+        )
+
+
 def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
     """The store at `url`: `sqlite:/absolute/path`, or `etcd://HOST:PORT/PREFIX` (etcd/location.py).
 
@@ -58,23 +80,17 @@ def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
     ClusterError when the store was made with other cluster parameters, StoreError when it cannot be
     opened.
     """
+    check_url(url)
     kind, _, rest = url.partition(":")
-    # Imported here, so that a node imports the client of its own kind of store only.
-    if kind in ("etcd", "etcds"):
+    if kind != "sqlite":
         from pycni.stores.etcd import EtcdStore
 
         return EtcdStore.open(url, cluster, create=create)
-    if kind != "sqlite":
-        raise InvalidSettings(
-            f"store = {url!r}: unknown kind of store {kind!r}",
-            hint="use 'etcd://HOST:2379', or 'sqlite:/absolute/path' where all agents share a file "
-            "system, or leave store empty for a cluster of one machine",
-        )
-    path = Path(rest.removeprefix("//"))
-    if not path.is_absolute():
-        raise InvalidSettings(
-            f"store = {url!r}: the path is not absolute", hint="use 'sqlite:/absolute/path'"
-        )
     from pycni.stores.sqlite import SqliteStore
 
-    return SqliteStore.open(path, cluster, create=create)
+    return SqliteStore.open(_path(rest), cluster, create=create)
+
+
+def _path(rest: str) -> Path:
+    """The file of an embedded store, by what follows `sqlite:`."""
+    return Path(rest.removeprefix("//"))

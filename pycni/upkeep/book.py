@@ -31,6 +31,7 @@ Key = tuple[str, str]
 
 
 def key_of(fault: Fault) -> Key:
+    """By which a fault is known again, whatever was found."""
     return fault.part, fault.thing
 
 
@@ -140,4 +141,5 @@ def close(settings: Settings) -> None:
 
 
 def path_of(settings: Settings) -> Path:
+    """Where an agent keeps its book; there may be none."""
     return settings.run_dir / FILE

@@ -57,7 +57,7 @@ def _look(path: Path) -> Fault | None:
     try:
         make_private_directory(path)
     except FileError as error:
-        return _fault(path, error.message.partition(f"{path} ")[2] or "not usable", todo=error.hint)
+        return Fault(PART, error.message, "", error.hint, Weight.DEGRADED)
     return None
 
 

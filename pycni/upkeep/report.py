@@ -33,7 +33,10 @@ from pycni.upkeep.part import Part
 from pycni.upkeep.seen import Seen
 
 START_AGENT = "start the agent, which mends it; or run: pycni setup"
-WAIT = "wait: the agent mends it; if it does not, its log says why"
+WAIT = (
+    "wait: the agent mends it; if it does not, its log says why. After an edit of the settings: "
+    "pycni setup"
+)
 
 
 class State(StrEnum):
@@ -166,7 +169,7 @@ def _traffic(settings: Settings) -> Iterator[Row]:
         passed = sum(row["packets"] for row in dumps.dump(settings.pin_root, "forwarded")[0])
         drops: Counter[str] = Counter()
         for row in dumps.dump(settings.pin_root, "drops")[0]:
-            drops[row["reason"]] += row["packets"]
+            drops[dumps.spelled(row["reason"])] += row["packets"]
         text = f"{passed} packets forwarded, {drops.total()} dropped"
         most = ", ".join(f"{reason} {count}" for reason, count in drops.most_common(3))
         yield Row("traffic", State.OK, f"{text} ({most})" if most else text)

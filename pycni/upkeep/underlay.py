@@ -14,6 +14,7 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "uplink"
+OVERLAY_MTU = "the overlay's MTU"
 BACK = "give it back, or another address: the agent then moves the node there"
 
 
@@ -62,11 +63,15 @@ def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
     except ClusterError as error:
         yield Fault(PART, node.uplink, f"too narrow: {error.message}", error.hint)
         return
-    if d.settings.mtu > largest:
+    asked = d.settings.mtu
+    if asked > largest:
         todo = "raise it, or lower `mtu` in the settings"
         yield Fault(PART, node.uplink, f"one with the MTU {link.mtu}, which leaves {largest} bytes "
-                    f"for pods, not {d.settings.mtu}", todo)  # fmt: skip
-    elif (d.settings.mtu or largest) != node.mtu:
+                    f"for pods, not {asked}", todo)  # fmt: skip
+    elif asked and asked != node.mtu:
+        found = f"{node.mtu}, and `mtu` in the settings is {asked}"
+        yield Fault(PART, OVERLAY_MTU, found, "run: pycni setup", Weight.DEGRADED)
+    elif not asked and largest != node.mtu:
         weight = Weight.BROKEN if largest < node.mtu else Weight.DEGRADED
         found = f"one with the MTU {link.mtu}; the overlay was made for one of "
         overhead = cluster.VXLAN_OVERHEAD[node.vtep.version]

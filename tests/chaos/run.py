@@ -17,6 +17,7 @@ from support.damages import put_uplink_back
 from support.labs import made_lab
 from support.snapshot import Snapshot, differences, take
 from support.waiting import wait_until
+from support.wellness import is_well
 
 NODES, PODS = 3, 2
 RENUMBERED = re.compile(r"^\d+ (?=\S+ )|program=\d+|\b[0-9a-f]{12}(?:-repaired)?\b")
@@ -55,7 +56,7 @@ def chaos(
             wounds, heard = rage(lab, traffic, seconds=seconds, seed=seed, tell=tell)
         for node in lab.layout.nodes:
             put_uplink_back(lab, node)
-            wait_until(partial(storm.is_well, node), f"{node.name} is well")
+            wait_until(partial(is_well, node), f"{node.name} is well")
         proof = itertools.chain(checks.matrix(lab), checks.hosts_and_world(lab))
         unreached = [check.name for check in proof if not check.passed]
         changes = [

@@ -12,11 +12,10 @@ from chaos.traffic import Heard, Traffic
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.settings import load
-from pycni.upkeep import book, report
-from pycni.upkeep.report import Row, State
+from pycni.upkeep import book
 from support.damages import DAMAGES, LOOK, Damage
-from support.labs import within
 from support.waiting import wait_until
+from support.wellness import faults, is_well
 
 PAUSE = (0.2, 3.0)
 """Seconds between two damages, at least and at most."""
@@ -77,18 +76,6 @@ def strays(wounds: list[Wound], heard: list[Heard]) -> list[tuple[str, float]]:
         for moment in one.lost
         if not any(_is_of(wound, one, moment) for wound in wounds)
     ]
-
-
-def faults(node: LabNode) -> list[Row]:
-    """The rows of `pycni status` that are not well."""
-    settings = load(node.settings_path)
-    found = within(node.netns, lambda: report.rows(settings))
-    return [row for row in found if row.state in (State.DEGRADED, State.BROKEN)]
-
-
-def is_well(node: LabNode) -> bool:
-    """Whether `pycni status` has nothing to say of a node."""
-    return faults(node) == []
 
 
 def _endless(chance: random.Random) -> Iterator[Damage]:

@@ -17,16 +17,28 @@ from typing import Any
 import pytest
 
 from pycni.cluster import gateway
+from pycni.kernel import nft
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode
 from pycni.node import masquerade, overlay_guard
+from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.pods import port_table
 from pycni.settings import load
 from support.flood import unanswered
-from support.labs import made_lab, prepared_lab, pycni, rows, setup, teardown, write_settings
+from support.labs import (
+    made_lab,
+    prepared_lab,
+    pycni,
+    rows,
+    setup,
+    teardown,
+    within,
+    write_settings,
+)
 from support.snapshot import differences, take
+from support.underlay import ip
 from support.waiting import wait_until
 
 
@@ -231,6 +243,22 @@ def test_setup_says_what_it_would_do_and_does_it(bare: Lab) -> None:
     assert pycni(node, "setup", "--dry-run").stdout == b"setup would change nothing\n"
 
 
+def test_setup_says_each_thing_that_it_would_mend_once(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    setup(node)
+    within(node.netns, lambda: nft.delete_table(masquerade.TABLE, what="a test's damage"))
+    ip(node.netns, "link", "del", DEVICE)
+
+    steps = bare.pycni(node, "setup", "--dry-run")["steps"]
+
+    assert [one for one in steps if "nftables table" in one] == [
+        "mend masquerade: nftables table inet pycni is gone"
+    ]
+    assert [one for one in steps if one.startswith(("make", "mend device"))] == [
+        "mend device pycni0: pycni0 is gone"
+    ]
+
+
 def test_setup_says_what_an_edit_of_the_settings_would_change(bare: Lab) -> None:
     (node,) = bare.layout.nodes
     setup(node)
@@ -241,6 +269,7 @@ def test_setup_says_what_an_edit_of_the_settings_would_change(bare: Lab) -> None
 
     assert steps[0] == "change the MTU of pycni0 from 1450 to 1300"
     assert steps[1].startswith("replace the programs ")
+    assert [one for one in steps if "MTU" in one] == steps[:1]
     assert differences(before, take(node)) == []
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pycni import locks
 from pycni.attachments.reclaim import FEW
 from pycni.cluster import IPAddress
 from pycni.cni import plugin
@@ -19,7 +21,8 @@ from pycni.dataplane.maps import Endpoint
 from pycni.kernel.ctnetlink import Ctnetlink
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import WORLD, LabNode, Pod
+from pycni.lab.layout import POD_IFNAME, WORLD, LabNode, Pod
+from pycni.names import AttachmentKey
 from pycni.node.record import Node
 from pycni.pods.endpoints import BATCH
 from pycni.pods.resting import Resting
@@ -30,6 +33,8 @@ from support.plugin import Reply, execute, invocation, network
 from support.snapshot import differences, take
 from support.waiting import wait_until
 
+TAKEN_BACK, LEFT = "taken back", "left by its caller"
+"""In the agent's log."""
 GONE = 2**31 - 7
 """The index of no link."""
 MAC = "02:00:00:00:00:09"
@@ -218,19 +223,45 @@ def test_all_orphans_are_swept(
     wait_until(lambda: left(node, orphans) == 0, "they are swept")
 
 
-def test_an_add_whose_caller_is_gone_is_taken_back(lab: Lab, node: LabNode, spare: Pod) -> None:
-    before = take(node)
-    _, variables = invocation(lab, spare, "ADD")
+def ask_and_leave(lab: Lab, node: LabNode, pod: Pod) -> None:
+    """An ADD whose plugin is killed as soon as the agent has the call."""
+    _, variables = invocation(lab, pod, "ADD")
     ports = [{"hostPort": 18095, "containerPort": 80, "protocol": "tcp"}]
     conf = network(lab, runtimeConfig={"portMappings": ports})
     environment = b"\0".join(f"{key}={value}".encode() for key, value in variables.items())
     netns = plugin.open_netns(variables["CNI_NETNS"])
-
     with ExitStack() as stack:
         agent = plugin.connect(str(load(node.settings_path).socket_path))
         stack.callback(agent.close)
         plugin.send(agent, plugin.pack(environment, json.dumps(conf).encode()), netns)
 
-    wait_until(lambda: "taken back" in node.log_path.read_text(), "the agent takes it back")
+
+def said(node: LabNode, *phrases: str) -> int:
+    """How often the agent's log has one of them."""
+    log = node.log_path.read_text()
+    return sum(log.count(phrase) for phrase in phrases)
+
+
+def test_an_add_whose_caller_is_gone_leaves_nothing(lab: Lab, node: LabNode, spare: Pod) -> None:
+    before, told = take(node), said(node, TAKEN_BACK, LEFT)
+
+    ask_and_leave(lab, node, spare)
+
+    wait_until(lambda: said(node, TAKEN_BACK, LEFT) > told, "the agent undoes it")
     assert differences(before, take(node)) == []
     assert execute(lab, spare, "ADD").status == 0
+
+
+def test_an_add_that_was_left_does_not_begin_after_its_del(
+    lab: Lab, node: LabNode, spare: Pod
+) -> None:
+    """Another attachment may be made in the same namespace by then."""
+    key = AttachmentKey(network(lab)["name"], spare.name, POD_IFNAME)
+    taken_back, left = said(node, TAKEN_BACK), said(node, LEFT)
+
+    with locks.attachment_lock(load(node.settings_path).run_dir, key.digest):
+        ask_and_leave(lab, node, spare)
+        time.sleep(0.5)
+
+    wait_until(lambda: said(node, LEFT) > left, "the agent refuses it")
+    assert said(node, TAKEN_BACK) == taken_back

@@ -28,6 +28,7 @@ from support.labs import agent_hung, made_lab, made_pod, setup, teardown, within
 from support.plugin import Reply, execute
 from support.snapshot import differences, take
 from support.waiting import wait_until, wait_until_none
+from support.wellness import is_well
 
 HOST_PORT, POD_PORT = 18090, 8000
 PORTS = {
@@ -59,6 +60,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def node(lab: Lab) -> Iterator[LabNode]:
     found = lab.layout.nodes[0]
+    wait_until(lambda: is_well(found), "the agent has mended what a test before has flushed")
     yield found
     mend(found)
 

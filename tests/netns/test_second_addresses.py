@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
+import loader
 from pycni.kernel import sysctl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, WORLD, LabNode, Pod
 from pycni.node import overlay
 from pycni.pods import port_table
+from pycni.settings import load
+from pycni.setup import provision
+from pycni.stores import machine_identity, machine_instance, open_store
 from support.flood import unanswered
 from support.flows import answering, ask
 from support.labs import drops, made_lab, made_pod, rows, within
@@ -209,3 +214,30 @@ def test_the_agent_mends_the_sets_of_other_nodes_addresses(lab: Lab) -> None:
         ),
         "they are those of node one",
     )
+
+
+def test_addresses_that_a_node_of_before_did_not_tell_are_told_when_it_takes_packets_to_them(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its programs drop what comes to them by the overlay, and an upgrade shall lose nothing."""
+    settings = load(lab.layout.nodes[0].settings_path)
+    store = open_store(settings.store_url, settings.cluster, create=False)
+    (own,) = (one for one in store.nodes() if one.name == settings.node_name)
+    at_load: list[set[str]] = []
+    load_programs = loader.load
+
+    def told() -> set[str]:
+        (record,) = (one for one in store.nodes() if one.name == settings.node_name)
+        return {str(one) for one in record.addresses}
+
+    def noted_load(*arguments: Any, **options: Any) -> Any:
+        at_load.append(told())
+        return load_programs(*arguments, **options)
+
+    monkeypatch.setattr(loader, "load", noted_load)
+    identity = {"identity": machine_identity(), "instance": machine_instance()}
+    store.register(own.name, own.vtep, **identity, addresses=[own.vtep])
+    within(lab.layout.nodes[0].netns, lambda: provision.setup(settings))
+
+    assert at_load == [{str(own.vtep)}]
+    assert set(EVERY) <= told()

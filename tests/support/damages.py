@@ -27,7 +27,7 @@ from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, UNDERLAY6, LabNode
 from pycni.lab.topology import open_rtnl
-from pycni.node import dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
+from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node, record_path
 from pycni.pods import port_table
@@ -443,6 +443,8 @@ DAMAGES = (
            tidy=_ip("link", "del", OTHER_BRIDGE)),
     Damage("overlay device that resolves addresses", _ip("link", "set", DEVICE, "arp", "on"),
            DEVICE_PART, "NOARP", is_broken=False, plugin_tells=False),
+    Damage("overlay device without its alias", _ip("link", "set", DEVICE, "alias", ""),
+           claim.PART, "alias", is_broken=False, plugin_tells=False),
     Damage("program taken from the uplink", _detach((NODE_UPLINK, "from_underlay")), "hooks",
            "from_underlay"),
     Damage("programs taken from the overlay device",

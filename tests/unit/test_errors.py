@@ -1,16 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """pycni/errors.py: the tree, the codes, and what a runtime is told."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from loader import errors as loader_errors
 from pycni import errors
 from pycni.errors import InvalidNetns, PycniError
 
 VERSION = "1.0.0"
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
+TOP = Path(__file__).parents[2]
+DOCUMENTATION = TOP / "docs" / "configuration.md"
+SOURCES = sorted(path for package in ("pycni", "loader") for path in (TOP / package).rglob("*.py"))
+NAMES = {
+    name
+    for module in (errors, loader_errors)
+    for name, found in vars(module).items()
+    if isinstance(found, type) and issubclass(found, Exception)
+}
+
+
+def hintless(source: Path) -> Iterator[str]:
+    """Where an error is made without a hint. One that is passed on keeps that of others."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        passed_on = node.func.id == "DelegateError"
+        if (
+            node.func.id in NAMES
+            and not passed_on
+            and not {"hint"} & {k.arg for k in node.keywords}
+        ):
+            yield f"{source.relative_to(TOP)}:{node.lineno}: {node.func.id}"
 
 
 def all_errors(base: type[PycniError] = PycniError) -> list[type[PycniError]]:
@@ -50,6 +75,10 @@ def test_every_code_may_be_emitted(error):
     reserved = {0, 9, 10, *range(12, 50), *range(52, 100)}
 
     assert error.code not in reserved
+
+
+def test_every_error_says_what_to_do():
+    assert [place for source in SOURCES for place in hintless(source)] == []
 
 
 def test_an_error_object_has_code_message_and_details_with_the_hint_last():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from vm import cache, kernels, payload, report, root, scenarios
 from vm.apt import ArchiveError
+from vm.cluster import upgrade_busy
 from vm.qemu import Disks
 
 WIDTH = 150
@@ -25,14 +27,27 @@ WIDTH = 150
 @click.command()
 @click.option("--kernel", "names", multiple=True, type=click.Choice([*kernels.SUITES]))
 @click.option("--step", "steps", multiple=True, type=click.Choice([*scenarios.STEPS]))
+@click.option(
+    "--upgrades",
+    type=click.IntRange(min=1),
+    help="Only so many upgrades in a row, with busy processors.",
+)
 @click.option("--refresh", is_flag=True, help="Fetch the newest kernels of their suites again.")
 @click.option("--fetch", is_flag=True, help="Only fetch what every test run boots.")
-def main(*, names: tuple[str, ...], steps: tuple[str, ...], refresh: bool, fetch: bool) -> None:
+def main(
+    *, names: tuple[str, ...], steps: tuple[str, ...], upgrades: int | None, refresh: bool,
+    fetch: bool,
+) -> None:  # fmt: skip
     """Boot distribution kernels and show that the dataplane loads and forwards on them."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
     console = Console()
     columns = {name: body for name, body in scenarios.STEPS.items() if name in (steps or (name,))}
+    if upgrades:
+        columns = {
+            "load": scenarios.load,
+            f"{upgrades} upgrades, busy": partial(upgrade_busy, rounds=upgrades),
+        }
     where = cache.directory()
 
     def progress(step: scenarios.Step) -> None:

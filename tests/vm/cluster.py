@@ -6,8 +6,9 @@ What is found wrong is raised as AssertionError or GuestError.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -29,6 +30,9 @@ TRANSFER = 4_000_000
 PING: dict[str, Any] = {"count": 20, "interval": 0.02}
 FLOWING = 100
 """Packets after which a flood flows."""
+UPGRADE_SECONDS = 600.0
+BUSY_SECONDS = 3600
+"""At most, longer than a run of upgrades."""
 
 PROGRAMS = {
     "from_container", "to_container", "from_underlay", "from_overlay", "to_overlay",
@@ -97,26 +101,51 @@ def cross_both(cluster: Cluster) -> None:
         cross_node(cluster, family)
 
 
-def upgrade(cluster: Cluster) -> None:
-    """Both nodes get other programs while packets flow; none is lost, and no hook forgotten."""
-    pod, far = next(iter(cluster.a.pods)), next(iter(cluster.b.pods))
-    before = [_fingerprint(node) for node in cluster.nodes]
+def upgrade(cluster: Cluster, *, rounds: int = 1) -> None:
+    """Both nodes get other programs while packets flow, and the next time their own again; none is
+    lost, and no hook forgotten."""
     for node in cluster.nodes:
         node.guest.check(["cp", "-r", f"{INSIDE}/upgrade/cache/.", CACHE])
+    others = (f"{INSIDE}/upgrade/setup_from.py", SETTINGS, f"{INSIDE}/upgrade/bpf")
+    own = ("-m", "pycni", "setup")
+    lost_in = {}
+    for number, setup in zip(range(rounds), itertools.cycle((others, own)), strict=False):
+        if missing := _upgrade_once(cluster, setup):
+            lost_in[number] = missing
+    assert not lost_in, f"packets without an answer, by round: {lost_in}"
+
+
+def upgrade_busy(cluster: Cluster, *, rounds: int) -> None:
+    """`upgrade` while something else wants every processor of both machines."""
+    busy = [
+        node.guest.start(["timeout", str(BUSY_SECONDS), "sh", "-c", "while :; do :; done"],
+                         timeout=2 * BUSY_SECONDS)
+        for node in cluster.nodes
+        for _ in range(int(node.guest.check(["nproc"])))
+    ]  # fmt: skip
+    upgrade(cluster, rounds=rounds)
+    assert not any(one.ended for one in busy), "the processors were idle in the end"
+
+
+def _upgrade_once(cluster: Cluster, setup: Sequence[str]) -> list[dict[str, int]]:
+    """What was lost, by flood and address."""
+    pod, far = next(iter(cluster.a.pods)), next(iter(cluster.b.pods))
+    before = [_fingerprint(node) for node in cluster.nodes]
     floods = [cluster.a.start_flood(pod, to) for to in cluster.b.pods[far]]
     sent = cluster.a.sent(pod)
     while cluster.a.sent(pod) < sent + FLOWING:
         time.sleep(0.1)
-    arguments = (f"{INSIDE}/upgrade/setup_from.py", SETTINGS, f"{INSIDE}/upgrade/bpf")
-    upgrades = [node.guest.start([PYTHON, *arguments]) for node in cluster.nodes]
+    upgrades = [
+        node.guest.start([PYTHON, *setup], timeout=UPGRADE_SECONDS) for node in cluster.nodes
+    ]
     for upgrading in upgrades:
         done = upgrading.wait()
         assert done.status == 0, done.stderr
     cluster.a.end_floods()
     missing = [lost(flood.wait()) for flood in floods]
-    assert not any(missing), f"packets without an answer: {missing}"
     after = [_fingerprint(node) for node in cluster.nodes]
     assert not set(before) & set(after), f"the programs were {before} and are {after}"
+    return missing if any(missing) else []
 
 
 def reaches(source: Node, pod: str, target: Node, address: str) -> None:

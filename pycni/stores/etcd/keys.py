@@ -32,14 +32,17 @@ def absent(key: str) -> Document:
 
 
 def get_key(key: str) -> Document:
+    """An operation of a transaction: read. `key` in base64, as in all of these."""
     return {"request_range": {"key": key}}
 
 
 def put_key(key: str, value: str, *, lease: str = "0") -> Document:
+    """Write; `lease` is the ID of the lease with which the key ends, 0: none."""
     return {"request_put": {"key": key, "value": to_base64(value), "lease": lease}}
 
 
 def delete_key(key: str) -> Document:
+    """Delete."""
     return {"request_delete_range": {"key": key}}
 
 
@@ -57,6 +60,7 @@ def between(first: str, end: str) -> Document:
 
 
 def to_base64(text: str) -> str:
+    """As the gateway wants keys and values: UTF-8 in base64."""
     return b64encode(text.encode(errors="surrogateescape")).decode("ascii")
 
 

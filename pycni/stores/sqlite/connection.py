@@ -51,7 +51,7 @@ def text(raw: bytes) -> str:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns errors of SQLite and of the system into ours, by their codes."""
+    """Turns errors of SQLite and of the system into ours, by their codes: TryAgain, StoreError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -63,6 +63,12 @@ def explained(path: Path) -> Iterator[None]:
                 details=f"waited {schema.BUSY_TIMEOUT:g} s",
                 hint="try again; if it stays so, look for a stopped process that has it open",
             ) from error
+        if not path.exists():
+            raise StoreError(
+                f"there is no cluster store {path}: {error}",
+                hint="for a new cluster, `pycni setup` makes it; if there was one, restore it from "
+                "a copy",
+            ) from error
         raise StoreError(
             f"the cluster store {path} cannot be used: {error}", hint=HINTS.get(code, DEFAULT_HINT)
         ) from error
@@ -73,8 +79,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 DEFAULT_HINT = (
-    "check that `pycni setup` has run, and that the directory has free space, is writable by root "
-    "and not mounted read-only"
+    "check that the directory has free space, is writable by root and not mounted read-only"
 )
 DAMAGED_HINT = "restore it from a copy; or tear all nodes down, remove it, and set them up again"
 HINTS = {

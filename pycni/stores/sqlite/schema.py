@@ -132,6 +132,7 @@ def check_cluster(db: sqlite3.Connection, path: Path, cluster: Cluster) -> None:
 
 
 def pragma(db: sqlite3.Connection, name: str) -> int:
+    """The value of one of SQLite's pragmas."""
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
 

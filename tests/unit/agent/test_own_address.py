@@ -130,6 +130,7 @@ def test_a_node_with_no_address_at_all_says_so_once_and_waits(
 
     assert len(caplog.messages) == 1
     assert "no global address" in caplog.text
+    assert "vtep=" in caplog.text
     world.addresses = [OTHER_ADDRESS]
     assert world.look(PATIENCE) != ""  # it has been away for long enough
 

@@ -12,7 +12,7 @@ import pytest
 from pycni import locks
 from pycni.attachments.attaching import attaching
 from pycni.cni import netconf
-from pycni.cni.call import Call
+from pycni.cni.call import Call, Serving
 from pycni.cni.protocol import Request
 from pycni.errors import InvalidConfig, NotAvailable, TryAgain
 from pycni.node.record import Node
@@ -47,8 +47,11 @@ def settings(tmp_path: Path) -> Settings:
     return made
 
 
-def call(settings: Settings, stdin: bytes = STDIN, end: float = LONG) -> Call:
-    return Call(REQUEST, netconf.parse_netconf(stdin), {}, stdin, settings, end)
+def call(
+    settings: Settings, stdin: bytes = STDIN, end: float = LONG, serving: Serving | None = None
+) -> Call:
+    conf = netconf.parse_netconf(stdin)
+    return Call(REQUEST, conf, {}, stdin, settings, end, serving=serving or Serving())
 
 
 def is_locked(settings: Settings) -> bool:
@@ -126,6 +129,33 @@ def test_an_attachment_that_somebody_works_on_is_left_alone(settings: Settings) 
         attaching(call(settings, end=0)),
     ):
         pytest.fail("nothing may be done")
+
+
+def test_an_add_that_was_left_before_it_began_does_nothing(settings: Settings) -> None:
+    """The DEL that follows a killed ADD may have been answered."""
+    left = Serving(has_left=lambda: True)
+
+    with (
+        pytest.raises(TryAgain, match="left by its caller"),
+        attaching(call(settings, serving=left)),
+    ):
+        pytest.fail("nothing may be done")
+
+    assert not is_locked(settings)
+
+
+def test_an_add_that_is_left_under_way_is_undone(settings: Settings) -> None:
+    undone: list[str] = []
+    answers = iter((False, True))
+
+    def add() -> None:
+        with attaching(call(settings, serving=Serving(has_left=lambda: next(answers)))) as one:
+            one.undo.callback(undone.append, "link")
+
+    with pytest.raises(TryAgain, match="left by its caller"):
+        add()
+
+    assert undone == ["link"]
 
 
 def test_a_table_that_is_not_there_is_told(settings: Settings) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pycni.attachments import dispatch
 from pycni.cni import netns
+from pycni.cni.call import Serving
 from pycni.cni.plugin import VERSIONS
 from pycni.cni.result import Address, Interface, Result
 from pycni.errors import DuplicateAttachment
@@ -303,7 +304,9 @@ def test_connections_are_forgotten_before_the_answer_or_left_to_the_caller(pod, 
         if error is not None:
             raise error
 
-    dispatch.answer(DEL, conf(), pod, settings=SETTINGS, work={"DEL": leave}, forgetting=callers)
+    dispatch.answer(
+        DEL, conf(), pod, settings=SETTINGS, work={"DEL": leave}, serving=Serving(callers)
+    )
     left = list(forgotten)
     callers.work()
     ask(DEL, conf(), pod, work={"DEL": leave})

@@ -49,6 +49,14 @@ def test_every_setting_is_shown_with_its_value_and_origin(settings: Path) -> Non
     assert rows["store"]["value"] == f"sqlite:{settings.parent}/cluster.db"
 
 
+def test_people_see_values_as_the_file_has_them(settings: Path) -> None:
+    done = call("--config", str(settings), "config", "show")
+
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "0x20000000" in lines["masquerade_mark"]
+    assert "ipv4=25 ipv6=64" in lines["node_prefix"]
+
+
 def test_the_environment_and_options_go_before_the_file(settings: Path) -> None:
     settings.write_text('log_level = "error"\nlog_format = "json"\n')
 
@@ -101,6 +109,28 @@ def test_wrong_settings_are_told_with_their_line(tmp_path: Path, text: str) -> N
 
     assert status == 1
     assert "line 2" in rows[0]["problems"][0]
+
+
+def test_all_that_is_wrong_is_told_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text('vni = 0\nnodename = "x"\nencap = "foo"\n')
+
+    _, rows = check("--settings", str(file))
+    table = call("config", "check", "--settings", str(file)).stdout
+
+    assert [one[:7] for one in rows[0]["problems"]] == ["line 1:", "line 2:", "line 3:"]
+    assert len(table.splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("store", ["etcd//x", "mysql:/x", "sqlite:x", "etcd://"])
+def test_a_store_that_nobody_could_open_is_told(tmp_path: Path, store: str) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text(f'store = "{store}"\n')
+
+    status, rows = check("--settings", str(file))
+
+    assert status == 1
+    assert store in rows[0]["problems"][0]
 
 
 def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:

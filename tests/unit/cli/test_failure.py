@@ -36,6 +36,12 @@ def test_people_get_what_happened_what_was_found_and_what_to_do(
     assert err == "pycni: the store is away\n  found: refused\n  to do: start it\n"
 
 
+def test_found_is_said_once() -> None:
+    told = failure.Failure("mtu is wrong", "found 13", "correct it")
+
+    assert str(told) == "pycni: mtu is wrong\n  found: 13\n  to do: correct it"
+
+
 def test_programs_get_one_json_object_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert failure.report(STORE_ERROR, as_json=True) == 1
 

@@ -35,7 +35,7 @@ def test_reasons_are_spelled_as_in_the_table_of_the_packet_walk() -> None:
     as_read = {name.lower().replace("_", " ") for name in names if f"{name}" in documented}
 
     assert len(as_read) > 10
-    assert {rows.spelled(name) for name in as_read} <= documented
+    assert {dumps.spelled(name) for name in as_read} <= documented
 
 
 def test_entries_spell_reasons_and_paths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,17 @@ def test_a_plugin_that_was_killed_during_the_call_is_only_logged(caplog):
     assert "the caller is gone" in caplog.text
 
 
+def test_a_plugin_has_left_when_it_is_gone_and_not_when_it_has_said_all():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        waits = rpc.has_left(theirs)
+        ours.shutdown(socket.SHUT_WR)
+        has_said_all = rpc.has_left(theirs)
+        ours.close()
+
+        assert (waits, has_said_all, rpc.has_left(theirs)) == (False, False, True)
+
+
 def test_everything_is_closed_when_the_handler_raises(tmp_path):
     before = open_descriptors()
     ours, theirs = socket.socketpair()

@@ -99,33 +99,41 @@ def test_who_forgets_now_waits_for_who_is_at_it(kernel: Kernel) -> None:
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
+        self.busy = 7.0
         self.waits: list[float] = []
 
     def monotonic(self) -> float:
         return self.now
+
+    def thread_time(self) -> float:
+        return self.busy
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.now += seconds
 
 
-def test_listings_take_a_small_part_of_the_time(
+def test_listings_take_a_small_part_of_a_processor(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What others take of it while a listing is under way does not count."""
     work, clock = Forgetting(), Clock()
-    took = iter((0.01, 1.0, 0.0))
+    took = iter(((0.01, 0.01), (4.0, 1.0), (2.0, 0.0), (0.0, 0.0)))
 
     def listed(addresses: Collection[IPAddress]) -> None:
         kernel.forgotten.append(set(addresses))
-        clock.now += next(took)
+        passed, busy = next(took)
+        clock.now += passed
+        clock.busy += busy
 
     monkeypatch.setattr(forgetting.conntrack, "forget_listed", listed)
     monkeypatch.setattr(forgetting, "time", clock)
-    for _ in range(3):
+    for _ in range(4):
         work.soon([POD_SIX])
         work.work()
 
-    assert clock.waits == [0.0, pytest.approx(INTERVAL - 0.01), pytest.approx((SHARE - 1) * 1.0)]
+    expected = [0.0, INTERVAL - 0.01, (SHARE - 1) * 1.0, INTERVAL - 2.0]
+    assert clock.waits == pytest.approx(expected)
 
 
 def test_who_works_is_woken_when_there_is_work(kernel: Kernel) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from pycni.errors import SetupError
+from pycni.faults import Fault
+from pycni.kernel.links import ALIAS_MAX
 from pycni.node import claim, overlay
 from pycni.settings import Settings
 
@@ -73,7 +75,7 @@ def test_any_path_is_read_back(path: str) -> None:
 def test_long_values_fit_and_still_tell_nodes_apart(long: dict[str, Any]) -> None:
     host = host_of(**long)
 
-    assert len(host.alias.encode()) <= claim.ALIAS_MAX
+    assert len(host.alias.encode()) <= ALIAS_MAX
     claim.refuse_others(Settings(**OWN | long), host)
     with pytest.raises(SetupError):
         claim.refuse_others(Settings(**OWN | long | {"state_dir": Path("/" + "x" * 2999)}), host)
@@ -136,14 +138,17 @@ def test_the_alias_is_written_once() -> None:
 
 
 def test_faults_name_what_differs() -> None:
-    def faults(host: Any) -> list[str]:
-        return [fault.found for fault in claim.faults(SETTINGS, host.link(overlay.DEVICE))]
+    def faults(host: Any) -> list[Fault]:
+        return claim.faults(SETTINGS, host.link(overlay.DEVICE))
 
     assert faults(Host(None)) == []
     assert faults(host_of()) == []
-    assert faults(Host("")) == ["without the mark of its settings"]
-    (found,) = faults(host_of(bpffs=Path("/two")))
-    assert "bpffs is /two there, /sys/fs/bpf here" in found
+    (nameless,) = faults(Host(""))
+    assert "without the alias" in nameless.found
+    assert not nameless.todo, "the agent writes it"
+    (stolen,) = faults(host_of(bpffs=Path("/two")))
+    assert "bpffs is /two there, /sys/fs/bpf here" in stolen.found
+    assert stolen.todo, "an agent of other settings must not take the node"
 
 
 class Links:

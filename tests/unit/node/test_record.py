@@ -57,6 +57,7 @@ def test_a_node_never_set_up_says_what_to_run(settings: Settings) -> None:
     with pytest.raises(NotAvailable) as caught:
         Node.load(settings)
 
+    assert str(record_path(settings)) in caught.value.message
     assert caught.value.hint == "run: pycni setup"
     assert Node.load_if_any(settings) is None
 

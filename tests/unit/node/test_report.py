@@ -107,7 +107,7 @@ def test_a_directory_that_cannot_be_written_is_one_line_and_no_error(
 
 def test_nothing_reported_is_no_fault(settings: Any) -> None:
     assert cluster_faults.faults(settings, None) == []
-    assert cluster_faults.summary(settings) == "none"
+    assert "no other node was asked" in cluster_faults.summary(settings)
 
 
 @pytest.mark.usefixtures("clock")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycni.dataplane.maps import Endpoint
-from pycni.kernel.links import Link
+from pycni.kernel.links import ALIAS_MAX, Link
 from pycni.names import GATEWAY_MAC, NETKIT, VETH, AttachmentKey
-from pycni.pods.lease import ALIAS_LIMIT, Lease, is_ours, read_lease
+from pycni.pods.lease import Lease, is_ours, read_lease
 
 KEY = AttachmentKey("podnet", "4f2a9c", "eth0")
 POD = ip_address("10.244.1.5")
@@ -81,7 +81,7 @@ def test_an_alias_fits_the_kernel_whatever_the_names(
 
     found = read_lease(link_of(key.host_ifname, alias=lease.alias()))
 
-    assert len(lease.alias().encode()) <= ALIAS_LIMIT
+    assert len(lease.alias().encode()) <= ALIAS_MAX
     assert len(key.host_ifname) == 15
     assert found is not None
     assert key.digest.startswith(found.key_digest)

@@ -299,7 +299,7 @@ def test_a_reader_makes_no_store(file: Path) -> None:
     with pytest.raises(StoreError, match="unable to open database file") as caught:
         open_store(f"sqlite:{file}", CLUSTER, create=False)
 
-    assert "`pycni setup` has run" in caught.value.hint
+    assert "`pycni setup` makes it" in caught.value.hint
     assert not file.parent.exists()
 
 

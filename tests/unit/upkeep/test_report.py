@@ -53,6 +53,20 @@ def test_a_person_is_told_what_only_a_person_can_do(serving: bool) -> None:
     assert part_rows(FULL, serving=serving)[0].todo == "free some space"
 
 
+def test_traffic_spells_reasons_as_all_other_commands_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tables = {
+        "forwarded": [{"packets": 5}],
+        "drops": [{"reason": "wrong vni", "packets": 2}, {"reason": "wrong vni", "packets": 1}],
+    }
+    monkeypatch.setattr(report.dumps, "dump", lambda _, name: (tables[name], ()))
+
+    (row,) = report._traffic(Settings(state_dir=tmp_path))
+
+    assert row.cause == "5 packets forwarded, 3 dropped (WRONG_VNI 3)"
+
+
 def test_what_the_agent_mends_needs_an_agent() -> None:
     assert "agent mends it" in part_rows(ROUTE)[0].todo
     assert "pycni setup" in part_rows(ROUTE, serving=False)[0].todo

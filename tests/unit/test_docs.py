@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages: what they name is there, and what is there they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from pycni.cli import cli
+from pycni.settings import Settings
+
+TOP = Path(__file__).parents[2]
+PAGES = sorted(
+    [*TOP.glob("*.md"), *(TOP / "docs").glob("*.md"), TOP / "bpf/README.md",
+     TOP / "deploy/README.md", TOP / "vagrant/README.md"]
+)  # fmt: skip
+SETTINGS = TOP / "docs" / "configuration.md"
+
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+CODE = re.compile(r"```\n(.*?)```|`([^`]+)`", re.DOTALL)
+SOURCE = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:py|h|c)")
+ROOTS = ("", "pycni", "bpf", "tests")
+"""Directories below which the pages name files."""
+COMMENT = re.compile(r"\s#.*")
+END = re.compile(r"&&|[|;()]| -- |: ")
+"""Of a command in a line of the shell."""
+DRAWN = re.compile("[─│►]")
+"""In lines of pictures."""
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(TOP))
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def code(page: Path) -> Iterator[str]:
+    """What a page has between backticks, line by line."""
+    for block, span in CODE.findall(page.read_text(encoding="utf-8")):
+        yield from (block or " ".join(span.split())).splitlines()
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of each `pycni` that a page shows."""
+    for line in code(page):
+        for text in END.split("" if DRAWN.search(line) else COMMENT.sub("", line)):
+            words = re.sub(r"[][\"']", "", text).split()
+            if words and words[0].rpartition("/")[2] == "pycni":
+                yield words[1:]
+
+
+def strange(arguments: list[str]) -> str:
+    """The first word that is neither a command nor an option of it; empty if there is none."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    for word in arguments:
+        if word == "--":
+            return ""
+        if word.startswith("-"):
+            known = {name for one in command.get_params(context) for name in
+                     (*one.opts, *one.secondary_opts)}  # fmt: skip
+            if word.split("=")[0].rstrip(",") not in known:
+                return word
+        elif isinstance(command, click.Group) and word.islower() and word.isalpha():
+            found = command.get_command(context, word)
+            if found is None:
+                return word
+            command = found
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    lost = []
+    for path, name in LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / path if path else page
+        if not target.exists():
+            lost.append(path)
+        elif name and name not in map(anchor, HEADING.findall(target.read_text(encoding="utf-8"))):
+            lost.append(f"{path}#{name}")
+
+    assert lost == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_source_that_is_named_is_there(page: Path) -> None:
+    files = {path.name for root in ROOTS[1:] for path in (TOP / root).rglob("*")}
+    files |= {path.name for path in TOP.glob("*.py")}
+
+    def is_there(name: str) -> bool:
+        places = (TOP / root / name for root in ROOTS)
+        return name in files or (page.parent / name).exists() or any(p.exists() for p in places)
+
+    named = [word for line in code(page) for word in line.split() if SOURCE.fullmatch(word)]
+
+    assert [name for name in named if not is_there(name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_command_that_is_shown_exists(page: Path) -> None:
+    assert [words for words in commands(page) if strange(words)] == []
+
+
+def test_every_setting_has_a_row() -> None:
+    text = SETTINGS.read_text(encoding="utf-8").partition("## Network configuration")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    documented = [name.strip("`") for row in rows for name in row.split(", ")]
+
+    assert sorted(documented) == sorted(Settings.model_fields)
+
+
+def test_every_command_is_on_the_page() -> None:
+    text = SETTINGS.read_text(encoding="utf-8").partition("## Commands")[2]
+    words = set(re.findall(r"[\w-]+", " ".join(re.findall(r"`([^`]+)`", text))))
+
+    assert [name for name in cli.list_commands(click.Context(cli)) if name not in words] == []

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The uplink's MTU and the overlay's: what differs, and who may put it right."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
+from typing import Any
+
+from pycni.faults import Fault, Weight
+from pycni.kernel.links import Link
+from pycni.node.record import Node
+from pycni.settings import Settings
+from pycni.upkeep import underlay
+from pycni.upkeep.description import Description
+from unit.node.around import ETH0, around, held
+
+POD_CIDR, CLUSTER = ip_network("10.244.0.0/24"), ip_network("10.244.0.0/16")
+NODE = Node("n1", 1, ip_address("192.0.2.1"), (POD_CIDR,), (CLUSTER,), "eth0", 1450, 4789)
+
+
+def faults(*, mtu: int = 0, uplink: Link = ETH0) -> list[Fault]:
+    """With this `mtu` in the settings, of a node that was set up with 1450 bytes."""
+    settings = Settings(uplink="eth0", mtu=mtu, cluster_cidrs=(str(CLUSTER),))
+    seen: Any = SimpleNamespace(
+        link=lambda _: uplink, around=around([held(uplink, "192.0.2.1/24")], links=[uplink])
+    )
+    return list(underlay.faults(Description(settings, NODE), seen))
+
+
+def test_an_uplink_as_setup_found_it_is_no_fault() -> None:
+    assert faults() == []
+    assert faults(mtu=1450) == []
+
+
+def test_an_uplink_with_another_mtu_is_for_setup_to_follow() -> None:
+    (lower,) = faults(uplink=ETH0._replace(mtu=1400))
+    (higher,) = faults(uplink=ETH0._replace(mtu=9000))
+
+    assert lower.sentence == "eth0 is one with the MTU 1400; the overlay was made for one of 1500"
+    assert (lower.todo, lower.weight) == ("", Weight.BROKEN)
+    assert (higher.todo, higher.weight) == ("", Weight.DEGRADED)
+
+
+def test_settings_with_another_mtu_are_for_a_person_to_apply() -> None:
+    (fault,) = faults(mtu=1300)
+
+    assert fault.sentence == "the overlay's MTU is 1450, and `mtu` in the settings is 1300"
+    assert (fault.todo, fault.weight) == ("run: pycni setup", Weight.DEGRADED)
+
+
+def test_settings_that_the_uplink_does_not_carry_are_for_a_person_to_change() -> None:
+    (fault,) = faults(mtu=1450, uplink=ETH0._replace(mtu=1400))
+
+    assert "leaves 1350 bytes for pods, not 1450" in fault.found
+    assert "lower `mtu` in the settings" in fault.todo
