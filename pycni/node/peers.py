@@ -20,6 +20,7 @@ from typing import TypeVar
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import maps
 from pycni.dataplane.reconcile import Plan, plan
+from pycni.errors import NotAvailable
 from pycni.line_limit import LineLimit
 from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
 
@@ -179,6 +180,35 @@ def write_changes(root: Path, before: Iterable[NodeRecord], after: Iterable[Node
     prefixes = plan(wanted_remotes(was), wanted_remotes(now), synced=True)
     with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
         return _apply(vteps, peers, remotes, prefixes)
+
+
+def pinned(root: Path) -> list[NodeRecord]:
+    """The other nodes as the pinned maps have them, each with its VTEP in the place of its name;
+    none if nothing is pinned. Raises OSError."""
+    try:
+        with (
+            maps.open_vteps(root) as vteps,
+            maps.open_remotes(root) as remotes,
+            maps.open_nodes(root) as nodes,
+        ):
+            ids, behind, owners = dict(vteps.items()), dict(remotes.items()), dict(nodes.items())
+    except NotAvailable:
+        return []
+    return [
+        NodeRecord(
+            str(vtep),
+            node_id,
+            vtep,
+            tuple(one for one, at in behind.items() if at == vtep and not _is_single(one)),
+            tuple(one for one, at in behind.items() if at == vtep and _is_single(one)),
+            tuple(one for one, at in owners.items() if at == vtep),
+        )
+        for vtep, node_id in ids.items()
+    ]
+
+
+def _is_single(prefix: IPNetwork) -> bool:
+    return prefix.prefixlen == prefix.max_prefixlen
 
 
 def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, int]:

@@ -204,12 +204,13 @@ def forwards() -> tuple[Forward, ...]:
 def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
     """What is not as `setup` wrote it; None: the table is gone. Pure: elements are not compared."""
     if contents is None:
-        return [Fault(PART, f"nftables table inet {TABLE}", "gone, incomplete or switched off")]
-    where = f"nftables table inet {TABLE}"
+        thing = f"nftables table inet {TABLE}"
+        return [Fault(PART, thing, "gone, incomplete or switched off")]
+    where = f"of nftables table {TABLE}"
     return [
-        *(Fault(PART, f"chain {name} of {where}", "dropping all packets by its policy")
+        *(Fault(PART, f"chain {name} {where}", "dropping all packets by its policy")
           for name in sorted(contents.closed & CHAINS.keys())),
-        *(Fault(PART, f"chain {name} of {where}", "without rules of ours")
+        *(Fault(PART, f"chain {name} {where}", "without rules of ours")
           for name, lines in wanted.items()
           if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))),
     ]  # fmt: skip

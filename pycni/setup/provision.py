@@ -80,7 +80,8 @@ class Mending:
     """A setup by the agent, of a node that it serves."""
 
     known: Sequence[NodeRecord]
-    """All nodes, for a store that does not answer: a node must be mended without it, too."""
+    """All nodes, for a store that does not answer: a node must be mended without it, too. None, if
+    the agent has not heard of them yet: then they are those of the pinned maps."""
 
 
 def setup(
@@ -187,7 +188,8 @@ class Provisioning:
         before, vtep = self.host.before, self.host.uplink.vtep
         if self.mending is None or before is None or before.vtep != vtep:
             return None
-        known = {node.name: node for node in self.mending.known}
+        nodes = self.mending.known or peers.pinned(self.settings.pin_root)
+        known = {node.name: node for node in nodes}
         addresses = tuple(self._addresses())
         own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
         return known.pop(before.name, own), list(known.values())

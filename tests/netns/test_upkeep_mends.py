@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pycni.lab.cluster import Lab
+from pycni.lab import cluster, processes
+from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import WORLD, LabNode
 from pycni.settings import load
 from pycni.upkeep import book, report
@@ -98,6 +99,28 @@ def test_what_takes_a_setup_is_mended_without_the_store(lab: Lab, name: str) -> 
 
         assert forwards(lab, node) == []
         assert "node not mended" not in node.log_path.read_text()[at:]
+    finally:
+        store.with_name("away").rename(store)
+    wait_until(lambda: faults(node) == [], "all is well when the store is back", seconds=LOOK)
+
+
+def test_an_agent_that_never_heard_of_the_store_forgets_no_node(lab: Lab) -> None:
+    node, store = lab.layout.nodes[0], lab.layout.directory / "store"
+    damage = next(one for one in MENDED if one.name == "overlay device deleted")
+    before = {name: lab.pycni(node, "maps", "dump", name) for name in ("vteps", "remotes", "nodes")}
+    lab.stop_agent(node)
+    store.rename(store.with_name("away"))
+    try:
+        command = pycni_command(node, "--verbose", "agent", "--no-setup")
+        lab.agents[node.name] = processes.start(node.netns, command, log=node.log_path)
+        cluster.wait_for_agent(lab, node)
+        count = len(told(node))
+
+        damage.do(lab, node)
+        wait_until(lambda: len(told(node)) > count, f"{damage} is mended", seconds=damage.within)
+
+        assert {name: lab.pycni(node, "maps", "dump", name) for name in before} == before
+        assert forwards(lab, node) == []
     finally:
         store.with_name("away").rename(store)
     wait_until(lambda: faults(node) == [], "all is well when the store is back", seconds=LOOK)
