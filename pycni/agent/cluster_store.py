@@ -25,7 +25,7 @@ from pycni.node.report import LEFT_OUT, SET_ASIDE, Report
 from pycni.settings import Settings
 from pycni.setup import provision
 from pycni.stores import NodeRecord, Synced, open_store
-from pycni.upkeep import addresses
+from pycni.upkeep import node_addresses
 
 RESYNC = 300.0
 """Seconds after which all is read and compared again: a watch may miss something. Not all agents
@@ -131,10 +131,10 @@ def _write(
     moved = directory.take_changes()
     if all_nodes:
         written = peers.write(settings.pin_root, members.others, synced=True)
-        addresses.write(settings.pin_root, directory)
+        node_addresses.write(settings.pin_root, directory)
     else:
         written = peers.write_changes(settings.pin_root, before, after)
-        addresses.write_changes(settings.pin_root, moved)
+        node_addresses.write_changes(settings.pin_root, moved)
     _write_guard(members.others, changes=None if all_nodes else (before, after))
     return written
 

@@ -13,11 +13,11 @@ from pycni.kernel.node_events import Subject
 from pycni.node import dead_ends, firewall_accepts, masquerade, other_firewalls, overlay_guard
 from pycni.pods import port_table
 from pycni.upkeep import (
-    addresses,
     device,
     directories,
     endpoints,
     hooks,
+    node_addresses,
     owner,
     parameters,
     paths,
@@ -69,7 +69,8 @@ PARTS = (
          _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS), is_cheap=True),
     Part(endpoints.PART, endpoints.faults, endpoints.mend, is_cheap=True),
     Part(peers.PART, peers.faults, peers.mend, _on(Subject.STORE)),
-    Part(addresses.PART, addresses.faults, addresses.mend, _on(Subject.STORE, Subject.TABLES)),
+    Part(node_addresses.PART, node_addresses.faults, node_addresses.mend,
+         _on(Subject.STORE, Subject.TABLES)),
     Part(paths.PART, paths.faults, paths.mend),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
 )  # fmt: skip

@@ -24,8 +24,8 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, LabNode
 from support.flood import unanswered
 from support.labs import made_lab, rows, within, write_settings
-from support.underlays import ROUTER, SECOND, ip, restore_default_routes, second_net
 from support.waiting import wait_until
+from support.ways_out import ROUTER, SECOND, ip, restore_default_routes, second_net
 
 ADDRESS, ADDRESS6 = "198.18.0.1/24", "fd00:99::1/64"
 ANYCAST = "198.51.100.1"

@@ -24,8 +24,8 @@ from support.flood import unanswered
 from support.flows import answering, ask
 from support.labs import drops, made_lab, made_pod, rows, within
 from support.plugin import execute
-from support.underlays import ROUTER, SECOND, ip, second_net
 from support.waiting import wait_until
+from support.ways_out import ROUTER, SECOND, ip, second_net
 
 VIP = "198.18.0.77"
 SECOND4, SECOND6 = "198.18.7.1", "fd00:7::1"

@@ -17,7 +17,8 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
 from support.labs import prepared_lab, pycni, setup, teardown, within, write_settings
 from support.snapshot import differences, take
-from support.underlays import (
+from support.waiting import wait_until
+from support.ways_out import (
     ROUTER,
     ROUTER6,
     SECOND,
@@ -26,7 +27,6 @@ from support.underlays import (
     restore_default_routes,
     second_net,
 )
-from support.waiting import wait_until
 
 OTHER_ROUTER = "198.18.0.253"
 TUN = "tun0"

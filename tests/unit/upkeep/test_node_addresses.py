@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/upkeep/addresses.py: what map and nftables sets are told, and in which cases."""
+"""pycni/upkeep/node_addresses.py: what map and nftables sets are told, and in which cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pycni.faults import Fault
 from pycni.node.directory import Directory
 from pycni.pods import port_table
 from pycni.stores import NodeRecord
-from pycni.upkeep import addresses
+from pycni.upkeep import node_addresses
 from pycni.upkeep.description import Description
 
 ROOT = Path("/nowhere")
@@ -93,11 +93,11 @@ def description(*nodes: NodeRecord) -> Description:
 
 
 def faults(*nodes: NodeRecord) -> list[Fault]:
-    return list(addresses.faults(description(*nodes), NOTHING))
+    return list(node_addresses.faults(description(*nodes), NOTHING))
 
 
 def test_the_sets_have_what_is_others(kernel: SimpleNamespace) -> None:
-    assert addresses.write(ROOT, Directory("us", [US, TWO])) == 3
+    assert node_addresses.write(ROOT, Directory("us", [US, TWO])) == 3
 
     assert kernel.nodes == {US.vtep: US.vtep, TWO.vtep: TWO.vtep, FAR6: TWO.vtep}
     assert kernel.sets.elements == {TWO.vtep, FAR6}
@@ -105,9 +105,9 @@ def test_the_sets_have_what_is_others(kernel: SimpleNamespace) -> None:
 
 
 def test_changes_reach_both(kernel: SimpleNamespace) -> None:
-    addresses.write(ROOT, Directory("us", [US, TWO]))
+    node_addresses.write(ROOT, Directory("us", [US, TWO]))
 
-    addresses.write_changes(ROOT, {FAR6: None, OWN6: US.vtep})
+    node_addresses.write_changes(ROOT, {FAR6: None, OWN6: US.vtep})
 
     assert kernel.nodes == {US.vtep: US.vtep, TWO.vtep: TWO.vtep, OWN6: US.vtep}
     assert kernel.sets.elements == {TWO.vtep}
@@ -115,12 +115,12 @@ def test_changes_reach_both(kernel: SimpleNamespace) -> None:
 
 def test_without_the_table_the_map_is_written_and_the_sets_wait(kernel: SimpleNamespace) -> None:
     kernel.sets.is_gone = True
-    addresses.write(ROOT, Directory("us", [US]))
-    addresses.write_changes(ROOT, {TWO.vtep: TWO.vtep})
+    node_addresses.write(ROOT, Directory("us", [US]))
+    node_addresses.write_changes(ROOT, {TWO.vtep: TWO.vtep})
     kernel.sets.is_gone = False
 
     (fault,) = faults()
-    addresses.mend(description(), NOTHING)
+    node_addresses.mend(description(), NOTHING)
 
     assert kernel.nodes[TWO.vtep] == TWO.vtep
     assert fault.found == "without 1 of 1 addresses of other nodes"
@@ -129,12 +129,12 @@ def test_without_the_table_the_map_is_written_and_the_sets_wait(kernel: SimpleNa
 
 
 def test_a_map_that_is_not_as_the_store_says_is_mended(kernel: SimpleNamespace) -> None:
-    addresses.write(ROOT, Directory("us", [US, TWO]))
+    node_addresses.write(ROOT, Directory("us", [US, TWO]))
     del kernel.nodes[FAR6]
     kernel.nodes[TWO.vtep] = US.vtep
 
     of_map, of_sets = faults(US, TWO)
-    addresses.mend(description(US, TWO), NOTHING)
+    node_addresses.mend(description(US, TWO), NOTHING)
 
     assert of_map.found == "without 2 entries, and with 0 that are wrong"
     assert of_sets.found == "without 0 of 0 addresses of other nodes, and with 2 that are no node's"
@@ -142,7 +142,7 @@ def test_a_map_that_is_not_as_the_store_says_is_mended(kernel: SimpleNamespace) 
 
 
 def test_what_belongs_to_nobody_is_said(kernel: SimpleNamespace) -> None:
-    addresses.write(ROOT, Directory("us", [US, TWO]))
+    node_addresses.write(ROOT, Directory("us", [US, TWO]))
 
     (fault,) = faults(US)
 
@@ -151,7 +151,7 @@ def test_what_belongs_to_nobody_is_said(kernel: SimpleNamespace) -> None:
 
 
 def test_a_table_that_is_gone_is_another_parts_fault(kernel: SimpleNamespace) -> None:
-    addresses.write(ROOT, Directory("us", [US, TWO]))
+    node_addresses.write(ROOT, Directory("us", [US, TWO]))
     kernel.sets.is_gone = True
 
     assert faults(US, TWO) == []
