@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
-from pycni.cluster import IPAddress
+from pycni.cluster import IPAddress, IPNetwork
 from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.netlink_socket import NetlinkSocket
 from pycni.kernel.qdiscs import ETH_P_ALL, Qdisc
@@ -82,6 +82,17 @@ class RareRequests:
         with self._asking() as ipr:
             found = ipr.get_rules(family=FAMILIES[version])
             return [_read_rule(one) for one in found if one["src_len"] == BITS[version]]
+
+    def rule_destinations(self, version: int) -> list[IPNetwork]:
+        """Where packets go that rules of an IP version select by that.
+
+        Raises NetlinkError, EAFNOSUPPORT if the kernel has no rules for that version.
+        """
+        with self._asking() as ipr:
+            found = ipr.get_rules(family=FAMILIES[version])
+            return [
+                ip_network((one.get("FRA_DST"), one["dst_len"])) for one in found if one["dst_len"]
+            ]
 
     def add_dead_end(self, rule: DeadEnd) -> None:
         """Add a rule. Raises NetlinkError, EEXIST if there is such a rule."""

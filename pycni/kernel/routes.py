@@ -32,7 +32,8 @@ RTVIA = struct.Struct("=H")
 RTNEXTHOP = struct.Struct("=HBBi")
 """struct rtnexthop: length with its attributes, flags, weight, index of the link."""
 RT_TABLE_UNSPEC, RT_TABLE_MAIN, RT_TABLE_LOCAL = 0, 254, 255
-RT_SCOPE_UNIVERSE, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL = 0, 4, 1, 2
+RT_SCOPE_UNIVERSE, RT_SCOPE_HOST = 0, 254
+RTPROT_KERNEL, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL = 2, 4, 1, 2
 RTNH_F_DEAD, RTNH_F_ONLINK, RTNH_F_LINKDOWN = 0x1, 0x4, 0x10
 RTM_F_CLONED = 0x200
 """Of a copy that the kernel made for one destination."""
@@ -104,6 +105,19 @@ class DeadEnd(NamedTuple):
     mark: int
     """The whole of skb->mark."""
     priority: int
+
+
+def local_route(address: IPAddress, ifindex: int) -> Route:
+    """The route that the kernel makes for an address of an interface, so that it is the host's."""
+    is_ip4 = address.version == 4
+    return Route(
+        ip_network(address),
+        ifindex,
+        source=address if is_ip4 else None,
+        table=RT_TABLE_LOCAL,
+        scope=RT_SCOPE_HOST if is_ip4 else RT_SCOPE_UNIVERSE,
+        kind=RTN_LOCAL,
+    )
 
 
 def read_route(body: bytes) -> Route | None:
@@ -183,8 +197,8 @@ def pack_route(route: Route) -> bytes:
     """An RTM_NEWROUTE or RTM_DELROUTE."""
     flags = 0 if route.gateway is None else RTNH_F_ONLINK
     body = RTMSG.pack(
-        FAMILIES[route.dst.version], route.dst.prefixlen, 0, 0, RT_TABLE_UNSPEC, RTPROT_STATIC,
-        route.scope, RTN_UNICAST, flags,
+        FAMILIES[route.dst.version], route.dst.prefixlen, 0, 0, RT_TABLE_UNSPEC,
+        RTPROT_KERNEL if route.kind == RTN_LOCAL else RTPROT_STATIC, route.scope, route.kind, flags,
     ) + number(RTA_TABLE, route.table)  # fmt: skip
     if route.dst.prefixlen:
         body += attribute(RTA_DST, route.dst.network_address.packed)

@@ -21,7 +21,7 @@ from pycni.errors import SetupError
 from pycni.kernel import sysctl
 from pycni.kernel.links import IFF_NOARP, Link, Vxlan
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import RT_TABLE_MAIN, Route
+from pycni.kernel.routes import RT_TABLE_MAIN, RTN_LOCAL, Route, local_route
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import GATEWAY_MAC
 
@@ -106,6 +106,13 @@ def bring_up(
             f"cannot give {DEVICE} its addresses and routes: {error.strerror}",
             hint="is IPv6 off on this node? Then leave the IPv6 network out of cluster_cidrs",
         ) from error
+
+
+def unrouted(ipr: Rtnl, gateways: Iterable[IPAddress]) -> list[IPAddress]:
+    """Addresses of the device, which is up, that the kernel does not take for the host's: somebody
+    has removed their local routes. Raises NetlinkError."""
+    routes = {gateway: ipr.route_to(gateway) for gateway in gateways}
+    return [one for one, route in routes.items() if route is None or route.kind != RTN_LOCAL]
 
 
 def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
@@ -273,6 +280,8 @@ def _udp_owner(port: int) -> str:
 
 def _replace_addresses(ipr: Rtnl, ifindex: int, gateways: tuple[IPAddress, ...]) -> None:
     have = {address.ip: address for address in ipr.addresses(ifindex)}
+    for gateway in unrouted(ipr, [one for one in gateways if one in have]):
+        ipr.replace_route(local_route(gateway, ifindex))
     for gateway in gateways:
         if have.pop(gateway, None) is None:
             ipr.add_address(ifindex, gateway)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
 from pycni.kernel.links import IFF_NOARP, Link
+from pycni.kernel.routes import local_route
 from pycni.names import GATEWAY_MAC
 from pycni.node import overlay
 from pycni.node.overlay import DEVICE
@@ -57,9 +58,12 @@ def mend(d: Description, seen: Seen) -> None:
 
 
 def address_faults(d: Description, seen: Seen) -> Iterator[Fault]:
-    """Of the gateways' addresses. Addresses that others gave the device are no fault."""
+    """Of the gateways' addresses and local routes. Addresses that others gave the device are no
+    fault."""
     link = seen.link(DEVICE)
     if link is not None:
+        for gateway in _unrouted(d, seen, link):
+            yield Fault(ADDRESSES, f"the local route of {gateway}", "gone")
         for gateway in _missing(d, seen, link):
             todo = overlay.todo_of(gateway.version)
             yield Fault(ADDRESSES, f"{gateway} of {DEVICE}", "gone", todo)
@@ -72,6 +76,16 @@ def mend_addresses(d: Description, seen: Seen) -> None:
         for gateway in _missing(d, seen, link):
             if not overlay.todo_of(gateway.version):
                 seen.ipr.add_address(link.ifindex, gateway)
+        for gateway in _unrouted(d, seen, link):
+            seen.ipr.replace_route(local_route(gateway, link.ifindex))
+
+
+def _unrouted(d: Description, seen: Seen, link: Link) -> list[IPAddress]:
+    """Gateways that the device has, and that the kernel does not take for the host's."""
+    if not link.is_up:
+        return []
+    missing = _missing(d, seen, link)
+    return overlay.unrouted(seen.ipr, [one for one in d.node.gateways if one not in missing])
 
 
 def _missing(d: Description, seen: Seen, link: Link) -> list[IPAddress]:

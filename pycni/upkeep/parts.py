@@ -50,7 +50,7 @@ PARTS = (
     Part(parameters.PART, parameters.faults, parameters.mend,
          _on(Subject.PARAMETER, Subject.LINK, Subject.ADDRESS, Subject.ROUTE), is_cheap=True),
     Part(device.ADDRESSES, device.address_faults, device.mend_addresses,
-         _on(Subject.ADDRESS, Subject.LINK)),
+         _on(Subject.ADDRESS, Subject.LINK, Subject.ROUTE)),
     Part(routing.PART, routing.faults, routing.mend,
          _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
     Part(dead_ends.PART, rules.faults, rules.mend, _on(Subject.RULE)),

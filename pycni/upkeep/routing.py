@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from itertools import islice
 
-from pycni.cluster import IPNetwork, gateway
+from pycni.cluster import IPAddress, IPNetwork, gateway
 from pycni.faults import Fault
+from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_TABLE_MAIN, Route
 from pycni.node import overlay
 from pycni.node.overlay import DEVICE
@@ -45,10 +48,42 @@ def _overruled(d: Description, seen: Seen) -> Iterator[Fault]:
         if found is None or found.ifindex != link.ifindex:
             todo = f"see who made the rule or route: ip rule; ip route get {pod}"
             yield _astray(cidr, found, seen, todo=todo)
+    for to in _selected(d, seen):
+        found = seen.ipr.route_to(_some_pod(to, d))
+        if found is None or found.ifindex != link.ifindex:
+            todo = f"see who made the rule, and remove it: ip rule show to {to}"
+            yield _astray(to, found, seen, todo=todo)
     for route in seen.routes:
         if _is_inside(route, d) and all(hop.ifindex != link.ifindex for hop in route.hops):
             todo = f"see who made the route, and remove it: ip route show root {route.dst}"
             yield _astray(route.dst, route, seen, todo=todo)
+
+
+def _selected(d: Description, seen: Seen) -> Iterator[IPNetwork]:
+    """Networks of pods whose packets a rule selects by where they go."""
+    for version in sorted({cidr.version for cidr in d.node.cluster_cidrs}):
+        clusters = [cidr for cidr in d.node.cluster_cidrs if cidr.version == version]
+        for to in _destinations(seen, version):
+            yield from (max(to, cidr, key=_length) for cidr in clusters if cidr.overlaps(to))
+
+
+def _destinations(seen: Seen, version: int) -> list[IPNetwork]:
+    try:
+        return list(dict.fromkeys(seen.ipr.rule_destinations(version)))
+    except NetlinkError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            raise
+        return []
+
+
+def _length(network: IPNetwork) -> int:
+    return network.prefixlen
+
+
+def _some_pod(network: IPNetwork, d: Description) -> IPAddress:
+    """An address of the network that is not the host's, if there is one."""
+    candidates: list[IPAddress] = list(islice(network.hosts(), len(d.node.gateways) + 1))
+    return next((one for one in candidates if one not in d.node.gateways), candidates[0])
 
 
 def _is_inside(route: Route, d: Description) -> bool:

@@ -21,7 +21,7 @@ from loader.clsact import attached
 from pycni.dataplane import maps
 from pycni.kernel import nft, sysctl
 from pycni.kernel.links import IFF_UP, Link
-from pycni.kernel.routes import Route
+from pycni.kernel.routes import Route, local_route
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
@@ -115,6 +115,13 @@ def _flush_addresses(ipr: Rtnl) -> None:
     for address in ipr.addresses(device):
         prefixlen = address.interface.network.prefixlen
         ipr.delete_address(device, address.ip, prefixlen=prefixlen)
+
+
+def _unroute_addresses(ipr: Rtnl) -> None:
+    device = ipr.ifindex(DEVICE)
+    for address in ipr.addresses(device):
+        if address.is_global:
+            ipr.delete_route(local_route(address.ip, device))
 
 
 def _detach(*hooks: tuple[str, str]) -> Callable[[Lab, LabNode], object]:
@@ -430,6 +437,8 @@ DAMAGES = (
            _ip("rule", "del", "priority", str(dead_ends.PRIORITY)), dead_ends.PART, "gone",
            is_broken=False, plugin_tells=False),
     Damage("addresses flushed", _on_links(_flush_addresses), "addresses", "gone",),
+    Damage("local routes of addresses removed", _on_links(_unroute_addresses), "addresses",
+           "local route", plugin_tells=False),
     Damage("overlay device down", _ip("link", "set", DEVICE, "down"), DEVICE_PART, "down"),
     Damage("overlay device down and up",
            lambda lab, node: (_ip("link", "set", DEVICE, "down")(lab, node),
@@ -482,6 +491,9 @@ DAMAGES = (
            undo=_remount_bpffs("rw")),
     Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
            undo=_rule("del")),
+    Damage("a rule that leads packets for another node's pods away",
+           _ip("rule", "add", "to", ASTRAY, "blackhole", "priority", "50"), "routes",
+           f"{ASTRAY} is nowhere", undo=_ip("rule", "del", "priority", "50")),
     Damage("a route that leads packets for another node's pods away",
            _ip("route", "add", "blackhole", ASTRAY), "routes", f"{ASTRAY} is nowhere",
            undo=_ip("route", "del", "blackhole", ASTRAY)),
