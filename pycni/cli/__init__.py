@@ -108,5 +108,7 @@ def main() -> None:
     try:
         status = cli.main(obj=invocation, standalone_mode=False)
     except Exception as error:
-        sys.exit(failure.report(error, as_json=invocation.as_json or failure.wants_json(sys.argv)))
+        as_json = invocation.as_json or failure.wants_json(sys.argv)
+        status = failure.report(error, as_json=as_json)
+    failure.drop_unwritten()
     sys.exit(status if isinstance(status, int) else failure.OK)

@@ -16,6 +16,7 @@ import errno
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -76,6 +77,17 @@ def report(error: Exception, *, as_json: bool = False) -> int:
     with suppress(OSError):  # stdout itself may be what failed
         click.echo(failure.to_json() if as_json else str(failure), err=not as_json)
     return error.exit_code if isinstance(error, click.ClickException) else FAILED
+
+
+def drop_unwritten() -> None:
+    """Let go of what could not be written: Python would try again in the end, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def explain(error: Exception) -> Failure:

@@ -244,12 +244,18 @@ def test_exit_statuses_tell_wrong_usage_from_failure(lab: Lab) -> None:
 
 def test_who_cannot_be_told_is_no_crash_and_no_failed_setup(lab: Lab) -> None:
     node = lab.layout.nodes[0]
-    for words, status in (("-o json status > /dev/full", 1), ("setup 2> /dev/full", 0)):
+    for words, status in (
+        ("-o json status > /dev/full", 1),
+        ("-o json forget nobody > /dev/full", 1),
+        ("forget nobody 2> /dev/full", 1),
+        ("setup 2> /dev/full", 0),
+    ):
         command = " ".join(map(str, pycni_command(node)))
         done = processes.run(node.netns, ["sh", "-c", f"{command} {words}"])
 
         assert done.returncode == status, done.stderr.decode()
         assert b"Traceback" not in done.stderr
+        assert b"Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("form", [("-o", "json", "forget", "nobody"), ("forget", "nobody", "-o",

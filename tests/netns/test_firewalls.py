@@ -52,15 +52,20 @@ def reaches_the_world(lab: Lab, family: int) -> bool:
 
 @contextmanager
 def in_iptables(lab: Lab, node: LabNode) -> Iterator[None]:
-    """The agent mends nothing meanwhile; afterwards, iptables' chains are gone again."""
+    """The agent mends nothing meanwhile; iptables' chains are new, and gone again afterwards."""
     with agent_hung(lab, node):
+        remove_chains(node)  # plugins of others have used them, so ours are in them
         try:
             yield
         finally:
-            for family in ("ip", "ip6"):
-                for table in ("filter", "nat", "mangle"):
-                    script = f"add table {family} {table}\ndelete table {family} {table}"
-                    within(node.netns, partial(nft.run, script, what="a test"))
+            remove_chains(node)
+
+
+def remove_chains(node: LabNode) -> None:
+    for family in ("ip", "ip6"):
+        for table in ("filter", "nat", "mangle"):
+            script = f"add table {family} {table}\ndelete table {family} {table}"
+            within(node.netns, partial(nft.run, script, what="a test"))
 
 
 @both_families

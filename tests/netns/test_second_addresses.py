@@ -13,6 +13,7 @@ import pytest
 
 import loader
 from pycni.kernel import sysctl
+from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, WORLD, LabNode, Pod
 from pycni.node import overlay
@@ -220,7 +221,8 @@ def test_addresses_that_a_node_of_before_did_not_tell_are_told_when_it_takes_pac
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its programs drop what comes to them by the overlay, and an upgrade shall lose nothing."""
-    settings = load(lab.layout.nodes[0].settings_path)
+    node = lab.layout.nodes[0]
+    settings = load(node.settings_path)
     store = open_store(settings.store_url, settings.cluster, create=False)
     (own,) = (one for one in store.nodes() if one.name == settings.node_name)
     at_load: list[set[str]] = []
@@ -236,8 +238,14 @@ def test_addresses_that_a_node_of_before_did_not_tell_are_told_when_it_takes_pac
 
     monkeypatch.setattr(loader, "load", noted_load)
     identity = {"identity": machine_identity(), "instance": machine_instance()}
-    store.register(own.name, own.vtep, **identity, addresses=[own.vtep])
-    within(lab.layout.nodes[0].netns, lambda: provision.setup(settings))
+    lab.stop_agent(node)  # it would tell them, too
+    try:
+        store.register(own.name, own.vtep, **identity, addresses=[own.vtep])
+        within(node.netns, lambda: provision.setup(settings))
+        told_by_setup = told()
+    finally:
+        lab.start_agent(node)
+        cluster.wait_for_agent(lab, node)
 
     assert at_load == [{str(own.vtep)}]
-    assert set(EVERY) <= told()
+    assert set(EVERY) <= told_by_setup
