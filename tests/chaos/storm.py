@@ -14,8 +14,8 @@ from pycni.lab.layout import LabNode
 from pycni.settings import load
 from pycni.upkeep import book
 from support.damages import DAMAGES, LOOK, Damage
-from support.waiting import wait_until
-from support.wellness import faults, is_well
+from support.waiting import wait_until, wait_until_none
+from support.wellness import faults
 
 PAUSE = (0.2, 3.0)
 """Seconds between two damages, at least and at most."""
@@ -98,11 +98,18 @@ def _suffer(lab: Lab, node: LabNode, damage: Damage) -> Wound:
         named = time.monotonic() - begin
         damage.undo(lab, node)
         since = time.monotonic()
-    wait_until(lambda: is_well(node), f"{node.name} is well after {damage}", seconds=LOOK)
+    _wait_until_well(node, damage)
     end = time.monotonic()
     if damage.tidy is not None:
         damage.tidy(lab, node)
     return Wound(damage, node.name, begin, named, end - since, end)
+
+
+def _wait_until_well(node: LabNode, damage: Damage) -> None:
+    try:
+        wait_until_none(lambda: [f"{row.name}: {row.cause}" for row in faults(node)], seconds=LOOK)
+    except AssertionError as error:
+        raise AssertionError(f"{node.name} after {damage}: {error}") from error
 
 
 def _told(node: LabNode) -> int:
