@@ -115,6 +115,19 @@ def unrouted(ipr: Rtnl, gateways: Iterable[IPAddress]) -> list[IPAddress]:
     return [one for one, route in routes.items() if route is None or route.kind != RTN_LOCAL]
 
 
+def restore_route(ipr: Rtnl, ifindex: int, gateway: IPAddress) -> None:
+    """Make the local route of an address again. Raises NetlinkError.
+
+    The kernel gives its own IPv6 ones a metric that nobody else can give: a second one beside it
+    would make both of no use later. So the address comes anew, and the kernel makes the route.
+    """
+    if gateway.version == 4:
+        ipr.replace_route(local_route(gateway, ifindex))
+        return
+    ipr.delete_address(ifindex, gateway, prefixlen=gateway.max_prefixlen)
+    ipr.add_address(ifindex, gateway)
+
+
 def plan_forwarding(outer: Iterable[str], *, ipv6: bool) -> dict[str, str]:
     """Kernel parameters that let packets pass between the overlay device and the interfaces `outer`
     (underlay.py), by name.
@@ -281,7 +294,7 @@ def _udp_owner(port: int) -> str:
 def _replace_addresses(ipr: Rtnl, ifindex: int, gateways: tuple[IPAddress, ...]) -> None:
     have = {address.ip: address for address in ipr.addresses(ifindex)}
     for gateway in unrouted(ipr, [one for one in gateways if one in have]):
-        ipr.replace_route(local_route(gateway, ifindex))
+        restore_route(ipr, ifindex, gateway)
     for gateway in gateways:
         if have.pop(gateway, None) is None:
             ipr.add_address(ifindex, gateway)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
 from pycni.kernel.links import IFF_NOARP, Link
-from pycni.kernel.routes import local_route
 from pycni.names import GATEWAY_MAC
 from pycni.node import overlay
 from pycni.node.overlay import DEVICE
@@ -77,7 +76,7 @@ def mend_addresses(d: Description, seen: Seen) -> None:
             if not overlay.todo_of(gateway.version):
                 seen.ipr.add_address(link.ifindex, gateway)
         for gateway in _unrouted(d, seen, link):
-            seen.ipr.replace_route(local_route(gateway, link.ifindex))
+            overlay.restore_route(seen.ipr, link.ifindex, gateway)
 
 
 def _unrouted(d: Description, seen: Seen, link: Link) -> list[IPAddress]:
