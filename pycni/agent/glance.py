@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,16 +31,23 @@ class Glance:
 
     def __init__(self) -> None:
         self._before: object = None
+        self._links: list[int] | None = None
 
     def has_changed(self, d: Description) -> bool:
         """Whether anything is different from the last call; True at the first."""
-        picture = _take(d)
+        if self._links is None:
+            self._links = _list_links()
+        picture = _take(d, self._links)
         changed, self._before = picture != self._before, picture
         return changed
 
     def forget(self) -> None:
         """Call this after a mend: the picture may show the damage, which may be done again."""
         self._before = None
+
+    def forget_links(self) -> None:
+        """Call this after events of links: there may be others. To list 250 takes milliseconds."""
+        self._links = None
 
 
 def mark_of(path: Path) -> tuple[int, int] | None:
@@ -50,13 +58,13 @@ def mark_of(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _take(d: Description) -> object:
+def _take(d: Description, links: Iterable[int]) -> object:
     root = str(d.settings.pin_root)
     return (
         [_pins(directory) for directory in (root, f"{root}/maps", f"{root}/programs")],
         [_is_empty(f"{root}/maps/{name}") for name in MAPS],
         _own_entry(d),
-        [_programs(ifindex) for ifindex, name in socket.if_nameindex() if _is_the_nodes(name)],
+        [_programs(ifindex) for ifindex in links],
         [sysctl.read(name) for name in parameters.wanted(d, ())],
         [_room(path) for path in directories.wanted(d.settings)],
         mark_of(record_path(d.settings)),
@@ -84,9 +92,9 @@ def _own_entry(d: Description) -> object:
     return None
 
 
-def _is_the_nodes(ifname: str) -> bool:
-    """Whether programs may be attached there by tcx: to pods' links they seldom are."""
-    return not ifname.startswith(NAME_HEAD)
+def _list_links() -> list[int]:
+    """Where programs may be attached by tcx: to pods' links they seldom are."""
+    return [ifindex for ifindex, name in socket.if_nameindex() if not name.startswith(NAME_HEAD)]
 
 
 def _programs(ifindex: int) -> list[int]:

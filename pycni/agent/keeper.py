@@ -84,6 +84,8 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
             if known.version != version and notices is not None:
                 version = known.version
                 notices.append(Notice(Subject.STORE))
+            if notices is None or any(one.subject is Subject.LINK for one in notices):
+                before.forget_links()
             now = time.monotonic()
             is_time = now >= look
             look = now + GLANCE if is_time else look

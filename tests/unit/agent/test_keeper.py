@@ -260,11 +260,52 @@ def test_the_same_damage_right_after_its_mend_is_seen_at_the_next_glance(
     monkeypatch.setattr(keeper, "NodeEvents", lambda: Silence(run, 4, kernel.hurt))
     monkeypatch.setattr(keeper, "Rtnl", lambda: nullcontext(kernel))
     monkeypatch.setattr(keeper, "GLANCE", 0.0)
-    monkeypatch.setattr(glance, "_take", lambda _: len(kernel.faults[LIGHT]))
+    monkeypatch.setattr(glance, "_take", lambda *_: len(kernel.faults[LIGHT]))
 
     keeper.follow(Current(settings, lambda: settings), run, known=Known(), changed=lambda: None)
 
     assert seen == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("notices", "times"),
+    [([], 0), ([Notice(Subject.ROUTE)], 0), ([Notice(Subject.LINK, POD)], 3), (None, 3)],
+)
+def test_links_are_listed_anew_after_events_of_links_only(
+    settings: Settings, kernel: Kernel, monkeypatch: pytest.MonkeyPatch,
+    notices: list[Notice] | None, times: int,
+) -> None:  # fmt: skip
+    run, rounds, forgotten = OneRun(), itertools.count(1), list[Glance]()
+
+    def gather(_: object) -> list[Notice] | None:
+        if next(rounds) == 3:
+            run.end()
+        return notices and list(notices)
+
+    monkeypatch.setattr(keeper, "NodeEvents", lambda: nullcontext(None))
+    monkeypatch.setattr(keeper, "Rtnl", lambda: nullcontext(kernel))
+    monkeypatch.setattr(keeper, "_gather", gather)
+    monkeypatch.setattr(Glance, "has_changed", lambda *_: False)
+    monkeypatch.setattr(Glance, "forget_links", lambda self: forgotten.append(self))
+
+    keeper.follow(Current(settings, lambda: settings), run, known=Known(), changed=lambda: None)
+
+    assert len(forgotten) == times
+
+
+def test_a_glance_lists_links_once_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    d: Any = None
+    links = [DEVICE]
+    monkeypatch.setattr(glance, "_list_links", lambda: list(links))
+    monkeypatch.setattr(glance, "_take", lambda _, seen: list(seen))
+    before = Glance()
+
+    first, second = before.has_changed(d), before.has_changed(d)
+    links.append(UPLINK)
+    unseen = before.has_changed(d)
+    before.forget_links()
+
+    assert (first, second, unseen, before.has_changed(d)) == (True, False, False, True)
 
 
 def test_a_node_that_is_torn_down_is_not_mended(
