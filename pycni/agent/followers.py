@@ -29,8 +29,9 @@ from pycni.settings import Settings
 QUEUE = 4096
 """Records that wait for one follower."""
 FOLLOWERS_AT_ONCE = 64
-LOOK = 1.0
-"""Seconds between two looks at whether to stop, and whether the ring was replaced."""
+LOOK, IDLE_LOOK = 1.0, 5.0
+"""Seconds between two looks at whether to stop, and whether the ring was replaced: with followers,
+and without."""
 HANDOVER = 5.0
 """Seconds for which a reader that began without an agent may need to hand the ring over."""
 
@@ -53,13 +54,15 @@ def follow(settings: Settings, run: Run) -> None:
 
 def _serve(followers: Followers, events: EventRing, run: Run) -> None:
     """Until the agent stops or the ring is another."""
-    look = time.monotonic() + LOOK
+    looked = time.monotonic()
     while not run.stopping:
-        followers.serve(LOOK)
-        if time.monotonic() >= look:
+        pause = LOOK if followers else IDLE_LOOK
+        followers.serve(pause)
+        now = time.monotonic()
+        if now >= looked + (LOOK if followers else IDLE_LOOK):
             if events.is_replaced():
                 return
-            look = time.monotonic() + LOOK
+            looked = now
 
 
 class Follower:
@@ -116,6 +119,10 @@ class Followers:
         for follower in self._followers.values():
             follower.connection.close()
         self._selector.close()
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._followers)
 
     def serve(self, seconds: float) -> None:
         """Do what there is to do; wait up to `seconds` if that is nothing."""

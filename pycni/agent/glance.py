@@ -11,10 +11,13 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from loader import bpf, tcx
+from loader import bpf, pins, tcx
+from loader.closing import Closing
 from loader.places import EGRESS, INGRESS
 from pycni.dataplane import maps
+from pycni.dataplane.maps import Self, Table
 from pycni.errors import PycniError
 from pycni.kernel import sysctl
 from pycni.names import NAME_HEAD
@@ -26,19 +29,43 @@ MAPS = ("endpoints", "remotes", "vteps")
 """Whether they are empty is looked at."""
 
 
-class Glance:
-    """What one thread saw at its last look."""
+class Place(NamedTuple):
+    """Where to look, which follows from the description; to find it out anew costs as much as to
+    look."""
+
+    description: Description
+    directories: tuple[str, ...]
+    """With pins."""
+    parameters: tuple[str, ...]
+    written: tuple[Path, ...]
+    """Directories that the agent writes to."""
+    record: Path
+
+
+class Glance(Closing):
+    """What one thread saw at its last look. Owns descriptors of maps."""
 
     def __init__(self) -> None:
         self._before: object = None
+        self._place: Place | None = None
         self._links: list[int] | None = None
+        self._pins: list[list[tuple[str, int]]] = []
+        """Those of the directories, by name and inode."""
+        self._maps: list[bpf.Map] = []
+        """MAPS, as far as they are there: they stay the same as long as the pins do."""
+        self._own: Table[None, Self] | None = None
+        """The map of this node's address."""
 
     def has_changed(self, d: Description) -> bool:
         """Whether anything is different from the last call; True at the first."""
+        if self._place is None or self._place.description is not d:
+            self._place = _place(d)
         if self._links is None:
             self._links = _list_links()
-        picture = _take(d, self._links)
+        picture = self._take(self._place, self._links)
         changed, self._before = picture != self._before, picture
+        if changed:
+            self._place = None  # which parameters matter depends on others
         return changed
 
     def forget(self) -> None:
@@ -49,6 +76,36 @@ class Glance:
         """Call this after events of links: there may be others. To list 250 takes milliseconds."""
         self._links = None
 
+    def close(self) -> None:
+        """Close the maps."""
+        for one in (*self._maps, *([self._own] if self._own else [])):
+            one.close()
+        self._maps, self._own = [], None
+
+    def _take(self, place: Place, links: Iterable[int]) -> object:
+        pinned = [_list_pins(directory) for directory in place.directories]
+        if pinned != self._pins:
+            self._open(place.description.settings.pin_root)
+            self._pins = pinned
+        entry = self._own and self._own.get(None)
+        return (
+            pinned,
+            [one.is_empty() for one in self._maps],
+            entry and entry.vtep,  # the entry has more members, which change
+            [_programs(ifindex) for ifindex in links],
+            [sysctl.read(name) for name in place.parameters],
+            [_room(path) for path in place.written],
+            mark_of(place.record),
+        )
+
+    def _open(self, root: Path) -> None:
+        self.close()
+        for name in MAPS:
+            with suppress(OSError, ValueError):
+                self._maps.append(bpf.Map.open_pinned(pins.map_path(root, name)))
+        with suppress(OSError, ValueError, PycniError):
+            self._own = maps.open_self(root)
+
 
 def mark_of(path: Path) -> tuple[int, int] | None:
     """What tells a file from a later one at its place; None if there is none."""
@@ -58,38 +115,21 @@ def mark_of(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _take(d: Description, links: Iterable[int]) -> object:
-    root = str(d.settings.pin_root)
-    return (
-        [_pins(directory) for directory in (root, f"{root}/maps", f"{root}/programs")],
-        [_is_empty(f"{root}/maps/{name}") for name in MAPS],
-        _own_entry(d),
-        [_programs(ifindex) for ifindex in links],
-        [sysctl.read(name) for name in parameters.wanted(d, ())],
-        [_room(path) for path in directories.wanted(d.settings)],
-        mark_of(record_path(d.settings)),
+def _place(d: Description) -> Place:
+    root = d.settings.pin_root
+    return Place(
+        d,
+        tuple(map(str, (root, root / "maps", root / "programs"))),
+        tuple(parameters.wanted(d, ())),
+        directories.wanted(d.settings),
+        record_path(d.settings),
     )
 
 
-def _pins(directory: str) -> list[tuple[str, int]]:
+def _list_pins(directory: str) -> list[tuple[str, int]]:
     with suppress(OSError), os.scandir(directory) as entries:
         return sorted((entry.name, entry.inode()) for entry in entries)
     return []
-
-
-def _is_empty(pin: str) -> bool | None:
-    """None if it cannot be said."""
-    with suppress(OSError, ValueError), bpf.Map.open_pinned(Path(pin)) as opened:
-        return opened.is_empty()
-    return None
-
-
-def _own_entry(d: Description) -> object:
-    """What the programs take for this node's address; it has more members, which change."""
-    with suppress(OSError, PycniError), maps.open_self(d.settings.pin_root) as own:
-        entry = own.get(None)
-        return entry and entry.vtep
-    return None
 
 
 def _list_links() -> list[int]:

@@ -75,9 +75,9 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
 
     Raises PycniError, LoaderError or OSError.
     """
-    with NodeEvents() as events, Rtnl() as ipr:
+    with NodeEvents() as events, Rtnl() as ipr, Glance() as before:
         keeper = Keeper(current, ipr, known, changed)
-        before, backoff, rest = Glance(), Backoff(cap=REVIEW), Rest()
+        backoff, rest = Backoff(cap=REVIEW), Rest()
         review, look, version = 0.0, 0.0, -1
         while not run.stopping:
             notices = _gather(events)
@@ -130,6 +130,7 @@ class Keeper:
         self._known = known
         self._changed = changed
         self._node: Node | None = None
+        self._description: Description | None = None
         self._mark: object = None
         """What tells the record that was read from a later one."""
         self._book = Book()
@@ -219,7 +220,10 @@ class Keeper:
             self._mark = mark
         if self._node is None:
             return None
-        return Description(self._settings, self._node, self._known.nodes)
+        now = Description(self._settings, self._node, self._known.nodes)
+        if self._description is None or not self._description.is_made_of(now):
+            self._description = now
+        return self._description
 
     def _faults(self, scope: Scope) -> list[Fault]:
         d = self._describe()

@@ -22,8 +22,8 @@ from pycni.node import next_hops, path_mtus
 from pycni.node.next_hops import Copy
 from pycni.settings import Settings
 
-RENEWAL = 1.0
-"""Seconds between two renewals of the lease."""
+RENEWAL = 2.0
+"""Seconds between two renewals of the lease, which is good for next_hops.LEASE."""
 CONFIRMATION = 5.0
 """Seconds between two looks at which next hops are in use."""
 REVIEW = 30.0

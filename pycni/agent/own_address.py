@@ -27,8 +27,10 @@ from pycni.settings import Settings
 from pycni.setup import provision
 from pycni.stores import machine_identity, machine_instance, open_store
 
-LOOK = 1.0
-"""Seconds between two looks at whether to stop, and at least between two looks at the kernel."""
+LOOK = 5.0
+"""Seconds between two looks at whether to stop. The process does not wait for it."""
+SPACING = 1.0
+"""Seconds, at least, between two looks at the kernel."""
 PAUSE = 0.2
 """Seconds after an event: a network manager changes several things at a time."""
 PATIENCE = 5.0
@@ -60,9 +62,9 @@ def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None
 
 def _wait(fib: Fib, run: Run, *, until: float) -> None:
     """Until something changed, and nothing does for a moment, or the time is over."""
-    run.wait(LOOK - PAUSE)
+    run.wait(SPACING - PAUSE)
     while fib.changes() == [] and not run.stopping and time.monotonic() < until:
-        fib.wait(LOOK)
+        fib.wait(min(LOOK, max(0.0, until - time.monotonic())))
     run.wait(PAUSE)
     fib.changes()
 

@@ -24,8 +24,8 @@ REST = 0.05
 LONGEST_REST = 1.0
 """Seconds. A round that costs more than SHARE of this exceeds its share: rather that than to be
 late."""
-LOOK = 1.0
-"""Seconds between two looks at whether to stop."""
+LOOK = 5.0
+"""Seconds between two looks at whether to stop. The process does not wait for it."""
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from pycni.kernel.netlink import (
+    CACHED,
     U16,
     U32,
     attribute,
@@ -102,8 +104,7 @@ class Link(NamedTuple):
         return self._parameter(AF_INET6, IFLA_INET6_CONF, place)
 
     def _parameter(self, family: int, array: int, place: int) -> int | None:
-        of_family = dict(attributes(self.af_spec)).get(family, b"")
-        values = dict(attributes(of_family)).get(array, b"")
+        values = _array(self.af_spec, family, array)
         value = values[U32.size * place : U32.size * (place + 1)]
         return read_number(value) if value else None
 
@@ -140,6 +141,7 @@ class End(NamedTuple):
     """The namespace it is made in; -1: that of the socket."""
 
 
+@lru_cache(maxsize=CACHED)
 def read_link(body: bytes) -> Link:
     """The link that an RTM_NEWLINK or RTM_DELLINK is about. Raises ValueError if it is garbled."""
     _, hardware, ifindex, flags, _ = IFINFOMSG.unpack_from(body)
@@ -179,12 +181,20 @@ def read_link(body: bytes) -> Link:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=CACHED)
 def read_mac(body: bytes) -> str:
     """The link-layer address in an RTM_NEWLINK; empty if it has none. Cheaper than `read_link`."""
     for name, value in attributes(body, IFINFOMSG.size):
         if name == IFLA_ADDRESS:
             return value.hex(":")
     return ""
+
+
+@lru_cache(maxsize=CACHED)
+def _array(af_spec: bytes, family: int, array: int) -> bytes:
+    """One family's array in a link's `af_spec`. The pods' links have the same one."""
+    of_family = dict(attributes(af_spec)).get(family, b"")
+    return dict(attributes(of_family)).get(array, b"")
 
 
 def pack_link_question(*, ifindex: int = 0, ifname: str = "", netnsid: int | None = None) -> bytes:

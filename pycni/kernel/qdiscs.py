@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import socket
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
-from pycni.kernel.netlink import attributes, nested, number, read_number, read_text, text
+from pycni.kernel.netlink import (
+    CACHED,
+    attributes,
+    nested,
+    number,
+    read_number,
+    read_text,
+    text,
+)
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
@@ -51,10 +60,13 @@ class Filter(NamedTuple):
 def read_qdisc(body: bytes) -> Qdisc:
     """The qdisc that an RTM_NEWQDISC or RTM_DELQDISC is about. Raises ValueError if garbled."""
     _, ifindex, _, parent, _ = TCMSG.unpack_from(body)
-    (kind,) = (value for name, value in attributes(body, TCMSG.size) if name == TCA_KIND)
-    return Qdisc(ifindex, parent, read_text(kind))
+    for name, value in attributes(body, TCMSG.size):
+        if name == TCA_KIND:
+            return Qdisc(ifindex, parent, read_text(value))
+    raise ValueError("a qdisc without a kind")
 
 
+@lru_cache(maxsize=CACHED)
 def read_filter(body: bytes) -> Filter | None:
     """The filter that an RTM_NEWTFILTER is about; None for the head of a chain, which is none.
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PROC_SYS = Path("/proc/sys")
+LONGEST = 4096
+"""Bytes of a value."""
 
 
 def read(name: str) -> str | None:
@@ -14,9 +17,13 @@ def read(name: str) -> str | None:
     Names have slashes because those of interfaces may have dots.
     """
     try:
-        return (PROC_SYS / name).read_text().strip()
+        descriptor = os.open(f"{PROC_SYS}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        return os.read(descriptor, LONGEST).decode().strip()
+    finally:
+        os.close(descriptor)
 
 
 def names(pattern: str) -> list[str]:

@@ -123,16 +123,19 @@ class Underlay:
         return bool(link.master) and (master is None or master.kind != VRF)
 
 
-def look(ipr: Rtnl, *, routes: Iterable[Route] | None = None) -> Underlay:
-    """Ask the kernel, for `routes` if they are not known. Raises NetlinkError."""
-    links = {link.ifindex: link for link in ipr.links() if not _is_ours(link)}
+def look(
+    ipr: Rtnl, *, links: Iterable[Link] | None = None, routes: Iterable[Route] | None = None
+) -> Underlay:
+    """Ask the kernel, for all `links` and `routes` if they are not known. Raises NetlinkError."""
+    listed = ipr.links() if links is None else links
+    outside = {link.ifindex: link for link in listed if not _is_ours(link)}
     return Underlay(
-        links,
-        tuple(one for one in ipr.addresses() if one.ifindex in links),
+        outside,
+        tuple(one for one in ipr.addresses() if one.ifindex in outside),
         tuple(
             route
             for route in (ipr.routes() if routes is None else routes)
-            if _leads_out(route, links)
+            if _leads_out(route, outside)
         ),
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from ipaddress import ip_address
 
 from pycni.cluster import IPAddress
@@ -20,6 +21,7 @@ from pycni.dataplane.maps import Endpoint
 from pycni.dataplane.records import flags
 from pycni.errors import InvalidConfig
 from pycni.kernel.links import ALIAS_MAX, Link, link_local
+from pycni.kernel.netlink import CACHED
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD, NETKIT, VETH, host_ifname
 
@@ -122,6 +124,7 @@ def leases(ipr: Rtnl) -> Iterator[Lease]:
             yield lease
 
 
+@lru_cache(maxsize=CACHED)
 def held_by(link: Link) -> Lease | None:
     """The lease of a link, which somebody may have renamed; None if it has none."""
     return _read_alias(link) if link.kind in (VETH, NETKIT) else None

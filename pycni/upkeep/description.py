@@ -22,6 +22,15 @@ class Description:
     nodes: tuple[NodeRecord, ...] | None = None
     """All nodes as the store lists them, this one among them; None if that is not known."""
 
+    def is_made_of(self, other: Description) -> bool:
+        """Whether it is made of the very objects of the other one: cheaper than whether it says
+        the same."""
+        return (
+            self.settings is other.settings
+            and self.node is other.node
+            and self.nodes is other.nodes
+        )
+
     @property
     def others(self) -> tuple[NodeRecord, ...]:
         """The other nodes, as far as the store is known."""

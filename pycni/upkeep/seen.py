@@ -36,6 +36,11 @@ class Seen:
         return self._named[ifname]
 
     @cached_property
+    def links(self) -> list[Link]:
+        """All links of the node."""
+        return self.ipr.links()
+
+    @cached_property
     def addresses(self) -> list[Address]:
         """All addresses of the node."""
         return self.ipr.addresses()
@@ -48,13 +53,13 @@ class Seen:
     @cached_property
     def around(self) -> Underlay:
         """Links, addresses and routes that are not pycni's."""
-        return underlay.look(self.ipr, routes=self.routes)
+        return underlay.look(self.ipr, links=self.links, routes=self.routes)
 
     @cached_property
     def pods(self) -> list[tuple[Link, Lease]]:
         """The host ends of pods, each with its lease."""
         links: Iterable[Link | None] = (
-            self.ipr.links()
+            self.links
             if self._only is None
             else [self.ipr.link_at(ifindex) for ifindex in self._only]
         )

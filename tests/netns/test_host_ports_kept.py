@@ -305,7 +305,7 @@ def test_a_thousand_ports_are_opened_kept_and_closed(lab: Lab, node: LabNode) ->
             changed = mend(node)
         deleted = execute(lab, pod, "DEL")
 
-    assert (added.status, deleted.status) == (0, 0), added.text
+    assert (added.status, deleted.status) == (0, 0), added.text + deleted.text
     assert changed == 2000
     assert any("and 1997 more of" in one.thing for one in found)
     # the agent, awake again, mends the other tables

@@ -47,7 +47,8 @@ def test_the_agent_gives_up_and_status_says_who_undoes_it(lab: Lab) -> None:
 
     before = len(told(node))
     rows = [row for row in faults(node) if row.name == FLUSH.part]
-    assert all("undone 3 times in a minute" in row.cause for row in rows)
+    said = node.log_path.read_text()
+    assert all("undone 3 times in a minute" in row.cause for row in rows), f"{rows}\n{said}"
     assert any("last by pytest" in row.cause or "last by python" in row.cause for row in rows)
     assert all("find who undoes it" in row.todo for row in rows)
     assert len(told(node)) == before

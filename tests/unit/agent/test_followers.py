@@ -74,6 +74,7 @@ class Agent:
         self.rings: list[Ring] = []
         self.opened = threading.Semaphore(0)
         monkeypatch.setattr(followers, "LOOK", 0.05)
+        monkeypatch.setattr(followers, "IDLE_LOOK", 0.05)
         monkeypatch.setattr(followers.ring, "opening", self._opening)
         settings = SimpleNamespace(event_socket_path=self.path)
         self._thread = threading.Thread(target=followers.follow, args=(settings, self.run))

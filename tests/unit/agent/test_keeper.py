@@ -242,6 +242,10 @@ def test_events_that_mean_nothing_make_the_next_look_later(
     assert waits == ([] if is_hurt else [0.7] * 3)
 
 
+def _placed(d: Any) -> Any:
+    return SimpleNamespace(description=d)
+
+
 def test_the_same_damage_right_after_its_mend_is_seen_at_the_next_glance(
     settings: Settings, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +264,8 @@ def test_the_same_damage_right_after_its_mend_is_seen_at_the_next_glance(
     monkeypatch.setattr(keeper, "NodeEvents", lambda: Silence(run, 4, kernel.hurt))
     monkeypatch.setattr(keeper, "Rtnl", lambda: nullcontext(kernel))
     monkeypatch.setattr(keeper, "GLANCE", 0.0)
-    monkeypatch.setattr(glance, "_take", lambda *_: len(kernel.faults[LIGHT]))
+    monkeypatch.setattr(glance, "_place", _placed)
+    monkeypatch.setattr(Glance, "_take", lambda *_: len(kernel.faults[LIGHT]))
 
     keeper.follow(Current(settings, lambda: settings), run, known=Known(), changed=lambda: None)
 
@@ -297,7 +302,8 @@ def test_a_glance_lists_links_once_until_it_is_told(monkeypatch: pytest.MonkeyPa
     d: Any = None
     links = [DEVICE]
     monkeypatch.setattr(glance, "_list_links", lambda: list(links))
-    monkeypatch.setattr(glance, "_take", lambda _, seen: list(seen))
+    monkeypatch.setattr(glance, "_place", _placed)
+    monkeypatch.setattr(Glance, "_take", lambda _, __, seen: list(seen))
     before = Glance()
 
     first, second = before.has_changed(d), before.has_changed(d)

@@ -40,5 +40,5 @@ def test_a_qdisc_says_where_it_is_and_of_what_kind():
 
 
 def test_a_qdisc_without_a_kind_is_refused():
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(ValueError, match="without a kind"):
         read_qdisc(TCMSG.pack(0, 42, 0, 0, 0))
