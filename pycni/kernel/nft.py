@@ -4,12 +4,16 @@
 Commands are an nft(8) script or libnftables-json(5) objects, answers are JSON. Each call is one
 transaction in the network namespace of the calling thread. This module does not know what the
 tables are for.
+
+One thread at a time calls libnftables: it asks for the names of protocols with getprotobynumber(3),
+whose answer all threads share, and has more such state.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +22,7 @@ from pycni.kernel import nft_tables
 
 NFT_CTX_OUTPUT_JSON = 1 << 4
 FAMILY = "inet"
+_one_at_a_time = threading.Lock()
 KERNEL_HINT = "the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)"
 
 
@@ -26,22 +31,28 @@ def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str
 
     `what` says in the message of a SetupError what the commands are about.
     """
-    nft = _library(what)
     text = commands if isinstance(commands, str) else json.dumps({"nftables": list(commands)})
+    with _one_at_a_time:
+        output = _run(text.encode(), what)
+    return list(json.loads(output)["nftables"]) if output else []
+
+
+def _run(commands: bytes, what: str) -> bytes:
+    nft = _library(what)
     context = ctypes.c_void_p(nft.nft_ctx_new(0))
     try:
         nft.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
         nft.nft_ctx_buffer_output(context)
         nft.nft_ctx_buffer_error(context)
-        if nft.nft_run_cmd_from_buffer(context, text.encode()) != 0:
+        if nft.nft_run_cmd_from_buffer(context, commands) != 0:
             problem = nft.nft_ctx_get_error_buffer(context).decode(errors="replace").strip()
             raise SetupError(
                 f"nftables refused {what}",
                 details=problem.splitlines()[0] if problem else "",
                 hint=KERNEL_HINT,
             )
-        output = nft.nft_ctx_get_output_buffer(context)
-        return list(json.loads(output)["nftables"]) if output else []
+        output: bytes = nft.nft_ctx_get_output_buffer(context)
+        return output
     finally:
         nft.nft_ctx_free(context)
 
