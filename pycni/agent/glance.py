@@ -29,12 +29,16 @@ MAPS = ("endpoints", "remotes", "vteps")
 """Whether they are empty is looked at."""
 
 
+Mark = tuple[int, int]
+"""A file's inode and when it was changed last."""
+
+
 class Place(NamedTuple):
     """Where to look, which follows from the description; to find it out anew costs as much as to
     look."""
 
     description: Description
-    directories: tuple[str, ...]
+    directories: tuple[Path, ...]
     """With pins."""
     parameters: tuple[str, ...]
     written: tuple[Path, ...]
@@ -49,8 +53,8 @@ class Glance(Closing):
         self._before: object = None
         self._place: Place | None = None
         self._links: list[int] | None = None
-        self._pins: list[list[tuple[str, int]]] = []
-        """Those of the directories, by name and inode."""
+        self._pins: list[Mark | None] = []
+        """Of the directories: each pin that comes or goes changes its directory's times."""
         self._maps: list[bpf.Map] = []
         """MAPS, as far as they are there: they stay the same as long as the pins do."""
         self._own: Table[None, Self] | None = None
@@ -83,7 +87,7 @@ class Glance(Closing):
         self._maps, self._own = [], None
 
     def _take(self, place: Place, links: Iterable[int]) -> object:
-        pinned = [_list_pins(directory) for directory in place.directories]
+        pinned = [mark_of(directory) for directory in place.directories]
         if pinned != self._pins:
             self._open(place.description.settings.pin_root)
             self._pins = pinned
@@ -107,7 +111,7 @@ class Glance(Closing):
             self._own = maps.open_self(root)
 
 
-def mark_of(path: Path) -> tuple[int, int] | None:
+def mark_of(path: Path) -> Mark | None:
     """What tells a file from a later one at its place; None if there is none."""
     with suppress(OSError):
         found = path.stat()
@@ -119,17 +123,11 @@ def _place(d: Description) -> Place:
     root = d.settings.pin_root
     return Place(
         d,
-        tuple(map(str, (root, root / "maps", root / "programs"))),
+        (root, root / "maps", root / "programs"),
         tuple(parameters.wanted(d, ())),
         directories.wanted(d.settings),
         record_path(d.settings),
     )
-
-
-def _list_pins(directory: str) -> list[tuple[str, int]]:
-    with suppress(OSError), os.scandir(directory) as entries:
-        return sorted((entry.name, entry.inode()) for entry in entries)
-    return []
 
 
 def _list_links() -> list[int]:

@@ -41,7 +41,7 @@ from pycni.upkeep.seen import Seen
 
 REVIEW = 30.0
 """Seconds between two looks at everything."""
-GLANCE = 1.0
+GLANCE = 2.0
 """Seconds, at least, between two looks at what has no events."""
 QUIET, LONGEST_STORM = 0.05, 0.3
 """Seconds without an event after which a look is worth it, and how long that is waited for."""

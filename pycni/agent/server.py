@@ -23,7 +23,7 @@ from pycni.logfmt import quoted
 from pycni.settings import Settings
 
 CALLS_AT_ONCE = 64
-ACCEPT_INTERVAL = 0.5
+ACCEPT_INTERVAL = 1.0
 """Seconds between two looks at whether to stop."""
 
 STOP_FIRST = "stop it first: one agent runs per node"

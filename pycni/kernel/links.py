@@ -41,7 +41,8 @@ VETH_INFO_PEER = 1
 IFLA_NETKIT_PEER_INFO, IFLA_NETKIT_POLICY, IFLA_NETKIT_PEER_POLICY = 1, 3, 4
 IFLA_NETKIT_MODE, IFLA_NETKIT_HEADROOM = 5, 8
 NETKIT_L2, NETKIT_PASS, NETKIT_DROP = 0, 0, 2
-IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 15, 25
+IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 7, 15, 25
+IFLA_VXLAN_UDP_ZERO_CSUM6_TX, IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 19, 20
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_INET_CONF, IFLA_INET6_CONF = 1, 2
 IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_RP_FILTER = 1, 8
@@ -130,7 +131,7 @@ class Link(NamedTuple):
 
 
 class End(NamedTuple):
-    """One end of a pair that is to be made."""
+    """A link that is to be made, or one end of a pair."""
 
     ifname: str
     mac: str = ""
@@ -209,7 +210,7 @@ def pack_link_question(*, ifindex: int = 0, ifname: str = "", netnsid: int | Non
 
 def pack_veth(host: End, peer: End) -> bytes:
     """An RTM_NEWLINK for a veth pair."""
-    return _pack_pair("veth", host, nested(VETH_INFO_PEER, _pack_end(peer)))
+    return _pack_made("veth", host, nested(VETH_INFO_PEER, _pack_end(peer)))
 
 
 def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
@@ -218,7 +219,7 @@ def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
     What the peer sends is dropped as long as no program is attached to it. Linux before 6.14
     ignores the headroom, as it does every attribute it does not know.
     """
-    return _pack_pair(
+    return _pack_made(
         "netkit",
         host,
         nested(IFLA_NETKIT_PEER_INFO, _pack_end(peer)),
@@ -226,6 +227,22 @@ def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
         number(IFLA_NETKIT_POLICY, NETKIT_PASS),
         number(IFLA_NETKIT_PEER_POLICY, NETKIT_DROP),
         attribute(IFLA_NETKIT_HEADROOM, U16.pack(headroom)),
+    )
+
+
+def pack_vxlan(device: End, *, port: int) -> bytes:
+    """An RTM_NEWLINK for a VXLAN device that takes its tunnels from packets' metadata."""
+    switches = {
+        IFLA_VXLAN_COLLECT_METADATA: 1,
+        IFLA_VXLAN_LEARNING: 0,
+        IFLA_VXLAN_UDP_ZERO_CSUM6_TX: 1,
+        IFLA_VXLAN_UDP_ZERO_CSUM6_RX: 1,
+    }
+    return _pack_made(
+        "vxlan",
+        device,
+        attribute(IFLA_VXLAN_PORT, port.to_bytes(2, "big")),
+        *(attribute(kind, bytes([value])) for kind, value in switches.items()),
     )
 
 
@@ -274,13 +291,13 @@ def link_local(mac: str) -> IPv6Address:
     )
 
 
-def _pack_pair(kind: str, host: End, *data: bytes) -> bytes:
+def _pack_made(kind: str, first: End, *data: bytes) -> bytes:
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, *data))
-    return _pack_end(host) + info
+    return _pack_end(first) + info
 
 
 def _pack_end(end: End) -> bytes:
-    """One end of a pair, with one queue.
+    """A link, with one queue.
 
     If no number is given, the kernel makes a queue for each CPU and then takes all but one back,
     which waits for an RCU grace period (veth_init_queues, drivers/net/veth.c).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes, and rules that choose a routing table. Sources: linux/rtnetlink.h; rtnetlink(7)."""
+"""Routes. Sources: linux/rtnetlink.h; rtnetlink(7)."""
 
 from __future__ import annotations
 
@@ -86,25 +86,6 @@ class Route(NamedTuple):
         """The same route with these ways."""
         one = hops[0] if len(hops) == 1 else Hop(0)
         return self._replace(ifindex=one.ifindex, gateway=one.gateway, hops=hops)
-
-
-class Rule(NamedTuple):
-    """A rule that packets from `source` look up `table`; ip-rule(8)."""
-
-    source: IPAddress
-    priority: int
-    table: int = 0
-    """0 in a rule that is to be deleted: any."""
-
-
-class DeadEnd(NamedTuple):
-    """A rule that packets with a mark have no route: the kernel answers them with an ICMP error."""
-
-    version: int
-    """Of IP."""
-    mark: int
-    """The whole of skb->mark."""
-    priority: int
 
 
 def local_route(address: IPAddress, ifindex: int) -> Route:

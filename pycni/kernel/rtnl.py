@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rtnl: what pycni asks of rtnetlink, in one network namespace.
 
-Requests of an ADD and a DEL are packed here and cost 20 µs each; the rest is iproute.py's.
+Requests of an ADD, a DEL and an agent at rest are packed here and cost 20 µs each; the rest is
+iproute.py's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from pycni.cluster import IPAddress
+from pycni.cluster import IPAddress, IPNetwork
 from pycni.kernel.addresses import (
     RTM_DELADDR,
     RTM_GETADDR,
@@ -37,6 +38,7 @@ from pycni.kernel.links import (
     pack_netkit,
     pack_no_ipv6_address,
     pack_veth,
+    pack_vxlan,
     read_link,
     read_mac,
 )
@@ -79,6 +81,19 @@ from pycni.kernel.routes import (
     pack_route_question,
     pack_routes_question,
     read_route,
+)
+from pycni.kernel.rules import (
+    FR_ACT_UNREACHABLE,
+    RTM_DELRULE,
+    RTM_GETRULE,
+    RTM_NEWRULE,
+    DeadEnd,
+    Listed,
+    Rule,
+    pack_dead_end,
+    pack_rule,
+    pack_rules_question,
+    read_rule,
 )
 
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
@@ -137,6 +152,14 @@ class Rtnl(RareRequests):
     def add_netkit(self, host: End, peer: End, *, headroom: int) -> None:
         """Make a netkit pair, both ends down, with `headroom` bytes before each frame."""
         self._asker.request(RTM_NEWLINK, NEW, pack_netkit(host, peer, headroom=headroom))
+
+    def add_vxlan(self, ifname: str, *, mac: str, mtu: int, port: int) -> None:
+        """Make a VXLAN device that takes its tunnels from packets' metadata, down.
+
+        `mtu` is in bytes of an inner IP packet, `port` the UDP port.
+        """
+        body = pack_vxlan(End(ifname, mac=mac, mtu=mtu), port=port)
+        self._asker.request(RTM_NEWLINK, NEW, body)
 
     def set_up(
         self,
@@ -310,6 +333,53 @@ class Rtnl(RareRequests):
         """The same; a BPF filter in that place is replaced, and no packet misses both."""
         body = pack_filter(ifindex, parent, fd=fd, name=name, priority=priority, handle=handle)
         self._asker.request(RTM_NEWTFILTER, REPLACE, body)
+
+    def add_rule(self, rule: Rule) -> None:
+        """Add a rule."""
+        self._asker.request(RTM_NEWRULE, NEW, pack_rule(rule))
+
+    def delete_rule(self, rule: Rule) -> None:
+        """Delete a rule. ENOENT if there is none."""
+        self._asker.request(RTM_DELRULE, NLM_F_ACK, pack_rule(rule))
+
+    def rules(self, version: int) -> list[Rule]:
+        """The rules of an IP version that select packets from one address."""
+        return [
+            Rule(one.source.network_address, one.priority, one.table)
+            for one in self._rules(version)
+            if one.source is not None and one.source.prefixlen == one.source.max_prefixlen
+        ]
+
+    def rule_destinations(self, version: int) -> list[IPNetwork]:
+        """Where packets go that rules of an IP version select by that.
+
+        EAFNOSUPPORT if the kernel has no rules for that version.
+        """
+        return [one.destination for one in self._rules(version) if one.destination is not None]
+
+    def add_dead_end(self, rule: DeadEnd) -> None:
+        """Add a rule. EEXIST if there is such a rule."""
+        self._asker.request(RTM_NEWRULE, NEW, pack_dead_end(rule))
+
+    def delete_dead_end(self, rule: DeadEnd) -> None:
+        """Delete a rule. ENOENT if there is none."""
+        self._asker.request(RTM_DELRULE, NLM_F_ACK, pack_dead_end(rule))
+
+    def dead_ends(self, version: int) -> list[DeadEnd]:
+        """The rules of an IP version that make packets with a mark unreachable.
+
+        EAFNOSUPPORT if the kernel has no rules for that version.
+        """
+        return [
+            DeadEnd(version, one.mark, one.priority)
+            for one in self._rules(version)
+            if one.action == FR_ACT_UNREACHABLE and one.mark
+        ]
+
+    def _rules(self, version: int) -> list[Listed]:
+        return [
+            read_rule(one) for one in self._asker.dump(RTM_GETRULE, pack_rules_question(version))
+        ]
 
     def _with_ways(self, routes: list[Route]) -> list[Route]:
         """The ways of nexthop objects, where the kernel says only their numbers."""

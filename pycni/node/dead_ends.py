@@ -15,8 +15,8 @@ from pycni.cluster import IPNetwork
 from pycni.errors import SetupError
 from pycni.faults import Fault, Weight
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import DeadEnd
 from pycni.kernel.rtnl import Rtnl
+from pycni.kernel.rules import DeadEnd
 
 MARK = 0x00790021
 """Has none of kube-proxy's bits. Pods cannot set it: the kernel clears marks between namespaces."""

@@ -18,8 +18,8 @@ from pycni.cluster import IPAddress
 from pycni.errors import InvalidNetns
 from pycni.kernel import namespaces
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import Rule
 from pycni.kernel.rtnl import Rtnl
+from pycni.kernel.rules import Rule
 
 FIRST_TABLE = 70790000
 PRIORITY = 7079

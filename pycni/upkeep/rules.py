@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pycni.faults import Fault
-from pycni.kernel.routes import DeadEnd
+from pycni.kernel.rules import DeadEnd
 from pycni.node import dead_ends
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen

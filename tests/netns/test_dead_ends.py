@@ -13,8 +13,8 @@ import pytest
 
 from pycni.errors import SetupError
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import DeadEnd
 from pycni.kernel.rtnl import Rtnl
+from pycni.kernel.rules import DeadEnd
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.node import dead_ends

@@ -18,8 +18,9 @@ from pycni.kernel.addresses import Address
 from pycni.kernel.links import IFF_UP, End, Vxlan
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.qdiscs import TC_H_ROOT, Qdisc
-from pycni.kernel.routes import Hop, Route, Rule
+from pycni.kernel.routes import Hop, Route
 from pycni.kernel.rtnl import Rtnl
+from pycni.kernel.rules import Rule
 from support.kernel import add_address, iproute, needs_root, netns, rtnl
 
 pytestmark = needs_root

@@ -8,7 +8,7 @@ import pytest
 
 from pycni.errors import PycniError
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import Rule
+from pycni.kernel.rules import Rule
 from pycni.pods import pod_end, source_rules
 
 POD, POD6 = ip_address("10.244.1.5"), ip_address("fd00:10:244:1::5")
