@@ -46,7 +46,9 @@ def main(
     if upgrades:
         columns = {
             "load": scenarios.load,
-            f"{upgrades} upgrades, busy": partial(upgrade_busy, rounds=upgrades),
+            f"{upgrades} upgrades, busy": partial(
+                upgrade_busy, rounds=upgrades, tell=console.print
+            ),
         }
     where = cache.directory()
 

@@ -101,21 +101,25 @@ def cross_both(cluster: Cluster) -> None:
         cross_node(cluster, family)
 
 
-def upgrade(cluster: Cluster, *, rounds: int = 1) -> None:
+def upgrade(
+    cluster: Cluster, *, rounds: int = 1, tell: Callable[[str], object] = lambda _: None
+) -> None:
     """Both nodes get other programs while packets flow, and the next time their own again; none is
-    lost, and no hook forgotten."""
+    lost, and no hook forgotten. `tell` gets a line about each round."""
     for node in cluster.nodes:
         node.guest.check(["cp", "-r", f"{INSIDE}/upgrade/cache/.", CACHE])
     others = (f"{INSIDE}/upgrade/setup_from.py", SETTINGS, f"{INSIDE}/upgrade/bpf")
     own = ("-m", "pycni", "setup")
     lost_in = {}
     for number, setup in zip(range(rounds), itertools.cycle((others, own)), strict=False):
+        begin = time.monotonic()
         if missing := _upgrade_once(cluster, setup):
             lost_in[number] = missing
+        tell(f"upgrade {number + 1} of {rounds}, {time.monotonic() - begin:.0f} s: lost {missing}")
     assert not lost_in, f"packets without an answer, by round: {lost_in}"
 
 
-def upgrade_busy(cluster: Cluster, *, rounds: int) -> None:
+def upgrade_busy(cluster: Cluster, *, rounds: int, tell: Callable[[str], object]) -> None:
     """`upgrade` while something else wants every processor of both machines."""
     busy = [
         node.guest.start(["timeout", str(BUSY_SECONDS), "sh", "-c", "while :; do :; done"],
@@ -123,7 +127,7 @@ def upgrade_busy(cluster: Cluster, *, rounds: int) -> None:
         for node in cluster.nodes
         for _ in range(int(node.guest.check(["nproc"])))
     ]  # fmt: skip
-    upgrade(cluster, rounds=rounds)
+    upgrade(cluster, rounds=rounds, tell=tell)
     assert not any(one.ended for one in busy), "the processors were idle in the end"
 
 
