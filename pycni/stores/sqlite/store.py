@@ -37,7 +37,7 @@ from pycni.stores.sqlite.rows import (
     write_row,
 )
 
-POLL_INTERVAL = 1.0
+POLL_INTERVAL = 0.2
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
 
 
