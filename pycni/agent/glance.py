@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look at what changes without an event, cheap enough for once a second: did anything change?
+"""A look at what changes without an event, cheap enough for every two seconds: did anything
+change?
 
 Says only that, never what is right: the parts of the description do (upkeep/parts.py).
 """
