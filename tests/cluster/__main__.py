@@ -173,7 +173,7 @@ def _check(running: Running, last: Callable[[], None] = lambda: None) -> int:
         click.echo(f"{time.monotonic() - begun:6.1f} s  {verdict}")
     last()
     click.echo(f"cluster: {passed} checks passed, {failed} failed")
-    return 1 if failed else 0
+    return 1 if failed or not passed else 0
 
 
 def _run() -> None:

@@ -43,7 +43,7 @@ def etcd(cluster: Cluster, programs: Path) -> Command:
         programs / "etcd",
         "--name=only",
         "--data-dir=/var/lib/etcd",
-        "--unsafe-no-fsync",
+        "--unsafe-no-fsync=true",
         "--log-level=warn",
         f"--listen-client-urls=http://0.0.0.0:{ETCD_PORT}",
         f"--advertise-client-urls=http://{address(cluster.control)}:{ETCD_PORT}",

@@ -73,7 +73,7 @@ class Scene:
 
 
 def set_up(scene: Scene) -> None:
-    """Make all objects; returns when the servers and the Deployment are ready. Raises PycniError."""
+    """Make all objects; returns when servers and Deployment are ready. Raises PycniError."""
     kubectl = scene.kubectl
     kubectl.apply([manifests.namespace(NAMESPACE)])
     until(lambda: kubectl.run("get", "serviceaccount", "default").returncode == 0,
