@@ -73,6 +73,8 @@ def main(directory: Path, name: str, pause: str) -> None:
         subprocess.run(command, check=True)
     for needed in ("netns", "lock"):
         Path("/run", needed).mkdir()
+    if not os.access(pause, os.X_OK):
+        sys.exit(f"there is no program {pause} in the machine")
     (directory / "ready").touch()
     os.execv(pause, [f"pycni-cluster: {name}"])
 
