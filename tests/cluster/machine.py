@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -146,11 +147,12 @@ class Machine:
 
     def end(self) -> None:
         """End the machine with all its processes and mounts, whatever state it is in."""
-        kept = self.daemon("init")
-        if kept is not None:
-            processes.stop(kept, kill=True)
-        for stranger in list(processes.inhabitants(self.node.netns)):  # `up` was killed meanwhile
-            processes.stop(stranger, kill=True)
+        inhabitants = list(processes.inhabitants(self.node.netns))
+        for one in inhabitants:  # all, before any is waited for: a stopped parent reaps nobody
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+        for one in inhabitants:
+            processes.stop(one, kill=True)
 
     def log_path(self, name: str) -> Path:
         return self.directory / f"{name}.log"
