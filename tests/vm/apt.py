@@ -66,6 +66,15 @@ class Archive:
         self._run("apt-get", "download", "-q", *packages, directory=target)
         return sorted(target.glob("*.deb"))
 
+    def download_closure(self, packages: Sequence[str]) -> list[Path]:
+        """Fetch packages and all that they depend on; returns their files. Raises ArchiveError."""
+        target = self.directory / "cache" / "archives"
+        for old in target.glob("*.deb"):
+            old.unlink()
+        only = ("--yes", "--download-only", "--no-install-recommends")
+        self._run("apt-get", "install", "-q", *only, *packages)
+        return sorted(target.glob("*.deb"))
+
     def _configuration(self) -> str:
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
         ours = {

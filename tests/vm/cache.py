@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def directory() -> Path:
-    """$XDG_CACHE_HOME/pycni/vm, or the same below ~/.cache (XDG Base Directory Specification)."""
+def directory(name: str = "vm") -> Path:
+    """$XDG_CACHE_HOME/pycni/NAME, or below ~/.cache (XDG Base Directory Specification)."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    found = Path(home) / "pycni" / "vm"
+    found = Path(home) / "pycni" / name
     found.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found
 

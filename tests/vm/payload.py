@@ -44,7 +44,7 @@ def build(directory: Path) -> Path:
     """The image, made in `directory`, which should be empty. Raises ArchiveError."""
     tree = directory / "payload"
     shutil.copytree(HERE / "guest", tree / "guest")
-    _environment(tree / "python", directory / "wheel")
+    make_environment(tree / "python", directory / "wheel", also=TESTS_NEED)
     _tests(tree / "tests")
     _upgrade(tree / "upgrade")
     image = directory / "payload.img"
@@ -52,8 +52,12 @@ def build(directory: Path) -> Path:
     return image
 
 
-def _environment(target: Path, scratch: Path) -> None:
-    """As `python3 -m venv` makes it, and pip fills it, for another machine and without network."""
+def make_environment(target: Path, scratch: Path, *, also: tuple[str, ...] = ()) -> None:
+    """pycni's wheel and what it needs, and the packages `also`, of those that are installed here.
+
+    As `python3 -m venv` makes it, and pip fills it, for another machine and without network.
+    `scratch` gets the wheel, and must not be there. Raises ArchiveError.
+    """
     site = target / "lib" / VERSION / "site-packages"
     site.mkdir(parents=True)
     (target / "bin").mkdir()
@@ -67,7 +71,7 @@ def _environment(target: Path, scratch: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     source = Path(sysconfig.get_path("purelib"))
-    for needed in _closure(("pycni", *TESTS_NEED)):
+    for needed in _closure(("pycni", *also)):
         for file in needed.files or ():
             there = Path(str(needed.locate_file(file)))
             if there.is_relative_to(source) and there.exists():

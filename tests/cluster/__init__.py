@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Kubernetes on this machine, with pycni as its network: docs/cluster.md.
+
+    recipe         what is built of which Go modules; pure
+    golang         the Go toolchain, the machine's own or one from PyPI
+    build          Kubernetes built once, into the cache; go/ has our own Go programs
+    oci, images    images, made of Debian packages and what was built
+    layout         names and addresses of a cluster; pure
+    keys           certificates and tokens
+    kubeconfig     who speaks to which API server
+    commands       command lines and configurations of the daemons; pure
+    init, machine  namespaces that look like a machine, and daemons in them
+    cgroups        control groups of a node
+    control_plane  etcd, API server, controller manager, scheduler
+    node           containerd, kubelet, kube-proxy
+    network        pycni
+    kubectl        the API, as its administrator
+    manifests      objects; pure
+    life           the cluster as a whole: up and down
+    scene, checks  what `make cluster` proves
+
+Nothing of the machine's own network or kernel parameters is touched.
+"""

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m cluster`: a Kubernetes on this machine. `make cluster` runs it with its checks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import click
+
+from cluster import build, checks, life, recipe
+from cluster.layout import KUBE_PROXY_MODES, Cluster
+from cluster.life import Running
+from cluster.machine import Machine
+from pycni.errors import PycniError
+from pycni.lab import processes
+from vm.apt import ArchiveError
+
+Option = Callable[..., Any]
+
+TELL = partial(click.echo, err=True)
+
+name_option: Option = click.option(
+    "--name", default="k8s", show_default=True, help="Name of the cluster."
+)
+nodes_option: Option = click.option("--nodes", type=int, default=2, show_default=True)
+kube_proxy_option: Option = click.option(
+    "--kube-proxy",
+    type=click.Choice(KUBE_PROXY_MODES),
+    default="nftables",
+    show_default=True,
+    help="How Services are made.",
+)
+kubernetes_option: Option = click.option(
+    "--kubernetes", default=recipe.KUBERNETES, show_default=True, help="Its version."
+)
+
+
+@click.group()
+def main() -> None:
+    """A real Kubernetes with pycni on this machine, in namespaces of its own."""
+    # Clean up at SIGTERM, too, as at Ctrl-C; a shell's "&" has SIGINT ignored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@main.command()
+@name_option
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+def up(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+    """Bring a cluster up; it stays up until `down`."""
+    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL)
+    click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
+
+
+@main.command()
+@name_option
+def check(name: str) -> None:
+    """Run the checks on a cluster that is up."""
+    sys.exit(_check(life.load(name)))
+
+
+@main.command()
+@name_option
+def down(name: str) -> None:
+    """Take everything of a cluster down, whatever state it is in."""
+    life.down(life.load(name).cluster)
+
+
+@main.command()
+@name_option
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+def run(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+    """Bring a cluster up, run the checks, take it down."""
+    running = life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL)
+    try:
+        status = _check(running, last=lambda: life.down(running.cluster))
+    finally:
+        life.down(running.cluster)
+    sys.exit(status)
+
+
+@main.command("list")
+def list_clusters() -> None:
+    """The clusters that are up or half up."""
+    for name in life.names():
+        cluster = life.load(name).cluster
+        click.echo(f"{name}: {cluster.nodes} nodes, Kubernetes {cluster.kubernetes}, "
+                   f"kube-proxy {cluster.kube_proxy}")  # fmt: skip
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@name_option
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kubectl(name: str, arguments: tuple[str, ...]) -> None:
+    """Run kubectl as the cluster's administrator; --name comes before its arguments."""
+    running = life.load(name)
+    command = running.kubectl.command(*arguments)
+    argv = processes.inside(running.cluster.control.netns, command)
+    os.execvp(argv[0], argv)
+
+
+@main.command("exec", context_settings={"ignore_unknown_options": True})
+@name_option
+@click.argument("machine")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(name: str, machine: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on MACHINE: control, node1, node2, ..."""
+    argv = _machine(life.load(name).cluster, machine).inside(command)
+    os.execvp(argv[0], argv)
+
+
+@main.command()
+@name_option
+def kubeconfig(name: str) -> None:
+    """The path of the administrator's kubeconfig, right in the control plane's network."""
+    click.echo(life.load(name).cluster.keys / "admin.kubeconfig")
+
+
+@main.command()
+@name_option
+@click.argument("machine", required=False)
+@click.argument("daemon", required=False)
+def logs(name: str, machine: str | None, daemon: str | None) -> None:
+    """The paths of all logs, or of a machine's; the text of one daemon's log."""
+    cluster = life.load(name).cluster
+    wanted = [_machine(cluster, machine)] if machine else list(map(Machine, cluster.machines))
+    for one in wanted:
+        found = one.logs()
+        if daemon is None:
+            click.echo("\n".join(map(str, found.values())))
+        elif daemon in found:
+            click.echo(found[daemon].read_text(errors="replace"), nl=False)
+        else:
+            raise PycniError(
+                f"{one.name} has no log of {daemon}", hint=f"it has those of {', '.join(found)}"
+            )
+
+
+@main.command("build")
+@kubernetes_option
+@click.option("--e2e", is_flag=True, help="Kubernetes' own tests, too.")
+def build_only(kubernetes: str, *, e2e: bool) -> None:
+    """Build Kubernetes into the cache, as `up` does if need be."""
+    parts = recipe.CLUSTER + (recipe.END_TO_END if e2e else ())
+    click.echo(build.provide(kubernetes, parts=parts, tell=TELL))
+
+
+def _machine(cluster: Cluster, name: str) -> Machine:
+    for node in cluster.machines:
+        if node.name == name:
+            return Machine(node)
+    known = ", ".join(node.name for node in cluster.machines)
+    raise PycniError(f"the cluster {cluster.name} has no machine {name}", hint=f"it has {known}")
+
+
+def _check(running: Running, last: Callable[[], None] = lambda: None) -> int:
+    """Print each check; after `last`, how many passed. Returns the exit status."""
+    passed = failed = 0
+    begun = time.monotonic()
+    for one in checks.everything(running):
+        passed, failed = passed + one.passed, failed + (not one.passed)
+        verdict = f"ok      {one.name}" if one.passed else f"FAILED  {one.name}: {one.found}"
+        click.echo(f"{time.monotonic() - begun:6.1f} s  {verdict}")
+    last()
+    click.echo(f"cluster: {passed} checks passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+def _run() -> None:
+    """The commands, with errors in words: what was found, and what to do."""
+    try:
+        main(prog_name="python -m cluster")
+    except PycniError as error:
+        lines = (error.message, error.details, error.hint and f"What to do: {error.hint}")
+        sys.exit("\n".join(["cluster: " + lines[0], *filter(None, lines[1:])]))
+    except ArchiveError as error:
+        sys.exit(f"cluster: {error}")
+
+
+if __name__ == "__main__":
+    _run()

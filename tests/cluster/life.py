@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster as a whole: brought up, found again, taken down.
+
+Its record is written before anything is made, so `down` finds all of it even if `up` was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cluster import (
+    build,
+    cgroups,
+    control_plane,
+    images,
+    keys,
+    kubeconfig,
+    layout,
+    manifests,
+    network,
+    node,
+)
+from cluster.kubectl import Kubectl, is_ready
+from cluster.layout import Cluster
+from cluster.machine import Machine
+from cluster.waiting import until
+from pycni.errors import NotAvailable, PycniError
+from pycni.files import make_private_directory, replace_file
+from pycni.lab import topology
+from pycni.lab.layout import LabNode
+from vm import cache
+
+RECORD = "cluster.json"
+NODE_SECONDS = 120.0
+DNS_SECONDS = 120.0
+CGROUP_SECONDS = 10.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster that is up, and its programs."""
+
+    cluster: Cluster
+    programs: Path
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return Kubectl(self.cluster, self.programs)
+
+
+def base() -> Path:
+    """The directory of all clusters."""
+    return cache.directory("clusters")
+
+
+def load(name: str) -> Running:
+    """The cluster of that name, up or half up. Raises NotAvailable if there is none."""
+    try:
+        document = json.loads((base() / name / RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAvailable(
+            f"there is no cluster {name}",
+            hint=f"those that are up: {', '.join(names()) or 'none'}; start one: "
+            f"python -m cluster up --name {name}",
+        ) from None
+    programs = Path(document.pop("programs"))
+    return Running(Cluster(**document, base=base()), programs)
+
+
+def names() -> list[str]:
+    """Of the clusters that are up or half up."""
+    return sorted(path.parent.name for path in base().glob(f"*/{RECORD}"))
+
+
+def up(cluster: Cluster, tell: Tell) -> Running:
+    """Bring a cluster up; everything is taken down again if that fails or is interrupted.
+
+    Builds Kubernetes first if that was not done yet. Raises PycniError or ArchiveError.
+    """
+    layout.check(cluster)
+    _require_room(cluster)
+    programs = build.provide(cluster.kubernetes, tell=tell)
+    archives = images.provide(programs, tell=tell)
+    running = Running(cluster, programs)
+    try:
+        _record(running)
+        _bring_up(running, archives, _timed(tell))
+    except BaseException:
+        down(cluster)
+        raise
+    return running
+
+
+def down(cluster: Cluster) -> None:
+    """Take everything of a cluster down, whatever state it is in. Raises PycniError."""
+    for machine in cluster.machines:
+        Machine(machine).end()
+    for one in cluster.workers:
+        until(partial(_without_cgroups, cluster.cgroup(one)),
+              f"the control groups of {one.name} are empty", CGROUP_SECONDS)  # fmt: skip
+    for netns in cluster.layout.namespaces:
+        topology.remove_netns(netns)
+    shutil.rmtree(cluster.directory, ignore_errors=True)
+    if cluster.directory.exists():
+        raise PycniError(
+            f"the directory {cluster.directory} cannot be removed",
+            hint=f"see what is there, and whether something is mounted below: findmnt; "
+            f"rm -r {cluster.directory}",
+        )
+
+
+def _bring_up(running: Running, archives: Iterable[Path], tell: Tell) -> None:
+    cluster, programs = running.cluster, running.programs
+    keys.make_files(cluster)
+    kubeconfig.write(cluster, keys.make_tokens(cluster))
+    topology.make_underlay(cluster.layout)
+    for one in cluster.layout.nodes:
+        topology.make_node(cluster.layout, one)
+    for one in cluster.machines:
+        Machine(one).start(programs / "pause")
+    tell("keys, network, machines")
+    together(lambda work: work(), [partial(network.prepare, cluster),
+                                   partial(control_plane.start, cluster, programs)])  # fmt: skip
+    tell("the API server is ready, pycni's wheel is built")
+    for one in cluster.machines:
+        network.start(cluster, Machine(one))
+    together(partial(node.start_runtime, cluster, images=list(archives)), cluster.workers)
+    tell("containerd runs, with the images")
+    together(lambda one: network.install(cluster, Machine(one)), cluster.machines)
+    tell("pycni serves")
+    for one in cluster.workers:
+        node.start_kubelet(cluster, programs, one)
+    for one in cluster.machines:
+        node.start_proxy(cluster, programs, one)
+    for one in cluster.workers:
+        until(partial(_node_is_ready, running, one), f"{one.name} is Ready", NODE_SECONDS)
+    tell("all nodes are Ready")
+    if cluster.kube_proxy != "none":
+        _start_dns(running)
+        tell("the cluster's DNS answers")
+
+
+def _start_dns(running: Running) -> None:
+    running.kubectl.apply(manifests.dns())
+    until(partial(_dns_is_ready, running), "the cluster's DNS is ready", DNS_SECONDS)
+
+
+def _node_is_ready(running: Running, one: LabNode) -> bool:
+    Machine(one).require("containerd", "kubelet")
+    nodes = running.kubectl.get("nodes")["items"]
+    return any(item["metadata"]["name"] == one.name and is_ready(item) for item in nodes)
+
+
+def _dns_is_ready(running: Running) -> bool:
+    deployment = running.kubectl.get("deployment", "coredns", "--namespace=kube-system")
+    ready: int = deployment["status"].get("readyReplicas", 0)
+    wanted: int = deployment["spec"]["replicas"]
+    return ready == wanted
+
+
+def together(work: Callable[[Any], None], items: Iterable[Any]) -> None:
+    """Do something for each, side by side. Raises what the first one raises."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(work, item) for item in items]:
+            done.result()
+
+
+def _require_room(cluster: Cluster) -> None:
+    """Raises PycniError if the name is taken, or the caller is not root."""
+    if os.geteuid() != 0:
+        raise PycniError("a cluster needs root", hint="run it as root, or with sudo")
+    if (cluster.directory / RECORD).exists():
+        raise PycniError(
+            f"the cluster {cluster.name} is up already",
+            hint=f"give another --name, or first: python -m cluster down --name {cluster.name}",
+        )
+    strangers = [netns for netns in cluster.layout.namespaces if topology.exists(netns)]
+    if strangers:
+        raise PycniError(
+            f"there is a network namespace {strangers[0]} that is not of this cluster",
+            hint="choose another --name",
+        )
+
+
+def _record(running: Running) -> None:
+    cluster = running.cluster
+    make_private_directory(cluster.directory)
+    document = {
+        "name": cluster.name,
+        "nodes": cluster.nodes,
+        "kube_proxy": cluster.kube_proxy,
+        "kubernetes": cluster.kubernetes,
+        "programs": str(running.programs),
+    }
+    replace_file(cluster.directory / RECORD, json.dumps(document).encode())
+
+
+def _without_cgroups(name: str) -> bool:
+    """Remove them; the kernel refuses while a process that was killed is in one."""
+    try:
+        cgroups.remove(name)
+    except OSError:
+        return False
+    return True
+
+
+def _timed(tell: Tell) -> Tell:
+    """Lines with the seconds since the start."""
+    begun = time.monotonic()
+    return lambda words: tell(f"{time.monotonic() - begun:6.1f} s  {words}")

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine: network, mount, UTS and PID namespaces, whose first process takes all others along."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cluster.waiting import until
+from pycni.errors import PycniError
+from pycni.files import make_private_directory, replace_file
+from pycni.lab import processes
+from pycni.lab.layout import LabNode
+from pycni.lab.processes import Kept, start_time
+
+INIT = Path(__file__).with_name("init.py")
+NAMESPACES = ("--net", "--mount", "--uts", "--pid")
+START_SECONDS = 20.0
+
+Command = Sequence[str | Path]
+
+
+class Machine:
+    """A handle of one, which may run or not; what is known of its processes is in its directory."""
+
+    def __init__(self, node: LabNode) -> None:
+        self.node = node
+        self.name = node.name
+        self.directory = node.directory
+
+    def start(self, pause: Path) -> None:
+        """Start the first process, the program `pause`; the network must be there already."""
+        make_private_directory(self.directory)
+        (self.directory / "ready").unlink(missing_ok=True)
+        outside = processes.start(
+            self.node.netns,
+            [
+                "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
+                "--propagation", "private", sys.executable, "-IS", INIT, self.directory, self.name,
+                pause,
+            ],
+            log=self.log_path("init"),
+        )  # fmt: skip
+        ready = self.directory / "ready"
+        until(lambda: ready.exists() or not outside.alive, self._said("init"), START_SECONDS)
+        child = first_child(outside.pid)
+        if child is None or not ready.exists():
+            raise PycniError(
+                f"the machine {self.name} does not start",
+                details=tail(self.log_path("init")),
+                hint="the home directory must be on a file system that overlayfs can write to",
+            )
+        self._record("init", child)
+
+    def run(
+        self, command: Command, *, timeout: float = 60.0, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end inside. Raises PycniError if that fails (with `check`) or takes longer."""
+        what = f"{Path(command[0]).name} on {self.name}"
+        try:
+            done = subprocess.run(
+                self.inside(command), capture_output=True, text=True, check=False, timeout=timeout
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PycniError(
+                f"{what} did not end in {timeout:g} s", hint=f"see the logs in {self.directory}"
+            ) from error
+        if check and done.returncode != 0:
+            raise PycniError(
+                f"{what} failed: {' '.join(map(str, command))}",
+                details=(done.stderr or done.stdout).strip()[-1000:],
+                hint=f"see the logs in {self.directory}",
+            )
+        return done
+
+    def start_daemon(
+        self, name: str, command: Command, *, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a process of its own session inside; its output is appended to `log_path(name)`."""
+        descriptor = os.open(
+            self.log_path(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        try:
+            outside = subprocess.Popen(
+                self.inside(command),
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+                env=None if env is None else {**os.environ, **env},
+            )
+        finally:
+            os.close(descriptor)
+        outside.returncode = 0  # kept on purpose: its machine ends it
+        namespace = pid_namespace(self._init)
+        until(
+            lambda: self._entered(outside.pid, namespace) or start_time(outside.pid) is None,
+            self._said(name), START_SECONDS,
+        )  # fmt: skip
+        child = first_child(outside.pid)
+        if child is None:
+            raise PycniError(
+                f"{name} does not run on {self.name}",
+                details=tail(self.log_path(name)),
+                hint="mend what its log, the details, complains of",
+            )
+        self._record(name, child)
+
+    def stop_daemon(self, name: str, *, kill: bool = False) -> None:
+        """End a daemon by SIGTERM, or by SIGKILL; no error if it does not run."""
+        kept = self.daemon(name)
+        if kept is not None:
+            processes.stop(kept, kill=kill)
+
+    def daemon(self, name: str) -> Kept | None:
+        """A daemon, or `init`, as it was started; None if it never was."""
+        try:
+            document = json.loads(self._record_path(name).read_bytes())
+        except FileNotFoundError:
+            return None
+        return Kept(**document)
+
+    def require(self, *names: str) -> None:
+        """Raises PycniError naming the first daemon that ended."""
+        for name in names:
+            kept = self.daemon(name)
+            if kept is None or not kept.alive:
+                raise PycniError(
+                    f"{name} of {self.name} has ended",
+                    details=tail(self.log_path(name)),
+                    hint=f"see its log: {self.log_path(name)}",
+                )
+
+    def inside(self, command: Command) -> list[str]:
+        """The command line that runs `command` in the machine."""
+        return ["nsenter", "--target", str(self._init), *NAMESPACES, "--", *map(str, command)]
+
+    def path(self, path: str) -> Path:
+        """Where this process finds an absolute path of the machine (proc(5), root)."""
+        return Path(f"/proc/{self._init}/root{path}")
+
+    def end(self) -> None:
+        """End the machine with all its processes and mounts, whatever state it is in."""
+        inhabitants = list(processes.inhabitants(self.node.netns))
+        for one in inhabitants:  # all, before any is waited for: a stopped parent reaps nobody
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+        for one in inhabitants:
+            processes.stop(one, kill=True)
+
+    def log_path(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def logs(self) -> dict[str, Path]:
+        """Every log by the daemon's name."""
+        return {path.stem: path for path in sorted(self.directory.glob("*.log"))}
+
+    @property
+    def _init(self) -> int:
+        """The first process. Raises PycniError if it does not run."""
+        kept = self.daemon("init")
+        if kept is None or not kept.alive:
+            raise PycniError(
+                f"the machine {self.name} does not run",
+                hint="take the cluster down, and up again: python -m cluster down",
+            )
+        return kept.pid
+
+    def _record(self, name: str, pid: int) -> None:
+        kept = Kept(pid, start_time(pid) or 0)
+        replace_file(self._record_path(name), json.dumps(vars(kept)).encode(), durable=False)
+
+    def _record_path(self, name: str) -> Path:
+        return self.directory / f"{name}.pid"
+
+    def _said(self, name: str) -> str:
+        return f"{name} starts on {self.name}; its log: {self.log_path(name)}"
+
+    @staticmethod
+    def _entered(outside: int, namespace: str) -> bool:
+        """Whether nsenter's child is in the machine: at first it is only about to be."""
+        child = first_child(outside)
+        return child is not None and pid_namespace(child) == namespace
+
+
+def first_child(pid: int) -> int | None:
+    """The process that a process of one thread started first (proc(5), children)."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
+
+
+def pid_namespace(pid: int) -> str:
+    """The kernel's name of a process' PID namespace; empty if there is no such process."""
+    with suppress(OSError):
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    return ""
+
+
+def tail(log: Path, *, characters: int = 1500) -> str:
+    """The end of a log; empty if there is none."""
+    try:
+        return log.read_text(errors="replace").strip()[-characters:]
+    except FileNotFoundError:
+        return ""

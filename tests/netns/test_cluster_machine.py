@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tests/cluster: a machine of a cluster, with all that it leaves when it ends: nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import cgroups, init, life
+from cluster.layout import Cluster
+from cluster.life import Running
+from cluster.machine import Machine, pid_namespace
+from pycni.errors import PycniError
+from pycni.lab import processes, topology
+from runtimes.images import sleeping_program
+from support import leftovers
+from support.waiting import wait_until
+
+NAME = f"c{os.getpid()}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """One node, recorded; no machine runs yet. It is taken down in the end."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = Cluster(NAME, 1, "none", "1.37.2", life.base())
+    life._record(Running(made, tmp_path))
+    topology.make_underlay(made.layout)
+    for node in made.layout.nodes:
+        topology.make_node(made.layout, node)
+    try:
+        yield made
+    finally:
+        life.down(made)
+
+
+@pytest.fixture
+def pause(tmp_path: Path) -> Path:
+    program = tmp_path / "pause"
+    program.write_bytes(sleeping_program())
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def machine(cluster: Cluster, pause: Path) -> Machine:
+    made = Machine(cluster.workers[0])
+    made.start(pause)
+    return made
+
+
+def test_a_machine_has_its_own_name_processes_and_directories(machine: Machine) -> None:
+    machine.path("/etc/own").write_text("of the machine")
+    machine.path("/var/lib/own").touch()
+
+    assert machine.run(["hostname"]).stdout == "node1\n"
+    assert machine.run(["cat", "/etc/own"]).stdout == "of the machine"
+    assert "lock" in machine.run(["ls", "/run"]).stdout
+    assert len(machine.run(["sh", "-c", "echo /proc/[0-9]*"]).stdout.split()) == 2
+    assert not Path("/etc/own").exists()
+    assert not Path("/var/lib/own").exists()
+
+
+def test_kernel_parameters_of_the_computer_are_only_shown(machine: Machine) -> None:
+    parameter = "kernel/keys/root_maxkeys"
+    before = Path("/proc/sys", parameter).read_text()
+
+    shown = machine.run(["cat", f"/proc/sys/{parameter}"]).stdout
+    machine.run(["sh", "-c", f"echo 5 >/proc/sys/{parameter}"])
+
+    assert shown == f"{init.PARAMETERS[parameter]}\n"
+    assert Path("/proc/sys", parameter).read_text() == before
+
+
+def test_a_daemon_is_in_the_machine_and_ends_when_it_is_told(machine: Machine) -> None:
+    machine.start_daemon("sleeper", ["sleep", "1000"])
+    kept = machine.daemon("sleeper")
+
+    assert kept is not None
+    assert kept.alive
+    first = machine.daemon("init")
+    assert first is not None
+    assert pid_namespace(kept.pid) == pid_namespace(first.pid) != pid_namespace(os.getpid())
+    machine.require("sleeper")
+
+    machine.stop_daemon("sleeper")
+
+    assert not kept.alive
+    with pytest.raises(PycniError, match="sleeper of node1 has ended"):
+        machine.require("sleeper")
+
+
+def test_a_daemon_that_cannot_be_started_is_said(machine: Machine) -> None:
+    with pytest.raises(PycniError) as error:
+        _start_and_require(machine, "/no/such/program")
+
+    assert "/no/such/program" in error.value.details
+
+
+def _start_and_require(machine: Machine, program: str) -> None:
+    """Whether it ends before or after it was seen in the machine, it is said."""
+    machine.start_daemon("nothing", [program])
+    kept = machine.daemon("nothing")
+    wait_until(lambda: kept is None or not kept.alive, "it ends")
+    machine.require("nothing")
+
+
+def test_a_command_that_fails_or_hangs_is_said(machine: Machine) -> None:
+    with pytest.raises(PycniError, match="false on node1 failed"):
+        machine.run(["false"])
+    with pytest.raises(PycniError, match=r"sleep on node1 did not end in 0.2 s"):
+        machine.run(["sleep", "1000"], timeout=0.2)
+
+    assert machine.run(["false"], check=False).returncode == 1
+
+
+def test_a_machine_that_does_not_start_is_said_with_its_log(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with pytest.raises(PycniError, match="the machine control does not start") as error:
+        Machine(cluster.control).start(tmp_path / "no such program")
+
+    assert "no such program" in error.value.details
+
+
+def test_down_leaves_nothing(cluster: Cluster, machine: Machine) -> None:
+    node = cluster.workers[0]
+    cgroups.make(cluster.cgroup(node))
+    machine.start_daemon("sleeper", ["sleep", "1000"])
+    machine.run(["mount", "-t", "tmpfs", "tmpfs", "/var/lib"])
+
+    life.down(cluster)
+
+    assert leftovers.found(cluster.directory, NAME) == []
+    assert list(processes.inhabitants(node.netns)) == []
+    assert not any(map(topology.exists, cluster.layout.namespaces))
+    assert not cluster.directory.exists()
+    life.down(cluster)  # once more: no error
+
+
+def test_down_finds_a_machine_that_nobody_recorded(cluster: Cluster, machine: Machine) -> None:
+    first = machine.daemon("init")
+    (machine.directory / "init.pid").unlink()
+
+    life.down(cluster)
+
+    assert first is not None
+    assert not first.alive
+
+
+def test_down_ends_what_is_stopped(cluster: Cluster, machine: Machine) -> None:
+    machine.start_daemon("sleeper", ["sleep", "1000"])
+    kept = machine.daemon("sleeper")
+    assert kept is not None
+    os.kill(kept.pid, signal.SIGSTOP)
+
+    life.down(cluster)
+
+    assert not kept.alive
+
+
+def test_two_clusters_side_by_side_do_not_see_each_other(
+    cluster: Cluster, machine: Machine, pause: Path
+) -> None:
+    other = replace(cluster, name=f"{NAME}-b")
+    life._record(Running(other, pause))
+    topology.make_underlay(other.layout)
+    for node in other.layout.nodes:
+        topology.make_node(other.layout, node)
+    second = Machine(other.workers[0])
+    second.start(pause)
+
+    life.down(other)
+
+    assert machine.run(["hostname"]).stdout == "node1\n"
+    assert life.names() == [NAME]

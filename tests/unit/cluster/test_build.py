@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The build, with a program in the place of Go that writes what it is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster import build, golang, recipe
+from cluster.recipe import CLUSTER, COMPONENTS
+from pycni.errors import PycniError
+
+VERSION = "1.37.2"
+FAKE_GO = """#!/bin/sh
+# downloads are in $FAKE; a build writes its package's name to what follows -o
+echo "$*" >>"$FAKE/calls"
+case $1 in
+mod) printf '{"Dir": "%s", "GoMod": "%s"}' "$FAKE/source" "$FAKE/source/go.mod" ;;
+list) printf 'one\\ntwo\\n' ;;
+*)
+    while [ "$1" != -o ]; do shift; done
+    [ "$3" != "$(cat "$FAKE/broken")" ] || { echo "$3 does not compile" >&2; exit 1; }
+    echo "$3" >&2
+    echo "$3" >"$2"
+    ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its directory; `broken` there holds the package that does not compile."""
+    source = tmp_path / "fake/source"
+    porter = source / "test/images/agnhost/porter"
+    porter.mkdir(parents=True)
+    (source / "test/images/agnhost/VERSION").write_text("2.66.1\n")
+    (source / "go.mod").write_text("module k8s.io/kubernetes\n")
+    (source / "go.sum").touch()
+    for name in ("localhost.crt", "localhost.key"):
+        (porter / name).touch()
+    (tmp_path / "fake/broken").touch()
+    go = tmp_path / "fake/go"
+    go.write_text(FAKE_GO)
+    go.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FAKE", str(go.parent))
+    monkeypatch.setattr(golang, "provide", lambda *_: go)
+    return go.parent
+
+
+def builds(fake: Path) -> list[str]:
+    """The packages that Go was asked for, in order."""
+    calls = (fake / "calls").read_text().splitlines() if (fake / "calls").exists() else []
+    return [call.split()[-1] for call in calls if call.startswith("build ")]
+
+
+def test_all_programs_are_built_and_kube_has_its_names(fake: Path) -> None:
+    told: list[str] = []
+
+    programs = build.provide(VERSION, tell=told.append)
+
+    assert builds(fake) == [part.package for part in CLUSTER]
+    assert {(programs / name).resolve().name for name in COMPONENTS} == {"kube"}
+    assert (programs / "localhost.crt").exists()
+    assert any("is built" in line for line in told)
+
+
+def test_a_second_run_builds_nothing(fake: Path) -> None:
+    build.provide(VERSION, tell=lambda _: None)
+    (fake / "calls").unlink()
+
+    build.provide(VERSION, tell=pytest.fail)
+
+    assert builds(fake) == []
+
+
+def test_a_build_that_failed_goes_on_where_it_was(fake: Path) -> None:
+    (fake / "broken").write_text(recipe.AGNHOST)
+    with pytest.raises(PycniError, match="cannot be built") as error:
+        build.provide(VERSION, tell=lambda _: None)
+    (fake / "broken").write_text("")
+    (fake / "calls").unlink()
+
+    build.provide(VERSION, tell=lambda _: None)
+
+    assert "does not compile" in error.value.details
+    assert builds(fake) == [recipe.AGNHOST, "./dns"]
+
+
+def test_a_record_that_nobody_can_read_means_to_build_again(fake: Path) -> None:
+    programs = build.provide(VERSION, tell=lambda _: None)
+    (fake / "calls").unlink()
+    for text in ("{", json.dumps([])):
+        (programs.parent / "built.json").write_text(text)
+        build.provide(VERSION, tell=lambda _: None)
+
+    assert len(builds(fake)) == 2 * len(CLUSTER)
+
+
+@pytest.mark.usefixtures("fake")
+def test_progress_is_told_while_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "TELL_SECONDS", -1.0)
+    told: list[str] = []
+
+    build.provide(VERSION, tell=told.append)
+
+    assert any(line.startswith("kube: 1 compiled, after ") for line in told)
+
+
+def test_what_is_no_version_is_refused_before_anything_is_made(fake: Path) -> None:
+    with pytest.raises(PycniError, match="no version"):
+        build.provide("latest", tell=pytest.fail)
+
+    assert builds(fake) == []

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks: what counts as passed, and how errors are told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cluster import __main__ as program
+from cluster import checks
+from cluster.checks import Check
+from cluster.kubectl import Json, Kubectl, is_ready
+from cluster.layout import KUBE_PROXY_MODES
+from cluster.life import Running
+from cluster.scene import FAILED, FETCH_ALL, KNOCK, Scene, hostname_url
+from cluster.waiting import until
+from pycni.errors import PycniError
+from unit.cluster.clusters import PROGRAMS, drawn
+
+RUNNING = Running(drawn(), PROGRAMS)
+
+
+def test_what_raises_has_failed_with_its_words() -> None:
+    def fail() -> None:
+        raise PycniError("it broke", details="here")
+
+    assert checks._one("something", fail) == Check("something", False, "it broke; here")
+
+
+def test_what_finds_nothing_has_passed() -> None:
+    assert checks._one("something", lambda: None) == Check("something", True)
+    assert not checks._one("something", lambda: "a fault").passed
+
+
+def test_a_group_that_cannot_go_on_is_a_failed_check() -> None:
+    def half_a_group(_: Scene) -> Iterator[Check]:
+        yield Check("first", passed=True)
+        raise PycniError("no API")
+
+    found = list(checks._to_the_end(half_a_group, Scene(RUNNING)))
+
+    assert [one.passed for one in found] == [True, False]
+    assert found[1].name == "half a group"
+
+
+def test_without_kube_proxy_nothing_of_services_is_checked() -> None:
+    of_services = {checks.services, checks.names, checks.rolling_update}
+
+    for mode in KUBE_PROXY_MODES:
+        assert of_services.isdisjoint(checks.groups(mode)) == (mode == "none")
+        assert checks.pods in checks.groups(mode)
+
+
+def test_nothing_more_is_checked_if_pods_do_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Scene) -> None:
+        raise PycniError("no pods")
+
+    monkeypatch.setattr(checks, "nodes", lambda _: iter(()))
+    monkeypatch.setattr(checks, "set_up", fail)
+    monkeypatch.setattr(checks, "tear_down", lambda _: None)
+
+    found = list(checks.everything(RUNNING))
+
+    assert [one.passed for one in found] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [([], False), ([{"type": "Ready", "status": "Unknown"}], False),
+     ([{"type": "Initialized", "status": "True"}], False),
+     ([{"type": "Ready", "status": "True"}], True)],
+)  # fmt: skip
+def test_ready_is_what_the_condition_says(conditions: list[Json], ready: bool) -> None:
+    assert is_ready({"status": {"conditions": conditions}}) is ready
+
+
+def fake_curl(directory: Path, script: str) -> dict[str, str]:
+    curl = directory / "curl"
+    curl.write_text(f"#!/bin/sh\n{script}\n")
+    curl.chmod(0o755)
+    return {"PATH": f"{directory}:/usr/bin:/bin"}
+
+
+def test_urls_are_fetched_a_line_each(tmp_path: Path) -> None:
+    environment = fake_curl(tmp_path, 'case "$*" in *good*) echo pod ;; *) exit 7 ;; esac')
+
+    done = subprocess.run(
+        ["sh", "-c", FETCH_ALL, "sh", "http://good", "http://bad"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout == f"http://good pod\nhttp://bad {FAILED}\n"
+
+
+def test_requests_and_failures_are_counted(tmp_path: Path) -> None:
+    enough = tmp_path / "enough"
+    count = f"echo >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) -lt 4 ] || touch {enough}"
+    environment = fake_curl(tmp_path, f"{count}; [ $(wc -l <{tmp_path}/calls) != 2 ]")
+
+    done = subprocess.run(
+        ["sh", "-c", KNOCK.replace("/tmp/enough", str(enough)), "sh", "http://web"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout == "4 1\n"
+
+
+def test_addresses_of_both_families_are_in_urls() -> None:
+    assert hostname_url("10.0.0.1") == "http://10.0.0.1:80/hostname"
+    assert hostname_url("fd00::1", 8080) == "http://[fd00::1]:8080/hostname"
+
+
+def test_waiting_ends_with_what_was_waited_for() -> None:
+    with pytest.raises(PycniError, match=r"not within 0 s: the end"):
+        until(lambda: False, "the end", 0)
+
+
+def test_kubectl_speaks_as_the_administrator_in_the_scenes_namespace() -> None:
+    command = list(map(str, Scene(RUNNING).kubectl.command("get", "pods")))
+
+    assert command[0] == "/programs/kubectl"
+    assert "--namespace=pycni-check" in command
+    assert any(word.endswith("/keys/admin.kubeconfig") for word in command)
+    assert Kubectl(RUNNING.cluster, PROGRAMS).namespace == "default"
+
+
+@pytest.mark.parametrize(
+    ("results", "last", "status"),
+    [([True, True], "cluster: 2 checks passed, 0 failed", 0),
+     ([True, False], "cluster: 1 checks passed, 1 failed", 1),
+     ([], "cluster: 0 checks passed, 0 failed", 1)],
+)  # fmt: skip
+def test_the_last_line_counts_and_the_status_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    results: list[bool], last: str, status: int,
+) -> None:  # fmt: skip
+    found = [Check("a check", passed, "what was seen") for passed in results]
+    monkeypatch.setattr(checks, "everything", lambda _: iter(found))
+    events: list[str] = []
+
+    assert program._check(RUNNING, last=lambda: events.append("down")) == status
+    assert capsys.readouterr().out.splitlines()[-1] == last
+    assert events == ["down"]
+
+
+@pytest.mark.parametrize("command", sorted(program.main.commands))
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(program.main, [command, "--help"])
+
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_a_cluster_that_is_not_there_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["cluster", "down", "--name", "nobody"])
+
+    with pytest.raises(SystemExit) as end:
+        program._run()
+
+    assert "there is no cluster nobody" in str(end.value)
+    assert "What to do:" in str(end.value)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster's record, and what is refused before anything is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import build, images, life
+from cluster.layout import Cluster
+from cluster.life import Running
+from cluster.machine import Machine
+from pycni.errors import NotAvailable, PycniError
+from unit.cluster.clusters import PROGRAMS, drawn
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return life.base()
+
+
+@pytest.fixture
+def cluster(base: Path) -> Cluster:
+    return replace(drawn(name="one", nodes=3, kube_proxy="none"), base=base)
+
+
+def test_a_cluster_is_found_again_by_its_name(cluster: Cluster) -> None:
+    life._record(Running(cluster, PROGRAMS))
+
+    assert life.load("one") == Running(cluster, PROGRAMS)
+    assert life.names() == ["one"]
+    assert cluster.directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_one_that_is_not_there_is_named_with_those_that_are(cluster: Cluster) -> None:
+    life._record(Running(cluster, PROGRAMS))
+
+    with pytest.raises(NotAvailable, match="there is no cluster other") as error:
+        life.load("other")
+
+    assert "one" in error.value.hint
+
+
+def test_a_name_that_is_taken_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life.os, "geteuid", lambda: 0)
+    life._record(Running(cluster, PROGRAMS))
+
+    with pytest.raises(PycniError, match="is up already"):
+        life.up(cluster, pytest.fail)
+
+    assert life.names() == ["one"]
+
+
+def test_a_namespace_of_somebody_else_is_left_alone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(life.topology, "exists", lambda name: name == "one-node2")
+
+    with pytest.raises(PycniError, match="one-node2 that is not of this cluster"):
+        life.up(cluster, pytest.fail)
+
+    assert not cluster.directory.exists()
+
+
+def test_who_is_not_root_is_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life.os, "geteuid", lambda: 1000)
+
+    with pytest.raises(PycniError, match="needs root"):
+        life.up(cluster, pytest.fail)
+
+
+@pytest.mark.parametrize("error", [PycniError("no API server"), KeyboardInterrupt()])
+def test_what_fails_or_is_interrupted_is_taken_down(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(life.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(build, "provide", lambda *_, **__: PROGRAMS)
+    monkeypatch.setattr(images, "provide", lambda *_, **__: [])
+    monkeypatch.setattr(life, "_bring_up", fail)
+    monkeypatch.setattr(life, "down", lambda one: life.shutil.rmtree(one.directory))
+
+    with pytest.raises(type(error)):
+        life.up(cluster, lambda _: None)
+
+    assert life.names() == []
+
+
+def test_what_is_done_side_by_side_raises_the_first_error() -> None:
+    def work(item: int) -> None:
+        if item:
+            raise PycniError(str(item))
+
+    with pytest.raises(PycniError, match="1"):
+        life.together(work, [0, 1, 2])
+
+
+def test_a_machine_that_does_not_run_is_said(cluster: Cluster) -> None:
+    machine = Machine(cluster.control)
+
+    with pytest.raises(PycniError, match="the machine control does not run"):
+        machine.inside(["true"])
+
+
+def test_a_machine_whose_process_ended_is_not_another_of_the_same_number(cluster: Cluster) -> None:
+    machine = Machine(cluster.control)
+    machine.directory.mkdir(parents=True)
+    (machine.directory / "init.pid").write_text(json.dumps({"pid": 1, "started": -1}))
+
+    with pytest.raises(PycniError, match="the machine control does not run"):
+        machine.inside(["true"])
+
+
+def test_a_daemon_that_ended_is_named_with_its_last_words(cluster: Cluster) -> None:
+    machine = Machine(cluster.control)
+    machine.directory.mkdir(parents=True)
+    machine.log_path("etcd").write_text("no space left\n")
+
+    with pytest.raises(PycniError, match="etcd of control has ended") as error:
+        machine.require("etcd")
+
+    assert error.value.details == "no space left"
+    assert list(machine.logs()) == ["etcd"]
