@@ -172,12 +172,12 @@ class Following(Generic[T]):
                 return
             events = Events(Lines(answer.body), self._keep, self._client.where, self._version)
             with ended_by(stop, answer.connection):
-                if lists and not (yield from self._streamed_list(answer, events)):
+                if lists and not (yield from self._streamed_list(events)):
                     return
                 answer.connection.settimeout(seconds + SILENCE)
                 yield from self._changes(events, stop)
 
-    def _streamed_list(self, answer: Answer, events: Events[T]) -> Generator[Batch[T], None, bool]:
+    def _streamed_list(self, events: Events[T]) -> Generator[Batch[T], None, bool]:
         """Whether the list has an end. A server, or something before it, may not know how."""
         yield Batch(Phase.BEGIN)
         try:
@@ -203,9 +203,10 @@ class Following(Generic[T]):
                 yield Batch(Phase.CHANGE, values)
         if events.expired:
             self._forget()
-        elif not stop.is_set() and before == events.version:
-            if time.monotonic() - began < BASE:
-                raise StoreError(f"{self._client.where} ended the watch at once", hint=HINT)
+            return
+        was_silent = before == events.version
+        if was_silent and not stop.is_set() and time.monotonic() - began < BASE:
+            raise StoreError(f"{self._client.where} ended the watch at once", hint=HINT)
 
     def _refused(self, answer: Answer, request: Request, *, lists: bool) -> None:
         """Take a refusal for what it means. Raises StoreError or Busy if nothing else is left."""

@@ -7,6 +7,7 @@ Read on demand only: to refuse a second machine of one name or address, and for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import quote
 
@@ -24,11 +25,20 @@ DURATION = 40.0
 class Leases(Mapping[str, Liveness]):
     """The liveness of a node, asked for when it is looked up. Raises StoreError then."""
 
-    def __init__(self, client: Client, clock: Callable[[], float], *, ours: str = "") -> None:
-        """`ours` is a node whose kubelet runs on this machine: it is no other machine's."""
+    def __init__(
+        self,
+        client: Client,
+        clock: Callable[[], float],
+        *,
+        ours: str = "",
+        instances: Mapping[str, str] | None = None,
+    ) -> None:
+        """`ours` is a node whose kubelet runs on this machine: it is no other machine's.
+        `instances` says of some nodes which machine registered them last."""
         self._client = client
         self._clock = clock
         self._ours = ours
+        self._instances = instances or {}
 
     def __getitem__(self, name: str) -> Liveness:
         if name == self._ours:
@@ -36,7 +46,8 @@ class Leases(Mapping[str, Liveness]):
         document = self._client.get(f"{LEASES}/{quote(name, safe='')}")
         if document is None:
             raise KeyError(name)
-        return _liveness(document, self._clock())
+        life = _liveness(document, self._clock())
+        return replace(life, instance=self._instances.get(name, ""))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.all())

@@ -36,19 +36,17 @@ NEVER = 2**62
 
 
 def node_network(record: NodeRecord, *, identity: str, instance: str, uid: str) -> Document:
-    """The whole of what pycni writes of a NodeNetwork; `uid` is that of its Node."""
+    """The whole of what pycni writes of a NodeNetwork; `uid` is that of its Node. Empty fields are
+    there, too: what is not applied stays as somebody else wrote it."""
     spec: Document = {
         "nodeID": record.node_id,
         "vtep": str(record.vtep),
         "podCIDRs": [str(cidr) for cidr in record.pod_cidrs],
+        "extra": [str(prefix) for prefix in record.extra],
+        "addresses": [str(address) for address in record.addresses],
         "machine": identity,
+        "instance": instance,
     }
-    if instance:
-        spec["instance"] = instance
-    if record.extra:
-        spec["extra"] = [str(prefix) for prefix in record.extra]
-    if record.addresses:
-        spec["addresses"] = [str(address) for address in record.addresses]
     return _object("NodeNetwork", record.name, spec, owner(record.name, uid))
 
 
@@ -88,7 +86,7 @@ def read_parameters(document: Mapping[str, object]) -> dict[str, str]:
     """What `parameters` gives for the cluster that a ClusterNetwork describes."""
     spec = fields(document.get("spec"))
     prefixes = fields(spec.get("nodePrefix"))
-    found = {key: str(spec[key]) for key in ("vni", "port") if key in spec}
+    found: dict[str, str] = {key: str(spec[key]) for key in ("vni", "port") if key in spec}
     cidrs = spec.get("cidrs")
     for text in cidrs if isinstance(cidrs, list) else ():
         try:

@@ -31,7 +31,7 @@ class Page:
 def pages(client: Client, path: str, **query: str) -> Iterator[Page]:
     """All pages; one at least. Raises StoreError, also if the list takes so long that the server
     has forgotten its moment."""
-    following = {}
+    following: dict[str, str] = {}
     while True:
         request = Request("GET", target(path, limit=str(PAGE), **query, **following))
         outcome = client.call(request, accept=(GONE,))

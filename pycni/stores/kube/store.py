@@ -24,6 +24,7 @@ from pycni.stores.kube.news import News
 from pycni.stores.kube.objects import NODE_NETWORKS, Document
 from pycni.stores.kube.pages import pages
 from pycni.stores.places import Applicant
+from pycni.stores.records import printable
 from pycni.stores.registry import Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event
@@ -64,7 +65,13 @@ class KubeStore:
         node = nodes.with_cidrs(self.client, name)
         cidrs = nodes.pod_cidrs(node, self.cluster)
         is_here = bool(node.boot_id) and node.boot_id == boot_id()
-        life = Leases(self.client, self.clock, ours=name if is_here else "")
+        spec = objects.fields((self.client.get(_path(name)) or {}).get("spec"))
+        life = Leases(
+            self.client,
+            self.clock,
+            ours=name if is_here else "",
+            instances={name: printable(objects.text(spec, "instance"))},
+        )
         applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
         heart = Heart(self.client, name, instance, self.clock)
         try:
