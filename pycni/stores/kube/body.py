@@ -126,18 +126,23 @@ class Lines:
         """The next line without its end; none at the end of the body. Waits."""
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             self._searched = len(self._buffer)
-            if self._searched > LINE_MAX:
-                raise http.client.HTTPException(f"a line has more than {LINE_MAX} bytes")
+            self._check(self._searched)
             piece = self._body.piece()
             if not piece:
                 return self._take(len(self._buffer))
             self._buffer += piece
+        self._check(end)
         return self._take(end) or self.next()
 
     def soon(self, seconds: float) -> bool:
         """Wait so long for one more line to begin; whether one has."""
         has_line = self._buffer.find(b"\n", self._searched) >= 0
         return has_line or self._body.wait(seconds)
+
+    @staticmethod
+    def _check(size: int) -> None:
+        if size > LINE_MAX:
+            raise http.client.HTTPException(f"a line has more than {LINE_MAX} bytes")
 
     def _take(self, end: int) -> bytes:
         line = bytes(self._buffer[:end])

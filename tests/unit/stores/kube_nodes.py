@@ -25,9 +25,9 @@ class Nodes:
     def make(self, name: str) -> None:
         """A kubelet registers, if there is no Node of that name."""
         self._renew(name)
-        if self.api.objects.get(NODES, name) is None:
-            cidrs = self._free()
-            self.put(name, *cidrs)
+        with self.api.objects.changed:
+            if self.api.objects.get(NODES, name) is None:
+                self.put(name, *self._free())
 
     def put(self, name: str, *cidrs: str, boot: str = "another boot") -> None:
         """A Node with these pod CIDRs."""
