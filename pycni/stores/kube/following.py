@@ -124,14 +124,14 @@ class Following(Generic[T]):
             delay = max(delay, jittered(error.seconds))
         if not self._failing:
             problem = error.message if isinstance(error, PycniError) else str(error)
-            log.warning("watch failed path=%s error=%s again_in_s=%.1f", self._path,
+            log.warning("watch failed path=%s error=%s again_in_s=%.1f", quoted(self._path),
                         quoted(problem), delay)  # fmt: skip
         self._failing = True
         stop.wait(delay)
 
     def _is_well(self) -> None:
         if self._failing:
-            log.info("watch is back path=%s", self._path)
+            log.info("watch is back path=%s", quoted(self._path))
         self._failing = False
 
     def _round(self, stop: threading.Event) -> Iterator[Batch[T]]:
@@ -221,9 +221,11 @@ class Following(Generic[T]):
             raise self._client.refusal(outcome, request)
 
     def _forget(self) -> None:
-        log.info("listing anew, the server has forgotten what changed path=%s", self._path)
+        log.info("listing anew, the server has forgotten what changed path=%s", quoted(self._path))
         self._version = ""
 
     def _stream_no_lists(self, reason: str) -> None:
-        log.info("the server streams no lists path=%s reason=%s", self._path, quoted(reason))
+        log.info(
+            "the server streams no lists path=%s reason=%s", quoted(self._path), quoted(reason)
+        )
         _no_stream_until[self._client.access.servers] = time.monotonic() + NO_STREAM

@@ -160,10 +160,10 @@ def owner_uid(document: Mapping[str, object]) -> str:
     return ""
 
 
-def decode(line: bytes) -> Document | None:
+def decode(json_text: bytes | str) -> Document | None:
     """A JSON object; None for anything else."""
     try:
-        document = json.loads(line)
+        document = json.loads(json_text)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -73,7 +73,7 @@ def read_note(document: Document, now: float) -> Rival | None:
     """The rival that an object names; None where there is none, or it is long ago."""
     notes = objects.fields(objects.metadata(document).get("annotations"))
     text = objects.text(notes, RIVAL)
-    found = objects.decode(text.encode()) if text and len(text) <= NOTE_MAX else None
+    found = objects.decode(text) if text and len(text) <= NOTE_MAX else None
     if found is None:
         return None
     seen = found.get("seen")

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from unit.stores.kube_objects import Document, Objects
+from unit.stores.kube_schemas import problem
 
 COLLECTIONS = (
     "/api/v1/nodes",
@@ -237,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _patch(self) -> None:
         if not self._may_write(self.name, self.body):
             return
-        if self.headers["Content-Type"] == "application/apply-patch+yaml":
+        if self._kind == "application/apply-patch+yaml":
             found = self.api.objects.apply(self.collection, self.name, self.body)
             self._status(409, "it changed") if found is None else self._json(200, found)
         else:
@@ -259,6 +260,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"kind": "Status", "status": "Success"})
 
     def _may_write(self, name: str, document: Document) -> bool:
+        found = problem(self.collection, document)
+        if found and self.command in ("POST", "PATCH") and "merge" not in self._kind:
+            self._status(422, found)
+            return False
+        return self._is_own(name, document)
+
+    @property
+    def _kind(self) -> str:
+        return str(self.headers["Content-Type"])
+
+    def _is_own(self, name: str, document: Document) -> bool:
         """As deploy/kubernetes/admission.yaml: only objects of the token's own node."""
         node = self.api.node_of.get(self._token)
         owner = document.get("spec", {}).get("node") if self.collection == POD_BLOCKS else name

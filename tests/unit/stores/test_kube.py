@@ -274,9 +274,7 @@ def test_the_first_list_that_breaks_off_is_an_error(api: Api, kube: KubeStore) -
         list(events)
 
 
-def test_a_list_whose_moment_is_forgotten_is_an_error(
-    api: Api, kube: KubeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_whose_moment_is_forgotten_is_an_error(api: Api, kube: KubeStore) -> None:
     api.objects.forget()
     with pytest.raises(StoreError, match="ran out"):
         list(store.pages(kube.client, NODE_NETWORKS, **{"continue": "0.1"}))
@@ -309,7 +307,7 @@ def test_a_token_that_cannot_be_read_is_an_error(api: Api, tmp_path: Path) -> No
 def test_what_rbac_lacks_is_named(api: Api, kube: KubeStore) -> None:
     api.forbidden = {("GET", NODE_NETWORKS)}
 
-    with pytest.raises(StoreError, match="forbids GET /apis/pycni.dev/v1alpha1/nodenetworks") as e:
+    with pytest.raises(StoreError, match=r"forbids GET /apis/.*nodenetworks") as e:
         kube.nodes()
 
     assert "rbac.yaml" in e.value.hint
@@ -330,9 +328,7 @@ def test_a_server_that_is_not_there_is_passed_over(api: Api) -> None:
     assert asking.get(f"{NODE_NETWORKS}/x") is None
 
 
-def test_a_server_that_never_answers_is_an_error(
-    api: Api, kube: KubeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_never_answers_is_an_error(api: Api, kube: KubeStore) -> None:
     api.silent = True
     request = client.Request("GET", NODE_NETWORKS, timeout=0.2)
 
@@ -349,7 +345,7 @@ def test_an_answer_that_is_too_long_is_an_error(
 
 
 def test_a_line_that_is_too_long_is_an_error(
-    api: Api, kube: KubeStore, monkeypatch: pytest.MonkeyPatch
+    kube: KubeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body, "LINE_MAX", 10)
     register_one(kube)
@@ -519,13 +515,12 @@ def test_who_may_not_make_the_cluster_is_told_to_apply_the_manifest(
     assert what_is_missing(url, CLUSTER) == ""
 
 
-def test_a_cluster_network_with_nonsense_in_it_is_another_cluster(
-    api: Api, kube: KubeStore, tmp_path: Path
-) -> None:
+def test_a_cluster_network_with_nonsense_in_it_is_another_cluster(api: Api, tmp_path: Path) -> None:
+    file = kubeconfig(tmp_path, api)
     api.objects.put(CLUSTER_NETWORKS, "default", {"spec": {"cidrs": ["nonsense", 7]}})
 
     with pytest.raises(ClusterError, match="other parameters"):
-        open_store(f"kube:{tmp_path}/kubeconfig", CLUSTER)
+        open_store(f"kube:{file}", CLUSTER)
 
 
 def test_a_node_without_pod_cidrs_says_which_flags_to_set(api: Api, kube: KubeStore) -> None:
@@ -657,7 +652,7 @@ def test_a_record_is_not_made_again_without_its_node_or_with_other_cidrs(
     assert api.objects.get(NODE_NETWORKS, NODE_ONE) is None
 
 
-def test_a_rival_that_gave_no_sign_for_long_is_none(api: Api, kube: KubeStore) -> None:
+def test_a_rival_that_gave_no_sign_for_long_is_none(kube: KubeStore) -> None:
     register_one(kube)
     note = own.note(Rival("other", "192.0.2.9"), time.time() - own.RIVAL_LASTS - 1)
     kube.client.merge(
@@ -670,7 +665,7 @@ def test_a_rival_that_gave_no_sign_for_long_is_none(api: Api, kube: KubeStore) -
 # Published addresses
 
 
-def test_of_two_that_publish_an_address_at_once_one_has_it(api: Api, kube: KubeStore) -> None:
+def test_of_two_that_publish_an_address_at_once_one_has_it(kube: KubeStore) -> None:
     """The other has claimed it, and not told anybody yet."""
     register_one(kube), register_two(kube)
     assert kube._blocks.claim(ELSEWHERE, NODE_TWO, uid="u") == NODE_TWO
@@ -733,7 +728,7 @@ def test_an_own_object_that_changes_all_the_time_is_tried_again_later(
 
 
 def test_a_change_of_the_own_object_meanwhile_is_not_lost(
-    api: Api, kube: KubeStore, monkeypatch: pytest.MonkeyPatch
+    kube: KubeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register_one(kube)
     other = ip_network("10.215.0.34/32")
@@ -771,7 +766,8 @@ def test_a_node_writes_its_own_objects_only(api: Api, tmp_path: Path) -> None:
 
 
 def test_nothing_but_a_record_is_set_aside(api: Api, kube: KubeStore) -> None:
-    for number, spec in enumerate(({}, [], None, "text", {"vtep": {}})):
+    specs: list[object] = [{}, [], None, "text", {"vtep": {}}]
+    for number, spec in enumerate(specs):
         api.objects.put(NODE_NETWORKS, f"odd-{number}", {"spec": spec})
     with closing(watch(kube)) as events:
         assert {type(next(events)) for _ in range(5)} == {Rejected}
