@@ -61,11 +61,17 @@ def check_url(url: str) -> None:
 
         Location.parse(url)
         return
+    if kind == "kube":
+        from pycni.stores.kube.location import Location as KubeLocation
+
+        KubeLocation.parse(url)
+        return
     if kind != "sqlite":
         raise InvalidSettings(
             f"store = {url!r}: unknown kind of store {kind!r}",
-            hint="use 'etcd://HOST:2379', or 'sqlite:/absolute/path' where all agents share a file "
-            "system, or leave store empty for a cluster of one machine",
+            hint="use 'etcd://HOST:2379', or 'kube:' in a pod of Kubernetes, or "
+            "'sqlite:/absolute/path' where all agents share a file system, or leave store empty "
+            "for a cluster of one machine",
         )
     if not _path(rest).is_absolute():
         raise InvalidSettings(
@@ -74,7 +80,8 @@ def check_url(url: str) -> None:
 
 
 def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
-    """The store at `url`: `sqlite:/absolute/path`, or `etcd://HOST:PORT/PREFIX` (etcd/location.py).
+    """The store at `url`: `sqlite:/absolute/path`, `etcd://HOST:PORT/PREFIX` (etcd/location.py), or
+    `kube:[/KUBECONFIG]` (kube/location.py).
 
     Made if absent, unless `create` is False. Raises InvalidSettings for an unknown kind of URL,
     ClusterError when the store was made with other cluster parameters, StoreError when it cannot be
@@ -82,6 +89,10 @@ def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
     """
     check_url(url)
     kind, _, rest = url.partition(":")
+    if kind == "kube":
+        from pycni.stores.kube import KubeStore
+
+        return KubeStore.open(url, cluster, create=create)
     if kind != "sqlite":
         from pycni.stores.etcd import EtcdStore
 

@@ -16,6 +16,8 @@ def what_is_missing(url: str, cluster: Cluster) -> str:
     kind, _, rest = url.partition(":")
     if kind in ("etcd", "etcds"):
         return _etcd(url, cluster)
+    if kind == "kube":
+        return _kube(url)
     if kind != "sqlite":  # open_store says what is wrong
         return ""
     path = Path(rest.removeprefix("//"))
@@ -35,3 +37,15 @@ def _etcd(url: str, cluster: Cluster) -> str:
     if keyspace.value(CLUSTER) is not None:
         return ""
     return f"there is no cluster in {keyspace.where}"
+
+
+def _kube(url: str) -> str:
+    from pycni.stores.kube import access
+    from pycni.stores.kube.client import Client
+    from pycni.stores.kube.location import Location
+    from pycni.stores.kube.objects import CLUSTER_NETWORK
+
+    client = Client(access.find(Location.parse(url)))
+    if client.get(CLUSTER_NETWORK) is not None:
+        return ""
+    return f"there is no ClusterNetwork default in {client.where}"

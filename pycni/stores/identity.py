@@ -13,12 +13,16 @@ NETWORK_NAMESPACE = Path("/proc/self/ns/net")
 """Its inode tells nodes of one machine apart, as those of a lab are."""
 
 
+def boot_id() -> str:
+    """The kernel's random UUID of this boot (random(4)); the same in all containers."""
+    return BOOT_ID.read_text(encoding="ascii").strip()
+
+
 def machine_instance() -> str:
     """A text that differs between any two machines that run, be they copies of each other, and
     changes with each boot."""
-    boot = BOOT_ID.read_text(encoding="ascii").strip()
     namespace = NETWORK_NAMESPACE.stat().st_ino
-    return hashlib.sha256(f"pycni:{boot}:{namespace}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"pycni:{boot_id()}:{namespace}".encode()).hexdigest()[:16]
 
 
 def machine_identity() -> str:
@@ -32,5 +36,5 @@ def machine_identity() -> str:
     except (OSError, ValueError):
         machine = ""
     if machine in ("", "uninitialized"):
-        machine = BOOT_ID.read_text(encoding="ascii").strip()
+        machine = boot_id()
     return hashlib.sha256(f"pycni:{machine}".encode()).hexdigest()[:32]

@@ -13,7 +13,7 @@ from itertools import count
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
 from pycni.errors import ClusterError, NameTaken, StoreError
-from pycni.stores.records import EXTRA_MAX, Claim, Raw, printable, read, write
+from pycni.stores.records import EXTRA_MAX, NODE_ID_MAX, Claim, Raw, printable, read, write
 from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
 from pycni.stores.roster import Roster
 
@@ -80,16 +80,48 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
         pod_cidrs=tuple(
             _pod_cidr(cidr, former, others, roster) for cidr in _by_family(roster.cluster)
         ),
-        extra=tuple(one for one in former.extra if owner(roster, one) == name) if former else (),
+        extra=_kept_extra(former, roster),
         addresses=applicant.addresses,
     )
-    document = write(record, applicant.identity)
-    if problem := read(name, Raw(document), roster.cluster).problem:
-        raise StoreError(
-            f"the node {name} cannot be registered: {problem}",
-            hint="correct node_name and vtep in the settings",
-        )
-    return record
+    return _checked(record, applicant, roster)
+
+
+def seat(
+    applicant: Applicant,
+    roster: Roster,
+    *,
+    liveness: Mapping[str, Liveness],
+    pod_cidrs: tuple[IPNetwork, ...],
+) -> NodeRecord:
+    """As `place`, for a machine that has its pod CIDRs from somebody else, such as Kubernetes.
+
+    Raises StoreError if another node has one of them. Its id is the number of its first pod CIDR
+    among those of the cluster, counted from 1.
+    """
+    name = applicant.name
+    _refuse_name(applicant, roster, liveness)
+    _refuse_vtep(applicant, roster, liveness)
+    for cidr in pod_cidrs:
+        if (holder := roster.holder(("cidr", cidr))) not in ("", name):
+            raise StoreError(
+                f"the pod CIDR {cidr} of node {name} is still that of node {printable(holder)}",
+                hint=f"wait until node {printable(holder)} is removed, or remove it if it is gone: "
+                "pycni forget",
+            )
+    former = roster.claims.get(name)
+    node_id = _number(pod_cidrs[0], roster.cluster)
+    if roster.holder(("id", node_id)) not in ("", name):
+        others = [claim for claim in roster.claims.values() if claim.name != name]
+        node_id = _node_id(former, others, roster)
+    record = NodeRecord(
+        name=name,
+        node_id=node_id,
+        vtep=applicant.vtep,
+        pod_cidrs=pod_cidrs,
+        extra=_kept_extra(former, roster),
+        addresses=applicant.addresses,
+    )
+    return _checked(record, applicant, roster)
 
 
 def refuse_another_address(roster: Roster, name: str) -> None:
@@ -115,6 +147,24 @@ def owner(roster: Roster, prefix: IPNetwork) -> str:
         if any(_overlap(prefix, cidr) for cidr in claim.pod_cidrs):
             return claim.name
     return ""
+
+
+def _checked(record: NodeRecord, applicant: Applicant, roster: Roster) -> NodeRecord:
+    """The record. Raises StoreError if it could not be valid."""
+    document = write(record, applicant.identity)
+    if problem := read(record.name, Raw(document), roster.cluster).problem:
+        raise StoreError(
+            f"the node {record.name} cannot be registered: {problem}",
+            hint="correct node_name and vtep in the settings",
+        )
+    return record
+
+
+def _kept_extra(former: Claim | None, roster: Roster) -> tuple[IPNetwork, ...]:
+    """What it published and still has."""
+    if former is None:
+        return ()
+    return tuple(one for one in former.extra if owner(roster, one) == former.name)
 
 
 def _refuse_name(applicant: Applicant, roster: Roster, liveness: Mapping[str, Liveness]) -> None:
@@ -167,6 +217,13 @@ def _node_id(former: Claim | None, others: Iterable[Claim], roster: Roster) -> i
         return former.node_id
     taken = {claim.node_id for claim in others}
     return next(number for number in count(1) if number not in taken)
+
+
+def _number(cidr: IPNetwork, cluster: Cluster) -> int:
+    """Which of the pod CIDRs of its cluster CIDR one is, from 1 on."""
+    whole = next(one for one in cluster.cidrs if one.version == cidr.version)
+    distance = int(cidr.network_address) - int(whole.network_address)
+    return (distance >> (cidr.max_prefixlen - cidr.prefixlen)) % NODE_ID_MAX + 1
 
 
 def _pod_cidr(

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
-TARGETS = ("store", "stdin")
+TARGETS = ("store", "stdin", "kube")
 LONGEST = 4096
 """Bytes of an input."""
 INPUT_TIMEOUT = 10

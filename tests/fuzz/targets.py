@@ -14,10 +14,13 @@ from pycni.cluster import Cluster, IPNetwork
 from pycni.cni import requests
 from pycni.cni.netconf import NetConf, parse_netconf
 from pycni.cni.protocol import Request
-from pycni.errors import PycniError
+from pycni.errors import PycniError, StoreError
 from pycni.pods import host_ports, rate_limits
 from pycni.stores import Put, Rejected, Removed
 from pycni.stores.etcd.keys import decode
+from pycni.stores.kube import objects, own
+from pycni.stores.kube.body import Lines
+from pycni.stores.kube.events import Events
 from pycni.stores.records import Raw, printable, read, write
 from pycni.stores.roster import Roster
 
@@ -107,4 +110,32 @@ def _read_all(conf: NetConf) -> None:
             question()
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"store": store, "stdin": stdin}
+def kube(data: bytes) -> None:
+    """Lines of a watch of the Kubernetes API. Whatever they are: a batch, or a StoreError."""
+    with suppress(StoreError):
+        events = Events(_LinesOf(data), objects.raw, "the server")
+        roster = Roster(CLUSTER)
+        while not (events.ended or events.expired):
+            roster.change(events.batch())
+        _check_nodes(roster)
+    document = objects.decode(data)
+    if document is not None:
+        objects.read_parameters(document)
+        objects.owner_uid(document)
+        own.read_note(document, 0.0)
+
+
+class _LinesOf(Lines):
+    """The lines of some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [line for line in data.split(b"\n") if line]
+
+    def next(self) -> bytes:
+        return self._left.pop(0) if self._left else b""
+
+    def soon(self, seconds: float) -> bool:
+        return bool(self._left) and seconds > 0
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"store": store, "stdin": stdin, "kube": kube}

@@ -20,14 +20,13 @@ from dataclasses import replace
 from pycni.errors import FileError, PycniError, StoreError, TryAgain
 from pycni.stores.etcd.keys import Document
 from pycni.stores.etcd.location import Location
+from pycni.stores.interrupt import ended_by
 
 CALL_TIMEOUT = 5.0
 """Seconds to wait for an answer; then the next endpoint is asked."""
 
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """A stream is silent while nothing changes. If its host is gone, it breaks after 25 s."""
-STOP_INTERVAL = 0.2
-"""Seconds between two looks at whether a stream is to end."""
 
 INVALID_ARGUMENT, DEADLINE_EXCEEDED, PERMISSION_DENIED = 3, 4, 7
 RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED = 8, 14, 16
@@ -54,30 +53,23 @@ class Gateway:
         """
         with self._opened(path, request) as response:
             response.wait_for_ever()
-            ended = threading.Event()
-            closer = threading.Thread(
-                target=_shut_down_at, args=(response.socket, stop, ended), daemon=True
-            )
-            closer.start()
             try:
-                while not stop.is_set():
-                    line = response.readline()
-                    if stop.is_set():
-                        return
-                    if not line:
-                        raise StoreError(f"{self.location} ended the stream", hint=HINT)
-                    document = _document(line, self.location)
-                    if "error" in document:
-                        raise _refusal(self.location, document["error"])
-                    yield document["result"]
+                with ended_by(stop, response.socket):
+                    while not stop.is_set():
+                        line = response.readline()
+                        if stop.is_set():
+                            return
+                        if not line:
+                            raise StoreError(f"{self.location} ended the stream", hint=HINT)
+                        document = _document(line, self.location)
+                        if "error" in document:
+                            raise _refusal(self.location, document["error"])
+                        yield document["result"]
             except (OSError, http.client.HTTPException) as error:
                 if not stop.is_set():
                     raise StoreError(
                         f"the stream from {self.location} broke: {error}", hint=HINT
                     ) from error
-            finally:
-                ended.set()
-                closer.join()
 
     def warnings(self, key: str) -> list[str]:
         """What is not safe about how etcd is reached, a sentence each. Asks for a key (base64) as
@@ -198,16 +190,6 @@ HINT = "check that etcd runs, and that its host, port and scheme in store are ri
 CLOCK_HINT = "; is the clock of this machine right?"
 CLOCK_ERRORS = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of openssl/x509_vfy.h."""
-
-
-def _shut_down_at(connection: socket.socket, stop: threading.Event, ended: threading.Event) -> None:
-    """Wake the reader when `stop` is set. SSLSocket's own shutdown is not safe from here: another
-    thread reads."""
-    while not ended.wait(STOP_INTERVAL):
-        if stop.is_set():
-            with suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-            return
 
 
 def _tls_context(location: Location) -> ssl.SSLContext:

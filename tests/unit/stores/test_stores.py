@@ -7,9 +7,10 @@ import json
 import multiprocessing
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,12 @@ from pycni.stores import (
 from pycni.stores.etcd import EtcdStore
 from pycni.stores.etcd.keys import put_key, to_base64
 from pycni.stores.etcd.keyspace import ALIVE, NODES
+from pycni.stores.kube import KubeStore, bucket
 from pycni.stores.sqlite import SqliteStore
 from pycni.stores.sqlite import store as sqlite_store
 from unit.stores.etcds import Etcd
+from unit.stores.kube_api import NODE_NETWORKS, Api, kubeconfig, serving
+from unit.stores.kube_nodes import Nodes
 from unit.stores.stores_in_tests import (
     CLUSTER,
     ELSEWHERE,
@@ -71,10 +75,20 @@ class Kind:
     """A node's agent gives no sign any more."""
     write: Callable[[str, dict[str, Any]], None]
     """Somebody writes a record, past all rules."""
+    beat: float = 10.0
+    """Seconds after which a heartbeat hears what is new."""
 
     def open(self, cluster: Cluster = CLUSTER, *, create: bool = True) -> Store:
         store = open_store(self.url, cluster, create=create)
-        return replace(store, clock=self.clock) if isinstance(store, SqliteStore) else store
+        if isinstance(store, SqliteStore | KubeStore):
+            return replace(store, clock=self.clock)
+        return store
+
+
+GIVES_PLACES = pytest.mark.parametrize("kind", ["sqlite", "etcd"], indirect=True)
+"""Stores that choose pod CIDRs themselves. Kubernetes has given its own before."""
+TAKES_HEARTBEATS = pytest.mark.parametrize("kind", ["sqlite", "etcd"], indirect=True)
+"""Stores that learn from our heartbeats which node lives. Kubernetes has its kubelets' leases."""
 
 
 @pytest.fixture
@@ -82,7 +96,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "etcd"])
+@pytest.fixture(params=["sqlite", "etcd", "kube"])
 def kind(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Kind:
     if request.param == "sqlite":
 
@@ -98,6 +112,12 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Kind:
                 db.executemany("REPLACE INTO extras VALUES (?, ?)", extras)
 
         return Kind(f"sqlite:{tmp_path}/store/cluster.db", clock, age, insert)
+    if request.param == "kube":
+        api: Api = request.getfixturevalue("api")
+        nodes = Nodes(api)
+        api.make_node = nodes.make
+        file = kubeconfig(tmp_path, api)
+        return Kind(f"kube:{file}", clock, nodes.silence, partial(write_node_network, api), 400.0)
     etcd: Etcd = request.getfixturevalue("etcd")
     url = etcd.url()
 
@@ -114,6 +134,30 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Kind:
         gateway.call("kv/txn", {"success": [put_key(key, text)]})
 
     return Kind(url, clock, expire, put)
+
+
+def write_node_network(api: Api, name: str, document: dict[str, Any]) -> None:
+    """As somebody with more rights than agents writes it, before there was a schema."""
+    spec = {
+        "nodeID": document["node_id"],
+        "vtep": document["vtep"],
+        "podCIDRs": document["pod_cidrs"],
+        "extra": document["extra"],
+        "machine": "",
+    }
+    api.objects.put(NODE_NETWORKS, name, {"kind": "NodeNetwork", "spec": spec})
+
+
+@pytest.fixture
+def api(clock: Clock) -> Iterator[Api]:
+    with serving(clock=clock) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def unbounded_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket, "RATE", 1e6)
+    monkeypatch.setattr(bucket, "SLOW_RATE", 1e6)
 
 
 @pytest.fixture
@@ -196,6 +240,7 @@ def test_an_address_that_no_node_can_have_is_refused(store: Store, bad: str) -> 
     assert store.nodes() == ()
 
 
+@GIVES_PLACES
 def test_a_removed_nodes_place_is_the_next_to_be_given(store: Store) -> None:
     one = register_one(store)
     register_two(store)
@@ -269,6 +314,7 @@ def test_a_node_that_is_silent_does_not_look_alive(store: Store, kind: Kind) -> 
     assert not store.listing().liveness[NODE_ONE].alive
 
 
+@TAKES_HEARTBEATS
 def test_a_silent_node_lives_again_with_its_next_heartbeat(store: Store, kind: Kind) -> None:
     register_one(store)
     kind.silence(NODE_ONE)
@@ -278,6 +324,7 @@ def test_a_silent_node_lives_again_with_its_next_heartbeat(store: Store, kind: K
     assert store.listing().liveness[NODE_ONE].alive
 
 
+@GIVES_PLACES
 def test_a_full_cluster_says_how_many_nodes_fit(kind: Kind) -> None:
     store = kind.open(TINY_CLUSTER)
     register_one(store)
@@ -321,7 +368,7 @@ def test_other_cluster_parameters_are_refused_with_both(
         kind.open(other)
 
     assert difference in caught.value.message
-    assert caught.value.message.startswith(("/", "etcd at 127.0.0.1:"))
+    assert caught.value.message.startswith(("/", "etcd at 127.0.0.1:", "Kubernetes at 127.0.0.1:"))
 
 
 def test_a_watch_lists_all_nodes_and_says_when_it_is_done(store: Store) -> None:
@@ -463,6 +510,7 @@ def test_only_a_registered_node_publishes(store: Store) -> None:
         store.publish(NODE_ONE, ELSEWHERE)
 
 
+@GIVES_PLACES
 def test_a_pod_cidr_with_a_published_address_in_it_is_not_given_to_another(
     store: Store,
 ) -> None:
@@ -599,6 +647,7 @@ def test_a_node_mends_its_own_record_by_registering(store: Store, kind: Kind) ->
     assert store.listing().rejected == {}
 
 
+@GIVES_PLACES
 def test_a_place_of_a_record_that_is_set_aside_is_not_given_away(store: Store, kind: Kind) -> None:
     kind.write(STRANGER, document(1, pod_cidrs=["10.244.0.0/24", "odd"]))
 
@@ -650,11 +699,11 @@ BOOT_ONE, BOOT_TWO = "boot-one", "boot-two"
 
 
 def beats(kind: Kind, *instances: str) -> list[str]:
-    """Heartbeats of node one by these machines, ten seconds apart; who each is told of."""
+    """Heartbeats of node one by these machines, one after the other; who each is told of."""
     agents = {instance: kind.open() for instance in instances}
     told = []
     for instance in instances:
-        kind.clock.now += 10.0
+        kind.clock.now += kind.beat
         rival = agents[instance].heartbeat(NODE_ONE, instance=instance)
         told.append(rival.instance if rival else "")
     return told
@@ -666,7 +715,7 @@ def test_a_copy_of_a_living_machine_is_refused_and_the_first_is_told(
     store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
     first = kind.open()
     assert first.heartbeat(NODE_ONE, instance=BOOT_ONE) is None
-    kind.clock.now += 1.0
+    kind.clock.now += kind.beat
 
     for _ in range(2):  # it tries again
         with pytest.raises(StoreError, match="another machine with the same machine-id") as caught:
@@ -674,7 +723,7 @@ def test_a_copy_of_a_living_machine_is_refused_and_the_first_is_told(
 
     assert "/etc/machine-id" in caught.value.hint
     assert store.nodes()[0].vtep == VTEP_ONE
-    kind.clock.now += 1.0
+    kind.clock.now += kind.beat
     assert first.heartbeat(NODE_ONE, instance=BOOT_ONE) == Rival(BOOT_TWO, str(VTEP_TWO))
 
 
@@ -682,12 +731,12 @@ def test_another_machine_that_is_refused_is_told_to_the_first(store: Store, kind
     store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
     first = kind.open()
     first.heartbeat(NODE_ONE, instance=BOOT_ONE)
-    kind.clock.now += 1.0
+    kind.clock.now += kind.beat
 
     with pytest.raises(StoreError, match="in use by another machine"):
         store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_TWO, instance=BOOT_TWO)
 
-    kind.clock.now += 1.0
+    kind.clock.now += kind.beat
     assert first.heartbeat(NODE_ONE, instance=BOOT_ONE) == Rival(BOOT_TWO, str(VTEP_TWO))
 
 
@@ -705,7 +754,7 @@ def test_a_machine_after_its_reboot_is_the_same_and_nobody_is_told(
 ) -> None:
     before = store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_ONE)
     assert beats(kind, BOOT_ONE) == [""]
-    kind.clock.now += 1.0
+    kind.clock.now += kind.beat
 
     after = store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, instance=BOOT_TWO)
 
