@@ -96,7 +96,10 @@ def read_rule(body: bytes) -> Listed:
 
 
 def _network(packed: bytes | None, length: int) -> IPNetwork | None:
-    return None if not packed or not length else ip_network((read_address(packed), length))
+    """The network of an address: the kernel keeps the bits that it does not compare."""
+    if not packed or not length:
+        return None
+    return ip_network((read_address(packed), length), strict=False)
 
 
 def _number(packed: bytes | None) -> int:

@@ -46,6 +46,17 @@ def test_a_destination_is_a_network() -> None:
     assert rules.read_rule(listed(packed, destination=16)).destination == ip_network("10.1.0.0/16")
 
 
+def test_a_network_with_bits_that_are_not_compared_is_the_network() -> None:
+    """As after `ip rule add from 10.1.2.3/16 to 10.4.5.6/16`: the kernel keeps such bits."""
+    packed = attribute(rules.FRA_SRC, ip_address("10.1.2.3").packed)
+    packed += attribute(rules.FRA_DST, ip_address("10.4.5.6").packed)
+
+    found = rules.read_rule(listed(packed, source=16, destination=16))
+
+    assert found.source == ip_network("10.1.0.0/16")
+    assert found.destination == ip_network("10.4.0.0/16")
+
+
 def test_any_source_is_none() -> None:
     assert rules.read_rule(listed()).source is None
 
