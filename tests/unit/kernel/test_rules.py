@@ -14,7 +14,7 @@ from pycni.kernel.rules import DeadEnd, Listed, Rule
 
 def listed(*parts: bytes, version: int = 4, source: int = 0, destination: int = 0) -> bytes:
     header = rules.FIB_RULE_HDR.pack(
-        FAMILIES[version], destination, source, 254, rules.FR_ACT_TO_TBL, 0
+        FAMILIES[version], destination, source, 0, 254, rules.FR_ACT_TO_TBL, 0
     )
     return header + b"".join(parts)
 
@@ -32,7 +32,7 @@ def test_a_rule_is_read_as_it_was_packed(source: str) -> None:
 def test_a_dead_end_is_read_as_it_was_packed(version: int) -> None:
     found = rules.read_rule(rules.pack_dead_end(DeadEnd(version, 0x10000, 7)))
 
-    assert found == Listed(None, None, 0x10000, rules.FR_ACT_UNREACHABLE, 0, 7)
+    assert found == Listed(None, None, 0x10000, rules.FR_ACT_UNREACHABLE, 0, 7, is_of_mark=True)
 
 
 def test_a_table_below_256_may_stand_in_the_header() -> None:
