@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,8 @@ from pycni.upkeep.description import Description
 
 MAPS = ("endpoints", "remotes", "vteps")
 """Whether they are empty is looked at."""
-
+TICK = 20_000_000
+"""Nanoseconds; the kernel's clock for files goes on every 10 ms at least (CONFIG_HZ)."""
 
 Mark = tuple[int, int]
 """A file's inode and when it was changed last."""
@@ -113,10 +115,14 @@ class Glance(Closing):
 
 
 def mark_of(path: Path) -> Mark | None:
-    """What tells a file from a later one at its place; None if there is none."""
+    """What tells a file from a later one at its place; None if there is none.
+
+    What was changed just now may change again without another time: such a mark is like no other.
+    """
     with suppress(OSError):
         found = path.stat()
-        return found.st_ino, found.st_mtime_ns
+        is_settled = abs(time.time_ns() - found.st_mtime_ns) > TICK
+        return found.st_ino, found.st_mtime_ns if is_settled else -time.monotonic_ns()
     return None
 
 

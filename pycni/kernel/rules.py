@@ -22,9 +22,17 @@ from pycni.kernel.netlink import (
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
-FIB_RULE_HDR = struct.Struct("=BBBxBxxBI")
-"""struct fib_rule_hdr: family, lengths of destination and source, table, action, flags."""
+FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")
+"""struct fib_rule_hdr: family, lengths of destination and source, tos, table, action, flags."""
+FIB_RULE_INVERT = 0x2
+"""A flag: the rule is about all packets but those that it describes."""
 FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 1, 2, 6, 10, 15, 16
+FRA_GOTO, FRA_FLOW, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN = 4, 11, 13, 14
+FRA_PAD, FRA_PROTOCOL = 18, 21
+NO_SELECTORS = frozenset((FRA_PRIORITY, FRA_TABLE, FRA_FWMASK, FRA_GOTO, FRA_FLOW,
+                          FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_PAD,
+                          FRA_PROTOCOL))  # fmt: skip
+"""Attributes that do not say which packets a rule is about. Those that came later do, all."""
 FR_ACT_TO_TBL, FR_ACT_UNREACHABLE = 1, 7
 WHOLE_MARK = 2**32 - 1
 """The mask that compares all of a mark."""
@@ -59,32 +67,40 @@ class Listed(NamedTuple):
     """FR_ACT_*."""
     table: int
     priority: int
+    is_of_mark: bool = False
+    """Whether it is about the packets whose whole mark is `mark`, and asks for nothing else."""
 
 
 def pack_rule(rule: Rule) -> bytes:
     """An RTM_NEWRULE or RTM_DELRULE."""
     length = rule.source.max_prefixlen
-    body = FIB_RULE_HDR.pack(FAMILIES[rule.source.version], 0, length, 0, FR_ACT_TO_TBL, 0)
+    body = FIB_RULE_HDR.pack(FAMILIES[rule.source.version], 0, length, 0, 0, FR_ACT_TO_TBL, 0)
     body += attribute(FRA_SRC, rule.source.packed) + number(FRA_PRIORITY, rule.priority)
     return body + number(FRA_TABLE, rule.table) if rule.table else body
 
 
 def pack_dead_end(rule: DeadEnd) -> bytes:
     """An RTM_NEWRULE or RTM_DELRULE."""
-    body = FIB_RULE_HDR.pack(FAMILIES[rule.version], 0, 0, 0, FR_ACT_UNREACHABLE, 0)
+    body = FIB_RULE_HDR.pack(FAMILIES[rule.version], 0, 0, 0, 0, FR_ACT_UNREACHABLE, 0)
     body += number(FRA_FWMARK, rule.mark) + number(FRA_FWMASK, WHOLE_MARK)
     return body + number(FRA_PRIORITY, rule.priority)
 
 
 def pack_rules_question(version: int) -> bytes:
     """An RTM_GETRULE for all rules of an IP version."""
-    return FIB_RULE_HDR.pack(FAMILIES[version], 0, 0, 0, 0, 0)
+    return FIB_RULE_HDR.pack(FAMILIES[version], 0, 0, 0, 0, 0, 0)
 
 
 def read_rule(body: bytes) -> Listed:
     """The rule that an RTM_NEWRULE is about. Raises ValueError if it is garbled."""
-    _, to_length, from_length, table, action, _ = FIB_RULE_HDR.unpack_from(body)
+    _, to_length, from_length, tos, table, action, flags = FIB_RULE_HDR.unpack_from(body)
     found = dict(attributes(body, FIB_RULE_HDR.size))
+    is_of_mark = (
+        found.keys() - NO_SELECTORS == {FRA_FWMARK}
+        and _number(found.get(FRA_FWMASK)) == WHOLE_MARK
+        and not tos
+        and not flags & FIB_RULE_INVERT
+    )
     return Listed(
         _network(found.get(FRA_SRC), from_length),
         _network(found.get(FRA_DST), to_length),
@@ -92,11 +108,15 @@ def read_rule(body: bytes) -> Listed:
         action,
         _number(found.get(FRA_TABLE)) or table,
         _number(found.get(FRA_PRIORITY)),
+        is_of_mark,
     )
 
 
 def _network(packed: bytes | None, length: int) -> IPNetwork | None:
-    return None if not packed or not length else ip_network((read_address(packed), length))
+    """The network of an address: the kernel keeps the bits that it does not compare."""
+    if not packed or not length:
+        return None
+    return ip_network((read_address(packed), length), strict=False)
 
 
 def _number(packed: bytes | None) -> int:

@@ -18,12 +18,12 @@ def read(name: str) -> str | None:
     """
     try:
         descriptor = os.open(f"{PROC_SYS}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        try:
+            return os.read(descriptor, LONGEST).decode().strip()
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:  # or its interface went away after the open
         return None
-    try:
-        return os.read(descriptor, LONGEST).decode().strip()
-    finally:
-        os.close(descriptor)
 
 
 def names(pattern: str) -> list[str]:

@@ -14,7 +14,7 @@ from pycni.kernel.rules import DeadEnd, Listed, Rule
 
 def listed(*parts: bytes, version: int = 4, source: int = 0, destination: int = 0) -> bytes:
     header = rules.FIB_RULE_HDR.pack(
-        FAMILIES[version], destination, source, 254, rules.FR_ACT_TO_TBL, 0
+        FAMILIES[version], destination, source, 0, 254, rules.FR_ACT_TO_TBL, 0
     )
     return header + b"".join(parts)
 
@@ -32,7 +32,7 @@ def test_a_rule_is_read_as_it_was_packed(source: str) -> None:
 def test_a_dead_end_is_read_as_it_was_packed(version: int) -> None:
     found = rules.read_rule(rules.pack_dead_end(DeadEnd(version, 0x10000, 7)))
 
-    assert found == Listed(None, None, 0x10000, rules.FR_ACT_UNREACHABLE, 0, 7)
+    assert found == Listed(None, None, 0x10000, rules.FR_ACT_UNREACHABLE, 0, 7, is_of_mark=True)
 
 
 def test_a_table_below_256_may_stand_in_the_header() -> None:
@@ -44,6 +44,17 @@ def test_a_destination_is_a_network() -> None:
     packed = attribute(rules.FRA_DST, ip_address("10.1.0.0").packed)
 
     assert rules.read_rule(listed(packed, destination=16)).destination == ip_network("10.1.0.0/16")
+
+
+def test_a_network_with_bits_that_are_not_compared_is_the_network() -> None:
+    """As after `ip rule add from 10.1.2.3/16 to 10.4.5.6/16`: the kernel keeps such bits."""
+    packed = attribute(rules.FRA_SRC, ip_address("10.1.2.3").packed)
+    packed += attribute(rules.FRA_DST, ip_address("10.4.5.6").packed)
+
+    found = rules.read_rule(listed(packed, source=16, destination=16))
+
+    assert found.source == ip_network("10.1.0.0/16")
+    assert found.destination == ip_network("10.4.0.0/16")
 
 
 def test_any_source_is_none() -> None:
