@@ -80,9 +80,9 @@ def set_up(scene: Scene) -> None:
           "the namespace has its service account", POD_SECONDS)  # fmt: skip
     nodes = [node.name for node in scene.cluster.workers]
     servers = {
-        f"{letter}-{node}": manifests.server(f"{letter}-{node}", node)
+        f"{letter}-{node}": manifests.server(f"{letter}-{node}", node, host_port=host_port)
         for node in nodes
-        for letter in "ab"
+        for letter, host_port in (("a", manifests.HOST_PORT), ("b", None))
     }
     others = [
         *(manifests.probed(f"probed-{node}", node) for node in nodes),
