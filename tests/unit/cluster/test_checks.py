@@ -152,11 +152,12 @@ def test_the_last_line_counts_and_the_status_says(
 ) -> None:  # fmt: skip
     found = [Check("a check", passed, "what was seen") for passed in results]
     monkeypatch.setattr(checks, "everything", lambda _: iter(found))
-    events: list[str] = []
 
-    assert program._check(RUNNING, last=lambda: events.append("down")) == status
-    assert capsys.readouterr().out.splitlines()[-1] == last
-    assert events == ["down"]
+    assert program._report(program._run_checks(RUNNING)) == status
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(results) + 1
+    assert lines[-1] == last
+    assert any("what was seen" in line for line in lines) == (False in results)
 
 
 @pytest.mark.parametrize("command", sorted(program.main.commands))
