@@ -137,7 +137,8 @@ def test_kubectl_speaks_as_the_administrator_in_the_scenes_namespace() -> None:
     assert command[0] == "/programs/kubectl"
     assert "--namespace=pycni-check" in command
     assert any(word.endswith("/keys/admin.kubeconfig") for word in command)
-    assert Kubectl(RUNNING.cluster, PROGRAMS).namespace == "default"
+    others = Kubectl(RUNNING.cluster, PROGRAMS).command("get", "nodes")
+    assert not any("--namespace" in str(word) for word in others)
 
 
 @pytest.mark.parametrize(
