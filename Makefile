@@ -23,7 +23,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster e2e bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -115,9 +115,19 @@ soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
 chaos: $(VENV)/test ## every kind of damage to three nodes under traffic, 15 minutes
 	cd tests && ../$(BIN)/python -m chaos
 
+KUBE_PROXY ?= nftables
 cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up, checked, taken down
 	$(call install,nftables)
-	cd tests && ../$(BIN)/python -m cluster run
+	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY)
+
+test-cluster: $(VENV)/test ## the same, and a minute of Kubernetes' own network tests
+	$(call install,nftables)
+	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY) --focus cut
+
+FOCUS ?= conformance
+e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services, policy or all
+	$(call install,nftables)
+	cd tests && ../$(BIN)/python -m cluster e2e --kube-proxy $(KUBE_PROXY) --focus $(FOCUS)
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

@@ -7,18 +7,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import click
 
-from cluster import build, checks, life, recipe
+from cluster import build, checks, e2e, life, recipe
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
 from cluster.machine import Machine
+from cluster.suites import FOCUS
 from pycni.errors import PycniError
 from pycni.lab import processes
+from pycni.lab.checks import Check
 from vm.apt import ArchiveError
 
 Option = Callable[..., Any]
@@ -64,7 +66,7 @@ def up(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
 @name_option
 def check(name: str) -> None:
     """Run the checks on a cluster that is up."""
-    sys.exit(_check(life.load(name)))
+    sys.exit(_report(_run_checks(life.load(name))))
 
 
 @main.command()
@@ -79,14 +81,34 @@ def down(name: str) -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-def run(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+@click.option("--focus", type=click.Choice(tuple(FOCUS)), help="And Kubernetes' own tests.")
+def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | None) -> None:
     """Bring a cluster up, run the checks, take it down."""
-    running = life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL)
-    try:
-        status = _check(running, last=lambda: life.down(running.cluster))
-    finally:
-        life.down(running.cluster)
-    sys.exit(status)
+    if focus:
+        build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
+    with life.lifetime(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL) as running:
+        results = _run_checks(running)
+        outcomes = e2e.run(running, focus, TELL) if focus else None
+    status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
+    sys.exit(_report(results) or status)
+
+
+@main.command("e2e")
+@click.option("--name", default="e2e", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+@click.option("--focus", type=click.Choice(tuple(FOCUS)), default="conformance", show_default=True)
+def end_to_end(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str) -> None:
+    """Run Kubernetes' own tests, in a cluster of that name: one that is up, or a new one."""
+    build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
+    if name in life.names():
+        outcomes = e2e.run(life.load(name), focus, TELL)
+    else:
+        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
+        with life.lifetime(cluster, TELL) as running:
+            outcomes = e2e.run(running, focus, TELL)
+    sys.exit(e2e.report(outcomes, click.echo))
 
 
 @main.command("list")
@@ -163,15 +185,21 @@ def _machine(cluster: Cluster, name: str) -> Machine:
     raise PycniError(f"the cluster {cluster.name} has no machine {name}", hint=f"it has {known}")
 
 
-def _check(running: Running, last: Callable[[], None] = lambda: None) -> int:
-    """Print each check; after `last`, how many passed. Returns the exit status."""
-    passed = failed = 0
+def _run_checks(running: Running) -> list[Check]:
+    """Print each check as it ends."""
+    results = []
     begun = time.monotonic()
     for one in checks.everything(running):
-        passed, failed = passed + one.passed, failed + (not one.passed)
+        results.append(one)
         verdict = f"ok      {one.name}" if one.passed else f"FAILED  {one.name}: {one.found}"
         click.echo(f"{time.monotonic() - begun:6.1f} s  {verdict}")
-    last()
+    return results
+
+
+def _report(results: Sequence[Check]) -> int:
+    """Print the sums. Returns the exit status."""
+    passed = sum(one.passed for one in results)
+    failed = len(results) - passed
     click.echo(f"cluster: {passed} checks passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -39,11 +39,15 @@ def provide(version: str, *, parts: Iterable[Part] = recipe.CLUSTER, tell: Tell 
     recipe.check_version(version)
     where = cache.directory("kubernetes")
     target = where / version
-    with cache.locked(where):
-        wanted = recipe.missing(parts, version, _built(target), _present(target / "bin"))
-        if wanted:
-            _Build(version, where, tell).make(wanted)
+    if _wanted(parts, version, target):
+        with cache.locked(where):  # who had it before may have built them
+            if wanted := _wanted(parts, version, target):
+                _Build(version, where, tell).make(wanted)
     return target / "bin"
+
+
+def _wanted(parts: Iterable[Part], version: str, target: Path) -> list[Part]:
+    return recipe.missing(parts, version, _built(target), _present(target / "bin"))
 
 
 def _built(target: Path) -> dict[str, str]:
@@ -174,7 +178,7 @@ class _Build:
             link.unlink(missing_ok=True)
             link.symlink_to("kube")
         for name in ("localhost.crt", "localhost.key"):
-            shutil.copyfile(source / "test/images/agnhost/porter" / name, directory / name)
+            shutil.copy2(source / "test/images/agnhost/porter" / name, directory / name)
 
     def _seconds(self) -> str:
         return f"after {time.monotonic() - self.begun:.0f} s"

@@ -19,11 +19,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kubectl:
-    """Runs it as the administrator; `namespace` is where objects are, unless they say it."""
+    """Runs it as the administrator; `namespace`, if there is one, is where all objects are."""
 
     cluster: Cluster
     programs: Path
-    namespace: str = "default"
+    namespace: str = ""
 
     def run(
         self, *arguments: str, stdin: str = "", timeout: float = 60.0
@@ -62,8 +62,8 @@ class Kubectl:
     def command(self, *arguments: str) -> list[str | Path]:
         """The command line, right in the control plane's network."""
         kubeconfig = self.cluster.keys / "admin.kubeconfig"
-        place = (f"--kubeconfig={kubeconfig}", f"--namespace={self.namespace}")
-        return [self.programs / "kubectl", *place, *arguments]
+        place = (f"--namespace={self.namespace}",) * bool(self.namespace)
+        return [self.programs / "kubectl", f"--kubeconfig={kubeconfig}", *place, *arguments]
 
 
 def is_ready(item: Json) -> bool:

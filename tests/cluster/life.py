@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,21 +104,36 @@ def up(cluster: Cluster, tell: Tell) -> Running:
     return running
 
 
+@contextmanager
+def lifetime(cluster: Cluster, tell: Tell) -> Iterator[Running]:
+    """A cluster that is up inside of the block, and taken down after it, however that ends."""
+    running = up(cluster, tell)
+    try:
+        yield running
+    finally:
+        down(cluster)
+
+
 def down(cluster: Cluster) -> None:
     """Take everything of a cluster down, whatever state it is in. Raises PycniError."""
-    for machine in cluster.machines:
-        Machine(machine).end()
-    for one in cluster.workers:
-        until(partial(_without_cgroups, cluster.cgroup(one)),
-              f"the control groups of {one.name} are empty", CGROUP_SECONDS)  # fmt: skip
-    for netns in cluster.layout.namespaces:
-        topology.remove_netns(netns)
-    shutil.rmtree(cluster.directory, ignore_errors=True)
-    if cluster.directory.exists():
+    with _undisturbed():
+        for machine in cluster.machines:
+            Machine(machine).end()
+        for one in cluster.workers:
+            until(partial(_without_cgroups, cluster.cgroup(one)),
+                  f"the control groups of {one.name} are empty", CGROUP_SECONDS)  # fmt: skip
+        for netns in cluster.layout.namespaces:
+            topology.remove_netns(netns)
+        _remove_directory(cluster.directory)
+
+
+def _remove_directory(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
         raise PycniError(
-            f"the directory {cluster.directory} cannot be removed",
+            f"the directory {directory} cannot be removed",
             hint=f"see what is there, and whether something is mounted below: findmnt; "
-            f"rm -r {cluster.directory}",
+            f"rm -r {directory}",
         )
 
 
@@ -170,10 +187,30 @@ def _dns_is_ready(running: Running) -> bool:
 
 
 def together(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Do something for each, side by side. Raises what the first one raises."""
-    with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(work, item) for item in items]:
+    """Do something for each, side by side, and for the first one in this thread.
+
+    Raises what the first one raises. If that, or Ctrl-C, comes while others are at work, they are
+    not waited for: they end by themselves when the machines are taken down.
+    """
+    first, *others = items
+    pool = ThreadPoolExecutor(max_workers=len(others) or 1)
+    try:
+        waiting = [pool.submit(work, item) for item in others]
+        work(first)
+        for done in waiting:
             done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM have to wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _require_room(cluster: Cluster) -> None:

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pycni.lab.processes import Kept, start_time
 INIT = Path(__file__).with_name("init.py")
 NAMESPACES = ("--net", "--mount", "--uts", "--pid")
 START_SECONDS = 20.0
+END_SECONDS = 10.0
 
 Command = Sequence[str | Path]
 
@@ -64,9 +66,7 @@ class Machine:
         """Run to the end inside. Raises PycniError if that fails (with `check`) or takes longer."""
         what = f"{Path(command[0]).name} on {self.name}"
         try:
-            done = subprocess.run(
-                self.inside(command), capture_output=True, text=True, check=False, timeout=timeout
-            )
+            done = _run(self.inside(command), timeout)
         except subprocess.TimeoutExpired as error:
             raise PycniError(
                 f"{what} did not end in {timeout:g} s", hint=f"see the logs in {self.directory}"
@@ -146,12 +146,22 @@ class Machine:
         return Path(f"/proc/{self._init}/root{path}")
 
     def end(self) -> None:
-        """End the machine with all its processes and mounts, whatever state it is in."""
-        inhabitants = list(processes.inhabitants(self.node.netns))
-        for one in inhabitants:  # all, before any is waited for: a stopped parent reaps nobody
-            with suppress(ProcessLookupError):
-                os.kill(one.pid, signal.SIGKILL)
-        for one in inhabitants:
+        """End the machine with all its processes and mounts, whatever state it is in.
+
+        Those in its PID namespace go first. Their parents outside (nsenter) take their statuses,
+        and only then the kernel lets the first process go (pid_namespaces(7)); a parent may have
+        been stopped together with its child.
+        """
+        own = pid_namespace(os.getpid())
+        everybody = list(processes.inhabitants(self.node.netns))
+        inner = [one for one in everybody if pid_namespace(one.pid) not in (own, "")]
+        outer = [one for one in everybody if one not in inner]
+        _signal(inner, signal.SIGKILL)
+        deadline = time.monotonic() + END_SECONDS
+        while any(one.alive for one in inner) and time.monotonic() < deadline:
+            _signal(outer, signal.SIGCONT)
+            time.sleep(0.02)
+        for one in (*inner, *outer):
             processes.stop(one, kill=True)
 
     def log_path(self, name: str) -> Path:
@@ -187,6 +197,26 @@ class Machine:
         """Whether nsenter's child is in the machine: at first it is only about to be."""
         child = first_child(outside)
         return child is not None and pid_namespace(child) == namespace
+
+
+def _run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run; after `timeout` seconds nsenter's child is killed, and so ends nsenter."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            os.kill(first_child(process.pid) or process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _signal(those: Iterable[Kept], number: signal.Signals) -> None:
+    for one in those:
+        if one.alive:
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, number)
 
 
 def first_child(pid: int) -> int | None:

@@ -11,6 +11,7 @@ from cluster.layout import DNS_DOMAIN, DNS_SERVICE
 Json = dict[str, Any]
 
 HTTP_PORT = 8080
+HOST_PORT = 31500
 COREFILE = f"""\
 .:53 {{
     errors
@@ -113,10 +114,12 @@ def pod(name: str, node: str, *arguments: str, **more: Any) -> Json:
     }
 
 
-def server(name: str, node: str) -> Json:
-    """A pod that tells its name over HTTP, and has a shell and curl."""
+def server(name: str, node: str, *, host_port: int | None = None) -> Json:
+    """A pod that tells its name over HTTP, at its node's addresses, too, and has a shell."""
+    port = {"containerPort": HTTP_PORT} | ({"hostPort": host_port} if host_port else {})
     probe = _http_probe("/healthz", HTTP_PORT)
-    return pod(name, node, "netexec", f"--http-port={HTTP_PORT}", readinessProbe=probe)
+    command = ("netexec", f"--http-port={HTTP_PORT}")
+    return pod(name, node, *command, readinessProbe=probe, ports=[port])
 
 
 def probed(name: str, node: str) -> Json:

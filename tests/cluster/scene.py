@@ -75,14 +75,14 @@ class Scene:
 def set_up(scene: Scene) -> None:
     """Make all objects; returns when servers and Deployment are ready. Raises PycniError."""
     kubectl = scene.kubectl
-    kubectl.apply([manifests.namespace(NAMESPACE)])
+    scene.running.kubectl.apply([manifests.namespace(NAMESPACE)])
     until(lambda: kubectl.run("get", "serviceaccount", "default").returncode == 0,
           "the namespace has its service account", POD_SECONDS)  # fmt: skip
     nodes = [node.name for node in scene.cluster.workers]
     servers = {
-        f"{letter}-{node}": manifests.server(f"{letter}-{node}", node)
+        f"{letter}-{node}": manifests.server(f"{letter}-{node}", node, host_port=host_port)
         for node in nodes
-        for letter in "ab"
+        for letter, host_port in (("a", manifests.HOST_PORT), ("b", None))
     }
     others = [
         *(manifests.probed(f"probed-{node}", node) for node in nodes),
@@ -102,7 +102,7 @@ def _is_ready(scene: Scene, pod: str) -> bool:
 
 def tear_down(scene: Scene) -> None:
     """Delete the namespace, and wait until it is gone. Raises PycniError."""
-    scene.kubectl("delete", "namespace", NAMESPACE, "--wait", timeout=END_SECONDS)
+    scene.running.kubectl("delete", "namespace", NAMESPACE, "--wait", timeout=END_SECONDS)
 
 
 def wait_for_rollout(scene: Scene) -> None:

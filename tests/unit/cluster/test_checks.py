@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from cluster import __main__ as program
-from cluster import checks
-from cluster.checks import Check
+from cluster import checks, service_checks, traces, verdicts
 from cluster.kubectl import Json, Kubectl, is_ready
 from cluster.layout import KUBE_PROXY_MODES
 from cluster.life import Running
 from cluster.scene import FAILED, FETCH_ALL, KNOCK, Scene, hostname_url
 from cluster.waiting import until
 from pycni.errors import PycniError
+from pycni.lab.checks import Check
 from unit.cluster.clusters import PROGRAMS, drawn
 
 RUNNING = Running(drawn(), PROGRAMS)
@@ -28,12 +28,12 @@ def test_what_raises_has_failed_with_its_words() -> None:
     def fail() -> None:
         raise PycniError("it broke", details="here")
 
-    assert checks._one("something", fail) == Check("something", False, "it broke; here")
+    assert verdicts.one("something", fail) == Check("something", False, "it broke; here")
 
 
 def test_what_finds_nothing_has_passed() -> None:
-    assert checks._one("something", lambda: None) == Check("something", True)
-    assert not checks._one("something", lambda: "a fault").passed
+    assert verdicts.one("something", lambda: None) == Check("something", True)
+    assert not verdicts.one("something", lambda: "a fault").passed
 
 
 def test_a_group_that_cannot_go_on_is_a_failed_check() -> None:
@@ -41,14 +41,14 @@ def test_a_group_that_cannot_go_on_is_a_failed_check() -> None:
         yield Check("first", passed=True)
         raise PycniError("no API")
 
-    found = list(checks._to_the_end(half_a_group, Scene(RUNNING)))
+    found = list(verdicts.to_the_end(half_a_group, Scene(RUNNING)))
 
     assert [one.passed for one in found] == [True, False]
     assert found[1].name == "half a group"
 
 
 def test_without_kube_proxy_nothing_of_services_is_checked() -> None:
-    of_services = {checks.services, checks.names, checks.rolling_update}
+    of_services = {service_checks.services, service_checks.names, service_checks.rolling_update}
 
     for mode in KUBE_PROXY_MODES:
         assert of_services.isdisjoint(checks.groups(mode)) == (mode == "none")
@@ -62,10 +62,22 @@ def test_nothing_more_is_checked_if_pods_do_not_run(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(checks, "nodes", lambda _: iter(()))
     monkeypatch.setattr(checks, "set_up", fail)
     monkeypatch.setattr(checks, "tear_down", lambda _: None)
+    monkeypatch.setattr(traces, "of_pods", lambda *_: set())
 
     found = list(checks.everything(RUNNING))
 
-    assert [one.passed for one in found] == [False, True]
+    assert [one.passed for one in found] == [False, True, True, True]
+
+
+def test_what_pods_leave_on_a_node_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    (node, *_) = RUNNING.cluster.workers
+    monkeypatch.setattr(checks, "TRACES_SECONDS", 0)
+    monkeypatch.setattr(traces, "of_pods", lambda *_: {"link eth0", "link pycni123"})
+
+    found = checks._nothing_more(Scene(RUNNING), node, {"link eth0"})
+
+    assert found == "link pycni123"
+    assert checks._nothing_more(Scene(RUNNING), node, {"link eth0", "link pycni123"}) is None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +137,8 @@ def test_kubectl_speaks_as_the_administrator_in_the_scenes_namespace() -> None:
     assert command[0] == "/programs/kubectl"
     assert "--namespace=pycni-check" in command
     assert any(word.endswith("/keys/admin.kubeconfig") for word in command)
-    assert Kubectl(RUNNING.cluster, PROGRAMS).namespace == "default"
+    others = Kubectl(RUNNING.cluster, PROGRAMS).command("get", "nodes")
+    assert not any("--namespace" in str(word) for word in others)
 
 
 @pytest.mark.parametrize(
@@ -140,11 +153,12 @@ def test_the_last_line_counts_and_the_status_says(
 ) -> None:  # fmt: skip
     found = [Check("a check", passed, "what was seen") for passed in results]
     monkeypatch.setattr(checks, "everything", lambda _: iter(found))
-    events: list[str] = []
 
-    assert program._check(RUNNING, last=lambda: events.append("down")) == status
-    assert capsys.readouterr().out.splitlines()[-1] == last
-    assert events == ["down"]
+    assert program._report(program._run_checks(RUNNING)) == status
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(results) + 1
+    assert lines[-1] == last
+    assert any("what was seen" in line for line in lines) == (False in results)
 
 
 @pytest.mark.parametrize("command", sorted(program.main.commands))

@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +105,54 @@ def test_what_is_done_side_by_side_raises_the_first_error() -> None:
 
     with pytest.raises(PycniError, match="1"):
         life.together(work, [0, 1, 2])
+
+
+def test_who_is_interrupted_does_not_wait_for_others() -> None:
+    end = threading.Event()
+
+    def work(item: int) -> None:
+        if item:
+            end.wait(10)
+        else:
+            raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        life.together(work, [0, 1])
+
+    assert time.monotonic() - begun < 5
+    end.set()
+
+
+@pytest.mark.parametrize("error", [PycniError("a check"), KeyboardInterrupt(), None])
+def test_a_cluster_is_taken_down_however_its_use_ends(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(life, "up", lambda one, _: Running(one, PROGRAMS))
+    monkeypatch.setattr(life, "down", lambda one: events.append(f"down {one.name}"))
+
+    with suppress(PycniError, KeyboardInterrupt), life.lifetime(cluster, pytest.fail):
+        events.append("used")
+        if error:
+            raise error
+
+    assert events == ["used", "down one"]
+
+
+def test_an_interruption_waits_while_a_cluster_is_taken_down() -> None:
+    done: list[int] = []
+
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_while_undisturbed(done)
+
+    assert done
+
+
+def _interrupted_while_undisturbed(done: list[int]) -> None:
+    with life._undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(1)
 
 
 def test_a_machine_that_does_not_run_is_said(cluster: Cluster) -> None:

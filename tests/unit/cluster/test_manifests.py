@@ -18,7 +18,8 @@ OBJECTS = [
     *manifests.dns(),
     *manifests.web(replicas=4),
     manifests.namespace("somewhere"),
-    manifests.server("a-node1", "node1"),
+    manifests.server("a-node1", "node1", host_port=31500),
+    manifests.server("b-node1", "node1"),
     manifests.probed("probed-node1", "node1"),
     manifests.speaker("speaker-node1", "node1", "words"),
 ]
@@ -76,3 +77,11 @@ def test_pods_of_a_rolled_deployment_serve_until_all_know_that_they_end() -> Non
     assert "--delay-shutdown=5" in container["args"]
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert service["spec"]["ipFamilyPolicy"] == "RequireDualStack"
+
+
+def test_a_server_has_a_host_port_only_if_it_is_told() -> None:
+    for host_port, ports in ((31500, {"containerPort": 8080, "hostPort": 31500}),
+                             (None, {"containerPort": 8080})):  # fmt: skip
+        (container,) = manifests.server("one", "node1", host_port=host_port)["spec"]["containers"]
+
+        assert container["ports"] == [ports]

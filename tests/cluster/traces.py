@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pods leave on a node, as long as they are there: nothing of it may stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from cluster.layout import Cluster
+from cluster.machine import Machine
+from cluster.network import command
+from pycni.lab import topology
+from pycni.lab.layout import LabNode
+from support import leftovers
+
+NETNS = "/run/netns"
+RESULTS = "/var/lib/cni/results"
+"""Of libcni, which containerd calls plugins with."""
+
+
+def of_pods(cluster: Cluster, node: LabNode) -> set[str]:
+    """A line for each trace. Raises PycniError if pycni does not answer."""
+    machine = Machine(node)
+    said = machine.run(command(cluster, "endpoints", "--output", "json")).stdout
+    with topology.open_rtnl(node.netns) as ipr:
+        links = {link.ifname for link in ipr.links()}
+    return {
+        *(f"endpoint {row['address']}" for row in json.loads(said)),
+        *(f"link {ifname}" for ifname in links),
+        *(f"network namespace {name}" for name in _names(machine.path(NETNS))),
+        *(f"result {name}" for name in _names(machine.path(RESULTS))),
+        *(f"control group {path}" for path in _control_groups(cluster.cgroup(node))),
+    }
+
+
+def _names(directory: Path) -> list[str]:
+    return [entry.name for entry in directory.iterdir()] if directory.exists() else []
+
+
+def _control_groups(name: str) -> Iterator[Path]:
+    """Those that kubelet and the runtime made below a node's, in each hierarchy."""
+    for top in leftovers.cgroups(name):
+        for path in top.rglob("pod*"):
+            if path.is_dir():
+                yield path
