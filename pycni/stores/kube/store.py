@@ -153,7 +153,7 @@ class KubeStore:
         return removed
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
-        news = News(self.client.where, Roster(self.cluster))
+        news = News(self.client.where, self._no_records())
         for batch in Following(self.client, NODE_NETWORKS, objects.raw).batches(stop):
             yield from news.of(batch)
 
@@ -161,8 +161,11 @@ class KubeStore:
     def _blocks(self) -> Blocks:
         return Blocks(self.client)
 
+    def _no_records(self) -> Roster:
+        return Roster(self.cluster, newer_has_vtep=True)
+
     def _roster(self) -> Roster:
-        roster = Roster(self.cluster)
+        roster = self._no_records()
         for page in pages(self.client, NODE_NETWORKS):
             roster.change({objects.name_of(one): objects.raw(one) for one in page.items})
         return roster

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pycni.errors import FileError, StoreError, TryAgain
-from pycni.stores import open_store
+from pycni.stores import Put, Rejected, Synced, open_store
 from pycni.stores.kube import KubeStore, objects, own
 from pycni.stores.kube.access import Access
 from pycni.stores.kube.client import Client
@@ -23,8 +25,10 @@ from unit.stores.stores_in_tests import (
     NODE_TWO,
     VTEP_ONE,
     VTEP_TWO,
+    Clock,
     register_one,
     register_two,
+    watch,
 )
 
 pytestmark = pytest.mark.usefixtures("impatience")
@@ -238,3 +242,45 @@ def test_what_a_newer_version_published_and_this_one_cannot_read_is_left_out() -
     spec: dict[str, object] = {"extra": ["10.215.0.33/32", 7, None, "nonsense", {}]}
 
     assert objects.published(spec) == (ELSEWHERE,)
+
+
+# VTEPs that are used again
+
+
+def test_a_new_machine_with_the_address_of_a_dead_one_takes_it(api: Api, kube: KubeStore) -> None:
+    """The cloud gives the address away before the Node of the dead machine goes."""
+    kube = replace(kube, clock=(clock := Clock()))
+    api.objects.clock = api.clock = clock
+    one = register_one(kube)
+    nodes = Nodes(api)
+    nodes.silence(NODE_ONE)
+    clock.now += 60.0
+    with closing(watch(kube)) as events:
+        assert [next(events), next(events)] == [Put(NODE_ONE, one), Synced()]
+
+        two = kube.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
+
+        reason = f"its VTEP {VTEP_ONE} is that of {NODE_TWO}, which is newer"
+        assert [next(events), next(events)] == [Rejected(NODE_ONE, reason), Put(NODE_TWO, two)]
+
+
+def test_the_address_of_a_living_node_is_not_taken(kube: KubeStore) -> None:
+    register_one(kube)
+
+    with pytest.raises(StoreError, match=f"already that of node {NODE_ONE}, which is alive"):
+        kube.register(NODE_TWO, VTEP_ONE, identity=MACHINE_TWO)
+
+
+def test_an_older_node_does_not_move_to_the_address_of_a_newer_one(
+    api: Api, kube: KubeStore
+) -> None:
+    """All would take the newer record for the one that counts."""
+    kube = replace(kube, clock=(clock := Clock()))
+    api.objects.clock = api.clock = clock
+    register_one(kube)
+    clock.now += 60.0
+    register_two(kube)
+    Nodes(api).silence(NODE_TWO)
+
+    with pytest.raises(StoreError, match=f"already that of node {NODE_TWO}, which is silent"):
+        kube.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE)

@@ -146,6 +146,7 @@ def write_node_network(api: Api, name: str, document: dict[str, Any]) -> None:
         "machine": "",
     }
     api.objects.put(NODE_NETWORKS, name, {"kind": "NodeNetwork", "spec": spec})
+    Nodes(api).renew(name)
 
 
 @pytest.fixture
