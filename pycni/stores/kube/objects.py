@@ -52,11 +52,12 @@ def node_network(record: NodeRecord, *, identity: str, instance: str, uid: str) 
 
 
 def if_unchanged(document: Document, former: Document) -> Document:
-    """What to apply so that nothing changes if the object is no longer as `former`; without one,
-    whatever is there."""
+    """What to apply so that nothing changes if the object is no longer as `former`, or is gone;
+    without one, whatever is there. Only the UID keeps an object that is gone from coming back."""
     if not (version := version_of(former)):
         return document
-    return document | {"metadata": metadata(document) | {"resourceVersion": version}}
+    known = {"uid": text(metadata(former), "uid"), "resourceVersion": version}
+    return document | {"metadata": metadata(document) | known}
 
 
 def with_spec(former: Document, spec: Document) -> Document:

@@ -79,11 +79,11 @@ def next_change(events: Iterator[object]) -> object:
 
 
 @pytest.mark.parametrize("streams", ["on", OFF, OLD, MUTE])
-@pytest.mark.parametrize("gzips", [False, True])
+@pytest.mark.parametrize(("gzips", "members"), [(False, False), (True, False), (True, True)])
 def test_nodes_are_followed_whether_the_server_streams_lists_or_not(
-    api: Api, kube: KubeStore, streams: str, gzips: bool
+    api: Api, kube: KubeStore, streams: str, gzips: bool, members: bool
 ) -> None:
-    api.streams_lists, api.gzips = streams, gzips
+    api.streams_lists, api.gzips, api.flushes_members = streams, gzips, members
     one = register_one(kube)
 
     with closing(watch(kube)) as events:

@@ -86,6 +86,23 @@ def test_a_node_whose_object_is_never_still_is_not_said_to_be_registered(
         register_one(kube)
 
 
+def test_a_record_that_is_removed_while_an_address_is_published_does_not_come_back(
+    kube: KubeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_one(kube)
+    apply = Client.apply
+
+    def late(self: Client, path: str, document: dict[str, object]) -> bool:
+        kube.remove(NODE_ONE)
+        return apply(self, path, document)
+
+    monkeypatch.setattr(Client, "apply", late)
+    with pytest.raises(StoreError, match="not registered"):
+        kube.publish(NODE_ONE, ELSEWHERE)
+
+    assert kube.nodes() == ()
+
+
 def test_claims_of_a_node_that_was_made_anew_are_made_anew_for_it(
     api: Api, kube: KubeStore
 ) -> None:
