@@ -23,7 +23,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster e2e bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster test-kube e2e bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -128,6 +128,9 @@ FOCUS ?= conformance
 e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services, policy or all
 	$(call install,nftables)
 	cd tests && ../$(BIN)/python -m cluster e2e --kube-proxy $(KUBE_PROXY) --focus $(FOCUS)
+
+test-kube: $(VENV)/test ## the store against etcd and the API server that `make cluster` built
+	$(BIN)/pytest tests/kube/api.py
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

@@ -8,6 +8,7 @@ unknown key is an error, because a misspelt one would silently be its default.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
 import tomllib
@@ -45,6 +46,8 @@ DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244:
 """256 nodes in both families, with the default prefixes of NodePrefix."""
 
 STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
+NODE_NAME = "NODE_NAME"
+"""Variable of the environment; DaemonSets set it by the downward API."""
 AGENT_SOCKET = "agent.sock"
 RUN_MARKS = frozenset({"locks", AGENT_SOCKET, "event.sock"})
 """Files by which a directory is known to be pycni's, though it is open to others."""
@@ -196,7 +199,8 @@ class Settings(BaseModel):
     node_name: Annotated[StrictStr, AfterValidator(_node_name)] = Field(
         default_factory=lambda: socket.gethostname().lower(), validate_default=True
     )
-    """Name in the cluster store; the node's name in Kubernetes."""
+    """Name in the cluster store; the node's name in Kubernetes. With the store `kube:` and without
+    it: that in the environment (NODE_NAME)."""
     uplink: Annotated[StrictStr, AfterValidator(_ifname)] = ""
     """Interface towards the other nodes; empty: the one with the VTEP, or that of the routes to the
     other nodes if that one leads nowhere (loopback)."""
@@ -286,6 +290,8 @@ def parse(text: str, file: Path) -> Settings:
         raise InvalidSettings(
             f"{file} is not TOML: {problem}", hint="correct that line; see https://toml.io"
         ) from error
+    if str(values.get("store", "")).startswith("kube:") and "node_name" not in values:
+        values["node_name"] = _name_of_node(file)
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -325,6 +331,18 @@ def _read(file: Path, *, must_exist: bool) -> str:
         raise InvalidSettings(
             f"{file} cannot be read: {error.strerror}", hint="it must be a file root can read"
         ) from error
+
+
+def _name_of_node(file: Path) -> str:
+    """The name of the Node that this process is on, as its pod is told. Raises InvalidSettings."""
+    if name := os.environ.get(NODE_NAME):
+        return name
+    raise InvalidSettings(
+        f"{file}: node_name is not set, and neither is {NODE_NAME} in the environment: with the "
+        "store kube: it is the name of the Node, which may be another than the host's",
+        hint=f"in a pod, set {NODE_NAME} from the field spec.nodeName; elsewhere write "
+        "node_name = '...', as in: kubectl get nodes",
+    )
 
 
 def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) -> None:

@@ -33,7 +33,7 @@ CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 
 CI = os.environ.get("CI", "").lower() in ("true", "1")
 
-ORDER = ("vm", "chaos", "fuzz", "unit", "bpf", "conformance", "runtimes", "netns")
+ORDER = ("vm", "kube", "chaos", "fuzz", "unit", "bpf", "conformance", "runtimes", "netns")
 """Of directories. First what takes longest, which is emulated and leaves little of the CPU, and
 beside it, in other workers of pytest-xdist, what measures no time; last the many short files."""
 

@@ -24,12 +24,12 @@ from pycni.node.directory import Directory
 from pycni.node.report import LEFT_OUT, SET_ASIDE, Report
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.stores import NodeRecord, Synced, open_store
+from pycni.stores import NodeRecord, Synced, open_store, resync_seconds
 from pycni.upkeep import node_addresses
 
-RESYNC = 300.0
-"""Seconds after which all is read and compared again: a watch may miss something. Not all agents
-read at once: each takes up to a fifth less, by chance."""
+RESYNC_SPREAD = 0.2
+"""Part of the time between two readings of all that an agent leaves out by chance: not all agents
+read at once."""
 LINES = 10
 """About nodes that were written, in each interval of LineLimit."""
 TOLD = 100
@@ -80,7 +80,8 @@ def follow(settings: Settings, run: Run, *, changed: Callable[[], object], memor
     that lost its data.
     """
     while not run.stopping:
-        end = Until(run.stop, random.uniform(0.8 * RESYNC, RESYNC))
+        seconds = resync_seconds(settings.store_url) * random.uniform(1.0 - RESYNC_SPREAD, 1.0)
+        end = Until(run.stop, seconds)
         _follow(settings, run, end, changed=changed, memory=memory)
         if not end.is_set():
             return

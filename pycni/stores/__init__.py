@@ -45,7 +45,12 @@ __all__ = [
     "machine_identity",
     "machine_instance",
     "open_store",
+    "resync_seconds",
 ]
+
+
+RESYNC = 300.0
+KUBE_RESYNC = 6 * 3600.0
 
 
 class Store(Registry, Source[NodeRecord], Protocol):
@@ -77,6 +82,12 @@ def check_url(url: str) -> None:
         raise InvalidSettings(
             f"store = {url!r}: the path is not absolute", hint="use 'sqlite:/absolute/path'"
         )
+
+
+def resync_seconds(url: str) -> float:
+    """Seconds after which an agent reads a store again from its beginning, in case a watch missed
+    something. Kubernetes repeats nothing that was seen, and thousands of agents would read it."""
+    return KUBE_RESYNC if url.startswith("kube:") else RESYNC
 
 
 def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:

@@ -193,7 +193,8 @@ def _refuse_name(applicant: Applicant, roster: Roster, liveness: Mapping[str, Li
 
 
 def _refuse_vtep(applicant: Applicant, roster: Roster, liveness: Mapping[str, Liveness]) -> None:
-    """A VTEP that is new for the node must be nobody's, not even by a record that is set aside."""
+    """A VTEP that is new for the node must be nobody's, not even by a record that is set aside;
+    or, where the newer record counts, of a node that is silent."""
     name, vtep = applicant.name, applicant.vtep
     former = roster.claims.get(name)
     is_new = former is None or former.vtep != vtep
@@ -202,6 +203,9 @@ def _refuse_vtep(applicant: Applicant, roster: Roster, liveness: Mapping[str, Li
             continue
         if vtep == other.vtep or any(vtep == one.network_address for one in other.extra):
             life = liveness.get(other.name, Liveness(alive=False))
+            is_junior = former is None or former.seniority > other.seniority
+            if roster.newer_has_vtep and vtep == other.vtep and is_junior and not life.alive:
+                continue
             shown = printable(other.name)
             aside = roster.rejected.get(other.name)
             state = f"whose record is set aside: {aside}" if aside else f"which is {life}"

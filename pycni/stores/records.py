@@ -167,11 +167,12 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
     )
 
 
-def conflict(claim: Claim, other: Claim) -> str:
-    """What `claim` has that is the other's, as a reason to set it aside; empty if nothing is."""
+def conflict(claim: Claim, other: Claim, *, but_vtep: bool = False) -> str:
+    """What `claim` has that is the other's, as a reason to set it aside; empty if nothing is.
+    With `but_vtep`, one VTEP is no conflict."""
     if claim.node_id == other.node_id:
         return f"its id {claim.node_id} is that of {other.name}"
-    if claim.vtep == other.vtep:
+    if claim.vtep == other.vtep and not but_vtep:
         return f"its VTEP {claim.vtep} is that of {other.name}"
     for one in other.extra:
         if claim.vtep == one.network_address:

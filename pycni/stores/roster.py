@@ -19,8 +19,17 @@ from pycni.stores.source import Event, Put, Rejected, Removed
 class Roster:
     """The records of a store, checked. A change costs what it touches, not the whole."""
 
-    def __init__(self, cluster: Cluster, records: Mapping[str, Raw] | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        records: Mapping[str, Raw] | None = None,
+        *,
+        newer_has_vtep: bool = False,
+    ) -> None:
+        """With `newer_has_vtep`, of two valid records with one VTEP the junior one counts: where
+        machines come and go, addresses are used again before records of machines that went go."""
         self.cluster = cluster
+        self.newer_has_vtep = newer_has_vtep
         self.claims: dict[str, Claim] = {}
         """All records, by name."""
         self.nodes: dict[str, NodeRecord] = {}
@@ -100,18 +109,33 @@ class Roster:
             self.rejected.pop(name, None)
         claims = [self.claims[name] for name in names if name in self.claims]
         for claim in sorted(claims, key=lambda claim: claim.seniority):
-            if reason := claim.problem or self._conflict(claim):
+            former = self._former_of_vtep(claim)
+            if reason := claim.problem or self._conflict(claim, former):
                 self.rejected[claim.name] = reason
-            else:
-                self._seat(claim)
+                continue
+            if former is not None:
+                self._unseat(former.name)
+                self.rejected[former.name] = (
+                    f"its VTEP {claim.vtep} is that of {claim.name}, which is newer"
+                )
+            self._seat(claim)
 
-    def _conflict(self, claim: Claim) -> str:
-        """Why a claim cannot be valid beside those that are; empty if it can."""
+    def _former_of_vtep(self, claim: Claim) -> Claim | None:
+        """The valid claim that a junior one takes the VTEP from, if it can be valid otherwise."""
+        if not self.newer_has_vtep or claim.problem:
+            return None
+        former = self._seated.get(self._held.get(("address", claim.vtep), ""))
+        return former if former is not None and former.vtep == claim.vtep else None
+
+    def _conflict(self, claim: Claim, former: Claim | None) -> str:
+        """Why a claim cannot be valid beside those that are, even if it gets the VTEP of `former`;
+        empty if it can."""
         rivals = {self._held[key] for key in _keys(claim) if key in self._held}
         for key in claim.holds:
             rivals |= self._touched.get(key, set())
         seniors = sorted((self._seated[name] for name in rivals), key=lambda one: one.seniority)
-        return next(filter(None, (conflict(claim, senior) for senior in seniors)), "")
+        conflicts = (conflict(claim, one, but_vtep=one is former) for one in seniors)
+        return next(filter(None, conflicts), "")
 
     def _seat(self, claim: Claim) -> None:
         self._seated[claim.name] = claim

@@ -184,6 +184,34 @@ def test_a_hostname_that_is_no_node_name_is_said_to_be_the_default(
     assert "node_name = 'my_host' (not set in the file; this is the default)" in refused("").message
 
 
+@pytest.mark.parametrize("store", ["kube:", "kube:/etc/kubernetes/admin.conf"])
+def test_a_node_of_kubernetes_has_the_name_that_its_pod_is_told(
+    monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """A Node may have another name than its host."""
+    monkeypatch.setenv("NODE_NAME", "worker-7.example")
+    monkeypatch.setattr(socket, "gethostname", lambda: "ip-10-0-0-7")
+
+    assert parse(f"store = '{store}'").node_name == "worker-7.example"
+    assert parse(f"store = '{store}'\nnode_name = 'other'").node_name == "other"
+    assert parse("").node_name == "ip-10-0-0-7"
+
+
+def test_a_node_of_kubernetes_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NODE_NAME", raising=False)
+
+    error = refused("store = 'kube:'")
+
+    assert "node_name is not set" in error.message
+    assert "spec.nodeName" in error.hint
+
+
+def test_a_name_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_NAME", "no_name")
+
+    assert "node_name = 'no_name'" in refused("store = 'kube:'").message
+
+
 def test_a_small_mtu_is_enough_without_ipv6() -> None:
     assert parse('mtu = 576\ncluster_cidrs = ["10.0.0.0/8"]').mtu == 576
 

@@ -47,7 +47,7 @@ class Access:
     def bearer(self) -> str:
         """The token to show now; empty without one. Raises FileError."""
         if self.token_file is None:
-            return self.token
+            return _checked(self.token, "of the kubeconfig")
         try:
             with self.token_file.open("rb") as file:
                 token = file.read(TOKEN_MAX).decode("ascii").strip()
@@ -57,7 +57,17 @@ class Access:
                 hint="a pod needs a service account whose token is mounted; outside of a pod, name "
                 "a kubeconfig in store",
             ) from error
-        return token
+        return _checked(token, str(self.token_file))
+
+
+def _checked(token: str, where: str) -> str:
+    """A token that a header can have. Raises FileError, which does not show it."""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise FileError(
+            f"the token {where} is none: it has blanks, or characters that no token has",
+            hint="write the token alone, on one line: `kubectl create token` makes one",
+        )
+    return token
 
 
 def find(location: Location, environment: Mapping[str, str] = os.environ) -> Access:

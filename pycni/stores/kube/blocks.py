@@ -7,7 +7,7 @@ lets one win. Its Node owns it, so that it goes with the Node.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -40,6 +40,26 @@ class Blocks:
         raise TryAgain(
             f"the claim to {cidr} comes and goes", hint="nothing to do: it is tried again"
         )
+
+    def hold(self, cidrs: Iterable[IPNetwork], node: str, *, uid: str) -> tuple[IPNetwork, ...]:
+        """Those of `cidrs` that the node has claimed, after claiming what is free.
+
+        A claim that belongs to a Node of before, of the same name, goes with that one: it is made
+        again for the Node that has this UID.
+        """
+        wanted = tuple(cidrs)
+        if not wanted:
+            return ()
+        ours = {objects.name_of(block): block for block in self._of(node)}
+        held = []
+        for cidr in wanted:
+            block = ours.get(objects.block_name(cidr))
+            if block is not None and objects.owner_uid(block) != uid:
+                self._delete(block)
+                block = None
+            if block is not None or self.claim(cidr, node, uid=uid) == node:
+                held.append(cidr)
+        return tuple(held)
 
     def release(self, cidr: IPNetwork, node: str) -> None:
         """The undo of `claim`; no error if the network is not the node's."""

@@ -38,15 +38,19 @@ class Body:
 
     def piece(self) -> bytes:
         """The next bytes; none at the end. Waits as long as the connection's timeout."""
-        inflate = self._inflate
-        if inflate is None:
+        if self._inflate is None:
             return self._raw()
+        inflate = self._inflate
         while packed := self._packed or self._raw():
+            if (
+                inflate.eof
+            ):  # one member after the other (RFC 1952, section 2.2), one for each flush
+                self._inflate = inflate = zlib.decompressobj(GZIP)
             try:
                 data = inflate.decompress(packed, PIECE)
             except zlib.error as error:
                 raise http.client.HTTPException(f"its gzip is broken: {error}") from error
-            self._packed = inflate.unconsumed_tail
+            self._packed = inflate.unconsumed_tail or inflate.unused_data
             if data:
                 return data
         if not inflate.eof:

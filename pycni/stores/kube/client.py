@@ -32,7 +32,7 @@ PATIENCE = 10.0
 """Seconds for which a call is tried again while the server is busy, or our bucket is empty."""
 BODY_MAX = 32 << 20
 """Bytes of an answer: more than 500 objects of our kinds have."""
-SHOWN = 300
+SHOWN = 500
 """Characters of a server's message that an error shows."""
 
 MANAGER = "pycni-agent"
@@ -88,7 +88,7 @@ class Client:
     def apply(self, path: str, document: Document) -> bool:
         """Make the fields of `document` ours and all others of ours go (server-side apply); makes
         the object if there is none. With a resourceVersion in it: False if the object has changed
-        since. Raises StoreError."""
+        since, and with a uid, if it is gone. Raises StoreError."""
         query = urlencode({"fieldManager": MANAGER, "force": "true"})
         request = _with_body("PATCH", f"{path}?{query}", document, APPLY)
         return self.call(request, accept=(CONFLICT,)).status != CONFLICT
@@ -254,7 +254,8 @@ def _json(text: bytes) -> Document | None:
 
 def _message(document: Document) -> str:
     """A server's own words, short and in printable ASCII."""
-    text = ascii(str(document.get("message", "no reason given")))[1:-1]
+    text = str(document.get("message", "no reason given"))
+    text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

@@ -43,6 +43,8 @@ BASE, CAP = 1.0, 30.0
 """Seconds: bounds of the wait after a failure (backoff.py)."""
 HEALTHY = 120.0
 """Seconds after which a failure is a new one."""
+BUSY_MAX = 60.0
+"""Seconds that a server may ask for before its first list."""
 CANNOT_STREAM = (http.client.BAD_REQUEST, http.client.UNPROCESSABLE_ENTITY)
 """Answers of a server that does not know `sendInitialEvents`, or has it switched off."""
 
@@ -98,6 +100,7 @@ class Following(Generic[T]):
         self._version = ""
         """The last that was seen; empty: all is to be listed."""
         self._was_listed = False
+        self._listed_at = 0.0
         self._failing = False
 
     def batches(self, stop: threading.Event) -> Iterator[Batch[T]]:
@@ -113,6 +116,8 @@ class Following(Generic[T]):
                 if stop.is_set():
                     return
                 if not self._was_listed:
+                    if isinstance(error, Busy):
+                        stop.wait(min(jittered(error.seconds), BUSY_MAX))
                     raise _as_pycni(error) from error
                 if time.monotonic() - began > HEALTHY:
                     backoff.reset()
@@ -154,6 +159,7 @@ class Following(Generic[T]):
     def _ended_list(self, version: str) -> Batch[T]:
         self._version = version
         self._was_listed = True
+        self._listed_at = time.monotonic()
         self._is_well()
         return Batch(Phase.END)
 
@@ -221,8 +227,12 @@ class Following(Generic[T]):
             raise self._client.refusal(outcome, request)
 
     def _forget(self) -> None:
+        """List anew. Raises StoreError if the list is young: so a server that forgets all the time
+        is not asked for everything all the time."""
         log.info("listing anew, the server has forgotten what changed path=%s", quoted(self._path))
         self._version = ""
+        if time.monotonic() - self._listed_at < HEALTHY:
+            raise StoreError(f"{self._client.where} forgot at once what it had listed", hint=HINT)
 
     def _stream_no_lists(self, reason: str) -> None:
         log.info(

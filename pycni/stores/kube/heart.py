@@ -14,6 +14,7 @@ from urllib.parse import quote
 from pycni.cluster import Cluster
 from pycni.errors import StoreError
 from pycni.stores.kube import nodes, objects, own
+from pycni.stores.kube.blocks import Blocks
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.objects import NODE_NETWORKS, RIVAL, Document
 from pycni.stores.records import printable
@@ -22,7 +23,8 @@ from pycni.stores.registry import Rival
 
 @dataclass(frozen=True)
 class Heart:
-    """Of one node, on one machine. All raise StoreError."""
+    """Of one node, on one machine. All raise StoreError; `beat` ClusterError, too, if Kubernetes
+    gave the Node pod CIDRs that are not of this cluster."""
 
     client: Client
     name: str
@@ -39,21 +41,22 @@ class Heart:
         if document is None:
             self._make_again(known.spec, cluster)
             document = self.client.get(self._path) or {}
-        elif not known.spec:
-            self._follow_node(document)
+        elif known.in_doubt and not self._follow_node(document):
+            return known.rival  # it changed meanwhile: look again
         known.spec = objects.fields(document.get("spec"))
         known.rival = self._rival(document, now)
         known.looked(now)
         return known.rival
 
-    def tell(self, rival: Rival) -> None:
-        """Leave a note for the machine that has the name."""
-        if rival.instance:
-            self._annotate(own.note(rival, self.clock()))
+    def tell(self, rival: Rival, document: Document) -> None:
+        """Leave a note at the object for the machine that has the name, unless it is there: all
+        nodes are told of each change of the object."""
+        now = self.clock()
+        if rival.instance and not own.has_note(document, rival, now):
+            self._annotate(own.note(rival, now))
 
-    def forget_rival(self) -> None:
-        """Take the note away: whoever still is one leaves another."""
-        document = self.client.get(self._path) or {}
+    def forget_rival(self, document: Document) -> None:
+        """Take the note away that the object had: whoever still is a rival leaves another."""
         notes = objects.fields(objects.metadata(document).get("annotations"))
         if RIVAL in notes:
             self._annotate(None)
@@ -69,7 +72,7 @@ class Heart:
         if not self.instance:
             return None
         if registered not in ("", self.instance):
-            self.tell(Rival(self.instance))
+            self.tell(Rival(self.instance), document)
             return Rival(printable(registered), printable(objects.text(spec, "vtep")))
         noted = own.read_note(document, now)
         return noted if noted and noted.instance not in ("", self.instance) else None
@@ -83,26 +86,37 @@ class Heart:
                 f"the node {self.name} is not registered in {self.client.where}",
                 hint="register it again",
             )
+        if not node.cidrs:
+            raise StoreError(
+                f"Kubernetes made the Node {self.name} anew, and has given it no pod CIDR yet",
+                hint="nothing to do: it is tried again",
+            )
         cidrs = [str(cidr) for cidr in nodes.pod_cidrs(node, cluster)]
         if cidrs != spec.get("podCIDRs"):
             raise StoreError(
                 f"Kubernetes made the Node {self.name} anew, with the pod CIDRs {', '.join(cidrs)}",
                 hint="drain this node, then run `pycni setup` on it",
             )
-        self.client.apply(self._path, self._document(spec, node.uid))
+        self._give(spec, uid=node.uid, former={})
 
-    def _follow_node(self, document: Document) -> None:
+    def _follow_node(self, document: Document) -> bool:
         """Give the object to the Node as it is now, before the garbage collector takes it for one
-        of the Node that was."""
+        of the Node that was. False if the object changed meanwhile."""
         node = nodes.find(self.client, self.name)
-        if node is not None and node.uid != objects.owner_uid(document):
-            spec = objects.fields(document.get("spec"))
-            self.client.apply(self._path, self._document(spec, node.uid))
+        if node is None or node.uid == objects.owner_uid(document):
+            return True
+        spec = objects.fields(document.get("spec"))
+        return self._give(spec, uid=node.uid, former=document)
 
-    def _document(self, spec: Document, uid: str) -> Document:
+    def _give(self, spec: Document, *, uid: str, former: Document) -> bool:
+        """Write the object for the Node with this UID, with the addresses that it can claim."""
+        wanted = objects.published(spec)
+        held = Blocks(self.client).hold(wanted, self.name, uid=uid)
         head = {"name": self.name, "ownerReferences": [objects.owner(self.name, uid)]}
-        return {"apiVersion": objects.API_VERSION, "kind": "NodeNetwork", "metadata": head,
-                "spec": spec}  # fmt: skip
+        whole: Document = {"apiVersion": objects.API_VERSION, "kind": "NodeNetwork",
+                           "metadata": head,
+                           "spec": spec | {"extra": [str(one) for one in held]}}  # fmt: skip
+        return self.client.apply(self._path, objects.if_unchanged(whole, former))
 
     def _annotate(self, value: str | None) -> None:
         self.client.merge(self._path, {"metadata": {"annotations": {RIVAL: value}}})

@@ -54,6 +54,8 @@ class News:
                 name
             ):
                 self._different[name] = raw
+            else:  # it changed while it was listed
+                self._different.pop(name, None)
 
     def _changed(self, changed: dict[str, Raw | None]) -> Iterator[Event[NodeRecord]]:
         own.doubt(self._where, changed)

@@ -17,7 +17,7 @@ from pycni.stores.kube import objects
 from pycni.stores.kube.client import Client, jittered
 from pycni.stores.records import printable
 
-WAITS = (1.0, 2.0, 4.0)
+WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between tries: Kubernetes gives a new node its CIDRs within a second or so."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from calendar import timegm
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_network
 from time import strptime
 
@@ -48,6 +49,25 @@ def node_network(record: NodeRecord, *, identity: str, instance: str, uid: str) 
         "instance": instance,
     }
     return _object("NodeNetwork", record.name, spec, owner(record.name, uid))
+
+
+def if_unchanged(document: Document, former: Document) -> Document:
+    """What to apply so that nothing changes if the object is no longer as `former`, or is gone;
+    without one, whatever is there. Only the UID keeps an object that is gone from coming back."""
+    if not (version := version_of(former)):
+        return document
+    known = {"uid": text(metadata(former), "uid"), "resourceVersion": version}
+    return document | {"metadata": metadata(document) | known}
+
+
+def with_spec(former: Document, spec: Document) -> Document:
+    """What to apply so that an object that was read gets another spec, unless it changed."""
+    head: Document = {"name": name_of(former)}
+    if references := metadata(former).get("ownerReferences"):
+        head["ownerReferences"] = references
+    whole: Document = {"apiVersion": API_VERSION, "kind": "NodeNetwork", "metadata": head,
+                       "spec": spec}  # fmt: skip
+    return if_unchanged(whole, former)
 
 
 def pod_block(cidr: IPNetwork, node: str, uid: str) -> Document:
@@ -158,6 +178,16 @@ def owner_uid(document: Mapping[str, object]) -> str:
         if fields(one).get("kind") == "Node":
             return text(fields(one), "uid")
     return ""
+
+
+def published(spec: Document) -> tuple[IPNetwork, ...]:
+    """The addresses that a NodeNetwork's spec publishes, without what is none."""
+    found = []
+    extra = spec.get("extra")
+    for one in extra if isinstance(extra, list) else ():
+        with suppress(ValueError):
+            found.append(ip_network(str(one)))
+    return tuple(found)
 
 
 def decode(json_text: bytes | str) -> Document | None:

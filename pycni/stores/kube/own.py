@@ -38,7 +38,8 @@ class Own:
     """As it was last seen; empty: never."""
 
     def is_due(self, now: float) -> bool:
-        return self.in_doubt or now >= self.due_at
+        """Also when the clock was set back."""
+        return self.in_doubt or not self.due_at - 2 * CHECK < now < self.due_at
 
     def looked(self, now: float) -> None:
         self.in_doubt = False
@@ -67,6 +68,12 @@ def doubt(where: str, names: Iterable[str]) -> None:
 def note(rival: Rival, now: float) -> str:
     """The value of the annotation that names a rival."""
     return json.dumps({"instance": rival.instance, "vtep": rival.vtep, "seen": int(now)})
+
+
+def has_note(document: Document, rival: Rival, now: float) -> bool:
+    """Whether an object names this rival, and will for a while."""
+    noted = read_note(document, now + RIVAL_LASTS / 2)
+    return noted is not None and noted.instance == rival.instance
 
 
 def read_note(document: Document, now: float) -> Rival | None:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
+
 from pycni.cluster import Cluster
 from pycni.errors import StoreError
 from pycni.stores import places
 from pycni.stores.kube import objects
-from pycni.stores.kube.client import Client
+from pycni.stores.kube.client import CONFLICT, FORBIDDEN, JSON, NOT_FOUND, Client
+from pycni.stores.kube.connection import Request
 from pycni.stores.kube.objects import CLUSTER_NETWORK, CLUSTER_NETWORKS
 
 
@@ -18,7 +21,9 @@ def check(client: Client, cluster: Cluster, *, create: bool) -> None:
     """
     document = client.get(CLUSTER_NETWORK)
     if document is None and create:
-        client.create(CLUSTER_NETWORKS, objects.cluster_network(cluster))
+        body = json.dumps(objects.cluster_network(cluster)).encode()
+        request = Request("POST", CLUSTER_NETWORKS, body, {"Content-Type": JSON})
+        client.call(request, accept=(CONFLICT, FORBIDDEN, NOT_FOUND))
         document = client.get(CLUSTER_NETWORK)
     if document is None:
         raise StoreError(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
@@ -21,6 +21,7 @@ from pycni.stores.kube.heart import Heart
 from pycni.stores.kube.leases import Leases
 from pycni.stores.kube.location import Location
 from pycni.stores.kube.news import News
+from pycni.stores.kube.nodes import KubeNode
 from pycni.stores.kube.objects import NODE_NETWORKS, Document
 from pycni.stores.kube.pages import pages
 from pycni.stores.places import Applicant
@@ -64,26 +65,49 @@ class KubeStore:
         name. Raises ClusterError as well, if they are not of this cluster."""
         node = nodes.with_cidrs(self.client, name)
         cidrs = nodes.pod_cidrs(node, self.cluster)
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        heart = Heart(self.client, name, instance, self.clock)
+        for _ in range(TRIES):
+            former = self.client.get(_path(name)) or {}
+            try:
+                record = self._seat(applicant, node, former=former, cidrs=cidrs)
+            except NameTaken:
+                heart.tell(Rival(instance, str(vtep)), former)
+                raise
+            record = self._with_claims(record, node)
+            document = objects.node_network(
+                record, identity=identity, instance=instance, uid=node.uid
+            )
+            if self.client.apply(_path(name), objects.if_unchanged(document, former)):
+                heart.forget_rival(former)
+                self._blocks.sweep(name, kept=record.extra, now=self.clock())
+                return record
+        raise self._never_still(name)
+
+    def _seat(
+        self,
+        applicant: Applicant,
+        node: KubeNode,
+        *,
+        former: Document,
+        cidrs: tuple[IPNetwork, ...],
+    ) -> NodeRecord:
+        """The record that the node gets, whose object is `former` now. Raises StoreError."""
+        name = applicant.name
         is_here = bool(node.boot_id) and node.boot_id == boot_id()
-        spec = objects.fields((self.client.get(_path(name)) or {}).get("spec"))
+        spec = objects.fields(former.get("spec"))
         life = Leases(
             self.client,
             self.clock,
             ours=name if is_here else "",
             instances={name: printable(objects.text(spec, "instance"))},
         )
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
-        heart = Heart(self.client, name, instance, self.clock)
-        try:
-            record = places.seat(applicant, self._roster(), liveness=life, pod_cidrs=cidrs)
-        except NameTaken:
-            heart.tell(Rival(instance, str(vtep)))
-            raise
-        document = objects.node_network(record, identity=identity, instance=instance, uid=node.uid)
-        self.client.apply(_path(name), document)
-        heart.forget_rival()
-        self._blocks.sweep(name, kept=record.extra, now=self.clock())
-        return record
+        return places.seat(applicant, self._roster(), liveness=life, pod_cidrs=cidrs)
+
+    def _with_claims(self, record: NodeRecord, node: KubeNode) -> NodeRecord:
+        """The record without the addresses that another node has claimed meanwhile."""
+        held = self._blocks.hold(record.extra, record.name, uid=node.uid)
+        return replace(record, extra=held)
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         return Heart(self.client, name, instance, self.clock).beat(self.cluster)
@@ -129,7 +153,7 @@ class KubeStore:
         return removed
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
-        news = News(self.client.where, Roster(self.cluster))
+        news = News(self.client.where, self._no_records())
         for batch in Following(self.client, NODE_NETWORKS, objects.raw).batches(stop):
             yield from news.of(batch)
 
@@ -137,8 +161,11 @@ class KubeStore:
     def _blocks(self) -> Blocks:
         return Blocks(self.client)
 
+    def _no_records(self) -> Roster:
+        return Roster(self.cluster, newer_has_vtep=True)
+
     def _roster(self) -> Roster:
-        roster = Roster(self.cluster)
+        roster = self._no_records()
         for page in pages(self.client, NODE_NETWORKS):
             roster.change({objects.name_of(one): objects.raw(one) for one in page.items})
         return roster
@@ -156,11 +183,9 @@ class KubeStore:
             if before == after:
                 return True
             changed: Document = spec | {"extra": sorted(after)}
-            if self.client.apply(_path(name), _with_spec(document, changed)):
+            if self.client.apply(_path(name), objects.with_spec(document, changed)):
                 return True
-        raise TryAgain(
-            f"the NodeNetwork {name} changes all the time", hint="nothing to do: it is tried again"
-        )
+        raise self._never_still(name)
 
     def _refuse_nodes_own(self, prefix: IPNetwork) -> None:
         """Raise StoreError for an address that Kubernetes may give to a node at any time."""
@@ -173,6 +198,11 @@ class KubeStore:
                     "cluster's",
                 )
 
+    def _never_still(self, name: str) -> TryAgain:
+        return TryAgain(
+            f"the NodeNetwork {name} changes all the time", hint="nothing to do: it is tried again"
+        )
+
     def _not_registered(self, name: str) -> StoreError:
         return StoreError(
             f"the node {name} is not registered in {self.client.where}", hint="register it again"
@@ -181,15 +211,3 @@ class KubeStore:
 
 def _path(name: str) -> str:
     return f"{NODE_NETWORKS}/{quote(name, safe='')}"
-
-
-def _with_spec(document: Document, spec: Document) -> Document:
-    """What to apply so that an object that was read gets another spec, unless it changed."""
-    head: Document = {
-        "name": objects.name_of(document),
-        "resourceVersion": objects.version_of(document),
-    }
-    if references := objects.metadata(document).get("ownerReferences"):
-        head["ownerReferences"] = references
-    return {"apiVersion": objects.API_VERSION, "kind": "NodeNetwork", "metadata": head,
-            "spec": spec}  # fmt: skip

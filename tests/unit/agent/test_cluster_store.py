@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from loader.errors import VerifierError
+from pycni import stores
 from pycni.agent import cluster_store
 from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
@@ -415,7 +416,7 @@ def test_a_watch_ends_when_its_time_is_over_and_when_the_agent_stops() -> None:
 def test_all_is_read_again_when_a_watch_has_lasted_long_enough(monkeypatch) -> None:
     watches: list[object] = []
     one = OneRun()
-    monkeypatch.setattr(cluster_store, "RESYNC", 0.0)
+    monkeypatch.setattr(stores, "RESYNC", 0.0)
     monkeypatch.setattr(cluster_store, "_own_addresses", frozenset)
 
     def watch(end):

@@ -44,6 +44,8 @@ class Api:
     clock: Callable[[], float] = time.time
     streams_lists: str = ON
     gzips: bool = False
+    flushes_members: bool = True
+    """Each event of a compressed watch is a gzip member of its own, as of Kubernetes 1.37."""
     tokens: set[str] = field(default_factory=set)
     """That are accepted; none: nobody is asked for one."""
     node_of: dict[str, str] = field(default_factory=dict)
@@ -383,12 +385,14 @@ class _Stream:
 
     def send(self, line: bytes) -> None:
         data = line + b"\n"
-        if self._zip is not None:
+        if self._zip is not None and self._handler.api.flushes_members:
+            data = gzip.compress(data)
+        elif self._zip is not None:
             data = self._zip.compress(data) + self._zip.flush(zlib.Z_SYNC_FLUSH)
         self._chunk(data)
 
     def end(self) -> None:
-        if self._zip is not None:
+        if self._zip is not None and not self._handler.api.flushes_members:
             self._chunk(self._zip.flush())
         self._handler.wfile.write(b"0\r\n\r\n")
         self._handler.wfile.flush()

@@ -24,7 +24,7 @@ class Nodes:
 
     def make(self, name: str) -> None:
         """A kubelet registers, if there is no Node of that name."""
-        self._renew(name)
+        self.renew(name)
         with self.api.objects.changed:
             if self.api.objects.get(NODES, name) is None:
                 self.put(name, *self._free())
@@ -38,9 +38,10 @@ class Nodes:
     def silence(self, name: str) -> None:
         """The kubelet gives no sign any more."""
         self.silent.add(name)
-        self._renew(name)
+        self.renew(name)
 
-    def _renew(self, name: str) -> None:
+    def renew(self, name: str) -> None:
+        """The kubelet gives a sign; an old one if it is silent."""
         when = self.api.clock() - (OLD if name in self.silent else 0.0)
         renewed = f"{datetime.fromtimestamp(when, UTC):%FT%T.%fZ}"
         spec = {"leaseDurationSeconds": 40, "renewTime": renewed}

@@ -70,14 +70,16 @@ class Objects:
             return copy.deepcopy(document)
 
     def apply(self, path: str, name: str, document: Document) -> Document | None:
-        """Server-side apply by one manager; None for a resourceVersion that is not the current."""
+        """Server-side apply by one manager; None for a resourceVersion that is not the current, and
+        for a UID of an object that is gone, which a resourceVersion alone brings back."""
         with self.changed:
             before = self.found.get((path, name))
-            wanted = document["metadata"].pop("resourceVersion", None)
-            if wanted is not None and (
-                not before or before["metadata"]["resourceVersion"] != wanted
-            ):
-                return None
+            for key in ("resourceVersion", "uid"):
+                wanted = document["metadata"].pop(key, None)
+                if before is None and wanted is not None and key == "uid":
+                    return None
+                if before is not None and wanted not in (None, before["metadata"][key]):
+                    return None
             former = self.applied.get((path, name), {})
             self.applied[path, name] = copy.deepcopy(document)
             if before is None:

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from pycni.cluster import IPAddress
 from pycni.errors import ClusterError, FileError, InvalidSettings, StoreError, TryAgain
 from pycni.stores import Put, Rejected, Removed, Rival, Synced, check_url, open_store
 from pycni.stores.existence import what_is_missing
-from pycni.stores.kube import KubeStore, body, bucket, client, following, heart, nodes, own, store
+from pycni.stores.kube import KubeStore, body, client, following, heart, objects, own, store
 from pycni.stores.kube.access import Access
 from pycni.stores.kube.bucket import Bucket
 from pycni.stores.kube.client import Client
+from pycni.stores.kube.following import Batch, Phase
+from pycni.stores.kube.news import News
+from pycni.stores.roster import Roster
 from unit.stores.certificates import make_authority, make_certificate
 from unit.stores.kube_api import (
     CLUSTER_NETWORKS,
@@ -53,36 +57,17 @@ STATUS_GONE = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"E
 STATUS_FAILED = b'{"type":"ERROR","object":{"kind":"Status","code":500,"message":"etcd"}}'
 
 
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(bucket, "RATE", 1e6)
-    monkeypatch.setattr(bucket, "SLOW_RATE", 1e6)
-    monkeypatch.setattr(following, "BASE", 0.01)
-    monkeypatch.setattr(following, "CAP", 0.02)
-    monkeypatch.setattr(following, "LIST_SILENCE", 0.3)
-    monkeypatch.setattr(nodes, "WAITS", (0.01, 0.01))
-    yield
-    following._no_stream_until.clear()
-    client._preferred.clear()
-    own._owns.clear()
-
-
-@pytest.fixture
-def api() -> Iterator[Api]:
-    with serving() as server:
-        server.make_node = Nodes(server).make
-        yield server
-
-
-@pytest.fixture
-def kube(api: Api, tmp_path: Path) -> KubeStore:
-    found = open_store(f"kube:{kubeconfig(tmp_path, api)}", CLUSTER)
-    assert isinstance(found, KubeStore)
-    return found
+pytestmark = pytest.mark.usefixtures("impatience")
 
 
 def ask(api: Api, **access: object) -> Client:
     return Client(Access((("127.0.0.1", api.port),), tls=False, **access))
+
+
+def network(vtep: IPAddress) -> dict[str, object]:
+    """A NodeNetwork of node one."""
+    spec = {"nodeID": 1, "vtep": str(vtep), "podCIDRs": ["10.244.0.0/24", "fd00:10:244::/64"]}
+    return {"metadata": {"name": NODE_ONE}, "spec": spec}
 
 
 def next_change(events: Iterator[object]) -> object:
@@ -94,11 +79,11 @@ def next_change(events: Iterator[object]) -> object:
 
 
 @pytest.mark.parametrize("streams", ["on", OFF, OLD, MUTE])
-@pytest.mark.parametrize("gzips", [False, True])
+@pytest.mark.parametrize(("gzips", "members"), [(False, False), (True, False), (True, True)])
 def test_nodes_are_followed_whether_the_server_streams_lists_or_not(
-    api: Api, kube: KubeStore, streams: str, gzips: bool
+    api: Api, kube: KubeStore, streams: str, gzips: bool, members: bool
 ) -> None:
-    api.streams_lists, api.gzips = streams, gzips
+    api.streams_lists, api.gzips, api.flushes_members = streams, gzips, members
     one = register_one(kube)
 
     with closing(watch(kube)) as events:
@@ -195,7 +180,7 @@ def test_a_watch_that_ended_goes_on_from_its_last_bookmark(api: Api, kube: KubeS
         assert isinstance(next_change(events), Put)
 
     versions = [part.partition("resourceVersion=")[2] for part in api.asked("GET", "watch=1")]
-    assert len(api.asked("GET", "limit=500")) >= 1
+    assert len(api.asked("GET", "nodenetworks?limit=500")) == 3  # two are by register
     assert int(versions[-1]) > int(versions[-2])
 
 
@@ -244,6 +229,18 @@ def test_the_server_may_be_away_while_nodes_are_followed(
 
 
 def test_a_busy_server_is_given_the_time_it_asks_for(api: Api, kube: KubeStore) -> None:
+    api.busy.append((503, {"Retry-After": "1"}))
+    began = time.monotonic()
+
+    kube.nodes()
+
+    assert 1.0 <= time.monotonic() - began < 4.0
+
+
+def test_a_server_too_busy_for_the_first_list_is_given_the_time_it_asks_for(
+    api: Api, kube: KubeStore
+) -> None:
+    """Whoever watches begins again at once."""
     with closing(watch(kube)) as events:
         api.busy.append((429, {"Retry-After": "1"}))
         began = time.monotonic()
@@ -251,10 +248,23 @@ def test_a_busy_server_is_given_the_time_it_asks_for(api: Api, kube: KubeStore) 
         with pytest.raises(TryAgain, match="busy"):
             next(events)
 
-    kube.nodes()
-    api.busy.append((503, {"Retry-After": "1"}))
-    kube.nodes()
-    assert time.monotonic() - began >= 1.0
+    assert 1.0 <= time.monotonic() - began < 4.0
+
+
+def test_a_server_that_forgets_all_the_time_is_not_asked_all_the_time(
+    api: Api, kube: KubeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one behind others, which have compacted what it lists."""
+    monkeypatch.setattr(following, "BASE", 0.4)
+    monkeypatch.setattr(following, "CAP", 0.8)
+    monkeypatch.setattr("pycni.backoff.random.uniform", lambda _low, high: high)
+    api.objects.forgotten = 1 << 40
+    stop = threading.Event()
+    threading.Timer(2.0, stop.set).start()
+
+    assert set(kube.watch(stop)) == {Synced()}
+
+    assert len(api.requests) < 16
 
 
 def test_a_call_to_a_server_that_stays_busy_ends(
@@ -278,6 +288,19 @@ def test_a_list_whose_moment_is_forgotten_is_an_error(api: Api, kube: KubeStore)
     api.objects.forget()
     with pytest.raises(StoreError, match="ran out"):
         list(store.pages(kube.client, NODE_NETWORKS, **{"continue": "0.1"}))
+
+
+def test_an_object_that_changes_back_while_all_is_listed_anew_is_as_it_was() -> None:
+    as_it_was = objects.raw(network(VTEP_ONE))
+    news = News("", Roster(CLUSTER))
+    for batch in (Batch(Phase.BEGIN), Batch(Phase.PART, {NODE_ONE: as_it_was}), Batch(Phase.END)):
+        list(news.of(batch))
+
+    parts = [objects.raw(network(VTEP_TWO)), as_it_was]
+    for batch in (Batch(Phase.BEGIN), *(Batch(Phase.PART, {NODE_ONE: one}) for one in parts)):
+        assert list(news.of(batch)) == []
+
+    assert list(news.of(Batch(Phase.END))) == [Synced()]
 
 
 # The client

@@ -240,12 +240,60 @@ def test_a_summary_names_a_few_and_counts_the_rest() -> None:
     )
 
 
+def test_where_the_newer_has_the_vtep_the_older_is_set_aside_until_it_goes() -> None:
+    heir = replace(TWO, vtep=ONE.vtep)
+    roster = Roster(CLUSTER, {"one": raw(ONE, order=0)}, newer_has_vtep=True)
+
+    assert roster.change({"two": raw(heir, order=1)}) == [
+        Rejected("one", "its VTEP 192.0.2.1 is that of two, which is newer"),
+        Put("two", heir),
+    ]
+    assert roster.change({"two": None}) == [Removed("two"), Put("one", ONE)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"pod_cidrs": ONE.pod_cidrs}, "its pod CIDR 10.244.1.0/24 overlaps 10.244.1.0/24 of one"),
+        ({"node_id": ONE.node_id}, "its id 1 is that of one"),
+        ({"pod_cidrs": THREE.pod_cidrs}, "its pod CIDR 10.244.3.0/24 overlaps 10.244.3.0/24 of th"),
+        ({"identity": None}, "its identity is missing"),
+    ],
+)
+def test_a_newer_record_that_claims_more_than_a_vtep_of_another_pushes_nobody_aside(
+    change: dict[str, object], reason: str
+) -> None:
+    records = {"one": raw(ONE, order=0), "three": raw(THREE, order=1)}
+    roster = Roster(CLUSTER, records, newer_has_vtep=True)
+    evil = write(replace(TWO, vtep=ONE.vtep), "machine") | {
+        key: [str(one) for one in value] if isinstance(value, tuple) else value
+        for key, value in change.items()
+    }
+
+    roster.change({"two": Raw(evil, order=2)})
+
+    assert roster.nodes == {"one": ONE, "three": THREE}
+    assert roster.rejected["two"].startswith(reason)
+
+
+def test_an_address_that_a_node_published_is_no_vtep_of_a_newer_one() -> None:
+    one = replace(ONE, extra=(ip_network("192.0.2.2/32"),))
+    roster = Roster(CLUSTER, {"one": raw(one, order=0)}, newer_has_vtep=True)
+
+    roster.change({"two": raw(TWO, order=1)})
+
+    assert roster.nodes == {"one": one}
+
+
+@pytest.mark.parametrize("newer_has_vtep", [False, True])
 @pytest.mark.parametrize("seed", range(30))
-def test_the_answer_depends_on_the_records_and_not_on_how_they_came(seed: int) -> None:
+def test_the_answer_depends_on_the_records_and_not_on_how_they_came(
+    seed: int, newer_has_vtep: bool
+) -> None:
     """Random changes one by one and in batches, against the same records read at once."""
     source = random.Random(seed)
     followed: dict[str, NodeRecord | str] = {}
-    roster = Roster(CLUSTER)
+    roster = Roster(CLUSTER, newer_has_vtep=newer_has_vtep)
     stored: dict[str, Raw] = {}
 
     for step in range(60):
@@ -263,7 +311,7 @@ def test_the_answer_depends_on_the_records_and_not_on_how_they_came(seed: int) -
                     del followed[name]
         stored = {name: one for name, one in (stored | changes).items() if one is not None}
 
-        fresh = Roster(CLUSTER, stored)
+        fresh = Roster(CLUSTER, stored, newer_has_vtep=newer_has_vtep)
         assert roster.nodes == fresh.nodes
         assert roster.rejected == fresh.rejected
         assert followed == fresh.nodes | fresh.rejected

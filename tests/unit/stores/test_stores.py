@@ -32,6 +32,7 @@ from pycni.stores import (
     machine_instance,
     open_store,
     places,
+    resync_seconds,
 )
 from pycni.stores.etcd import EtcdStore
 from pycni.stores.etcd.keys import put_key, to_base64
@@ -146,6 +147,7 @@ def write_node_network(api: Api, name: str, document: dict[str, Any]) -> None:
         "machine": "",
     }
     api.objects.put(NODE_NETWORKS, name, {"kind": "NodeNetwork", "spec": spec})
+    Nodes(api).renew(name)
 
 
 @pytest.fixture
@@ -826,3 +828,8 @@ def test_the_error_about_another_cluster_is_short_whatever_stands_in_the_store()
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 4000
     assert caught.value.message.endswith("and more")
+
+
+def test_kubernetes_is_seldom_read_again_from_the_beginning() -> None:
+    assert resync_seconds("kube:?server=10.0.0.1:6443") >= 3600.0
+    assert resync_seconds("etcd://10.0.0.1:2379") == resync_seconds("sqlite:/x") == 300.0
