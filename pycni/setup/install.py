@@ -2,9 +2,10 @@
 """The two files that a container runtime looks for: the plugin and its network configuration list.
 
 The plugin is the launcher (cni/launcher), with the paths of this node in a small file beside it.
-Without a C compiler there is no launcher, and a Python file is the plugin. Each file is written under a temporary name and renamed, because a runtime may execute or read it at any
-moment. Plugins that pycni did not write are never replaced or removed. A list that is there stays
-as the operator has it (conflist.py).
+Without a C compiler there is no launcher, and a Python file is the plugin. Each file is written
+under a temporary name and renamed, because a runtime may execute or read it at any moment. Plugins
+that pycni did not write are never replaced or removed. A list that is there stays as the operator
+has it (conflist.py).
 
 `plan` decides and changes nothing; `write` and `remove` act.
 """
