@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cluster.oci import Image, write_archive, write_layer
+from support.oci import Image, write_archive, write_layer
 from pycni.errors import PycniError
 from pycni.files import replace_file
 from vm import cache
