@@ -23,7 +23,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster image bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster image manifests bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -121,6 +121,9 @@ cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up,
 
 image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-image.tar
 	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar
+
+manifests: $(VENV)/test ## the manifests of deploy/ that are made of others
+	cd tests && ../$(BIN)/python -m image manifests
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from image import build
+from image import build, manifests
 from pycni.errors import PycniError
 from vm.apt import ArchiveError
 
@@ -33,6 +33,15 @@ def main() -> None:
 def build_image(output: Path, name: str) -> None:
     """Build the image as an archive."""
     click.echo(build.summary(build.build(output.absolute(), name=name, tell=TELL)))
+
+
+@main.command("manifests")
+def write_manifests() -> None:
+    """Render the manifests in deploy that are made of others."""
+    for path, text in manifests.rendered().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        click.echo(path)
 
 
 def _run() -> None:

@@ -9,8 +9,8 @@ from image.tree import inside
 from pycni.errors import PycniError
 
 ELF = b"\x7fELF"
-COMPILERS = ("bin/clang*", "bin/gcc*", "bin/cc", "bin/ld", "bin/as", "bin/tcc", "cc1", "libLLVM*.so*",
-             "libclang*.so*")  # fmt: skip
+COMPILERS = ("bin/clang*", "bin/gcc*", "bin/cc", "bin/ld", "bin/as", "bin/tcc", "cc1",
+             "libLLVM*.so*", "libclang*.so*")  # fmt: skip
 
 LOAD = """
 import ctypes
@@ -40,11 +40,8 @@ def prove(tree: Path) -> None:
 
 def libraries(tree: Path) -> list[str]:
     """Every shared library and extension module, by its path in the image."""
-    found = []
-    for path in sorted(tree.rglob("*.so*")):
-        if path.is_file() and not path.is_symlink() and _is_elf(path):
-            found.append(f"/{path.relative_to(tree)}")
-    return found
+    found = (path for path in sorted(tree.rglob("*.so*")) if not path.is_symlink())
+    return [f"/{path.relative_to(tree)}" for path in found if path.is_file() and _is_elf(path)]
 
 
 def refuse_compilers(tree: Path) -> None:
@@ -60,4 +57,3 @@ def refuse_compilers(tree: Path) -> None:
 def _is_elf(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(ELF)) == ELF
-

@@ -7,7 +7,6 @@ package manager and no compiler: the BPF programs and the launcher are in pycni'
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -114,18 +113,21 @@ def finish(tree: Path) -> None:
         (tree / name).mkdir(parents=True, exist_ok=True)
     for link, target in LINKS.items():
         (tree / link).symlink_to(target)
-    for file, content in FILES.items():
-        (tree / file).write_text(content)
+    for name, content in FILES.items():
+        (tree / name).write_text(content)
     command = tree / "usr/bin/pycni"
     command.write_text(COMMAND)
-    for directory, _, files in os.walk(tree):
-        Path(directory).chmod(0o755)
-        for name in files:
-            file = Path(directory, name)
-            if not file.is_symlink():
-                file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
     command.chmod(0o755)
+    set_modes(tree)
     (tree / "tmp").chmod(0o1777)
+
+
+def set_modes(tree: Path) -> None:
+    """The same modes whatever the umask was, and nothing with the rights of its owner (setuid)."""
+    for found in (tree, *tree.rglob("*")):
+        if not found.is_symlink():
+            executable = found.is_dir() or found.stat().st_mode & 0o100
+            found.chmod(0o755 if executable else 0o644)
 
 
 def compile_modules(tree: Path) -> None:

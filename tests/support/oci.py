@@ -63,7 +63,7 @@ def write_archive(
     image's manifest.
     """
     stored = packed or layer
-    layered = {
+    layered: dict[str, Any] = {
         "mediaType": f"{MEDIA_TYPE}.layer.v1.tar" + ("+gzip" if packed else ""),
         "digest": digest_of(stored),
         "size": stored.stat().st_size,
