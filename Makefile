@@ -16,7 +16,7 @@ VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)
 
 # what `make check` runs side by side, the longest first
 STATIC = check-tidy check-types check-layers check-python check-c check-words check-shell
-C_FILES = $(wildcard bpf/*.[ch] bpf/lib/*.h pycni/*.c pycni/*/*.c tests/*/*.[ch])
+C_FILES = $(wildcard bpf/*.[ch] bpf/lib/*.h pycni/*/*/*.[ch] tests/*/*.[ch])
 SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 # Each worker has a machine of its own (tests/support/worker.py). One more than there are processors, since
 # tests wait a lot.

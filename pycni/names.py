@@ -30,6 +30,10 @@ GATEWAY_MAC = "02:70:79:63:6e:69"
 OVERLAY_MAC = "02:70:79:63:6e:6f"
 """Inner source MAC between nodes."""
 
+AWAY_NOTE = "agent-away"
+"""The file in the run directory that says since when no agent has answered a STATUS: whole seconds
+since the boot. Whoever hears from an agent removes it, and so does a starting agent."""
+
 NODE_NAME_MAX = 253
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """RFC 1123, section 2.1, in lower case as Kubernetes has it; a subdomain is labels with dots."""

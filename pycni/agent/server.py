@@ -20,6 +20,7 @@ from pycni.errors import SetupError, TryAgain
 from pycni.files import make_private_directory
 from pycni.kernel.forgetting import Forgetting
 from pycni.logfmt import quoted
+from pycni.names import AWAY_NOTE
 from pycni.settings import Settings
 
 CALLS_AT_ONCE = 64
@@ -68,6 +69,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
         listener.listen(CALLS_AT_ONCE)
         listener.settimeout(ACCEPT_INTERVAL)
         mark = _mark(path)
+        path.with_name(AWAY_NOTE).unlink(missing_ok=True)
         try:
             yield listener
         finally:

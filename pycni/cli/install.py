@@ -58,6 +58,12 @@ unit_dir_option = _directory("--unit-dir", "Directory of systemd's units.", UNIT
     help="Hide pods behind the node's address outside of the cluster.  [default: ip-masq]",
 )
 @click.option("--force", is_flag=True, help="Write the list anew, and keep a copy of the old one.")
+@click.option(
+    "--no-python",
+    is_flag=True,
+    help="The host has no Python with pycni, as when the agent runs in a container: without an "
+    "agent the plugin does what it can by itself.",
+)
 @click.option("--systemd", is_flag=True, help="Install the units pycni-setup and pycni-agent, too.")
 @unit_dir_option
 @dry_run_option
@@ -159,7 +165,7 @@ def _part(files: list[File], only: str | None) -> tuple[list[File], list[File]]:
 def _request(
     settings: Settings, config: Path | None, found: Found, options: dict[str, Any]
 ) -> Request:
-    from pycni.setup.install import Network, Request
+    from pycni.setup.install import Network, Places, Request
 
     runtime = found.runtime
     note(
@@ -169,8 +175,7 @@ def _request(
     return Request(
         options["bin_dir"] or runtime.bin_dir,
         options["conf_dir"] or runtime.conf_dir,
-        settings.socket_path,
-        config or SETTINGS_PATH,
+        Places.of(settings, config or SETTINGS_PATH, without_python=options["no_python"]),
         Network(name=options["name"], ip_masq=options["ip_masq"], mtu=options["mtu"]),
         force=options["force"],
     )

@@ -5,12 +5,15 @@
 only (importing `json` alone would double its run time) and nothing of pycni: the system's
 interpreter runs it, without site-packages. When no agent answers it becomes `pycni.once`, which
 does the same work in its own process. pycni/cni/rpc.py is the other end and takes the framing from
-here. pycni/cni/launcher.c, where it could be compiled, does the same in C while all goes well, and
-becomes this file when it does not.
+here. Where a C compiler could be had, pycni/cni/launcher does all of this in C in its place.
 
     agent → plugin   HELLO, within HELLO_SECONDS of connecting: "send it, I will answer"
     plugin → agent   pack(environment, stdin), with the pod's network namespace as a descriptor
     agent → plugin   pack(exit status, stdout, stderr)
+
+A plugin may meet the agent of the release before or after. Both ignore the fields of a frame behind
+those that they know, so a release may send more of them once the release before it ignores them.
+HELLO changes only when nothing of an older plugin can be understood.
 """
 
 import posix
@@ -44,10 +47,6 @@ GRACE_SECONDS = 10.0
 STATUS_SECONDS = 0.3
 """In place of HELLO_SECONDS and GRACE_SECONDS: some runtimes ask every few seconds, and wait."""
 
-UNANSWERED, LOST = "unanswered", "lost"
-"""The argument that the launcher gives if it has tried already: no agent has taken the call; an
-agent has taken it, and its answer is lost."""
-
 VERSION_SECONDS = 0.05
 """How long VERSION waits for stdin, which some runtimes never write."""
 
@@ -64,7 +63,7 @@ if TYPE_CHECKING:
 def run() -> None:
     """Answer the call in the environment and on stdin, and exit."""
     try:
-        status, stdout, stderr = main(posix.environ, *sys.argv[1:2])
+        status, stdout, stderr = main(posix.environ)
     except BaseException as error:
         status, stdout, _ = failure(999, f"the plugin failed with {type(error).__name__}")
         stderr = f"{error!r}\n".encode(errors="backslashreplace")
@@ -79,7 +78,7 @@ def run() -> None:
     posix._exit(status)
 
 
-def main(environ: "dict[bytes, bytes]", tried: str = "") -> "Answer":
+def main(environ: "dict[bytes, bytes]") -> "Answer":
     """Exit status, stdout and stderr for one call; does not return if it becomes `pycni.once`."""
     command = environ.get(b"CNI_COMMAND", b"")
     if not command:
@@ -91,10 +90,6 @@ def main(environ: "dict[bytes, bytes]", tried: str = "") -> "Answer":
         stdin = read_stdin()
     except OSError:
         return run_in_process(None)
-    if tried == UNANSWERED:
-        return run_in_process(stdin)
-    if tried == LOST:
-        return without_answer(command, stdin)
     # All of it: an IPAM plugin that we execute gets the runtime's environment, like ourselves.
     request = pack(b"\0".join(b"%b=%b" % pair for pair in environ.items()), stdin)
     until_hello, until_reply = patience(command)
@@ -105,7 +100,7 @@ def main(environ: "dict[bytes, bytes]", tried: str = "") -> "Answer":
         return run_in_process(stdin)
     try:
         agent.settimeout(until_reply)
-        status, stdout, stderr = unpack(receive(agent.recv))
+        status, stdout, stderr = unpack(receive(agent.recv))[:3]
         return int(status), stdout, stderr
     except (OSError, ValueError, EOFError):
         return without_answer(command, stdin)

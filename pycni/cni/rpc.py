@@ -7,6 +7,7 @@ call, and returns the reply.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import select
@@ -20,17 +21,19 @@ from contextlib import suppress
 from pycni.cni.plugin import (
     HELLO,
     SEND_SECONDS,
+    VERSIONS,
     pack,
     receive,
     unpack,
 )
 from pycni.cni.protocol import Reply
-from pycni.errors import PycniError
+from pycni.errors import DecodingError, PycniError
 from pycni.logfmt import quoted
 
 Handler = Callable[[Mapping[str, str], bytes, int | None], Reply]
 
 READ_SIZE = 1 << 20
+CALL_FIELDS = 2
 TRACEBACK = 8000
 """Characters of what a call has to say for itself that the log keeps."""
 
@@ -80,7 +83,12 @@ def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) 
             log.debug("connection closed without a call")
             return
         env, stdin = _receive_call(connection, descriptors)
-    except (OSError, EOFError, ValueError) as error:
+    except ValueError as error:
+        log.warning("call not understood error=%s", quoted(repr(error)))
+        with suppress(OSError):
+            _deliver(connection, _not_understood(error))
+        return
+    except (OSError, EOFError) as error:
         log.warning("call not received error=%s", quoted(repr(error)))
         return
     start = time.monotonic()
@@ -99,6 +107,15 @@ def _serve(connection: socket.socket, handler: Handler, descriptors: list[int]) 
     except OSError as error:
         log.warning("reply not taken, the caller is gone error=%s", quoted(repr(error)))
         _take_back(reply)
+
+
+def _not_understood(error: ValueError) -> Reply:
+    told = DecodingError(
+        "the agent does not understand the plugin",
+        details=str(error),
+        hint="they are of different releases: run `pycni install` again",
+    )
+    return Reply(1, json.dumps(told.to_json(VERSIONS[-1])).encode())
 
 
 def _deliver(connection: socket.socket, reply: Reply) -> None:
@@ -139,7 +156,7 @@ def _receive_call(
     connection: socket.socket, descriptors: list[int]
 ) -> tuple[dict[str, str], bytes]:
     """The environment and stdin of a call. Adds the descriptors that come with it to
-    `descriptors`."""
+    `descriptors`. ValueError if it is none; fields of a later release are ignored."""
 
     def read(count: int) -> bytes:
         data, ancillary, _, _ = connection.recvmsg(
@@ -150,7 +167,10 @@ def _receive_call(
                 descriptors.extend(array("i", payload))
         return data
 
-    packed_env, stdin = unpack(receive(read))
+    fields = unpack(receive(read))
+    if len(fields) < CALL_FIELDS:
+        raise ValueError(f"a call has {CALL_FIELDS} fields or more, this one {len(fields)}")
+    packed_env, stdin = fields[:CALL_FIELDS]
     if len(descriptors) > 1:
         raise ValueError(f"{len(descriptors)} descriptors came with one call")
     env: dict[str, str] = {}

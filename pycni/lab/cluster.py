@@ -33,6 +33,7 @@ from pycni.lab.layout import (
     draw,
 )
 from pycni.lab.processes import Kept
+from pycni.settings import load
 from pycni.setup import install
 
 AGENT_TIMEOUT = 60.0
@@ -297,7 +298,7 @@ def prepare_node(lab: Lab, node: LabNode) -> None:
     for directory in (node.directory, node.bin_dir, node.conf_dir):
         make_private_directory(directory)
     (node.directory / "bpf").mkdir()
-    settings = {
+    values = {
         "node_name": node.name,
         "state_dir": node.directory / "state",
         "run_dir": node.directory / "run",
@@ -305,13 +306,12 @@ def prepare_node(lab: Lab, node: LabNode) -> None:
         "cache_dir": lab.layout.directory / "cache",
         "store": f"sqlite:{lab.layout.directory}/store/cluster.db",
     }
-    text = "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in settings.items())
+    text = "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in values.items())
     replace_file(node.settings_path, text.encode())
     topology.make_node(lab.layout, node)
     install.install(
         node.bin_dir,
         node.conf_dir,
-        socket=node.directory / "run" / "agent.sock",
-        settings=node.settings_path,
+        places=install.Places.of(load(node.settings_path), node.settings_path),
         network=install.Network(name=lab.layout.name),
     )

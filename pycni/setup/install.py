@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two files that a container runtime looks for: the plugin and its network configuration list.
 
-The plugin is the launcher (cni/launcher.py), with the plugin's Python code in a second file beside
-it. Without a C compiler there is no launcher, and the Python file itself is the plugin. Each file
-is written under a temporary name and renamed, because a runtime may execute or read it at any
-moment. Plugins that pycni did not write are never replaced or removed. A list that is there stays
-as the operator has it (conflist.py).
+The plugin is the launcher (cni/launcher), with the paths of this node in a small file beside it.
+Without a C compiler there is no launcher, and a Python file is the plugin. Each file is written
+under a temporary name and renamed, because a runtime may execute or read it at any moment. Plugins
+that pycni did not write are never replaced or removed. A list that is there stays as the operator
+has it (conflist.py).
 
 `plan` decides and changes nothing; `write` and `remove` act.
 """
@@ -17,43 +17,59 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
 from pycni.cni import plugin
-from pycni.cni.launcher import compile_launcher
+from pycni.cni.launcher import MARKER, PATHS, launcher, render_paths
 from pycni.errors import FileError, NoLauncher
+from pycni.settings import Settings
 from pycni.setup import conflist, network_lists
 from pycni.setup.conflist import CONFLIST, PLUGIN, UNSPECIFIED, Network
 
-__all__ = ["CONFLIST", "PLUGIN", "SCRIPT", "File", "Network", "Request", "install", "uninstall"]
+__all__ = [
+    "CONFLIST", "PATHS", "PLUGIN", "File", "Network", "Places", "Request", "install", "uninstall",
+]  # fmt: skip
 
-SCRIPT = ".pycni.py"
-"""The plugin's Python code, which the launcher executes. It is in the same directory so that both
-files are replaced, mounted and moved together. No network configuration can have this name as its
-`type`, and runtimes look plugins up by `type`, so none takes it for a plugin."""
+FORMER = ".pycni.py"
+"""What earlier releases had beside their launcher; it is removed."""
 
 SHEBANG = "#!/usr/bin/python3 -IS"
 """-I: ignore PYTHON* variables of the runtime; -S: no search for site-packages."""
 
 ELF = b"\x7fELF"
-MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
-
 STAGED_SUFFIX = ".new"
 BACKUP_SUFFIX = ".bak"
 """No runtime reads files with these suffixes."""
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the plugin finds what it needs on this node. Without an agent it runs `python` with
+    `config`, the settings file."""
+
+    socket: Path
+    run_dir: Path
+    pins: Path
+    config: Path | None = None
+    python: Path | None = field(default_factory=lambda: Path(sys.executable))
+    """None: the host has none with pycni, as when the agent runs in a container."""
+
+    @classmethod
+    def of(cls, settings: Settings, config: Path | None, *, without_python: bool = False) -> Places:
+        """Those that `settings` says, which are read from `config`."""
+        places = cls(settings.socket_path, settings.run_dir, settings.pin_root, config)
+        return replace(places, python=None) if without_python else places
+
+
+@dataclass(frozen=True)
 class Request:
-    """What to install, and where. Without an agent the plugin runs this interpreter with
-    `settings`, the settings file."""
+    """What to install, and where."""
 
     bin_dir: Path
     conf_dir: Path
-    socket: Path
-    settings: Path | None
+    places: Places
     network: Network = UNSPECIFIED
     force: bool = False
     """Replace a list that is there by a new one, and keep a copy of it."""
@@ -84,19 +100,11 @@ def plan(request: Request, *, report: Callable[[str], object] = lambda _: None) 
     """The files to write, the plugin and the list last.
 
     `report` is told why if there is no launcher. Raises FileError if somebody else's file is in the
-    way; raises InvalidConfig or IncompatibleVersion for a network that would not work.
+    way; raises InvalidConfig or IncompatibleVersion for a network that would not work, and
+    NoLauncher if the plugin would need a Python that the host does not have.
     """
     listed = _plan_list(request)
-    script = render_plugin(
-        socket=request.socket, python=Path(sys.executable), settings=request.settings
-    )
-    files = [File(request.bin_dir / PLUGIN, script, 0o755)]
-    launcher = _launcher(request.socket, report)
-    if launcher is not None:
-        files = [
-            File(request.bin_dir / SCRIPT, script, 0o755),
-            File(request.bin_dir / PLUGIN, launcher, 0o755),
-        ]
+    files = _plan_plugin(request, report)
     for file in files:
         with _errors_about(file.path):
             _refuse_foreign(file.path)
@@ -122,8 +130,8 @@ def write(files: list[File]) -> list[Path]:
                     _copy(file.path, file.backup)
                 temporary.replace(file.path)
     by_name = {file.path.name: file.path for file in files}
-    if SCRIPT not in by_name:
-        _remove_plugin_file(by_name[PLUGIN].with_name(SCRIPT))
+    for name in {PATHS, FORMER} - by_name.keys():
+        _remove_plugin_file(by_name[PLUGIN].with_name(name))
     return [file.path for file in changed]
 
 
@@ -131,8 +139,7 @@ def install(
     bin_dir: Path,
     conf_dir: Path,
     *,
-    socket: Path,
-    settings: Path | None,
+    places: Places,
     network: Network = UNSPECIFIED,
     report: Callable[[str], object] = lambda _: None,
 ) -> list[Path]:
@@ -140,7 +147,7 @@ def install(
 
     Raises what they raise.
     """
-    request = Request(bin_dir, conf_dir, socket, settings, network)
+    request = Request(bin_dir, conf_dir, places, network)
     files = plan(request, report=report)
     write(files)
     return [file.path for file in files]
@@ -157,7 +164,7 @@ def plan_removal(bin_dir: Path, conf_dir: Path) -> Removal:
         else:
             stays[path] = "pycni did not write it, or other plugins are in it; it uses the plugin"
     in_use, plugins = bool(stays), []
-    for path in (bin_dir / PLUGIN, bin_dir / SCRIPT):
+    for path in (bin_dir / PLUGIN, bin_dir / PATHS, bin_dir / FORMER):
         if not os.path.lexists(path):
             continue
         if not is_ours(path):
@@ -185,7 +192,7 @@ def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
 
 
 def is_ours(target: Path) -> bool:
-    """Whether `install` wrote `target`, one of the plugin's two files."""
+    """Whether `install` wrote `target`, one of the plugin's files."""
     content = _read(target)
     if content is None:
         return False
@@ -193,9 +200,13 @@ def is_ours(target: Path) -> bool:
     return MARKER.encode() in where
 
 
-def render_plugin(*, socket: Path, python: Path, settings: Path | None) -> bytes:
+def render_plugin(places: Places) -> bytes:
     """The plugin's Python file: plugin.py with `#!`, marker and its three constants filled in."""
-    values = {"SOCKET": socket, "PYTHON": python, "SETTINGS": settings or ""}
+    values = {
+        "SOCKET": places.socket,
+        "PYTHON": places.python or "",
+        "SETTINGS": places.config or "",
+    }
     lines = [SHEBANG, MARKER]
     for line in Path(plugin.__file__).read_text(encoding="utf-8").splitlines():
         name = line.partition(" = ")[0]
@@ -228,10 +239,31 @@ def _backup_name(target: Path) -> Path:
     return next(name for name in names if not os.path.lexists(name))
 
 
-def _launcher(socket: Path, report: Callable[[str], object]) -> bytes | None:
+def _plan_plugin(request: Request, report: Callable[[str], object]) -> list[File]:
+    """The plugin's files, the plugin last."""
+    places, target = request.places, request.bin_dir / PLUGIN
+    executable = _launcher(places, report)
+    if executable is None:
+        return [File(target, render_plugin(places), 0o755)]
+    paths = {
+        "socket": places.socket,
+        "run_dir": places.run_dir,
+        "pins": places.pins,
+        "python": places.python or "",
+        "settings": places.config or "",
+    }
+    return [
+        File(target.with_name(PATHS), render_paths(paths), 0o644),
+        File(target, executable, 0o755),
+    ]
+
+
+def _launcher(places: Places, report: Callable[[str], object]) -> bytes | None:
     try:
-        return compile_launcher(socket=socket, script=SCRIPT, marker=MARKER)
+        return launcher()
     except NoLauncher as error:
+        if places.python is None:
+            raise
         report(
             f"{error.message}: the plugin is a Python script, and calls take longer. For shorter "
             f"ones: {error.hint}, then `pycni install` again"

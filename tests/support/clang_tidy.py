@@ -37,8 +37,8 @@ def commands() -> Iterator[list[str]]:
     bpf = (*clang.FLAGS, "-isystem", str(clang.find_clang().asm), "-I", str(SOURCES / "lib"))
     for source in (*SOURCES.glob("*.c"), TESTS / "bpf/unusual.c", TESTS / "bench/lookups.c"):
         yield _command(source, bpf)
-    constants = launcher.constants(Path("/run/agent.sock"), script="script", marker="marker")
-    yield _command(launcher.SOURCE, [f"-D{name}={value}" for name, value in constants.items()])
+    for source in launcher.SOURCES:
+        yield _command(source, launcher.definitions())
     yield _command(TESTS / "bench/traffic.c", ())
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
+from pycni.settings import load
 from pycni.setup import install
 
 
@@ -92,10 +93,10 @@ def plugin_without_agent(node: LabNode) -> Path:
     """The directory of a plugin that looks for the agent where none is."""
     directory = node.directory / "alone"
     if not directory.exists():
+        places = install.Places.of(load(node.settings_path), node.settings_path)
         install.install(
             directory / "bin",
             directory / "net.d",
-            socket=node.directory / "no.sock",
-            settings=node.settings_path,
+            places=replace(places, socket=node.directory / "no.sock"),
         )
     return directory / "bin"

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pycni.settings import load
 from pycni.setup import install
 
 AGENT_TIMEOUT = 60.0
@@ -41,15 +42,14 @@ def main() -> None:
         "store": f"sqlite:{home}/store/cluster.db",
         "node_name": "conformance",
     }
-    settings = home / "pycni.toml"
-    settings.write_text("".join(f"{key} = {json.dumps(str(one))}\n" for key, one in places.items()))
+    config = home / "pycni.toml"
+    config.write_text("".join(f"{key} = {json.dumps(str(one))}\n" for key, one in places.items()))
     _drop_by_policy()
-    command = [sys.executable, "-m", "pycni", "--config", str(settings)]
+    command = [sys.executable, "-m", "pycni", "--config", str(config)]
     subprocess.run([*command, "setup"], check=True, stdout=subprocess.DEVNULL)
     agent_socket = home / "run" / "agent.sock"
-    *_, conflist = install.install(
-        home / "bin", home / "net.d", socket=agent_socket, settings=settings
-    )
+    found = install.Places.of(load(config), config)
+    *_, conflist = install.install(home / "bin", home / "net.d", places=found)
     _configurations(home, json.loads(conflist.read_bytes()))
     agent = [*command, "--verbose", "agent"]
     with (home / "agent.log").open("ab") as log:

@@ -2,6 +2,7 @@
 """pycni/cni/rpc.py: the agent's end of the plugin's socket."""
 
 import array
+import json
 import logging
 import os
 import socket
@@ -122,24 +123,62 @@ def test_a_large_call_is_received_whole(agent):
     assert agent.calls[0][1] == stdin
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        pytest.param(pack(ENV, STDIN)[:-1], id="cut off"),
-        pytest.param((FRAME_LIMIT + 1).to_bytes(4, "big"), id="too long"),
-        pytest.param(pack(ENV), id="a field short"),
-        pytest.param(pack(ENV, STDIN, b""), id="a field too many"),
-        pytest.param((5).to_bytes(4, "big") + b"\0\0\1\0x", id="a field over the end"),
-    ],
-)
-def test_what_is_no_call_is_dropped_without_a_reply(agent, sent, caplog):
+def test_a_call_that_is_cut_off_is_dropped_without_a_reply(agent, caplog):
     agent.plugin.recv(1)
-    agent.plugin.sendall(sent)
+    agent.plugin.sendall(pack(ENV, STDIN)[:-1])
     agent.plugin.shutdown(socket.SHUT_WR)
 
     assert agent.plugin.recv(1) == b""
     assert agent.calls == []
     assert "call not received" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param((FRAME_LIMIT + 1).to_bytes(4, "big"), id="too long"),
+        pytest.param(pack(ENV), id="a field short"),
+        pytest.param(pack(), id="no field"),
+        pytest.param((5).to_bytes(4, "big") + b"\0\0\1\0x", id="a field over the end"),
+    ],
+)
+def test_what_is_no_call_is_answered_with_what_to_do(agent, sent, caplog):
+    agent.plugin.recv(1)
+    agent.plugin.sendall(sent)
+    agent.plugin.shutdown(socket.SHUT_WR)
+
+    status, stdout, stderr = unpack(receive(agent.plugin.recv))
+    error = json.loads(stdout)
+    assert (status, stderr, error["code"]) == (b"1", b"", 6)
+    assert "pycni install" in error["details"]
+    assert agent.calls == []
+    assert "call not understood" in caplog.text
+
+
+def test_what_is_no_call_of_a_caller_that_is_gone_is_only_logged(caplog):
+    agent = Agent()
+    agent.plugin.recv(1)
+    agent.plugin.sendall(pack(ENV))
+
+    agent.finish()
+
+    assert "call not understood" in caplog.text
+
+
+def test_what_a_later_plugin_adds_to_its_call_is_ignored(agent):
+    agent.plugin.recv(1)
+    agent.plugin.sendall(pack(ENV, STDIN, b"more", b""))
+
+    assert unpack(receive(agent.plugin.recv)) == [b"0", b"{}", b""]
+    assert agent.calls[0][1] == STDIN
+
+
+def test_an_earlier_plugin_gets_what_it_knows(agent):
+    """It takes answers of three fields only."""
+    agent.plugin.recv(1)
+    agent.plugin.sendall(pack(ENV, STDIN))
+
+    assert len(unpack(receive(agent.plugin.recv))) == 3
 
 
 @pytest.mark.parametrize("reads_hello", [True, False])
@@ -187,7 +226,7 @@ def test_what_a_caller_writes_into_its_ids_stays_within_its_line(agent, caplog):
     assert line.isprintable()
 
 
-def test_a_call_with_two_descriptors_is_dropped_and_both_are_closed(tmp_path):
+def test_a_call_with_two_descriptors_is_refused_and_both_are_closed(tmp_path):
     before = open_descriptors()
     agent = Agent()
 
@@ -196,10 +235,10 @@ def test_a_call_with_two_descriptors_is_dropped_and_both_are_closed(tmp_path):
         rights = array.array("i", [one.fileno(), one.fileno()])
         request = pack(ENV, STDIN)
         agent.plugin.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        answer = agent.plugin.recv(1)
+        status, *_ = unpack(receive(agent.plugin.recv))
     agent.finish()
 
-    assert answer == b""
+    assert status == b"1"
     assert agent.calls == []
     assert open_descriptors() == before
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from pycni.errors import FileError, IncompatibleVersion, InvalidConfig
+from pycni.cni import launcher
+from pycni.errors import FileError, IncompatibleVersion, InvalidConfig, NoLauncher
+from pycni.settings import Settings
 from pycni.setup import conflist
 from pycni.setup import install as installer
 from pycni.setup.install import (
     Network,
+    Places,
     Request,
     install,
     plan,
@@ -48,10 +51,12 @@ def interpreter(monkeypatch):
     monkeypatch.setattr(sys, "executable", str(PYTHON))
 
 
+def places(*, socket=SOCKET, python: Path | None = PYTHON) -> Places:
+    return Places(socket, socket.parent, Path("/sys/fs/bpf/one"), SETTINGS, python)
+
+
 def put(dirs, *, socket=SOCKET, report=print, **network):
-    return install(
-        *dirs, socket=socket, settings=SETTINGS, network=Network(**network), report=report
-    )
+    return install(*dirs, places=places(socket=socket), network=Network(**network), report=report)
 
 
 CAPABILITIES = dict.fromkeys(conflist.CAPABILITIES, True)
@@ -80,7 +85,7 @@ def test_without_an_mtu_the_node_chooses(dirs):
     assert own == {"type": "pycni", "ipMasq": False, "capabilities": CAPABILITIES}
 
 
-def test_the_plugin_starts_isolated_with_its_paths_filled_in(dirs):
+def test_the_script_starts_isolated_with_its_paths_filled_in(dirs, without_compiler):
     script, *_ = put(dirs)
 
     lines = script.read_text().splitlines()
@@ -89,13 +94,75 @@ def test_the_plugin_starts_isolated_with_its_paths_filled_in(dirs):
     assert f"SOCKET = '{SOCKET}'" in lines
     assert f"PYTHON = '{PYTHON}'" in lines
     assert f"SETTINGS = '{SETTINGS}'" in lines
+    assert without_compiler
+
+
+def test_the_launcher_has_its_paths_beside_it(dirs):
+    beside, *_ = put(dirs)
+
+    assert beside == dirs[0] / ".pycni.paths"
+    assert stat.S_IMODE(beside.stat().st_mode) == 0o644
+    assert beside.read_text().splitlines() == [
+        "# Written by `pycni install`; `pycni uninstall` removes it.",
+        f"socket={SOCKET}",
+        "run_dir=/run/node-one",
+        "pins=/sys/fs/bpf/one",
+        f"python={PYTHON}",
+        f"settings={SETTINGS}",
+    ]
+
+
+def test_a_host_without_python_is_told_of_none(dirs):
+    beside, *_ = install(*dirs, places=places(python=None))
+
+    assert "python=" in beside.read_text().splitlines()
+
+
+def test_a_host_without_python_gets_no_script_for_a_plugin(dirs, without_compiler):
+    with pytest.raises(NoLauncher, match=without_compiler):
+        install(*dirs, places=places(python=None))
+
+    assert not dirs[0].exists()
+
+
+def test_a_launcher_that_came_with_pycni_needs_no_compiler(
+    dirs, without_compiler, monkeypatch, tmp_path
+):
+    prebuilt = tmp_path / "prebuilt"
+    prebuilt.write_bytes(b"\x7fELF as it came")
+    monkeypatch.setattr(launcher, "PREBUILT", prebuilt)
+
+    _, plugin, _ = put(dirs)
+
+    assert without_compiler
+    assert plugin.read_bytes() == prebuilt.read_bytes()
+
+
+def test_places_are_those_of_the_settings():
+    found = Places.of(Settings(), SETTINGS)
+
+    assert (found.config, found.python) == (SETTINGS, PYTHON)
+    assert launcher.USUAL["socket"] == str(found.socket)
+    assert launcher.USUAL["run_dir"] == str(found.run_dir)
+    assert launcher.USUAL["pins"] == str(found.pins)
+    assert Places.of(Settings(), SETTINGS, without_python=True).python is None
+
+
+def test_what_an_earlier_release_had_beside_its_launcher_is_removed(dirs):
+    beside, *_ = put(dirs)
+    former = beside.with_name(".pycni.py")
+    former.write_text(f"#!/usr/bin/python3 -IS\n{launcher.MARKER}\n")
+
+    put(dirs)
+
+    assert not former.exists()
 
 
 @pytest.mark.parametrize("path", ["/it's", '/"quoted"\\', "/new\nline", "/é"])
 def test_any_path_can_be_filled_in(path):
     filled: dict[str, Any] = {}
 
-    text = render_plugin(socket=Path(path), python=PYTHON, settings=None)
+    text = render_plugin(Places(Path(path), Path("/run"), Path("/pins"), None, PYTHON))
     exec(compile(text, "plugin", "exec"), filled | {"__name__": "plugin"}, filled)
 
     assert filled["SOCKET"] == path
@@ -106,28 +173,20 @@ def test_nothing_but_the_three_files_is_left_behind(dirs):
     put(dirs)
     put(dirs)
 
-    assert sorted(os.listdir(dirs[0])) == [".pycni.py", "pycni"]
+    assert sorted(os.listdir(dirs[0])) == [".pycni.paths", "pycni"]
     assert os.listdir(dirs[1]) == ["10-pycni.conflist"]
 
 
 def test_a_running_plugin_is_replaced_by_rename(dirs):
-    _, plugin, _ = put(dirs)
-    running = plugin.open("rb")
+    beside, plugin, _ = put(dirs)
+    running, known = plugin.open("rb"), beside.open("rb")
 
-    with running:
+    with running, known:
         put(dirs, socket=Path("/run/other.sock"))
 
         assert os.fstat(running.fileno()).st_ino != plugin.stat().st_ino
-        assert str(SOCKET).encode() in running.read()
-        assert b"/run/other.sock" in plugin.read_bytes()
-
-
-def test_the_plugin_is_an_executable_with_its_python_beside_it(dirs):
-    script, plugin, _ = put(dirs)
-
-    assert plugin.read_bytes().startswith(b"\x7fELF")
-    assert script == dirs[0] / ".pycni.py"
-    assert stat.S_IMODE(script.stat().st_mode) == 0o755
+        assert str(SOCKET).encode() in known.read()
+        assert b"/run/other.sock" in beside.read_bytes()
 
 
 def test_without_a_compiler_the_plugin_is_the_python_alone(dirs, without_compiler):
@@ -142,21 +201,23 @@ def test_without_a_compiler_the_plugin_is_the_python_alone(dirs, without_compile
 
 
 def test_a_compiler_that_comes_or_goes_changes_the_plugin(dirs, monkeypatch, tmp_path):
-    script, plugin, _ = put(dirs)
+    beside, plugin, _ = put(dirs)
 
     with monkeypatch.context() as without:
         without.setenv("PATH", str(tmp_path))
         put(dirs)
     alone = plugin.read_bytes()
+    assert not beside.exists()
     put(dirs)
 
-    assert alone == script.read_bytes()
+    assert alone == render_plugin(places())
     assert plugin.read_bytes().startswith(b"\x7fELF")
 
 
-def test_a_python_of_somebody_else_stays_when_there_is_no_compiler(dirs, without_compiler):
+@pytest.mark.parametrize("name", [".pycni.py", ".pycni.paths"])
+def test_what_somebody_else_has_there_stays_when_there_is_no_compiler(dirs, without_compiler, name):
     dirs[0].mkdir()
-    foreign = dirs[0] / ".pycni.py"
+    foreign = dirs[0] / name
     foreign.write_text(FOREIGN)
 
     put(dirs)
@@ -184,7 +245,7 @@ def test_a_network_that_would_not_work_is_refused_before_anything_is_written(dir
     ("name", "reason"),
     [
         ("bin/pycni", "pycni did not write it"),
-        ("bin/.pycni.py", "pycni did not write it"),
+        ("bin/.pycni.paths", "pycni did not write it"),
         ("net.d/10-pycni.conflist", "is no network list with the plugin pycni"),
     ],
 )
@@ -214,7 +275,7 @@ def asked(dirs, **options: Any) -> Request:
     """What `pycni install` asks for, with a network of the options that a Network has."""
     bin_dir, conf_dir = dirs
     force = options.pop("force", False)
-    return Request(bin_dir, conf_dir, SOCKET, SETTINGS, Network(**options), force=force)
+    return Request(bin_dir, conf_dir, places(), Network(**options), force=force)
 
 
 def test_an_operators_edits_stay_at_the_next_install(dirs):
@@ -289,7 +350,7 @@ def test_a_link_to_a_list_stays_a_link(dirs, tmp_path):
 def test_a_plan_changes_nothing(dirs, tmp_path):
     files = plan(asked(dirs))
 
-    assert [file.path.name for file in files] == [".pycni.py", "pycni", "10-pycni.conflist"]
+    assert [file.path.name for file in files] == [".pycni.paths", "pycni", "10-pycni.conflist"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -345,9 +406,9 @@ def test_a_directory_that_cannot_be_changed_is_told(dirs, monkeypatch, call):
 
 
 def test_uninstall_removes_the_list_and_then_the_plugin_and_again_nothing(dirs):
-    script, plugin, conflist = put(dirs)
+    beside, plugin, conflist = put(dirs)
 
-    assert uninstall(*dirs) == [conflist, plugin, script]
+    assert uninstall(*dirs) == [conflist, plugin, beside]
     assert uninstall(*dirs) == []
     assert [*dirs[0].iterdir(), *dirs[1].iterdir()] == []
 
@@ -361,15 +422,15 @@ def unmark(path: Path) -> None:
 @pytest.mark.parametrize("change", [edit, unmark])
 def test_a_list_that_stays_keeps_its_plugin(dirs, change):
     """Without it, the runtime could neither make nor remove a pod."""
-    script, plugin, listed = put(dirs)
+    beside, plugin, listed = put(dirs)
     change(listed)
 
     removal = plan_removal(*dirs)
 
     assert remove(removal) == []
-    assert all(file.exists() for file in (script, plugin, listed))
+    assert all(file.exists() for file in (beside, plugin, listed))
     assert removal.stays[listed].endswith("it uses the plugin")
-    assert removal.stays[plugin] == removal.stays[script] == "a list that stays uses it"
+    assert removal.stays[plugin] == removal.stays[beside] == "a list that stays uses it"
 
 
 def test_a_list_of_somebody_else_that_uses_the_plugin_keeps_it(dirs):
@@ -398,8 +459,9 @@ def test_copies_of_lists_stay_and_are_named(dirs):
 def test_uninstall_leaves_what_somebody_else_wrote(dirs, text):
     put(dirs)
     bin_dir, conf_dir = dirs
-    for file in (bin_dir / "pycni", bin_dir / ".pycni.py", conf_dir / "10-pycni.conflist"):
-        file.write_text(text)
+    for name in ("pycni", ".pycni.paths", ".pycni.py"):
+        (bin_dir / name).write_text(text)
+    (conf_dir / "10-pycni.conflist").write_text(text)
 
     assert uninstall(*dirs) == []
 

@@ -26,6 +26,5 @@ for member in sys.argv[1:]:
 install.install(
     Path("/opt/cni/bin"),
     Path("/etc/cni/net.d"),
-    socket=settings.socket_path,
-    settings=SETTINGS_PATH,
+    places=install.Places.of(settings, SETTINGS_PATH),
 )

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): glibc's name */
+#include "detach.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "bytes.h"
+#include "call.h"
+#include "lock.h"
+#include "netns.h"
+#include "rtnl.h"
+#include "sha256.h"
+
+#define NAME_DIGITS 12
+
+static const unsigned char gateway_mac[6] = { GATEWAY_MAC };
+
+/* What is looked for, and the link if it was found. */
+struct search {
+	const char *digest;
+	struct link found;
+};
+
+static _Noreturn void fail(const char *what)
+{
+	refuse(FILE_ERROR, "the pod's link cannot be removed",
+	       "%s: errno %d; the plugin must run as root in the node's "
+	       "network namespace",
+	       what, errno);
+}
+
+/* pycni/names.py, AttachmentKey. */
+static void digest_of(const char *network, char digest[DIGITS + 1])
+{
+	struct bytes key = {};
+
+	put(&key, network, strlen(network) + 1);
+	put(&key, variable("CNI_CONTAINERID"),
+	    strlen(variable("CNI_CONTAINERID")) + 1);
+	put_text(&key, variable("CNI_IFNAME"));
+	sha256_digits(key.at, key.len, digest);
+}
+
+/* The value of the first word WORD=VALUE behind `at`, up to a blank; NULL if there is
+ * none. `word` has the equals sign.
+ */
+static const char *find_word(const char *at, const char *word)
+{
+	while ((at = strchr(at, ' '))) {
+		at++;
+		if (!strncmp(at, word, strlen(word)))
+			return at + strlen(word);
+	}
+	return NULL;
+}
+
+/* pycni/pods/lease.py, is_ours. */
+static bool is_ours(const struct link *link, const char *digest)
+{
+	const char *key = NULL;
+
+	if (strcmp(link->kind, "veth") != 0 &&
+	    strcmp(link->kind, "netkit") != 0)
+		return false;
+	if (!strncmp(link->alias, ALIAS_HEAD " ", sizeof(ALIAS_HEAD)))
+		key = find_word(link->alias, "key=");
+	if (key)
+		return !strncmp(key, digest, DIGITS);
+	return !strncmp(link->name, NAME_HEAD, strlen(NAME_HEAD)) &&
+	       !strncmp(link->name + strlen(NAME_HEAD), digest, NAME_DIGITS) &&
+	       !memcmp(link->mac, gateway_mac, sizeof(gateway_mac));
+}
+
+static bool look_at(const struct link *link, void *context)
+{
+	struct search *search = context;
+
+	if (!is_ours(link, search->digest))
+		return true;
+	search->found = *link;
+	return false;
+}
+
+/* By its name, or among all: somebody may have renamed it. */
+static struct link find_link(int rtnl, const char *digest)
+{
+	struct search search = { .digest = digest };
+	char name[sizeof(NAME_HEAD) + NAME_DIGITS] = NAME_HEAD;
+
+	memcpy(name + strlen(NAME_HEAD), digest, NAME_DIGITS);
+	if (visit_links(rtnl, name, look_at, &search))
+		fail("looking for it");
+	if (!search.found.index && visit_links(rtnl, NULL, look_at, &search))
+		fail("looking at all links");
+	return search.found;
+}
+
+/* For each address of the lease that has one. */
+static void delete_rules(int rtnl, const char *alias)
+{
+	const char *versions_ruled = find_word(alias, "rules=");
+	const char *at = alias;
+
+	while (versions_ruled && (at = find_word(at, "ip="))) {
+		char text[INET6_ADDRSTRLEN] = {}, address[16];
+		size_t len = strcspn(at, " ");
+		int family = memchr(at, ':', len) ? AF_INET6 : AF_INET;
+		char version = family == AF_INET ? '4' : '6';
+
+		if (len < sizeof(text))
+			memcpy(text, at, len);
+		if (!memchr(versions_ruled, version,
+			    strcspn(versions_ruled, " ")) ||
+		    inet_pton(family, text, address) != 1)
+			continue;
+		if (delete_rule(rtnl, family, address) && errno != EAFNOSUPPORT)
+			fail("removing a rule in the pod");
+	}
+}
+
+/* Rules stay in the pod when its link goes. This process stays in the pod's namespace. */
+static void clear_pod(const char *alias)
+{
+	int netns = open_netns(), rtnl;
+
+	if (!find_word(alias, "rules=") || !is_pods(netns))
+		return;
+	if (setns(netns, CLONE_NEWNET))
+		fail("entering the pod");
+	rtnl = open_rtnl();
+	if (rtnl < 0)
+		fail("asking the kernel in the pod");
+	delete_rules(rtnl, alias);
+	close(rtnl);
+}
+
+void detach(const struct paths *paths, const char *network)
+{
+	char digest[DIGITS + 1];
+	struct lock lock;
+	struct link link;
+	int rtnl;
+
+	digest_of(network, digest);
+	lock = lock_attachment(paths->run_dir, digest);
+	rtnl = open_rtnl();
+	if (rtnl < 0)
+		fail("asking the kernel");
+	link = find_link(rtnl, digest);
+	if (link.index) {
+		clear_pod(link.alias);
+		if (delete_link(rtnl, link.index))
+			fail("asking the kernel to remove it");
+	}
+	unlock(&lock);
+}
