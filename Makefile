@@ -23,7 +23,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster test-kube e2e bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster test-kube e2e image manifests bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -131,6 +131,12 @@ e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services,
 
 test-kube: $(VENV)/test ## the store against etcd and the API server that `make cluster` built
 	$(BIN)/pytest tests/kube/api.py
+
+image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-image.tar
+	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar
+
+manifests: $(VENV)/test ## the manifests of deploy/ that are made of others
+	cd tests && ../$(BIN)/python -m image manifests
 
 bench: $(VENV)/bench ## packets between nodes and on a node, beside other ways; into docs/
 	cd tests && ../$(BIN)/python -m bench.dataplane --docs ../docs

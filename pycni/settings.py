@@ -45,6 +45,10 @@ from pycni.names import SETTINGS_PATH, is_node_name
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
 
+NODE_NAME = "PYCNI_NODE_NAME"
+"""An environment variable: the name of a node whose settings name none. The nodes of a DaemonSet
+share one settings file, and a host's name need not be that of its Node."""
+
 STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
 NODE_NAME = "NODE_NAME"
 """Variable of the environment; DaemonSets set it by the downward API."""
@@ -197,7 +201,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     node_name: Annotated[StrictStr, AfterValidator(_node_name)] = Field(
-        default_factory=lambda: socket.gethostname().lower(), validate_default=True
+        default_factory=lambda: os.environ.get(NODE_NAME) or socket.gethostname().lower(),
+        validate_default=True,
     )
     """Name in the cluster store; the node's name in Kubernetes. With the store `kube:` and without
     it: that in the environment (NODE_NAME)."""

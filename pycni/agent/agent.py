@@ -41,7 +41,7 @@ from pycni.logfmt import quoted
 from pycni.node.record import Node
 from pycni.node.report import Report
 from pycni.settings import Settings, make_directories
-from pycni.setup import cautions, provision
+from pycni.setup import cautions, container, provision
 
 KERNEL_WAIT = 1.0
 """Seconds, the longest wait of a loop that only this node's kernel can fail."""
@@ -51,15 +51,21 @@ STORE_WAIT = 10.0
 log = logging.getLogger(__name__)
 
 
-def run(read: Callable[[], Settings], *, setup: bool = True) -> None:
+def run(
+    read: Callable[[], Settings],
+    *,
+    setup: bool = True,
+    served: Callable[[Settings], object] = lambda _: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, in the node's network namespace and on the main thread.
 
     Sets the node up first, unless told not to. `read` reads the settings: at the start, and after
-    each setup by somebody else. Raises PycniError or LoaderError if that fails, or
-    SetupError if another agent serves this node.
+    each setup by somebody else. `served` is called once, when calls are taken. Raises PycniError or
+    LoaderError if that fails, or SetupError if another agent serves this node.
     """
     memory.share_one_arena()
     settings = read()
+    container.check(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -74,6 +80,7 @@ def run(read: Callable[[], Settings], *, setup: bool = True) -> None:
             forgetting = Forgetting()
             start(loops(Current(settings, read), forgetting), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
+            served(settings)
             notify.ready()
             server.serve(listener, settings, stop, forgetting=forgetting)
         # the loop that listens there ends with the process, and tidies nothing up

@@ -27,7 +27,9 @@ CALLS_AT_ONCE = 64
 ACCEPT_INTERVAL = 1.0
 """Seconds between two looks at whether to stop."""
 
-STOP_FIRST = "stop it first: one agent runs per node"
+STOP_FIRST = (
+    "stop it first: one agent runs per node, that of the systemd units or that of the DaemonSet"
+)
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from pycni.logfmt import FORMATS, LEVELS, LOGFMT
 from pycni.names import SETTINGS_PATH
 
 COMMANDS = {
+    "prepare": "pycni.cli.prepare",
     "setup": "pycni.cli.setup",
     "teardown": "pycni.cli.setup",
     "agent": "pycni.cli.agent",

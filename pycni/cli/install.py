@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pycni.setup.install import File, Request
     from pycni.setup.runtimes import Found
 
+PLUGIN, LIST = "plugin", "list"
 UNIT_DIR = Path("/etc/systemd/system")
 
 
@@ -42,6 +44,12 @@ unit_dir_option = _directory("--unit-dir", "Directory of systemd's units.", UNIT
 @click.command()
 @bin_dir_option
 @conf_dir_option
+@click.option(
+    "--only",
+    type=click.Choice([PLUGIN, LIST]),
+    help="Write the plugin or the list alone. A runtime calls the plugin as soon as the list is "
+    "there: write that last, when the node can serve.",
+)
 @click.option("--name", help="Name of the network.  [default: pycni]")
 @click.option("--mtu", type=int, help="MTU of pods in bytes. Default: the overlay's MTU.")
 @click.option(
@@ -86,12 +94,13 @@ def install(invocation: Invocation, /, *, dry_run: bool, **options: Any) -> None
         *_strays(found, request),
         *network_lists.warnings(listed.path, settings.cluster, plugin=installation.PLUGIN),
     ]
+    files, told = _part(files, options["only"])
     if not dry_run:
         installation.write(files)
         units.install(services)
     for text in warnings:
         warn(text)
-    _tell(invocation, files, services, warnings=warnings, dry_run=dry_run)
+    _tell(invocation, told, services, warnings=warnings, dry_run=dry_run)
 
 
 @click.command()
@@ -123,6 +132,34 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
     if services and not dry_run:
         lines.append("now: systemctl daemon-reload")
     invocation.say(*lines, removed=gone, stays=stays, dry_run=dry_run)
+
+
+def write_list(settings: Settings, config: Path | None, options: dict[str, Any]) -> list[Path]:
+    """Write the network list as `install --only list` does; returns its path if it was written.
+
+    Raises FileError, InvalidConfig or IncompatibleVersion.
+    """
+    from pycni.setup import install as installation
+    from pycni.setup import pod_mtu, runtimes
+    from pycni.setup.conflist import mtu
+
+    request = _request(settings, config, runtimes.find(), _DEFAULTS | options)
+    files, (listed,) = _part(installation.plan(request), LIST)
+    if (asked := mtu(listed.content)) is not None:
+        pod_mtu.check(settings, asked, hint=f"change the list {listed.path}")
+    return installation.write(files)
+
+
+_DEFAULTS = {"name": None, "ip_masq": None, "mtu": None, "force": False, "no_python": True}
+
+
+def _part(files: list[File], only: str | None) -> tuple[list[File], list[File]]:
+    """What to write of a plan, and what to tell of it. The list is the last of a plan."""
+    if only == PLUGIN:
+        return files[:-1], files[:-1]
+    if only == LIST:
+        return [*(replace(file, unchanged=True) for file in files[:-1]), files[-1]], files[-1:]
+    return files, files
 
 
 def _request(

@@ -26,9 +26,10 @@ NOTHING = "this host was not set up for pycni: nothing to tear down"
 def setup(invocation: Invocation, /, *, dry_run: bool) -> None:
     """Make this host a node, or bring a node up to date."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
-    from pycni.setup import cautions, preview, provision
+    from pycni.setup import cautions, container, preview, provision
 
     settings = invocation.settings()
+    container.check(settings)
     warnings = cautions.look(settings)
     if dry_run:
         steps = preview.steps(settings)

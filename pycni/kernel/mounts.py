@@ -20,6 +20,8 @@ class Mount:
     point: Path
     shared: bool
     """Whether a mount below it appears in other mount namespaces, too."""
+    follows: bool
+    """Whether it is a copy that gets what is mounted at its original ("master:")."""
     kind: str
     source: str
 
@@ -34,7 +36,18 @@ def parse(line: str) -> Mount:
     head, _, tail = line.partition(" - ")
     fields, (kind, source, *_) = head.split(" "), tail.split(" ")
     shared = any(field.startswith("shared:") for field in fields[6:])
-    return Mount(Path(fields[4]), shared, kind, source)
+    follows = any(field.startswith("master:") for field in fields[6:])
+    return Mount(Path(fields[4]), shared, follows, kind, source)
+
+
+def covering(path: Path) -> Mount | None:
+    """The mount that `path` is on; None if this process sees none."""
+    # of several at one point, the last one covers the others
+    around = sorted(
+        (mount for mount in read() if path.is_relative_to(mount.point)),
+        key=lambda mount: len(mount.point.parts),
+    )
+    return around[-1] if around else None
 
 
 def why_hidden(path: Path) -> str:
@@ -44,15 +57,10 @@ def why_hidden(path: Path) -> str:
     `ip netns exec` gives each command a mount namespace of its own, with a sysfs that has the name
     of the network namespace as its source (iproute2, lib/namespace.c).
     """
-    mounts = read()
-    # of several at one point, the last one covers the others
-    around = sorted(
-        (mount for mount in mounts if path.is_relative_to(mount.point)),
-        key=lambda mount: len(mount.point.parts),
-    )
-    if around and around[-1].shared:
+    around = covering(path)
+    if around is not None and around.shared:
         return ""
-    for mount in reversed(mounts):
+    for mount in reversed(read()):
         if mount.kind == "sysfs" and mount.point == Path("/sys"):
             if any((directory / mount.source).exists() for directory in NETNS_DIRS):
                 return (

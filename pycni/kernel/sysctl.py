@@ -6,7 +6,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PROC_SYS = Path("/proc/sys")
+PLACE = "PYCNI_PROC_SYS"
+"""An environment variable: where the host's /proc/sys is. Containers have it read-only at its usual
+place, and a mount of the host's elsewhere; what is below net is of the thread's namespace there,
+too."""
+PROC_SYS = Path(os.environ.get(PLACE) or "/proc/sys")
 LONGEST = 4096
 """Bytes of a value."""
 

@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cluster.oci import Image, write_archive, write_layer
 from pycni.errors import PycniError
 from pycni.files import replace_file
+from support.oci import Image, write_archive, write_layer
 from vm import cache
 from vm.apt import Archive, ArchiveError, run
 

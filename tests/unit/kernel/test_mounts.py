@@ -41,8 +41,11 @@ def see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-unt
 def test_a_line_is_read() -> None:
     line = "22 28 0:21 / /sys rw,nosuid shared:7 master:1 - sysfs blue rw,noatime"
 
-    assert parse(line) == Mount(Path("/sys"), shared=True, kind="sysfs", source="blue")
+    assert parse(line) == Mount(
+        Path("/sys"), shared=True, follows=True, kind="sysfs", source="blue"
+    )
     assert not parse(line.replace("shared:7 ", "")).shared
+    assert not parse(line.replace("master:1 ", "")).follows
     assert not parse("22 28 0:21 / /shared:1 rw - ext4 x rw").shared
 
 

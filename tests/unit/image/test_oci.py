@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from cluster.oci import Image, write_archive, write_layer
+from support.oci import Image, write_archive, write_layer
 
 SERVER = Image(("example/server:1", "example/alias:2"), ("/server",), ("serve",))
 SHELL = Image(("example/shell:3",), (), ("/bin/sh",))

@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ARCHITECTURE = "amd64"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MEDIA_TYPE = "application/vnd.oci.image"
+GZIP_SUFFIX = ".gz"
 
 
 @dataclass(frozen=True)
@@ -27,42 +30,83 @@ class Image:
     names: tuple[str, ...]
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    """NAME=VALUE, beside PATH."""
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def write_layer(path: Path, tree: Path) -> None:
-    """The files of a tree as a layer: owned by root, without their times."""
+    """The files of a tree as a layer: sorted, owned by root, without their times."""
     with tarfile.open(path, "w") as archive:
         for entry in sorted(tree.iterdir()):
             archive.add(entry, entry.name, filter=_plain)
 
 
-def write_archive(path: Path, layer: Path, images: Iterable[Image]) -> None:
-    """The layout: the layer, and a configuration and a manifest for each image."""
-    with layer.open("rb") as file:
-        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    layered = {"mediaType": f"{MEDIA_TYPE}.layer.v1.tar", "digest": digest,
-               "size": layer.stat().st_size}  # fmt: skip
+def compress(layer: Path) -> Path:
+    """The layer by gzip (RFC 1952), beside it, without name and time."""
+    packed = layer.with_name(layer.name + GZIP_SUFFIX)
+    with (
+        layer.open("rb") as source,
+        packed.open("wb") as raw,
+        gzip.GzipFile("", "wb", 9, raw, mtime=0) as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
+    return packed
+
+
+def write_archive(
+    path: Path, layer: Path, images: Iterable[Image], *, packed: Path | None = None
+) -> str:
+    """The layout: the layer, and a configuration and a manifest for each image.
+
+    `packed` is the layer compressed, to be stored in its place. Returns the digest of the last
+    image's manifest.
+    """
+    stored = packed or layer
+    layered: dict[str, Any] = {
+        "mediaType": f"{MEDIA_TYPE}.layer.v1.tar" + ("+gzip" if packed else ""),
+        "digest": digest_of(stored),
+        "size": stored.stat().st_size,
+    }
     blobs: dict[str, bytes] = {}
-    entries = [entry for image in images for entry in _describe(image, layered, blobs)]
+    content = digest_of(layer) if packed else layered["digest"]
+    entries = [
+        entry for image in images for entry in _describe(image, layered, content, blobs=blobs)
+    ]
     index = {"schemaVersion": 2, "manifests": entries}
     with tarfile.open(path, "w") as archive:
         _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(archive, "index.json", _json(index))
         for name, blob in blobs.items():
             _add(archive, _blob_path(name), blob)
-        archive.add(layer, _blob_path(digest), filter=_plain)
+        archive.add(stored, _blob_path(layered["digest"]), filter=_blob)
+    return str(entries[-1]["digest"])
+
+
+def digest_of(path: Path) -> str:
+    """The digest of a file, as descriptors have it."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe(
-    image: Image, layer: dict[str, Any], blobs: dict[str, bytes]
+    image: Image, layer: dict[str, Any], content: str, *, blobs: dict[str, bytes]
 ) -> Iterable[dict[str, Any]]:
-    """An image's entries in the index, one for each name; its blobs are added to `blobs`."""
-    ran = {"Entrypoint": list(image.entrypoint), "Cmd": list(image.command), "Env": [PATH]}
+    """An image's entries in the index, one for each name; its blobs are added to `blobs`.
+
+    `content` is the digest of the layer as it is unpacked.
+    """
+    ran = {
+        "Entrypoint": list(image.entrypoint),
+        "Cmd": list(image.command),
+        "Env": [PATH, *image.environment],
+        "Labels": image.labels,
+    }
     config = {
         "architecture": ARCHITECTURE,
         "os": "linux",
         "config": {key: value for key, value in ran.items() if value},
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        "rootfs": {"type": "layers", "diff_ids": [content]},
     }
     manifest = {
         "schemaVersion": 2,
@@ -102,6 +146,12 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
+
+
+def _blob(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """With the mode of other blobs, whatever the umask was."""
+    member.mode = 0o644
+    return _plain(member)
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m image`: build the image, or render the manifests. See `make image`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from image import build, manifests
+from pycni.errors import PycniError
+from vm.apt import ArchiveError
+
+TELL = partial(click.echo, err=True)
+
+
+@click.group()
+def main() -> None:
+    """The container image of pycni and its manifests."""
+
+
+@main.command("build")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("dist/pycni-image.tar"),
+    show_default=True,
+    help="The archive; `ctr images import` reads it.",
+)
+@click.option("--name", default=build.NAME, show_default=True, help="Name and tag of the image.")
+def build_image(output: Path, name: str) -> None:
+    """Build the image as an archive."""
+    click.echo(build.summary(build.build(output.absolute(), name=name, tell=TELL)))
+
+
+@main.command("manifests")
+def write_manifests() -> None:
+    """Render the manifests in deploy that are made of others."""
+    for path, text in manifests.rendered().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        click.echo(path)
+
+
+def _run() -> None:
+    """The commands, with errors in words: what was found, and what to do."""
+    try:
+        main(prog_name="python -m image")
+    except PycniError as error:
+        lines = (error.message, error.details, error.hint and f"What to do: {error.hint}")
+        sys.exit("\n".join(["image: " + lines[0], *filter(None, lines[1:])]))
+    except ArchiveError as error:
+        sys.exit(f"image: {error}")
+
+
+if __name__ == "__main__":
+    _run()

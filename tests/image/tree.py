@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in the image: Debian packages, wheels and pycni, unpacked into a directory.
+
+Nothing is configured and nothing runs but Python, which compiles its modules. There is no shell, no
+package manager and no compiler: the BPF programs and the launcher are in pycni's wheel.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pycni.errors import PycniError
+from vm.apt import Archive, run
+
+PROJECT = Path(__file__).parents[2]
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+SUITE = "bookworm"
+PYTHON = "3.11"
+"""Of that suite."""
+
+PACKAGES = (
+    "libbpf1", "libbpfcc", "libbz2-1.0", "libc6", "libelf1", "libexpat1", "libffi8", "libgcc-s1",
+    "libgmp10", "libjansson4", "liblzma5", "libmnl0", "libnftables1", "libnftnl11",
+    f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", "libsqlite3-0", "libssl3",
+    "libstdc++6", "libuuid1", "libxtables12", "netbase", f"python{PYTHON}-minimal", "zlib1g",
+)  # fmt: skip
+"""All of them, with no others that they depend on: proof.py shows that nothing is missing."""
+
+LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
+STANDARD = Path(f"usr/lib/python{PYTHON}")
+MODULES = Path("usr/lib/python3/dist-packages")
+
+DISPENSABLE = (
+    f"{LIBRARIES}/libbcc.so.*",  # needs LLVM; of bcc, libbcc_bpf is used (D2)
+    f"{LIBRARIES}/gconv",
+    *(f"lib/x86_64-linux-gnu/{name}.so*"  # for debuggers and profilers
+      for name in ("libmemusage", "libpcprofile", "libthread_db")),
+    f"{LIBRARIES}/engines-3", f"{LIBRARIES}/ossl-modules",
+    *(f"{STANDARD}/lib-dynload/{name}.*"
+      for name in ("_crypt", "_curses", "_curses_panel", "_dbm", "_tkinter", "nis", "readline")),
+    *(f"{STANDARD}/{name}"
+      for name in ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "tkinter", "turtledemo",
+                   "config-*", "distutils")),
+    f"{MODULES}/bin",
+    "etc/init.d", "usr/share/apport", "usr/share/binfmts", "usr/share/gcc", "usr/share/lintian",
+    "usr/share/man", "usr/share/python3", "usr/share/applications", "usr/share/pixmaps",
+    "usr/share/menu",
+)  # fmt: skip
+"""Patterns of what is in the packages and serves nobody here."""
+
+DIRECTORIES = ("dev", "etc/pycni", "host/proc/sys/net", "opt/cni/bin", "etc/cni/net.d", "proc",
+               "root", "run/pycni", "sys/fs/bpf", "tmp", "var/lib/pycni")  # fmt: skip
+"""Where the container's mounts go: its root is read-only."""
+
+FILES = {
+    "etc/group": "root:x:0:\n",
+    "etc/nsswitch.conf": "hosts: files dns\n",
+    "etc/passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n",
+    "etc/os-release": f'NAME="pycni"\nID=pycni\nID_LIKE=debian\nVERSION_CODENAME={SUITE}\n',
+}
+LINKS = {"usr/bin/python3": f"python{PYTHON}"}
+COMMAND = "#!/usr/bin/python3 -I\nimport sys\n\nfrom pycni.cli import main\n\nsys.exit(main())\n"
+
+PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
+"""What the wheels may have been built for: the suite's C library is 2.36."""
+
+
+def make(tree: Path, *, scratch: Path, archive: Archive) -> None:
+    """The whole tree, in a directory that does not exist yet.
+
+    Raises ArchiveError if packages cannot be had, PycniError if a program fails.
+    """
+    tree.mkdir(mode=0o755)
+    archive.update()
+    for package in archive.download(PACKAGES):
+        run(["dpkg-deb", "--extract", package, tree], cwd=tree)
+    add_wheels(tree, scratch)
+    finish(tree)
+    compile_modules(tree)
+
+
+def add_wheels(tree: Path, scratch: Path) -> None:
+    """pycni's own wheel and those of REQUIREMENTS, into MODULES."""
+    wheels = scratch / "wheels"
+    wheels.mkdir()
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, PROJECT)
+    (own,) = wheels.glob("pycni-*.whl")
+    install = ("install", "--no-deps", "--no-compile", "--target", tree / MODULES)
+    foreign = ("--python-version", PYTHON, "--only-binary=:all:",
+               *(f"--platform={name}" for name in PLATFORMS))  # fmt: skip
+    pip(*install, *foreign, "--require-hashes", "--requirement", REQUIREMENTS)
+    pip(*install, *foreign, own)
+
+
+def finish(tree: Path) -> None:
+    """Leave out what nobody needs, and add what installation scripts would."""
+    for pattern in DISPENSABLE:
+        for found in sorted(tree.glob(pattern)):
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    for found in sorted((tree / "usr/share/doc").rglob("*")):
+        if not found.is_dir() and found.name != "copyright":
+            found.unlink()
+    for info in (tree / MODULES).glob("*.dist-info"):
+        # they say when, and where from, pip installed
+        for name in ("RECORD", "REQUESTED", "direct_url.json", "INSTALLER"):
+            (info / name).unlink(missing_ok=True)
+    for name in DIRECTORIES:
+        (tree / name).mkdir(parents=True, exist_ok=True)
+    for link, target in LINKS.items():
+        (tree / link).symlink_to(target)
+    for name, content in FILES.items():
+        (tree / name).write_text(content)
+    command = tree / "usr/bin/pycni"
+    command.write_text(COMMAND)
+    command.chmod(0o755)
+    set_modes(tree)
+    (tree / "tmp").chmod(0o1777)
+
+
+def set_modes(tree: Path) -> None:
+    """The same modes whatever the umask was, and nothing with the rights of its owner (setuid)."""
+    for found in (tree, *tree.rglob("*")):
+        if not found.is_symlink():
+            executable = found.is_dir() or found.stat().st_mode & 0o100
+            found.chmod(0o755 if executable else 0o644)
+
+
+def compile_modules(tree: Path) -> None:
+    """Bytecode that does not look at its source's time (PEP 552): the container cannot write it.
+
+    By the image's own Python, with one order of sets: the same sources give the same bytes.
+    """
+    modules = [f"/{path}" for path in (STANDARD, MODULES)]
+    options = ("-q", "-j1", "--invalidation-mode", "unchecked-hash")
+    inside(tree, "/usr/bin/python3", "-I", "-m", "compileall", *options, *modules)
+
+
+def inside(tree: Path, *command: str) -> str:
+    """What a program in the tree prints. Raises PycniError if it fails."""
+    done = subprocess.run(
+        ["chroot", tree, *command], capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0"},
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PycniError(
+            f"{' '.join(command[:3])} fails in the image",
+            details=(done.stderr + done.stdout).strip()[-2000:],
+            hint="a package is missing in PACKAGES, or too much is in DISPENSABLE (image/tree.py)",
+        )
+    return done.stdout
+
+
+def pip(*arguments: str | Path) -> None:
+    """Run pip of this environment, with its configuration. Raises PycniError."""
+    options: Sequence[str] = ("--quiet", "--disable-pip-version-check", "--no-input")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments, *options],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PycniError(
+            f"pip {arguments[0]} failed",
+            details=done.stderr.strip()[-2000:],
+            hint="the package index must be reachable; clang compiles the programs",
+        )
