@@ -4,8 +4,9 @@
 Gives the machine its host name and its mounts, and becomes the program PAUSE. The standard library
 only: it runs outside of any environment.
 
-/run is empty; /var/lib, /var/log and /opt are the machine's own; /etc is this computer's, and what
-the machine writes there is its own (an overlay).
+/run and /var/lib are empty, and in memory: images are there in seconds, and gone at once. /var/log
+and /opt are the machine's own; /etc is this computer's, and what the machine writes there is its
+own (an overlay).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-OWN = {"lib": "/var/lib", "log": "/var/log", "opt": "/opt"}
+OWN = {"log": "/var/log", "opt": "/opt"}
+IN_MEMORY = ("/run", "/var/lib")
 PARAMETERS = {
     "kernel/keys/root_maxbytes": "25000000",
     "kernel/keys/root_maxkeys": "1000000",
@@ -40,7 +42,8 @@ def prepare(directory: Path) -> None:
 
 def mounts(directory: Path) -> Iterator[list[str]]:
     """The commands in their order."""
-    yield ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]
+    for target in IN_MEMORY:
+        yield ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", target]
     for name, target in OWN.items():
         yield ["mount", "--bind", str(directory / name), target]
     layers = f"lowerdir=/etc,upperdir={directory}/etc,workdir={directory}/etc-work"

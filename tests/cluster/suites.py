@@ -22,7 +22,7 @@ FOCUS = {
                 r"Networking Granular|Conntrack|KubeProxy|Traffic Distribution|Topology Hints)",
     "policy": r"\[sig-network\] Netpol",
     "all": r"\[sig-network\]",
-    "cut": r"\[sig-network\] (DNS should provide DNS for (services|the cluster) |"
+    "cut": r"\[sig-network\] (DNS should provide DNS for (services|the cluster) \[Conformance\]|"
            r"HostPort|Networking Granular Checks: Pods .* \[Conformance\]|"
            r"Services should (be able to change the type|have session affinity work for NodePort|"
            r"serve multiport|serve a basic).*\[Conformance\])",
