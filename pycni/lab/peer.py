@@ -6,6 +6,7 @@ program resends until its count is answered, which hides loss: here every reques
 """
 
 import argparse
+import errno
 import json
 import os
 import select
@@ -21,6 +22,8 @@ ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 GRACE = 1.0
 """Seconds to wait for the last replies, if --grace says nothing else."""
+PAUSE = 0.002
+"""Seconds until a full send buffer is tried again."""
 CHUNK = 65536
 SEQUENCES = 65536
 """Echo requests that can be told apart."""
@@ -76,8 +79,10 @@ def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
         begin = time.monotonic()
         sent = 0
         while sent < options.count or (options.until_eof and sent < SEQUENCES and not at_eof()):
+            message = request(family, identifier, sent, options.size)
             try:
-                raw.send(request(family, identifier, sent, options.size))
+                while not has_left(raw, message):  # a full send buffer is no loss
+                    wait_until(ready, raw, family, identifier, answered, time.monotonic() + PAUSE)
             except OSError:
                 errors += 1
             sent += 1
@@ -85,7 +90,34 @@ def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
         end = time.monotonic() + options.grace
         while len(answered) < sent - errors and time.monotonic() < end:
             wait_until(ready, raw, family, identifier, answered, time.monotonic() + 0.02)
-    return {"address": address, "sent": sent, "received": len(answered), "errors": errors}
+    return {
+        "address": address,
+        "sent": sent,
+        "received": len(answered),
+        "errors": errors,
+        "missing": runs(set(range(sent)) - answered),
+    }
+
+
+def has_left(raw: socket.socket, message: bytes) -> bool:
+    """Send it; False if the send buffer is full, which a raw socket tells by ENOBUFS (ip(7)).
+
+    Raises OSError.
+    """
+    try:
+        raw.send(message)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+            return False
+        raise
+    return True
+
+
+def runs(numbers: set[int]) -> list[tuple[int, int]]:
+    """First and last of each run of numbers, ascending."""
+    firsts = sorted(one for one in numbers if one - 1 not in numbers)
+    lasts = sorted(one for one in numbers if one + 1 not in numbers)
+    return list(zip(firsts, lasts, strict=True))
 
 
 def at_eof() -> bool:

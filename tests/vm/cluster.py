@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from vm.node import SETTINGS, UPLINK, Node, lost
+from vm.node import SETTINGS, UPLINK, Node, incomplete
 from vm.payload import INSIDE, PYTHON
 from vm.qemu import Guest
 
@@ -131,8 +131,8 @@ def upgrade_busy(cluster: Cluster, *, rounds: int, tell: Callable[[str], object]
     assert not any(one.ended for one in busy), "the processors were idle in the end"
 
 
-def _upgrade_once(cluster: Cluster, setup: Sequence[str]) -> list[dict[str, int]]:
-    """What was lost, by flood and address."""
+def _upgrade_once(cluster: Cluster, setup: Sequence[str]) -> list[dict[str, Any]]:
+    """What the floods tell that lost something."""
     pod, far = next(iter(cluster.a.pods)), next(iter(cluster.b.pods))
     before = [_fingerprint(node) for node in cluster.nodes]
     floods = [cluster.a.start_flood(pod, to) for to in cluster.b.pods[far]]
@@ -146,10 +146,10 @@ def _upgrade_once(cluster: Cluster, setup: Sequence[str]) -> list[dict[str, int]
         done = upgrading.wait()
         assert done.status == 0, done.stderr
     cluster.a.end_floods()
-    missing = [lost(flood.wait()) for flood in floods]
+    missing = [one for flood in floods for one in incomplete(flood.wait())]
     after = [_fingerprint(node) for node in cluster.nodes]
     assert not set(before) & set(after), f"the programs were {before} and are {after}"
-    return missing if any(missing) else []
+    return missing
 
 
 def reaches(source: Node, pod: str, target: Node, address: str) -> None:

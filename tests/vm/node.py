@@ -196,9 +196,12 @@ class Node:
 
 def lost(echoed: Done) -> dict[str, int]:
     """How many requests of `start_echo` were not answered, by address; only where there are."""
-    answers = _document(echoed)
-    missing = {one["address"]: one["sent"] - one["received"] for one in answers}
-    return {address: count for address, count in missing.items() if count}
+    return {one["address"]: one["sent"] - one["received"] for one in incomplete(echoed)}
+
+
+def incomplete(echoed: Done) -> list[dict[str, Any]]:
+    """What `start_echo` tells of addresses that did not answer everything (pycni/lab/peer.py)."""
+    return [one for one in _document(echoed) if one["received"] < one["sent"]]
 
 
 def _document(done: Done) -> Any:
