@@ -13,11 +13,15 @@
     cgroups        control groups of a node
     control_plane  etcd, API server, controller manager, scheduler
     node           containerd, kubelet, kube-proxy
-    network        pycni
+    network        pycni: the one place that brings it onto a machine
     kubectl        the API, as its administrator
     manifests      objects; pure
     life           the cluster as a whole: up and down
-    scene, checks  what `make cluster` proves
+    scene          what the checks act with
+    verdicts       how a check ends
+    traces         what pods leave on a node
+    checks, service_checks  what `make cluster` proves
+    suites, junit, e2e  Kubernetes' own tests: which, what they found, how they are run
 
 Nothing of the machine's own network or kernel parameters is touched.
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -130,7 +131,6 @@ class _Build:
     def _compile(self, name: str, arguments: Sequence[str]) -> None:
         """Run `go`, which prints a line for each package that it compiles, and tell of them."""
         said: list[str] = []
-        told = time.monotonic()
         with subprocess.Popen(
             self._command(arguments),
             cwd=self._module,
@@ -138,14 +138,22 @@ class _Build:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                said.append(line)
-                if time.monotonic() - told > TELL_SECONDS:
-                    told = time.monotonic()
-                    self.tell(f"{name}: {len(said)} compiled, {self._seconds()}")
+            try:
+                self._watch(process, name, said)
+            except BaseException:
+                process.send_signal(signal.SIGINT)  # ends what it has started, too
+                raise
         if process.returncode != 0:
             raise self._failure(arguments, "".join(said))
+
+    def _watch(self, process: subprocess.Popen[str], name: str, said: list[str]) -> None:
+        told = time.monotonic()
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                self.tell(f"{name}: {len(said)} compiled, {self._seconds()}")
 
     def _run(self, arguments: Sequence[str], *, cwd: Path | None = None) -> str:
         done = subprocess.run(

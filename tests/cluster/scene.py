@@ -111,10 +111,10 @@ def wait_for_rollout(scene: Scene) -> None:
                   timeout=END_SECONDS + 10)  # fmt: skip
 
 
-def web_pods(scene: Scene) -> set[str]:
-    """Names of the Deployment's pods."""
+def web_pods(scene: Scene) -> dict[str, str]:
+    """The Deployment's pods, and the node of each; none has one before it is placed."""
     items = scene.kubectl.get("pods", "--selector=app=web")["items"]
-    return {item["metadata"]["name"] for item in items}
+    return {item["metadata"]["name"]: item["spec"].get("nodeName", "") for item in items}
 
 
 def fetch(scene: Scene, pod: str, urls: list[str]) -> dict[str, str]:

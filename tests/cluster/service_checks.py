@@ -29,15 +29,19 @@ from pycni.lab.checks import Check
 WEB_NAME = f"web.{NAMESPACE}.svc.{DNS_DOMAIN}"
 DNS_PROTOCOLS = {"UDP": "+notcp", "TCP": "+tcp"}
 """Options of dig(1)."""
+REQUESTS = 20
+"""Enough to come to pods on each of two nodes, but for once in 500,000 times."""
 
 
 def services(scene: Scene) -> Iterator[Check]:
-    """A Service answers by its addresses from a pod on each node, and by node port from outside."""
+    """A Service leads pods on each node to pods on all, and a client outside by node port."""
     service = scene.kubectl.get("service", "web")["spec"]
+    nodes = web_pods(scene)
     for source in scene.one_per_node:
-        urls = {hostname_url(address): address for address in service["clusterIPs"]}
-        for url, answer in fetch(scene, source, list(urls)).items():
-            yield Check(f"{source} -> ClusterIP {urls[url]}", _is_web(answer), answer)
+        for address in service["clusterIPs"]:
+            urls = [f"{hostname_url(address)}?{number}" for number in range(REQUESTS)]
+            found = lacking(nodes, set(fetch(scene, source, urls).values()))
+            yield Check(f"{source} -> ClusterIP {address}", not found, found)
     port = service["ports"][0]["nodePort"]
     for node in scene.cluster.workers:
         for address in addresses(node):
@@ -91,6 +95,13 @@ def _from_outside(scene: Scene, url: str) -> Found:
     return None if _is_web(answer) else answer
 
 
+def lacking(nodes: dict[str, str], answers: set[str]) -> str:
+    """What is wrong with answers of a Service: from no pod of it, or none from a node's pods."""
+    strange = sorted(answers - nodes.keys())
+    missing = sorted(set(nodes.values()) - {nodes[one] for one in answers & nodes.keys()})
+    return "; ".join([*strange, *(f"no answer from {node}" for node in missing)])
+
+
 def _ask_outside(scene: Scene, url: str) -> str:
     """What a URL answers the client outside of the cluster; curl's status if nothing."""
     request = ["curl", "-g", "-s", "-f", "-m", str(CURL_SECONDS), url]
@@ -116,10 +127,10 @@ def _is_answered_outside(scene: Scene, url: str, name: str) -> Found:
 
 
 def _roll(scene: Scene) -> Found:
-    before = web_pods(scene)
+    before = set(web_pods(scene))
     scene.kubectl("rollout", "restart", "deployment/web")
     wait_for_rollout(scene)
-    until(lambda: not before & web_pods(scene), "the old pods are gone", POD_SECONDS)
+    until(lambda: before.isdisjoint(web_pods(scene)), "the old pods are gone", POD_SECONDS)
     time.sleep(1.0)  # some more requests, to new pods only
     return None
 

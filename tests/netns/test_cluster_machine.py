@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,11 @@ def machine(cluster: Cluster, pause: Path) -> Machine:
     return made
 
 
+def count_processes(machine: Machine) -> int:
+    """With the one that counts."""
+    return len(machine.run(["sh", "-c", "echo /proc/[0-9]*"]).stdout.split())
+
+
 def test_a_machine_has_its_own_name_processes_and_directories(machine: Machine) -> None:
     machine.path("/etc/own").write_text("of the machine")
     machine.path("/var/lib/own").touch()
@@ -61,7 +67,7 @@ def test_a_machine_has_its_own_name_processes_and_directories(machine: Machine) 
     assert machine.run(["hostname"]).stdout == "node1\n"
     assert machine.run(["cat", "/etc/own"]).stdout == "of the machine"
     assert "lock" in machine.run(["ls", "/run"]).stdout
-    assert len(machine.run(["sh", "-c", "echo /proc/[0-9]*"]).stdout.split()) == 2
+    assert count_processes(machine) == 2
     assert not Path("/etc/own").exists()
     assert not Path("/var/lib/own").exists()
 
@@ -117,6 +123,7 @@ def test_a_command_that_fails_or_hangs_is_said(machine: Machine) -> None:
         machine.run(["sleep", "1000"], timeout=0.2)
 
     assert machine.run(["false"], check=False).returncode == 1
+    assert count_processes(machine) == 2  # none that hangs on
 
 
 def test_a_machine_that_does_not_start_is_said_with_its_log(
@@ -158,10 +165,12 @@ def test_down_ends_what_is_stopped(cluster: Cluster, machine: Machine) -> None:
     kept = machine.daemon("sleeper")
     assert kept is not None
     os.kill(kept.pid, signal.SIGSTOP)
+    begun = time.monotonic()
 
     life.down(cluster)
 
     assert not kept.alive
+    assert time.monotonic() - begun < processes.STOP_TIMEOUT / 2
 
 
 def test_two_clusters_side_by_side_do_not_see_each_other(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from cluster import build, golang, recipe
 from cluster.recipe import CLUSTER, COMPONENTS
 from pycni.errors import PycniError
+from support.waiting import wait_until
 
 VERSION = "1.37.2"
 FAKE_GO = """#!/bin/sh
@@ -21,6 +23,11 @@ mod) printf '{"Dir": "%s", "GoMod": "%s"}' "$FAKE/source" "$FAKE/source/go.mod" 
 list) printf 'one\\ntwo\\n' ;;
 *)
     while [ "$1" != -o ]; do shift; done
+    if [ -e "$FAKE/endless" ]; then
+        trap 'touch "$FAKE/ended"; exit 1' INT
+        echo "$3" >&2
+        read -r _ <"$FAKE/endless"
+    fi
     [ "$3" != "$(cat "$FAKE/broken")" ] || { echo "$3 does not compile" >&2; exit 1; }
     echo "$3" >&2
     echo "$3" >"$2"
@@ -107,6 +114,22 @@ def test_progress_is_told_while_it_compiles(monkeypatch: pytest.MonkeyPatch) -> 
     build.provide(VERSION, tell=told.append)
 
     assert any(line.startswith("kube: 1 compiled, after ") for line in told)
+
+
+def test_a_build_that_is_interrupted_leaves_no_compiler(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "TELL_SECONDS", -1.0)
+    os.mkfifo(fake / "endless")
+
+    def tell(line: str) -> None:
+        if "compiled" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build.provide(VERSION, tell=tell)
+
+    wait_until((fake / "ended").exists, "the compiler has ended")
 
 
 def test_what_is_no_version_is_refused_before_anything_is_made(fake: Path) -> None:

@@ -55,6 +55,17 @@ def test_without_kube_proxy_nothing_of_services_is_checked() -> None:
         assert checks.pods in checks.groups(mode)
 
 
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [({"web-1", "web-3"}, ""), ({"web-1", "web-2"}, "no answer from node2"),
+     ({"web-1", "web-3", FAILED}, FAILED)],
+)  # fmt: skip
+def test_a_service_has_to_lead_to_every_node(answers: set[str], found: str) -> None:
+    nodes = {"web-1": "node1", "web-2": "node1", "web-3": "node2"}
+
+    assert service_checks.lacking(nodes, answers) == found
+
+
 def test_nothing_more_is_checked_if_pods_do_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Scene) -> None:
         raise PycniError("no pods")

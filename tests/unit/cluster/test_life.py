@@ -155,6 +155,14 @@ def _interrupted_while_undisturbed(done: list[int]) -> None:
         done.append(1)
 
 
+def test_a_directory_that_stays_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.directory.mkdir()
+    monkeypatch.setattr(life.shutil, "rmtree", lambda *_, **__: None)
+
+    with pytest.raises(PycniError, match="cannot be removed"):
+        life._remove_directory(cluster.directory)
+
+
 def test_a_machine_that_does_not_run_is_said(cluster: Cluster) -> None:
     machine = Machine(cluster.control)
 
