@@ -95,7 +95,7 @@ def loops(current: Current, forgetting: Forgetting) -> list[Loop]:
     beat = partial(heartbeat.follow, settings, report=report, limit=LineLimit())
     traffic = Traffic()
     routes = partial(kernel_routes.follow, settings, waker=waker, used=traffic.add)
-    address = partial(own_address.follow, settings, moved=waker.wake)
+    address = partial(own_address.follow, settings, known=known, moved=waker.wake)
     probe = partial(
         probes.follow, settings, others=lambda: cluster.others, traffic=traffic, report=report
     )

@@ -29,6 +29,11 @@ class Counting:
     def port(self) -> int:
         return int(self.listener.getsockname()[1])
 
+    @property
+    def bytes(self) -> tuple[int, int]:
+        """From the target, and to it."""
+        return self.received, self.sent
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:

@@ -2,7 +2,8 @@
 """`python -m bench.kube_scale`: what one agent costs in a Kubernetes of thousands of nodes.
 
 Run as root in tests/. One node is real, in a namespace that ends with the run; the others are
-records. The agent starts beside them, and then rests. Printed for a fake API server and a real one
+records. The node is set up beside them, then its agent starts, as the units of systemd do it, and
+rests. Printed for a fake API server and a real one
 (which `make cluster` builds): the agent's memory and processor time, requests, bytes, writes, and
 events of the kind that all agents watch.
 """
@@ -21,8 +22,9 @@ from pathlib import Path
 
 from bench.counting import Counting
 from bench.kube_servers import CLUSTER, Counts, Server, fake, real
-from pycni.lab.cluster import Lab, wait_for_agent
-from support.labs import prepared_lab, within
+from pycni.lab import processes
+from pycni.lab.cluster import Lab, pycni_command, wait_for_agent
+from support.labs import prepared_lab, setup, within
 
 SERVERS: dict[str, Callable[[str, int], AbstractContextManager[Server]]] = {
     "fake": fake,
@@ -87,12 +89,17 @@ def _rows(
             counting = Counting(listener, server.where)
             _configure(lab, server.kubeconfig(counting.port))
             before = Moment(time.monotonic(), 0.0, server.counts(), 0, 0)
-            lab.start_agent(node)
+            setup(node)
+            begin = Moment(time.monotonic(), 0.0, server.counts(), *counting.bytes)
+            yield _row(name, "setup", options.nodes, None, (before, begin))
+            command = pycni_command(node, "--verbose", "agent", "--no-setup")
+            lab.agents[node.name] = processes.start(node.netns, command, log=node.log_path)
+            lab.save()
             wait_for_agent(lab, node)
             process = Path("/proc") / str(lab.agents[node.name].pid)
             _wait_for_nodes(lab, options.nodes, counting)
             known = _moment(process, server, counting)
-            yield _row(name, "start", options.nodes, process, (before, known))
+            yield _row(name, "start", options.nodes, process, (begin, known))
             time.sleep(SETTLING)
             resting = _moment(process, server, counting)
             yield _row(name, "settle", options.nodes, process, (known, resting))
@@ -138,16 +145,14 @@ def _log(lab: Lab) -> str:
 
 
 def _moment(process: Path, server: Server, counting: Counting) -> Moment:
-    return Moment(
-        time.monotonic(), _used(process), server.counts(), counting.received, counting.sent
-    )
+    return Moment(time.monotonic(), _used(process), server.counts(), *counting.bytes)
 
 
 def _row(
-    name: str, phase: str, nodes: int, process: Path, moments: tuple[Moment, Moment]
+    name: str, phase: str, nodes: int, process: Path | None, moments: tuple[Moment, Moment]
 ) -> Row:  # fmt: skip
     before, after = moments
-    resident, peak = _memory(process)
+    resident, peak = (0.0, 0.0) if process is None else _memory(process)
     writes = after.counts.writes - before.counts.writes
     events = after.counts.events - before.counts.events
     line = (
