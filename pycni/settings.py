@@ -45,7 +45,7 @@ from pycni.names import SETTINGS_PATH, is_node_name
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
 
-STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
+STATE_MARKS = frozenset({"node.json", "nodes.jsonl", "cluster.db", "delegated"})
 NODE_NAME = "NODE_NAME"
 """Variable of the environment; DaemonSets set it by the downward API."""
 AGENT_SOCKET = "agent.sock"
