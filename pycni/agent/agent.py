@@ -26,6 +26,7 @@ from pycni.agent import (
     last_list,
     notify,
     own_address,
+    pacing,
     probes,
     registration,
     server,
@@ -70,6 +71,8 @@ def run(read: Callable[[], Settings], *, setup: bool = True) -> None:
     with server.only_agent(settings):
         for caution in cautions.look(settings):
             log.warning("caution found=%s", quoted(caution))
+        if stop.wait(pacing.seconds(settings)):
+            return
         registered = threading.Event()
         if (
             not setup
