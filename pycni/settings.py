@@ -48,10 +48,7 @@ DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244:
 NODE_NAME = "PYCNI_NODE_NAME"
 """An environment variable: the name of a node whose settings name none. The nodes of a DaemonSet
 share one settings file, and a host's name need not be that of its Node."""
-
-STATE_MARKS = frozenset({"node.json", "cluster.db", "delegated"})
-NODE_NAME = "NODE_NAME"
-"""Variable of the environment; DaemonSets set it by the downward API."""
+STATE_MARKS = frozenset({"node.json", "nodes.jsonl", "cluster.db", "delegated"})
 AGENT_SOCKET = "agent.sock"
 RUN_MARKS = frozenset({"locks", AGENT_SOCKET, "event.sock"})
 """Files by which a directory is known to be pycni's, though it is open to others."""
@@ -204,8 +201,8 @@ class Settings(BaseModel):
         default_factory=lambda: os.environ.get(NODE_NAME) or socket.gethostname().lower(),
         validate_default=True,
     )
-    """Name in the cluster store; the node's name in Kubernetes. With the store `kube:` and without
-    it: that in the environment (NODE_NAME)."""
+    """Name in the cluster store; the node's name in Kubernetes. Without it that in the environment
+    (NODE_NAME), and without that, but not with the store `kube:`, the host's."""
     uplink: Annotated[StrictStr, AfterValidator(_ifname)] = ""
     """Interface towards the other nodes; empty: the one with the VTEP, or that of the routes to the
     other nodes if that one leads nowhere (loopback)."""

@@ -23,9 +23,12 @@ from pycni.agent import (
     heartbeat,
     keeper,
     kernel_routes,
+    last_list,
     notify,
     own_address,
+    pacing,
     probes,
+    registration,
     server,
 )
 from pycni.agent.cluster_store import Memory
@@ -38,6 +41,7 @@ from pycni.kernel import memory
 from pycni.kernel.forgetting import Forgetting
 from pycni.line_limit import LineLimit
 from pycni.logfmt import quoted
+from pycni.node import last_list as last_list_file
 from pycni.node.record import Node
 from pycni.node.report import Report
 from pycni.settings import Settings, make_directories
@@ -73,12 +77,20 @@ def run(
     with server.only_agent(settings):
         for caution in cautions.look(settings):
             log.warning("caution found=%s", quoted(caution))
-        if setup:
-            provision.setup(settings, report=_log_step)
+        if stop.wait(pacing.seconds(settings)):
+            return
+        registered = threading.Event()
+        if (
+            not setup
+            or provision.setup(
+                settings, report=_log_step, needs_store=not last_list_file.is_kept(settings)
+            ).is_registered
+        ):
+            registered.set()
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
-            start(loops(Current(settings, read), forgetting), stop)
+            start(loops(Current(settings, read), forgetting, registered), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             served(settings)
             notify.ready()
@@ -92,17 +104,20 @@ def _log_step(step: str) -> None:
     log.info("setup step=%s", quoted(step))
 
 
-def loops(current: Current, forgetting: Forgetting) -> list[Loop]:
-    """All that an agent does besides answering the plugin."""
+def loops(current: Current, forgetting: Forgetting, registered: threading.Event) -> list[Loop]:
+    """All that an agent does besides answering the plugin; `registered`: whether the store knows of
+    the last setup."""
     settings = current.settings
     waker, known = Waker(), Known()
     report = Report(settings)
     cluster = Memory(report, known)
     store = partial(cluster_store.follow, settings, changed=waker.wake, memory=cluster)
-    beat = partial(heartbeat.follow, settings, report=report, limit=LineLimit())
+    beat = partial(
+        heartbeat.follow, settings, report=report, limit=LineLimit(), registered=registered
+    )
     traffic = Traffic()
     routes = partial(kernel_routes.follow, settings, waker=waker, used=traffic.add)
-    address = partial(own_address.follow, settings, moved=waker.wake)
+    address = partial(own_address.follow, settings, known=known, moved=waker.wake)
     probe = partial(
         probes.follow, settings, others=lambda: cluster.others, traffic=traffic, report=report
     )
@@ -119,4 +134,13 @@ def loops(current: Current, forgetting: Forgetting) -> list[Loop]:
         ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]
+    if last_list_file.is_kept(settings):
+        made += [
+            Loop("last-list", partial(last_list.follow, settings, known=known), KERNEL_WAIT),
+            Loop(
+                "registration",
+                partial(registration.follow, settings, registered=registered),
+                STORE_WAIT,
+            ),
+        ]
     return [*made, Loop("probes", probe, STORE_WAIT)] if settings.probe_interval else made

@@ -16,6 +16,7 @@ from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
 from pycni.errors import PycniError, SetupError
+from pycni.kernel.memory import give_back
 from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
@@ -115,6 +116,8 @@ def _follow(
             memory.known.tell(members.nodes)
         if written.left_out and memory.growth.take("setup") is not None:
             written = _make_room(settings, members, written)
+        if not agrees:
+            give_back()
         agrees = not written.left_out
         memory.others = tuple(members.others)
         run.well()

@@ -5,6 +5,7 @@ it whether another machine does so under the same name."""
 from __future__ import annotations
 
 import logging
+import threading
 
 from pycni.agent.loops import Run
 from pycni.line_limit import LineLimit
@@ -14,11 +15,24 @@ from pycni.node.report import RIVAL, Report
 from pycni.settings import Settings
 from pycni.stores import HEARTBEAT_INTERVAL, machine_instance, open_store
 
+LOOK = 1.0
+"""Seconds between two looks at whether the node is registered."""
+
 log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, run: Run, *, report: Report, limit: LineLimit) -> None:
-    """Until the agent stops. Raises NotAvailable, StoreError among it."""
+def follow(
+    settings: Settings,
+    run: Run,
+    *,
+    report: Report,
+    limit: LineLimit,
+    registered: threading.Event,
+) -> None:
+    """Until the agent stops, from when the node is registered: a record of its last boot looks like
+    another machine's. Raises NotAvailable, StoreError among it."""
+    while not (registered.is_set() or run.stopping):
+        run.wait(LOOK)
     name = Node.load(settings).name
     instance = machine_instance()
     store = open_store(settings.store_url, settings.cluster, create=False)

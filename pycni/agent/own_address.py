@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
 from pycni.errors import SetupError
@@ -41,13 +42,13 @@ REVIEW = 30.0
 log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, run: Run, *, moved: Callable[[], object]) -> None:
+def follow(settings: Settings, run: Run, *, known: Known, moved: Callable[[], object]) -> None:
     """Until the agent stops, in the node's namespace; calls `moved` after each move.
 
     Raises PycniError, LoaderError or OSError.
     """
     with Fib(PLACE_GROUPS) as fib, Rtnl() as ipr:
-        place = Place(settings, ipr)
+        place = Place(settings, ipr, known)
         while not run.stopping:
             now = time.monotonic()
             found = place.look(now)
@@ -75,6 +76,8 @@ class Place:
 
     settings: Settings
     ipr: Rtnl
+    known: Known
+    """Nodes as the store lists them: to list them all once more takes memory and time."""
     patient_until: float | None = None
     """When the node moves to another address if its own stays away; None: it is there."""
     _addresses: list[IPAddress] = field(default_factory=list)
@@ -112,15 +115,19 @@ class Place:
         """When to look again without an event."""
         if self.patient_until is not None and self.patient_until > now:
             return self.patient_until
-        return now + REVIEW
+        return now + (REVIEW if self.known.nodes is not None else SPACING)
 
     def announce(self) -> None:
-        """Tell the store of addresses that came or went since the last look. Raises PycniError."""
+        """Tell the store of addresses that came or went since the last look, once it has listed
+        this node. Raises PycniError."""
         if self._announced == self._addresses or self.patient_until is not None:
             return
-        store = open_store(self.settings.store_url, self.settings.cluster, create=False)
-        own = next((one for one in store.nodes() if one.name == self.settings.node_name), None)
+        nodes = self.known.nodes
+        if nodes is None:
+            return
+        own = next((one for one in nodes if one.name == self.settings.node_name), None)
         if own is not None and list(own.addresses) != self._addresses:
+            store = open_store(self.settings.store_url, self.settings.cluster, create=False)
             store.register(
                 own.name,
                 own.vtep,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pycni.attachments import reclaim
 from pycni.attachments.reclaim import cleanup
 from pycni.dataplane import maps
-from pycni.errors import StoreError
+from pycni.errors import FileError, StoreError, TryAgain
 from pycni.ipam import published
 from pycni.kernel.rtnl import Rtnl
 from pycni.node.record import Node
@@ -20,8 +20,8 @@ from pycni.upkeep.endpoints import restore as restore_entries
 def restore(ipr: Rtnl, settings: Settings, node: Node, *, needs_store: bool = True) -> None:
     """Make entries, published prefixes and host ports agree with the leases.
 
-    Callers hold the network lock. Runs in the node's network namespace. Raises PycniError; but no
-    StoreError without `needs_store`: what was published before still is.
+    Callers hold the network lock. Runs in the node's network namespace. Raises PycniError; but
+    nothing about the store without `needs_store`: what was published before still is.
     """
     clean_up = cleanup(ipr, settings, node, ports=True)
     with maps.open_endpoints(settings.pin_root) as table:
@@ -33,7 +33,7 @@ def restore(ipr: Rtnl, settings: Settings, node: Node, *, needs_store: bool = Tr
     published.restore_routes(ipr, alive, node=node)
     try:
         published.restore(ipr, alive, node=node, settings=settings)
-    except StoreError:
+    except (StoreError, TryAgain, FileError):
         if needs_store:
             raise
     host_ports.mend(ipr, settings, node)

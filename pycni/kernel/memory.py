@@ -9,6 +9,16 @@ M_ARENA_MAX = -8
 """malloc.h of the GNU C library."""
 
 
+def give_back() -> None:
+    """Return freed memory to the kernel, malloc_trim(3): after work that took much for a moment.
+
+    Another C library may not have it: then nothing happens.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
 def share_one_arena() -> None:
     """Have all threads allocate from one pool, mallopt(3).
 

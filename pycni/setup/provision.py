@@ -18,7 +18,7 @@ from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
 from pycni.cluster import IPAddress
-from pycni.errors import NotAvailable, SetupError, StoreError
+from pycni.errors import FileError, NotAvailable, SetupError, StoreError, TryAgain
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
@@ -28,6 +28,7 @@ from pycni.node import (
     dead_ends,
     directory,
     firewall_accepts,
+    last_list,
     masquerade,
     next_hops,
     overlay,
@@ -73,6 +74,8 @@ class Outcome:
     node: Node
     changed: bool
     fingerprint: str
+    is_registered: bool = True
+    """Whether the store knows of it. If not, the other nodes are those of the last list."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,17 @@ class Mending:
 
 
 def setup(
-    settings: Settings, *, report: Report = _silent, mending: Mending | None = None
+    settings: Settings,
+    *,
+    report: Report = _silent,
+    mending: Mending | None = None,
+    needs_store: bool = True,
 ) -> Outcome:
-    """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError."""
+    """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError.
+
+    Without `needs_store`, a host that was this node before is set up by the list that it heard last
+    (node/last_list.py) if the store does not answer.
+    """
     if mending is None:  # what an agent mounts lasts as long as the agent
         refuse_hidden_mount(settings)
     report("probing the kernel")
@@ -103,7 +114,13 @@ def setup(
             _refuse_torn_down(settings)
         host = look(settings, ipr, features)
         provisioning = Provisioning(
-            settings, host, ipr=ipr, undo=undo, report=report, mending=mending
+            settings,
+            host,
+            ipr=ipr,
+            undo=undo,
+            report=report,
+            mending=mending,
+            needs_store=needs_store and mending is None,
         )
         report("joining the cluster")
         target = provisioning.join_and_decide()
@@ -121,7 +138,9 @@ def setup(
         if mending is None:
             book.close(settings)
     delegation.release_orphans(settings)
-    return Outcome(target.node, loaded.changed, loaded.fingerprint)
+    return Outcome(
+        target.node, loaded.changed, loaded.fingerprint, is_registered=target.is_registered
+    )
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,8 @@ class Target:
     """All nodes, by their addresses."""
     parameters: dict[str, str]
     """Kernel parameters, see overlay.plan_forwarding."""
+    is_registered: bool
+    """Whether the store has the record."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +170,12 @@ class Provisioning:
     undo: ExitStack
     report: Report
     mending: Mending | None
+    needs_store: bool
 
     def join_and_decide(self) -> Target:
         """Join the cluster, which tells what else there is to do."""
         settings = self.settings
-        record, others = self.join()
+        record, others, is_registered = self.join()
         host = plan.towards(settings, self.host, record, others)
         parameters = overlay.plan_forwarding(
             [link.ifname for link in host.around.outer], ipv6=settings.cluster.has_family(6)
@@ -161,10 +183,10 @@ class Provisioning:
         node = plan.node(settings, host, record, overlay.parameters_before(parameters))
         own = replace(record, addresses=tuple(self._addresses()))
         nodes = Directory(record.name, [own, *others])
-        return Target(node, record, others, nodes, parameters)
+        return Target(node, record, others, nodes, parameters, is_registered)
 
-    def join(self) -> tuple[NodeRecord, list[NodeRecord]]:
-        """Register in the store; this node's record and those of the others.
+    def join(self) -> tuple[NodeRecord, list[NodeRecord], bool]:
+        """Register in the store; this node's record, those of the others, and whether it is there.
 
         A node that was set up before never makes a new store: in an empty one it would take pod
         CIDRs that other nodes have.
@@ -173,22 +195,29 @@ class Provisioning:
         try:
             store = open_store(settings.store_url, settings.cluster, create=before is None)
             known = {node.name: node for node in store.nodes()}
-        except StoreError:
+        except (StoreError, TryAgain, FileError) as error:
             former = self._places_before()
             if former is None:
                 raise
-            return former
+            if self.mending is None:
+                log.warning("set up without the store, by the last list nodes=%d error=%s",
+                            len(former[1]), quoted(error.message))  # fmt: skip
+            return *former, False
         for text in store.warnings():
             log.warning("store is not safe found=%s", quoted(text))
-        return self._register(store, known)
+        return *self._register(store, known), True
 
     def _places_before(self) -> tuple[NodeRecord, list[NodeRecord]] | None:
-        """What the node was, and the other nodes as its agent knows them; None if nobody mends, or
-        the node has another address now, which the store would have to be told."""
+        """What the node was, and the other nodes as its agent knows them, or as they are in the
+        last list; None if the store is needed, or the node has another address now, which the store
+        would have to be told."""
         before, vtep = self.host.before, self.host.uplink.vtep
-        if self.mending is None or before is None or before.vtep != vtep:
+        if self.needs_store or before is None or before.vtep != vtep:
             return None
-        nodes = self.mending.known or peers.pinned(self.settings.pin_root)
+        nodes: Sequence[NodeRecord] = self.mending.known if self.mending else ()
+        if not nodes:
+            nodes = last_list.load(self.settings) if self.mending is None else ()
+        nodes = nodes or peers.pinned(self.settings.pin_root)
         known = {node.name: node for node in nodes}
         addresses = tuple(self._addresses())
         own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
@@ -243,7 +272,7 @@ class Provisioning:
                 instance=machine_instance(),
                 addresses=self._addresses(),
             )
-        except StoreError as error:
+        except (StoreError, TryAgain, FileError) as error:
             log.warning("addresses not told, the agent will error=%s", quoted(error.message))
 
     def write_record(self, node: Node) -> None:
@@ -343,7 +372,7 @@ class Provisioning:
 
     def mend_pods(self, node: Node) -> None:
         """Links and entries of the pods that are here, and the records of what was lent to them."""
-        restore.restore(self.ipr, self.settings, node, needs_store=self.mending is None)
+        restore.restore(self.ipr, self.settings, node, needs_store=self.needs_store)
         pods.mend(Description(self.settings, node), Seen(self.ipr))
         delegation_records.setup(self.settings)
         port_records.setup(self.settings)

@@ -21,6 +21,7 @@ from pycni.files import remove_file
 from pycni.ipam import delegation
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
+from pycni.node.last_list import list_path
 from pycni.node.record import Node, record_path
 from pycni.node.report import report_path
 from pycni.pods import port_records, port_table, resting
@@ -167,5 +168,6 @@ def _remove_runtime_files(settings: Settings) -> None:
         path.unlink(missing_ok=True)
     resting.teardown(settings.run_dir)
     remove_file(report_path(settings))
+    remove_file(list_path(settings))
     with suppress(OSError):
         settings.run_dir.rmdir()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
@@ -64,7 +63,7 @@ class TooLarge:
     """Bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What a record says, field by field. Where a field is wrong, what can be used of it."""
 
@@ -80,6 +79,8 @@ class Claim:
     """Why the record is not valid; empty if it is, by itself."""
     touches: tuple[Key, ...] = ()
     """Pod CIDRs that no other node can have, because an address of this one is in them."""
+    holds: tuple[Key, ...] = ()
+    """What only one node can have."""
 
     @property
     def seniority(self) -> tuple[int, int, str]:
@@ -94,16 +95,6 @@ class Claim:
         assert self.vtep is not None
         return NodeRecord(
             self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra, self.addresses
-        )
-
-    @cached_property
-    def holds(self) -> tuple[Key, ...]:
-        """What only one node can have."""
-        return (
-            ("id", self.node_id),
-            ("address", self.vtep),
-            *(("cidr", cidr) for cidr in self.pod_cidrs),
-            *(("address", one.network_address) for one in self.extra),
         )
 
 
@@ -149,20 +140,29 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         for text in check.list("addresses", document, longest=ADDRESSES_MAX, absent=[])
     ]
     identity = check(_identity, document.get("identity")) or ""
+    own_cidrs = _one_per_family(check, cluster, cidrs)
+    published = tuple(dict.fromkeys(one for one in extra if one is not None))
     return Claim(
         name=name,
         order=raw.order,
         node_id=node_id,
         vtep=vtep,
-        pod_cidrs=_one_per_family(check, cluster, cidrs),
-        extra=tuple(dict.fromkeys(one for one in extra if one is not None)),
-        addresses=tuple(one for one in addresses if one is not None),
+        pod_cidrs=own_cidrs,
+        extra=published,
+        # one object for one address: there are thousands
+        addresses=tuple(vtep if one == vtep else one for one in addresses if one is not None),
         identity=identity,
         problem=check.problem,
         touches=tuple(
             ("cidr", one.supernet(new_prefix=cluster.node_prefix(one.version)))
             for one in extra
             if one is not None and _overlapping(one, cluster.cidrs)
+        ),
+        holds=(
+            ("id", node_id),
+            ("address", vtep),
+            *(("cidr", cidr) for cidr in own_cidrs),
+            *(("address", one.network_address) for one in published),
         ),
     )
 

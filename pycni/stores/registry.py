@@ -18,7 +18,7 @@ NAMED = 3
 """How many rejected records a summary names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
     """One node's place in the cluster."""
 

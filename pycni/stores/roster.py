@@ -36,8 +36,8 @@ class Roster:
         """The valid ones."""
         self.rejected: dict[str, str] = {}
         """Why the others are set aside."""
-        self._named: dict[Key, set[str]] = {}
-        """Who holds or touches a thing, of all that are valid by themselves."""
+        self._named: dict[Key, tuple[str, ...]] = {}
+        """Who holds or touches a thing, of all that are valid by themselves: one name, mostly."""
         self._seated: dict[str, Claim] = {}
         """The claims of the valid ones."""
         self._held: dict[Key, str] = {}
@@ -77,13 +77,16 @@ class Roster:
 
     def _learn(self, claim: Claim) -> None:
         self.claims[claim.name] = claim
-        for key in _keys(claim):
-            self._named.setdefault(key, set()).add(claim.name)
+        for key in dict.fromkeys(_keys(claim)):
+            self._named[key] = (*self._named.get(key, ()), claim.name)
 
     def _forget(self, name: str) -> None:
         claim = self.claims.pop(name, None)
-        for key in _keys(claim):
-            _discard(self._named, key, name)
+        for key in dict.fromkeys(_keys(claim)):
+            if left := tuple(one for one in self._named[key] if one != name):
+                self._named[key] = left
+            else:
+                del self._named[key]
 
     def _connected(self, names: Iterable[str]) -> set[str]:
         """These names and all whose claims may depend on theirs, step by step."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pycni.lab import cluster, processes
+from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.lab.processes import Kept
@@ -20,7 +20,16 @@ from pycni.stores.etcd.gateway import Gateway
 from pycni.stores.etcd.keys import put_key, to_base64
 from pycni.stores.etcd.location import Location
 from support.flood import Flood, unanswered
-from support.labs import prepared_lab, pycni, rows, teardown, wait_for_rows, within, write_settings
+from support.labs import (
+    prepared_lab,
+    pycni,
+    reboot,
+    rows,
+    teardown,
+    wait_for_rows,
+    within,
+    write_settings,
+)
 from support.waiting import wait_until
 
 FLOOD = 2000
@@ -135,6 +144,30 @@ def test_packets_flow_while_etcd_is_away_and_nodes_join_when_it_is_back(
     teardown(third)
     for node in (first, second):
         wait_for_rows(lab, node, "remotes", 2)
+
+
+def test_a_node_that_boots_while_etcd_is_away_is_what_it_was(lab: Lab, server: Server) -> None:
+    first, second, _ = lab.layout.nodes
+    before = tables(lab, first)
+    wait_until((first.directory / "state" / "nodes.jsonl").exists, "the list is on disk")
+
+    server.stop(kill=True)
+    reboot(lab, first)
+    lab.start_agent(first)
+    cluster.wait_for_agent(lab, first)
+    topology.make_netns(first.pods[0].netns)
+    lab.attach(first.pods[0])
+
+    assert tables(lab, first) == before
+    assert "set up without the store, by the last list nodes=1" in first.log_path.read_text()
+    assert unanswered(lab, first.pods[0].netns, lab.addresses(second.pods[0])) == []
+
+    server.start()
+    wait_for_complaint(first, "registered, the store answers again")
+    status = pycni(first, "status", "--wait", "60")
+    assert status.returncode == 0, status.stdout
+    assert "another machine has this node's name" not in first.log_path.read_text()
+    assert tables(lab, first) == before
 
 
 MAPPED = json.dumps(

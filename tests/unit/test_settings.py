@@ -189,7 +189,7 @@ def test_a_node_of_kubernetes_has_the_name_that_its_pod_is_told(
     monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     """A Node may have another name than its host."""
-    monkeypatch.setenv("NODE_NAME", "worker-7.example")
+    monkeypatch.setenv("PYCNI_NODE_NAME", "worker-7.example")
     monkeypatch.setattr(socket, "gethostname", lambda: "ip-10-0-0-7")
 
     assert parse(f"store = '{store}'").node_name == "worker-7.example"
@@ -198,7 +198,7 @@ def test_a_node_of_kubernetes_has_the_name_that_its_pod_is_told(
 
 
 def test_a_node_of_kubernetes_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NODE_NAME", raising=False)
+    monkeypatch.delenv("PYCNI_NODE_NAME", raising=False)
 
     error = refused("store = 'kube:'")
 
@@ -207,7 +207,7 @@ def test_a_node_of_kubernetes_without_a_name_is_refused(monkeypatch: pytest.Monk
 
 
 def test_a_name_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NODE_NAME", "no_name")
+    monkeypatch.setenv("PYCNI_NODE_NAME", "no_name")
 
     assert "node_name = 'no_name'" in refused("store = 'kube:'").message
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,8 @@ def follow(monkeypatch: pytest.MonkeyPatch):
 
     def run(*answers):
         one, waiting, told = OneRun(), list(answers), []
+        registered = threading.Event()
+        registered.set()
 
         def beat(name, *, instance):
             assert (name, instance) == ("n1", "us")
@@ -37,10 +40,37 @@ def follow(monkeypatch: pytest.MonkeyPatch):
             one,
             report=SimpleNamespace(put=lambda *told_of: told.append(told_of)),
             limit=LineLimit(),
+            registered=registered,
         )
         return told
 
     return run
+
+
+def test_a_node_that_is_not_registered_yet_gives_no_heartbeat(monkeypatch) -> None:
+    """The store still has the instance of its last boot, which would be taken for a rival."""
+    one, registered = OneRun(), threading.Event()
+    monkeypatch.setattr(heartbeat, "LOOK", 0.01)
+    monkeypatch.setattr(heartbeat.Node, "load", lambda _: SimpleNamespace(name="n1"))
+    asked: list[bool] = []
+
+    def beat(*_: object, **__: object) -> None:
+        asked.append(registered.is_set())
+        one.end()
+
+    store = SimpleNamespace(heartbeat=beat)
+    monkeypatch.setattr(heartbeat, "open_store", lambda *_, **__: store)
+    threading.Timer(0.1, registered.set).start()
+
+    heartbeat.follow(
+        SimpleNamespace(store_url="", cluster=None),
+        one,
+        report=SimpleNamespace(put=lambda *_: None),
+        limit=LineLimit(),
+        registered=registered,
+    )
+
+    assert asked == [True]
 
 
 def test_nobody_else_is_nothing_to_say(follow, caplog) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pycni.agent import own_address
+from pycni.agent.known import Known
 from pycni.agent.own_address import PATIENCE, REVIEW, Place
 from pycni.errors import StoreError
 from pycni.node.underlay import Underlay
@@ -35,15 +36,16 @@ class World:
         self.addresses = [ADDRESS]
         self.routes = [DEFAULT]
         self.links = [ETH0, ETH1, WIREGUARD]
-        self.record: NodeRecord = RECORD
-        self.store = SimpleNamespace(nodes=lambda: [self.record], register=self._register)
+        self.known = Known()
+        self.known.tell([RECORD])
+        self.store = SimpleNamespace(register=self._register)
         self.registered: list[list[str]] = []
         self.store_is_away = False
         replace = monkeypatch.setattr
         replace(own_address.Node, "load", lambda _: self.node)
         replace(own_address.underlay, "look", lambda _: self.around)
         replace(own_address, "open_store", lambda *_, **__: self._store())
-        self.place = Place(SETTINGS, None)  # type: ignore[arg-type]
+        self.place = Place(SETTINGS, None, self.known)  # type: ignore[arg-type]
 
     @property
     def around(self) -> Underlay:
@@ -147,7 +149,7 @@ def test_addresses_that_come_and_go_are_told(world: World) -> None:
 
 
 def test_addresses_that_the_store_knows_are_not_told_again(world: World) -> None:
-    world.record = NodeRecord("one", 1, VTEP, RECORD.pod_cidrs, (), (VTEP, ADDRESS6.ip))
+    world.known.tell([NodeRecord("one", 1, VTEP, RECORD.pod_cidrs, (), (VTEP, ADDRESS6.ip))])
     world.addresses = [ADDRESS, ADDRESS6]
     world.look()
 
@@ -174,8 +176,22 @@ def test_addresses_wait_for_the_store_and_for_the_vtep(world: World) -> None:
     assert world.registered == [["192.0.2.1"]]
 
 
+def test_addresses_wait_for_the_list_of_all_nodes(world: World) -> None:
+    """To ask for it once more would cost as much as the agent has."""
+    world.known.nodes = None
+    world.look()
+    world.place.announce()
+    assert world.registered == []
+    assert world.place.next_look(0.0) < own_address.REVIEW
+
+    world.known.tell([RECORD])
+    world.place.announce()
+
+    assert world.registered == [["192.0.2.1"]]
+
+
 def test_a_node_that_the_store_does_not_know_is_not_registered_by_the_way(world: World) -> None:
-    world.store.nodes = list
+    world.known.tell([])
     world.look()
 
     world.place.announce()
@@ -218,7 +234,7 @@ def test_who_is_told_of_a_setup_is_told_after_it(
     monkeypatch.setattr(own_address.provision, "setup", setup)
     monkeypatch.setattr(run, "wait", lambda _: None)
 
-    own_address.follow(SETTINGS, run, moved=lambda: events.append("moved"))
+    own_address.follow(SETTINGS, run, known=world.known, moved=lambda: events.append("moved"))
 
     assert events == ["setup", "moved"]
     assert run.rounds == 1
