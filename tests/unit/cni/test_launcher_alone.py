@@ -293,6 +293,37 @@ def test_del_is_done_when_the_agent_does_not_answer(node, behave):
     assert code_of(done) == 0
 
 
+def is_busy(agent, connection):
+    """For longer than one is waited for where Python could do the work."""
+    time.sleep(2 * plugin.HELLO_SECONDS)
+    agent.take(connection)
+    connection.sendall(plugin.pack(b"7", b"{}", b""))
+
+
+def test_a_busy_agent_is_waited_for_if_nobody_else_can_add(node):
+    agent = Agent(node.socket, is_busy)
+
+    done = node.call(ADD, NETWORK)
+
+    agent.finish()
+    assert done.returncode == 7
+
+
+def hangs(agent, _connection):
+    agent.done.wait(20)
+
+
+def test_a_busy_agent_is_not_waited_for_by_what_can_be_done_without_it(node):
+    agent = Agent(node.socket, hangs)
+    start = time.monotonic()
+
+    done = node.call(DEL, NETWORK)
+
+    took = time.monotonic() - start
+    agent.finish()
+    assert (code_of(done), took < 4 * plugin.HELLO_SECONDS) == (0, True)
+
+
 def test_an_add_whose_answer_is_lost_is_to_be_tried_again(node):
     agent = Agent(node.socket, dies_after_taking)
 
