@@ -188,8 +188,7 @@ int main(void)
 		do_without_agent(command, &paths, &in, UNANSWERED);
 	if (receive_reply(agent, command->reply_ms, &reply))
 		do_without_agent(command, &paths, &in, LOST);
-	if (is_command(command, "STATUS"))
-		note_presence(&paths);
+	note_presence(&paths);
 	if (write_all(1, reply.out.at, reply.out.len))
 		reply.status = 1;
 	write_all(2, reply.err.at, reply.err.len);

@@ -410,7 +410,8 @@ def test_status_without_a_dataplane_is_not_available(node):
     assert "no dataplane is loaded" in json.loads(done.stdout)["msg"]
 
 
-def test_status_notes_since_when_no_agent_answers_and_who_answers_ends_that(node):
+@pytest.mark.parametrize("command", ["STATUS", "DEL"])
+def test_status_notes_since_when_no_agent_answers_and_who_answers_ends_that(node, command):
     note = node.run_dir / AWAY_NOTE
     before = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     node.call(STATUS, NETWORK)
@@ -421,7 +422,7 @@ def test_status_notes_since_when_no_agent_answers_and_who_answers_ends_that(node
     assert note.read_text() == first
 
     agent = Agent(node.socket, answers(0, b"", b""))
-    assert node.call(STATUS, NETWORK).returncode == 0
+    assert node.call(DEL | {"CNI_COMMAND": command}, NETWORK).returncode == 0
     agent.finish()
     assert not note.exists()
 
@@ -430,7 +431,7 @@ def test_how_long_an_agent_may_be_away_is_more_than_a_restart():
     assert 60 <= AWAY_SECONDS <= 120
 
 
-@pytest.mark.parametrize("written", ["", "junk", "99999999999999999999999999"])
+@pytest.mark.parametrize("written", ["", "junk", "9" * 30, "-" + "9" * 30, "-1"])
 def test_a_note_that_is_no_time_is_harmless(node, written):
     (node.run_dir / AWAY_NOTE).write_text(written)
 
