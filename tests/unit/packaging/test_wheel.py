@@ -80,11 +80,12 @@ def test_it_says_whose_it_is_and_under_which_terms(wheel: Path) -> None:
     found = metadata(wheel)
 
     assert found["Author"] == "the pycni authors"
-    assert found["License-Expression"] == "Apache-2.0 AND GPL-2.0-only"
+    assert found["License-Expression"] == "Apache-2.0 AND GPL-2.0-only AND LGPL-2.1-or-later"
     assert set(found.get_all("License-File", ())) == {
         "LICENSE",
         "LICENSES/Apache-2.0.txt",
         "LICENSES/GPL-2.0-only.txt",
+        "LICENSES/LGPL-2.1-or-later.txt",
     }
     for name in found.get_all("License-File", ()):
         (text,) = wheel.glob(f"pycni-*.dist-info/licenses/{name}")
