@@ -94,7 +94,7 @@ static long long seconds_away(const char *run_dir)
 		return 0;
 	since = read_seconds(file);
 	close(file);
-	return now() - since;
+	return since < 0 ? 0 : now() - since;
 }
 
 void note_presence(const struct paths *paths)

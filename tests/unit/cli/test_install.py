@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_install_says_what_it_wrote_and_uninstall_what_it_removed(
     assert str(runtime.bin_dir / install.PLUGIN) in written
     assert sorted(removed["removed"]) == sorted(written)
     assert not any(Path(file).exists() for file in written)
+
+
+@pytest.mark.parametrize(("options", "python"), [((), sys.executable), (("--no-python",), "")])
+def test_the_plugin_is_told_of_this_python_or_of_none(
+    call: Call, runtime: Runtime, settings: Path, options: tuple[str, ...], python: str
+) -> None:
+    document(call("install", "-o", "json", *options))
+
+    lines = (runtime.bin_dir / install.PATHS).read_text().splitlines()
+    assert f"python={python}" in lines
+    assert f"settings={settings}" in lines
 
 
 def test_uninstall_of_nothing_says_so(call: Call) -> None:

@@ -14,7 +14,8 @@ LINES = 5
 
 SOURCES = {".py", ".c", ".h", ".sh", ".toml", ".service", ".yml", ".yaml", ".conf"}
 NAMES = {"Makefile", "Vagrantfile", ".gitignore", ".clang-format", ".clang-tidy"}
-APACHE, GPL = "Apache-2.0", "GPL-2.0-only"
+APACHE, GPL, LGPL = "Apache-2.0", "GPL-2.0-only", "LGPL-2.1-or-later"
+"""The last one is of the C library that the wheel's launcher is linked with."""
 
 
 def source_files() -> list[Path]:
@@ -62,11 +63,15 @@ def test_every_source_file_names_its_license() -> None:
     assert found == wanted
 
 
-@pytest.mark.parametrize("name", [APACHE, GPL])
+@pytest.mark.parametrize("name", [APACHE, GPL, LGPL])
 def test_the_text_of_each_license_is_here(name: str) -> None:
     text = (PROJECT / "LICENSES" / f"{name}.txt").read_text(encoding="utf-8")
 
-    title = {APACHE: "Apache License", GPL: "GNU GENERAL PUBLIC LICENSE"}[name]
+    title = {
+        APACHE: "Apache License",
+        GPL: "GNU GENERAL PUBLIC LICENSE",
+        LGPL: "GNU LESSER GENERAL PUBLIC LICENSE",
+    }[name]
     assert title in text[:200]
     assert "END OF TERMS AND CONDITIONS" in text
 
