@@ -69,7 +69,8 @@ class Host:
             "tmp": (self.directory / "tmp", Path("/tmp")),
         }
         """Of each volume of the pod: where it is on this host, and in a container."""
-        self.pod = next(manifests.pieces(["daemonset.yaml"]))["spec"]["template"]["spec"]
+        found = manifests.pieces(["daemonset.yaml", "uninstall.yaml"])
+        self.pods = [one["spec"]["template"]["spec"] for one in found]
         self.names: list[str] = []
         self._numbers = itertools.count(1)
         self._process: processes.Kept | None = None
@@ -121,16 +122,16 @@ class Host:
         ])  # fmt: skip
 
     def described(self, name: str) -> dict[str, Any]:
-        """A container of the pod, by its name."""
-        containers = [*self.pod["initContainers"], *self.pod["containers"]]
-        return next(one for one in containers if one["name"] == name)
+        """A container of the DaemonSets, by its name."""
+        groups = [pod[group] for pod in self.pods for group in ("initContainers", "containers")]
+        return next(one for group in groups for one in group if one["name"] == name)
 
     def run(self, name: str, change: Change | None = None) -> Done:
-        """Run a container of the pod to its end."""
+        """Run a container of a DaemonSet to its end."""
         return self.ctr(*self._command(name, change or Change(), "--rm"))
 
     def start_container(self, name: str, *, log: Path) -> str:
-        """Start a container of the pod; returns its ID."""
+        """Start a container of a DaemonSet; returns its ID."""
         command = self._command(name, Change(), f"--log-uri=file://{log}", "--detach")
         done = self.ctr(*command)
         assert done.returncode == 0, done.stderr.decode()

@@ -175,7 +175,7 @@ def test_a_node_from_nothing_and_back(here: Host, lab: Lab, tmp_path: Path) -> N
     deleted = call(here, lab, "DEL")
     assert deleted.returncode == 0, text(deleted)
 
-    torn = here.run("setup", Change(args=["teardown", "--yes"]))
+    torn = here.run("teardown")
     assert torn.returncode == 0, text(torn)
     assert list(here.path("bpffs").glob("pycni")) == []
     removed = here.run("uninstall")
