@@ -83,7 +83,7 @@ def _recorded(where: Path) -> tuple[str, Built] | None:
         record = json.loads((where / RECORD).read_bytes())
         made_of = str(record.pop("of"))
         return made_of, Built(**record | {"archive": Path(record["archive"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

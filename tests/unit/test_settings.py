@@ -184,6 +184,20 @@ def test_a_hostname_that_is_no_node_name_is_said_to_be_the_default(
     assert "node_name = 'my_host' (not set in the file; this is the default)" in refused("").message
 
 
+def test_a_pod_has_its_nodes_name_from_the_environment_and_a_file_goes_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "host")
+    monkeypatch.setenv(settings.NODE_NAME, "node-seven.example.net")
+
+    assert parse("").node_name == "node-seven.example.net"
+    assert parse('node_name = "other"').node_name == "other"
+    monkeypatch.setenv(settings.NODE_NAME, "Node_Seven")
+    assert "node_name = 'Node_Seven'" in refused("").message
+    monkeypatch.setenv(settings.NODE_NAME, "")
+    assert parse("").node_name == "host"
+
+
 def test_a_small_mtu_is_enough_without_ipv6() -> None:
     assert parse('mtu = 576\ncluster_cidrs = ["10.0.0.0/8"]').mtu == 576
 
