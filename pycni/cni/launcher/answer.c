@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bytes.h"
+
 #define LONGEST 2048
 
 const char *const versions[] = { VERSIONS, NULL };
@@ -28,19 +30,37 @@ void answer_in(int version)
 	speaks = version < 0 ? NEWEST : (size_t)version;
 }
 
-/* A text as JSON. Bytes that are not printable ASCII become \xNN, as a text. */
-static void print_quoted(const char *text)
+/* Written at once, so that nobody gets a part of it. */
+static char out[6 * LONGEST];
+static size_t used;
+
+static void add(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void add(const char *format, ...)
 {
-	dprintf(1, "\"");
+	va_list values;
+	int len;
+
+	va_start(values, format);
+	len = vsnprintf(out + used, sizeof(out) - used, format, values);
+	va_end(values);
+	if (len > 0 && (size_t)len < sizeof(out) - used)
+		used += len;
+}
+
+/* A text as JSON. Bytes that are not printable ASCII become \xNN, as a text. */
+static void add_quoted(const char *text)
+{
+	add("\"");
 	for (; *text; text++) {
 		if (*text < ' ' || *text > '~')
-			dprintf(1, "\\\\x%02x", (unsigned char)*text);
+			add("\\\\x%02x", (unsigned char)*text);
 		else if (*text == '"' || *text == '\\')
-			dprintf(1, "\\%c", *text);
+			add("\\%c", *text);
 		else
-			dprintf(1, "%c", *text);
+			add("%c", *text);
 	}
-	dprintf(1, "\"");
+	add("\"");
 }
 
 _Noreturn void refuse(enum code code, const char *msg, const char *details, ...)
@@ -51,34 +71,36 @@ _Noreturn void refuse(enum code code, const char *msg, const char *details, ...)
 	va_start(values, details);
 	vsnprintf(text, sizeof(text), details, values);
 	va_end(values);
-	dprintf(1, "{\"cniVersion\": \"%s\", \"code\": %d, \"msg\": ",
-		versions[speaks], (int)code);
-	print_quoted(msg);
-	dprintf(1, ", \"details\": ");
-	print_quoted(text);
-	dprintf(1, "}");
+	add("{\"cniVersion\": \"%s\", \"code\": %d, \"msg\": ",
+	    versions[speaks], (int)code);
+	add_quoted(msg);
+	add(", \"details\": ");
+	add_quoted(text);
+	add("}");
+	write_all(1, out, used);
 	_exit(1);
+}
+
+static void add_versions(const char *quote)
+{
+	for (int i = 0; versions[i]; i++)
+		add("%s%s%s%s", i ? ", " : "", quote, versions[i], quote);
 }
 
 _Noreturn void tell_versions(void)
 {
-	int written = dprintf(1,
-			      "{\"cniVersion\": \"%s\", "
-			      "\"supportedVersions\": [",
-			      versions[speaks]);
-
-	for (int i = 0; versions[i] && written >= 0; i++)
-		written = dprintf(1, "%s\"%s\"", i ? ", " : "", versions[i]);
-	if (written >= 0)
-		written = dprintf(1, "]}");
-	_exit(written < 0);
+	add("{\"cniVersion\": \"%s\", \"supportedVersions\": [",
+	    versions[speaks]);
+	add_versions("\"");
+	add("]}");
+	_exit(write_all(1, out, used) ? 1 : 0);
 }
 
 _Noreturn void tell_about(void)
 {
-	dprintf(2, "pycni, a CNI plugin with an eBPF dataplane; CNI versions ");
-	for (int i = 0; versions[i]; i++)
-		dprintf(2, "%s%s", i ? ", " : "", versions[i]);
-	dprintf(2, "\n");
+	add("pycni, a CNI plugin with an eBPF dataplane; CNI versions ");
+	add_versions("");
+	add("\n");
+	write_all(2, out, used);
 	_exit(0);
 }

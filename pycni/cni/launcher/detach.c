@@ -4,10 +4,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "answer.h"
 #include "bytes.h"
@@ -27,12 +27,17 @@ struct search {
 	struct link found;
 };
 
+static struct lock lock = { .file = -1 };
+
 static _Noreturn void fail(const char *what)
 {
+	int error = errno;
+
+	unlock(&lock);
 	refuse(FILE_ERROR, "the pod's link cannot be removed",
 	       "%s: errno %d; the plugin must run as root in the node's "
 	       "network namespace",
-	       what, errno);
+	       what, error);
 }
 
 /* pycni/names.py, AttachmentKey. */
@@ -77,37 +82,35 @@ static bool is_ours(const struct link *link, const char *digest)
 	       !memcmp(link->mac, gateway_mac, sizeof(gateway_mac));
 }
 
-static bool look_at(const struct link *link, void *context)
+static void look_at(const struct link *link, void *context)
 {
 	struct search *search = context;
 
-	if (!is_ours(link, search->digest))
-		return true;
-	search->found = *link;
-	return false;
+	if (!search->found.index && is_ours(link, search->digest))
+		search->found = *link;
 }
 
 /* By its name, or among all: somebody may have renamed it. */
-static struct link find_link(int rtnl, const char *digest)
+static struct link find_link(const char *digest)
 {
 	struct search search = { .digest = digest };
 	char name[sizeof(NAME_HEAD) + NAME_DIGITS] = NAME_HEAD;
 
 	memcpy(name + strlen(NAME_HEAD), digest, NAME_DIGITS);
-	if (visit_links(rtnl, name, look_at, &search))
+	if (visit_links(name, look_at, &search))
 		fail("looking for it");
-	if (!search.found.index && visit_links(rtnl, NULL, look_at, &search))
+	if (!search.found.index && visit_links(NULL, look_at, &search))
 		fail("looking at all links");
 	return search.found;
 }
 
 /* For each address of the lease that has one. */
-static void delete_rules(int rtnl, const char *alias)
+static void delete_rules(const char *alias)
 {
 	const char *versions_ruled = find_word(alias, "rules=");
 	const char *at = alias;
 
-	while (versions_ruled && (at = find_word(at, "ip="))) {
+	while ((at = find_word(at, "ip="))) {
 		char text[INET6_ADDRSTRLEN] = {}, address[16];
 		size_t len = strcspn(at, " ");
 		int family = memchr(at, ':', len) ? AF_INET6 : AF_INET;
@@ -119,43 +122,37 @@ static void delete_rules(int rtnl, const char *alias)
 			    strcspn(versions_ruled, " ")) ||
 		    inet_pton(family, text, address) != 1)
 			continue;
-		if (delete_rule(rtnl, family, address) && errno != EAFNOSUPPORT)
+		if (delete_rule(family, address) && errno != EAFNOSUPPORT)
 			fail("removing a rule in the pod");
 	}
 }
 
-/* Rules stay in the pod when its link goes. This process stays in the pod's namespace. */
+/* Rules stay in the pod when its link goes. */
 static void clear_pod(const char *alias)
 {
-	int netns = open_netns(), rtnl;
+	int pods = open_netns(), own;
 
-	if (!find_word(alias, "rules=") || !is_pods(netns))
+	if (!find_word(alias, "rules=") || !is_pods(pods))
 		return;
-	if (setns(netns, CLONE_NEWNET))
+	own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (own < 0 || setns(pods, CLONE_NEWNET))
 		fail("entering the pod");
-	rtnl = open_rtnl();
-	if (rtnl < 0)
-		fail("asking the kernel in the pod");
-	delete_rules(rtnl, alias);
-	close(rtnl);
+	delete_rules(alias);
+	if (setns(own, CLONE_NEWNET))
+		fail("leaving the pod");
 }
 
 void detach(const struct paths *paths, const char *network)
 {
 	char digest[DIGITS + 1];
-	struct lock lock;
 	struct link link;
-	int rtnl;
 
 	digest_of(network, digest);
 	lock = lock_attachment(paths->run_dir, digest);
-	rtnl = open_rtnl();
-	if (rtnl < 0)
-		fail("asking the kernel");
-	link = find_link(rtnl, digest);
+	link = find_link(digest);
 	if (link.index) {
 		clear_pod(link.alias);
-		if (delete_link(rtnl, link.index))
+		if (delete_link(link.index))
 			fail("asking the kernel to remove it");
 	}
 	unlock(&lock);

@@ -71,7 +71,7 @@ static void become_python(const struct paths *paths, const struct bytes *in)
 	execv(paths->python, argv);
 }
 
-/* `tried`, `error`: what came of asking the agent. */
+/* `error`: what came of asking the agent, an errno. */
 static _Noreturn void work_alone(const struct command *command,
 				 const struct paths *paths,
 				 const struct bytes *in, int error)
@@ -143,6 +143,15 @@ static _Noreturn void answer_version(void)
 	tell_versions();
 }
 
+/* Where nobody else can do the work, an agent that has much to do is waited for. */
+static int patience(const struct command *command, const struct paths *paths)
+{
+	bool by_others = *paths->python || is_command(command, "DEL") ||
+			 is_command(command, "STATUS");
+
+	return by_others ? command->hello_ms : GRACE_MS;
+}
+
 int main(void)
 {
 	const struct command *command = find_command();
@@ -174,13 +183,12 @@ int main(void)
 	in.at = frame.at + stdin_at;
 	in.len = frame.len - stdin_at;
 
-	agent = connect_agent(paths.socket, command->hello_ms);
+	agent = connect_agent(paths.socket, patience(command, &paths));
 	if (agent < 0 || send_call(agent, &frame, open_netns()))
 		do_without_agent(command, &paths, &in, UNANSWERED);
 	if (receive_reply(agent, command->reply_ms, &reply))
 		do_without_agent(command, &paths, &in, LOST);
-	if (is_command(command, "STATUS"))
-		note_presence(&paths);
+	note_presence(&paths);
 	if (write_all(1, reply.out.at, reply.out.len))
 		reply.status = 1;
 	write_all(2, reply.err.at, reply.err.len);

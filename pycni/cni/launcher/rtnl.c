@@ -14,14 +14,14 @@
 
 #define ROOM \
 	65536 /* more than the kernel puts into one datagram of a listing */
-#define TRIES 5
+#define TRIES 20
 
 struct request {
 	struct nlmsghdr head;
 	char room[256];
 };
 
-int open_rtnl(void)
+static int open_rtnl(void)
 {
 	return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 }
@@ -64,24 +64,31 @@ static ssize_t receive(int rtnl, char *buffer)
 	return got;
 }
 
-/* The kernel's answer to a request with NLM_F_ACK; `gone` is no error. */
-static int finish(int rtnl, const struct request *request, int gone)
+/* The kernel's answer to a request with NLM_F_ACK; 0 or an errno. */
+static int ask(int rtnl, const struct request *request)
 {
 	static char buffer[ROOM];
 	const struct nlmsghdr *head = (const struct nlmsghdr *)buffer;
 	struct nlmsgerr answer;
 
-	if (send_request(rtnl, request) || receive(rtnl, buffer) < 0)
-		return -1;
-	if (head->nlmsg_type != NLMSG_ERROR) {
-		errno = EPROTO;
-		return -1;
-	}
+	if (rtnl < 0 || send_request(rtnl, request) ||
+	    receive(rtnl, buffer) < 0)
+		return errno;
+	if (head->nlmsg_type != NLMSG_ERROR)
+		return EPROTO;
 	memcpy(&answer, NLMSG_DATA(head), sizeof(answer));
-	if (!answer.error || answer.error == -gone)
-		return 0;
-	errno = -answer.error;
-	return -1;
+	return -answer.error;
+}
+
+/* `gone`: the errno that says that there is nothing to do any more. */
+static int finish(const struct request *request, int gone)
+{
+	int rtnl = open_rtnl(), error = ask(rtnl, request);
+
+	if (rtnl >= 0)
+		close(rtnl);
+	errno = error;
+	return error && error != gone ? -1 : 0;
 }
 
 static void copy_text(char *to, size_t room, const struct rtattr *from)
@@ -135,7 +142,7 @@ enum step {
 
 /* One message of an answer about links. */
 static enum step take(struct nlmsghdr *message,
-		      bool (*visit)(const struct link *link, void *context),
+		      void (*visit)(const struct link *link, void *context),
 		      void *context)
 {
 	const struct nlmsgerr *error = NLMSG_DATA(message);
@@ -150,13 +157,12 @@ static enum step take(struct nlmsghdr *message,
 	if (message->nlmsg_type != RTM_NEWLINK)
 		return DONE;
 	link = read_link(message);
-	if (!visit(&link, context) || !(message->nlmsg_flags & NLM_F_MULTI))
-		return DONE;
-	return GO_ON;
+	visit(&link, context);
+	return message->nlmsg_flags & NLM_F_MULTI ? GO_ON : DONE;
 }
 
 static enum step list(int rtnl, const struct request *request,
-		      bool (*visit)(const struct link *link, void *context),
+		      void (*visit)(const struct link *link, void *context),
 		      void *context)
 {
 	static char buffer[ROOM];
@@ -177,8 +183,8 @@ static enum step list(int rtnl, const struct request *request,
 	return step;
 }
 
-int visit_links(int rtnl, const char *name,
-		bool (*visit)(const struct link *link, void *context),
+int visit_links(const char *name,
+		void (*visit)(const struct link *link, void *context),
 		void *context)
 {
 	struct ifinfomsg about = { .ifi_family = AF_UNSPEC };
@@ -191,29 +197,28 @@ int visit_links(int rtnl, const char *name,
 	if (name)
 		add(&request, IFLA_IFNAME, name, strlen(name) + 1);
 	for (int i = 0; i < TRIES && step == AGAIN; i++) {
-		int own = i ? open_rtnl() :
-			      rtnl; /* without the rest of a list */
+		int rtnl = open_rtnl();
 
-		step = own < 0 ? FAILED : list(own, &request, visit, context);
-		if (i && own >= 0)
-			close(own);
+		step = rtnl < 0 ? FAILED : list(rtnl, &request, visit, context);
+		if (rtnl >= 0)
+			close(rtnl);
 	}
 	if (step == AGAIN)
 		errno = EAGAIN;
 	return step == DONE ? 0 : -1;
 }
 
-int delete_link(int rtnl, int index)
+int delete_link(int index)
 {
 	struct ifinfomsg about = { .ifi_family = AF_UNSPEC,
 				   .ifi_index = index };
 	struct request request =
 		begin(RTM_DELLINK, NLM_F_ACK, &about, sizeof(about));
 
-	return finish(rtnl, &request, ENODEV);
+	return finish(&request, ENODEV);
 }
 
-int delete_rule(int rtnl, int family, const void *address)
+int delete_rule(int family, const void *address)
 {
 	unsigned int priority = RULE_PRIORITY;
 	size_t len = family == AF_INET ? 4 : 16;
@@ -225,5 +230,5 @@ int delete_rule(int rtnl, int family, const void *address)
 
 	add(&request, FRA_SRC, address, len);
 	add(&request, FRA_PRIORITY, &priority, sizeof(priority));
-	return finish(rtnl, &request, ENOENT);
+	return finish(&request, ENOENT);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a DEL and a STATUS need of rtnetlink(7). Functions return -1 and errno if the
- * kernel refuses.
+/* What a DEL and a STATUS need of rtnetlink(7), in the calling thread's network
+ * namespace. Functions return -1 and errno if the kernel refuses.
  */
 #ifndef PYCNI_RTNL_H
 #define PYCNI_RTNL_H
@@ -19,22 +19,19 @@ struct link {
 	char alias[ALIAS_ROOM];
 };
 
-/* A socket of the calling thread's network namespace. */
-int open_rtnl(void);
-
-/* All links, or the one with that name; `visit` returns whether to go on. No such link
- * is no error.
+/* Shows all links, or the one with that name; some twice, if links change meanwhile. No
+ * such link is no error.
  */
-int visit_links(int rtnl, const char *name,
-		bool (*visit)(const struct link *link, void *context),
+int visit_links(const char *name,
+		void (*visit)(const struct link *link, void *context),
 		void *context);
 
 /* 0 also if it is gone already. */
-int delete_link(int rtnl, int index);
+int delete_link(int index);
 
 /* The rule for packets from one address (AF_INET or AF_INET6); 0 also if there is
  * none.
  */
-int delete_rule(int rtnl, int family, const void *address);
+int delete_rule(int family, const void *address);
 
 #endif

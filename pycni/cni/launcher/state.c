@@ -32,7 +32,7 @@ static char *join(const char *directory, const char *name)
 	return path.at;
 }
 
-static bool look_at(const struct link *link, void *context)
+static void look_at(const struct link *link, void *context)
 {
 	struct seen *seen = context;
 
@@ -42,7 +42,6 @@ static bool look_at(const struct link *link, void *context)
 	}
 	if (!strncmp(link->name, NAME_HEAD, strlen(NAME_HEAD)))
 		seen->has_pods = true;
-	return true;
 }
 
 static bool is_pinned(const char *pins)
@@ -95,7 +94,7 @@ static long long seconds_away(const char *run_dir)
 		return 0;
 	since = read_seconds(file);
 	close(file);
-	return now() - since;
+	return since < 0 ? 0 : now() - since;
 }
 
 void note_presence(const struct paths *paths)
@@ -106,14 +105,12 @@ void note_presence(const struct paths *paths)
 void check_state(const struct paths *paths)
 {
 	struct seen seen = {};
-	int rtnl = open_rtnl();
 	long long away = seconds_away(paths->run_dir);
 	enum code code = NOT_AVAILABLE;
 
-	if (rtnl < 0 || visit_links(rtnl, NULL, look_at, &seen))
+	if (visit_links(NULL, look_at, &seen))
 		refuse(FILE_ERROR, "the node's links cannot be listed",
 		       "errno %d", errno);
-	close(rtnl);
 	if (seen.has_pods)
 		code = LIMITED_CONNECTIVITY;
 	if (!is_pinned(paths->pins))

@@ -16,6 +16,7 @@ from pycni.cni.protocol import Reply
 from pycni.errors import SetupError
 from pycni.kernel.forgetting import Forgetting
 from pycni.locks import agent_lock
+from pycni.names import AWAY_NOTE
 from pycni.settings import Settings
 
 
@@ -74,6 +75,15 @@ def test_a_socket_that_a_killed_agent_left_is_replaced(settings: Settings) -> No
 
     with server.listening(path), connect(path):
         pass
+
+
+def test_an_agent_that_has_come_is_away_no_more(settings: Settings) -> None:
+    note = settings.run_dir / AWAY_NOTE
+    note.parent.mkdir(mode=0o700)
+    note.write_text("17")
+
+    with server.listening(settings.socket_path):
+        assert not note.exists()
 
 
 def test_a_socket_that_somebody_serves_is_left_alone(settings: Settings) -> None:

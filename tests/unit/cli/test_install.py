@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -174,6 +175,17 @@ def test_a_list_with_an_mtu_that_is_too_large_is_refused_by_the_agent(
 
     assert isinstance(done.exception, PycniError)
     assert f"change the list {listed}" in done.exception.hint
+
+
+@pytest.mark.parametrize(("options", "python"), [((), sys.executable), (("--no-python",), "")])
+def test_the_plugin_is_told_of_this_python_or_of_none(
+    call: Call, runtime: Runtime, settings: Path, options: tuple[str, ...], python: str
+) -> None:
+    document(call("install", "-o", "json", *options))
+
+    lines = (runtime.bin_dir / install.PATHS).read_text().splitlines()
+    assert f"python={python}" in lines
+    assert f"settings={settings}" in lines
 
 
 def test_uninstall_of_nothing_says_so(call: Call) -> None:

@@ -293,6 +293,37 @@ def test_del_is_done_when_the_agent_does_not_answer(node, behave):
     assert code_of(done) == 0
 
 
+def is_busy(agent, connection):
+    """For longer than one is waited for where Python could do the work."""
+    time.sleep(2 * plugin.HELLO_SECONDS)
+    agent.take(connection)
+    connection.sendall(plugin.pack(b"7", b"{}", b""))
+
+
+def test_a_busy_agent_is_waited_for_if_nobody_else_can_add(node):
+    agent = Agent(node.socket, is_busy)
+
+    done = node.call(ADD, NETWORK)
+
+    agent.finish()
+    assert done.returncode == 7
+
+
+def hangs(agent, _connection):
+    agent.done.wait(20)
+
+
+def test_a_busy_agent_is_not_waited_for_by_what_can_be_done_without_it(node):
+    agent = Agent(node.socket, hangs)
+    start = time.monotonic()
+
+    done = node.call(DEL, NETWORK)
+
+    took = time.monotonic() - start
+    agent.finish()
+    assert (code_of(done), took < 4 * plugin.HELLO_SECONDS) == (0, True)
+
+
 def test_an_add_whose_answer_is_lost_is_to_be_tried_again(node):
     agent = Agent(node.socket, dies_after_taking)
 
@@ -379,7 +410,8 @@ def test_status_without_a_dataplane_is_not_available(node):
     assert "no dataplane is loaded" in json.loads(done.stdout)["msg"]
 
 
-def test_status_notes_since_when_no_agent_answers_and_who_answers_ends_that(node):
+@pytest.mark.parametrize("command", ["STATUS", "DEL"])
+def test_status_notes_since_when_no_agent_answers_and_who_answers_ends_that(node, command):
     note = node.run_dir / AWAY_NOTE
     before = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     node.call(STATUS, NETWORK)
@@ -390,7 +422,7 @@ def test_status_notes_since_when_no_agent_answers_and_who_answers_ends_that(node
     assert note.read_text() == first
 
     agent = Agent(node.socket, answers(0, b"", b""))
-    assert node.call(STATUS, NETWORK).returncode == 0
+    assert node.call(DEL | {"CNI_COMMAND": command}, NETWORK).returncode == 0
     agent.finish()
     assert not note.exists()
 
@@ -399,7 +431,7 @@ def test_how_long_an_agent_may_be_away_is_more_than_a_restart():
     assert 60 <= AWAY_SECONDS <= 120
 
 
-@pytest.mark.parametrize("written", ["", "junk", "99999999999999999999999999"])
+@pytest.mark.parametrize("written", ["", "junk", "9" * 30, "-" + "9" * 30, "-1"])
 def test_a_note_that_is_no_time_is_harmless(node, written):
     (node.run_dir / AWAY_NOTE).write_text(written)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,8 @@ import pycni
 from loader import clang
 from loader.compile import PROGRAMS, compile_programs
 from loader.errors import CompileError
+from pycni.cni import launcher
+from pycni.cni.plugin import VERSIONS
 
 PROJECT = Path(__file__).parents[3]
 
@@ -97,3 +100,16 @@ def metadata(wheel: Path) -> Message:
     """What PyPI would know of it (core metadata, PEP 639)."""
     (file,) = wheel.glob("pycni-*.dist-info/METADATA")
     return message_from_string(file.read_text(encoding="utf-8"))
+
+
+def test_it_brings_the_plugins_launcher_for_hosts_without_a_compiler(wheel: Path) -> None:
+    """The very one, and it needs no Python."""
+    executable = wheel / "pycni/cni/launcher" / launcher.PREBUILT.name
+    executable.chmod(0o755)
+
+    done = subprocess.run(
+        [executable], env={"CNI_COMMAND": "VERSION"}, capture_output=True, check=True
+    )
+
+    assert json.loads(done.stdout)["supportedVersions"] == list(VERSIONS)
+    assert launcher.MARKER.encode() in executable.read_bytes()
