@@ -35,10 +35,10 @@ def prepare(settings: Settings, *, bin_dir: Path, conf_dir: Path) -> bool:
     Needs a privileged container whose mount of the BPF file system goes to the host
     (mountPropagation: Bidirectional). Raises SetupError, FileError or BpffsError.
     """
-    refuse_another_agent(settings)
     for directory in (bin_dir, conf_dir, settings.state_dir, settings.run_dir):
         refuse_read_only(directory)
     refuse_no_execution(bin_dir)
+    refuse_another_agent(settings)
     mounted = pins.ensure_bpffs(settings.bpffs)
     refuse_private_bpffs(settings.bpffs)
     return mounted

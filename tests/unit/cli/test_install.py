@@ -149,6 +149,21 @@ def test_an_agent_writes_the_list_when_it_serves_and_not_before(
     assert "wrote" not in again.stderr
 
 
+def test_an_agent_warns_of_a_list_that_the_runtime_uses_instead(
+    call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    runtime.conf_dir.mkdir()
+    other = runtime.conf_dir / "05-other.conflist"
+    other.write_text('{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "ptp"}]}')
+
+    done = call("agent", "--no-setup", "--install-list")
+
+    assert done.exit_code == 0, done.output
+    assert "warning" in done.stderr
+    assert other.name in done.stderr
+
+
 def test_an_agent_that_cannot_write_the_list_ends(
     call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

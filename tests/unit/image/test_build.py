@@ -164,6 +164,33 @@ def test_libraries_are_elf_files_and_no_links(root: Path) -> None:
     assert proof.libraries(root) == [f"/{tree.LIBRARIES}/libreal.so.1.2"]
 
 
+def test_a_program_that_fails_in_the_tree_is_told_with_its_words(tmp_path: Path) -> None:
+    with pytest.raises(PycniError, match="/usr/bin/python3 -I fails in the image") as caught:
+        tree.inside(tmp_path, "/usr/bin/python3", "-I")
+
+    assert "chroot" in caught.value.details
+    assert "PACKAGES" in caught.value.hint
+
+
+def test_a_pip_that_fails_is_told_with_its_words() -> None:
+    with pytest.raises(PycniError, match="pip no-command failed") as caught:
+        tree.pip("no-command")
+
+    assert "unknown command" in caught.value.details
+
+
+def test_what_proves_a_tree_can_run_in_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(proof, "inside", lambda _, *command: asked.append(command))
+
+    proof.prove(root)
+
+    load, use, version = asked
+    compile(load[-1], "load", "exec")
+    compile(use[-1], "use", "exec")
+    assert version == ("/usr/bin/pycni", "--version")
+
+
 def test_wheels_are_named_by_their_digests() -> None:
     lines = [line for line in tree.REQUIREMENTS.read_text().splitlines() if line[:1] != "#"]
 

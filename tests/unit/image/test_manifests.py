@@ -248,6 +248,37 @@ def test_the_settings_are_those_of_the_cluster_network(tmp_path: Path) -> None:
     assert found.cache_dir.is_relative_to(found.state_dir), "the root of the container is read-only"
 
 
+def test_the_source_is_adapted_to_other_networks_and_another_api_server(tmp_path: Path) -> None:
+    network = {"vni": 9, "port": 4790, "cidrs": ["10.96.0.0/12"], "nodePrefix": {"ipv4": 25}}
+
+    objects = manifests.adapted(network, api_server=("192.0.2.1", 6443))
+
+    found = {(one["kind"], one["metadata"]["name"]): one for one in objects}
+    assert found["ClusterNetwork", "default"]["spec"] == network
+    text = found["ConfigMap", "pycni"]["data"]["pycni.toml"]
+    cluster = settings.parse(text, tmp_path / "pycni.toml").cluster
+    assert list(map(str, cluster.cidrs)) == network["cidrs"]
+    assert (cluster.vni, cluster.port, cluster.node_prefix4) == (9, 4790, 25)
+    assert found["ConfigMap", "pycni-api-server"]["data"] == {
+        "KUBERNETES_SERVICE_HOST": "192.0.2.1",
+        "KUBERNETES_SERVICE_PORT": "6443",
+    }
+
+
+def test_with_its_own_networks_the_source_stays_as_it_is(tmp_path: Path) -> None:
+    network = find("ClusterNetwork", "default")["spec"]
+
+    adapted = manifests.adapted(network)
+
+    for one, before in zip(adapted, source(), strict=True):
+        if (one["kind"], one["metadata"]["name"]) == ("ConfigMap", "pycni"):
+            one, before = (
+                settings.parse(each["data"]["pycni.toml"], tmp_path / "pycni.toml")
+                for each in (one, before)
+            )
+        assert one == before
+
+
 def test_the_account_is_that_of_the_roles_and_the_policy(pod: Any) -> None:
     account = find("ServiceAccount")["metadata"]
 
