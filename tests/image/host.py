@@ -225,12 +225,11 @@ def _security(context: dict[str, Any]) -> Iterator[str]:
 
 
 def _environment(variables: Sequence[dict[str, Any]], node: str) -> Iterator[str]:
-    """Options for a container's environment, and what every pod has there."""
+    """Options for a container's environment."""
     for one in variables:
         if "value" not in one:
             assert one["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
         yield f"--env={one['name']}={one.get('value', node)}"
-    yield "--env=KUBERNETES_SERVICE_HOST=192.0.2.1"
 
 
 def _mount(*arguments: str | os.PathLike[str]) -> None:

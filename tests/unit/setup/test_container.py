@@ -13,7 +13,7 @@ from loader import pins
 from pycni import locks
 from pycni.errors import FileError, SetupError
 from pycni.kernel import mounts, sysctl
-from pycni.settings import Settings
+from pycni.settings import NODE_NAME, Settings
 from pycni.setup import container
 
 BPFFS = Path("/sys/fs/bpf")
@@ -139,15 +139,16 @@ def test_parameters_must_be_there_and_writable(
     assert f"set {sysctl.PLACE}=/host/proc/sys" in caught.value.hint
 
 
-def test_nothing_is_checked_where_there_is_no_pod(
+def test_nothing_is_checked_where_no_daemonset_serves_the_host(
     see, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see(ROOT)
-    monkeypatch.delenv(container.IN_POD, raising=False)
+    monkeypatch.delenv(NODE_NAME, raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")  # a lab may be in a pod
 
     container.check(settings)
 
-    monkeypatch.setenv(container.IN_POD, "10.96.0.1")
+    monkeypatch.setenv(NODE_NAME, "node-one")
     with pytest.raises(SetupError, match="is not the host's"):
         container.check(settings)
 
