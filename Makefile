@@ -23,7 +23,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster test-kube e2e image manifests bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster test-kube e2e image image-cached manifests bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -63,7 +63,7 @@ lab: $(VENV)/lab ## two nodes, three pods each: bring up, prove, take down
 check: $(VENV)/test ## style, types, layers, C, spelling, unit tests, side by side: before a commit
 	@$(MAKE) --no-print-directory --jobs --output-sync=target check-units $(STATIC)
 
-test: $(VENV)/test guests ## everything that CI runs
+test: $(VENV)/test guests image-cached ## everything that CI runs
 	@$(MAKE) --no-print-directory --jobs --output-sync=target $(STATIC)
 	$(BIN)/pytest $(WORKERS) --durations=25
 
@@ -134,6 +134,9 @@ test-kube: $(VENV)/test ## the store against etcd and the API server that `make 
 
 image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-image.tar
 	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar
+
+image-cached: $(VENV)/test
+	cd tests && ../$(BIN)/python -m image build
 
 manifests: $(VENV)/test ## the manifests of deploy/ that are made of others
 	cd tests && ../$(BIN)/python -m image manifests

@@ -22,7 +22,10 @@ from .errors import CompileError
 INCLUDE = Path("/usr/include")
 HEADERS_HINT = "apt install linux-libc-dev libbpf-dev"
 # v3: 32-bit ALU and jumps, known to every kernel since 5.1
-FLAGS = ("-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror")
+FLAGS = ("-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror",
+         "-fdebug-compilation-dir=.")  # fmt: skip
+"""The last one: debug information names sources as they are included, so that an object has the
+same bytes wherever it was compiled."""
 
 
 @dataclass(frozen=True)

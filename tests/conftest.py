@@ -26,14 +26,14 @@ hypothesis.settings.register_profile("no timer", deadline=None)
 hypothesis.settings.load_profile("no timer")
 """An example takes long on a busy machine, which says nothing."""
 
-ROOT_DIRECTORIES = ("bpf", "netns", "runtimes", "conformance", "vm")
+ROOT_DIRECTORIES = ("bpf", "netns", "runtimes", "conformance", "vm", "image")
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 """Bits of capabilities(7), from linux/capability.h."""
 
 CI = os.environ.get("CI", "").lower() in ("true", "1")
 
-ORDER = ("vm", "kube", "chaos", "fuzz", "unit", "bpf", "conformance", "runtimes", "netns")
+ORDER = ("vm", "kube", "chaos", "fuzz", "unit", "bpf", "conformance", "image", "runtimes", "netns")
 """Of directories. First what takes longest, which is emulated and leaves little of the CPU, and
 beside it, in other workers of pytest-xdist, what measures no time; last the many short files."""
 

@@ -18,13 +18,15 @@ SECONDS = 5.0
 
 def ask(path: str) -> str:
     """Why the agent does not answer; empty if it does."""
+    agent = socket(AF_UNIX, SOCK_STREAM)
     try:
-        agent = socket(AF_UNIX, SOCK_STREAM)
         agent.settimeout(SECONDS)
         agent.connect(path)
         return "" if agent.recv(1) else "the connection was closed"
     except OSError as error:
         return str(error)
+    finally:
+        agent.close()
 
 
 if __name__ == "__main__":

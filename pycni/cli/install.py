@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pycni.setup.runtimes import Found
 
 PLUGIN, LIST = "plugin", "list"
+UNSAID = {"name": None, "ip_masq": None, "mtu": None, "force": False, "no_python": True}
+"""What `agent` says of the options of `install`."""
+
 UNIT_DIR = Path("/etc/systemd/system")
 
 
@@ -137,20 +140,20 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
 def write_list(settings: Settings, config: Path | None, options: dict[str, Any]) -> list[Path]:
     """Write the network list as `install --only list` does; returns its path if it was written.
 
-    Raises FileError, InvalidConfig or IncompatibleVersion.
+    Warns of what keeps a runtime from using it. Raises FileError, InvalidConfig or
+    IncompatibleVersion.
     """
     from pycni.setup import install as installation
-    from pycni.setup import pod_mtu, runtimes
+    from pycni.setup import network_lists, pod_mtu, runtimes
     from pycni.setup.conflist import mtu
 
-    request = _request(settings, config, runtimes.find(), _DEFAULTS | options)
+    request = _request(settings, config, runtimes.find(), UNSAID | options)
     files, (listed,) = _part(installation.plan(request), LIST)
     if (asked := mtu(listed.content)) is not None:
         pod_mtu.check(settings, asked, hint=f"change the list {listed.path}")
+    for text in network_lists.warnings(listed.path, settings.cluster, plugin=installation.PLUGIN):
+        warn(text)
     return installation.write(files)
-
-
-_DEFAULTS = {"name": None, "ip_masq": None, "mtu": None, "force": False, "no_python": True}
 
 
 def _part(files: list[File], only: str | None) -> tuple[list[File], list[File]]:

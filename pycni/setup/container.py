@@ -15,18 +15,18 @@ from loader import pins
 from pycni import locks
 from pycni.errors import FileError, SetupError, TryAgain
 from pycni.kernel import mounts, sysctl
-from pycni.settings import Settings
-
-IN_POD = "KUBERNETES_SERVICE_HOST"
-"""Every pod has it in its environment (kubernetes.io/docs, "Discovering services")."""
+from pycni.settings import NODE_NAME, Settings
 
 PARAMETERS = "net/ipv4"
 """Below PROC_SYS: a directory that must be writable."""
 
 
 def is_pod(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process runs in a pod."""
-    return bool(environment.get(IN_POD))
+    """Whether this process serves a host from a pod, as the DaemonSet's environment says.
+
+    Not whether it is in a pod at all: labs can be in one, too, with file systems of their own.
+    """
+    return bool(environment.get(NODE_NAME))
 
 
 def prepare(settings: Settings, *, bin_dir: Path, conf_dir: Path) -> bool:
@@ -35,17 +35,17 @@ def prepare(settings: Settings, *, bin_dir: Path, conf_dir: Path) -> bool:
     Needs a privileged container whose mount of the BPF file system goes to the host
     (mountPropagation: Bidirectional). Raises SetupError, FileError or BpffsError.
     """
-    refuse_another_agent(settings)
     for directory in (bin_dir, conf_dir, settings.state_dir, settings.run_dir):
         refuse_read_only(directory)
     refuse_no_execution(bin_dir)
+    refuse_another_agent(settings)
     mounted = pins.ensure_bpffs(settings.bpffs)
     refuse_private_bpffs(settings.bpffs)
     return mounted
 
 
 def check(settings: Settings) -> None:
-    """What setup and agent need of the host, if they run in a pod. Raises as `prepare`."""
+    """What setup and agent need of the host, if they are in a pod. Raises as `prepare`."""
     if not is_pod():
         return
     refuse_private_bpffs(settings.bpffs)

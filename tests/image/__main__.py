@@ -25,14 +25,16 @@ def main() -> None:
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("dist/pycni-image.tar"),
-    show_default=True,
-    help="The archive; `ctr images import` reads it.",
+    help="The archive; `ctr images import` reads it. Default: in the cache, built if need be.",
 )
 @click.option("--name", default=build.NAME, show_default=True, help="Name and tag of the image.")
-def build_image(output: Path, name: str) -> None:
+def build_image(output: Path | None, name: str) -> None:
     """Build the image as an archive."""
-    click.echo(build.summary(build.build(output.absolute(), name=name, tell=TELL)))
+    if output is None:
+        built = build.provide(tell=TELL)
+    else:
+        built = build.build(output.absolute(), name=name, tell=TELL)
+    click.echo(build.summary(built))
 
 
 @main.command("manifests")

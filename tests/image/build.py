@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import pycni
 from image import proof, tree
 from pycni.errors import PycniError
+from pycni.files import replace_file
 from support.oci import Image, compress, write_archive, write_layer
 from vm import cache
 from vm.apt import Archive
@@ -39,6 +41,52 @@ class Built:
     """Bytes of the layer as it is on a node."""
 
 
+MADE_OF = ("bpf", "deploy/systemd", "loader", "pycni")
+ALSO = ("hatch_build.py", "pyproject.toml", "tests/image/build.py", "tests/image/proof.py",
+        "tests/image/requirements.txt", "tests/image/tree.py", "tests/support/oci.py")  # fmt: skip
+ARCHIVE, RECORD = "pycni-image.tar", "made.json"
+
+
+def provide(*, tell: Tell = print) -> Built:
+    """The image of this tree, from the cache if it was built of the same files. Raises as `build`.
+
+    Newer Debian packages alone are no reason to build it anew.
+    """
+    where = cache.directory("image")
+    wanted = sources_digest()
+    with cache.locked(where):
+        made = _recorded(where)
+        if made is None or made[0] != wanted or not made[1].archive.exists():
+            built = build(where / ARCHIVE, tell=tell)
+            record = {"of": wanted} | vars(built) | {"archive": str(built.archive)}
+            replace_file(where / RECORD, json.dumps(record).encode())
+            return built
+    return made[1]
+
+
+def sources_digest(project: Path = tree.PROJECT) -> str:
+    """SHA-256 over the names and contents of all files that the image is made of."""
+    found = [project / name for name in ALSO]
+    for name in MADE_OF:
+        found += [path for path in (project / name).rglob("*") if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        if "__pycache__" not in path.parts:
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(project)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _recorded(where: Path) -> tuple[str, Built] | None:
+    """What the cache holds, and of which sources."""
+    try:
+        record = json.loads((where / RECORD).read_bytes())
+        made_of = str(record.pop("of"))
+        return made_of, Built(**record | {"archive": Path(record["archive"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def build(output: Path, *, name: str = NAME, tell: Tell = print) -> Built:
     """Write the archive to `output`. Needs root, for the tree is proven to run.
 
@@ -46,12 +94,12 @@ def build(output: Path, *, name: str = NAME, tell: Tell = print) -> Built:
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     where = cache.directory("image")
-    with cache.locked(where), tempfile.TemporaryDirectory(dir=where) as directory:
+    with tempfile.TemporaryDirectory(dir=where) as directory:
         scratch = Path(directory)
-        archive = Archive((tree.SUITE,), where / "apt")
-        (where / "apt").mkdir(exist_ok=True)
+        packages = scratch / "apt"
+        packages.mkdir()
         tell("unpacking Debian packages, pycni's wheel, and the wheels that it needs")
-        tree.make(scratch / "tree", scratch=scratch, archive=archive)
+        tree.make(scratch / "tree", scratch=scratch, archive=Archive((tree.SUITE,), packages))
         tell("proving that it runs")
         proof.prove(scratch / "tree")
         tell("writing the archive")

@@ -11,6 +11,7 @@ Anchors of YAML are resolved in the last two, and comments are lost there.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,41 @@ def pieces(names: Sequence[str] = PIECES) -> Iterator[Json]:
     """The objects of the source."""
     for name in names:
         yield from documents((KUBERNETES / name).read_text(encoding="utf-8"))
+
+
+def adapted(network: Json, *, api_server: tuple[str, int] | None = None) -> list[Json]:
+    """The source for a cluster whose ClusterNetwork has the spec `network`.
+
+    The settings are changed with it. `api_server` is host and port, for a cluster whose Services do
+    not work before pycni does.
+    """
+    objects = list(pieces())
+    for one in objects:
+        match one["kind"], one["metadata"]["name"]:
+            case "ClusterNetwork", _:
+                one["spec"] = network
+            case "ConfigMap", "pycni":
+                one["data"]["pycni.toml"] = _settings(one["data"]["pycni.toml"], network)
+            case "ConfigMap", "pycni-api-server" if api_server is not None:
+                host, port = api_server
+                one["data"] = {
+                    "KUBERNETES_SERVICE_HOST": host,
+                    "KUBERNETES_SERVICE_PORT": str(port),
+                }
+    return objects
+
+
+def _settings(text: str, network: Json) -> str:
+    """The settings with what they have in common with the ClusterNetwork changed."""
+    prefixes = ", ".join(f"{family} = {bits}" for family, bits in network["nodePrefix"].items())
+    said = {
+        "cluster_cidrs": json.dumps(network["cidrs"]),
+        "node_prefix": f"{{ {prefixes} }}",
+        "vni": network["vni"],
+        "port": network["port"],
+    }
+    lines = [line for line in text.splitlines() if line.partition(" = ")[0] not in said]
+    return "\n".join([*lines, *(f"{key} = {value}" for key, value in said.items()), ""])
 
 
 def plain() -> str:

@@ -194,7 +194,6 @@ def test_a_node_of_kubernetes_has_the_name_that_its_pod_is_told(
 
     assert parse(f"store = '{store}'").node_name == "worker-7.example"
     assert parse(f"store = '{store}'\nnode_name = 'other'").node_name == "other"
-    assert parse("").node_name == "ip-10-0-0-7"
 
 
 def test_a_node_of_kubernetes_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +209,20 @@ def test_a_name_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.M
     monkeypatch.setenv("PYCNI_NODE_NAME", "no_name")
 
     assert "node_name = 'no_name'" in refused("store = 'kube:'").message
+
+
+def test_a_pod_has_its_nodes_name_from_the_environment_and_a_file_goes_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "host")
+    monkeypatch.setenv(settings.NODE_NAME, "node-seven.example.net")
+
+    assert parse("").node_name == "node-seven.example.net"
+    assert parse('node_name = "other"').node_name == "other"
+    monkeypatch.setenv(settings.NODE_NAME, "Node_Seven")
+    assert "node_name = 'Node_Seven'" in refused("").message
+    monkeypatch.setenv(settings.NODE_NAME, "")
+    assert parse("").node_name == "host"
 
 
 def test_a_small_mtu_is_enough_without_ipv6() -> None:

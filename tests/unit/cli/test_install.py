@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from pycni.cli import cli
 from pycni.cli import install as command
 from pycni.cli.invocation import Invocation
+from pycni.errors import FileError, PycniError
 from pycni.setup import install, pod_mtu, runtimes, units
 from pycni.setup.runtimes import Found, Runtime
 
@@ -88,6 +89,107 @@ def test_install_says_what_it_wrote_and_uninstall_what_it_removed(
     assert str(runtime.bin_dir / install.PLUGIN) in written
     assert sorted(removed["removed"]) == sorted(written)
     assert not any(Path(file).exists() for file in written)
+
+
+def test_plugin_and_list_can_be_written_one_after_the_other(call: Call, runtime: Runtime) -> None:
+    plugin, listed = runtime.bin_dir / install.PLUGIN, runtime.conf_dir / install.CONFLIST
+
+    first = document(call("install", "--only", "plugin", "-o", "json"))
+    assert str(plugin) in first["written"]
+    assert str(listed) not in first["written"]
+    assert plugin.exists()
+    assert not listed.exists()
+    before = plugin.stat().st_ino
+
+    second = document(call("install", "--only", "list", "-o", "json"))
+    assert second["written"] == [str(listed)]
+    assert second["unchanged"] == []
+    assert listed.exists()
+    assert plugin.stat().st_ino == before
+
+    third = document(call("install", "--only", "list", "-o", "json"))
+    assert (third["written"], third["unchanged"]) == ([], [str(listed)])
+
+
+def test_the_list_alone_needs_no_plugin_to_be_there(call: Call, runtime: Runtime) -> None:
+    call("install", "--only", "list")
+
+    assert (runtime.conf_dir / install.CONFLIST).exists()
+    assert not (runtime.bin_dir / install.PLUGIN).exists()
+
+
+def agent_that_serves(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None]) -> None:
+    """Have `pycni agent` run `before`, serve, and end."""
+
+    def run(read: Any, *, setup: bool, served: Any) -> None:
+        assert setup is False
+        before()
+        served(read())
+
+    monkeypatch.setattr("pycni.agent.agent.run", run)
+    monkeypatch.setattr("pycni.cli.privilege.require", lambda *_: None)
+
+
+def test_an_agent_writes_the_list_when_it_serves_and_not_before(
+    call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = runtime.conf_dir / install.CONFLIST
+    there: list[bool] = []
+    agent_that_serves(monkeypatch, lambda: there.append(listed.exists()))
+
+    assert call("agent", "--no-setup").exit_code == 0
+    assert not listed.exists()
+    done = call("agent", "--no-setup", "--install-list")
+    assert done.exit_code == 0, done.output
+    assert there == [False, False]
+    assert listed.exists()
+    assert f"wrote {listed}" in done.stderr
+
+    again = call("agent", "--no-setup", "--install-list")
+    assert "wrote" not in again.stderr
+
+
+def test_an_agent_warns_of_a_list_that_the_runtime_uses_instead(
+    call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    runtime.conf_dir.mkdir()
+    other = runtime.conf_dir / "05-other.conflist"
+    other.write_text('{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "ptp"}]}')
+
+    done = call("agent", "--no-setup", "--install-list")
+
+    assert done.exit_code == 0, done.output
+    assert "warning" in done.stderr
+    assert other.name in done.stderr
+
+
+def test_an_agent_that_cannot_write_the_list_ends(
+    call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    runtime.conf_dir.write_text("a file where the directory should be")
+
+    done = call("agent", "--no-setup", "--install-list")
+
+    assert isinstance(done.exception, FileError)
+    assert str(runtime.conf_dir) in done.exception.message
+
+
+def test_a_list_with_an_mtu_that_is_too_large_is_refused_by_the_agent(
+    call: Call, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    call("install", "--only", "list")
+    listed = runtime.conf_dir / install.CONFLIST
+    changed = json.loads(listed.read_text())
+    changed["plugins"][0]["mtu"] = 9000
+    listed.write_text(json.dumps(changed))
+
+    done = call("agent", "--no-setup", "--install-list")
+
+    assert isinstance(done.exception, PycniError)
+    assert f"change the list {listed}" in done.exception.hint
 
 
 @pytest.mark.parametrize(("options", "python"), [((), sys.executable), (("--no-python",), "")])

@@ -97,6 +97,18 @@ def test_other_files_do_not_change_the_digest(sources: Path) -> None:
     assert source_digest(sources) == before
 
 
+def test_an_object_has_the_same_bytes_wherever_it_is_compiled(tmp_path: Path) -> None:
+    objects = []
+    for place in (tmp_path / "one", tmp_path / "another" / "place"):
+        shutil.copytree(SOURCES, place / "bpf")
+        objects.append(compile_programs(place / "cache", sources=place / "bpf"))
+
+    for program in PROGRAMS:
+        first, second = (one.path(program).read_bytes() for one in objects)
+        assert first == second, program
+        assert bytes(tmp_path) not in first
+
+
 def test_moved_file_changes_the_digest(sources: Path) -> None:
     before = source_digest(sources)
     (sources / "lib/shared.h").rename(sources / "lib/other.h")
