@@ -33,6 +33,11 @@ def find(kind: str, name: str = "pycni") -> Any:
     return found
 
 
+@pytest.fixture(autouse=True)
+def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NODE_NAME, "worker-7")
+
+
 @pytest.fixture
 def pod() -> Any:
     return find("DaemonSet")["spec"]["template"]["spec"]
