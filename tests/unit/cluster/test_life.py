@@ -142,9 +142,13 @@ def test_a_cluster_is_taken_down_however_its_use_ends(
 
 def test_an_interruption_waits_while_a_cluster_is_taken_down() -> None:
     done: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test workers ignore it
 
-    with pytest.raises(KeyboardInterrupt):
-        _interrupted_while_undisturbed(done)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted_while_undisturbed(done)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert done
 
