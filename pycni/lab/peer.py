@@ -22,6 +22,11 @@ ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 GRACE = 1.0
 """Seconds to wait for the last replies, if --grace says nothing else."""
+ROOM = 1 << 24
+"""Bytes of the receive buffer. The kernel counts up to 2 KB for a small packet."""
+SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
+SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 8, 9
+"""From linux/sock_diag.h and asm-generic/socket.h."""
 PAUSE = 0.002
 """Seconds until a full send buffer is tried again."""
 CHUNK = 65536
@@ -70,7 +75,7 @@ def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
         socket.socket(kind, socket.SOCK_RAW, protocol) as raw,
         selectors.DefaultSelector() as ready,
     ):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        give_room(raw)
         if options.dont_fragment:
             forbid_fragments(raw, family)
         raw.connect((address, 0))
@@ -90,13 +95,29 @@ def echo(address: str, options: argparse.Namespace) -> dict[str, Any]:
         end = time.monotonic() + options.grace
         while len(answered) < sent - errors and time.monotonic() < end:
             wait_until(ready, raw, family, identifier, answered, time.monotonic() + 0.02)
+        unread = overflows(raw)
     return {
         "address": address,
         "sent": sent,
         "received": len(answered),
         "errors": errors,
+        "unread": unread,
         "missing": runs(set(range(sent)) - answered),
     }
+
+
+def give_room(raw: socket.socket) -> None:
+    """Room for the replies of a minute; without CAP_NET_ADMIN what net.core.rmem_max leaves."""
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+    except PermissionError:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+
+
+def overflows(raw: socket.socket) -> int:
+    """How many packets found the receive buffer full: this program was late, nothing was lost."""
+    told = raw.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * SK_MEMINFO_VARS)
+    return int(struct.unpack(f"={len(told) // 4}I", told)[SK_MEMINFO_DROPS])
 
 
 def has_left(raw: socket.socket, message: bytes) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ def test_a_sender_that_is_late_from_the_first_packet_on_misses_no_reply() -> Non
 
     (answer,) = json.loads(done.stdout)
     assert answer["sent"] == answer["received"] == MANY
+    assert answer["unread"] == 0
 
 
 @pytest.fixture
@@ -74,6 +76,18 @@ def test_what_is_missing_is_told(slow_link: tuple[str, str]) -> None:
     answer = _echo(near, "--count", "5", "--grace", "0.1")
 
     assert (answer["received"], answer["missing"]) == (0, [[0, 4]])
+
+
+@pytest.mark.root
+def test_replies_without_room_are_told() -> None:
+    """Such a packet was answered: it was not lost on its way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        raw.connect(("127.0.0.1", 0))
+        for sequence in range(SOME):
+            raw.send(peer.request(4, 1, sequence, 56))
+
+        assert peer.overflows(raw) > 0
 
 
 def _echo(netns: str, *words: str) -> dict[str, Any]:
