@@ -91,6 +91,10 @@ def test_nodes_are_followed_whether_the_server_streams_lists_or_not(
         assert next(events) == Synced()
         two = register_two(kube)
         assert next_change(events) == Put(NODE_TWO, two)
+        kube.remove(NODE_ONE)
+        assert next_change(events) == Removed(NODE_ONE)
+        kube.remove(NODE_TWO)
+        assert next_change(events) == Removed(NODE_TWO)
 
 
 def test_a_server_that_cannot_stream_lists_is_not_asked_again(api: Api, kube: KubeStore) -> None:
