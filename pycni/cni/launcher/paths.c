@@ -59,8 +59,10 @@ static int open_beside(void)
 
 	while (len > 0 && path[len - 1] != '/')
 		len--;
-	if (len <= 0)
+	if (len <= 0) {
+		errno = ENOENT;
 		return -1;
+	}
 	memcpy(path + len, PATHS_NAME, sizeof(PATHS_NAME));
 	return open(path, O_RDONLY | O_CLOEXEC);
 }

@@ -79,8 +79,8 @@ static long long seconds_away(const char *run_dir)
 {
 	const char *path = join(run_dir, "/" AWAY_NAME);
 	char text[DIGITS_MAX + 1];
-	int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	long long since = now();
+	int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	if (file >= 0) {
 		snprintf(text, sizeof(text), "%lld", since);

@@ -167,7 +167,7 @@ DOCUMENTS: dict[bytes, int] = {
     b'{"name": "a", "x": {1: 2}}': 6,
     b'{"name": "a", "x": [1, ]}': 6,
     b'{"name": "a", "x": [1}}': 6,
-    b'{"name": "a", "x": tru}': 6,
+    b'{"name": "a", "x": t}': 6,
     b'{"name": "a"': 6,
     b'{"name"': 6,
     b'{"name": "a': 6,
