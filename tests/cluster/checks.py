@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from cluster import traces
+from cluster import network, traces
 from cluster.kubectl import is_ready
 from cluster.life import Running
-from cluster.machine import Machine
 from cluster.manifests import HTTP_PORT
-from cluster.network import command
 from cluster.scene import (
     FAILED,
     POD_SECONDS,
@@ -37,7 +35,7 @@ def everything(running: Running) -> Iterator[Check]:
     """All checks in order, in a namespace that is deleted in the end."""
     scene = Scene(running)
     yield from to_the_end(nodes, scene)
-    before = {node: traces.of_pods(running.cluster, node) for node in running.cluster.workers}
+    before = {node: traces.of_pods(running, node) for node in running.cluster.workers}
     ready = one("pods run on every node", partial(set_up, scene))
     yield ready
     if ready.passed:
@@ -151,15 +149,15 @@ def _delete(scene: Scene, pod: str) -> Found:
 
 
 def _forgets(scene: Scene, server: str) -> Found:
-    machine = Machine(scene.cluster.layout.node(scene.node(server)))
-    said = machine.run(command(scene.cluster, "endpoints", "--output", "json")).stdout
+    node = scene.cluster.layout.node(scene.node(server))
+    said = network.run(scene.running.kubectl, node, "endpoints", "--output", "json")
     left = [address for address in scene.addresses(server) if f'"{address}"' in said]
     return f"still there: {left}" if left else None
 
 
 def _nothing_more(scene: Scene, node: LabNode, before: set[str]) -> Found:
     def left() -> list[str]:
-        return sorted(traces.of_pods(scene.cluster, node) - before)
+        return sorted(traces.of_pods(scene.running, node) - before)
 
     try:
         until(lambda: not left(), "nothing is left", TRACES_SECONDS)

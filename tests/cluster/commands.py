@@ -13,9 +13,11 @@ from typing import Any
 from cluster.images import PAUSE
 from cluster.layout import (
     API_PORT,
+    CONTROL_TAINT,
     DNS_DOMAIN,
     DNS_SERVICE,
     ETCD_PORT,
+    NODE_PREFIX,
     PODS,
     SERVICES,
     Cluster,
@@ -37,7 +39,7 @@ UNUSED_PLUGINS = (
 Command = list[str | Path]
 
 
-def etcd(cluster: Cluster, programs: Path) -> Command:
+def etcd(programs: Path) -> Command:
     """The one member of a cluster's etcd. It never waits for the disk: it need not survive."""
     return [
         programs / "etcd",
@@ -45,8 +47,8 @@ def etcd(cluster: Cluster, programs: Path) -> Command:
         "--data-dir=/var/lib/etcd",
         "--unsafe-no-fsync=true",
         "--log-level=warn",
-        f"--listen-client-urls=http://0.0.0.0:{ETCD_PORT}",
-        f"--advertise-client-urls=http://{address(cluster.control)}:{ETCD_PORT}",
+        f"--listen-client-urls={ETCD}",
+        f"--advertise-client-urls={ETCD}",
         f"--listen-peer-urls={ETCD_PEER}",
         f"--initial-advertise-peer-urls={ETCD_PEER}",
         f"--initial-cluster=only={ETCD_PEER}",
@@ -76,7 +78,7 @@ def api_server(cluster: Cluster, programs: Path) -> Command:
 
 
 def controller_manager(cluster: Cluster, programs: Path) -> Command:
-    """Without the controller that gives nodes their pod CIDRs: that is pycni's."""
+    """It gives nodes their pod CIDRs."""
     keys = cluster.keys
     return [
         programs / "kube-controller-manager",
@@ -84,8 +86,9 @@ def controller_manager(cluster: Cluster, programs: Path) -> Command:
         f"--root-ca-file={keys}/ca.crt",
         f"--service-account-private-key-file={keys}/service-account.key",
         "--use-service-account-credentials=true",
-        "--allocate-node-cidrs=false",
-        "--controllers=*,-node-ipam-controller",
+        "--allocate-node-cidrs=true",
+        f"--cluster-cidr={PODS}",
+        *(f"--node-cidr-mask-size-{family}={length}" for family, length in NODE_PREFIX.items()),
         f"--cluster-signing-cert-file={keys}/ca.crt",
         f"--cluster-signing-key-file={keys}/ca.key",
         "--leader-elect=false",
@@ -156,6 +159,8 @@ def kubelet_configuration(cluster: Cluster, node: LabNode) -> dict[str, Any]:
         "kubeAPIBurst": 200,
         "kubeAPIQPS": 100,
         "oomScoreAdj": 0,
+        "registerWithTaints": [{"key": CONTROL_TAINT, "effect": "NoSchedule"}]
+        * (node == cluster.control),
         "resolvConf": "/etc/resolv.conf",
         "serializeImagePulls": False,
         "staticPodPath": "/etc/kubernetes/manifests",

@@ -18,7 +18,7 @@ DAEMONS = ("etcd", "api-server", "controller-manager", "scheduler")
 def start(cluster: Cluster, programs: Path) -> None:
     """Start them; returns when the API server is ready. Raises PycniError."""
     machine = Machine(cluster.control)
-    machine.start_daemon("etcd", commands.etcd(cluster, programs))
+    machine.start_daemon("etcd", commands.etcd(programs))
     machine.start_daemon("api-server", commands.api_server(cluster, programs))
     kubectl = Kubectl(cluster, programs)
 

@@ -43,7 +43,7 @@ class User:
 
 
 def users(cluster: Cluster) -> list[User]:
-    """The administrator, the components, and a kubelet for each node."""
+    """The administrator, the components, and a kubelet for each machine."""
     return [
         User("admin", "admin", ("system:masters",)),
         User("controller-manager", "system:kube-controller-manager"),
@@ -51,7 +51,7 @@ def users(cluster: Cluster) -> list[User]:
         User("proxy", "system:kube-proxy"),
         *(
             User(f"kubelet-{node.name}", f"system:node:{node.name}", ("system:nodes",))
-            for node in cluster.workers
+            for node in cluster.machines
         ),
     ]
 

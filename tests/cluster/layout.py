@@ -16,7 +16,7 @@ from pathlib import Path
 from pycni.errors import PycniError
 from pycni.lab import layout
 from pycni.lab.layout import UNDERLAY4, UNDERLAY6, LabNode, Layout
-from pycni.settings import DEFAULT_CLUSTER_CIDRS
+from pycni.settings import DEFAULT_CLUSTER_CIDRS, NodePrefix
 
 NODES_LIMIT = 20
 NAME = re.compile("[a-z]([a-z0-9-]{0,22}[a-z0-9])?")
@@ -29,6 +29,8 @@ NUMBERS = {CONTROL: 250, CLIENT: 251}
 KUBE_PROXY_MODES = ("nftables", "iptables", "none")
 
 PODS = ",".join(map(str, DEFAULT_CLUSTER_CIDRS))
+NODE_PREFIX = NodePrefix().model_dump()
+"""Length of a node's pod CIDR, by `ipv4` and `ipv6`."""
 SERVICES = "10.96.0.0/16,fd00:10:96::/112"
 API_SERVICE = ("10.96.0.1", "fd00:10:96::1")
 """Of the Service `kubernetes`: the first address of each range."""
@@ -37,6 +39,7 @@ DNS_DOMAIN = "cluster.local"
 
 API_PORT = 6443
 ETCD_PORT = 2379
+CONTROL_TAINT = "node-role.kubernetes.io/control-plane"
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,6 @@ class Cluster:
         """Certificates, keys, tokens and kubeconfig files."""
         return self.directory / "keys"
 
-    @property
-    def python(self) -> Path:
-        """A virtual environment with pycni's wheel."""
-        return self.directory / "python"
-
     @cached_property
     def layout(self) -> Layout:
         """As the lab's topology takes it."""
@@ -71,11 +69,12 @@ class Cluster:
 
     @property
     def workers(self) -> tuple[LabNode, ...]:
+        """The nodes that pods of others run on."""
         return self.layout.nodes[1:-1]
 
     @property
     def machines(self) -> tuple[LabNode, ...]:
-        """Those with processes of their own: all but the client, which is a network only."""
+        """The nodes of Kubernetes, the control plane first. The client is a network only."""
         return self.layout.nodes[:-1]
 
     @property
@@ -90,11 +89,6 @@ class Cluster:
     def api(self) -> str:
         """The URL of the API server."""
         return f"https://{address(self.control)}:{API_PORT}"
-
-    @property
-    def store(self) -> str:
-        """pycni's cluster store."""
-        return f"etcd://{address(self.control)}:{ETCD_PORT}"
 
     def cgroup(self, node: LabNode) -> str:
         """Of a node's pods: two kubelets of one machine must not have the same."""

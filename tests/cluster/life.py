@@ -35,6 +35,7 @@ from cluster.kubectl import Kubectl, is_ready
 from cluster.layout import Cluster
 from cluster.machine import Machine
 from cluster.waiting import until
+from image import build as image
 from pycni.errors import NotAvailable, PycniError
 from pycni.files import make_private_directory, replace_file
 from pycni.lab import topology
@@ -93,7 +94,7 @@ def up(cluster: Cluster, tell: Tell) -> Running:
     layout.check(cluster)
     _require_room(cluster)
     programs = build.provide(cluster.kubernetes, tell=tell)
-    archives = images.provide(programs, tell=tell)
+    archives = [*images.provide(programs, tell=tell), image.provide(tell=tell).archive]
     running = Running(cluster, programs)
     try:
         _record(running)
@@ -119,7 +120,7 @@ def down(cluster: Cluster) -> None:
     with _undisturbed():
         for machine in cluster.machines:
             Machine(machine).end()
-        for one in cluster.workers:
+        for one in cluster.machines:
             until(partial(_without_cgroups, cluster.cgroup(one)),
                   f"the control groups of {one.name} are empty", CGROUP_SECONDS)  # fmt: skip
         for netns in cluster.layout.namespaces:
@@ -147,20 +148,19 @@ def _bring_up(running: Running, archives: Iterable[Path], tell: Tell) -> None:
     for one in cluster.machines:
         Machine(one).start(programs / "pause")
     tell("keys, network, machines")
-    together(lambda work: work(), [partial(network.prepare, cluster),
-                                   partial(control_plane.start, cluster, programs)])  # fmt: skip
-    tell("the API server is ready, pycni's wheel is built")
+    together(lambda work: work(), [
+        partial(control_plane.start, cluster, programs),
+        *(partial(node.start_runtime, cluster, one, images=list(archives))
+          for one in cluster.machines),
+    ])  # fmt: skip
+    tell("the API server is ready, containerd runs with the images")
+    network.apply(cluster, running.kubectl)
     for one in cluster.machines:
-        network.start(cluster, Machine(one))
-    together(partial(node.start_runtime, cluster, images=list(archives)), cluster.workers)
-    tell("containerd runs, with the images")
-    together(lambda one: network.install(cluster, Machine(one)), cluster.machines)
-    tell("pycni serves")
-    for one in cluster.workers:
         node.start_kubelet(cluster, programs, one)
-    for one in cluster.machines:
         node.start_proxy(cluster, programs, one)
-    for one in cluster.workers:
+    network.wait_until_ready(running.kubectl)
+    tell("pycni serves on every node")
+    for one in cluster.machines:
         until(partial(_node_is_ready, running, one), f"{one.name} is Ready", NODE_SECONDS)
     tell("all nodes are Ready")
     if cluster.kube_proxy != "none":

@@ -1,73 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni on a cluster's machines: its wheel, its agent, and the plugin, with etcd as the store.
+"""pycni in a cluster: its image on every machine, and its manifest, as anybody applies it.
 
-The control plane is a node of pycni, too, without pods: so it reaches those of the others.
+The control plane is a node, too, with a taint: so it reaches the pods of the others.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
-from pathlib import Path
+from functools import partial
 
-from cluster.commands import CNI_BIN, CNI_CONF, Command
-from cluster.layout import Cluster
+from cluster.commands import CNI_BIN
+from cluster.kubectl import Kubectl
+from cluster.layout import API_PORT, Cluster, address
 from cluster.machine import Machine
+from cluster.waiting import until
+from image import manifests
 from pycni.errors import PycniError
-from pycni.files import replace_file
-from vm import payload
+from pycni.lab.layout import LabNode
 
-LOOPBACK = Path("/usr/lib/cni/loopback")
+LOOPBACK = "/usr/lib/cni/loopback"
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""
-SETTINGS = "/etc/pycni/pycni.toml"
-AGENT = "pycni"
-READY_SECONDS = 120
+DAEMONSET = "pycni"
+NAMESPACE = "kube-system"
+KINDS_SECONDS = 30.0
+READY_SECONDS = 120.0
 
 
-def prepare(cluster: Cluster) -> None:
-    """Build this tree's wheel and install it into the cluster's environment."""
-    with tempfile.TemporaryDirectory(dir=cluster.directory) as scratch:
-        payload.make_environment(cluster.python, Path(scratch) / "wheel")
-
-
-def start(cluster: Cluster, machine: Machine) -> None:
-    """The agent with its settings; returns as soon as it runs."""
-    replace_file(machine.path(SETTINGS), settings(cluster, machine.name).encode())
-    machine.start_daemon(AGENT, command(cluster, "--verbose", "agent"))
-
-
-def install(cluster: Cluster, machine: Machine) -> None:
-    """Wait until the agent serves the machine, then make the plugin known to its runtime.
-
-    Not before: with the network list a node is ready, and pods come.
-    """
-    if not LOOPBACK.exists():
-        raise PycniError(f"the plugin {LOOPBACK} is missing", hint="install it: make test-packages")
-    waiting = command(cluster, "status", "--wait", str(READY_SECONDS))
-    done = machine.run(waiting, timeout=READY_SECONDS + 30, check=False)
-    machine.require(AGENT)
-    if done.returncode not in (0, 1):  # 1: it forwards, and something is to be mended
+def give_loopback(machine: Machine) -> None:
+    """Raises PycniError if this computer has no such plugin."""
+    directory = machine.path(CNI_BIN)
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copy(LOOPBACK, directory)
+    except FileNotFoundError as error:
         raise PycniError(
-            f"pycni does not forward on {machine.name}",
-            details=(done.stdout + done.stderr).strip()[-1500:],
-            hint=f"see its log: {machine.log_path(AGENT)}",
+            f"the plugin {LOOPBACK} is missing", hint="install it: make test-packages"
+        ) from error
+
+
+def apply(cluster: Cluster, kubectl: Kubectl) -> None:
+    """pycni's kinds, then all else: the API must know kinds before their objects come."""
+    kinds = list(manifests.pieces([manifests.CRDS]))
+    kubectl.apply(kinds)
+    for kind in kinds:
+        name = f"customresourcedefinition/{kind['metadata']['name']}"
+        kubectl("wait", "--for=condition=Established", name, f"--timeout={KINDS_SECONDS:g}s",
+                timeout=KINDS_SECONDS + 10)  # fmt: skip
+    (network,) = manifests.pieces([manifests.CLUSTER_NETWORK])
+    server = (address(cluster.control), API_PORT)
+    kubectl.apply(manifests.adapted(network["spec"], api_server=server))
+
+
+def wait_until_ready(kubectl: Kubectl) -> None:
+    """Until an agent serves on every node. Raises PycniError."""
+    until(partial(_is_rolled_out, kubectl), "pycni serves on every node: see `python -m cluster "
+          f"kubectl -n {NAMESPACE} describe pods`", READY_SECONDS)  # fmt: skip
+
+
+def run(kubectl: Kubectl, node: LabNode, *arguments: str) -> str:
+    """What pycni's command line says in the agent's pod of a node. Raises PycniError."""
+    pods = kubectl.get("pods", f"--namespace={NAMESPACE}",
+                       f"--selector=app.kubernetes.io/name={DAEMONSET}",
+                       f"--field-selector=spec.nodeName={node.name}")["items"]  # fmt: skip
+    if not pods:
+        raise PycniError(
+            f"no agent of pycni runs on {node.name}",
+            hint=f"see: python -m cluster kubectl -n {NAMESPACE} describe daemonset {DAEMONSET}",
         )
-    arguments = ("install", "--bin-dir", CNI_BIN, "--conf-dir", CNI_CONF)
-    machine.run(command(cluster, *arguments))
-    shutil.copy(LOOPBACK, machine.path(CNI_BIN) / LOOPBACK.name)
+    name = pods[0]["metadata"]["name"]
+    words = ("exec", f"--namespace={NAMESPACE}", name, "--container=agent", "--", "pycni")
+    return kubectl(*words, *arguments)
 
 
-def settings(cluster: Cluster, name: str) -> str:
-    """The settings of a node, /etc/pycni/pycni.toml."""
-    values = {
-        "node_name": name,
-        "store": cluster.store,
-        "cache_dir": str(cluster.directory / "cache"),
-    }
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-
-
-def command(cluster: Cluster, *arguments: str) -> Command:
-    """pycni's command line; in a machine it finds the machine's settings."""
-    return [cluster.python / "bin" / "python", "-I", "-m", "pycni", *arguments]
+def _is_rolled_out(kubectl: Kubectl) -> bool:
+    status = kubectl.get("daemonset", DAEMONSET, f"--namespace={NAMESPACE}")["status"]
+    wanted: int = status["desiredNumberScheduled"]
+    return wanted > 0 and status.get("numberReady", 0) == wanted

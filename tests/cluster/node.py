@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cluster import cgroups, commands
+from cluster import cgroups, commands, network
 from cluster.commands import CONTAINERD_SOCKET
 from cluster.layout import Cluster
 from cluster.machine import Machine
@@ -26,6 +26,7 @@ def start_runtime(cluster: Cluster, node: LabNode, images: Iterable[Path]) -> No
     """containerd, and all images in it."""
     machine = Machine(node)
     cgroups.make(cluster.cgroup(node))
+    network.give_loopback(machine)
     config = machine.directory / "containerd.toml"
     replace_file(config, commands.containerd_configuration(node).encode())
     machine.start_daemon("containerd", ["containerd", "--config", config])

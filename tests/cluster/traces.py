@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster.layout import Cluster
+from cluster import network
+from cluster.life import Running
 from cluster.machine import Machine
-from cluster.network import command
 from pycni.lab import topology
 from pycni.lab.layout import LabNode
 from support import leftovers
@@ -19,10 +19,10 @@ RESULTS = "/var/lib/cni/results"
 """Of libcni, which containerd calls plugins with."""
 
 
-def of_pods(cluster: Cluster, node: LabNode) -> set[str]:
+def of_pods(running: Running, node: LabNode) -> set[str]:
     """A line for each trace. Raises PycniError if pycni does not answer."""
     machine = Machine(node)
-    said = machine.run(command(cluster, "endpoints", "--output", "json")).stdout
+    said = network.run(running.kubectl, node, "endpoints", "--output", "json")
     with topology.open_rtnl(node.netns) as ipr:
         links = {link.ifname for link in ipr.links()}
     return {
@@ -30,7 +30,7 @@ def of_pods(cluster: Cluster, node: LabNode) -> set[str]:
         *(f"link {ifname}" for ifname in links),
         *(f"network namespace {name}" for name in _names(machine.path(NETNS))),
         *(f"result {name}" for name in _names(machine.path(RESULTS))),
-        *(f"control group {path}" for path in _control_groups(cluster.cgroup(node))),
+        *(f"control group {path}" for path in _control_groups(running.cluster.cgroup(node))),
     }
 
 

@@ -25,8 +25,8 @@ PROJECT = Path(__file__).parents[2]
 KUBERNETES = PROJECT / "deploy" / "kubernetes"
 HELM = PROJECT / "deploy" / "helm" / "pycni"
 
-CRDS = "crds.yaml"
-PIECES = (CRDS, "rbac.yaml", "admission.yaml", "config.yaml", "cluster-network.yaml",
+CRDS, CLUSTER_NETWORK = "crds.yaml", "cluster-network.yaml"
+PIECES = (CRDS, "rbac.yaml", "admission.yaml", "config.yaml", CLUSTER_NETWORK,
           "daemonset.yaml")  # fmt: skip
 """In the order in which they are to be applied."""
 

@@ -11,6 +11,8 @@ from cluster import commands
 from cluster.commands import Command
 from cluster.images import PAUSE
 from cluster.layout import DNS_SERVICE, PODS, address, addresses
+from image import manifests
+from pycni.lab.layout import LabNode
 from unit.cluster.clusters import PROGRAMS, drawn
 
 CLUSTER = drawn()
@@ -27,7 +29,7 @@ def options(command: Command) -> dict[str, str]:
 @pytest.mark.parametrize(
     "command",
     [
-        commands.etcd(CLUSTER, PROGRAMS),
+        commands.etcd(PROGRAMS),
         commands.api_server(CLUSTER, PROGRAMS),
         commands.controller_manager(CLUSTER, PROGRAMS),
         commands.scheduler(CLUSTER, PROGRAMS),
@@ -91,7 +93,22 @@ def test_the_api_server_is_where_kubeconfigs_say() -> None:
     assert CLUSTER.api == f"https://{given['advertise-address']}:{given['secure-port']}"
 
 
-def test_pycnis_store_is_the_etcd_of_the_cluster() -> None:
-    given = options(commands.etcd(CLUSTER, PROGRAMS))
+def test_pycnis_manifest_has_the_networks_that_nodes_are_given() -> None:
+    given = options(commands.controller_manager(CLUSTER, PROGRAMS))
 
-    assert CLUSTER.store == given["advertise-client-urls"].replace("http", "etcd")
+    (network,) = manifests.pieces([manifests.CLUSTER_NETWORK])
+    assert given["allocate-node-cidrs"] == "true"
+    assert given["cluster-cidr"].split(",") == network["spec"]["cidrs"]
+    for family, length in network["spec"]["nodePrefix"].items():
+        assert given[f"node-cidr-mask-size-{family}"] == str(length)
+
+
+def test_pods_of_others_run_on_workers_only() -> None:
+    def taints(node: LabNode) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = commands.kubelet_configuration(CLUSTER, node)[
+            "registerWithTaints"
+        ]
+        return found
+
+    assert [one["effect"] for one in taints(CLUSTER.control)] == ["NoSchedule"]
+    assert taints(NODE_ONE) == []
