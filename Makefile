@@ -10,7 +10,8 @@ PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
 	busybox-static dnsmasq-base systemd etcd-server openssl iperf3 $(VAGRANT) \
 	qemu-system-x86 debootstrap debian-archive-keyring e2fsprogs kmod lz4 zstd $(CHECK_PACKAGES)
-CHECK_PACKAGES = clang-format clang-tidy shellcheck
+# gcc: the sanitizers of the launcher's tests
+CHECK_PACKAGES = gcc clang-format clang-tidy shellcheck
 # Ubuntu's archive has no Vagrant: there its test is skipped, and says so
 VAGRANT = $(shell . /etc/os-release; [ "$$ID" != debian ] || echo vagrant)
 

@@ -25,7 +25,7 @@ GRACE = 1.0
 ROOM = 1 << 24
 """Bytes of the receive buffer. The kernel counts up to 2 KB for a small packet."""
 SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
-SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 8, 9
+SK_MEMINFO_WMEM_ALLOC, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 2, 8, 9
 """From linux/sock_diag.h and asm-generic/socket.h."""
 PAUSE = 0.002
 """Seconds until a full send buffer is tried again."""
@@ -116,19 +116,26 @@ def give_room(raw: socket.socket) -> None:
 
 def overflows(raw: socket.socket) -> int:
     """How many packets found the receive buffer full: this program was late, nothing was lost."""
+    return memory(raw)[SK_MEMINFO_DROPS]
+
+
+def memory(raw: socket.socket) -> tuple[int, ...]:
+    """The socket's SK_MEMINFO_* (linux/sock_diag.h)."""
     told = raw.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * SK_MEMINFO_VARS)
-    return int(struct.unpack(f"={len(told) // 4}I", told)[SK_MEMINFO_DROPS])
+    return struct.unpack(f"={len(told) // 4}I", told)
 
 
 def has_left(raw: socket.socket, message: bytes) -> bool:
-    """Send it; False if the send buffer is full, which a raw socket tells by ENOBUFS (ip(7)).
+    """Send it; False if the send buffer is full. Raises OSError.
 
-    Raises OSError.
+    ENOBUFS says that the buffer is full (ip(7)), or that the device's queue or filter has dropped
+    the packet: nothing is on its way out then.
     """
     try:
         raw.send(message)
     except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+        is_full = error.errno in (errno.EAGAIN, errno.ENOBUFS)
+        if is_full and memory(raw)[SK_MEMINFO_WMEM_ALLOC] > 0:
             return False
         raise
     return True

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cluster import (
@@ -205,12 +206,20 @@ def together(work: Callable[[Any], None], items: Iterable[Any]) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM have to wait."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Ctrl-C and SIGTERM have to wait. For the main thread; a mask would leave them to others."""
+    waiting: list[int] = []
+
+    def remember(number: int, _: FrameType | None) -> None:
+        waiting.append(number)
+
+    before = {one: signal.signal(one, remember) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for received in waiting[:1]:
+            signal.raise_signal(received)
 
 
 def _require_room(cluster: Cluster) -> None:

@@ -139,7 +139,9 @@ class Machine:
 
     def inside(self, command: Command) -> list[str]:
         """The command line that runs `command` in the machine."""
-        return ["nsenter", "--target", str(self._init), *NAMESPACES, "--", *map(str, command)]
+        # its root and directory, too: a mount namespace alone would give those of the computer
+        places = (*NAMESPACES, "--root", "--wd")
+        return ["nsenter", "--target", str(self._init), *places, "--", *map(str, command)]
 
     def path(self, path: str) -> Path:
         """Where this process finds an absolute path of the machine (proc(5), root)."""

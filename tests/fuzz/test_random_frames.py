@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -82,7 +83,11 @@ def test_the_agent_outlives_any_bytes_on_its_socket(stream: bytes) -> None:
     hello, answer = exchange(stream, seen)
 
     assert hello == HELLO
-    assert bool(answer) is bool(seen)
+    if seen:
+        assert unpack(answer[4:])[0] == b"0"
+    elif answer:
+        status, document, _ = unpack(answer[4:])
+        assert (status, json.loads(document)["code"]) == (b"1", 6), "it is told, and not done"
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -111,6 +111,9 @@ def replaced(bench: Bench) -> None:
     directory = bench.directory
     program = directory / bench.world.plugin.name
     shutil.copy2(bench.world.plugin, program)
+    for beside in bench.world.plugin.parent.glob(".*"):  # files of its own, where it looks for them
+        if beside.is_file():
+            shutil.copy2(beside, directory)
     attachments = [bench.attachment(bench.pod(), plugin=program) for _ in range(10)]
 
     def replace() -> None:
