@@ -74,13 +74,19 @@ def test_a_machine_has_its_own_name_processes_and_directories(machine: Machine) 
 
 def test_kernel_parameters_of_the_computer_are_only_shown(machine: Machine) -> None:
     parameter = "kernel/keys/root_maxkeys"
-    before = Path("/proc/sys", parameter).read_text()
+    computers = Path("/proc/sys", parameter)
+    before = computers.read_text()
 
     shown = machine.run(["cat", f"/proc/sys/{parameter}"]).stdout
-    machine.run(["sh", "-c", f"echo 5 >/proc/sys/{parameter}"])
+    try:
+        machine.run(["sh", "-c", f"echo {int(before) - 1} >/proc/sys/{parameter}"])
+        after = computers.read_text()
+    finally:
+        if computers.read_text() != before:
+            computers.write_text(before)
 
     assert shown == f"{init.PARAMETERS[parameter]}\n"
-    assert Path("/proc/sys", parameter).read_text() == before
+    assert after == before
 
 
 def test_a_daemon_is_in_the_machine_and_ends_when_it_is_told(machine: Machine) -> None:
