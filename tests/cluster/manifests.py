@@ -184,6 +184,7 @@ def _spread(labels: dict[str, str]) -> Json:
     return {
         "maxSkew": 1,
         "topologyKey": HOSTNAME,
+        "nodeTaintsPolicy": "Honor",
         "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": labels},
     }
