@@ -25,7 +25,7 @@ GRACE = 1.0
 ROOM = 1 << 24
 """Bytes of the receive buffer. The kernel counts up to 2 KB for a small packet."""
 SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
-SK_MEMINFO_WMEM_ALLOC, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 2, 8, 9
+SK_MEMINFO_WMEM_ALLOC, SK_MEMINFO_SNDBUF, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 2, 3, 8, 9
 """From linux/sock_diag.h and asm-generic/socket.h."""
 PAUSE = 0.002
 """Seconds until a full send buffer is tried again."""
@@ -115,7 +115,7 @@ def give_room(raw: socket.socket) -> None:
 
 
 def overflows(raw: socket.socket) -> int:
-    """How many packets found the receive buffer full: this program was late, nothing was lost."""
+    """How many packets found the receive buffer full: this program was late. They had arrived."""
     return memory(raw)[SK_MEMINFO_DROPS]
 
 
@@ -129,13 +129,14 @@ def has_left(raw: socket.socket, message: bytes) -> bool:
     """Send it; False if the send buffer is full. Raises OSError.
 
     ENOBUFS says that the buffer is full (ip(7)), or that the device's queue or filter has dropped
-    the packet: nothing is on its way out then.
+    the packet. A drop is an error, and is not tried again.
     """
     try:
         raw.send(message)
     except OSError as error:
-        is_full = error.errno in (errno.EAGAIN, errno.ENOBUFS)
-        if is_full and memory(raw)[SK_MEMINFO_WMEM_ALLOC] > 0:
+        found = memory(raw)
+        is_full = found[SK_MEMINFO_WMEM_ALLOC] > found[SK_MEMINFO_SNDBUF] // 2
+        if is_full and error.errno in (errno.EAGAIN, errno.ENOBUFS):
             return False
         raise
     return True
