@@ -16,7 +16,7 @@ from pycni.settings import load
 from support.plugin import execute, network
 from support.snapshot import differences, take
 
-BUSY = 0.5
+BUSY = 2.0
 """Seconds."""
 
 
