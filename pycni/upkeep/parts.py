@@ -23,6 +23,7 @@ from pycni.upkeep import (
     paths,
     peers,
     pinned,
+    plugin,
     pods,
     record,
     registration,
@@ -73,6 +74,7 @@ PARTS = (
          _on(Subject.STORE, Subject.TABLES)),
     Part(paths.PART, paths.faults, paths.mend),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
+    Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from pycni.node import cluster_faults, next_hops, reachability
 from pycni.node.overlay import DEVICE
 from pycni.settings import Settings
 from pycni.stores import Listing, open_store
-from pycni.upkeep import device, hooks, parts, pinned, pods, record, registration, routing
+from pycni.upkeep import device, hooks, parts, pinned, plugin, pods, record, registration, routing
 from pycni.upkeep.book import Book, key_of
 from pycni.upkeep.description import Description, describe
 from pycni.upkeep.part import Part
@@ -140,6 +140,7 @@ DETAILS: dict[str, Callable[[Description, Seen], str]] = {
     routing.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
     hooks.PART: _hooks,
     pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
+    plugin.PART: lambda d, _: plugin.details(d.settings),
     registration.PART: lambda d, _: "" if d.nodes is not None else "not known: no store",
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/setup/network_lists.py: lists of others beside ours, their order and their ranges."""
+"""pycni/cni/network_lists.py: lists of others beside ours, their order and their ranges."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from pycni.cni.network_lists import read_all, users, warnings
 from pycni.settings import Settings
-from pycni.setup.network_lists import read_all, users, warnings
 
 CLUSTER = Settings(node_name="one").cluster
 OURS = "10-pycni.conflist"
