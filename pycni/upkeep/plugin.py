@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pycni.cni import network_lists
 from pycni.cni.launcher import is_marked
-from pycni.cni.network_lists import ListFile
 from pycni.faults import Fault, Weight
 from pycni.settings import Settings
 from pycni.upkeep import installed
@@ -24,8 +23,6 @@ from pycni.upkeep.installed import Installed, InstalledFile
 from pycni.upkeep.seen import Seen
 
 PART = "plugin"
-MULTUS = ("multus", "multus-shim")
-"""Plugins that call ours by our list: theirs must go first, and Multus takes care of that."""
 GONE = "gone"
 CUT = "empty or cut short"
 
@@ -107,20 +104,15 @@ def _changed(settings: Settings, file: InstalledFile, content: bytes) -> Fault:
 
 
 def _list_faults(settings: Settings, held: Installed) -> Iterator[Fault]:
-    ours, lists = held.listed.path, network_lists.read_all(held.listed.path.parent)
-    uses = [one.path for one in lists if one.uses(held.executable.path.name)]
-    first = next((one for one in lists if not _is_multus(one)), None)
-    other = None if first is None or first.path in (ours, *uses) else first.path
-    if not uses:
-        yield _missing_list(settings, held, other)
-    elif other is not None:
-        todo = "remove that file, or rename it so that it sorts after; or uninstall pycni"
-        yield _fault(min(uses), f"not used: {other} sorts before it", todo=todo)
+    """A list that goes before ours is a row of its own (cli/status.py)."""
+    ours = held.listed.path
+    if not network_lists.users(ours.parent, held.executable.path.name):
+        yield _missing_list(settings, held, network_lists.first_of_others(ours))
 
 
 def _missing_list(settings: Settings, held: Installed, other: Path | None) -> Fault:
     ours = held.listed.path
-    if other is not None and other.name < ours.name:
+    if other is not None:
         todo = f"remove {other}: the agent then writes pycni's list; or uninstall pycni"
         return _fault(ours, f"gone, and {other} is used instead", todo=todo)
     try:
@@ -135,10 +127,6 @@ def _missing_list(settings: Settings, held: Installed, other: Path | None) -> Fa
     todo = "name pycni in it, or move it away: the agent then writes pycni's list"
     return _fault(ours, f"a list that does not name the plugin {held.executable.path.name}",
                   todo=todo)  # fmt: skip
-
-
-def _is_multus(one: ListFile) -> bool:
-    return any(map(one.uses, MULTUS))
 
 
 def _mendable(file: InstalledFile, found: str) -> Fault:
