@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pycni.setup.runtimes import Found
 
 PLUGIN, LIST = "plugin", "list"
+EARLY = (
+    "this host is not set up yet. With the list, its runtime takes it for ready at once, and pods "
+    "fail until `pycni setup` has run: `--only plugin` now and `--only list` last spares them that"
+)
 UNSAID = {"name": None, "ip_masq": None, "mtu": None, "force": False, "no_python": True}
 """What `agent` says of the options of `install`."""
 
@@ -106,6 +110,8 @@ def install(invocation: Invocation, /, *, dry_run: bool, **options: Any) -> None
         units.install(services)
     for text in warnings:
         warn(text)
+    if options["only"] != PLUGIN and not _is_node(settings):
+        note(EARLY)
     _tell(invocation, told, services, warnings=warnings, dry_run=dry_run)
 
 
@@ -163,6 +169,12 @@ def write_list(settings: Settings, config: Path | None, options: dict[str, Any])
     written = installation.write(files)
     installation.hold(settings, plan)
     return written
+
+
+def _is_node(settings: Settings) -> bool:
+    from pycni.node.record import Node
+
+    return Node.load_if_any(settings) is not None
 
 
 def _part(files: list[File], only: str | None) -> tuple[list[File], list[File]]:

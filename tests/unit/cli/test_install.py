@@ -94,6 +94,25 @@ def test_install_says_what_it_wrote_and_uninstall_what_it_removed(
     assert not any(Path(file).exists() for file in written)
 
 
+@pytest.mark.parametrize(
+    ("options", "is_node", "told"),
+    [((), False, True), (("--only", "list"), False, True), (("--only", "plugin"), False, False),
+     ((), True, False)],
+)  # fmt: skip
+def test_a_list_on_a_host_that_is_not_set_up_is_told(
+    call: Call, tmp_path: Path, options: tuple[str, ...], is_node: bool, told: bool
+) -> None:
+    if is_node:
+        state = tmp_path / "state"
+        state.mkdir(mode=0o700)
+        (state / "node.json").write_text(json.dumps(NODE))
+
+    done = call("install", *options)
+
+    assert done.exit_code == 0, done.output
+    assert ("not set up yet" in done.stderr) is told
+
+
 def test_plugin_and_list_can_be_written_one_after_the_other(call: Call, runtime: Runtime) -> None:
     plugin, listed = runtime.bin_dir / install.PLUGIN, runtime.conf_dir / install.CONFLIST
 
