@@ -126,12 +126,11 @@ def pod(
     }
 
 
-def server(name: str, node: str, *, host_port: int | None = None) -> Json:
+def server(name: str, node: str, *, host_port: int | None = None, port: int = HTTP_PORT) -> Json:
     """A pod that tells its name over HTTP, at its node's addresses, too, and has a shell."""
-    port = {"containerPort": HTTP_PORT} | ({"hostPort": host_port} if host_port else {})
-    probe = _http_probe("/healthz", HTTP_PORT)
-    command = ("netexec", f"--http-port={HTTP_PORT}")
-    return pod(name, node, *command, readinessProbe=probe, ports=[port])
+    opened = {"containerPort": port} | ({"hostPort": host_port} if host_port else {})
+    probe = _http_probe("/healthz", port)
+    return pod(name, node, "netexec", f"--http-port={port}", readinessProbe=probe, ports=[opened])
 
 
 def probed(name: str, node: str) -> Json:

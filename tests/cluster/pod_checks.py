@@ -147,7 +147,7 @@ def _is_slow(scene: Scene, source: str, target: str) -> Found:
 
 def _host_server_runs(scene: Scene, node: LabNode) -> Found:
     name = f"host-{node.name}"
-    made = manifests.pod(name, node.name, "netexec", f"--http-port={HOST_PORT}", "--udp-port=-1")
+    made = manifests.server(name, node.name, port=HOST_PORT)
     made["spec"]["hostNetwork"] = True
     scene.kubectl.apply([made])
     scene.wait_until_ready(name)
