@@ -46,6 +46,7 @@ from pycni.node.record import Node
 from pycni.node.report import Report
 from pycni.settings import Settings, make_directories
 from pycni.setup import cautions, container, provision
+from pycni.upkeep import installed
 
 KERNEL_WAIT = 1.0
 """Seconds, the longest wait of a loop that only this node's kernel can fail."""
@@ -90,6 +91,7 @@ def run(
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
+            installed.close(settings)  # of a former agent; the plugin may be another one by now
             start(loops(Current(settings, read), forgetting, registered), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             served(settings)

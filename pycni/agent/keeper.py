@@ -273,7 +273,7 @@ class Keeper:
             if confirmed and not needs_setup:
                 self._mend_parts(confirmed, scope)
                 left = self._at_rest(scope, confirmed)
-        if left:
+        if any(parts.named(fault.part).setup_helps for fault in left):
             self._set_up()
             left = self._to_mend(self._faults(EVERYTHING))
             if left:

@@ -31,3 +31,5 @@ class Part:
     """Whether the plugin's STATUS looks at it, every few seconds, and for a few pods."""
     serves_adds: bool = False
     """Whether a fault stops ADDs even if it does not stop packets."""
+    setup_helps: bool = True
+    """Whether a whole setup makes what `mend` could not."""

@@ -13,6 +13,7 @@ from pycni.kernel.node_events import Subject
 from pycni.node import dead_ends, firewall_accepts, masquerade, other_firewalls, overlay_guard
 from pycni.pods import port_table
 from pycni.upkeep import (
+    attachments,
     device,
     directories,
     endpoints,
@@ -23,6 +24,7 @@ from pycni.upkeep import (
     paths,
     peers,
     pinned,
+    plugin,
     pods,
     record,
     registration,
@@ -73,6 +75,8 @@ PARTS = (
          _on(Subject.STORE, Subject.TABLES)),
     Part(paths.PART, paths.faults, paths.mend),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
+    Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
+    Part(attachments.PART, attachments.faults),
 )  # fmt: skip
 
 

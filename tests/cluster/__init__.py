@@ -4,6 +4,7 @@
     recipe         what is built of which Go modules; pure
     golang         the Go toolchain, the machine's own or one from PyPI
     build          Kubernetes built once, into the cache; go/ has our own Go programs
+    runtimes       a current container runtime built once
     oci, images    images, made of Debian packages and what was built
     layout         names and addresses of a cluster; pure
     keys           certificates and tokens
@@ -20,7 +21,10 @@
     scene          what the checks act with
     verdicts       how a check ends
     traces         what pods leave on a node
-    checks, service_checks  what `make cluster` proves
+    agents         what pycni's agents say
+    checks, ..._checks  what `make cluster` proves
+    failing        a plugin whose first calls fail
+    reboot         a node that loses its power
     suites, junit, e2e  Kubernetes' own tests: which, what they found, how they are run
 
 Nothing of the machine's own network or kernel parameters is touched.

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from functools import partial
 
 from cluster import manifests
 from cluster.kubectl import Json, Kubectl, is_ready
@@ -67,6 +67,15 @@ class Scene:
         """What a server answers with its name, IPv4 first."""
         return [hostname_url(address, HTTP_PORT) for address in self.addresses(server)]
 
+    def wait_until_ready(self, pod: str) -> None:
+        """Raises PycniError after POD_SECONDS."""
+        until(lambda: self._is_ready(pod), f"{pod} is Ready", POD_SECONDS)
+
+    def _is_ready(self, pod: str) -> bool:
+        """A static pod may not be in the API yet."""
+        done = self.kubectl.run("get", "pod", pod, "--output=json")
+        return done.returncode == 0 and is_ready(json.loads(done.stdout))
+
     def node(self, server: str) -> str:
         name: str = self.servers[server]["spec"]["nodeName"]
         return name
@@ -91,13 +100,9 @@ def set_up(scene: Scene) -> None:
     web = manifests.web(replicas=REPLICAS * len(nodes))
     kubectl.apply([*servers.values(), *others, *web])
     for name in servers:
-        until(partial(_is_ready, scene, name), f"{name} is Ready", POD_SECONDS)
+        scene.wait_until_ready(name)
     scene.servers = {name: kubectl.get("pod", name) for name in servers}
     wait_for_rollout(scene)
-
-
-def _is_ready(scene: Scene, pod: str) -> bool:
-    return is_ready(scene.kubectl.get("pod", pod))
 
 
 def tear_down(scene: Scene) -> None:

@@ -10,9 +10,13 @@ from pathlib import Path
 from cluster import network
 from cluster.life import Running
 from cluster.machine import Machine
+from cluster.waiting import remaining
 from pycni.lab import topology
 from pycni.lab.layout import LabNode
 from support import leftovers
+
+LEFT_SECONDS = 30.0
+"""Until a node has nothing of pods that are gone: kubelet looks after control groups at times."""
 
 NETNS = "/run/netns"
 RESULTS = "/var/lib/cni/results"
@@ -32,6 +36,11 @@ def of_pods(running: Running, node: LabNode) -> set[str]:
         *(f"result {name}" for name in _names(machine.path(RESULTS))),
         *(f"control group {path}" for path in _control_groups(running.cluster.cgroup(node))),
     }
+
+
+def left(running: Running, node: LabNode, before: set[str]) -> str:
+    """What is there that was not before, after the time that kubelet and the runtime take."""
+    return remaining(lambda: ", ".join(sorted(of_pods(running, node) - before)), LEFT_SECONDS)
 
 
 def _names(directory: Path) -> list[str]:
