@@ -25,6 +25,9 @@ from support.snapshot import Snapshot
 NAMESPACE = "pycni-kills"
 RUN_SECONDS = 120.0
 WELL_SECONDS = 60.0
+EXECUTE_SECONDS = 60.0
+SHOWN = 4
+"""Of addresses that are not reached."""
 PER_NODE = 2
 """Pods with traffic on each node."""
 
@@ -69,10 +72,20 @@ class Stage:
         wrong = [
             f"{source} -> {urls[url]} {url}: {answer}"
             for source in self.scene.one_per_node
-            for url, answer in fetch(self.scene, source, list(urls)).items()
+            for url, answer in self._answers(source, urls).items()
             if answer != urls[url]
         ]
-        return "; ".join(wrong[:4])
+        return "; ".join(wrong[:SHOWN])
+
+    def _answers(self, source: str, urls: dict[str, str]) -> dict[str, str]:
+        """What each URL answers; `kubectl exec` is tried again, as its way may be away."""
+        deadline = time.monotonic() + EXECUTE_SECONDS
+        while True:
+            answers = fetch(self.scene, source, list(urls))
+            is_tried = set(answers.values()) <= {scene.FAILED, *urls.values()}
+            if is_tried or time.monotonic() > deadline:
+                return answers
+            time.sleep(1.0)
 
 
 Group = Callable[[Stage], Iterator[Check]]

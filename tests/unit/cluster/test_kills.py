@@ -260,6 +260,16 @@ def test_a_pod_that_is_not_reached_is_told(
     assert found == ("" if answers else "; ".join(lines))
 
 
+def test_a_command_that_cannot_be_run_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Stage(RUNNING)
+    made.scene.servers = {"a-node1": {}}
+    said = iter(["no route to the API", "new"])
+    monkeypatch.setattr(stage.time, "sleep", lambda _: None)
+    monkeypatch.setattr(stage, "fetch", lambda _, __, urls: dict.fromkeys(urls, next(said)))
+
+    assert made.reached({"new": {"status": {"podIPs": [{"ip": "10.0.0.1"}]}}}) == ""
+
+
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster in which everything succeeds."""
