@@ -137,16 +137,21 @@ class Machine:
         self.start_daemon(name, record["command"])
 
     def freeze_daemon(self, name: str) -> None:
-        """Stop a daemon (SIGSTOP) until `thaw_daemon`; returns when it is stopped."""
-        frozen = self._running(name)
+        """Stop a daemon (SIGSTOP) until `thaw_daemon`; returns when it is stopped.
+
+        Its parent outside, nsenter, stops itself as well.
+        """
+        frozen, outside = self._pair(name)
         _signal([frozen], signal.SIGSTOP)
-        until(lambda: is_stopped(frozen.pid), f"{name} of {self.name} is stopped", START_SECONDS)
+        until(lambda: is_stopped(frozen.pid) and is_stopped(outside.pid),
+              f"{name} of {self.name} is stopped", START_SECONDS)  # fmt: skip
 
     def thaw_daemon(self, name: str) -> None:
-        """Let a stopped daemon go on (SIGCONT); its parent outside has stopped with it."""
-        frozen = self._running(name)
-        outside = parent(frozen.pid)
-        _signal([frozen, *filter(None, [outside])], signal.SIGCONT)
+        """Let a stopped daemon go on; returns when it does. Its parent sends it SIGCONT: a second
+        one from here could come after the next SIGSTOP."""
+        frozen, outside = self._pair(name)
+        _signal([outside], signal.SIGCONT)
+        until(lambda: not is_stopped(frozen.pid), f"{name} of {self.name} goes on", START_SECONDS)
 
     def daemon(self, name: str) -> Kept | None:
         """A daemon, or `init`, as it was started; None if it never was."""
@@ -211,12 +216,14 @@ class Machine:
             )
         return kept.pid
 
-    def _running(self, name: str) -> Kept:
-        """A daemon that runs. Raises PycniError if it does not."""
+    def _pair(self, name: str) -> tuple[Kept, Kept]:
+        """A daemon that runs, and its parent outside. Raises PycniError if it does not run."""
         self.require(name)
         kept = self.daemon(name)
+        outside = parent(kept.pid) if kept else None
         assert kept is not None
-        return kept
+        assert outside is not None
+        return kept, outside
 
     def _record(self, name: str, pid: int, command: Command) -> None:
         kept = {"pid": pid, "started": start_time(pid) or 0, "command": list(map(str, command))}
