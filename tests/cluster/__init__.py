@@ -11,6 +11,7 @@
     kubeconfig     who speaks to which API server
     commands       command lines and configurations of the daemons; pure
     init, machine  namespaces that look like a machine, and daemons in them
+    proc           what proc(5) says of processes
     cgroups        control groups of a node
     control_plane  etcd, API server, controller manager, scheduler
     node           containerd, kubelet, kube-proxy
@@ -25,6 +26,7 @@
     checks, ..._checks  what `make cluster` proves
     failing        a plugin whose first calls fail
     reboot         a node that loses its power
+    kills/         components killed and stopped under traffic
     suites, junit, e2e  Kubernetes' own tests: which, what they found, how they are run
 
 Nothing of the machine's own network or kernel parameters is touched.

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import click
 
 from cluster import build, checks, e2e, life, recipe, runtimes
+from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
 from cluster.machine import Machine
@@ -116,13 +119,30 @@ def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str
 def end_to_end(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str) -> None:
     """Run Kubernetes' own tests, in a cluster of that name: one that is up, or a new one."""
     build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    if name in life.names():
-        outcomes = e2e.run(life.load(name), focus, TELL)
-    else:
-        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
-        with life.lifetime(cluster, TELL) as running:
-            outcomes = e2e.run(running, focus, TELL)
+    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+        outcomes = e2e.run(running, focus, TELL)
     sys.exit(e2e.report(outcomes, click.echo))
+
+
+@main.command("kills")
+@click.option("--name", default="kills", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+@click.option("--pods", type=click.IntRange(min=1), help="So many pods while all die at random.")
+@click.option("--seed", type=int, help="Repeat the order of a run that printed this.")
+def run_kills(name: str, nodes: int, kube_proxy: str, kubernetes: str, pods: int | None,
+              seed: int | None) -> None:  # fmt: skip
+    """Kill and stop components under traffic, in a cluster of that name: one that is up, or a new
+    one. Each in each way once; or at random, with --pods."""
+    group: stage.Group = short.every_component
+    if pods is not None:
+        number = random.randrange(1 << 32) if seed is None else seed
+        click.echo(f"{pods} pods, seed {number}")
+        group = partial(storm.storm, pods=pods, seed=number)
+    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+        results = _told(stage.framed(group, running))
+    sys.exit(_report(results))
 
 
 @main.command("list")
@@ -204,11 +224,25 @@ def _machine(cluster: Cluster, name: str) -> Machine:
     raise PycniError(f"the cluster {cluster.name} has no machine {name}", hint=f"it has {known}")
 
 
+@contextmanager
+def _up(cluster: Cluster) -> Iterator[Running]:
+    """The cluster of that name if it is up, and it stays up; else a new one for the block."""
+    if cluster.name in life.names():
+        yield life.load(cluster.name)
+        return
+    with life.lifetime(cluster, TELL) as running:
+        yield running
+
+
 def _run_checks(running: Running) -> list[Check]:
+    return _told(checks.everything(running))
+
+
+def _told(found: Iterable[Check]) -> list[Check]:
     """Print each check as it ends."""
     results = []
     begun = time.monotonic()
-    for one in checks.everything(running):
+    for one in found:
         results.append(one)
         verdict = f"ok      {one.name}" if one.passed else f"FAILED  {one.name}: {one.found}"
         click.echo(f"{time.monotonic() - begun:6.1f} s  {verdict}")

@@ -6,9 +6,12 @@ The control plane is a node, too, with a taint: so it reaches the pods of the ot
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Sequence
 from functools import partial
 
+from cluster import proc
 from cluster.commands import CNI_BIN
 from cluster.kubectl import Kubectl
 from cluster.layout import API_PORT, Cluster, address
@@ -16,11 +19,16 @@ from cluster.machine import Machine
 from cluster.waiting import until
 from image import manifests
 from pycni.errors import PycniError
+from pycni.lab import processes
 from pycni.lab.layout import LabNode
+from pycni.lab.processes import Kept
+from pycni.upkeep.report import State
 
 LOOPBACK = "/usr/lib/cni/loopback"
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""
 DAEMONSET = "pycni"
+AGENT_OPTION = "--install-list"
+"""Of the agent's command line, and of no other's."""
 NAMESPACE = "kube-system"
 KINDS_SECONDS = 30.0
 READY_SECONDS = 120.0
@@ -59,6 +67,34 @@ def wait_until_ready(kubectl: Kubectl) -> None:
 
 def run(kubectl: Kubectl, node: LabNode, *arguments: str) -> str:
     """What pycni's command line says in the agent's pod of a node. Raises PycniError."""
+    return kubectl(*_inside(kubectl, node, arguments))
+
+
+def faults(kubectl: Kubectl, node: LabNode) -> list[str]:
+    """What `pycni status` of a node calls degraded or broken, a line each. Raises PycniError."""
+    done = kubectl.run(*_inside(kubectl, node, ("status", "--output", "json")))
+    try:
+        rows = json.loads(done.stdout)
+    except ValueError as error:
+        words = done.stderr.decode(errors="replace").strip()[-1000:]
+        raise PycniError(
+            f"pycni status of {node.name} says nothing", details=words,
+            hint=f"see the agent: kubectl -n {NAMESPACE} logs daemonset/{DAEMONSET}",
+        ) from error  # fmt: skip
+    ill = (str(State.DEGRADED), str(State.BROKEN))
+    return [f"{row['name']}: {row['cause']}" for row in rows if row["state"] in ill]
+
+
+def agent(node: LabNode) -> Kept | None:
+    """The agent's process on a node, the first one of its container; None if none runs."""
+    for one in processes.inhabitants(node.netns):
+        if proc.is_first(one.pid) and AGENT_OPTION in proc.words(one.pid):
+            return one
+    return None
+
+
+def _inside(kubectl: Kubectl, node: LabNode, arguments: Sequence[str]) -> list[str]:
+    """kubectl's arguments for a command of pycni in the agent's pod of a node."""
     pods = kubectl.get("pods", f"--namespace={NAMESPACE}",
                        f"--selector=app.kubernetes.io/name={DAEMONSET}",
                        f"--field-selector=spec.nodeName={node.name}")["items"]  # fmt: skip
@@ -69,7 +105,7 @@ def run(kubectl: Kubectl, node: LabNode, *arguments: str) -> str:
         )
     name = pods[0]["metadata"]["name"]
     words = ("exec", f"--namespace={NAMESPACE}", name, "--container=agent", "--", "pycni")
-    return kubectl(*words, *arguments)
+    return [*words, *arguments]
 
 
 def _is_rolled_out(kubectl: Kubectl) -> bool:

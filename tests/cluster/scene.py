@@ -40,9 +40,10 @@ echo "$n $bad\""""
 
 @dataclass
 class Scene:
-    """The objects that the checks have made, in a namespace of their own."""
+    """The objects that checks have made, in a namespace of their own."""
 
     running: Running
+    namespace: str = NAMESPACE
     servers: dict[str, Json] = field(default_factory=dict)
     """As the API shows them, by name: a-NODE and b-NODE on each node."""
 
@@ -52,7 +53,7 @@ class Scene:
 
     @property
     def kubectl(self) -> Kubectl:
-        return Kubectl(self.cluster, self.running.programs, NAMESPACE)
+        return Kubectl(self.cluster, self.running.programs, self.namespace)
 
     @property
     def one_per_node(self) -> list[str]:
@@ -84,9 +85,7 @@ class Scene:
 def set_up(scene: Scene) -> None:
     """Make all objects; returns when servers and Deployment are ready. Raises PycniError."""
     kubectl = scene.kubectl
-    scene.running.kubectl.apply([manifests.namespace(NAMESPACE)])
-    until(lambda: kubectl.run("get", "serviceaccount", "default").returncode == 0,
-          "the namespace has its service account", POD_SECONDS)  # fmt: skip
+    make_namespace(scene)
     nodes = [node.name for node in scene.cluster.workers]
     servers = {
         f"{letter}-{node}": manifests.server(f"{letter}-{node}", node, host_port=host_port)
@@ -105,9 +104,16 @@ def set_up(scene: Scene) -> None:
     wait_for_rollout(scene)
 
 
+def make_namespace(scene: Scene) -> None:
+    """Returns when pods can be made in it. Raises PycniError."""
+    scene.running.kubectl.apply([manifests.namespace(scene.namespace)])
+    until(lambda: scene.kubectl.run("get", "serviceaccount", "default").returncode == 0,
+          "the namespace has its service account", POD_SECONDS)  # fmt: skip
+
+
 def tear_down(scene: Scene) -> None:
     """Delete the namespace, and wait until it is gone. Raises PycniError."""
-    scene.running.kubectl("delete", "namespace", NAMESPACE, "--wait", timeout=END_SECONDS)
+    scene.running.kubectl("delete", "namespace", scene.namespace, "--wait", timeout=END_SECONDS)
 
 
 def wait_for_rollout(scene: Scene) -> None:

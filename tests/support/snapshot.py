@@ -53,8 +53,14 @@ SYSCTLS = ("net/ipv4/ip_forward",)
 
 def take(node: LabNode) -> Snapshot:
     """The node as it is now, seen by a thread that enters the namespace and ends."""
+    return take_in(NETNS_DIR / node.netns, load(node.settings_path))
+
+
+def take_in(netns: Path, settings: Settings) -> Snapshot:
+    """The same for a network namespace, and the directories and the BPF file system of `settings`
+    as this process finds them."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_look, NETNS_DIR / node.netns, load(node.settings_path)).result()
+        return thread.submit(_look, netns, settings).result()
 
 
 def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
