@@ -19,6 +19,9 @@ from pycni.cluster import Cluster, IPNetwork
 SUFFIXES = (".conf", ".conflist", ".json")
 """Of the files that a runtime reads (libcni, api.go: ConfFiles)."""
 
+GOES_FIRST = "sorts before {ours}, so the runtime uses that one"
+GIVE_WAY = "remove it, or rename it so that it sorts after"
+
 NO_RANGES = frozenset({"routes", "dns", "gateway"})
 """Keys of an IPAM configuration below which networks are not where pods get addresses."""
 
@@ -50,6 +53,12 @@ def users(conf_dir: Path, plugin: str) -> list[Path]:
     return [one.path for one in read_all(conf_dir) if one.uses(plugin)]
 
 
+def first_of_others(ours: Path) -> Path | None:
+    """The file of another network that the runtime uses in the place of ours."""
+    others = (one.path for one in read_all(ours.parent) if one.path.name < ours.name)
+    return next(others, None)
+
+
 def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
     """What is wrong with the files beside ours: those that the runtime takes first, and networks
     of others that overlap the cluster's."""
@@ -58,10 +67,7 @@ def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
         if one.path.name == ours.name:
             continue
         if one.path.name < ours.name:
-            found.append(
-                f"{one.path} sorts before {ours.name}, so the runtime uses that one: "
-                "remove it, or rename it so that it sorts after"
-            )
+            found.append(f"{one.path} {GOES_FIRST.format(ours=ours.name)}: {GIVE_WAY}")
         found += [
             f"{one.path} gives pods addresses of {network}, which overlaps {cidr} of cluster_cidrs:"
             " change one of them, or remove that file"

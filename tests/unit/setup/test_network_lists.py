@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pycni.settings import Settings
-from pycni.setup.network_lists import read_all, users, warnings
+from pycni.setup.network_lists import first_of_others, read_all, users, warnings
 
 CLUSTER = Settings(node_name="one").cluster
 OURS = "10-pycni.conflist"
@@ -64,6 +64,9 @@ def test_a_list_that_sorts_before_ours_is_said_by_name(tmp_path: Path) -> None:
     (text,) = warned(tmp_path)
 
     assert text.startswith(f"{before} sorts before {OURS}")
+    assert first_of_others(tmp_path / OURS) == before
+    before.unlink()
+    assert first_of_others(tmp_path / OURS) is None
 
 
 @pytest.mark.parametrize(
