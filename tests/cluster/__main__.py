@@ -7,13 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe
+from cluster import build, checks, e2e, life, recipe, rollout
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
 from cluster.machine import Machine
@@ -56,9 +56,10 @@ def main() -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-def up(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+@click.option("--bare", is_flag=True, help="Without a network plugin.")
+def up(name: str, nodes: int, kube_proxy: str, kubernetes: str, *, bare: bool) -> None:
     """Bring a cluster up; it stays up until `down`."""
-    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL)
+    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL, bare=bare)
     click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
 
 
@@ -91,6 +92,23 @@ def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | No
         outcomes = e2e.run(running, focus, TELL) if focus else None
     status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
     sys.exit(_report(results) or status)
+
+
+@main.command("rollout")
+@click.option("--name", default="rollout", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+def roll_out(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+    """Install, upgrade, roll back and uninstall pycni, in a cluster of that name without a network
+    plugin: one that is up (`up --bare`), or a new one."""
+    if name in life.names():
+        results = _roll_out(life.load(name))
+    else:
+        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
+        with life.lifetime(cluster, TELL, bare=True) as running:
+            results = _roll_out(running)
+    sys.exit(_report(results))
 
 
 @main.command("e2e")
@@ -186,10 +204,18 @@ def _machine(cluster: Cluster, name: str) -> Machine:
 
 
 def _run_checks(running: Running) -> list[Check]:
-    """Print each check as it ends."""
+    return _print(checks.everything(running))
+
+
+def _roll_out(running: Running) -> list[Check]:
+    return _print(rollout.everything(rollout.prepare(running, TELL)))
+
+
+def _print(checks: Iterable[Check]) -> list[Check]:
+    """Each check as it ends."""
     results = []
     begun = time.monotonic()
-    for one in checks.everything(running):
+    for one in checks:
         results.append(one)
         verdict = f"ok      {one.name}" if one.passed else f"FAILED  {one.name}: {one.found}"
         click.echo(f"{time.monotonic() - begun:6.1f} s  {verdict}")
