@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe, runtimes
+from cluster import build, checks, e2e, life, recipe, rollout, runtimes
 from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
@@ -69,10 +69,13 @@ def main() -> None:
 @kube_proxy_option
 @kubernetes_option
 @containerd_option
-def up(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str) -> None:
+@click.option("--bare", is_flag=True, help="Without a network plugin.")
+def up(
+    name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str, *, bare: bool
+) -> None:
     """Bring a cluster up; it stays up until `down`."""
     cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
-    life.up(cluster, TELL)
+    life.up(cluster, TELL, bare=bare)
     click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
 
 
@@ -108,6 +111,23 @@ def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str
         outcomes = e2e.run(running, focus, TELL) if focus else None
     status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
     sys.exit(_report(results) or status)
+
+
+@main.command("rollout")
+@click.option("--name", default="rollout", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+def roll_out(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+    """Install, upgrade, roll back and uninstall pycni, in a cluster of that name without a network
+    plugin: one that is up (`up --bare`), or a new one."""
+    if name in life.names():
+        results = _roll_out(life.load(name))
+    else:
+        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
+        with life.lifetime(cluster, TELL, bare=True) as running:
+            results = _roll_out(running)
+    sys.exit(_report(results))
 
 
 @main.command("e2e")
@@ -236,6 +256,10 @@ def _up(cluster: Cluster) -> Iterator[Running]:
 
 def _run_checks(running: Running) -> list[Check]:
     return _told(checks.everything(running))
+
+
+def _roll_out(running: Running) -> list[Check]:
+    return _told(rollout.everything(rollout.prepare(running, TELL)))
 
 
 def _told(found: Iterable[Check]) -> list[Check]:
