@@ -113,7 +113,7 @@ def loops(current: Current, forgetting: Forgetting, registered: threading.Event)
     waker, known = Waker(), Known()
     report = Report(settings)
     cluster = Memory(report, known)
-    store = partial(cluster_store.follow, settings, changed=waker.wake, memory=cluster)
+    store = partial(cluster_store.follow, settings, changed=waker.tell_nodes, memory=cluster)
     beat = partial(
         heartbeat.follow, settings, report=report, limit=LineLimit(), registered=registered
     )

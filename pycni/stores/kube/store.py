@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
@@ -25,6 +25,7 @@ from pycni.stores.kube.nodes import KubeNode
 from pycni.stores.kube.objects import NODE_NETWORKS, Document
 from pycni.stores.kube.pages import pages
 from pycni.stores.places import Applicant
+from pycni.stores.recent import Recent
 from pycni.stores.records import printable
 from pycni.stores.registry import Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster
@@ -41,6 +42,8 @@ class KubeStore:
     client: Client
     cluster: Cluster
     clock: Callable[[], float] = time.time
+    recent: Recent[Roster] = field(default_factory=Recent, compare=False)
+    """What `nodes` listed, for a registration right after."""
 
     @classmethod
     def open(cls, url: str, cluster: Cluster, *, create: bool = True) -> KubeStore:
@@ -102,7 +105,9 @@ class KubeStore:
             ours=name if is_here else "",
             instances={name: printable(objects.text(spec, "instance"))},
         )
-        return places.seat(applicant, self._roster(), liveness=life, pod_cidrs=cidrs)
+        roster = self.recent.take() or self._roster()
+        roster.change({name: objects.raw(former) if former else None})
+        return places.seat(applicant, roster, liveness=life, pod_cidrs=cidrs)
 
     def _with_claims(self, record: NodeRecord, node: KubeNode) -> NodeRecord:
         """The record without the addresses that another node has claimed meanwhile."""
@@ -141,7 +146,7 @@ class KubeStore:
         self._blocks.release(prefix, name)
 
     def nodes(self) -> tuple[NodeRecord, ...]:
-        roster = self._roster()
+        roster = self.recent.keep(self._roster())
         return tuple(roster.nodes[name] for name in sorted(roster.nodes))
 
     def listing(self) -> Listing:
