@@ -67,8 +67,9 @@ def _find_free_addresses(call: Call, node: Node) -> None:
         def is_free(address: IPAddress) -> bool:
             return table.get(address) is None
 
-        for pool in allocation.pools_of(call.conf, node):
+        rotation = pools.Rotation(call.settings.state_dir)
+        for own in allocation.pools_of(call.conf, node).values():
             try:
-                pools.take(pool, pools.Rotation(call.settings.state_dir).last(pool), is_free)
+                pools.take_of(own, rotation.last, is_free)
             except PoolExhausted as error:
                 raise NotAvailable(error.message, hint=error.hint) from error

@@ -58,6 +58,7 @@ def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, 
         encap=choose_encap(settings, host.features),
         sysctls=sysctls | (before.sysctls if before else {}),
         mounted_bpffs=host.needs_bpffs or bool(before and before.mounted_bpffs),
+        blocks=record.blocks,
     )
 
 
@@ -110,7 +111,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
 def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
     """Entries that the maps of other nodes need, twice what there are: so a cluster that grows
     needs larger ones rarely. Maps are never smaller than the programs declare them."""
-    nodes, prefixes = len(others), sum(len(one.pod_cidrs) + len(one.extra) for one in others)
+    nodes, prefixes = len(others), sum(len(one.networks) + len(one.extra) for one in others)
     counts = {"vteps": nodes, "nexthops": nodes, "remotes": prefixes}
     return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
 

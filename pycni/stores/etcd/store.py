@@ -136,6 +136,9 @@ class EtcdStore:
 
         self.keyspace.change(decide)
 
+    def blocks(self) -> None:
+        """Nodes of this store have their pod CIDRs, and no more."""
+
     def nodes(self) -> tuple[NodeRecord, ...]:
         return self.listing().nodes
 

@@ -27,8 +27,9 @@ COLLECTIONS = (
     "/apis/pycni.dev/v1alpha1/nodenetworks",
     "/apis/pycni.dev/v1alpha1/podblocks",
     "/apis/pycni.dev/v1alpha1/clusternetworks",
+    "/apis/pycni.dev/v1alpha1/ippools",
 )
-NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS = COLLECTIONS
+NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS = COLLECTIONS
 PAGE = 500
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "AlreadyExists",
            410: "Expired", 422: "Invalid", 429: "TooManyRequests"}  # fmt: skip
