@@ -17,7 +17,7 @@ from pycni.cni.call import Call
 from pycni.dataplane import maps
 from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted
 from pycni.faults import Fault, Weight
-from pycni.ipam import allocation, delegation, pools
+from pycni.ipam import allocation, delegation, pools, shortage
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node.record import Node
@@ -72,4 +72,5 @@ def _find_free_addresses(call: Call, node: Node) -> None:
             try:
                 pools.take_of(own, rotation.last, is_free)
             except PoolExhausted as error:
-                raise NotAvailable(error.message, hint=error.hint) from error
+                reason = shortage.explained(call.settings, error)
+                raise NotAvailable(reason.message, hint=reason.hint) from error
