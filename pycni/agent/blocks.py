@@ -37,6 +37,8 @@ LOOK = 1.0
 """Seconds between two looks whether addresses were given."""
 FULL_LOOK = 20.0
 """Seconds between two looks at everything."""
+SHORT_LOOK = 2.0
+"""The same while the node needs a block and gets none."""
 REVIEW = 600.0
 """Seconds between two readings of the store, give or take a fifth by chance."""
 EMPTY = 600.0
@@ -119,6 +121,8 @@ class Tender:
         if self._heard != self._known.version:
             node = self._follow_news(node)
         self._shrink(node)
+        if self._need.is_unmet:
+            self._look_at = now + SHORT_LOOK
         if now >= self._review_at:
             self._review(node)
             self._review_at = now + REVIEW * random.uniform(0.8, 1.2)
@@ -241,6 +245,10 @@ class _Need:
         self._pools: Pools | None = None
         """As they were when they were full."""
         self._pools_at = 0.0
+
+    @property
+    def is_unmet(self) -> bool:
+        return bool(self._errors)
 
     def meet(self, name: str, version: int) -> tuple[IPNetwork, ...] | None:
         """The blocks that the node has after another try; None if there is none, or not now."""

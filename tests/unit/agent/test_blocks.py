@@ -205,6 +205,18 @@ def test_a_server_that_is_away_changes_nothing_and_is_asked_less_and_less(
     assert host.told["problem"] == ""
 
 
+def test_who_needs_a_block_looks_more_often(host: Host) -> None:
+    host.look()
+    host.pods_in(FIRST, 250)
+    host.registry.failure = AWAY
+    host.look()
+    host.registry.failure = None
+    for _ in range(3):
+        host.look(after=blocks.SHORT_LOOK)
+
+    assert host.blocks == [ONE]
+
+
 def test_a_busy_server_is_a_server_that_is_away(host: Host) -> None:
     host.look()
     host.pods_in(FIRST, 250)
