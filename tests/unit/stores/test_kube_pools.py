@@ -618,6 +618,9 @@ def test_a_claim_is_named_after_its_network(cidr: str) -> None:
 # Whatever happens
 
 
+NODES_HERE = 2
+
+
 class Crash(Exception):
     """The process is killed."""
 
@@ -680,7 +683,7 @@ class Agents:
         """All run for a while: what is claimed is published, and the other way round."""
         self.clock.now += 2 * blocks.YOUNG
         self.pooled.collect_garbage()
-        for node in range(3):
+        for node in range(NODES_HERE):
             self.step(node, "register", 1000)
             self.step(node, "tidy", 1000)
         published = {cidr: record.name for record in self.store.nodes()
@@ -689,20 +692,20 @@ class Agents:
 
 
 STEPS = st.tuples(
-    st.integers(0, 2),
+    st.integers(0, NODES_HERE - 1),
     st.sampled_from(["register", "grow", "grow", "shrink", "tidy", "anew", "collect"]),
     st.integers(1, 14),
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(STEPS, min_size=4, max_size=14))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(STEPS, min_size=6, max_size=16))
 def test_no_block_has_two_nodes_and_none_is_lost_whoever_is_killed_when(
     steps: list[tuple[int, str, int]],
 ) -> None:
     with serving() as api:
         agents = Agents(api)
-        for node in range(3):
+        for node in range(NODES_HERE):
             agents.pooled.node(f"node-{node}")
             Nodes(api).silence(f"node-{node}")
         agents.store = KubeStore(Client(Access((("127.0.0.1", api.port),), tls=False)), CLUSTER,
