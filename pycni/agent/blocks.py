@@ -206,11 +206,14 @@ class Tender:
         return self._agree(node)
 
     def _agree(self, node: Node) -> Node:
-        """Give addresses of what is published, and of nothing else."""
+        """Give addresses of what is published, and of nothing else. What is not any more is
+        published again, unless another node has claimed it."""
         heard = self._known.version
         published = self._registry.published(node.name)
         if published is None:  # the heartbeat registers the node again
             return node
+        if lost := [block for block in node.blocks if block not in published]:
+            published = self._registry.restore(node.name, lost)
         self._heard = heard
         for block in {*node.blocks, *self._resting} - {*published}:
             log.warning("block is this node's no more, drain pods that are in it block=%s",

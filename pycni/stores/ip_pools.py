@@ -109,6 +109,11 @@ class BlockRegistry(Protocol):
         """The blocks that the node publishes; None if it is not registered."""
         ...
 
+    def restore(self, name: str, blocks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
+        """Publish blocks that the node had, as far as it has the claims or gets them again; returns
+        all blocks that it publishes now."""
+        ...
+
     def unpublish(self, name: str, block: IPNetwork) -> None:
         """Tell the other nodes that the block is the node's no more. It stays claimed."""
         ...

@@ -74,13 +74,7 @@ class Pooling:
                 f"the node {name} has {BLOCKS_MAX} blocks besides its pod CIDRs, which is the most",
                 hint="use more nodes, or build the cluster with a shorter nodePrefix",
             )
-        block = self._claim(node, version, roster)
-        listed = change_list(
-            self.client, name, "blocks", lambda before: list(dict.fromkeys([*before, str(block)]))
-        )
-        if listed is None:
-            raise not_registered(self.client, name)
-        return objects.networks({"blocks": listed}, "blocks")
+        return self._publish(name, [self._claim(node, version, roster)])
 
     def published(self, name: str) -> Networks | None:
         document = self.client.get(path_of(name))
@@ -88,6 +82,12 @@ class Pooling:
             return None
         found = objects.networks(objects.fields(document.get("spec")), "blocks")
         return tuple(filter(self._is_block, found))
+
+    def restore(self, name: str, blocks: Iterable[IPNetwork]) -> Networks:
+        node = nodes.find(self.client, name)
+        if node is None:
+            raise not_registered(self.client, name)
+        return self._publish(name, self._blocks.hold(blocks, name, uid=node.uid))
 
     def unpublish(self, name: str, block: IPNetwork) -> None:
         change_list(
@@ -122,6 +122,16 @@ class Pooling:
     @property
     def _blocks(self) -> Blocks:
         return Blocks(self.client)
+
+    def _publish(self, name: str, blocks: Iterable[IPNetwork]) -> Networks:
+        """All blocks that the node publishes now."""
+        more = [str(block) for block in blocks]
+        listed = change_list(
+            self.client, name, "blocks", lambda before: list(dict.fromkeys([*before, *more]))
+        )
+        if listed is None:
+            raise not_registered(self.client, name)
+        return objects.networks({"blocks": listed}, "blocks")
 
     def _roster(self) -> Roster:
         roster = Roster(self.cluster, newer_has_vtep=True)

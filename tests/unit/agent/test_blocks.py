@@ -42,6 +42,8 @@ class Registry:
 
     free: list[IPNetwork] = field(default_factory=lambda: [ONE, TWO, THREE])
     listed: list[IPNetwork] | None = field(default_factory=list)
+    others: list[IPNetwork] = field(default_factory=list)
+    """Blocks that other nodes have claimed."""
     failure: Exception | None = None
     asked: list[object] = field(default_factory=list)
     found: Pools = field(default_factory=Pools)
@@ -62,6 +64,13 @@ class Registry:
         assert name == "one"
         self._ask("published")
         return None if self.listed is None else tuple(self.listed)
+
+    def restore(self, name: str, blocks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
+        assert name == "one"
+        self._ask("restore", *blocks)
+        assert self.listed is not None
+        self.listed += [block for block in blocks if block not in self.others]
+        return tuple(self.listed)
 
     def unpublish(self, name: str, block: IPNetwork) -> None:
         assert name == "one"
@@ -376,7 +385,7 @@ def test_without_the_server_a_restarted_agent_goes_on_with_its_blocks(grown: Hos
 def test_a_block_that_another_node_has_now_is_given_no_more(
     grown: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    grown.registry.listed = []
+    grown.registry.listed, grown.registry.others = [], [ONE]
     grown.pods_in(FIRST, 10)
     record = NodeRecord("one", 1, NODE.vtep, NODE.pod_cidrs)
     grown.known.tell([record])
@@ -384,6 +393,15 @@ def test_a_block_that_another_node_has_now_is_given_no_more(
 
     assert grown.blocks == []
     assert "block is this node's no more" in caplog.text
+
+
+def test_a_block_that_went_out_of_the_record_is_published_again(grown: Host) -> None:
+    """The record was made again, as it was before the last claim."""
+    grown.registry.listed = []
+    grown.known.tell([NodeRecord("one", 1, NODE.vtep, NODE.pod_cidrs)])
+
+    assert grown.look() == [("restore", ONE)]
+    assert grown.registry.listed == grown.blocks == [ONE]
 
 
 def test_news_that_are_older_than_the_last_claim_take_nothing_away(grown: Host) -> None:

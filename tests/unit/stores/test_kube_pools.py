@@ -413,6 +413,23 @@ def test_a_block_is_given_back_in_two_steps(pooled: Pooled, kube: KubeStore) -> 
     assert pooled.claims() == dict.fromkeys(record.pod_cidrs, NODE_ONE)
 
 
+def test_blocks_that_went_out_of_the_record_are_restored_as_far_as_they_are_free(
+    pooled: Pooled, kube: KubeStore
+) -> None:
+    record = register_one(kube)
+    (block,) = pooling_of(kube).grow(NODE_ONE, 4)
+    lost = ip_network("10.244.77.0/24")
+    blocks.Blocks(kube.client).claim(lost, NODE_TWO, uid="u")
+    pooling_of(kube).unpublish(NODE_ONE, block)
+
+    assert pooling_of(kube).restore(NODE_ONE, [block, lost]) == (block,)
+    assert record_of(kube, NODE_ONE) == replace(record, blocks=(block,))
+    assert pooled.claims()[lost] == NODE_TWO
+    pooled.api.objects.delete(NODES, NODE_ONE)
+    with pytest.raises(StoreError, match="is not registered"):
+        pooling_of(kube).restore(NODE_ONE, [block])
+
+
 def test_claims_that_are_old_and_published_by_nobody_are_tidied_up(
     pooled: Pooled, kube: KubeStore
 ) -> None:
