@@ -135,7 +135,7 @@ e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services,
 	cd tests && ../$(BIN)/python -m cluster e2e --kube-proxy $(KUBE_PROXY) --focus $(FOCUS)
 
 test-kube: $(VENV)/test ## the store against etcd and the API server that `make cluster` built
-	$(BIN)/pytest tests/kube/api.py
+	$(BIN)/pytest tests/kube/api.py tests/kube/pools.py
 
 image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-image.tar
 	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar

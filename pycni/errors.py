@@ -18,7 +18,8 @@
     │   ├── LimitedConnectivity 51  and pods of this node cannot reach all they should
     │   ├── NotPermitted            the caller is not root, or root without a capability
     │   └── StoreError              the cluster store does not answer
-    │       └── NameTaken           another machine has the node's name
+    │       ├── NameTaken           another machine has the node's name
+    │       └── PoolFull                no block is left in the cluster's pools
     ├── InterfaceExists        100  somebody else's interface has the name
     ├── DuplicateAttachment    101  a second ADD of a live attachment
     ├── PoolExhausted          102  no address left
@@ -160,6 +161,10 @@ class StoreError(NotAvailable):
 
 class NameTaken(StoreError):
     """Another machine, which is alive, has the name."""
+
+
+class PoolFull(StoreError):
+    """No block is left for the node in the cluster's pools, or no pool is for it."""
 
 
 class InterfaceExists(PycniError):

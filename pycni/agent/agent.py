@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pycni.agent import (
+    blocks,
     changed_links,
     cluster_store,
     ended_links,
@@ -142,6 +143,11 @@ def loops(current: Current, forgetting: Forgetting, registered: threading.Event)
             Loop(
                 "registration",
                 partial(registration.follow, settings, registered=registered),
+                STORE_WAIT,
+            ),
+            Loop(
+                "blocks",
+                partial(blocks.follow, settings, report=report, known=known, registered=registered),
                 STORE_WAIT,
             ),
         ]

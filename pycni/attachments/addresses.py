@@ -15,8 +15,8 @@ from pycni.attachments import reclaim
 from pycni.attachments.attaching import Attaching
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
-from pycni.errors import NotAvailable
-from pycni.ipam import allocation, published
+from pycni.errors import NotAvailable, PoolExhausted
+from pycni.ipam import allocation, published, shortage
 from pycni.ipam.ipam_result import IpamResult
 from pycni.ipam.pools import Rotation
 from pycni.pods import endpoints
@@ -31,14 +31,7 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
         return _claim(one, table, address)
 
     if given is None:
-        taken = allocation.allocate(
-            one.call.request,
-            one.call.conf,
-            node=one.node,
-            rotation=Rotation(one.settings.state_dir),
-            resting=Resting(one.settings.run_dir),
-            claim=claim,
-        )
+        taken = _allocate(one, table)
     else:
         taken = tuple(ip.address.ip for ip in given.ips)
         for address in taken:
@@ -47,6 +40,35 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
                 raise published.taken(address)
     _forget_former(one, taken)
     one.lease = replace(one.lease, addresses=taken)
+
+
+def _allocate(one: Attaching, table: Endpoints) -> tuple[IPAddress, ...]:
+    """Addresses of our own pools; if there are none left, when the node has more."""
+    claimed = []
+
+    def claim(address: IPAddress) -> bool:
+        is_ours = _claim(one, table, address)
+        if is_ours:
+            claimed.append(address)
+        return is_ours
+
+    def allocate() -> tuple[IPAddress, ...]:
+        return allocation.allocate(
+            one.call.request,
+            one.call.conf,
+            node=one.node,
+            rotation=Rotation(one.settings.state_dir),
+            resting=Resting(one.settings.run_dir),
+            claim=claim,
+        )
+
+    try:
+        return allocate()
+    except PoolExhausted as error:
+        one.node = shortage.wait(one.settings, one.node, error, seconds=one.call.left())
+    for address in claimed:
+        _give_back(one, address)
+    return allocate()
 
 
 def reserve(one: Attaching, table: Endpoints, address: IPAddress) -> bool:

@@ -17,7 +17,7 @@ from pycni.cni.call import Call
 from pycni.dataplane import maps
 from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted
 from pycni.faults import Fault, Weight
-from pycni.ipam import allocation, delegation, pools
+from pycni.ipam import allocation, delegation, pools, shortage
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
 from pycni.node.record import Node
@@ -67,8 +67,10 @@ def _find_free_addresses(call: Call, node: Node) -> None:
         def is_free(address: IPAddress) -> bool:
             return table.get(address) is None
 
-        for pool in allocation.pools_of(call.conf, node):
+        rotation = pools.Rotation(call.settings.state_dir)
+        for own in allocation.pools_of(call.conf, node).values():
             try:
-                pools.take(pool, pools.Rotation(call.settings.state_dir).last(pool), is_free)
+                pools.take_of(own, rotation.last, is_free)
             except PoolExhausted as error:
-                raise NotAvailable(error.message, hint=error.hint) from error
+                reason = shortage.explained(call.settings, error)
+                raise NotAvailable(reason.message, hint=reason.hint) from error

@@ -35,6 +35,7 @@ COMMANDS = {
     "endpoints": "pycni.cli.endpoints",
     "ports": "pycni.cli.ports",
     "nodes": "pycni.cli.nodes",
+    "pools": "pycni.cli.pools",
     "maps": "pycni.cli.maps",
     "drops": "pycni.cli.drops",
     "lab": "pycni.cli.lab",

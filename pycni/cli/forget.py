@@ -12,7 +12,7 @@ from pycni.cli.invocation import Invocation, dry_run_option, output_option, pass
 
 if TYPE_CHECKING:
     from pycni.settings import Settings
-    from pycni.stores import Listing
+    from pycni.stores import Listing, Store
 
 TODO = "run `pycni teardown` on it; forget is for nodes that are gone"
 
@@ -34,7 +34,7 @@ def forget(invocation: Invocation, /, *, node: str, yes: bool, dry_run: bool) ->
     settings = invocation.settings()
     store = open_store(settings.store_url, settings.cluster, create=False)
     listing = store.listing()
-    if node not in listing.liveness:
+    if node not in listing.liveness and node not in _claimants(store):
         raise StoreError(f"the cluster has no node {node}", hint="`pycni nodes` lists them")
     signs = _signs_of_life(settings, listing, node)
     if dry_run:
@@ -45,6 +45,12 @@ def forget(invocation: Invocation, /, *, node: str, yes: bool, dry_run: bool) ->
         _ask(node, signs)
     store.remove(node)
     invocation.say(f"node {node} is forgotten", node=node, signs=signs, dry_run=False)
+
+
+def _claimants(store: Store) -> set[str]:
+    """Nodes that are silent, and have claims to blocks, if not a record."""
+    registry = store.blocks()
+    return {name for one in registry.census() for name in one.silent} if registry else set()
 
 
 def _ask(node: str, signs: list[str]) -> None:
@@ -76,7 +82,7 @@ def _signs_of_life(settings: Settings, listing: Listing, node: str) -> list[str]
     own = Node.load_if_any(settings)
     if own is not None and own.name == node:
         signs.append("it is this node, and it is set up")
-    if (liveness := listing.liveness[node]).alive:
+    if (liveness := listing.liveness.get(node)) is not None and liveness.alive:
         signs.append(f"its agent is {liveness}")
     record = next((one for one in listing.nodes if one.name == node), None)
     if record is not None:

@@ -17,6 +17,7 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.dumps import spelled
 from pycni.dataplane.events import Lost
+from pycni.errors import StoreError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import overlay_guard, report
 from pycni.pods import port_records, port_table
@@ -114,13 +115,34 @@ def _node(
         "name": name,
         "id": node and node.node_id,
         "vtep": node and str(node.vtep),
-        "pod_cidrs": [str(cidr) for cidr in node.pod_cidrs] if node else None,
+        "pod_cidrs": [str(cidr) for cidr in node.networks] if node else None,
         "agent": "alive" if liveness.alive else "silent",
         "answers": asked.get("answers"),
         "forwards": asked.get("forwards"),
         "seen_seconds_ago": round(min(seen)) if seen else None,
         "rejected": rejected,
     }
+
+
+def pools(settings: Settings) -> list[Row]:
+    """The pools that nodes claim blocks of. Raises StoreError, also if the store has none."""
+    registry = open_store(settings.store_url, settings.cluster, create=False).blocks()
+    if registry is None:
+        raise StoreError(
+            "the nodes of this cluster have no pools: each has its pod CIDRs",
+            hint="see docs/pools.md for clusters in Kubernetes that have some",
+        )
+    return [
+        {
+            "name": one.name,
+            "cidr": str(one.cidr or ""),
+            "blocks": one.blocks,
+            "claimed": one.claimed,
+            "silent_nodes": list(one.silent),
+            "state": one.state,
+        }
+        for one in registry.census()
+    ]
 
 
 def maps(settings: Settings) -> list[Row]:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Addresses from pycni's own IPAM: the ones that were asked for, or the next ones of the pools.
 
-A pool is one of the node's pod CIDRs, or the ranges that the configuration sets in its place: one
-address per IP version. `ipam.exclude` keeps addresses out of the pools, but a pod may still ask for
-them. Pure except for `claim`, which the caller gives: it takes an address, or says that another pod
-has it.
+A pool is one of the node's networks, or the ranges that the configuration sets in their place. A
+pod gets one address per IP version, of the first pool of that version that has one. `ipam.exclude`
+keeps addresses out of the pools, but a pod may still ask for them. Pure except for `claim`, which
+the caller gives: it takes an address, or says that another pod has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_network
 
 from pycni.cluster import IPAddress
@@ -50,28 +50,36 @@ def allocate(
             )
     picked = {}
     taken = list(wanted)
-    for pool in pools_of(conf, node):
-        if all(address.version != pool.version for address in wanted):
-            picked[pool.name] = pools.take(pool, rotation.last(pool), claim, since=resting.since)
-            taken.append(picked[pool.name])
+    for version, own in pools_of(conf, node).items():
+        if all(address.version != version for address in wanted):
+            pool, address = pools.take_of(own, rotation.last, claim, since=resting.since)
+            picked[pool.name] = address
+            taken.append(address)
     if picked:
         rotation.remember(picked)
     return tuple(taken)
 
 
-def pools_of(conf: NetConf, node: Node) -> Iterator[Pool]:
-    """One pool per IP version of the cluster, without excluded addresses and gateways."""
+def pools_of(conf: NetConf, node: Node) -> dict[int, list[Pool]]:
+    """The pools by IP version, in the order in which they are used, without excluded addresses and
+    gateways. The first ones are used first, so that further blocks become empty."""
     chosen = ranges.configured(conf, node)
     excluded = [*ranges.excluded(conf), *(ip_network(one) for one in node.gateways)]
-    for cidr in node.pod_cidrs:
-        own = [(one.first, one.last) for one in chosen if one.network.version == cidr.version]
-        pool = pools.ranges_pool(cidr.version, own) if own else pools.node_pool(cidr)
-        yield pool.without(excluded)
+    found: dict[int, list[Pool]] = {}
+    for version in [cidr.version for cidr in node.pod_cidrs]:
+        own = [(one.first, one.last) for one in chosen if one.network.version == version]
+        whole = (
+            [pools.ranges_pool(version, own)]
+            if own
+            else [pools.node_pool(cidr) for cidr in node.networks if cidr.version == version]
+        )
+        found[version] = [pool.without(excluded) for pool in whole]
+    return found
 
 
 def _check(address: IPAddress, node: Node) -> None:
-    reserved = {cidr.network_address for cidr in node.pod_cidrs}
-    reserved |= {cidr.broadcast_address for cidr in node.pod_cidrs if cidr.version == 4}
+    reserved = {cidr.network_address for cidr in node.networks}
+    reserved |= {cidr.broadcast_address for cidr in node.networks if cidr.version == 4}
     if not any(address in cidr for cidr in node.cluster_cidrs):
         raise AddressUnavailable(
             f"the address {address} that was asked for is not in the cluster's networks",
@@ -81,6 +89,6 @@ def _check(address: IPAddress, node: Node) -> None:
     if address in reserved or address in node.gateways:
         raise AddressUnavailable(
             f"the address {address} that was asked for is reserved",
-            details="a pod CIDR's first address, gateway and IPv4 broadcast are no pod's",
+            details="a network's first address, gateway and IPv4 broadcast are no pod's",
             hint="ask for another address, or for none",
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -47,7 +47,7 @@ class Pool:
 
 
 def node_pool(cidr: IPNetwork) -> Pool:
-    """A node's pod CIDR without the network address (IPv6: the subnet-router anycast address,
+    """A network of a node without the network address (IPv6: the subnet-router anycast address,
     RFC 4291, 2.6.1), the gateway and the IPv4 broadcast address. Raises InvalidPool."""
     check_room(cidr)
     broadcasts = 1 if cidr.version == 4 else 0
@@ -75,28 +75,42 @@ def take(
     *,
     since: Callable[[IPAddress], int | None] = lambda _: None,
 ) -> IPAddress:
-    """The first address after `last` that `claim` takes; after the pool's end, from its beginning.
+    """As `take_of`, of one pool; `last` is the address that was taken last."""
+    return take_of([pool], lambda _: last, claim, since=since)[1]
+
+
+def take_of(
+    pools: Sequence[Pool],
+    last: Callable[[Pool], IPAddress | None],
+    claim: Callable[[IPAddress], bool],
+    *,
+    since: Callable[[IPAddress], int | None] = lambda _: None,
+) -> tuple[Pool, IPAddress]:
+    """The first address after the pool's `last` that `claim` takes, and its pool; after the pool's
+    end, from its beginning, and then of the next pool.
 
     Addresses that rest come last, the longest-rested first: `since` tells when an address was given
     back, None if it does not rest. Tries one address after the other, so the time grows with the
     number of addresses in use. Raises PoolExhausted if `claim` takes none.
     """
     asked = 0
-    resting: list[tuple[int, IPAddress]] = []
-    for address in _from(pool, None if last is None else int(last)):
-        given_back = since(address)
-        if given_back is not None:
-            resting.append((given_back, address))
-            continue
+    resting: list[tuple[int, IPAddress, Pool]] = []
+    for pool in pools:
+        for address in _from(pool, last(pool)):
+            given_back = since(address)
+            if given_back is not None:
+                resting.append((given_back, address, pool))
+                continue
+            if claim(address):
+                return pool, address
+            asked += 1
+    for _, address, pool in sorted(resting, key=lambda one: one[:2]):
         if claim(address):
-            return address
+            return pool, address
         asked += 1
-    for _, address in sorted(resting):
-        if claim(address):
-            return address
-        asked += 1
+    names = ", ".join(pool.name for pool in pools)
     raise PoolExhausted(
-        f"no IP addresses available in {pool.name}: {asked} of {asked} are in use",
+        f"no IP addresses available in {names}: {asked} of {asked} are in use",
         hint="remove pods from this node; a shorter node_prefix gives each node more addresses",
     )
 
@@ -147,8 +161,9 @@ class Rotation:
         return {cidr: address for cidr, address in entries.items() if isinstance(address, str)}
 
 
-def _from(pool: Pool, last: int | None) -> Iterator[IPAddress]:
-    """Every address of the pool once, those after `last` first."""
+def _from(pool: Pool, latest: IPAddress | None) -> Iterator[IPAddress]:
+    """Every address of the pool once, those after `latest` first."""
+    last = None if latest is None else int(latest)
     factory = IPv4Address if pool.version == 4 else IPv6Address
     ordered = list(pool.spans)
     for at, (first, end) in enumerate(pool.spans):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses of pods outside their node's pod CIDRs: asked for, or given by another IPAM plugin.
+"""Addresses of pods outside their node's own networks: asked for, or given by another IPAM plugin.
 
 The store tells the other nodes of each such address, as an extra prefix of this node. An address
 outside the cluster's CIDRs, which the node's cluster routes do not cover, also gets a route here.
@@ -29,7 +29,7 @@ GONE = (errno.ESRCH, errno.ENODEV, None)
 
 def is_outside(address: IPAddress, node: Node) -> bool:
     """Whether an address must be published to be reachable from other nodes."""
-    return not (address.is_link_local or any(address in cidr for cidr in node.pod_cidrs))
+    return not (address.is_link_local or any(address in cidr for cidr in node.networks))
 
 
 def publish(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> bool:
@@ -90,7 +90,7 @@ def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settin
         return
     for other in _store(settings).nodes():
         for network in wanted:
-            for cidr in other.pod_cidrs:
+            for cidr in other.networks:
                 if (
                     other.name != node.name
                     and cidr.version == network.version

@@ -63,8 +63,8 @@ def excluded(conf: NetConf) -> Iterator[IPNetwork]:
 
 
 def outside(found: Iterable[Range], node: Node) -> list[IPNetwork]:
-    """The networks of those ranges that are not in the node's own pod CIDRs."""
-    return [one.network for one in found if not _is_within(one, node.pod_cidrs)]
+    """The networks of those ranges that are not in the node's own."""
+    return [one.network for one in found if not _is_within(one, node.networks)]
 
 
 def _is_within(one: Range, networks: Iterable[IPNetwork]) -> bool:

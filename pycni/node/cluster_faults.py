@@ -2,7 +2,7 @@
 """What is wrong in the cluster as this node sees it, by its agent's report and the store's listing.
 
 Another machine with this node's name, records that cannot be used here, more nodes than the maps
-hold, nodes that do not answer. Looks only.
+hold, pools that cannot be used, nodes that do not answer. Looks only.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
         *_rival(settings, told),
         *_set_aside(told, listing),
         *_left_out(told),
+        *_blocks(told),
         *reachability.faults(peers.values(), port=settings.port, silent=silent),
     ]
 
@@ -70,6 +71,22 @@ def _set_aside(told: dict[str, Any], listing: Listing | None) -> list[Fault]:
               "mend or remove the record: pycni nodes, pycni forget", Weight.DEGRADED)
         for name, why in sorted(here.items())[:NAMED]
     ]  # fmt: skip
+
+
+def _blocks(told: dict[str, Any]) -> list[Fault]:
+    """Pools that are set aside, and a block that this node needs and does not get."""
+    found = report.table(told, report.BLOCKS)
+    rows = [
+        Fault("pools", f"the IPPool {name}", f"set aside: {why}",
+              "correct or remove it: pycni pools", Weight.DEGRADED)
+        for name, why in sorted(report.table(found, "set_aside").items())[:NAMED]
+    ]  # fmt: skip
+    if problem := found.get("problem"):
+        todo = str(found.get("hint", ""))
+        rows.append(
+            Fault("pools", "the supply of addresses", f"short: {problem}", todo, Weight.DEGRADED)
+        )
+    return rows
 
 
 def _left_out(told: dict[str, Any]) -> list[Fault]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other nodes as the dataplane sees them: the maps `vteps` and `remotes`.
 
-Each other node has one entry in `vteps`. In `remotes` it has one entry per pod CIDR, however many
-pods it has, and one per address that it published. What to change is decided purely
+Each other node has one entry in `vteps`. In `remotes` it has one entry per network of its pods,
+however many pods it has, and one per address that it published. What to change is decided purely
 (dataplane/reconcile.py); this module turns records into entries and writes them: all nodes once,
 against what the maps hold, and then only the nodes that changed. So a join costs the same in a
 cluster of any size.
@@ -217,8 +217,8 @@ def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, int]:
 
 
 def wanted_remotes(nodes: Iterable[NodeRecord]) -> dict[IPNetwork, IPAddress]:
-    """The entries of `remotes`: VTEPs by pod CIDR and by published address."""
-    return {prefix: node.vtep for node in nodes for prefix in (*node.pod_cidrs, *node.extra)}
+    """The entries of `remotes`: VTEPs by network of pods and by published address."""
+    return {prefix: node.vtep for node in nodes for prefix in (*node.networks, *node.extra)}
 
 
 def _apply(

@@ -43,6 +43,13 @@ class Node:
     """Kernel parameters as they were before setup, for teardown to write back."""
     mounted_bpffs: bool = False
     """Whether setup mounted the BPF file system, so that teardown unmounts it."""
+    blocks: tuple[IPNetwork, ...] = ()
+    """Further networks that this node gives addresses of (agent/blocks.py)."""
+
+    @property
+    def networks(self) -> tuple[IPNetwork, ...]:
+        """All networks of this node's pods, its pod CIDRs first."""
+        return (*self.pod_cidrs, *self.blocks)
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -79,6 +86,7 @@ class Node:
             "encap": self.encap,
             "sysctls": self.sysctls,
             "mounted_bpffs": self.mounted_bpffs,
+            "blocks": [str(block) for block in self.blocks],
         }
         replace_file(record_path(settings), json.dumps(document, indent=2).encode())
 
@@ -96,6 +104,7 @@ class Node:
                     "vtep": ip_address(document["vtep"]),
                     "pod_cidrs": tuple(map(ip_network, document["pod_cidrs"])),
                     "cluster_cidrs": tuple(map(ip_network, document["cluster_cidrs"])),
+                    "blocks": tuple(map(ip_network, document.get("blocks", []))),
                 }
             )
         except FileNotFoundError:

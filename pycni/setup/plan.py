@@ -6,10 +6,12 @@ Decides, and changes nothing: provision.py applies it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from loader.probe import Feature
 from pycni import cluster
+from pycni.cluster import IPAddress
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
 from pycni.node import dead_ends, uplink
@@ -58,6 +60,7 @@ def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, 
         encap=choose_encap(settings, host.features),
         sysctls=sysctls | (before.sysctls if before else {}),
         mounted_bpffs=host.needs_bpffs or bool(before and before.mounted_bpffs),
+        blocks=record.blocks,
     )
 
 
@@ -110,7 +113,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
 def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
     """Entries that the maps of other nodes need, twice what there are: so a cluster that grows
     needs larger ones rarely. Maps are never smaller than the programs declare them."""
-    nodes, prefixes = len(others), sum(len(one.pod_cidrs) + len(one.extra) for one in others)
+    nodes, prefixes = len(others), sum(len(one.networks) + len(one.extra) for one in others)
     counts = {"vteps": nodes, "nexthops": nodes, "remotes": prefixes}
     return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
 
@@ -123,6 +126,20 @@ def refuse_renumbering(before: Node | None, record: NodeRecord, *, has_pods: boo
             f"the cluster store gives this node {given}, but its pods have addresses of {have}",
             hint="restore the store from before, or drain the node, then pycni teardown and setup",
         )
+
+
+def refuse_lost_blocks(
+    before: Node | None, record: NodeRecord, *, addresses: Collection[IPAddress]
+) -> None:
+    """SetupError if pods of this node have `addresses` of a block that it has no more."""
+    lost = set(before.blocks if before else ()) - set(record.networks)
+    for block in sorted(lost, key=str):
+        if any(address in block for address in addresses):
+            raise SetupError(
+                f"pods of this node have addresses of {block}, which it has no more in the cluster "
+                "store",
+                hint="drain the node, then run: pycni setup",
+            )
 
 
 def refuse_mixed_underlay(record: NodeRecord, others: list[NodeRecord]) -> None:

@@ -221,7 +221,9 @@ class Provisioning:
         known = {node.name: node for node in nodes}
         addresses = tuple(self._addresses())
         own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
-        return known.pop(before.name, own), list(known.values())
+        # of the blocks this host knows better: a list may be older than the record
+        own = replace(known.pop(before.name, own), blocks=before.blocks)
+        return own, list(known.values())
 
     def _register(
         self, store: Store, known: dict[str, NodeRecord]
@@ -249,7 +251,10 @@ class Provisioning:
             )
         own = {address.ip for address in self.ipr.addresses()}
         others = [node for node in known.values() if not peers.unfit(node, own)]
-        plan.refuse_renumbering(before, record, has_pods=any(leases(self.ipr)))
+        pods_here = list(leases(self.ipr))
+        plan.refuse_renumbering(before, record, has_pods=bool(pods_here))
+        addresses_here = [address for lease in pods_here for address in lease.addresses]
+        plan.refuse_lost_blocks(before, record, addresses=addresses_here)
         plan.refuse_mixed_underlay(record, others)
         return record, others
 

@@ -69,8 +69,7 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
     that VTEP, all pod CIDRs are taken, or the record could not be valid.
     """
     name, vtep = applicant.name, applicant.vtep
-    _refuse_name(applicant, roster, liveness)
-    _refuse_vtep(applicant, roster, liveness)
+    refuse(applicant, roster, liveness=liveness)
     former = roster.claims.get(name)
     others = [claim for claim in roster.claims.values() if claim.name != name]
     record = NodeRecord(
@@ -86,21 +85,26 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
     return _checked(record, applicant, roster)
 
 
+def refuse(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> None:
+    """Raise NameTaken when another living machine has that name, StoreError when another node has
+    that VTEP."""
+    _refuse_name(applicant, roster, liveness)
+    _refuse_vtep(applicant, roster, liveness)
+
+
 def seat(
     applicant: Applicant,
     roster: Roster,
     *,
-    liveness: Mapping[str, Liveness],
     pod_cidrs: tuple[IPNetwork, ...],
+    blocks: tuple[IPNetwork, ...] = (),
 ) -> NodeRecord:
-    """As `place`, for a machine that has its pod CIDRs from somebody else, such as Kubernetes.
+    """As `place`, for a machine that has its networks from elsewhere, and that `refuse` let pass.
 
-    Raises StoreError if another node has one of them. Its id is the number of its first pod CIDR
-    among those of the cluster, counted from 1.
+    Raises StoreError if another node has one of its pod CIDRs. Its id is the number of its first
+    pod CIDR among those of the cluster, counted from 1.
     """
     name = applicant.name
-    _refuse_name(applicant, roster, liveness)
-    _refuse_vtep(applicant, roster, liveness)
     for cidr in pod_cidrs:
         if (holder := roster.holder(cidr)) not in ("", name):
             raise StoreError(
@@ -120,6 +124,7 @@ def seat(
         pod_cidrs=pod_cidrs,
         extra=_kept_extra(former, roster),
         addresses=applicant.addresses,
+        blocks=tuple(one for one in blocks if roster.holder(one) in ("", name)),
     )
     return _checked(record, applicant, roster)
 
@@ -144,7 +149,7 @@ def owner(roster: Roster, prefix: IPNetwork) -> str:
         if prefix in claim.extra or prefix.network_address == claim.vtep:
             return claim.name
     for claim in claims:
-        if any(_overlap(prefix, cidr) for cidr in claim.pod_cidrs):
+        if any(_overlap(prefix, cidr) for cidr in claim.networks):
             return claim.name
     return ""
 
@@ -242,7 +247,7 @@ def _pod_cidr(
     length = roster.cluster.node_prefix(cidr.version)
     taken: set[IPNetwork] = set()
     for claim in others:
-        taken.update(one for one in claim.pod_cidrs if one.version == cidr.version)
+        taken.update(one for one in claim.networks if one.version == cidr.version)
         taken.update(one.supernet(new_prefix=length) for one in claim.extra if _overlap(one, cidr))
     capacity = node_capacity(cidr, length)
     if len(taken) >= capacity:

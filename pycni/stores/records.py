@@ -27,6 +27,8 @@ CIDRS_MAX = 2
 EXTRA_MAX = 1024
 """Addresses that one node may publish. Each costs every node an entry in a map, and time to check.
 A node has a few hundred pods."""
+BLOCKS_MAX = 64
+"""Blocks that one node may have besides its pod CIDRs: each costs every node an entry in a map."""
 IDENTITY_MAX = 128
 """Characters; machine_identity() makes 32."""
 VALUE_MAX = 128 << 10
@@ -78,6 +80,7 @@ class Claim:
     identity: str
     problem: str
     """Why the record is not valid; empty if it is, by itself."""
+    blocks: tuple[IPNetwork, ...] = ()
     touches: tuple[IPNetwork, ...] = ()
     """Pod CIDRs that no other node can have, because an address of this one is in them."""
 
@@ -85,7 +88,7 @@ class Claim:
     def holds(self) -> tuple[Key, ...]:
         """What no other node can have."""
         single = (self.node_id, self.vtep, *(one.network_address for one in self.extra))
-        return (*(one for one in single if one is not None), *self.pod_cidrs)
+        return (*(one for one in single if one is not None), *self.networks)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -94,7 +97,12 @@ class Claim:
 
     def has(self, key: Key) -> bool:
         """Whether it holds what is one of its keys: only networks are merely touched."""
-        return not isinstance(key, IPv4Network | IPv6Network) or key in self.pod_cidrs
+        return not isinstance(key, IPv4Network | IPv6Network) or key in self.networks
+
+    @property
+    def networks(self) -> tuple[IPNetwork, ...]:
+        """All networks of its pods."""
+        return (*self.pod_cidrs, *self.blocks)
 
     @property
     def seniority(self) -> tuple[int, int, str]:
@@ -108,7 +116,13 @@ class Claim:
         assert self.node_id is not None
         assert self.vtep is not None
         return NodeRecord(
-            self.name, self.node_id, self.vtep, self.pod_cidrs, self.extra, self.addresses
+            self.name,
+            self.node_id,
+            self.vtep,
+            self.pod_cidrs,
+            self.extra,
+            self.addresses,
+            self.blocks,
         )
 
 
@@ -123,6 +137,8 @@ def write(record: NodeRecord, identity: str) -> dict[str, object]:
     }
     if record.addresses:
         document["addresses"] = [str(address) for address in record.addresses]
+    if record.blocks:
+        document["blocks"] = [str(block) for block in record.blocks]
     return document
 
 
@@ -145,6 +161,10 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         check(_pod_cidr, text, cluster)
         for text in check.list("pod_cidrs", document, longest=CIDRS_MAX)
     ]
+    further = [
+        check(_pod_cidr, text, cluster)
+        for text in check.list("blocks", document, longest=BLOCKS_MAX, absent=[])
+    ]
     extra = [
         check(_extra, text, vtep)
         for text in check.list("extra", document, longest=EXTRA_MAX, absent=[])
@@ -156,6 +176,9 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
     identity = check(_identity, document.get("identity")) or ""
     own_cidrs = _one_per_family(check, cluster, cidrs)
     published = tuple(dict.fromkeys(one for one in extra if one is not None))
+    blocks = tuple(
+        dict.fromkeys(one for one in further if one is not None and one not in own_cidrs)
+    )
     return Claim(
         name=name,
         order=raw.order,
@@ -167,6 +190,7 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         addresses=tuple(vtep if one == vtep else one for one in addresses if one is not None),
         identity=identity,
         problem=check.problem,
+        blocks=blocks,
         touches=tuple(
             one.supernet(new_prefix=cluster.node_prefix(one.version))
             for one in extra
@@ -185,15 +209,15 @@ def conflict(claim: Claim, other: Claim, *, but_vtep: bool = False) -> str:
     for one in other.extra:
         if claim.vtep == one.network_address:
             return f"its VTEP {claim.vtep} is an address that {other.name} published"
-    for cidr in claim.pod_cidrs:
-        if theirs := _overlapping(cidr, other.pod_cidrs):
+    for cidr in claim.networks:
+        if theirs := _overlapping(cidr, other.networks):
             return f"its pod CIDR {cidr} overlaps {theirs} of {other.name}"
         if theirs := _overlapping(cidr, other.extra):
             return f"its pod CIDR {cidr} overlaps {theirs}, which {other.name} published"
     for one in claim.extra:
         if one.network_address == other.vtep:
             return f"the address {other.vtep} that it published is the VTEP of {other.name}"
-        if theirs := _overlapping(one, (*other.extra, *other.pod_cidrs)):
+        if theirs := _overlapping(one, (*other.extra, *other.networks)):
             return f"the address {one} that it published overlaps {theirs} of {other.name}"
     return ""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pycni.cluster import IPAddress, IPNetwork
+from pycni.stores.ip_pools import BlockRegistry
 
 HEARTBEAT_INTERVAL = 10.0
 """Seconds between two heartbeats of an agent."""
@@ -33,6 +34,13 @@ class NodeRecord:
     length."""
     addresses: tuple[IPAddress, ...] = ()
     """The node's own addresses, its VTEP among them; empty if an older pycni wrote the record."""
+    blocks: tuple[IPNetwork, ...] = ()
+    """Further networks of its pods, each of the length of a pod CIDR of its family."""
+
+    @property
+    def networks(self) -> tuple[IPNetwork, ...]:
+        """All networks of its pods, its pod CIDRs first."""
+        return (*self.pod_cidrs, *self.blocks)
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,10 @@ class Registry(Protocol):
 
     def withdraw(self, name: str, prefix: IPNetwork) -> None:
         """The undo of `publish`; no error if the address is not the node's."""
+        ...
+
+    def blocks(self) -> BlockRegistry | None:
+        """Where nodes get further networks; None if each has its pod CIDRs and no more."""
         ...
 
     def nodes(self) -> tuple[NodeRecord, ...]:

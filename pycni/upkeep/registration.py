@@ -40,7 +40,7 @@ def is_free(d: Description) -> bool:
     """
     if not d.others or _has_heirs(d):
         return False
-    taken = {cidr for other in d.others for cidr in other.pod_cidrs}
+    taken = {cidr for other in d.others for cidr in other.networks}
     return all(_first_free(d, cidr, taken) == cidr for cidr in d.node.pod_cidrs)
 
 
@@ -52,7 +52,7 @@ def _has_heirs(d: Description) -> bool:
     except NotAvailable:  # nothing is known, so nothing can be lost
         return False
     return any(
-        known.get(cidr, other.vtep) != other.vtep for other in d.others for cidr in other.pod_cidrs
+        known.get(cidr, other.vtep) != other.vtep for other in d.others for cidr in other.networks
     )
 
 

@@ -59,7 +59,8 @@ def read_all(call: Call) -> Result:
         ipam_plugin.find(conf.delegate, call.env.get("CNI_PATH", ""))
         given = [ip_address("10.244.1.2")]
     else:
-        given = [pools.take(pool, None, lambda _: True) for pool in allocation.pools_of(conf, NODE)]
+        found = allocation.pools_of(conf, NODE).values()
+        given = [pools.take(first, None, lambda _: True) for first, *_ in found]
     asked = requests.addresses(request, conf) or tuple(given)
     mtu = NODE.pod_mtu(conf.mtu)
     limits = rate_limits.parse(conf.runtime_config)

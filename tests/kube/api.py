@@ -26,7 +26,7 @@ from pycni.stores import Put, Rejected, Removed, Synced
 from pycni.stores.kube import KubeStore, following, objects, own, parameters
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.connection import Request
-from pycni.stores.kube.objects import CLUSTER_NETWORK, NODE_NETWORKS, POD_BLOCKS
+from pycni.stores.kube.objects import CLUSTER_NETWORK, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
 from unit.stores.kube_schemas import documents
 from unit.stores.stores_in_tests import (
     CLUSTER,
@@ -44,6 +44,7 @@ from unit.stores.stores_in_tests import (
 WATCH_SECONDS = 60.0
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+WHOLE4, WHOLE6 = "10.244.0.0/16", "fd00:10:244::/56"
 
 
 @pytest.fixture
@@ -150,6 +151,8 @@ def test_agents_need_all_their_rights_and_no_more(
         next_change(events)
     KubeStore.open(f"kube:{control.kubeconfig('agent', token=people.token())}", CLUSTER)
     one.remove(NODE_ONE)
+    people.pool("four", WHOLE4), people.pool("six", WHOLE6)
+    register_one(replace(one, pooled=True))
 
     rules = [rule for part in documents("rbac.yaml") for rule in part.get("rules", ())]
     given = {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
@@ -266,6 +269,8 @@ def test_a_token_that_is_bound_to_no_pod_writes_nothing(people: People) -> None:
         ("DELETE", NODE_NETWORKS),
         ("DELETE", POD_BLOCKS),
         ("DELETE", CLUSTER_NETWORK),
+        ("POST", IP_POOLS),
+        ("DELETE", f"{IP_POOLS}/four"),
         ("GET", PODS),
         ("GET", "/api/v1/secrets"),
         ("POST", "/api/v1/namespaces/kube-system/serviceaccounts/pycni/token"),

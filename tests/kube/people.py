@@ -16,6 +16,7 @@ from pycni.stores.kube import KubeStore
 from pycni.stores.kube.client import CONFLICT, JSON, MERGE, Client
 from pycni.stores.kube.connection import Request
 from pycni.stores.kube.leases import LEASES
+from pycni.stores.kube.objects import API_VERSION, IP_POOLS
 from unit.stores.stores_in_tests import CLUSTER
 
 NODES = "/api/v1/nodes"
@@ -92,9 +93,22 @@ class People:
         self.node(node)
         return self.store(self.token(self.pod(node)), cluster)
 
-    def store(self, token: str, cluster: Cluster = CLUSTER) -> KubeStore:
-        """The store with a token."""
-        return KubeStore(Client(self.control.access(token=token)), cluster)
+    def store(self, token: str, cluster: Cluster = CLUSTER, *, pooled: bool = False) -> KubeStore:
+        """The store with a token; `pooled`: as if the ClusterNetwork said ipam: pool."""
+        return KubeStore(Client(self.control.access(token=token)), cluster, pooled=pooled)
+
+    def pool(self, name: str, cidr: str, **spec: Any) -> dict[str, Any]:
+        """An IPPool. Raises StoreError if the server refuses it."""
+        return send(self.admin, "POST", IP_POOLS, {
+            "kind": "IPPool", "apiVersion": API_VERSION, "metadata": {"name": name},
+            "spec": {"cidr": cidr, **spec},
+        })  # fmt: skip
+
+    def made_anew(self, name: str) -> str:
+        """The Node goes, and one of its name comes; a token of the new agent's pod."""
+        self.admin.delete(f"{NODES}/{name}")
+        self.node(name)
+        return self.token(self.pod(name))
 
     def store_by_file(self, token_file: Path) -> KubeStore:
         """The store with a token that is read for each request."""
@@ -102,7 +116,7 @@ class People:
 
     def delete_all(self) -> None:
         """What a test made."""
-        for resource in ("nodenetworks", "podblocks"):
+        for resource in ("nodenetworks", "podblocks", "ippools"):
             self.control.kubectl("delete", resource, "--all", "--wait=false")
         self.control.kubectl("delete", "pods", "-n", "kube-system", "--all", "--force",
                              "--grace-period=0", "--wait=false")  # fmt: skip

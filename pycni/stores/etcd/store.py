@@ -139,6 +139,9 @@ class EtcdStore:
 
         self.keyspace.change(decide)
 
+    def blocks(self) -> None:
+        """Nodes of this store have their pod CIDRs, and no more."""
+
     def nodes(self) -> tuple[NodeRecord, ...]:
         roster = self._roster(self.recent.keep(self.keyspace.read()))
         return tuple(roster.nodes[name] for name in sorted(roster.nodes))

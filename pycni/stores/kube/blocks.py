@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PodBlocks: the claims of nodes to networks, here to single addresses that they publish.
+"""PodBlocks: the claims of nodes to networks, and to single addresses that they publish.
 
 A claim is made by creating the object that is named after the network: of two, the API server
 lets one win. Its Node owns it, so that it goes with the Node.
@@ -8,6 +8,7 @@ lets one win. Its Node owns it, so that it goes with the Node.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -60,6 +61,25 @@ class Blocks:
             if block is not None or self.claim(cidr, node, uid=uid) == node:
                 held.append(cidr)
         return tuple(held)
+
+    def claimed(self, node: str) -> list[IPNetwork]:
+        """What the node has claimed, the oldest claim first."""
+        found = []
+        for block in self._of(node):
+            text = objects.text(objects.fields(block.get("spec")), "cidr")
+            with suppress(ValueError):
+                cidr = ip_network(text)
+                if objects.block_name(cidr) == objects.name_of(block):
+                    found.append((objects.created(block), objects.name_of(block), cidr))
+        return [cidr for _, _, cidr in sorted(found, key=lambda one: one[:2])]
+
+    def all(self) -> dict[str, str]:
+        """The nodes that have claims, by the claims' names."""
+        return {
+            objects.name_of(block): _node(block)
+            for page in pages(self.client, POD_BLOCKS)
+            for block in page.items
+        }
 
     def release(self, cidr: IPNetwork, node: str) -> None:
         """The undo of `claim`; no error if the network is not the node's."""

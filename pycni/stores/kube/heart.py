@@ -16,9 +16,13 @@ from pycni.errors import StoreError
 from pycni.stores.kube import nodes, objects, own
 from pycni.stores.kube.blocks import Blocks
 from pycni.stores.kube.client import Client
+from pycni.stores.kube.nodes import KubeNode
 from pycni.stores.kube.objects import NODE_NETWORKS, RIVAL, Document
 from pycni.stores.records import printable
 from pycni.stores.registry import Rival
+
+CLAIMED = (("extra",), ("podCIDRs", "blocks", "extra"))
+"""Lists of a NodeNetwork that take claims: without pools, and with them."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Heart:
     name: str
     instance: str
     clock: Callable[[], float]
+    pooled: bool = False
+    """Whether the node has its pod CIDRs from pools, and not from its Node."""
 
     def beat(self, cluster: Cluster) -> Rival | None:
         """Look, if it is time to; another machine that has this node's name, if there is one."""
@@ -86,6 +92,11 @@ class Heart:
                 f"the node {self.name} is not registered in {self.client.where}",
                 hint="register it again",
             )
+        if not self.pooled:
+            self._refuse_other_cidrs(node, spec, cluster)
+        self._give(spec, uid=node.uid, former={})
+
+    def _refuse_other_cidrs(self, node: KubeNode, spec: Document, cluster: Cluster) -> None:
         if not node.cidrs:
             raise StoreError(
                 f"Kubernetes made the Node {self.name} anew, and has given it no pod CIDR yet",
@@ -97,7 +108,6 @@ class Heart:
                 f"Kubernetes made the Node {self.name} anew, with the pod CIDRs {', '.join(cidrs)}",
                 hint="drain this node, then run `pycni setup` on it",
             )
-        self._give(spec, uid=node.uid, former={})
 
     def _follow_node(self, document: Document) -> bool:
         """Give the object to the Node as it is now, before the garbage collector takes it for one
@@ -109,13 +119,23 @@ class Heart:
         return self._give(spec, uid=node.uid, former=document)
 
     def _give(self, spec: Document, *, uid: str, former: Document) -> bool:
-        """Write the object for the Node with this UID, with the addresses that it can claim."""
-        wanted = objects.published(spec)
+        """Write the object for the Node with this UID, with the addresses and blocks that it can
+        claim. Raises StoreError if another node has claimed a pod CIDR."""
+        lists = {field: objects.networks(spec, field) for field in CLAIMED[self.pooled]}
+        wanted = dict.fromkeys(one for found in lists.values() for one in found)
         held = Blocks(self.client).hold(wanted, self.name, uid=uid)
+        kept = {field: [one for one in lists[field] if one in held] for field in lists}
+        if lost := [str(one) for one in lists.get("podCIDRs", ()) if one not in held]:
+            raise StoreError(
+                f"another node has claimed {', '.join(lost)} while the Node {self.name} was gone",
+                hint="drain this node, then run `pycni setup` on it",
+            )
+        claimed: Document = {field: [*map(str, found)] for field, found in kept.items()
+                             if found or field in spec}  # fmt: skip
         head = {"name": self.name, "ownerReferences": [objects.owner(self.name, uid)]}
         whole: Document = {"apiVersion": objects.API_VERSION, "kind": "NodeNetwork",
                            "metadata": head,
-                           "spec": spec | {"extra": [str(one) for one in held]}}  # fmt: skip
+                           "spec": spec | claimed}  # fmt: skip
         return self.client.apply(self._path, objects.if_unchanged(whole, former))
 
     def _annotate(self, value: str | None) -> None:

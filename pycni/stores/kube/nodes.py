@@ -7,6 +7,7 @@ No other Node is ever read: Nodes are large and change all the time.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from urllib.parse import quote
@@ -31,6 +32,7 @@ class KubeNode:
     """Of the machine whose kubelet runs as this Node."""
     cidrs: tuple[str, ...]
     """As Kubernetes has them."""
+    labels: Mapping[str, str]
 
 
 def find(client: Client, name: str) -> KubeNode | None:
@@ -40,11 +42,13 @@ def find(client: Client, name: str) -> KubeNode | None:
         return None
     spec, status = objects.fields(document.get("spec")), objects.fields(document.get("status"))
     cidrs = spec.get("podCIDRs")
+    labels = objects.fields(objects.metadata(document).get("labels"))
     return KubeNode(
         name=name,
         uid=objects.text(objects.metadata(document), "uid"),
         boot_id=objects.text(objects.fields(status.get("nodeInfo")), "bootID"),
         cidrs=tuple(map(str, cidrs)) if isinstance(cidrs, list) else (),
+        labels={key: str(value) for key, value in labels.items()},
     )
 
 
@@ -57,14 +61,21 @@ def with_cidrs(client: Client, name: str) -> KubeNode:
         if wait is not None:
             time.sleep(jittered(wait / 2))
     if node is None:
-        raise StoreError(
-            f"{client.where} has no Node {name}",
-            hint="node_name must be the name of the Node, which kubelet makes: kubectl get nodes",
-        )
+        raise _absent(client, name)
     raise StoreError(
         f"Kubernetes gave the Node {name} no pod CIDR",
         hint="run kube-controller-manager with --allocate-node-cidrs=true and --cluster-cidr",
     )
+
+
+def present(client: Client, name: str) -> KubeNode:
+    """The Node of that name, once it is there. Raises StoreError if it does not come."""
+    for wait in (*WAITS, None):
+        if (node := find(client, name)) is not None:
+            return node
+        if wait is not None:
+            time.sleep(jittered(wait / 2))
+    raise _absent(client, name)
 
 
 def pod_cidrs(node: KubeNode, cluster: Cluster) -> tuple[IPNetwork, ...]:
@@ -86,6 +97,13 @@ def pod_cidrs(node: KubeNode, cluster: Cluster) -> tuple[IPNetwork, ...]:
     if missing:
         raise _wrong(node, f"none of {_join(node.cidrs)} is in {missing[0]}")
     return tuple(found[version] for version in sorted(found))
+
+
+def _absent(client: Client, name: str) -> StoreError:
+    return StoreError(
+        f"{client.where} has no Node {name}",
+        hint="node_name must be the name of the Node, which kubelet makes: kubectl get nodes",
+    )
 
 
 def _join(values: tuple[object, ...]) -> str:

@@ -27,11 +27,13 @@ NODE_NETWORKS = f"{ROOT}/nodenetworks"
 CLUSTER_NETWORK = f"{ROOT}/clusternetworks/default"
 CLUSTER_NETWORKS = f"{ROOT}/clusternetworks"
 POD_BLOCKS = f"{ROOT}/podblocks"
+IP_POOLS = f"{ROOT}/ippools"
 
 RIVAL = f"{GROUP}/rival"
 """Annotation of a NodeNetwork: another machine that runs under its name, or tries to."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 """metav1.Time."""
+IPV6_GROUPS = 8
 NEVER = 2**62
 """The order of an object whose time of creation cannot be read: after all others."""
 
@@ -48,6 +50,8 @@ def node_network(record: NodeRecord, *, identity: str, instance: str, uid: str) 
         "machine": identity,
         "instance": instance,
     }
+    if record.blocks:
+        spec["blocks"] = [str(block) for block in record.blocks]
     return _object("NodeNetwork", record.name, spec, owner(record.name, uid))
 
 
@@ -102,6 +106,17 @@ def block_name(cidr: IPNetwork) -> str:
     return f"{address}-{cidr.prefixlen}"
 
 
+def named_network(name: str) -> IPNetwork | None:
+    """The network that `block_name` gives that name; None for another name."""
+    *parts, length = name.split("-")
+    address = (".", ":")[len(parts) == IPV6_GROUPS].join(parts)
+    try:
+        network = ip_network(f"{address}/{length}")
+    except ValueError:
+        return None
+    return network if block_name(network) == name else None
+
+
 def read_parameters(document: Mapping[str, object]) -> dict[str, str]:
     """What `parameters` gives for the cluster that a ClusterNetwork describes."""
     spec = fields(document.get("spec"))
@@ -132,6 +147,7 @@ def raw(document: Mapping[str, object]) -> Raw:
             "pod_cidrs": spec.get("podCIDRs"),
             "extra": spec.get("extra", []),
             "addresses": spec.get("addresses", []),
+            "blocks": spec.get("blocks", []),
             "identity": spec.get("machine", ""),
         },
         order,
@@ -180,11 +196,11 @@ def owner_uid(document: Mapping[str, object]) -> str:
     return ""
 
 
-def published(spec: Document) -> tuple[IPNetwork, ...]:
-    """The addresses that a NodeNetwork's spec publishes, without what is none."""
+def networks(spec: Document, field: str) -> tuple[IPNetwork, ...]:
+    """A list of networks in a spec, without what is none."""
     found = []
-    extra = spec.get("extra")
-    for one in extra if isinstance(extra, list) else ():
+    values = spec.get(field)
+    for one in values if isinstance(values, list) else ():
         with suppress(ValueError):
             found.append(ip_network(str(one)))
     return tuple(found)

@@ -7,14 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError, TryAgain
+from pycni.errors import NameTaken, StoreError
 from pycni.stores import places
 from pycni.stores.identity import boot_id
+from pycni.stores.ip_pools import BlockRegistry
 from pycni.stores.kube import access, nodes, objects, parameters
 from pycni.stores.kube.blocks import Blocks
+from pycni.stores.kube.changes import (
+    TRIES,
+    change_list,
+    never_still,
+    not_registered,
+    path_of,
+)
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.following import Following
 from pycni.stores.kube.heart import Heart
@@ -24,15 +31,13 @@ from pycni.stores.kube.news import News
 from pycni.stores.kube.nodes import KubeNode
 from pycni.stores.kube.objects import NODE_NETWORKS, Document
 from pycni.stores.kube.pages import pages
+from pycni.stores.kube.pooling import Pooling
 from pycni.stores.places import Applicant
 from pycni.stores.recent import Recent
 from pycni.stores.records import printable
 from pycni.stores.registry import Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event
-
-TRIES = 5
-"""How often a change of the own object is tried again when it changed meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class KubeStore:
     client: Client
     cluster: Cluster
     clock: Callable[[], float] = time.time
+    pooled: bool = False
+    """Whether nodes have their pod CIDRs from IPPools, and not from their Node."""
     recent: Recent[Roster] = field(default_factory=Recent, compare=False)
     """What `nodes` listed, for a registration right after."""
 
@@ -52,8 +59,8 @@ class KubeStore:
         Raises InvalidSettings, FileError, ClusterError, StoreError.
         """
         client = Client(access.find(Location.parse(url)))
-        parameters.check(client, cluster, create=create)
-        return cls(client, cluster)
+        source = parameters.check(client, cluster, create=create)
+        return cls(client, cluster, pooled=source == parameters.POOL)
 
     def register(
         self,
@@ -65,13 +72,17 @@ class KubeStore:
         addresses: Iterable[IPAddress] = (),
     ) -> NodeRecord:
         """As of a Registry, but the pod CIDRs are those that Kubernetes gave to the Node of that
-        name. Raises ClusterError as well, if they are not of this cluster."""
-        node = nodes.with_cidrs(self.client, name)
-        cidrs = nodes.pod_cidrs(node, self.cluster)
+        name, or blocks of pools. Raises ClusterError as well, if the Node's are not of this
+        cluster."""
+        if self.pooled:
+            node = nodes.present(self.client, name)
+        else:
+            node = nodes.with_cidrs(self.client, name)
+        cidrs = () if self.pooled else nodes.pod_cidrs(node, self.cluster)
         applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
-        heart = Heart(self.client, name, instance, self.clock)
+        heart = self._heart(name, instance)
         for _ in range(TRIES):
-            former = self.client.get(_path(name)) or {}
+            former = self.client.get(path_of(name)) or {}
             try:
                 record = self._seat(applicant, node, former=former, cidrs=cidrs)
             except NameTaken:
@@ -81,11 +92,12 @@ class KubeStore:
             document = objects.node_network(
                 record, identity=identity, instance=instance, uid=node.uid
             )
-            if self.client.apply(_path(name), objects.if_unchanged(document, former)):
+            if self.client.apply(path_of(name), objects.if_unchanged(document, former)):
                 heart.forget_rival(former)
-                self._blocks.sweep(name, kept=record.extra, now=self.clock())
+                kept = (*record.extra, *record.networks)
+                self._blocks.sweep(name, kept=kept, now=self.clock())
                 return record
-        raise self._never_still(name)
+        raise never_still(name)
 
     def _seat(
         self,
@@ -95,7 +107,8 @@ class KubeStore:
         former: Document,
         cidrs: tuple[IPNetwork, ...],
     ) -> NodeRecord:
-        """The record that the node gets, whose object is `former` now. Raises StoreError."""
+        """The record that the node gets, whose object is `former` now. `cidrs` are those of its
+        Node. Raises StoreError."""
         name = applicant.name
         is_here = bool(node.boot_id) and node.boot_id == boot_id()
         spec = objects.fields(former.get("spec"))
@@ -107,7 +120,11 @@ class KubeStore:
         )
         roster = self.recent.take() or self._roster()
         roster.change({name: objects.raw(former) if former else None})
-        return places.seat(applicant, roster, liveness=life, pod_cidrs=cidrs)
+        places.refuse(applicant, roster, liveness=life)
+        if not self.pooled:
+            return places.seat(applicant, roster, pod_cidrs=cidrs)
+        cidrs, blocks = self._pooling.places(node, former, roster)
+        return places.seat(applicant, roster, pod_cidrs=cidrs, blocks=blocks)
 
     def _with_claims(self, record: NodeRecord, node: KubeNode) -> NodeRecord:
         """The record without the addresses that another node has claimed meanwhile."""
@@ -115,7 +132,7 @@ class KubeStore:
         return replace(record, extra=held)
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
-        return Heart(self.client, name, instance, self.clock).beat(self.cluster)
+        return self._heart(name, instance).beat(self.cluster)
 
     def warnings(self) -> list[str]:
         if self.client.access.tls:
@@ -128,22 +145,28 @@ class KubeStore:
         if owner := places.owner(roster, prefix):
             return owner
         if name not in roster.claims:
-            raise self._not_registered(name)
+            raise not_registered(self.client, name)
         places.refuse_another_address(roster, name)
         self._refuse_nodes_own(prefix)
         node = nodes.find(self.client, name)
         if node is None:
-            raise self._not_registered(name)
+            raise not_registered(self.client, name)
         holder = self._blocks.claim(prefix, name, uid=node.uid)
         if holder != name:
             return holder
-        if not self._change_extra(name, lambda extra: extra | {str(prefix)}):
-            raise self._not_registered(name)
+        published = change_list(
+            self.client, name, "extra", lambda extra: sorted({*extra, str(prefix)})
+        )
+        if published is None:
+            raise not_registered(self.client, name)
         return name
 
     def withdraw(self, name: str, prefix: IPNetwork) -> None:
-        self._change_extra(name, lambda extra: extra - {str(prefix)})
+        change_list(self.client, name, "extra", lambda extra: sorted({*extra} - {str(prefix)}))
         self._blocks.release(prefix, name)
+
+    def blocks(self) -> BlockRegistry | None:
+        return self._pooling if self.pooled else None
 
     def nodes(self) -> tuple[NodeRecord, ...]:
         roster = self.recent.keep(self._roster())
@@ -153,7 +176,7 @@ class KubeStore:
         return self._roster().listing(Leases(self.client, self.clock).all())
 
     def remove(self, name: str) -> bool:
-        removed = self.client.delete(_path(name))
+        removed = self.client.delete(path_of(name))
         self._blocks.release_all(name)
         return removed
 
@@ -166,6 +189,13 @@ class KubeStore:
     def _blocks(self) -> Blocks:
         return Blocks(self.client)
 
+    @property
+    def _pooling(self) -> Pooling:
+        return Pooling(self.client, self.cluster, self.clock)
+
+    def _heart(self, name: str, instance: str) -> Heart:
+        return Heart(self.client, name, instance, self.clock, self.pooled)
+
     def _no_records(self) -> Roster:
         return Roster(self.cluster, newer_has_vtep=True)
 
@@ -174,23 +204,6 @@ class KubeStore:
         for page in pages(self.client, NODE_NETWORKS):
             roster.change({objects.name_of(one): objects.raw(one) for one in page.items})
         return roster
-
-    def _change_extra(self, name: str, change: Callable[[set[str]], set[str]]) -> bool:
-        """Change the addresses that a node publishes; False if it is not registered."""
-        for _ in range(TRIES):
-            document = self.client.get(_path(name))
-            if document is None:
-                return False
-            spec = objects.fields(document.get("spec"))
-            extra = spec.get("extra")
-            before = set(map(str, extra)) if isinstance(extra, list) else set()
-            after = change(before)
-            if before == after:
-                return True
-            changed: Document = spec | {"extra": sorted(after)}
-            if self.client.apply(_path(name), objects.with_spec(document, changed)):
-                return True
-        raise self._never_still(name)
 
     def _refuse_nodes_own(self, prefix: IPNetwork) -> None:
         """Raise StoreError for an address that Kubernetes may give to a node at any time."""
@@ -202,17 +215,3 @@ class KubeStore:
                     hint="give pods addresses of the node's own pod CIDR, or outside of the "
                     "cluster's",
                 )
-
-    def _never_still(self, name: str) -> TryAgain:
-        return TryAgain(
-            f"the NodeNetwork {name} changes all the time", hint="nothing to do: it is tried again"
-        )
-
-    def _not_registered(self, name: str) -> StoreError:
-        return StoreError(
-            f"the node {name} is not registered in {self.client.where}", hint="register it again"
-        )
-
-
-def _path(name: str) -> str:
-    return f"{NODE_NETWORKS}/{quote(name, safe='')}"

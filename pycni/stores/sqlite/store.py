@@ -121,6 +121,9 @@ class SqliteStore:
         with connection.connect(self.path, self.cluster) as db:
             db.execute("DELETE FROM extras WHERE prefix = ? AND node = ?", (str(prefix), name))
 
+    def blocks(self) -> None:
+        """Nodes of this store have their pod CIDRs, and no more."""
+
     def nodes(self) -> tuple[NodeRecord, ...]:
         return self.listing().nodes
 

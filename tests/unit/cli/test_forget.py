@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from pycni.cli.invocation import Invocation
 from pycni.kernel import echo
 from pycni.settings import Settings
 from pycni.stores import open_store
+from pycni.stores.ip_pools import Census
+from pycni.stores.sqlite import SqliteStore
 from unit.cli.test_install import NODE
 
 VTEP = ip_address("192.0.2.2")
@@ -165,3 +168,18 @@ def test_a_person_is_asked_and_decides(
     assert "Cut off its pods" in questions[0]
     assert "10.244.0.1, answers" in done.stderr
     assert cluster.names == left
+
+
+def test_a_silent_node_that_has_only_claims_is_forgotten(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record went, and no garbage collector runs."""
+    registry = SimpleNamespace(census=lambda: [Census("a", None, "in use", silent=("node-gone",))])
+    removed: list[str] = []
+    monkeypatch.setattr(SqliteStore, "blocks", lambda _: registry)
+    monkeypatch.setattr(SqliteStore, "remove", lambda _, name: removed.append(name))
+
+    done = cluster.forget("node-gone")
+
+    assert done.exit_code == 0, done.output
+    assert removed == ["node-gone"]

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pycni.cli import rows
 from pycni.dataplane import dumps, events
 from pycni.dataplane.events import DropEvent, Lost
+from pycni.errors import StoreError
 from pycni.settings import Settings
+from pycni.stores.ip_pools import Census
 
 README = Path(__file__).parents[3] / "bpf" / "README.md"
 TYPES = Path(__file__).parents[3] / "bpf" / "lib" / "types.h"
@@ -123,3 +127,28 @@ def test_lost_events_are_told_where_they_are_missing(monkeypatch: pytest.MonkeyP
 
     assert rows.line(row, as_json=False) == "7 events were lost here"
     assert json.loads(rows.line(row, as_json=True)) == {"lost": 7}
+
+
+def test_pools_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        Census("tiny", ip_network("10.244.8.0/23"), "in use", 2, 1, ("node-two",)),
+        Census("wrong", None, "set aside: it overlaps"),
+    ]
+    store = SimpleNamespace(blocks=lambda: SimpleNamespace(census=lambda: found))
+    monkeypatch.setattr(rows, "open_store", lambda *_, **__: store)
+
+    tiny, wrong = rows.pools(SETTINGS)
+
+    assert tiny == {
+        "name": "tiny", "cidr": "10.244.8.0/23", "blocks": 2, "claimed": 1,
+        "silent_nodes": ["node-two"], "state": "in use",
+    }  # fmt: skip
+    assert (wrong["cidr"], wrong["state"]) == ("", "set aside: it overlaps")
+
+
+def test_a_store_without_pools_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SimpleNamespace(blocks=lambda: None)
+    monkeypatch.setattr(rows, "open_store", lambda *_, **__: store)
+
+    with pytest.raises(StoreError, match="have no pools"):
+        rows.pools(SETTINGS)

@@ -78,7 +78,7 @@ def test_plain_manifest_kustomization_and_chart_have_the_same_objects() -> None:
     kustomized = list(manifests.pieces(kustomization["resources"]))
 
     assert plain == kustomized == helm(values()) == source()
-    assert len(plain) == 16
+    assert len(plain) == 17
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.value)

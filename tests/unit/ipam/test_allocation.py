@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pycni.cluster import IPAddress
 from pycni.cni.netconf import NetConf, parse_netconf
 from pycni.cni.protocol import Request
 from pycni.errors import AddressUnavailable, PoolExhausted
-from pycni.ipam import allocation
+from pycni.ipam import allocation, published
 from pycni.ipam.pools import Rotation
 from pycni.node.record import Node
 from pycni.pods import resting
@@ -44,11 +45,11 @@ class Node1:
         self.used.add(address)
         return free
 
-    def take(self, conf: NetConf, **args: str) -> list[str]:
+    def take(self, conf: NetConf, *, at: Node = NODE, **args: str) -> list[str]:
         taken = allocation.allocate(
             Request("ADD", args=args),
             conf,
-            node=NODE,
+            node=at,
             rotation=Rotation(self.directory),
             resting=Resting(self.directory),
             claim=self.claim,
@@ -133,3 +134,35 @@ def test_an_address_that_rests_is_passed_over_but_given_to_whom_asks(node: Node1
 
     assert passed_over == ["10.244.1.3", "fd00:10:244:1::3"]
     assert asked_for[0] == FIRST[0]
+
+
+GROWN = replace(NODE, blocks=(ip_network("10.244.7.0/24"),))
+
+
+def test_a_further_block_is_used_when_the_first_is_full(node: Node1) -> None:
+    node.used = {NODE.pod_cidrs[0][number] for number in range(256)}
+    with pytest.raises(PoolExhausted, match=r"10\.244\.1\.0/24: 253 of 253"):
+        node.take(conf())
+
+    assert node.take(conf(), at=GROWN) == ["10.244.7.2", "fd00:10:244:1::2"]
+    node.used.discard(ip_address("10.244.1.9"))
+    assert node.take(conf(), at=GROWN)[0] == "10.244.1.9"
+    assert node.take(conf(), at=GROWN)[0] == "10.244.7.3"
+
+
+def test_an_address_of_a_further_block_may_be_asked_for_but_a_reserved_one(node: Node1) -> None:
+    assert node.take(conf(), at=GROWN, IP="10.244.7.9")[0] == "10.244.7.9"
+    for address in ("10.244.7.0", "10.244.7.255"):
+        with pytest.raises(AddressUnavailable, match="reserved"):
+            node.take(conf(), at=GROWN, IP=address)
+
+
+def test_ranges_and_exclusions_are_of_all_blocks(node: Node1) -> None:
+    assert node.take(conf(["10.244.7.64/30"]), at=GROWN)[0] == "10.244.7.65"
+    excluded = conf(exclude=["10.244.1.0/24", "10.244.7.0/25"])
+    assert node.take(excluded, at=GROWN)[0] == "10.244.7.128"
+
+
+def test_an_address_of_a_further_block_is_not_published_one_by_one() -> None:
+    assert published.is_outside(ip_address("10.244.7.9"), NODE)
+    assert not published.is_outside(ip_address("10.244.7.9"), GROWN)

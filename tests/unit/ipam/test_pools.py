@@ -25,6 +25,7 @@ from pycni.ipam.pools import (
     node_pool,
     ranges_pool,
     take,
+    take_of,
 )
 
 NODE4 = ip_network("10.244.1.0/24")
@@ -292,3 +293,37 @@ def addresses_of(pool: Pool, last: IPAddress | None = None) -> list[IPAddress]:
     with pytest.raises(PoolExhausted):
         take(pool, last, lambda address: bool(asked.append(address)))
     return asked
+
+
+def test_pools_are_used_one_after_the_other_each_in_its_rotation() -> None:
+    first, second = node_pool(SMALL4), node_pool(ip_network("10.244.7.0/29"))
+    used: set[IPAddress] = set()
+    last: dict[Pool, IPAddress] = {first: POD_TWO}
+    got = []
+    for _ in range(7):
+        pool, address = take_of([first, second], last.get, lambda one: one not in used)
+        used.add(address)
+        last[pool] = address
+        got.append(str(address).removeprefix("10.244."))
+
+    assert got == ["1.4", "1.5", "1.6", "1.2", "1.3", "7.2", "7.3"]
+
+
+def test_an_address_rests_as_long_as_a_further_pool_has_others() -> None:
+    first, second = node_pool(SMALL4), node_pool(ip_network("10.244.7.0/29"))
+    rested = dict.fromkeys([first_address(first) + number for number in range(5)], 1)
+
+    pool, address = take_of([first, second], lambda _: None, lambda _: True, since=rested.get)
+
+    assert (pool, address) == (second, ip_address("10.244.7.2"))
+
+
+def first_address(pool: Pool) -> IPAddress:
+    return ip_address(pool.spans[0][0])
+
+
+def test_pools_that_are_exhausted_are_all_named() -> None:
+    pools = [node_pool(SMALL4), node_pool(ip_network("10.244.7.0/29"))]
+
+    with pytest.raises(PoolExhausted, match=r"in 10\.244\.1\.0/29, 10\.244\.7\.0/29: 10 of 10"):
+        take_of(pools, lambda _: None, lambda _: False)

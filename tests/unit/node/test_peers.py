@@ -128,6 +128,14 @@ def test_what_a_node_published_is_a_remote_of_its_own() -> None:
     assert remotes == {NODE_THREE.pod_cidrs[0]: NODE_THREE.vtep, extra: NODE_THREE.vtep}
 
 
+def test_each_further_block_of_a_node_is_a_remote_of_its_own() -> None:
+    block = ip_network("10.244.77.0/24")
+
+    remotes = wanted_remotes([replace(NODE_THREE, blocks=(block,))])
+
+    assert remotes == {NODE_THREE.pod_cidrs[0]: NODE_THREE.vtep, block: NODE_THREE.vtep}
+
+
 def test_a_node_whose_record_is_rejected_is_gone_until_it_is_valid_again() -> None:
     members = Membership("one")
     for event in (Put("two", NODE_TWO), Put("three", NODE_THREE), Synced()):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -24,6 +26,7 @@ DUAL = Node(
     sysctls={"net/ipv4/conf/eth0/forwarding": "0"},
     mounted_bpffs=True,
 )
+BLOCK = ip_network("10.244.7.0/24")
 
 
 @pytest.fixture
@@ -33,6 +36,20 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_a_record_comes_back_as_it_was_saved(settings: Settings) -> None:
     DUAL.save(settings)
+
+    assert Node.load(settings) == DUAL
+
+
+def test_further_blocks_come_back_and_a_record_of_before_has_none(settings: Settings) -> None:
+    grown = replace(DUAL, blocks=(BLOCK,))
+    grown.save(settings)
+    assert Node.load(settings) == grown
+    assert grown.networks == (*DUAL.pod_cidrs, BLOCK)
+    assert grown.gateways == DUAL.gateways
+
+    document = json.loads(record_path(settings).read_text())
+    del document["blocks"]
+    record_path(settings).write_text(json.dumps(document))
 
     assert Node.load(settings) == DUAL
 

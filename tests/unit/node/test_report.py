@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pycni.node import cluster_faults, report
-from pycni.node.report import LEFT_OUT, PEERS, RIVAL, SET_ASIDE, Report
+from pycni.node.report import BLOCKS, LEFT_OUT, PEERS, RIVAL, SET_ASIDE, Report
 from pycni.stores import Listing, Liveness
 
 
@@ -133,3 +133,19 @@ def test_the_summary_counts_nodes_that_answer(settings: Any, written: Report) ->
     written.put(PEERS, {"a": {"forwards": True}, "b": {"forwards": None}})
 
     assert cluster_faults.summary(settings) == "1 of 2 answer through the overlay"
+
+
+@pytest.mark.usefixtures("clock")
+def test_pools_that_cannot_be_used_and_a_shortage_are_faults(
+    settings: Any, written: Report
+) -> None:
+    written.put(BLOCKS, {"problem": "no IPPool has a free block", "hint": "make another",
+                         "full": True, "set_aside": {"bad": "it overlaps"}})  # fmt: skip
+
+    aside, short = cluster_faults.faults(settings, None)
+
+    assert aside.sentence == "the IPPool bad is set aside: it overlaps"
+    assert short.sentence == "the supply of addresses is short: no IPPool has a free block"
+    assert (aside.part, short.part, short.todo) == ("pools", "pools", "make another")
+    written.put(BLOCKS, {"problem": "", "hint": "", "full": False, "set_aside": {}})
+    assert cluster_faults.faults(settings, None) == []

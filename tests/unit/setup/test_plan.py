@@ -86,6 +86,20 @@ def test_other_pod_cidrs_are_refused_while_pods_live_in_the_old_ones() -> None:
         plan.refuse_renumbering(before, given, has_pods=True)
 
 
+def test_a_block_that_is_lost_is_refused_while_it_has_pods() -> None:
+    block = ip_network("10.244.7.0/24")
+    before = plan.node(settings(), host(), replace(RECORD, blocks=(block,)), {})
+    assert before.blocks == (block,)
+
+    plan.refuse_lost_blocks(before, RECORD, addresses=[ip_address("10.244.0.7")])
+    plan.refuse_lost_blocks(before, replace(RECORD, blocks=(block,)), addresses=[block[7]])
+    plan.refuse_lost_blocks(None, RECORD, addresses=[block[7]])
+    with pytest.raises(SetupError, match=r"addresses of 10\.244\.7\.0/24") as caught:
+        plan.refuse_lost_blocks(before, RECORD, addresses=[block[7]])
+
+    assert "drain the node" in caught.value.hint
+
+
 def test_vteps_of_two_families_are_refused() -> None:
     other = replace(RECORD, name="two", vtep=UPLINK6.vtep)
 

@@ -27,8 +27,9 @@ COLLECTIONS = (
     "/apis/pycni.dev/v1alpha1/nodenetworks",
     "/apis/pycni.dev/v1alpha1/podblocks",
     "/apis/pycni.dev/v1alpha1/clusternetworks",
+    "/apis/pycni.dev/v1alpha1/ippools",
 )
-NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS = COLLECTIONS
+NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS = COLLECTIONS
 PAGE = 500
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "AlreadyExists",
            410: "Expired", 422: "Invalid", 429: "TooManyRequests"}  # fmt: skip
@@ -69,6 +70,7 @@ class Api:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, target and headers of each."""
     objects: Objects = field(init=False)
+    host: str = "127.0.0.1"
     port: int = 0
     scheme: str = "http"
     _server: ThreadingHTTPServer | None = None
@@ -79,12 +81,12 @@ class Api:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def start(self, context: ssl.SSLContext | None = None) -> None:
         """With TLS by `context`. May be called again after `stop`, on the same port."""
         self.stopped.clear()
-        server = _Server(("127.0.0.1", self.port), _Handler)
+        server = _Server((self.host, self.port), _Handler)
         server.api = self
         if context is not None:
             self.scheme = "https"

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
-TYPES = {"object": dict, "array": list, "string": str, "integer": int}
+TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
 FREE = ("$.metadata",)
 """What the API server has its own schema for."""
 
@@ -50,7 +50,9 @@ def _problems(schema: dict[str, Any], value: Any, where: str) -> Any:
             if name not in value:
                 yield f"{where} has no {name}"
         for name, part in value.items():
-            if name not in known:
+            if name not in known and "additionalProperties" in schema:
+                yield from _problems(schema["additionalProperties"], part, f"{where}.{name}")
+            elif name not in known:
                 yield f"{where}.{name} is not in the schema"
             else:
                 yield from _problems(known[name], part, f"{where}.{name}")
@@ -60,6 +62,8 @@ def _problems(schema: dict[str, Any], value: Any, where: str) -> Any:
             yield from _problems(schema["items"], part, f"{where}[{number}]")
     elif isinstance(value, str):
         yield from _bounds(schema, len(value), "Length", where)
+        if value not in schema.get("enum", (value,)):
+            yield f"{where} is {value}"
     else:
         if not schema.get("minimum", value) <= value <= schema.get("maximum", value):
             yield f"{where} is {value}"

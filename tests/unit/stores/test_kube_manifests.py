@@ -13,8 +13,8 @@ from pycni.settings import Settings
 from pycni.stores import NodeRecord
 from pycni.stores.kube import objects
 from pycni.stores.places import parameters
-from pycni.stores.records import ADDRESSES_MAX, EXTRA_MAX, read
-from unit.stores.kube_api import CLUSTER_NETWORKS, NODE_NETWORKS, POD_BLOCKS
+from pycni.stores.records import ADDRESSES_MAX, BLOCKS_MAX, EXTRA_MAX, read
+from unit.stores.kube_api import CLUSTER_NETWORKS, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
 from unit.stores.kube_schemas import documents, problem, schemas
 from unit.stores.stores_in_tests import CLUSTER, ELSEWHERE
 
@@ -26,6 +26,7 @@ RECORD = NodeRecord(
     pod_cidrs=(ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),
     extra=tuple(ip_network(LONGEST6 + 1 + number) for number in range(EXTRA_MAX)),
     addresses=tuple(LONGEST6 - number for number in range(ADDRESSES_MAX)),
+    blocks=tuple(ip_network((f"10.244.{number}.0", 24)) for number in range(1, BLOCKS_MAX + 1)),
 )
 
 
@@ -60,7 +61,7 @@ def test_a_schema_refuses_what_is_wrong(change: dict[str, object], found: str) -
 def test_claims_and_parameters_fit_their_schemas() -> None:
     assert problem(POD_BLOCKS, objects.pod_block(ELSEWHERE, "node-one", "u")) == ""
     assert problem(CLUSTER_NETWORKS, objects.cluster_network(CLUSTER)) == ""
-    assert set(schemas()) == {NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS}
+    assert set(schemas()) == {NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS}
 
 
 def test_what_is_written_of_a_cluster_is_read_as_its_parameters() -> None:
@@ -96,6 +97,7 @@ def test_agents_may_neither_list_nodes_nor_change_them() -> None:
     assert verbs == {
         "nodes": {"get"},
         "clusternetworks": {"get"},
+        "ippools": {"list"},
         "nodenetworks": {"get", "list", "watch", "create", "patch", "delete"},
         "podblocks": {"get", "list", "create", "delete"},
         "leases": {"get", "list"},

@@ -292,7 +292,7 @@ def test_an_agent_that_may_not_make_the_cluster_is_told_that_there_is_none(
 def test_what_a_newer_version_published_and_this_one_cannot_read_is_left_out() -> None:
     spec: dict[str, object] = {"extra": ["10.215.0.33/32", 7, None, "nonsense", {}]}
 
-    assert objects.published(spec) == (ELSEWHERE,)
+    assert objects.networks(spec, "extra") == (ELSEWHERE,)
 
 
 # VTEPs that are used again

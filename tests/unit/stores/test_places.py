@@ -111,3 +111,15 @@ def test_a_bad_record_does_not_use_up_the_cluster() -> None:
     record = place(NEWCOMER, roster, liveness=ALIVE)
 
     assert record.pod_cidrs == (ip_network("10.244.1.0/24"),)
+
+
+def test_a_further_block_of_a_node_is_given_to_no_other() -> None:
+    record = place(NEWCOMER, roster_of(replace(ONE, blocks=TWO.pod_cidrs)), liveness=ALIVE)
+
+    assert record.pod_cidrs == (ip_network("10.244.2.0/24"),)
+
+
+def test_an_address_in_a_further_block_is_that_nodes() -> None:
+    roster = roster_of(replace(ONE, blocks=(ip_network("10.244.7.0/24"),)))
+
+    assert owner(roster, ip_network("10.244.7.9/32")) == "one"

@@ -41,6 +41,7 @@ OTHER = NodeRecord(
     (ip_network("10.215.0.34/32"),),
 )
 GOOD = write(RECORD, IDENTITY)
+BLOCK = ip_network("10.244.7.0/24")
 
 
 def claim_of(record: NodeRecord) -> Claim:
@@ -53,6 +54,16 @@ def test_what_was_written_is_read_back() -> None:
     assert claim.problem == ""
     assert claim.record == RECORD
     assert claim.identity == IDENTITY
+
+
+def test_further_blocks_are_read_back_each_once() -> None:
+    record = replace(RECORD, blocks=(BLOCK,))
+    document = write(record, IDENTITY)
+
+    assert claim_of(record).record == record
+    assert read("n", Raw(document | {"blocks": [str(BLOCK)] * 2}), CLUSTER).blocks == (BLOCK,)
+    assert read("n", Raw(document | {"blocks": document["pod_cidrs"]}), CLUSTER).blocks == ()
+    assert "blocks" not in write(RECORD, IDENTITY)
 
 
 def test_a_record_of_the_last_release_is_valid() -> None:
@@ -181,6 +192,12 @@ BAD = [
     ("n", {"pod_cidrs": ["10.244.0.0/24"]}, "it has no IPv6 pod CIDR"),
     ("n", {"pod_cidrs": ["10.244.0.0/24", "10.244.1.0/24"]}, "more than one IPv4 pod CIDR"),
     ("n", {"pod_cidrs": ["10.244.0.0/24"] * 3}, "its pod_cidrs has 3 entries, more than 2"),
+    # its further blocks
+    ("n", {"blocks": "10.244.7.0/24"}, "its blocks is '10.244.7.0/24', not a list"),
+    ("n", {"blocks": ["10.244.7.0/25"]}, "its pod CIDR 10.244.7.0/25 is not a /24"),
+    ("n", {"blocks": ["10.9.7.0/24"]}, "its pod CIDR 10.9.7.0/24 is not in the cluster's"),
+    ("n", {"blocks": [None]}, "its pod CIDR is missing, not text"),
+    ("n", {"blocks": ["10.244.7.0/24"] * 65}, "its blocks has 65 entries, more than 64"),
     # what it published
     ("n", {"extra": "10.215.0.33/32"}, "its extra is '10.215.0.33/32', not a list"),
     ("n", {"extra": None}, "its extra is missing, not a list"),
@@ -262,6 +279,10 @@ def test_what_is_right_in_a_bad_record_is_kept() -> None:
             "its pod CIDR fd00:10:244:1::/64 overlaps fd00:10:244:1::/64 of node-two",
         ),
         (
+            {"blocks": OTHER.pod_cidrs[1:]},
+            "its pod CIDR fd00:10:244:1::/64 overlaps fd00:10:244:1::/64 of node-two",
+        ),
+        (
             {"extra": (ip_network("192.0.2.2/32"),)},
             "the address 192.0.2.2 that it published is the VTEP of node-two",
         ),
@@ -289,6 +310,14 @@ def test_an_address_in_a_cidr_is_a_conflict_seen_from_both_sides() -> None:
     assert conflict(claim_of(RECORD), publisher) == (
         "its pod CIDR 10.244.0.0/24 overlaps 10.244.0.7/32, which node-two published"
     )
+
+
+def test_a_further_block_is_a_conflict_as_a_pod_cidr_is() -> None:
+    other = claim_of(replace(OTHER, blocks=(BLOCK,)))
+
+    for change in ({"pod_cidrs": (BLOCK, RECORD.pod_cidrs[1])}, {"blocks": (BLOCK,)},
+                   {"extra": (ip_network((BLOCK[7], 32)),)}):  # fmt: skip
+        assert "10.244.7.0/24 of node-two" in conflict(claim_of(replace(RECORD, **change)), other)
 
 
 def test_two_records_with_places_of_their_own_are_no_conflict() -> None:

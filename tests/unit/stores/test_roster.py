@@ -357,3 +357,14 @@ def _expect_no_conflict(roster: Roster) -> None:
                 for mine in ours
                 for its in theirs
             )
+
+
+def test_a_further_block_is_held_by_the_node_that_had_it_first() -> None:
+    block = ip_network("10.244.77.0/24")
+    one, two = replace(ONE, blocks=(block,)), replace(TWO, blocks=(block,))
+
+    roster = roster_of(one, two)
+
+    assert roster.holder(block) == "one"
+    assert roster.rejected == {"two": "its pod CIDR 10.244.77.0/24 overlaps 10.244.77.0/24 of one"}
+    assert roster.change({"one": raw(ONE, order=0)}) == [Put("one", ONE), Put("two", two)]
