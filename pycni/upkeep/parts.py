@@ -77,7 +77,7 @@ PARTS = (
     Part(paths.PART, paths.faults, paths.mend, state=paths.state),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
     Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
-    Part(attachments.PART, attachments.faults),
+    Part(attachments.PART, attachments.faults, setup_helps=False),
 )  # fmt: skip
 
 
