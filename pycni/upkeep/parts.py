@@ -76,7 +76,7 @@ PARTS = (
     Part(paths.PART, paths.faults, paths.mend),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
     Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
-    Part(attachments.PART, attachments.faults),
+    Part(attachments.PART, attachments.faults, tables.leave),
 )  # fmt: skip
 
 
