@@ -26,8 +26,8 @@ OTHERS_LIST = {"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "oth
 AGAIN_SECONDS = 15.0
 """Until an agent has written again what was taken away: it glances every two seconds."""
 STATUS_CALLS = 20
-STATUS_SECONDS = 2.0
-"""For so many calls; a runtime makes one every 5 s."""
+STATUS_SECONDS = 10.0
+"""For so many calls, however busy the computer is; a runtime makes one every 5 s."""
 ASK_STATUS = f"""i=0; while [ $i -lt {STATUS_CALLS} ]; do
     i=$((i + 1))
     echo '{{"cniVersion": "1.1.0", "name": "pycni", "type": "{PLUGIN}"}}' |

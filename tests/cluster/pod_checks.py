@@ -25,6 +25,8 @@ HOST_PORT = 31600
 RATE = "16M"
 """Bits per second, in an annotation of Kubernetes."""
 BYTES = 4_000_000
+CREATED = "201"
+"""The status of an upload that was taken."""
 LEAST_SECONDS = 1.5
 """Of so many bytes at that rate: 2 s less what bursts let pass. Without a limit it is 0.1 s."""
 UPLOAD = f"""head -c {BYTES} /dev/zero >/tmp/zeros
@@ -142,7 +144,7 @@ def _is_slow(scene: Scene, source: str, target: str) -> Found:
     url = hostname_url(scene.addresses(target)[0], HTTP_PORT).replace("/hostname", "/upload")
     said = scene.kubectl.execute(source, "sh", "-c", UPLOAD, "sh", url)
     status, _, seconds = said.partition(" ")
-    return None if status == "200" and float(seconds) >= LEAST_SECONDS else said
+    return None if status == CREATED and float(seconds) >= LEAST_SECONDS else said
 
 
 def _host_server_runs(scene: Scene, node: LabNode) -> Found:

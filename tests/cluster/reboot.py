@@ -34,6 +34,8 @@ def lose_power(running: Running, one: LabNode) -> None:
     group = running.cluster.cgroup(one)
     until(partial(_is_removed, group), f"the control groups of {one.name} are empty",
           CGROUP_SECONDS)  # fmt: skip
+    with topology.open_rtnl(running.cluster.layout.underlay_netns) as ipr:
+        ipr.delete_link(ipr.ifindex(one.port))  # the kernel takes its time to end a namespace
     topology.remove_netns(one.netns)
 
 

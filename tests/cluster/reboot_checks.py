@@ -27,10 +27,11 @@ def reboots(scene: Scene) -> Iterator[Check]:
     node = scene.cluster.workers[-1]
     before = traces.of_pods(scene.running, node)
     yield one(f"{PODS} more pods run on {node.name}", partial(_more_pods_run, scene, node))
-    there = _pods(scene, node)
+    there, told = _pods(scene, node), _heartbeat(scene, node)
     reboot.lose_power(scene.running, node)
     reboot.boot(scene.running, node)
-    yield one(f"{node.name} is Ready after it lost its power", partial(_node_is_ready, scene, node))
+    yield one(f"{node.name} is Ready after it lost its power",
+              partial(_is_ready_since, scene, node, told))  # fmt: skip
     yield one(f"all {len(there)} pods run again", partial(_run_again, scene, node, there))
     yield one(f"all {len(there)} pods answer", partial(_answer, scene, node))
     yield one(f"pycni on {node.name} is well", partial(_is_well, scene, node))
@@ -57,8 +58,20 @@ def _pods(scene: Scene, node: LabNode) -> list[Json]:
     return [one for one in items if not one["metadata"]["name"].startswith("probed-")]
 
 
-def _node_is_ready(scene: Scene, node: LabNode) -> Found:
-    until(lambda: is_ready(scene.kubectl.get("node", node.name)), "it is Ready", NODE_SECONDS)
+def _heartbeat(scene: Scene, node: LabNode) -> str:
+    """When kubelet has told last that the node is Ready, or is not."""
+    conditions = scene.kubectl.get("node", node.name)["status"]["conditions"]
+    told: str = next(one["lastHeartbeatTime"] for one in conditions if one["type"] == "Ready")
+    return told
+
+
+def _is_ready_since(scene: Scene, node: LabNode, before: str) -> Found:
+    """For a while the API shows what was told before."""
+
+    def is_so() -> bool:
+        return _heartbeat(scene, node) > before and is_ready(scene.kubectl.get("node", node.name))
+
+    until(is_so, "it is Ready", NODE_SECONDS)
     return None
 
 

@@ -84,11 +84,15 @@ def _put(path: Path, content: bytes, *, mode: int) -> None:
 def _runs_at_last(scene: Scene, node: LabNode, name: str) -> Found:
     scene.kubectl.apply([manifests.server(name, node.name)])
     scene.wait_until_ready(name)
-    events = scene.kubectl.get("events", f"--field-selector=involvedObject.name={name}")["items"]
-    told = [one for one in events if one["reason"] == "FailedCreatePodSandBox"]
-    if not any("this plugin fails" in one["message"] for one in told):
-        return f"no event tells why: {[one['message'] for one in told]}"
+    until(lambda: any("this plugin fails" in words for words in _failures(scene, name)),
+          "an event tells why a sandbox failed", POD_SECONDS)  # fmt: skip
     return None
+
+
+def _failures(scene: Scene, pod: str) -> list[str]:
+    """Why sandboxes of a pod failed, as events tell; they come some time later."""
+    events = scene.kubectl.get("events", f"--field-selector=involvedObject.name={pod}")["items"]
+    return [one["message"] for one in events if one["reason"] == "FailedCreatePodSandBox"]
 
 
 def _has_one(scene: Scene, node: LabNode, before: set[str]) -> Found:
