@@ -21,7 +21,7 @@ from pycni.kernel.forgetting import Forgetting
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.node.record import Node
-from pycni.pods import endpoints, host_ports
+from pycni.pods import endpoints, host_ports, port_upkeep
 from pycni.pods.endpoints import Cleanup, Endpoints
 from pycni.pods.lease import Lease
 from pycni.settings import Settings
@@ -72,6 +72,9 @@ def sweep(
 ) -> int:
     """Reclaim the addresses whose link is gone, up to `limit`; returns how many there were.
 
+    Without a limit, records of host ports without a link go as well: a DEL that the launcher did
+    without an agent has left them, or a namespace that ended when nobody looked.
+
     Callers hold no attachment's lock: nobody shall wait for the orphans of others.
     """
     released = 0
@@ -85,6 +88,8 @@ def sweep(
                 released += endpoints.sweep(
                     table, batch, run_dir=settings.run_dir, clean_up=clean_up
                 )
+    if limit is None:
+        port_upkeep.forget_all_ended(ipr, settings)
     return released
 
 

@@ -109,11 +109,17 @@ def mend(ipr: Rtnl, settings: Settings) -> int:
 
 def sweep(ipr: Rtnl, settings: Settings) -> int:
     """Close the ports of pods that have ended, and forget their records; returns how many ports."""
+    forget_all_ended(ipr, settings)
     state = look(ipr, settings)
-    alive = {lease.key_digest for lease in state.held}
-    for digest in state.records.leftovers - alive:
-        forget_ended(ipr, settings, digest)
     return host_ports.close_where(state.stale.__contains__) if state.stale else 0
+
+
+def forget_all_ended(ipr: Rtnl, settings: Settings) -> None:
+    """Forget the records of all attachments without a link, but those that somebody works on."""
+    if found := port_records.read_all(settings).leftovers:
+        alive = {lease.key_digest for lease in leases(ipr)}
+        for digest in found - alive:
+            forget_ended(ipr, settings, digest)
 
 
 def forget_ended(ipr: Rtnl, settings: Settings, digest: str) -> None:

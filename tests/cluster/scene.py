@@ -17,7 +17,7 @@ from pycni.lab import processes
 
 NAMESPACE = "pycni-check"
 POD_SECONDS = 90.0
-END_SECONDS = 120.0
+END_SECONDS = 300.0
 CURL_SECONDS = 5
 WORDS = "these words were said in a pod"
 REPLICAS = 2

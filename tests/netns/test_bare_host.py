@@ -12,9 +12,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ import pytest
 from netns.test_delegation import Ipam
 from pycni.cni.launcher import AWAY_SECONDS, PATHS
 from pycni.lab import cluster, processes, topology
-from pycni.lab.cluster import Lab
+from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import LabNode, Pod
 from pycni.names import AWAY_NOTE, NAME_HEAD, AttachmentKey
+from pycni.pods import port_records
 from pycni.pods.source_rules import PRIORITY
 from pycni.settings import load
 from pycni.setup import install
@@ -50,6 +51,7 @@ SHORTLY = 2.0
 """Seconds, while a dead agent's socket answers at once."""
 SECOND = {"CNI_IFNAME": "eth1"}
 STATUS = {"cniVersion": "1.1.0"}
+HOST_PORTS = {"portMappings": [{"hostPort": 18099, "containerPort": 8000, "protocol": "tcp"}]}
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,30 @@ def agent_dead(lab: Lab, node: LabNode) -> Iterator[None]:
         cluster.wait_for_agent(lab, node)
 
 
+@contextmanager
+def container_dead(lab: Lab, node: LabNode) -> Iterator[None]:
+    """As agent_dead; the next agent sets nothing up, as in a pod whose container starts again."""
+    lab.stop_agent(node, kill=True)
+    try:
+        yield
+    finally:
+        command = pycni_command(node, "--verbose", "agent", "--no-setup")
+        lab.agents[node.name] = processes.start(node.netns, command, log=node.log_path)
+        lab.save()
+        cluster.wait_for_agent(lab, node)
+
+
 def links(node: LabNode) -> list[str]:
     """The names of all pods' host ends."""
     with open_iproute(node.netns) as ipr:
         names = [str(link.get("ifname")) for link in ipr.get_links()]
     return [name for name in names if name.startswith(NAME_HEAD)]
+
+
+def existing(host: BareHost) -> list[str]:
+    """The host ends of the lab's own pods."""
+    keys = (AttachmentKey(host.lab.layout.name, pod.name, "eth0") for pod in host.lab.layout.pods)
+    return [key.host_ifname for key in keys]
 
 
 def wait_until_as(before: Snapshot, node: LabNode) -> None:
@@ -187,6 +208,28 @@ def test_del_without_an_agent_is_done_and_what_is_left_is_released_by_the_next(
     assert AttachmentKey(host.lab.layout.name, pod.name, "eth0").host_ifname not in gone
     assert took < SHORTLY
     assert set(added.addresses) <= kept, "nobody knows any more what to release"
+    wait_until_as(before, host.node)
+
+
+@pytest.mark.parametrize("away", [container_dead, agent_hung])
+@pytest.mark.parametrize("way", ["DEL", "its namespace ends"])
+def test_host_ports_and_their_record_go_with_a_pod_that_ends_without_an_agent(
+    host: BareHost, away: Callable[[Lab, LabNode], AbstractContextManager[None]], way: str
+) -> None:
+    before = take(host.node)
+    with ExitStack() as ended:
+        pod = ended.enter_context(made_pod(host.lab, host.node))
+        assert host.call(pod, "ADD", runtimeConfig=HOST_PORTS).status == 0
+        records = load(host.node.settings_path).state_dir / port_records.DIRECTORY
+        recorded = list(records.iterdir())
+
+        with away(host.lab, host.node):
+            if way == "DEL":
+                assert host.call(pod, "DEL").status == 0
+            ended.close()
+            wait_until(lambda: links(host.node) == existing(host), "its link is gone", seconds=60)
+
+    assert len(recorded) == 1
     wait_until_as(before, host.node)
 
 

@@ -10,9 +10,12 @@ from collections.abc import Collection, Sequence
 from cluster.kubectl import Json, Kubectl, is_ready
 from pycni.errors import PycniError
 
-API_SECONDS = 120.0
+API_SECONDS = 300.0
 PAUSE_SECONDS = 0.5
-REQUEST = "--request-timeout=5s"
+REQUEST = "--request-timeout=10s"
+APPLY = ("apply", "--server-side", "--force-conflicts", "--validate=false", "--filename=-")
+"""One request for each object, and none for the API's description of 4 MB, which a server that has
+just begun is slow to give."""
 EVENTS = 3
 """Of a pod that does not run: those that are told."""
 
@@ -26,7 +29,7 @@ class Crowd:
     def create(self, pods: Sequence[Json]) -> None:
         """Raises PycniError if the API does not take them in API_SECONDS."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(pods)})
-        self._insist("apply", "--filename=-", stdin=text)
+        self._insist(*APPLY, stdin=text)
 
     def delete(self, names: Sequence[str]) -> None:
         """Waits for no pod's end. Raises PycniError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from cluster import manifests, network, scene
@@ -92,19 +92,31 @@ Group = Callable[[Stage], Iterator[Check]]
 
 
 def framed(group: Group, running: Running) -> Iterator[Check]:
-    """The checks of a group, between those that its pods run, and that nothing is left of it."""
+    """The checks of a group, between those that its pods run, and that nothing is left of it.
+
+    If that is interrupted, the pods are still deleted.
+    """
     stage = Stage(running)
     workers = running.cluster.workers
     before = {node: remains.take(running, node) for node in workers}
-    ready = one(f"{PER_NODE} pods on each node run for the traffic", stage.set_up)
-    yield ready
-    if ready.passed:
-        yield from to_the_end(_named(group, stage), stage.scene)
+    try:
+        yield from _acted(group, stage)
+    except BaseException:
+        with suppress(PycniError):
+            running.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+        raise
     yield one("the namespace is deleted with all in it", partial(scene.tear_down, stage.scene))
     for node, snapshot in before.items():
         yield one(f"nothing is left on {node.name}", partial(_left, stage, node, snapshot))
     for node in workers:
         yield one(f"pycni status of {node.name} is well", partial(_well, stage, node))
+
+
+def _acted(group: Group, stage: Stage) -> Iterator[Check]:
+    ready = one(f"{PER_NODE} pods on each node run for the traffic", stage.set_up)
+    yield ready
+    if ready.passed:
+        yield from to_the_end(_named(group, stage), stage.scene)
 
 
 def weighed(name: str, balance: Balance) -> Check:

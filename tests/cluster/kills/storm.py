@@ -24,7 +24,7 @@ from cluster.verdicts import Found, one, words
 from pycni.errors import PycniError
 from pycni.lab.checks import Check
 
-BATCH = 20
+BATCH = 40
 DOOMED = 3
 """One pod of so many is deleted while it is being made."""
 KEPT = 1

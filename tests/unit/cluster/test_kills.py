@@ -21,6 +21,7 @@ from cluster.kills.stage import Stage
 from cluster.kills.storm import BATCH, KEPT, Storm
 from cluster.kills.traffic import Balance, Place
 from cluster.kills.victims import Kind
+from cluster.kubectl import Kubectl
 from cluster.life import Running
 from cluster.manifests import HTTP_PORT
 from pycni.errors import PycniError
@@ -98,7 +99,7 @@ def test_control_planes_parts_are_hurt_there_and_others_on_every_worker() -> Non
                      "containerd": workers, "agent": workers}  # fmt: skip
 
 
-def plans(seed: int, pods: int = 50) -> list[storm.Plan]:
+def plans(seed: int, pods: int = 100) -> list[storm.Plan]:
     return list(storm.plans(Stage(RUNNING), random.Random(seed), pods))
 
 
@@ -106,13 +107,13 @@ def test_a_storm_makes_each_pod_once_spread_over_the_workers() -> None:
     found = plans(1)
 
     pods = [pod for plan in found for pod in plan.pods]
-    assert [len(plan.pods) for plan in found] == [BATCH, BATCH, 50 - 2 * BATCH]
-    assert len({pod["metadata"]["name"] for pod in pods}) == 50
+    assert [len(plan.pods) for plan in found] == [BATCH, BATCH, 100 - 2 * BATCH]
+    assert len({pod["metadata"]["name"] for pod in pods}) == 100
     nodes = [pod["spec"]["nodeName"] for pod in pods]
     assert nodes.count("node1") == nodes.count("node2")
     ports = [port["hostPort"] for pod in pods
              for port in pod["spec"]["containers"][0]["ports"] if "hostPort" in port]  # fmt: skip
-    assert len(set(ports)) == len(ports) > 10
+    assert len(set(ports)) == len(ports) > 20
 
 
 def test_a_pod_that_is_deleted_at_once_is_not_wanted() -> None:
@@ -377,3 +378,20 @@ def test_a_cluster_that_is_not_up_is_made_and_taken_down(monkeypatch: pytest.Mon
 
     assert result.exit_code == 1
     assert steps == ["up", "down"]
+
+
+def test_a_run_that_is_interrupted_deletes_its_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+
+    def interrupted(_: Stage) -> Iterator[Check]:
+        yield Check("first", passed=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stage, "set_up", lambda _: None)
+    monkeypatch.setattr(remains, "take", lambda *_: {})
+    monkeypatch.setattr(Kubectl, "__call__", lambda _, *words: said.append(words))
+
+    with pytest.raises(KeyboardInterrupt):
+        list(stage.framed(interrupted, RUNNING))
+
+    assert [words[:3] for words in said] == [("delete", "namespace", stage.NAMESPACE)]

@@ -263,6 +263,20 @@ def test_a_port_of_a_living_pod_is_taken_even_while_the_table_is_empty(two_pods:
     assert wanted.digest not in two_pods.records()
 
 
+def test_records_without_a_link_are_forgotten_and_others_are_left(two_pods: Node) -> None:
+    table = list(two_pods.table or ())
+    two_pods.held = [lease(DNS, DNS4)]
+
+    with busy(two_pods, WEB):
+        port_upkeep.forget_all_ended(two_pods.ipr, two_pods.settings)
+        while_busy = two_pods.records()
+    port_upkeep.forget_all_ended(two_pods.ipr, two_pods.settings)
+
+    assert while_busy == {WEB, DNS}
+    assert two_pods.records() == {DNS}
+    assert two_pods.table == table
+
+
 def test_a_record_of_a_pod_that_ended_keeps_no_port(two_pods: Node) -> None:
     two_pods.table = []
     two_pods.held = []
