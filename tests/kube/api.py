@@ -172,6 +172,7 @@ def test_a_right_that_is_missing_is_named(people: People, verb: str, resource: s
     for rule in lacking["rules"]:
         if resource in rule["resources"]:
             rule["verbs"].remove(verb)
+    lacking["rules"] = [rule for rule in lacking["rules"] if rule["verbs"]]
     agent = people.agent(NODE_ONE)
     said: list[str] = []
 
