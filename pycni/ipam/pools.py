@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pycni.cluster import IPAddress, IPNetwork, check_room
 from pycni.errors import FileError, PoolExhausted
-from pycni.files import alone_in, replace_file
+from pycni.files import alone_in, remove_file, replace_file
 from pycni.logfmt import quoted
 
 ROTATION_FILE = "rotation.json"
@@ -143,6 +143,10 @@ class Rotation:
                     replace_file(self._path, entries, durable=False)
         except FileError as error:
             log.warning("rotation not saved file=%s error=%s", quoted(self._path), quoted(error))
+
+    def forget(self) -> None:
+        """Remove the file, for a host that is no node any more. Raises FileError."""
+        remove_file(self._path)
 
     @property
     def _path(self) -> Path:

@@ -19,6 +19,7 @@ from pycni import locks
 from pycni.errors import PycniError
 from pycni.files import remove_file
 from pycni.ipam import delegation
+from pycni.ipam.pools import Rotation
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.last_list import list_path
@@ -168,6 +169,7 @@ def _remove_runtime_files(settings: Settings) -> None:
         path.unlink(missing_ok=True)
     resting.teardown(settings.run_dir)
     installed.close(settings)
+    Rotation(settings.state_dir).forget()
     remove_file(report_path(settings))
     remove_file(list_path(settings))
     with suppress(OSError):

@@ -27,12 +27,14 @@ class Rollout(Scene):
     """The machines as they were before."""
 
 
-def bare_again(rollout: Rollout) -> Iterator[Check]:
-    """Every machine is as it was; what others made for pods goes a little after them."""
+def bare_again(rollout: Rollout, *, but: str = "") -> Iterator[Check]:
+    """Every machine is as it was, `but` for a file; what others made for pods goes a little after
+    them."""
     found: list[str] = []
 
     def are_bare() -> bool:
-        found[:] = hosts.differences(rollout.bare, hosts.take(rollout.cluster))
+        lines = hosts.differences(rollout.bare, hosts.take(rollout.cluster))
+        found[:] = [line for line in lines if not but or but not in line]
         return not found
 
     with suppress(PycniError):

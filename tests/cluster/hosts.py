@@ -25,6 +25,8 @@ OTHERS = (
 )  # fmt: skip
 """Of the runtime and of Kubernetes, which change them all the time."""
 SECTION = "host files"
+DIRECTORIES = "files"
+"""The snapshot's section of pycni's own files, in which empty directories count."""
 
 Hosts = dict[str, Snapshot]
 """By the machine's name."""
@@ -42,7 +44,7 @@ def differences(before: Hosts, after: Hosts) -> list[str]:
     return [
         f"{name}: {line}"
         for name, had in before.items()
-        for line in snapshot.differences(had, after[name])
+        for line in snapshot.differences(had, after[name], without=(DIRECTORIES,))
     ]
 
 

@@ -22,6 +22,8 @@ from pycni.lab.checks import Check
 
 SAID_SECONDS = 90.0
 GONE_SECONDS = 60.0
+LOCK = "/run/pycni/locks/network.lock"
+"""The empty file of a lock stays until the teardown (pycni/locks.py)."""
 NOBODY_LISTENS = "1"
 """A port."""
 LONG_NAME = "n" * 64
@@ -116,7 +118,7 @@ def refusals(rollout: Rollout) -> Iterator[Check]:
     for refusal in REFUSALS:
         yield one(f"{refusal.what}: the pod says so", partial(_is_said, rollout, refusal))
         yield one(f"{refusal.what}: is taken away", partial(_take_away, rollout, refusal))
-    yield from bare_again(rollout)
+    yield from bare_again(rollout, but=LOCK)
 
 
 def on_one_node(cluster: Cluster, made: list[Json]) -> list[Json]:

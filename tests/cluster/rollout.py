@@ -25,14 +25,16 @@ INSTALL_SECONDS = 30.0
 
 
 def prepare(running: Running, tell: Tell) -> Rollout:
-    """Give every machine the image of this tree, which it has, and of a release to come.
+    """Give every machine the image of this tree, and of a release to come.
 
     Raises PycniError, or ArchiveError if packages cannot be had.
     """
-    coming = later.provide(tell=tell)
+    releases = build.provide(tell=tell), later.provide(tell=tell)
     for machine in running.cluster.machines:
-        node.load_image(running.cluster, Machine(machine), coming.archive)
-    return Rollout(running, releases=(build.NAME, coming.name))
+        for built in releases:
+            node.load_image(running.cluster, Machine(machine), built.archive)
+    first, coming = releases
+    return Rollout(running, releases=(first.name, coming.name))
 
 
 def everything(rollout: Rollout) -> Iterator[Check]:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,10 @@ from support.oci import write_archive, write_layer
 from support.waiting import wait_until
 
 ELF = b"\x7fELF"
+AARCH64 = struct.pack(
+    "<4s4B8xHHIQQQIHHHHHH", ELF, 2, 1, 1, 0, 2, 183, 1, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0
+)
+"""The header of an executable for arm64 (elf(5): EM_AARCH64 is 183)."""
 
 
 def text(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -113,15 +118,21 @@ def test_a_plugin_directory_where_nothing_can_be_executed_is_named(here: Host) -
 def test_an_image_of_another_architecture_is_not_taken(here: Host, tmp_path: Path) -> None:
     """Its nodes get no pod; where somebody forces one, the runtime says so."""
     root, layer = tmp_path / "root", tmp_path / "layer"
-    root.mkdir()
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/pycni").write_bytes(AARCH64)
+    (root / "usr/bin/pycni").chmod(0o755)
     write_layer(layer, root)
     other = replace(build.image("pycni.dev/pycni:other"), architecture="arm64")
     write_archive(tmp_path / "image.tar", layer, [other])
 
-    done = here.ctr("images", "import", "--snapshotter", "native", tmp_path / "image.tar")
+    imported = here.ctr("images", "import", tmp_path / "image.tar")
+    forced = here.ctr("images", "import", "--all-platforms", "--no-unpack", tmp_path / "image.tar")
+    ran = here.ctr("run", "--rm", "--snapshotter=native", other.names[0], "other-architecture")
 
-    assert done.returncode != 0
-    assert "no match for platform" in text(done) or "no unpack platforms" in text(done), text(done)
+    assert (imported.returncode, forced.returncode) == (1, 0), text(imported) + text(forced)
+    assert "image might be filtered out" in text(imported)
+    assert ran.returncode != 0
+    assert "exec format error" in text(ran)
 
 
 def test_another_installation_on_the_host_is_refused(here: Host) -> None:

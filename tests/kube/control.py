@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.waiting import until
+from image.manifests import PIECES
 from pycni.stores.kube.access import Access
 from pycni.stores.kube.client import Client
 from unit.stores.certificates import make_authority, make_certificate
@@ -118,12 +119,12 @@ class Control:
         )
 
     def install(self) -> None:
-        """The manifests of deploy/kubernetes, as docs/store.md says."""
-        crds = DEPLOY / "crds.yaml"
+        """The manifests of deploy/kubernetes but for the DaemonSet, since there is no kubelet."""
+        crds, *others = (DEPLOY / name for name in PIECES if name != "daemonset.yaml")
         for command in (
             ("apply", "--server-side", "-f", crds),
             ("wait", "--for=condition=Established", "-f", crds),
-            ("apply", "--server-side", "-f", DEPLOY),
+            ("apply", "--server-side", *(f"--filename={path}" for path in others)),
         ):
             done = self.kubectl(*command)
             assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from loader import Hook, libbpf, pins, tcx
 from loader.places import INGRESS
+from pycni.ipam.pools import ROTATION_FILE
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
@@ -58,7 +59,7 @@ def lab() -> Iterator[Lab]:
 
 
 def unlike(before: Snapshot, after: Snapshot) -> list[str]:
-    """Differences that teardown must not leave; directories and the rotation are kept."""
+    """Differences that teardown must not leave; directories are kept."""
     return [
         line
         for line in differences(before, after, without=("neighbours",))
@@ -135,10 +136,13 @@ def test_teardown_takes_the_pods_links_along(lab: Lab) -> None:
     setup(node)
     with made_pod(lab, node) as pod:
         assert execute(lab, pod, "ADD").status == 0
+        rotation = load(node.settings_path).state_dir / ROTATION_FILE
+        assert rotation.exists()
 
         teardown(node)
 
         assert unlike(before, take(node)) == []
+        assert not rotation.exists()
         assert execute(lab, pod, "DEL").status == 0
         with open_iproute(pod.netns) as ipr:
             assert ipr.link_lookup(ifname="eth0") == []

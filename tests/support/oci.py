@@ -33,7 +33,7 @@ class Image:
     environment: tuple[str, ...] = ()
     """NAME=VALUE, beside PATH."""
     labels: dict[str, str] = field(default_factory=dict)
-    architecture: str = ARCHITECTURE
+    architecture: str = field(default=ARCHITECTURE, repr=False)
 
 
 def write_layer(path: Path, tree: Path) -> None:

@@ -120,6 +120,7 @@ def test_what_is_left_on_a_machine_is_told_with_its_name(monkeypatch: pytest.Mon
 
     assert [one.passed for one in found.values()] == [True, True, False]
     assert found["node2 is as it was before pycni"].found == "node2: + links: pycni0"
+    assert all(one.passed for one in bare.bare_again(replace(ROLLOUT, bare=was), but="pycni0"))
 
 
 def test_what_cannot_be_installed_is_removed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,17 @@ def test_nothing_was_last_at_the_beginning(tmp_path: Path) -> None:
     assert Rotation(tmp_path / "absent").last(POOL4) is None
 
 
+def test_a_rotation_that_is_forgotten_leaves_no_file(tmp_path: Path) -> None:
+    rotation = Rotation(tmp_path)
+    rotation.remember({POOL4.name: POD_TWO})
+
+    rotation.forget()
+    rotation.forget()
+
+    assert rotation.last(POOL4) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "content",
     [
