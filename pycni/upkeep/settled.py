@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from loader.errors import LoaderError
 from pycni.errors import PycniError
 from pycni.faults import Fault
-from pycni.kernel.memory import give_back
 from pycni.upkeep import parts
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
@@ -52,8 +51,6 @@ class Settled:
         # what was looked at may have changed since the state was read
         if not found and state is not None and _state(part, d, make_seen()) == state:
             self._well[part.name] = d, state, self._clock()
-        if part.state is not None:
-            give_back()
 
     def _is_well(self, part: Part, d: Description, state: object) -> bool:
         described, before, when = self._well.get(part.name, (None, None, 0.0))
