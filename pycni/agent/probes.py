@@ -32,7 +32,7 @@ PAUSE = 1.0
 """Seconds between two rounds of requests: to wake up for each takes longer than to send it."""
 REPORT_CHANGES, REPORT_ALL = 2.0, 30.0
 """Seconds between two reports: if a node began or ceased to answer, and if not; at least."""
-REPORT_NODES = 200
+REPORT_NODES = 100
 """Nodes that a report may tell of for each second since the one before."""
 
 log = logging.getLogger(__name__)

@@ -63,7 +63,8 @@ def _answer(overlay: socket.socket) -> None:
         if reply:
             asked = PKTINFO.unpack(extra[0][2])[2]
             control = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, asked, bytes(4)))]
-            overlay.sendmsg([reply], control, 0, sender)
+            with suppress(OSError):  # the bench ended
+                overlay.sendmsg([reply], control, 0, sender)
 
 
 def turned(packet: bytes) -> bytes:
