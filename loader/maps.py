@@ -146,8 +146,8 @@ class Map(Descriptor):
             found[previous] = None
         return list(found)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All (key, value) pairs, each key once; entries deleted meanwhile are left out.
+    def entries(self) -> dict[bytes, bytes]:
+        """All values by their keys; entries deleted meanwhile are left out.
 
         TypeError for a map with a value per CPU.
         """
@@ -155,7 +155,25 @@ class Map(Descriptor):
         for keys, values in self._batches():
             found.update(zip(_cut(keys, self.info.key_size), _cut(values, self.info.value_size),
                              strict=True))  # fmt: skip
-        yield from found.items()
+        return found
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """As `entries`, in pairs."""
+        yield from self.entries().items()
+
+    def marked(self, place: range) -> Iterator[tuple[bytes, bytes]]:
+        """The entries in whose values not all of these bytes are 0; others cost next to nothing.
+
+        One may come twice while others change the map.
+        """
+        key_size, size = self.info.key_size, self.info.value_size
+        for keys, values in self._batches():
+            columns = [values[at::size] for at in place]
+            for number in {
+                at for one in columns if any(one) for at, byte in enumerate(one) if byte
+            }:
+                key = keys[number * key_size : (number + 1) * key_size]
+                yield key, values[number * size : (number + 1) * size]
 
     def digest(self, *, but: range = range(0)) -> bytes:
         """A hash of all entries in the kernel's order, which only changes when entries do; `but`

@@ -137,7 +137,7 @@ def alone_in(directory: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+def replace_file(path: Path, content: bytes | bytearray, *, durable: bool = True) -> None:
     """Replace `path` by a file of mode 0600: readers see the old or the new bytes, never a part.
 
     With `durable` off this does not wait for the disk. After a power cut the file may then be

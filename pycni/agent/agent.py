@@ -69,7 +69,7 @@ def run(
     each setup by somebody else. `served` is called once, when calls are taken. Raises PycniError or
     LoaderError if that fails, or SetupError if another agent serves this node.
     """
-    memory.share_one_arena()
+    memory.keep_little()
     settings = read()
     container.check(settings)
     stop = threading.Event()

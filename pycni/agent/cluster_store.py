@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from loader.errors import LoaderError
@@ -16,6 +17,7 @@ from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
 from pycni.errors import PycniError, SetupError
+from pycni.kernel import node_events
 from pycni.kernel.memory import give_back
 from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit, mention
@@ -80,6 +82,8 @@ def follow(settings: Settings, run: Run, *, changed: Callable[[], object], memor
     Changes nothing as long as the store does not know this node: it is then another store, or one
     that lost its data.
     """
+    with suppress(OSError):  # then what is written here is looked at as what others do
+        node_events.ignore_this_thread()
     while not run.stopping:
         seconds = resync_seconds(settings.store_url) * random.uniform(1.0 - RESYNC_SPREAD, 1.0)
         end = Until(run.stop, seconds)

@@ -26,6 +26,7 @@ from pycni.agent.rounds import Rest
 from pycni.backoff import Backoff
 from pycni.errors import FileError, PycniError, TryAgain
 from pycni.faults import Fault
+from pycni.kernel.memory import give_back
 from pycni.kernel.node_events import NodeEvents, Notice, Subject
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
@@ -92,6 +93,7 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
             look = now + GLANCE if is_time else look
             if notices is None or now >= review or (is_time and keeper.saw_change(before)):
                 left = keeper.look(EVERYTHING)
+                give_back()
                 review = now + (backoff.delay() if left else REVIEW)
             elif notices:
                 left = keeper.look(keeper.scope(notices))

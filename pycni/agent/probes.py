@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from select import select
 from typing import NamedTuple
@@ -28,8 +28,12 @@ PATIENCE = 2.0
 """Seconds to wait for an answer."""
 LOOK = 1.0
 """Seconds between two looks at whether to stop, and at who the other nodes are."""
+PAUSE = 1.0
+"""Seconds between two rounds of requests: to wake up for each takes longer than to send it."""
 REPORT_CHANGES, REPORT_ALL = 2.0, 30.0
-"""Seconds between two reports: if a node began or ceased to answer, and if not."""
+"""Seconds between two reports: if a node began or ceased to answer, and if not; at least."""
+REPORT_NODES = 100
+"""Nodes that a report may tell of for each second since the one before."""
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +94,7 @@ def follow(
                 asker.hear()
                 run.well()
                 if asker.report_is_due():
-                    report.put(PEERS, asker.rows())
+                    report.put_table(PEERS, asker.rows())
                     if Node.load(settings) != node:
                         break  # it moved: ask from its new address
 
@@ -108,6 +112,7 @@ class Asker:
         self._questions: dict[bytes, Question] = {}
         self._news = True
         self._reported = 0.0
+        self._next_round = 0.0
         self._limit = LineLimit(lines=2, subjects=20)
 
     def set_nodes(self, nodes: tuple[NodeRecord, ...]) -> None:
@@ -129,10 +134,13 @@ class Asker:
         self._schedule.sent_to(vteps, self._clock())
 
     def ask(self) -> None:
-        """Ask the nodes whose time has come."""
+        """Ask the nodes whose time has come, unless some were asked just now."""
+        if self._clock() < self._next_round:
+            return
         while (vtep := self._schedule.take(self._clock())) is not None:
             self._ask(vtep, BESIDE, vtep)
             self._ask(vtep, OVERLAY, gateway(self._records[vtep].pod_cidrs[0]))
+            self._next_round = self._clock() + PAUSE
 
     def hear(self) -> None:
         """Take what was answered, and what was not in time."""
@@ -154,19 +162,20 @@ class Asker:
         now = self._clock()
         first = next(iter(self._questions.values()), None)
         end = LOOK if first is None else max(0.0, first.until - now)
-        return min(LOOK, end, self._schedule.wait(now))
+        return min(LOOK, end, max(self._schedule.wait(now), self._next_round - now))
 
     def report_is_due(self) -> bool:
         """Whether to report now; if so, it counts as done."""
         now = self._clock()
-        if now - self._reported < (REPORT_CHANGES if self._news else REPORT_ALL):
+        least = len(self.peers) / REPORT_NODES
+        if now - self._reported < max(least, REPORT_CHANGES if self._news else REPORT_ALL):
             return False
         self._reported, self._news = now, False
         return True
 
-    def rows(self) -> dict[str, dict[str, object]]:
-        """What is known of each node, by VTEP."""
-        return {str(vtep): peer.row for vtep, peer in self.peers.items()}
+    def rows(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """What is known of each node, after its VTEP."""
+        return ((str(vtep), peer.row) for vtep, peer in self.peers.items())
 
     def _ask(self, vtep: IPAddress, way: str, address: IPAddress) -> None:
         question = Question(vtep, way, address, self._clock() + PATIENCE)

@@ -160,11 +160,14 @@ class Fib:
         asked = list(addresses)
         bodies = [_pack_route_question(address, source) for address in asked]
         found: dict[IPAddress, Path] = {}
+        shared: dict[tuple[int, int, int], Path] = {}
+        """Thousands of nodes may be behind one gateway."""
         answers = self._asker.requests(RTM_GETROUTE, 0, bodies)
         for address, answer in zip(asked, answers, strict=True):
             path = None if answer is None else _read_path(answer, address)
             if path is not None:
-                found[address] = path
+                key = path.ifindex, int(path.neighbour), path.mtu
+                found[address] = shared.setdefault(key, path)
         return found
 
     def links(self, indexes: Iterable[int]) -> dict[int, Link]:

@@ -20,7 +20,7 @@ GET_TABLE = 10 << 8 | 1
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE."""
 GET_GENERATION = 10 << 8 | 16
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN."""
-NFTA_GEN_ID = 1
+NFTA_GEN_ID, NFTA_GEN_PROC_PID = 1, 2
 NFGENMSG = 4
 """Bytes of struct nfgenmsg: the address family, a version, a resource."""
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
@@ -41,9 +41,20 @@ def flags() -> dict[Table, int]:
 def generation() -> int:
     """A number that the kernel changes with every transaction. What rules do to sets that they fill
     is none, nor are counters. Raises OSError."""
+    return _number(NFTA_GEN_ID)
+
+
+def this_thread() -> int:
+    """The number by which the kernel's events of transactions name the calling thread: that of the
+    machine, whatever the container. Raises OSError."""
+    return _number(NFTA_GEN_PROC_PID)
+
+
+def _number(attribute: int) -> int:
+    """What the kernel says of the generation, and of who asks (nf_tables_fill_gen_info)."""
     with closing(_open()) as asker:
         body = asker.request(GET_GENERATION, 0, bytes(NFGENMSG))
-    return int.from_bytes(dict(attributes(body, NFGENMSG))[NFTA_GEN_ID], "big")
+    return int.from_bytes(dict(attributes(body, NFGENMSG))[attribute], "big")
 
 
 def _open() -> NetlinkSocket:

@@ -20,6 +20,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from pycni.kernel import nft_tables
 from pycni.kernel.netlink import Message, attributes, messages, port_of, read_text
 from pycni.kernel.netlink_socket import (
     BUFFER,
@@ -56,6 +57,9 @@ NETCONFMSG, NETCONFA_IFINDEX = 4, 1
 
 IFINDEX = struct.Struct("=4xi")
 """Where ifinfomsg, ifaddrmsg and tcmsg have the interface index."""
+_ignored: set[int] = set()
+"""Threads of this process, by the numbers of the machine."""
+
 LONGEST_NAME = 15
 """Bytes of a process's name, proc(5) comm."""
 
@@ -97,6 +101,12 @@ class Notice(NamedTuple):
     """Of links, addresses, qdiscs and parameters; 0 or negative: not of one interface."""
     by: str = ""
     """Name and process ID of who did it, if that is known."""
+
+
+def ignore_this_thread() -> None:
+    """Have this process hear nothing of what the calling thread, which does not end before it, does
+    to nftables. Raises OSError."""
+    _ignored.add(nft_tables.this_thread())
 
 
 class NodeEvents:
@@ -190,6 +200,8 @@ def _of_nftables(message: Message, _: int) -> Iterator[Notice]:
     if message.kind == NEW_GENERATION:
         found = dict(attributes(message.body, NFGENMSG))
         pid = int.from_bytes(found.get(NFTA_GEN_PROC_PID, b""), "big")
+        if pid in _ignored:
+            return
         name = read_text(found.get(NFTA_GEN_PROC_NAME, b""))
         yield Notice(Subject.TABLES, by=f"{name} (pid {pid})" if pid else "")
 

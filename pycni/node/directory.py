@@ -27,8 +27,8 @@ class Directory:
     def __init__(self, own_name: str, records: Iterable[NodeRecord] = ()) -> None:
         self._own_name = own_name
         self._records: dict[str, NodeRecord] = {}
-        self._claims: dict[IPAddress, dict[str, IPAddress]] = {}
-        """By address: the VTEPs of the nodes that have it, by name."""
+        self._holders: dict[IPAddress, NodeRecord | dict[str, NodeRecord]] = {}
+        """By address: the node that has it; by its name, if there are several."""
         self._changed: set[IPAddress] = set()
         self.change((), records)
 
@@ -46,7 +46,7 @@ class Directory:
     @property
     def entries(self) -> dict[IPAddress, IPAddress]:
         """The VTEP of the node that has an address, for all that somebody has."""
-        found = {address: self._owner(address) for address in self._claims}
+        found = {address: self._owner(address) for address in self._holders}
         return {address: vtep for address, vtep in found.items() if vtep is not None}
 
     @property
@@ -63,26 +63,33 @@ class Directory:
         return {address: self._owner(address) for address in changed}
 
     def _owner(self, address: IPAddress) -> IPAddress | None:
-        claims = self._claims.get(address, {})
-        if address in claims.values():
+        found = self._holders.get(address)
+        if found is None or isinstance(found, NodeRecord):
+            return None if found is None else found.vtep
+        if any(one.vtep == address for one in found.values()):
             return address
-        if self._own_name in claims:
-            return claims[self._own_name]
-        return next(iter(claims.values())) if len(claims) == 1 else None
+        own = found.get(self._own_name)
+        return None if own is None else own.vtep
 
     def _know(self, record: NodeRecord) -> None:
         self._records[record.name] = record
         for address in _addresses(record):
-            self._claims.setdefault(address, {})[record.name] = record.vtep
+            found = self._holders.get(address)
+            if found is None:
+                self._holders[address] = record
+            elif isinstance(found, NodeRecord):
+                self._holders[address] = {found.name: found, record.name: record}
+            else:
+                found[record.name] = record
             self._changed.add(address)
 
     def _forget(self, name: str) -> None:
         record = self._records.pop(name, None)
         for address in () if record is None else _addresses(record):
-            claims = self._claims[address]
-            del claims[name]
-            if not claims:
-                del self._claims[address]
+            found = self._holders.pop(address)
+            if isinstance(found, dict):
+                del found[name]
+                self._holders[address] = found if len(found) > 1 else next(iter(found.values()))
             self._changed.add(address)
 
 

@@ -59,6 +59,8 @@ class Copy:
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._overlay = 0
+        self._narrow: dict[IPAddress, int] | None = {}
+        """None: to be found out."""
         self._neighbours: Neighbours = {}
         self.written: dict[IPAddress, NextHop] = {}
         self.written_digest = b""
@@ -84,6 +86,7 @@ class Copy:
         before, self._others = self._others, dict.fromkeys(others)
         for gone in before.keys() - self._others.keys():
             self._paths.pop(gone, None)
+            self._narrow = None
         self.take_again([vtep for vtep in self._others if vtep not in before])
 
     def take_turn(self) -> bool:
@@ -129,9 +132,11 @@ class Copy:
     @property
     def narrow(self) -> dict[IPAddress, int]:
         """What the paths carry that are narrower than the overlay device's MTU."""
-        device = self._links.get(self._overlay)
-        overlay_mtu = device.mtu if device is not None else 0
-        return path_mtus.narrow(self._paths, self._links, overlay_mtu=overlay_mtu)
+        if self._narrow is None:
+            device = self._links.get(self._overlay)
+            overlay_mtu = device.mtu if device is not None else 0
+            self._narrow = path_mtus.narrow(self._paths, self._links, overlay_mtu=overlay_mtu)
+        return self._narrow
 
     def path(self, vtep: IPAddress) -> Way | None:
         return self._paths.get(vtep)
@@ -142,6 +147,7 @@ class Copy:
 
     def _take_links(self) -> None:
         """Those of the paths, and the overlay device, whose MTU all paths are compared with."""
+        self._narrow = None
         indexes = {path.ifindex for path in self._paths.values()}
         self._links = self._fib.links(indexes | {self._overlay} if self._overlay else indexes)
 
@@ -155,12 +161,16 @@ def wanted(
     Ethernet, or if the neighbour is not known.
     """
     found: dict[IPAddress, NextHop] = {}
+    made: dict[tuple[int, int, str], NextHop] = {}
+    """Thousands of nodes may be behind one gateway."""
     for vtep, path in paths.items():
         link = links.get(path.ifindex)
         mac = neighbours.get((path.ifindex, path.neighbour))
         if link is not None and link.is_running and link.is_ethernet and mac is not None:
-            mtu = path_mtus.inner_mtu(vtep, path, link)
-            found[vtep] = NextHop(path.ifindex, mtu, mac, link.mac)
+            key = path.ifindex, path_mtus.inner_mtu(vtep, path, link), mac
+            if key not in made:
+                made[key] = NextHop(*key, link.mac)
+            found[vtep] = made[key]
     return found
 
 
@@ -184,21 +194,30 @@ def review_some(settings: Settings, copy: Copy) -> None:
     if Node.load(settings).vtep != copy.vtep:
         review(settings, copy)
         return
-    copy.take_turn()
+    differs = copy.take_turn()
     with maps.open_nexthops(settings.pin_root) as hops:
         if (found := hops.digest(but="used")) != copy.written_digest:
             copy.written, copy.written_digest = dict(hops.items()), found
-    follow_nodes(settings, copy)
+            differs = True
+    if _take_nodes(settings, copy) or differs:
+        write(settings, copy)
 
 
 def follow_nodes(settings: Settings, copy: Copy) -> None:
     """Ask the kernel for the paths to nodes that came, and write what differs. Callers hold the
     network lock."""
-    with maps.open_vteps(settings.pin_root) as vteps:
-        if (found := vteps.digest()) != copy.nodes_digest:
-            copy.take_nodes([vtep for vtep, _ in vteps.items()])
-            copy.nodes_digest = found
+    _take_nodes(settings, copy)
     write(settings, copy)
+
+
+def _take_nodes(settings: Settings, copy: Copy) -> bool:
+    """Whether there are other nodes than before."""
+    with maps.open_vteps(settings.pin_root) as vteps:
+        if (found := vteps.digest()) == copy.nodes_digest:
+            return False
+        copy.take_nodes([vtep for vtep, _ in vteps.items()])
+        copy.nodes_digest = found
+    return True
 
 
 def write(settings: Settings, copy: Copy) -> None:

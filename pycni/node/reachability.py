@@ -23,6 +23,8 @@ OVERLAY, BESIDE = "overlay", "beside"
 
 RATE = 10.0
 """Nodes asked in a second, at most."""
+BURST = 1.0
+"""Seconds of which the requests may be sent at once."""
 SENT_TO = 120.0
 """Seconds for which a node counts as one that this node sends to."""
 MISSES = 3
@@ -90,7 +92,7 @@ class Schedule:
                 continue
             recent = now - self._sent_to.get(node, -SENT_TO) < SENT_TO
             self._put(node, now + (self._interval if recent else self.longest))
-            self._free = now + 1 / RATE
+            self._free = max(self._free, now - BURST) + 1 / RATE
             return node
         return None
 

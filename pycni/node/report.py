@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,16 @@ class Report:
         self._limit = LineLimit(clock=clock)
         self._lock = threading.Lock()
 
+    def put_table(self, section: str, rows: Iterable[tuple[str, Any]]) -> None:
+        """As `put`, for a table of many rows: only one is there at a time."""
+        self._put(section, f"{{{', '.join(f'{json.dumps(k)}: {json.dumps(v)}' for k, v in rows)}}}")
+
     def put(self, section: str, value: Any) -> None:
         """Say something, as JSON types. A file that cannot be written is logged: nobody's packets
         depend on it."""
-        text = json.dumps(value)
+        self._put(section, json.dumps(value))
+
+    def _put(self, section: str, text: str) -> None:
         with self._lock:
             now = self._clock()
             if self._sections.get(section) == text and now - self._written < RENEWAL:

@@ -86,14 +86,20 @@ class Underlay:
         ours = (route for route in routes if route.dst.version == version)
         return sorted(ours, key=lambda route: route.priority)
 
-    def ways(self, address: IPAddress) -> tuple[Link, ...]:
-        """The interfaces by which packets to an address may leave, as the main table says."""
+    def ways(self, *addresses: IPAddress) -> tuple[Link, ...]:
+        """The interfaces by which packets to addresses may leave, as the main table says."""
+        routes = {id(route): route for route in map(self._route, addresses) if route is not None}
+        links = (link for route in routes.values() for link in self.links_of(route))
+        return tuple(dict.fromkeys(links))
+
+    def _route(self, address: IPAddress) -> Route | None:
+        """The one that the kernel takes to an address."""
         number = int(address)
         for shift, routes in self._tables[address.version]:
             route = routes.get(number >> shift)
             if route is not None:
-                return self.links_of(route)
-        return ()
+                return route
+        return None
 
     def links_of(self, route: Route) -> tuple[Link, ...]:
         """The interfaces of a route's ways that work; of all ways, if none works."""

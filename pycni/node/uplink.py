@@ -203,9 +203,7 @@ def _why_not(address: Address) -> str:
 
 def _ways(around: Underlay, vtep: IPAddress, others: Iterable[IPAddress]) -> tuple[Link, ...]:
     """The interfaces by which packets to other nodes may leave; to the world, if none is known."""
-    found: dict[Link, None] = {}
-    for other in others:
-        found |= dict.fromkeys(link for link in around.ways(other) if not link.is_inside)
+    found = [link for link in around.ways(*others) if not link.is_inside]
     holder = around.holder(vtep)
     if found or (holder is not None and not holder.is_inside):
         return tuple(found)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
-from pycni.dataplane.reconcile import plan
 from pycni.errors import NotAvailable, SetupError
 from pycni.faults import Fault
 from pycni.node import directory
@@ -53,14 +52,13 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
     """Compares the map with the store as far as it is known, and the sets with the map."""
     root = d.settings.pin_root
     try:
-        have, others = _entries(root), _others(root)
+        missing, surplus = _differences(d) if d.own_record is not None else (0, 0)
+        others = _others(root)
     except NotAvailable:  # pinned.py says so
         return
-    if d.own_record is not None:
-        missing, surplus = _differences(have, Directory(d.node.name, d.nodes or ()).entries)
-        if missing or surplus:
-            found = f"without {missing} entries, and with {surplus} that are wrong"
-            yield Fault(PART, "the map nodes", found)
+    if missing or surplus:
+        found = f"without {missing} entries, and with {surplus} that are wrong"
+        yield Fault(PART, "the map nodes", found)
     try:
         known = port_table.nodes()
     except NotAvailable:  # tables.py says so
@@ -90,19 +88,15 @@ def mend(d: Description, _: Seen) -> None:
         port_table.write_nodes(_others(root))
 
 
-def _differences(
-    have: Mapping[IPAddress, IPAddress], want: Mapping[IPAddress, IPAddress]
-) -> tuple[int, int]:
+def _differences(d: Description) -> tuple[int, int]:
     """How many entries are missing or wrong, and how many are of nobody."""
-    changes = plan(have, want, synced=True)
+    wanted = Directory(d.node.name, d.nodes or ()).entries
+    with maps.open_nodes(d.settings.pin_root) as table:
+        changes = table.plan(wanted, synced=True)
     return len(changes.upserts), len(changes.deletes)
-
-
-def _entries(root: Path) -> dict[IPAddress, IPAddress]:
-    with maps.open_nodes(root) as table:
-        return dict(table.items())
 
 
 def _others(root: Path) -> set[IPAddress]:
     own = own_vtep(root)
-    return {address for address, vtep in _entries(root).items() if vtep != own}
+    with maps.open_nodes(root) as table:
+        return {address for address, vtep in table.items() if vtep != own}

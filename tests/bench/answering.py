@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from ipaddress import IPv4Network
 
 from pycni.lab import processes
@@ -39,7 +39,8 @@ def answering(netns: str, vteps: IPv4Network, *, port: int) -> Iterator[None]:
         thread = threading.Thread(target=_answer, args=(overlay,), daemon=True)
         thread.start()
         yield
-        overlay.shutdown(socket.SHUT_RD)
+        with suppress(OSError):  # it wakes the reader, though it says that nobody is connected
+            overlay.shutdown(socket.SHUT_RD)
         thread.join()
 
 
@@ -62,7 +63,8 @@ def _answer(overlay: socket.socket) -> None:
         if reply:
             asked = PKTINFO.unpack(extra[0][2])[2]
             control = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, asked, bytes(4)))]
-            overlay.sendmsg([reply], control, 0, sender)
+            with suppress(OSError):  # the bench ended
+                overlay.sendmsg([reply], control, 0, sender)
 
 
 def turned(packet: bytes) -> bytes:

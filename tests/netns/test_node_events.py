@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loader import libbpf
-from pycni.kernel import nft, sysctl
+from pycni.kernel import nft, node_events, sysctl
 from pycni.kernel.node_events import NodeEvents, Notice, Subject
 from support.kernel import entered, netns, rtnl
 
@@ -139,3 +139,17 @@ def test_lost_events_are_told(namespace: str) -> None:
 
         assert events.wait(1.0) is None
         assert events.wait(0.1) is not None
+
+
+@pytest.mark.usefixtures("namespace")
+def test_what_a_thread_of_ours_does_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_events, "_ignored", set())
+
+    with NodeEvents() as events:
+        node_events.ignore_this_thread()
+        nft.run("add table inet ours", what="a test")
+        assert not [one for one in events.wait(0.3) or () if one.subject is Subject.TABLES]
+
+        script = "from pycni.kernel import nft; nft.run('add table inet other', what='a test')"
+        subprocess.run([sys.executable, "-c", script], check=True)
+        assert heard(events, Subject.TABLES).by.startswith("python")

@@ -184,6 +184,17 @@ def _empty(name: str) -> Callable[[Lab, LabNode], object]:
     return do
 
 
+def _mislead(name: str) -> Callable[[Lab, LabNode], object]:
+    """Every entry leads to a node that is none: the map is not empty, and has all its keys."""
+
+    def do(_: Lab, node: LabNode) -> None:
+        with maps.open_table(load(node.settings_path).pin_root, name) as table:
+            for key, value in list(table.items()):
+                table.put(key, value + 100)
+
+    return do
+
+
 def _another_self(_: Lab, node: LabNode) -> None:
     with maps.open_self(load(node.settings_path).pin_root) as own:
         own.put(None, maps.Self(node.underlay[0].ip + 100, 0))
@@ -466,6 +477,12 @@ DAMAGES = (
     Damage("map endpoints emptied", _empty("endpoints"), "endpoints", "no entry"),
     Damage("map remotes emptied", _empty("remotes"), "peers", "remotes", plugin_tells=False),
     Damage("map vteps emptied", _empty("vteps"), "peers", "vteps", plugin_tells=False),
+    Damage("map remotes with other nodes", _mislead("remotes"), "peers", "remotes", within=LOOK,
+           plugin_tells=False),
+    Damage("map vteps with other ids", _mislead("vteps"), "peers", "vteps", within=LOOK,
+           plugin_tells=False),
+    Damage("map nodes with other nodes", _mislead("nodes"), "node addresses", "nodes", within=LOOK,
+           plugin_tells=False),
     Damage("another address in the map self", _another_self, "peers", "self",
            plugin_tells=False),
     Damage("pins of maps removed", _remove_pins("maps/*"), "programs", "endpoints"),

@@ -60,7 +60,7 @@ class World:
 
     @property
     def row(self):
-        return self.asker.rows()[str(TWO.vtep)]
+        return dict(self.asker.rows())[str(TWO.vtep)]
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_an_answer_of_a_node_that_is_gone_meanwhile_is_none(world: World) -> Non
 
     world.asker.hear()
 
-    assert world.asker.rows() == {}
+    assert dict(world.asker.rows()) == {}
 
 
 def test_changes_are_reported_soon_and_all_in_time(world: World) -> None:
@@ -223,7 +223,7 @@ def test_a_node_that_moved_asks_from_its_new_address(monkeypatch: pytest.MonkeyP
         one,
         others=lambda: (TWO,),
         traffic=Traffic(),
-        report=SimpleNamespace(put=put),
+        report=SimpleNamespace(put_table=put),
     )
 
     assert opened == ["192.0.2.1", "10.244.0.1", "192.0.2.9", "10.244.0.1"]

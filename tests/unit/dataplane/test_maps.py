@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
@@ -155,6 +156,12 @@ class Entries(dict[bytes, bytes]):
     """A map in the kernel, and of which bytes it was asked for a digest."""
 
     but = range(0)
+
+    def entries(self) -> dict[bytes, bytes]:
+        return dict(self)
+
+    def marked(self, place: range) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, value) for key, value in self.items() if any(value[at] for at in place))
 
     def digest(self, *, but: range) -> bytes:
         self.but = but

@@ -51,7 +51,7 @@ def test_what_an_agent_reports_is_read_until_it_is_old(
     settings: Any, written: Report, clock: Clock
 ) -> None:
     written.put(RIVAL, "with VTEP 192.0.2.1")
-    written.put(PEERS, {"192.0.2.2": {}})
+    written.put_table(PEERS, iter([("192.0.2.2", {})]))
     assert report.read(settings) == {RIVAL: "with VTEP 192.0.2.1", PEERS: {"192.0.2.2": {}}}
 
     clock.now += report.AGE_MAX
