@@ -123,7 +123,7 @@ class Control:
         for command in (
             ("apply", "--server-side", "-f", crds),
             ("wait", "--for=condition=Established", "-f", crds),
-            ("apply", "--server-side", "-f", DEPLOY),
+            ("apply", "--server-side", "-f", DEPLOY / "pycni.yaml"),
         ):
             done = self.kubectl(*command)
             assert done.returncode == 0, done.stderr
@@ -178,6 +178,7 @@ class Control:
             f"--secure-port={self.api_port}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
             f"--token-auth-file={where}/tokens.csv",
             f"--tls-cert-file={where}/api.pem",
             f"--tls-private-key-file={where}/api.key",
