@@ -24,7 +24,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster test-kube e2e image image-cached manifests bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster kills test-kube e2e image image-cached manifests bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -124,6 +124,10 @@ cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up,
 test-cluster: $(VENV)/test ## the same, and a minute of Kubernetes' own network tests
 	$(call install,nftables)
 	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY) --focus cut
+
+kills: $(VENV)/test ## components of such a cluster killed and stopped under traffic: PODS=500 for a storm
+	$(call install,nftables)
+	cd tests && ../$(BIN)/python -m cluster kills --kube-proxy $(KUBE_PROXY) $(if $(PODS),--pods $(PODS))
 
 FOCUS ?= conformance
 e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services, policy or all

@@ -63,6 +63,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map_update_elem": (c_int, [c_int, c_char_p, c_char_p, c_uint64]),
     "bpf_map_delete_elem": (c_int, [c_int, c_char_p]),
     "bpf_map_get_next_key": (c_int, [c_int, c_char_p, c_char_p]),
+    "bpf_map_lookup_batch": (
+        c_int,
+        [c_int, c_char_p, c_char_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p],
+    ),
     "bpf_obj_pin": (c_int, [c_int, c_char_p]),
     "bpf_obj_get": (c_int, [c_char_p]),
     "bpf_obj_get_info_by_fd": (c_int, [c_int, c_void_p, POINTER(c_uint32)]),
@@ -198,6 +202,32 @@ def next_key(fd: int, previous: bytes | None, size: int) -> bytes | None:
         return None
     check(result, "next key")
     return key.raw
+
+
+def lookup_batch(
+    fd: int, token: bytes | None, *, sizes: tuple[int, int], room: int
+) -> tuple[bytes | None, bytes, bytes]:
+    """Up to `room` entries from `token` on, None for the first: the token for those after them,
+    None after the last, and all keys and all values, of `sizes` bytes each.
+
+    Raises OSError: EINVAL or ENOTSUPP where the kernel has no such call for this kind of map,
+    ENOSPC if a bucket of a hash has more entries than `room`.
+    """
+    key_size, value_size = sizes
+    following = ctypes.create_string_buffer(max(key_size, 4))
+    keys = ctypes.create_string_buffer(room * key_size)
+    values = ctypes.create_string_buffer(room * value_size)
+    count = c_uint32(room)
+    lib = library()
+    result = lib.bpf_map_lookup_batch(fd, token, following, keys, values, byref(count), None)
+    is_last = result == -errno.ENOENT
+    if not is_last:
+        check(result, "batch")
+    return (
+        None if is_last else following.raw,
+        ctypes.string_at(keys, count.value * key_size),
+        ctypes.string_at(values, count.value * value_size),
+    )
 
 
 def open_object(path: Path) -> tuple[int | None, int]:

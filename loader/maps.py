@@ -8,6 +8,7 @@ raise OSError with the kernel's errno: only the caller knows what a full map mea
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from .closing import Closing
 from .libbpf import check, library, possible_cpus, text
 
 RING_BATCH = 4096  # records one poll() returns at most
+BATCH = 2048  # entries one system call returns at most
+# 524: ENOTSUPP, include/linux/errno.h. EINTR: entries went away meanwhile
+NO_BATCHES = (errno.EINVAL, 524, errno.ENOSPC, errno.EINTR)
 
 # enum bpf_map_type: include/uapi/linux/bpf.h
 MAP_TYPES = {1: "hash", 2: "array", 5: "percpu_hash", 6: "percpu_array", 9: "lru_hash",
@@ -143,11 +147,29 @@ class Map(Descriptor):
         return list(found)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All (key, value) pairs; entries deleted meanwhile are left out."""
-        for key in self.keys():
-            value = self.lookup(key)
-            if value is not None:
-                yield key, value
+        """All (key, value) pairs, each key once; entries deleted meanwhile are left out.
+
+        TypeError for a map with a value per CPU.
+        """
+        found: dict[bytes, bytes] = {}
+        for keys, values in self._batches():
+            found.update(zip(_cut(keys, self.info.key_size), _cut(values, self.info.value_size),
+                             strict=True))  # fmt: skip
+        yield from found.items()
+
+    def digest(self, *, but: range = range(0)) -> bytes:
+        """A hash of all entries in the kernel's order, which only changes when entries do; `but`
+        are bytes of each value that do not count. An equal one means that the map is as it was.
+        Another one may mean only that entries came and went."""
+        summed = hashlib.blake2b(digest_size=16)
+        size = self.info.value_size
+        for keys, values in self._batches():
+            counted = bytearray(values)
+            for at in but:
+                counted[at::size] = bytes(len(values) // size)
+            summed.update(keys)
+            summed.update(counted)
+        return summed.digest()
 
     def items_percpu(self) -> Iterator[tuple[bytes, list[bytes]]]:
         """All (key, values) pairs of a per-CPU map."""
@@ -155,6 +177,37 @@ class Map(Descriptor):
             values = self.lookup_percpu(key)
             if values is not None:
                 yield key, values
+
+    def _batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, as keys and values one after the other. While others change the map, one may
+        come twice, and how many come is bounded.
+
+        Where the kernel has no batches of this kind of map, they are read one by one: Linux 5.10
+        has none of LPM tries.
+        """
+        if self._percpu:
+            raise TypeError(f"map {self.info.name} has a value per CPU: use items_percpu")
+        sizes, most = (self.info.key_size, self.info.value_size), self.info.max_entries
+        token: bytes | None = None
+        for _ in range(2 * (most // BATCH + 1)):
+            try:
+                token, keys, values = libbpf.lookup_batch(
+                    self.fd, token, sizes=sizes, room=min(BATCH, most)
+                )
+            except OSError as error:
+                if error.errno not in NO_BATCHES:
+                    raise
+                yield from self._one_by_one()
+                return
+            yield keys, values
+            if token is None:
+                return
+
+    def _one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
+        for key in self.keys():
+            value = self._lookup(key)
+            if value is not None:
+                yield key, value
 
     def _lookup(self, key: bytes) -> bytes | None:
         self._sized("key", key, self.info.key_size)
@@ -202,6 +255,11 @@ class RingBuffer(Closing):
     def _take(self, record: bytes) -> int:
         self._records.append(record)
         return 0 if len(self._records) < RING_BATCH else -errno.ECANCELED
+
+
+def _cut(data: bytes, size: int) -> Iterator[bytes]:
+    """The pieces of `size` bytes."""
+    return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def _map_info(fd: int) -> MapInfo:

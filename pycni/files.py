@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Private directories (mode 0700) and files (mode 0600) of a node; files are replaced atomically.
 
-Knows no file's content. Turns OSError into FileError, which names the path.
+Knows no file's content. Turns OSError into FileError, which names the path. `stage` alone is for
+files that others read, and raises OSError.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from pycni.errors import FileError
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 WRITABLE_BY_OTHERS = 0o022
+STAGED_SUFFIX = ".new"
 
 SYSTEM_DIRECTORIES = frozenset(
     Path(name)
@@ -163,6 +166,26 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
             f"the file {path} cannot be written: {error.strerror}",
             hint="check free space, and that the file system is not mounted read-only",
         ) from error
+
+
+def stage(target: Path, content: bytes, *, mode: int) -> Path:
+    """A complete file for others, beside `target`, under a name that no container runtime reads:
+    to be renamed to `target`, by which runtimes learn of it. Raises OSError, and leaves none then.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=STAGED_SUFFIX
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        Path(name).unlink()
+        raise
+    return Path(name)
 
 
 def remove_file(path: Path) -> None:

@@ -77,9 +77,12 @@ TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
 TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
 
 
+_NODE_NAME_RULE = "must be a DNS name: a-z, 0-9 and '-', in labels of 63 with dots between"
+
+
 def _node_name(value: str) -> str:
     if not is_node_name(value):
-        raise ValueError("must be a DNS name: a-z, 0-9 and '-', in labels of 63 with dots between")
+        raise ValueError(_NODE_NAME_RULE)
     return value
 
 
@@ -338,6 +341,12 @@ def _read(file: Path, *, must_exist: bool) -> str:
 def _name_of_node(file: Path) -> str:
     """The name of the Node that this process is on, as its pod is told. Raises InvalidSettings."""
     if name := os.environ.get(NODE_NAME):
+        if not is_node_name(name):
+            raise InvalidSettings(
+                f"{NODE_NAME} = {name!r} in the environment: {_NODE_NAME_RULE}",
+                hint="give the Node another name (kubelet --hostname-override), for a name in DNS "
+                "has no longer labels",
+            )
         return name
     raise InvalidSettings(
         f"{file}: node_name is not set, and neither is {NODE_NAME} in the environment: with the "

@@ -47,6 +47,7 @@ from pycni.node.record import Node
 from pycni.node.report import Report
 from pycni.settings import Settings, make_directories
 from pycni.setup import cautions, container, provision
+from pycni.upkeep import installed
 
 KERNEL_WAIT = 1.0
 """Seconds, the longest wait of a loop that only this node's kernel can fail."""
@@ -91,6 +92,7 @@ def run(
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
+            installed.close(settings)  # of a former agent; the plugin may be another one by now
             start(loops(Current(settings, read), forgetting, registered), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             served(settings)
@@ -112,7 +114,7 @@ def loops(current: Current, forgetting: Forgetting, registered: threading.Event)
     waker, known = Waker(), Known()
     report = Report(settings)
     cluster = Memory(report, known)
-    store = partial(cluster_store.follow, settings, changed=waker.wake, memory=cluster)
+    store = partial(cluster_store.follow, settings, changed=waker.tell_nodes, memory=cluster)
     beat = partial(
         heartbeat.follow, settings, report=report, limit=LineLimit(), registered=registered
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from pycni.errors import PycniError
 from pycni.kernel import sysctl
 from pycni.names import NAME_HEAD
 from pycni.node.record import record_path
-from pycni.upkeep import directories, parameters
+from pycni.upkeep import directories, installed, parameters
 from pycni.upkeep.description import Description
 
 MAPS = ("endpoints", "remotes", "vteps")
@@ -47,6 +47,8 @@ class Place(NamedTuple):
     written: tuple[Path, ...]
     """Directories that the agent writes to."""
     record: Path
+    installed: tuple[Path, ...]
+    """Files and directories of the container runtime's, and the list of them."""
 
 
 class Glance(Closing):
@@ -103,6 +105,7 @@ class Glance(Closing):
             [sysctl.read(name) for name in place.parameters],
             [_room(path) for path in place.written],
             mark_of(place.record),
+            [mark_of(path) for path in place.installed],
         )
 
     def _open(self, root: Path) -> None:
@@ -134,7 +137,15 @@ def _place(d: Description) -> Place:
         tuple(parameters.wanted(d, ())),
         directories.wanted(d.settings),
         record_path(d.settings),
+        tuple(_installed(d)),
     )
+
+
+def _installed(d: Description) -> Iterator[Path]:
+    yield installed.record_path(d.settings)
+    if held := installed.load(d.settings):
+        yield from held.paths
+        yield held.listed.path.parent  # others put their lists there
 
 
 def _list_links() -> list[int]:

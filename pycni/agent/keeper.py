@@ -38,6 +38,7 @@ from pycni.upkeep.book import MINUTE, Book, Key, key_of
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
 from pycni.upkeep.seen import Seen
+from pycni.upkeep.settled import Settled
 
 REVIEW = 30.0
 """Seconds between two looks at everything."""
@@ -134,6 +135,7 @@ class Keeper:
         self._mark: object = None
         """What tells the record that was read from a later one."""
         self._book = Book()
+        self._settled = Settled()
         self._doers: dict[Subject, tuple[float, str]] = {}
         """When who last did something about a subject, if that was said."""
         self.found = False
@@ -229,7 +231,7 @@ class Keeper:
         d = self._describe()
         if d is None:
             return []
-        return parts.look(d, Seen(self._ipr, only=scope.only), scope.parts)
+        return self._settled.look(d, lambda: Seen(self._ipr, only=scope.only), scope.parts)
 
     def _to_mend(self, faults: Iterable[Fault]) -> list[Fault]:
         """Those that are ours to mend."""
@@ -273,7 +275,7 @@ class Keeper:
             if confirmed and not needs_setup:
                 self._mend_parts(confirmed, scope)
                 left = self._at_rest(scope, confirmed)
-        if left:
+        if any(parts.named(fault.part).setup_helps for fault in left):
             self._set_up()
             left = self._to_mend(self._faults(EVERYTHING))
             if left:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 
 from pycni import locks
 from pycni.agent.loops import Run
@@ -27,32 +28,51 @@ RENEWAL = 2.0
 CONFIRMATION = 5.0
 """Seconds between two looks at which next hops are in use."""
 REVIEW = 30.0
-"""Seconds until the kernel is asked for everything again: a path's MTU expires without an event."""
+"""Seconds until the kernel is asked again without an event: a path's MTU expires without one."""
 SETTLING = 0.02
 """Seconds after an ICMP error, in which the kernel takes it in and others like it arrive: raw
 sockets get it first (ip_protocol_deliver_rcu, net/ipv4/ip_input.c)."""
 
+Look = Callable[[Settings, Copy], None]
+
 log = logging.getLogger(__name__)
 
 
+class News(Enum):
+    """What may be different."""
+
+    NOTHING = auto()
+    NODES = auto()
+    EVERYTHING = auto()
+
+
 class Waker:
-    """Tells `follow`, from another thread, that there are other VTEPs now."""
+    """Tells `follow`, from other threads, what is different now."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._everything = False
 
     def fileno(self) -> int:
         return self._fd
 
     def wake(self) -> None:
+        """Anything may be: a setup was done."""
+        self._everything = True
         os.eventfd_write(self._fd, 1)
 
-    def take(self) -> bool:
-        """Whether it was woken since the last call."""
+    def tell_nodes(self) -> None:
+        """There are other nodes."""
+        os.eventfd_write(self._fd, 1)
+
+    def take(self) -> News:
+        """What was told since the last call."""
         try:
-            return bool(os.eventfd_read(self._fd))
+            os.eventfd_read(self._fd)
         except BlockingIOError:
-            return False
+            return News.NOTHING
+        everything, self._everything = self._everything, False
+        return News.EVERYTHING if everything else News.NODES
 
 
 def follow(
@@ -74,14 +94,19 @@ def follow(
             narrower = _take_errors(errors, settings, run)
             # no setup may replace the maps meanwhile
             with locks.network_lock(settings.run_dir, shared=True):
-                if waker.take() or changes is None or now >= review:
-                    next_hops.review(settings, copy)
-                    narrowed = path_mtus.write(settings, copy.narrow)
-                    review = now + REVIEW
-                elif copy.take_in(changes) | copy.take_again(narrower):
-                    next_hops.write(settings, copy)
-                    if copy.narrow or narrowed:
+                news = waker.take()
+                is_review = now >= review
+                look: Look | None = next_hops.review
+                if changes is None or news is News.EVERYTHING or not review:
+                    is_review = True
+                else:
+                    differs = copy.take_in(changes) | copy.take_again(narrower)
+                    look = _look(news, is_review=is_review, differs=differs)
+                if look is not None:
+                    look(settings, copy)
+                    if is_review or copy.narrow or narrowed:
                         narrowed = path_mtus.write(settings, copy.narrow)
+                    review = now + REVIEW if is_review else review
                 if now >= confirmation:
                     used(next_hops.confirm(settings, copy))
                     confirmation = now + CONFIRMATION
@@ -89,6 +114,15 @@ def follow(
             run.well()
             run.wait(rest.due())  # events without end must not be work without end
             fib.wait(RENEWAL, waker.fileno(), *(errors.filenos() if errors else ()))
+
+
+def _look(news: News, *, is_review: bool, differs: bool) -> Look | None:
+    """How much to look at, and to write; None: nothing is different."""
+    if is_review:
+        return next_hops.review_some
+    if news is News.NODES:
+        return next_hops.follow_nodes
+    return next_hops.write if differs else None
 
 
 @contextmanager

@@ -183,7 +183,7 @@ class Asker:
         if peer is None:
             return
         before = peer.forwards, peer.answers
-        way = peer.ways[question.way]
+        way = peer.way(question.way)
         if answered:
             way.answered, way.misses = self._clock(), 0
         else:

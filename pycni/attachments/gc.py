@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """GC: remove every attachment of one network that the runtime does not list as valid.
 
-Goes on after an error and reports all errors at the end. Skips an attachment whose lock somebody
-holds. Source: CNI spec 1.1.0, section 2 "GC".
+Goes on after an error and reports all errors at the end. Comes last to an attachment whose lock
+somebody holds, and waits for it: the agent may be about to try the same, and fail. Source: CNI spec
+1.1.0, section 2 "GC".
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from pycni import locks
@@ -18,6 +21,9 @@ from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import AttachmentKey, host_ifname
 from pycni.pods.lease import leases
+
+PATIENCE = 5.0
+"""Seconds that one GC waits, in all, for others that are at work on attachments to remove."""
 
 
 def collect(call: Call) -> None:
@@ -31,11 +37,7 @@ def collect(call: Call) -> None:
     with Rtnl() as ipr:
         if valid is not None:
             kept = {AttachmentKey(call.conf.name, *one).digest for one in valid}
-            for digest in _attached(call, ipr) - kept:
-                try:
-                    _remove(call, ipr, digest)
-                except (PycniError, OSError) as error:
-                    problems.append(f"{host_ifname(digest)}: {error}")
+            problems += _remove_all(call, ipr, _attached(call, ipr) - kept)
         reclaim.sweep(ipr, call.settings, forget=call.forgetting.soon)
         problems += refresh.refresh_all(ipr, call.settings)
     delegation.release_orphans(call.settings)
@@ -61,13 +63,35 @@ def _attached(call: Call, ipr: Rtnl) -> set[str]:
     return linked | {one.key.digest for one in recorded if one.key.network == network}
 
 
-def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
+def _remove_all(call: Call, ipr: Rtnl, digests: Iterable[str]) -> list[str]:
+    """What could not be removed, and why. Those whose lock somebody holds come last."""
+    problems, busy = [], []
+    for digest in digests:
+        try:
+            if not _remove(call, ipr, digest, timeout=0):
+                busy.append(digest)
+        except (PycniError, OSError) as error:
+            problems.append(f"{host_ifname(digest)}: {error}")
+    end = time.monotonic() + min(PATIENCE, call.left())
+    for digest in busy:
+        try:
+            if not _remove(call, ipr, digest, timeout=max(0.0, end - time.monotonic())):
+                problems.append(f"{host_ifname(digest)}: another process is at work on it")
+        except (PycniError, OSError) as error:
+            problems.append(f"{host_ifname(digest)}: {error}")
+    return problems
+
+
+def _remove(call: Call, ipr: Rtnl, digest: str, *, timeout: float) -> bool:
+    """False if somebody holds the attachment's lock for longer than `timeout` seconds."""
     settings = call.settings
     with ExitStack() as held:
         try:
-            lock = held.enter_context(locks.attachment_lock(settings.run_dir, digest, timeout=0))
+            lock = held.enter_context(
+                locks.attachment_lock(settings.run_dir, digest, timeout=timeout)
+            )
         except TryAgain:
-            return  # an ADD or DEL of this attachment is at work
+            return False
         known = delegation_records.find(settings, digest)
 
         def release() -> None:
@@ -81,3 +105,4 @@ def _remove(call: Call, ipr: Rtnl, digest: str) -> None:
             release,
             plugin="" if known is None else known.plugin,
         )
+    return True

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pycni.attachments import reclaim
 from pycni.attachments.reclaim import cleanup
+from pycni.cluster import IPNetwork
 from pycni.dataplane import maps
 from pycni.errors import FileError, StoreError, TryAgain
 from pycni.ipam import published
@@ -17,11 +20,19 @@ from pycni.upkeep import host_ports
 from pycni.upkeep.endpoints import restore as restore_entries
 
 
-def restore(ipr: Rtnl, settings: Settings, node: Node, *, needs_store: bool = True) -> None:
+def restore(
+    ipr: Rtnl,
+    settings: Settings,
+    node: Node,
+    *,
+    needs_store: bool = True,
+    published_before: Iterable[IPNetwork] | None = None,
+) -> None:
     """Make entries, published prefixes and host ports agree with the leases.
 
-    Callers hold the network lock. Runs in the node's network namespace. Raises PycniError; but
-    nothing about the store without `needs_store`: what was published before still is.
+    Callers hold the network lock. Runs in the node's network namespace. `published_before` is what
+    the store has; None: it is asked. Raises PycniError; but nothing about the store without
+    `needs_store`: what was published before still is.
     """
     clean_up = cleanup(ipr, settings, node, ports=True)
     with maps.open_endpoints(settings.pin_root) as table:
@@ -32,7 +43,7 @@ def restore(ipr: Rtnl, settings: Settings, node: Node, *, needs_store: bool = Tr
     reclaim.AT_ONCE(set(Resting(settings.run_dir)) - alive)
     published.restore_routes(ipr, alive, node=node)
     try:
-        published.restore(ipr, alive, node=node, settings=settings)
+        published.restore(ipr, alive, node=node, settings=settings, before=published_before)
     except (StoreError, TryAgain, FileError):
         if needs_store:
             raise

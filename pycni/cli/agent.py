@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     "--install-list",
     is_flag=True,
     help="Write the network list when the node is served: from then on the runtime calls the "
-    "plugin. It stays when the agent ends.",
+    "plugin. It stays when the agent ends. While it runs, it writes list and plugin again if they "
+    "are taken away.",
 )
 @bin_dir_option
 @conf_dir_option

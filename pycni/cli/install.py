@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pycni.setup.runtimes import Found
 
 PLUGIN, LIST = "plugin", "list"
+EARLY = (
+    "this host is not set up yet. With the list, its runtime takes it for ready at once, and pods "
+    "fail until `pycni setup` has run: `--only plugin` now and `--only list` last spares them that"
+)
 UNSAID = {"name": None, "ip_masq": None, "mtu": None, "force": False, "no_python": True}
 """What `agent` says of the options of `install`."""
 
@@ -78,7 +82,8 @@ def install(invocation: Invocation, /, *, dry_run: bool, **options: Any) -> None
     A list that is there stays as it is, but for what --name, --mtu and --ip-masq ask for. Before
     it is changed, a copy of it is kept.
     """
-    from pycni.setup import conflist, network_lists, pod_mtu, runtimes, units
+    from pycni.cni import network_lists
+    from pycni.setup import conflist, pod_mtu, runtimes, units
     from pycni.setup import install as installation
 
     settings = invocation.settings()
@@ -97,12 +102,16 @@ def install(invocation: Invocation, /, *, dry_run: bool, **options: Any) -> None
         *_strays(found, request),
         *network_lists.warnings(listed.path, settings.cluster, plugin=installation.PLUGIN),
     ]
-    files, told = _part(files, options["only"])
+    plan = files
+    files, told = _part(plan, options["only"])
     if not dry_run:
         installation.write(files)
+        installation.hold_again(settings, plan)
         units.install(services)
     for text in warnings:
         warn(text)
+    if options["only"] != PLUGIN and not _is_node(settings):
+        note(EARLY)
     _tell(invocation, told, services, warnings=warnings, dry_run=dry_run)
 
 
@@ -124,6 +133,7 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
     )
     services = units.plan_removal(where["unit_dir"])
     if not dry_run:
+        installation.let_go(invocation.settings(), removal)
         units.remove(services)
         installation.remove(removal)
     gone = [str(path) for path in (*removal.paths, *services)]
@@ -138,22 +148,33 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
 
 
 def write_list(settings: Settings, config: Path | None, options: dict[str, Any]) -> list[Path]:
-    """Write the network list as `install --only list` does; returns its path if it was written.
+    """Write the network list as `install --only list` does, and have the agent hold it and the
+    plugin; returns its path if it was written.
 
     Warns of what keeps a runtime from using it. Raises FileError, InvalidConfig or
     IncompatibleVersion.
     """
+    from pycni.cni import network_lists
     from pycni.setup import install as installation
-    from pycni.setup import network_lists, pod_mtu, runtimes
+    from pycni.setup import pod_mtu, runtimes
     from pycni.setup.conflist import mtu
 
     request = _request(settings, config, runtimes.find(), UNSAID | options)
-    files, (listed,) = _part(installation.plan(request), LIST)
+    plan = installation.plan(request)
+    files, (listed,) = _part(plan, LIST)
     if (asked := mtu(listed.content)) is not None:
         pod_mtu.check(settings, asked, hint=f"change the list {listed.path}")
     for text in network_lists.warnings(listed.path, settings.cluster, plugin=installation.PLUGIN):
         warn(text)
-    return installation.write(files)
+    written = installation.write(files)
+    installation.hold(settings, plan)
+    return written
+
+
+def _is_node(settings: Settings) -> bool:
+    from pycni.node.record import Node
+
+    return Node.load_if_any(settings) is not None
 
 
 def _part(files: list[File], only: str | None) -> tuple[list[File], list[File]]:

@@ -163,13 +163,15 @@ def entries(settings: Settings, name: str) -> tuple[list[Row], tuple[str, ...]]:
 def drops(settings: Settings) -> tuple[list[Row], tuple[str, ...]]:
     """What the programs dropped, and the guard of the overlay in the host's stack; and the columns.
 
-    Only what was dropped at all. Raises NotAvailable or SetupError.
+    Only what was dropped at all; `normal` are reasons of packets that every host sends. Raises
+    NotAvailable or SetupError.
     """
     rows, columns = entries(settings, "drops")
     for reason, count in overlay_guard.drops().items():
         if count.packets:
             rows.append({"program": NFT, "reason": spelled(reason), **vars(count)})
-    return rows, columns
+    rows = [row | {"normal": row["reason"] in dumps.NORMAL} for row in rows]
+    return sorted(rows, key=lambda row: row["normal"]), (*columns, "normal")
 
 
 def drop_events(settings: Settings) -> Iterator[Row]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from pycni.cli import privilege
@@ -17,6 +19,11 @@ from pycni.cli.invocation import (
 from pycni.cli.privilege import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN
 
 NOTHING = "this host was not set up for pycni: nothing to tear down"
+
+STAYS = (
+    "stays: with it, the runtime takes this host for ready, and no pod can start. Remove it, and "
+    "the plugin: pycni uninstall"
+)
 
 
 @click.command()
@@ -74,8 +81,19 @@ def teardown(invocation: Invocation, /, *, yes: bool, dry_run: bool) -> None:
         question = "Cut off this node's pods and remove the dataplane?"
         click.confirm(question, abort=True, err=True)
     found = undoing.teardown(settings, report=_progress)
+    for path in _lists():
+        warn(f"the network list {path} {STAYS}")
     done = f"node {settings.node_name} is torn down" if found else NOTHING
     invocation.say(done, node=settings.node_name, changed=found, dry_run=False)
+
+
+def _lists() -> list[Path]:
+    """The network lists of this host's runtime that use the plugin."""
+    from pycni.cni import network_lists
+    from pycni.setup import runtimes
+    from pycni.setup.conflist import PLUGIN
+
+    return network_lists.users(runtimes.find().runtime.conf_dir, PLUGIN)
 
 
 def _progress(step: str) -> None:

@@ -62,8 +62,22 @@ def _look(settings: Settings, *, wait: float) -> list[Row]:
 
     deadline = time.monotonic() + wait
     while True:
-        found = report.rows(settings)
+        found = [*report.rows(settings), *_other_networks()]
         left = deadline - time.monotonic()
         if report.worst(found) is not report.State.BROKEN or left <= 0:
             return found
         time.sleep(min(LOOK, left))
+
+
+def _other_networks() -> list[Row]:
+    """A row if the runtime of this host uses another network than ours for new pods."""
+    from pycni.cni import network_lists
+    from pycni.setup import runtimes
+    from pycni.setup.conflist import PLUGIN
+    from pycni.upkeep.report import Row, State
+
+    for ours in network_lists.users(runtimes.find().runtime.conf_dir, PLUGIN)[:1]:
+        if first := network_lists.first_of_others(ours):
+            cause = f"{first} {network_lists.GOES_FIRST.format(ours=ours.name)}"
+            return [Row("network list", State.DEGRADED, cause, network_lists.GIVE_WAY)]
+    return []

@@ -36,6 +36,8 @@ COUNTERS = {
     "drops": Counters("drop_reason", "reason", abi.DROP_COUNT),
     "forwarded": Counters("packet_path", "path", abi.PATH_COUNT),
 }
+NORMAL = frozenset({"MULTICAST", "UNANSWERED_PROBE"})
+"""Reasons of drops, as they are spelled, of packets that every host sends: nothing is wrong."""
 NAMES = (*maps.TABLES, *COUNTERS)
 """The maps that have a reader."""
 

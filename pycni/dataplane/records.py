@@ -7,6 +7,7 @@ order. Everything about a layout is decided once, when a `Record` is made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from enum import IntFlag
@@ -37,6 +38,14 @@ class Layout(NamedTuple):
     def size(self) -> int:
         """In bytes."""
         return Struct(self.format).size
+
+    def place(self, name: str) -> range:
+        """The bytes of a member. Raises ValueError if there is none of that name."""
+        formats = re.findall(r"\d*[a-zA-Z]", self.format)
+        ends = [Struct(f"={''.join(formats[:count])}").size for count in range(len(formats) + 1)]
+        kept = [at for at, one in enumerate(formats) if not one.endswith("x")]
+        at = kept[[field for field, _ in self.fields].index(name)]
+        return range(ends[at], ends[at + 1])
 
     @property
     def names(self) -> tuple[str, ...]:

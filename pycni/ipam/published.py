@@ -60,16 +60,27 @@ def restore_routes(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node) -> None
             ipr.replace_route(_route(address))
 
 
-def restore(ipr: Rtnl, alive: Iterable[IPAddress], *, node: Node, settings: Settings) -> None:
-    """Publish the addresses that pods have; withdraw those that no pod has. Raises StoreError."""
+def restore(
+    ipr: Rtnl,
+    alive: Iterable[IPAddress],
+    *,
+    node: Node,
+    settings: Settings,
+    before: Iterable[IPNetwork] | None = None,
+) -> None:
+    """Publish the addresses that pods have; withdraw those that no pod has. Raises StoreError.
+
+    `before` is what the store has as published by this node; None: the store is asked.
+    """
     wanted = {address for address in alive if is_outside(address, node)}
     for address in wanted:
         publish(ipr, address, node=node, settings=settings)
-    for record in _store(settings).nodes():
-        if record.name == node.name:
-            for prefix in record.extra:
-                if prefix.network_address not in wanted:
-                    withdraw(ipr, prefix.network_address, node=node, settings=settings)
+    if before is None:
+        own = (one for one in _store(settings).nodes() if one.name == node.name)
+        before = [prefix for record in own for prefix in record.extra]
+    for prefix in before:
+        if prefix.network_address not in wanted:
+            withdraw(ipr, prefix.network_address, node=node, settings=settings)
 
 
 def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settings) -> None:

@@ -82,7 +82,7 @@ Neighbours = dict[tuple[int, IPAddress], str]
 """(ifindex, address) -> MAC, of those the kernel would send to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Path:
     """The way to an address: through which interface, to which neighbour on it.
 

@@ -24,6 +24,9 @@ class Mount:
     """Whether it is a copy that gets what is mounted at its original ("master:")."""
     kind: str
     source: str
+    root: str = "/"
+    """Which directory of its file system is mounted; the kernel adds "//deleted" to one that is
+    gone, and another name to one that was renamed."""
 
 
 def read() -> list[Mount]:
@@ -37,7 +40,7 @@ def parse(line: str) -> Mount:
     fields, (kind, source, *_) = head.split(" "), tail.split(" ")
     shared = any(field.startswith("shared:") for field in fields[6:])
     follows = any(field.startswith("master:") for field in fields[6:])
-    return Mount(Path(fields[4]), shared, follows, kind, source)
+    return Mount(Path(fields[4]), shared, follows, kind, source, root=fields[3])
 
 
 def covering(path: Path) -> Mount | None:

@@ -20,28 +20,31 @@ from typing import Any
 from pycni.errors import SetupError
 from pycni.kernel import nft_tables
 
-NFT_CTX_OUTPUT_JSON = 1 << 4
+NFT_CTX_OUTPUT_JSON, NFT_CTX_OUTPUT_TERSE = 1 << 4, 1 << 11
 FAMILY = "inet"
 _one_at_a_time = threading.Lock()
 KERNEL_HINT = "the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)"
 
 
-def run(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
-    """Run commands in one transaction: all take effect, or none. Returns what they list.
+def run(
+    commands: str | Sequence[dict[str, Any]], *, what: str, elements: bool = True
+) -> list[dict[str, Any]]:
+    """Run commands in one transaction: all take effect, or none. Returns what they list; without
+    `elements`, those of named sets and maps are not read.
 
     `what` says in the message of a SetupError what the commands are about.
     """
     text = commands if isinstance(commands, str) else json.dumps({"nftables": list(commands)})
     with _one_at_a_time:
-        output = _run(text.encode(), what)
+        output = _run(text.encode(), what, 0 if elements else NFT_CTX_OUTPUT_TERSE)
     return list(json.loads(output)["nftables"]) if output else []
 
 
-def _run(commands: bytes, what: str) -> bytes:
+def _run(commands: bytes, what: str, flags: int) -> bytes:
     nft = _library(what)
     context = ctypes.c_void_p(nft.nft_ctx_new(0))
     try:
-        nft.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
+        nft.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON | flags)
         nft.nft_ctx_buffer_output(context)
         nft.nft_ctx_buffer_error(context)
         if nft.nft_run_cmd_from_buffer(context, commands) != 0:

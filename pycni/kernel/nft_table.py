@@ -102,7 +102,7 @@ def write_addresses(table: str, changed: AddressSet, *, what: str) -> bool:
     try:
         nft.run(commands, what=what)
     except SetupError:
-        listed = _list(table, what=what)
+        listed = _list(table, what=what, elements=False)
         if listed is not None and changed.name in _read(listed).sets:
             raise
         return False
@@ -130,7 +130,7 @@ def change_addresses(
 
 def counts(table: str, *, what: str) -> dict[str, Count]:
     """The named counters of a table; none if it is gone. Raises SetupError."""
-    listed = _list(table, what=what) or []
+    listed = _list(table, what=what, elements=False) or []
     return {
         entry["counter"]["name"]: Count(entry["counter"]["packets"], entry["counter"]["bytes"])
         for entry in listed
@@ -196,7 +196,7 @@ class _Listed:
     sets: dict[str, frozenset[IPAddress]] = field(default_factory=dict)
 
 
-def _list(name: str, *, what: str) -> Listing | None:
+def _list(name: str, *, what: str, elements: bool = True) -> Listing | None:
     """None if there is no table of that name. Of one with flags, which ours have not, only that."""
     flags = nft.table_flags(name, what=what)
     if flags is None:
@@ -204,7 +204,8 @@ def _list(name: str, *, what: str) -> Listing | None:
     if flags:
         return [{"table": {"family": nft.FAMILY, "name": name, "flags": flags}}]
     try:
-        return nft.run([{"list": {"table": {"family": nft.FAMILY, "name": name}}}], what=what)
+        question = [{"list": {"table": {"family": nft.FAMILY, "name": name}}}]
+        return nft.run(question, what=what, elements=elements)
     except SetupError:
         if nft.table_exists(name, what=what):
             raise

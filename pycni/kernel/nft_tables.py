@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tables nftables has, and their flags; asked by netlink.
+"""Which tables nftables has, with their flags, and the generation of all that it has; asked by
+netlink.
 
 Before release 1.0.7, libnftables writes a table's flag into its JSON from memory that it has freed,
 and that may end the process. So a table with flags is never listed by it. Runs in the network
@@ -9,6 +10,7 @@ namespace of the calling thread. Source: linux/netfilter/nf_tables.h.
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 
 from pycni.kernel.netlink import attributes, read_text
 from pycni.kernel.netlink_socket import NetlinkSocket
@@ -16,6 +18,9 @@ from pycni.kernel.netlink_socket import NetlinkSocket
 NETLINK_NETFILTER = 12
 GET_TABLE = 10 << 8 | 1
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE."""
+GET_GENERATION = 10 << 8 | 16
+"""NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN."""
+NFTA_GEN_ID = 1
 NFGENMSG = 4
 """Bytes of struct nfgenmsg: the address family, a version, a resource."""
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
@@ -28,14 +33,23 @@ Table = tuple[str, str]
 
 def flags() -> dict[Table, int]:
     """NFT_TABLE_F_* of each table of IP. Raises OSError."""
-    asker = NetlinkSocket(
+    with closing(_open()) as asker:
+        bodies = asker.dump(GET_TABLE, bytes(NFGENMSG))
+    return dict(_read(body) for body in bodies if body[0] in FAMILIES)
+
+
+def generation() -> int:
+    """A number that the kernel changes with every transaction. What rules do to sets that they fill
+    is none, nor are counters. Raises OSError."""
+    with closing(_open()) as asker:
+        body = asker.request(GET_GENERATION, 0, bytes(NFGENMSG))
+    return int.from_bytes(dict(attributes(body, NFGENMSG))[NFTA_GEN_ID], "big")
+
+
+def _open() -> NetlinkSocket:
+    return NetlinkSocket(
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     )
-    try:
-        bodies = asker.dump(GET_TABLE, bytes(NFGENMSG))
-    finally:
-        asker.close()
-    return dict(_read(body) for body in bodies if body[0] in FAMILIES)
 
 
 def _read(body: bytes) -> tuple[Table, int]:

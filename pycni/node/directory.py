@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
-from pycni.dataplane.reconcile import apply, plan
+from pycni.dataplane.reconcile import apply
 from pycni.stores import NodeRecord
 
 
@@ -92,7 +92,7 @@ def write(root: Path, entries: Mapping[IPAddress, IPAddress]) -> int:
     `root` is the pin directory. Raises NotAvailable, or OSError with the kernel's errno.
     """
     with maps.open_nodes(root) as table:
-        changes = plan(dict(table.items()), dict(entries), synced=True)
+        changes = table.plan(entries, synced=True)
         apply(changes, table)
     return len(changes.upserts) + len(changes.deletes)
 

@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from pycni.cluster import IPAddress
@@ -39,6 +40,8 @@ from pycni.settings import Settings
 
 LEASE = 5.0
 """Seconds for which the programs use the table after the agent last vouched for it."""
+REVIEWED = 500
+"""Nodes at a time to which paths are asked for again: a path may change without an event."""
 
 log = logging.getLogger(__name__)
 
@@ -48,34 +51,55 @@ class Copy:
 
     def __init__(self, fib: Fib) -> None:
         self._fib = fib
-        self._vtep: IPAddress | None = None
-        self._others: tuple[IPAddress, ...] = ()
+        self.vtep: IPAddress | None = None
+        """This node's; None until everything was asked for."""
+        self._others: dict[IPAddress, None] = {}
+        self._reviewed = 0
+        """How many of them had their turn."""
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._overlay = 0
         self._neighbours: Neighbours = {}
         self.written: dict[IPAddress, NextHop] = {}
+        self.written_digest = b""
+        """Of the table, as it was written."""
+        self.nodes_digest = b""
+        """Of the table of nodes, as it was read."""
 
     def take_all(self, vtep: IPAddress, others: Iterable[IPAddress]) -> None:
         """Ask for everything."""
-        self._vtep, self._others = vtep, tuple(others)
+        self.vtep, self._others = vtep, dict.fromkeys(others)
         self._neighbours = self._fib.neighbours()
         self.take_paths()
 
     def take_paths(self) -> None:
         """Ask for routes and links."""
-        if self._vtep is not None:
-            self._paths = self._fib.paths(self._others, self._vtep)
+        if self.vtep is not None:
+            self._paths = self._fib.paths(self._others, self.vtep)
             self._overlay = overlay.ifindex()
             self._take_links()
 
+    def take_nodes(self, others: Iterable[IPAddress]) -> None:
+        """These are the other nodes now: ask for the paths to those that came."""
+        before, self._others = self._others, dict.fromkeys(others)
+        for gone in before.keys() - self._others.keys():
+            self._paths.pop(gone, None)
+        self.take_again([vtep for vtep in self._others if vtep not in before])
+
+    def take_turn(self) -> bool:
+        """Ask for the paths that are narrow, and for those to REVIEWED of the nodes, which all have
+        their turn; True if one is different now."""
+        start = self._reviewed if self._reviewed < len(self._others) else 0
+        self._reviewed = start + REVIEWED
+        return self.take_again({*islice(self._others, start, self._reviewed), *self.narrow})
+
     def take_again(self, vteps: Iterable[IPAddress]) -> bool:
         """Ask for the paths to some of the nodes; True if one is different now."""
-        asked = [vtep for vtep in vteps if vtep in self._paths]
-        if self._vtep is None or not asked:
+        asked = [vtep for vtep in vteps if vtep in self._others]
+        if self.vtep is None or not asked:
             return False
-        before = {vtep: self._paths.pop(vtep) for vtep in asked}
-        now = self._fib.paths(asked, self._vtep)
+        before = {vtep: self._paths.pop(vtep) for vtep in asked if vtep in self._paths}
+        now = self._fib.paths(asked, self.vtep)
         self._paths |= now
         if now == before:
             return False
@@ -147,8 +171,33 @@ def review(settings: Settings, copy: Copy) -> None:
     """
     node = Node.load(settings)
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
+        copy.nodes_digest = vteps.digest()
         copy.take_all(node.vtep, [vtep for vtep, _ in vteps.items()])
-        copy.written = dict(hops.items())
+        copy.written, copy.written_digest = dict(hops.items()), hops.digest(but="used")
+    write(settings, copy)
+
+
+def review_some(settings: Settings, copy: Copy) -> None:
+    """As `review`, at a cost that does not grow with the cluster: the kernel is asked for some of
+    the paths, and the table is read only if it is not as it was written. Callers hold the network
+    lock."""
+    if Node.load(settings).vtep != copy.vtep:
+        review(settings, copy)
+        return
+    copy.take_turn()
+    with maps.open_nexthops(settings.pin_root) as hops:
+        if (found := hops.digest(but="used")) != copy.written_digest:
+            copy.written, copy.written_digest = dict(hops.items()), found
+    follow_nodes(settings, copy)
+
+
+def follow_nodes(settings: Settings, copy: Copy) -> None:
+    """Ask the kernel for the paths to nodes that came, and write what differs. Callers hold the
+    network lock."""
+    with maps.open_vteps(settings.pin_root) as vteps:
+        if (found := vteps.digest()) != copy.nodes_digest:
+            copy.take_nodes([vtep for vtep, _ in vteps.items()])
+            copy.nodes_digest = found
     write(settings, copy)
 
 
@@ -157,9 +206,11 @@ def write(settings: Settings, copy: Copy) -> None:
     want = copy.wanted
     changes = plan(copy.written, want, synced=True)
     if not changes:
+        copy.written = want  # equal, and shares what it is made of
         return
     with maps.open_nexthops(settings.pin_root) as table:
         apply(changes, table)
+        copy.written_digest = table.digest(but="used")
     copy.written = want
     log.info("next hops written nexthops=%d changed=%d gone=%d", len(want), len(changes.upserts),
              len(changes.deletes))  # fmt: skip
@@ -171,9 +222,9 @@ def confirm(settings: Settings, copy: Copy) -> set[IPAddress]:
     used: set[tuple[int, IPAddress]] = set()
     vteps: set[IPAddress] = set()
     with maps.open_nexthops(settings.pin_root) as table:
-        for vtep, hop in table.items():
+        for vtep, hop in table.marked("used"):
             path = copy.path(vtep)
-            if hop.used and path is not None:
+            if path is not None:
                 table.put(vtep, replace(hop, used=False))
                 used.add((path.ifindex, path.neighbour))
                 vteps.add(vtep)

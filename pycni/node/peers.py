@@ -164,8 +164,8 @@ def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> Written:
     """
     nodes = list(others)
     with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
-        peers = plan(dict(vteps.items()), wanted_vteps(nodes), synced=synced)
-        prefixes = plan(dict(remotes.items()), wanted_remotes(nodes), synced=synced)
+        peers = vteps.plan(wanted_vteps(nodes), synced=synced)
+        prefixes = remotes.plan(wanted_remotes(nodes), synced=synced)
         return _apply(vteps, peers, remotes, prefixes)
 
 

@@ -110,7 +110,7 @@ class Schedule:
         heapq.heappush(self._queue, (due, self._pushed, node))
 
 
-@dataclass
+@dataclass(slots=True)
 class Way:
     """One way to a node: what became of the requests on it."""
 
@@ -127,28 +127,33 @@ class Way:
         return None if self.answered is None else True
 
 
-@dataclass
+@dataclass(slots=True)
 class Peer:
     """Another node."""
 
     name: str
-    ways: dict[str, Way] = field(default_factory=lambda: {OVERLAY: Way(), BESIDE: Way()})
+    overlay: Way = field(default_factory=Way)
+    beside: Way = field(default_factory=Way)
+
+    def way(self, name: str) -> Way:
+        """OVERLAY or BESIDE."""
+        return self.overlay if name == OVERLAY else self.beside
 
     @property
     def forwards(self) -> bool | None:
         """Whether packets reach its pods' side, and come back."""
-        return self.ways[OVERLAY].works
+        return self.overlay.works
 
     @property
     def answers(self) -> bool | None:
         """Whether it answers at its underlay address."""
-        return self.ways[BESIDE].works
+        return self.beside.works
 
     @property
     def seen(self) -> float | None:
         """When anything came back."""
-        return max((way.answered for way in self.ways.values() if way.answered is not None),
-                   default=None)  # fmt: skip
+        times = (way.answered for way in (self.overlay, self.beside))
+        return max((one for one in times if one is not None), default=None)
 
     @property
     def row(self) -> dict[str, Any]:

@@ -161,30 +161,23 @@ class Contents:
     forwards: tuple[Forward, ...]
     marks: Mapping[str, Sequence[str]]
     """By chain, the comment of each rule, "" if it has none."""
-    nodes: frozenset[IPAddress] = frozenset()
-    """The addresses of other nodes that the rules know."""
     closed: frozenset[str] = frozenset()
     """The chains that drop by their policy."""
 
 
 def read() -> Contents:
-    """The table. Raises SetupError; NotAvailable if the node has none, or an incomplete one, or if
-    somebody switched it off (the flag `dormant` of nft(8)): `setup` undoes that."""
-    if nft.table_flags(TABLE, what=WHAT):
-        raise NotAvailable(f"the table inet {TABLE} is switched off", hint="run: pycni setup")
-    listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}])
+    """The table, without other nodes' addresses. Raises SetupError; NotAvailable if the node has
+    none, or an incomplete one, or if somebody switched it off (the flag `dormant` of nft(8)):
+    `setup` undoes that."""
+    _refuse_switched_off()
+    listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}], elements=False)
     marks: dict[str, list[str]] = {}
-    found: list[Forward] = []
-    nodes: list[IPAddress] = []
     maps, closed = set(), set()
     for entry in listed:
         if entry.get("chain", {}).get("policy", "accept") != "accept":
             closed.add(entry["chain"]["name"])
         if "map" in entry:
             maps.add(entry["map"]["name"])
-            found += [_forward(*element) for element in entry["map"].get("elem", [])]
-        if "set" in entry:
-            nodes += nft_table.addresses(entry["set"].get("elem", []))
         if "rule" in entry:
             rule = entry["rule"]
             marks.setdefault(rule["chain"], []).append(rule.get("comment", ""))
@@ -193,12 +186,23 @@ def read() -> Contents:
             f"the table inet {TABLE} has lost its map {', '.join(sorted(lost))}",
             hint="run: pycni setup (the agent does it when it starts)",
         )
-    return Contents(tuple(found), marks, frozenset(nodes), frozenset(closed))
+    return Contents(_forwards(), marks, frozenset(closed))
 
 
 def forwards() -> tuple[Forward, ...]:
     """All elements. Raises as `read`."""
-    return read().forwards
+    _refuse_switched_off()
+    try:
+        return _forwards()
+    except SetupError:
+        return read().forwards  # which knows why
+
+
+def nodes() -> frozenset[IPAddress]:
+    """The addresses of other nodes that the rules know. Raises as `read`."""
+    _refuse_switched_off()
+    found = (nft_table.addresses(_elements_of("set", name)) for name in NODES.values())
+    return frozenset(address for addresses in found for address in addresses)
 
 
 def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
@@ -255,10 +259,30 @@ def _set(version: int) -> dict[str, str]:
     return {"family": nft.FAMILY, "table": TABLE, "name": NODES[version]}
 
 
-def _run(commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _refuse_switched_off() -> None:
+    """Raise NotAvailable if the table has flags: libnftables must not list it (nft_tables.py)."""
+    if nft.table_flags(TABLE, what=WHAT):
+        raise NotAvailable(f"the table inet {TABLE} is switched off", hint="run: pycni setup")
+
+
+def _forwards() -> tuple[Forward, ...]:
+    """Each map by itself: libnftables then leaves out the sets, which take it 30 ms for 5,000
+    nodes. Raises NotAvailable without the table, SetupError without one of the maps."""
+    return tuple(
+        _forward(*element) for name in MAPS.values() for element in _elements_of("map", name)
+    )
+
+
+def _elements_of(kind: str, name: str) -> list[Any]:
+    """Of a "set" or a "map"."""
+    listed = _run([{"list": {kind: {"family": nft.FAMILY, "table": TABLE, "name": name}}}])
+    return [one for entry in listed if kind in entry for one in entry[kind].get("elem", [])]
+
+
+def _run(commands: Sequence[dict[str, Any]], *, elements: bool = True) -> list[dict[str, Any]]:
     """As nft.run, but NotAvailable if there is no table."""
     try:
-        return nft.run(commands, what=WHAT)
+        return nft.run(commands, what=WHAT, elements=elements)
     except SetupError:
         if exists():
             raise

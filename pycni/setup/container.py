@@ -17,6 +17,7 @@ from pycni.errors import FileError, SetupError, TryAgain
 from pycni.kernel import mounts, sysctl
 from pycni.settings import NODE_NAME, Settings
 
+SYS = Path("/sys")
 PARAMETERS = "net/ipv4"
 """Below PROC_SYS: a directory that must be writable."""
 
@@ -39,6 +40,7 @@ def prepare(settings: Settings, *, bin_dir: Path, conf_dir: Path) -> bool:
         refuse_read_only(directory)
     refuse_no_execution(bin_dir)
     refuse_another_agent(settings)
+    refuse_other_directory(settings.bpffs)
     mounted = pins.ensure_bpffs(settings.bpffs)
     refuse_private_bpffs(settings.bpffs)
     return mounted
@@ -93,6 +95,21 @@ def refuse_no_execution(bin_dir: Path) -> None:
         )
 
 
+def refuse_other_directory(bpffs: Path) -> None:
+    """SetupError if a directory below /sys that has no BPF file system is no part of a sysfs.
+
+    Then it is a volume that is not the host's /sys: what is mounted there, the host has elsewhere.
+    """
+    mount = mounts.covering(bpffs)
+    if mount is None or not bpffs.is_relative_to(SYS) or mount.kind in ("bpf", "sysfs"):
+        return
+    raise SetupError(
+        f"the BPF file system at {bpffs} is not the host's: another directory is mounted there",
+        details=f"{mount.point} is of type {mount.kind}",
+        hint=_BPFFS_HINT.format(bpffs=bpffs),
+    )
+
+
 def refuse_private_bpffs(bpffs: Path) -> None:
     """SetupError if the BPF file system is the container's own.
 
@@ -109,9 +126,7 @@ def refuse_private_bpffs(bpffs: Path) -> None:
         f"the BPF file system at {bpffs} is not the host's: the node would lose its pins with "
         "this container",
         details=found,
-        hint=f"mount {bpffs} by hostPath, with mountPropagation Bidirectional for `pycni prepare` "
-        "and HostToContainer for the others; on the host it must be a shared mount: "
-        f"mount --make-shared {bpffs}",
+        hint=_BPFFS_HINT.format(bpffs=bpffs),
     )
 
 
@@ -131,6 +146,11 @@ def refuse_read_only_parameters() -> None:
         )
 
 
+_BPFFS_HINT = (
+    "mount {bpffs} by hostPath, with mountPropagation Bidirectional for `pycni prepare` and "
+    "HostToContainer for the others; on the host it must be a shared mount: "
+    "mount --make-shared {bpffs}"
+)
 _PARAMETERS_HINT = (
     "mount the host's /proc/sys/net by hostPath at /host/proc/sys/net, and set "
     f"{sysctl.PLACE}=/host/proc/sys"

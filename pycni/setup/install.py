@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from pycni.cni import plugin
-from pycni.cni.launcher import MARKER, PATHS, launcher, render_paths
+from pycni.cni import network_lists, plugin
+from pycni.cni.launcher import MARKER, PATHS, is_marked, launcher, render_paths
 from pycni.errors import FileError, NoLauncher
+from pycni.files import stage
 from pycni.settings import Settings
-from pycni.setup import conflist, network_lists
+from pycni.setup import conflist
 from pycni.setup.conflist import CONFLIST, PLUGIN, UNSPECIFIED, Network
+from pycni.upkeep import installed
+from pycni.upkeep.installed import Wanted
 
 __all__ = [
     "CONFLIST", "PATHS", "PLUGIN", "File", "Network", "Places", "Request", "install", "uninstall",
@@ -38,10 +40,8 @@ FORMER = ".pycni.py"
 SHEBANG = "#!/usr/bin/python3 -IS"
 """-I: ignore PYTHON* variables of the runtime; -S: no search for site-packages."""
 
-ELF = b"\x7fELF"
-STAGED_SUFFIX = ".new"
 BACKUP_SUFFIX = ".bak"
-"""No runtime reads files with these suffixes."""
+"""No runtime reads files with this suffix."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def plan(request: Request, *, report: Callable[[str], object] = lambda _: None) 
     files = _plan_plugin(request, report)
     for file in files:
         with _errors_about(file.path):
-            _refuse_foreign(file.path)
+            _refuse_foreign(file)
     return [*files, listed]
 
 
@@ -121,7 +121,7 @@ def write(files: list[File]) -> list[Path]:
         staged = []
         for file in changed:
             with _errors_about(file.path):
-                temporary = _stage(file.path, file.content, file.mode)
+                temporary = stage(file.path, file.content, mode=file.mode)
                 undo.callback(temporary.unlink, missing_ok=True)
             staged.append((temporary, file))
         for temporary, file in staged:
@@ -133,6 +133,32 @@ def write(files: list[File]) -> list[Path]:
     for name in {PATHS, FORMER} - by_name.keys():
         _remove_plugin_file(by_name[PLUGIN].with_name(name))
     return [file.path for file in changed]
+
+
+def hold(settings: Settings, files: list[File]) -> None:
+    """Have the agent of `settings` hold what was planned: the plugin's files as they are if an
+    `install` wrote them, whichever it was, and the list as it is now. Raises FileError."""
+    wanted = []
+    for file in files:
+        content = _read(file.path)
+        if content is None or not (file is files[-1] or is_marked(content)):
+            content = file.content
+        wanted.append(Wanted(file.path, content, file.mode))
+    installed.save(settings, wanted)
+
+
+def hold_again(settings: Settings, files: list[File]) -> None:
+    """After an install beside an agent that holds these files: have it hold the new ones."""
+    held = installed.load(settings)
+    if held is not None and set(held.paths) & {file.path for file in files}:
+        hold(settings, files)
+
+
+def let_go(settings: Settings, removal: Removal) -> None:
+    """Have an agent hold no more what is to be removed: it writes again what it misses."""
+    held = installed.load(settings)
+    if held is not None and set(held.paths) & set(removal.paths):
+        installed.close(settings)
 
 
 def install(
@@ -194,10 +220,7 @@ def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
 def is_ours(target: Path) -> bool:
     """Whether `install` wrote `target`, one of the plugin's files."""
     content = _read(target)
-    if content is None:
-        return False
-    where = content if content.startswith(ELF) else content.splitlines()[:2]
-    return MARKER.encode() in where
+    return content is not None and is_marked(content)
 
 
 def render_plugin(places: Places) -> bytes:
@@ -222,12 +245,10 @@ def _plan_list(request: Request) -> File:
         target = target.resolve()
     with _errors_about(target):
         before = target.read_bytes() if os.path.lexists(target) else None
-    if before is None:
-        return File(target, conflist.render(request.network), 0o644)
-    if request.force:
-        content = conflist.render(request.network)
-    else:
-        content = conflist.change(before, request.network, where=target)
+    new = conflist.render(request.network)
+    if before is None or _is_cut(before, new):
+        return File(target, new, 0o644)
+    content = new if request.force else conflist.change(before, request.network, where=target)
     if content == before:
         return File(target, content, 0o644, unchanged=True)
     return File(target, content, target.stat().st_mode & 0o777, backup=_backup_name(target))
@@ -299,33 +320,24 @@ def _errors_about(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse_foreign(target: Path) -> None:
-    if os.path.lexists(target) and not is_ours(target):
+def _refuse_foreign(file: File) -> None:
+    target = file.path
+    if not os.path.lexists(target) or is_ours(target):
+        return
+    content = _read(target)
+    if content is None or not _is_cut(content, file.content):
         raise FileError(
             f"{target} exists, and pycni did not write it, or somebody changed it",
             hint="move it away, or choose another directory",
         )
 
 
+def _is_cut(content: bytes, whole: bytes) -> bool:
+    """Whether a file is empty, or the beginning of ours: a write that did not end."""
+    return len(content) < len(whole) and whole.startswith(content)
+
+
 def _copy(source: Path, target: Path) -> None:
     """Copy a file with its mode; a copy that fails leaves none."""
-    temporary = _stage(target, source.read_bytes(), source.stat().st_mode & 0o777)
+    temporary = stage(target, source.read_bytes(), mode=source.stat().st_mode & 0o777)
     temporary.replace(target)
-
-
-def _stage(target: Path, content: bytes, mode: int) -> Path:
-    """A complete file beside `target`, under a name that no runtime reads as a list."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=STAGED_SUFFIX
-    )
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        Path(name).unlink()
-        raise
-    return Path(name)

@@ -131,7 +131,7 @@ def setup(
         provisioning.make_port_table(target)
         report("comparing the programs with those loaded")
         loaded = provisioning.load(target, device, objects=objects)
-        provisioning.mend_pods(target.node)
+        provisioning.mend_pods(target)
         undo.pop_all()
         provisioning.tell_addresses(target.record)
         provisioning.leave_former_uplinks()
@@ -375,9 +375,16 @@ class Provisioning:
         answer = self.settings.answer_unreachable
         dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
-    def mend_pods(self, node: Node) -> None:
+    def mend_pods(self, target: Target) -> None:
         """Links and entries of the pods that are here, and the records of what was lent to them."""
-        restore.restore(self.ipr, self.settings, node, needs_store=self.needs_store)
+        node = target.node
+        restore.restore(
+            self.ipr,
+            self.settings,
+            node,
+            needs_store=self.needs_store,
+            published_before=target.record.extra if target.is_registered else None,
+        )
         pods.mend(Description(self.settings, node), Seen(self.ipr))
         delegation_records.setup(self.settings)
         port_records.setup(self.settings)

@@ -28,7 +28,7 @@ from pycni.pods import port_records, port_table, resting
 from pycni.pods.lease import is_ours, read_lease
 from pycni.settings import Settings
 from pycni.stores import open_store
-from pycni.upkeep import book
+from pycni.upkeep import book, installed
 
 Report = Callable[[str], object]
 """Told of each step, a phrase, before it begins."""
@@ -167,6 +167,7 @@ def _remove_runtime_files(settings: Settings) -> None:
     for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
         path.unlink(missing_ok=True)
     resting.teardown(settings.run_dir)
+    installed.close(settings)
     remove_file(report_path(settings))
     remove_file(list_path(settings))
     with suppress(OSError):

@@ -106,7 +106,7 @@ def seat(
     """
     name = applicant.name
     for cidr in pod_cidrs:
-        if (holder := roster.holder(("cidr", cidr))) not in ("", name):
+        if (holder := roster.holder(cidr)) not in ("", name):
             raise StoreError(
                 f"the pod CIDR {cidr} of node {name} is still that of node {printable(holder)}",
                 hint=f"wait until node {printable(holder)} is removed, or remove it if it is gone: "
@@ -114,7 +114,7 @@ def seat(
             )
     former = roster.claims.get(name)
     node_id = _number(pod_cidrs[0], roster.cluster)
-    if roster.holder(("id", node_id)) not in ("", name):
+    if roster.holder(node_id) not in ("", name):
         others = [claim for claim in roster.claims.values() if claim.name != name]
         node_id = _node_id(former, others, roster)
     record = NodeRecord(
@@ -124,7 +124,7 @@ def seat(
         pod_cidrs=pod_cidrs,
         extra=_kept_extra(former, roster),
         addresses=applicant.addresses,
-        blocks=tuple(one for one in blocks if roster.holder(("cidr", one)) in ("", name)),
+        blocks=tuple(one for one in blocks if roster.holder(one) in ("", name)),
     )
     return _checked(record, applicant, roster)
 
@@ -222,7 +222,7 @@ def _refuse_vtep(applicant: Applicant, roster: Roster, liveness: Mapping[str, Li
 
 def _node_id(former: Claim | None, others: Iterable[Claim], roster: Roster) -> int:
     """The one it has, unless a valid record of another has it; or the smallest that is free."""
-    if former and former.node_id and roster.holder(("id", former.node_id)) in ("", former.name):
+    if former and former.node_id and roster.holder(former.node_id) in ("", former.name):
         return former.node_id
     taken = {claim.node_id for claim in others}
     return next(number for number in count(1) if number not in taken)
@@ -242,7 +242,7 @@ def _pod_cidr(
     or the first that no record claims or has an address of."""
     if former:
         for part in former.pod_cidrs:
-            if _overlap(part, cidr) and roster.holder(("cidr", part)) in ("", former.name):
+            if _overlap(part, cidr) and roster.holder(part) in ("", former.name):
                 return part
     length = roster.cluster.node_prefix(cidr.version)
     taken: set[IPNetwork] = set()

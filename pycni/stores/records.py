@@ -8,9 +8,9 @@ is decided in roster.py. Pure; every kind of store uses the same rules.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
 from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable
@@ -39,7 +39,8 @@ SHOWN = 60
 """Characters of a strange value that a reason shows."""
 
 T = TypeVar("T")
-Key = tuple[str, Hashable]
+Key = int | IPAddress | IPNetwork
+"""What only one node can have: an id, an address, a pod CIDR."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,23 @@ class Claim:
     problem: str
     """Why the record is not valid; empty if it is, by itself."""
     blocks: tuple[IPNetwork, ...] = ()
-    touches: tuple[Key, ...] = ()
+    touches: tuple[IPNetwork, ...] = ()
     """Pod CIDRs that no other node can have, because an address of this one is in them."""
-    holds: tuple[Key, ...] = ()
-    """What only one node can have."""
+
+    @property
+    def holds(self) -> tuple[Key, ...]:
+        """What no other node can have."""
+        single = (self.node_id, self.vtep, *(one.network_address for one in self.extra))
+        return (*(one for one in single if one is not None), *self.networks)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What it holds and touches; nothing if the record is not valid by itself."""
+        return () if self.problem else (*self.holds, *self.touches)
+
+    def has(self, key: Key) -> bool:
+        """Whether it holds what is one of its keys: only networks are merely touched."""
+        return not isinstance(key, IPv4Network | IPv6Network) or key in self.networks
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
@@ -178,15 +192,9 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         problem=check.problem,
         blocks=blocks,
         touches=tuple(
-            ("cidr", one.supernet(new_prefix=cluster.node_prefix(one.version)))
+            one.supernet(new_prefix=cluster.node_prefix(one.version))
             for one in extra
             if one is not None and _overlapping(one, cluster.cidrs)
-        ),
-        holds=(
-            ("id", node_id),
-            ("address", vtep),
-            *(("cidr", cidr) for cidr in (*own_cidrs, *blocks)),
-            *(("address", one.network_address) for one in published),
         ),
     )
 

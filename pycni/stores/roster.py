@@ -36,14 +36,8 @@ class Roster:
         """The valid ones."""
         self.rejected: dict[str, str] = {}
         """Why the others are set aside."""
-        self._named: dict[Key, tuple[str, ...]] = {}
+        self._named: dict[Key, str | tuple[str, ...]] = {}
         """Who holds or touches a thing, of all that are valid by themselves: one name, mostly."""
-        self._seated: dict[str, Claim] = {}
-        """The claims of the valid ones."""
-        self._held: dict[Key, str] = {}
-        """Which valid record holds a thing."""
-        self._touched: dict[Key, set[str]] = {}
-        """Which valid records touch a thing."""
         self.change(records or {})
 
     def change(self, records: Mapping[str, Raw | None]) -> list[Event[NodeRecord]]:
@@ -64,7 +58,9 @@ class Roster:
 
     def holder(self, key: Key) -> str:
         """The valid node that has a thing, or that has an address in it; empty if none has."""
-        return self._held.get(key) or min(self._touched.get(key, ()), default="")
+        valid = [name for name in self._names(key) if name in self.nodes]
+        holding = [name for name in valid if self.claims[name].has(key)]
+        return min(holding or valid, default="")
 
     def listing(self, liveness: Mapping[str, Liveness]) -> Listing:
         """All records, with what the store knows of the agents."""
@@ -75,16 +71,22 @@ class Roster:
             rejected={printable(name): self.rejected[name] for name in sorted(self.rejected)},
         )
 
+    def _names(self, key: Key) -> tuple[str, ...]:
+        named = self._named.get(key, ())
+        return (named,) if isinstance(named, str) else named
+
     def _learn(self, claim: Claim) -> None:
         self.claims[claim.name] = claim
-        for key in dict.fromkeys(_keys(claim)):
-            self._named[key] = (*self._named.get(key, ()), claim.name)
+        for key in dict.fromkeys(claim.keys):
+            before = self._names(key)
+            self._named[key] = (*before, claim.name) if before else claim.name
 
     def _forget(self, name: str) -> None:
         claim = self.claims.pop(name, None)
         for key in dict.fromkeys(_keys(claim)):
-            if left := tuple(one for one in self._named[key] if one != name):
-                self._named[key] = left
+            left = tuple(one for one in self._names(key) if one != name)
+            if left:
+                self._named[key] = left if len(left) > 1 else left[0]
             else:
                 del self._named[key]
 
@@ -102,13 +104,13 @@ class Roster:
             for key in _keys(claim):
                 if key not in keys:
                     keys.add(key)
-                    left.extend(self._named.get(key, ()))
+                    left.extend(self._names(key))
         return found
 
     def _settle(self, names: set[str]) -> None:
         """Decide anew about records whose claims depend on no others'."""
         for name in names:
-            self._unseat(name)
+            self.nodes.pop(name, None)
             self.rejected.pop(name, None)
         claims = [self.claims[name] for name in names if name in self.claims]
         for claim in sorted(claims, key=lambda claim: claim.seniority):
@@ -117,45 +119,32 @@ class Roster:
                 self.rejected[claim.name] = reason
                 continue
             if former is not None:
-                self._unseat(former.name)
+                del self.nodes[former.name]
                 self.rejected[former.name] = (
                     f"its VTEP {claim.vtep} is that of {claim.name}, which is newer"
                 )
-            self._seat(claim)
+            self.nodes[claim.name] = claim.record
 
     def _former_of_vtep(self, claim: Claim) -> Claim | None:
         """The valid claim that a junior one takes the VTEP from, if it can be valid otherwise."""
         if not self.newer_has_vtep or claim.problem:
             return None
-        former = self._seated.get(self._held.get(("address", claim.vtep), ""))
+        assert claim.vtep is not None
+        former = self.claims.get(self.holder(claim.vtep))
         return former if former is not None and former.vtep == claim.vtep else None
 
     def _conflict(self, claim: Claim, former: Claim | None) -> str:
         """Why a claim cannot be valid beside those that are, even if it gets the VTEP of `former`;
         empty if it can."""
-        rivals = {self._held[key] for key in _keys(claim) if key in self._held}
-        for key in claim.holds:
-            rivals |= self._touched.get(key, set())
-        seniors = sorted((self._seated[name] for name in rivals), key=lambda one: one.seniority)
+        rivals = {
+            name
+            for key in claim.keys
+            for name in self._names(key)
+            if name in self.nodes and (claim.has(key) or self.claims[name].has(key))
+        }
+        seniors = sorted((self.claims[name] for name in rivals), key=lambda one: one.seniority)
         conflicts = (conflict(claim, one, but_vtep=one is former) for one in seniors)
         return next(filter(None, conflicts), "")
-
-    def _seat(self, claim: Claim) -> None:
-        self._seated[claim.name] = claim
-        self.nodes[claim.name] = claim.record
-        self._held.update(dict.fromkeys(claim.holds, claim.name))
-        for key in claim.touches:
-            self._touched.setdefault(key, set()).add(claim.name)
-
-    def _unseat(self, name: str) -> None:
-        claim = self._seated.pop(name, None)
-        if claim is None:
-            return
-        del self.nodes[name]
-        for key in claim.holds:
-            self._held.pop(key, None)
-        for key in claim.touches:
-            _discard(self._touched, key, name)
 
     def _differences(
         self, nodes: Mapping[str, NodeRecord | None], rejected: Mapping[str, str | None]
@@ -178,13 +167,4 @@ class Roster:
 
 
 def _keys(claim: Claim | None) -> tuple[Key, ...]:
-    """What a record holds and touches; nothing if it is not valid by itself."""
-    return () if claim is None or claim.problem else (*claim.holds, *claim.touches)
-
-
-def _discard(names: dict[Key, set[str]], key: Key, name: str) -> None:
-    """Take a name out of an index, and a set out that is empty then."""
-    left = names.get(key, set())
-    left.discard(name)
-    if not left:
-        names.pop(key, None)
+    return () if claim is None else claim.keys

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pycni.cluster import IPAddress, gateway
 from pycni.kernel.routes import Route
@@ -31,12 +32,12 @@ class Description:
             and self.nodes is other.nodes
         )
 
-    @property
+    @cached_property
     def others(self) -> tuple[NodeRecord, ...]:
         """The other nodes, as far as the store is known."""
         return tuple(one for one in self.nodes or () if one.name != self.node.name)
 
-    @property
+    @cached_property
     def own_record(self) -> NodeRecord | None:
         """This node as the store lists it."""
         return next((one for one in self.nodes or () if one.name == self.node.name), None)

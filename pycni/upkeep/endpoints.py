@@ -20,7 +20,8 @@ PART = "endpoints"
 
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
-    """Entries without a lease are no fault: an ADD or a DEL may be under way."""
+    """Entries without a lease are no fault: an ADD or a DEL may be under way. Nor is the entry of a
+    link that changes just now: agent/changed_links.py follows it."""
     try:
         table = maps.open_endpoints(d.settings.pin_root)
     except NotAvailable:  # pinned.py says so
@@ -31,7 +32,7 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
             now = link_changes.endpoint_of(lease, link, mac=mac, queued=queued)
             for address in lease.entries:
                 found = table.get(address)
-                if found != now:
+                if found != now and link_changes.look(seen.ipr, lease) == now:
                     thing = f"{address} of {lease.container_id[:13]}"
                     yield Fault(PART, thing, _difference(found, now))
 

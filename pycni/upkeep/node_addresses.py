@@ -20,6 +20,7 @@ from pycni.node import directory
 from pycni.node.directory import Directory
 from pycni.pods import port_table
 from pycni.upkeep.description import Description
+from pycni.upkeep.peers import own_vtep
 from pycni.upkeep.seen import Seen
 
 PART = "node addresses"
@@ -42,8 +43,8 @@ def write_changes(root: Path, changes: Mapping[IPAddress, IPAddress | None]) -> 
     directory.write_changes(root, changes)
     if not changes:
         return
-    own = _own_vtep(root)
-    gone = [one for one, vtep in changes.items() if vtep in (None, own)]
+    own = own_vtep(root)
+    gone = {one for one, vtep in changes.items() if vtep in (None, own)}
     with suppress(NotAvailable, SetupError):
         port_table.change_nodes(create=[one for one in changes if one not in gone], delete=gone)
 
@@ -61,7 +62,7 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
             found = f"without {missing} entries, and with {surplus} that are wrong"
             yield Fault(PART, "the map nodes", found)
     try:
-        known = port_table.read().nodes
+        known = port_table.nodes()
     except NotAvailable:  # tables.py says so
         return
     if known != others:
@@ -69,6 +70,12 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
         found = f"without {missing} of {len(others)} addresses of other nodes"
         found += f", and with {surplus} that are no node's" if surplus else ""
         yield Fault(PART, f"the nftables table {port_table.TABLE}", found)
+
+
+def state(d: Description, seen: Seen) -> object:
+    """The map, and all that nftables has. Raises NotAvailable or OSError."""
+    root = d.settings.pin_root
+    return own_vtep(root), seen.digest(root, "nodes"), seen.nft_generation
 
 
 def mend(d: Description, _: Seen) -> None:
@@ -97,11 +104,5 @@ def _entries(root: Path) -> dict[IPAddress, IPAddress]:
 
 
 def _others(root: Path) -> set[IPAddress]:
-    own = _own_vtep(root)
+    own = own_vtep(root)
     return {address for address, vtep in _entries(root).items() if vtep != own}
-
-
-def _own_vtep(root: Path) -> IPAddress | None:
-    with maps.open_self(root) as table:
-        found = table.get(None)
-    return None if found is None else found.vtep

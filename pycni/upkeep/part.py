@@ -15,6 +15,9 @@ Look = Callable[[Description, Seen], Iterable[Fault]]
 """Finds faults and changes nothing. Raises PycniError, LoaderError or OSError."""
 Mend = Callable[[Description, Seen], object]
 """Mends what `Look` finds, and no more than that. Raises as `Look`."""
+State = Callable[[Description, Seen], object]
+"""What a part compares, in short: read from the kernel, cheap, and equal to a former one only if
+all that `Look` sees is as it was. Raises as `Look`."""
 
 
 @dataclass(frozen=True)
@@ -29,5 +32,9 @@ class Part:
     """Events that may mean a fault."""
     is_cheap: bool = False
     """Whether the plugin's STATUS looks at it, every few seconds, and for a few pods."""
+    state: State | None = None
+    """Of a part that takes long in a large cluster (settled.py)."""
     serves_adds: bool = False
     """Whether a fault stops ADDs even if it does not stop packets."""
+    setup_helps: bool = True
+    """Whether a whole setup makes what `mend` could not."""

@@ -13,6 +13,7 @@ from pycni.kernel.node_events import Subject
 from pycni.node import dead_ends, firewall_accepts, masquerade, other_firewalls, overlay_guard
 from pycni.pods import port_table
 from pycni.upkeep import (
+    attachments,
     device,
     directories,
     endpoints,
@@ -23,6 +24,7 @@ from pycni.upkeep import (
     paths,
     peers,
     pinned,
+    plugin,
     pods,
     record,
     registration,
@@ -60,7 +62,8 @@ PARTS = (
          is_cheap=True),
     Part(firewall_accepts.PART, tables.accept_faults, tables.mend_accepts, _on(Subject.TABLES),
          is_cheap=True),
-    Part(overlay_guard.PART, tables.guard_faults, tables.mend_guard, _on(Subject.TABLES)),
+    Part(overlay_guard.PART, tables.guard_faults, tables.mend_guard, _on(Subject.TABLES),
+         state=tables.guard_state),
     Part(port_table.PART, tables.port_faults, tables.mend_ports, _on(Subject.TABLES)),
     Part(other_firewalls.PART, tables.firewall_faults, tables.leave, _on(Subject.TABLES)),
     Part(hooks.PART, hooks.faults, hooks.mend,
@@ -68,11 +71,13 @@ PARTS = (
     Part(pods.PART, pods.faults, pods.mend,
          _on(Subject.LINK, Subject.PARAMETER, Subject.ADDRESS), is_cheap=True),
     Part(endpoints.PART, endpoints.faults, endpoints.mend, is_cheap=True),
-    Part(peers.PART, peers.faults, peers.mend, _on(Subject.STORE)),
+    Part(peers.PART, peers.faults, peers.mend, state=peers.state),
     Part(node_addresses.PART, node_addresses.faults, node_addresses.mend,
-         _on(Subject.STORE, Subject.TABLES)),
-    Part(paths.PART, paths.faults, paths.mend),
+         _on(Subject.TABLES), state=node_addresses.state),
+    Part(paths.PART, paths.faults, paths.mend, state=paths.state),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
+    Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
+    Part(attachments.PART, attachments.faults, setup_helps=False),
 )  # fmt: skip
 
 

@@ -23,6 +23,13 @@ def faults(d: Description, _: Seen) -> list[Fault]:
         return []
 
 
+def state(d: Description, seen: Seen) -> object:
+    """Map and routes, and the nodes that they are about. What changes the kernel's paths,
+    agent/kernel_routes.py hears, and writes both. Raises NotAvailable or OSError."""
+    root = d.settings.pin_root
+    return (path_mtus.look(d.settings), seen.digest(root, "vteps"), seen.digest(root, "remotes"))
+
+
 def mend(d: Description, _: Seen) -> None:
     """Write what the kernel's paths say. Raises NotAvailable or OSError."""
     path_mtus.mend(d.settings)

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
+from pycni.cluster import IPAddress
 from pycni.dataplane import maps
-from pycni.dataplane.reconcile import plan
+from pycni.dataplane.maps import Table
 from pycni.errors import NotAvailable
 from pycni.faults import Fault
 from pycni.node import next_hops, peers
@@ -24,18 +27,30 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
     """Compares with the store as far as it is known, and if it knows this node."""
     root = d.settings.pin_root
     try:
-        with maps.open_self(root) as own:
-            entry = own.get(None)
-        with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
-            have = dict(vteps.items()), dict(remotes.items())
+        vtep = own_vtep(root)
     except NotAvailable:  # pinned.py says so
         return
-    if entry is None or entry.vtep != d.node.vtep:
-        found = "nothing" if entry is None else str(entry.vtep)
+    if vtep != d.node.vtep:
+        found = "nothing" if vtep is None else str(vtep)
         yield Fault(PART, "this node's address in the map self", f"{found}, not {d.node.vtep}")
-    if d.own_record is not None:
-        yield from _differences("vteps", have[0], peers.wanted_vteps(d.others))
-        yield from _differences("remotes", have[1], peers.wanted_remotes(d.others))
+    if d.own_record is None:
+        return
+    with suppress(NotAvailable), maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
+        yield from _differences("vteps", vteps, peers.wanted_vteps(d.others))
+        yield from _differences("remotes", remotes, peers.wanted_remotes(d.others))
+
+
+def state(d: Description, seen: Seen) -> object:
+    """The maps. Raises NotAvailable or OSError."""
+    root = d.settings.pin_root
+    return own_vtep(root), seen.digest(root, "vteps"), seen.digest(root, "remotes")
+
+
+def own_vtep(root: Path) -> IPAddress | None:
+    """This node's address in the map self. Raises NotAvailable or OSError."""
+    with maps.open_self(root) as own:
+        entry = own.get(None)
+    return None if entry is None else entry.vtep
 
 
 def mend(d: Description, _: Seen) -> None:
@@ -49,9 +64,8 @@ def mend(d: Description, _: Seen) -> None:
         peers.write(root, d.others, synced=False)
 
 
-def _differences(name: str, have: Mapping[K, V], want: Mapping[K, V]
-                 ) -> Iterator[Fault]:  # fmt: skip
-    changes = plan(have, want, synced=True)
+def _differences(name: str, table: Table[K, V], want: Mapping[K, V]) -> Iterator[Fault]:
+    changes = table.plan(want, synced=True)
     if changes.upserts:
         first = next(iter(changes.upserts))
         found = f"without {len(changes.upserts)} of {len(want)} entries, such as that of {first}"

@@ -26,7 +26,18 @@ from pycni.node import cluster_faults, next_hops, reachability
 from pycni.node.overlay import DEVICE
 from pycni.settings import Settings
 from pycni.stores import Listing, open_store
-from pycni.upkeep import device, hooks, parts, pinned, pods, record, registration, routing
+from pycni.upkeep import (
+    attachments,
+    device,
+    hooks,
+    parts,
+    pinned,
+    plugin,
+    pods,
+    record,
+    registration,
+    routing,
+)
 from pycni.upkeep.book import Book, key_of
 from pycni.upkeep.description import Description, describe
 from pycni.upkeep.part import Part
@@ -140,6 +151,8 @@ DETAILS: dict[str, Callable[[Description, Seen], str]] = {
     routing.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
     hooks.PART: _hooks,
     pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
+    attachments.PART: lambda d, _: attachments.details(d),
+    plugin.PART: lambda d, _: plugin.details(d.settings),
     registration.PART: lambda d, _: "" if d.nodes is not None else "not known: no store",
 }
 
@@ -170,9 +183,14 @@ def _traffic(settings: Settings) -> Iterator[Row]:
         drops: Counter[str] = Counter()
         for row in dumps.dump(settings.pin_root, "drops")[0]:
             drops[dumps.spelled(row["reason"])] += row["packets"]
+        normal = sum(drops.pop(reason, 0) for reason in dumps.NORMAL)
         text = f"{passed} packets forwarded, {drops.total()} dropped"
-        most = ", ".join(f"{reason} {count}" for reason, count in drops.most_common(3))
-        yield Row("traffic", State.OK, f"{text} ({most})" if most else text)
+        if drops:
+            most = ", ".join(f"{reason} {count}" for reason, count in drops.most_common(3))
+            text = f"{text} ({most})"
+        if normal:
+            text = f"{text}, and {normal} of kinds that are normal: pycni drops"
+        yield Row("traffic", State.OK, text)
 
 
 def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from functools import cached_property
+from pathlib import Path
 
+from pycni.dataplane import maps
+from pycni.kernel import nft_tables
 from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
 from pycni.kernel.routes import Route
@@ -28,6 +31,7 @@ class Seen:
         self.ipr = ipr
         self._only = only
         self._named: dict[str, Link | None] = {}
+        self._digests: dict[str, bytes] = {}
 
     def link(self, ifname: str) -> Link | None:
         """The link of that name, or None."""
@@ -75,6 +79,19 @@ class Seen:
     @cached_property
     def _ingress(self) -> dict[int, str]:
         return self.ipr.ingress_qdiscs()
+
+    @cached_property
+    def nft_generation(self) -> int:
+        """Changes with every transaction of nftables. Raises OSError."""
+        return nft_tables.generation()
+
+    def digest(self, root: Path, name: str) -> bytes:
+        """What only changes when entries of a pinned map do; `root` is the pin directory. Raises
+        NotAvailable or OSError."""
+        if name not in self._digests:
+            with maps.open_table(root, name) as table:
+                self._digests[name] = table.digest()
+        return self._digests[name]
 
     def is_queued(self, lease: Lease) -> bool:
         """Whether the pod's packets pass an ingress qdisc of somebody else (link_changes.py)."""

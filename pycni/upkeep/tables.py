@@ -27,6 +27,13 @@ def guard_faults(d: Description, _: Seen) -> Iterable[Fault]:
     return overlay_guard.faults(d.settings, d.node)
 
 
+def guard_state(d: Description, seen: Seen) -> object:
+    """All that nftables has, and the maps that its sets are a copy of. Raises NotAvailable or
+    OSError."""
+    root = d.settings.pin_root
+    return seen.nft_generation, seen.digest(root, "vteps"), seen.digest(root, "remotes")
+
+
 def mend_guard(d: Description, _: Seen) -> None:
     """Write it. Raises SetupError."""
     overlay_guard.setup(d.settings, d.node)

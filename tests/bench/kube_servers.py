@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes API servers with thousands of node records: the fake one of the unit tests, in a
-process of its own, and a real one with its etcd."""
+"""Stores in which thousands of nodes register: the fake Kubernetes API server of the unit tests, in
+a process of its own, a real one with its etcd, an etcd alone, and a file."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, ip_address, ip_network
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +22,17 @@ from kube.control import DEPLOY, Control
 from kube.people import People
 from pycni.cluster import Cluster
 from pycni.stores import NodeRecord
+from pycni.stores.etcd.gateway import Gateway
+from pycni.stores.etcd.keys import to_base64
+from pycni.stores.etcd.keyspace import NODES
+from pycni.stores.etcd.location import Location
 from pycni.stores.kube import bucket, objects
 from pycni.stores.kube.objects import CLUSTER_NETWORKS, NODE_NETWORKS
-from unit.stores import kube_api
+from pycni.stores.kube.pages import pages
+from pycni.stores.records import write
+from pycni.stores.sqlite import connection, schema
+from pycni.stores.sqlite.rows import write_row
+from unit.stores import etcds, kube_api
 from unit.stores.kube_nodes import Nodes
 from vm import cache
 
@@ -36,7 +45,11 @@ CLUSTER = Cluster(
 )
 OWN_CIDRS = ("10.244.0.0/24", "fd00:10:244::/64")
 FIRST_VTEP = ip_address("172.16.0.1")
+VTEPS = IPv4Network("172.16.0.0/15")
+FAKE_PAUSE = 0.005
+"""Seconds between two registrations: as a real server takes them."""
 WRITERS = 4
+TOKEN_SECONDS = 24 * 3600
 WRITES = ("create", "update", "patch", "delete", "POST", "PATCH", "DELETE", "PUT")
 
 
@@ -55,11 +68,15 @@ class Server(Protocol):
     @property
     def where(self) -> tuple[str, int]: ...
 
-    def kubeconfig(self, port: int) -> Path:
-        """A kubeconfig of the agent that reaches the server at a port of loopback."""
+    def url(self, port: int) -> str:
+        """The store of an agent that reaches the server at a port of loopback."""
         ...
 
     def counts(self) -> Counts: ...
+
+    def register(self, numbers: range) -> None:
+        """As the setups of those nodes do: those that are there already write what is there."""
+        ...
 
 
 def record(number: int) -> NodeRecord:
@@ -87,23 +104,28 @@ class Fake:
     where: tuple[str, int]
     directory: Path
 
-    def kubeconfig(self, port: int) -> Path:
+    def url(self, port: int) -> str:
         """As of Server."""
         api = kube_api.Api(port=port)
-        return kube_api.kubeconfig(self.directory, api)
+        return f"kube:{kube_api.kubeconfig(self.directory, api)}"
 
     def counts(self) -> Counts:
         """As of Server."""
-        self.pipe.send("count")
+        self.pipe.send(range(0))
         return Counts(*self.pipe.recv())
+
+    def register(self, numbers: range) -> None:
+        """As of Server."""
+        self.pipe.send(numbers)
+        self.pipe.recv()
 
 
 @contextmanager
-def fake(name: str, nodes: int) -> Iterator[Fake]:
-    """A fake server with records of so many nodes, and the Node of that name."""
+def fake(name: str) -> Iterator[Fake]:
+    """A fake server with the Node of that name."""
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe()
-    process = context.Process(target=_serve, args=(its, name, nodes), daemon=True)
+    process = context.Process(target=_serve, args=(its, name), daemon=True)
     process.start()
     try:
         with tempfile.TemporaryDirectory() as directory:
@@ -113,14 +135,16 @@ def fake(name: str, nodes: int) -> Iterator[Fake]:
         process.join()
 
 
-def _serve(pipe: Connection, name: str, nodes: int) -> None:
+def _serve(pipe: Connection, name: str) -> None:
     with kube_api.serving(gzips=True) as api:
         api.objects.put(CLUSTER_NETWORKS, "default", objects.cluster_network(CLUSTER))
         Nodes(api).put(name, *OWN_CIDRS)
-        for number in range(nodes):
-            api.objects.put(NODE_NETWORKS, f"node-{number}.example", document(number))
         pipe.send(api.port)
-        while pipe.recv():
+        while True:
+            for number in pipe.recv():
+                made = document(number)
+                api.objects.apply(NODE_NETWORKS, made["metadata"]["name"], made)
+                time.sleep(FAKE_PAUSE)
             writes = sum(verb in WRITES for verb, _, _ in api.requests)
             events = sum(one.path == NODE_NETWORKS for one in api.objects.history)
             pipe.send((len(api.requests), writes, events))
@@ -132,31 +156,51 @@ class Real:
 
     control: Control
     token: str
+    events: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> tuple[str, int]:
         return "127.0.0.1", self.control.api_port
 
-    def kubeconfig(self, port: int) -> Path:
+    def url(self, port: int) -> str:
         """As of Server."""
         file = self.control.kubeconfig("agent", token=self.token)
         whole = json.loads(file.read_text())
         whole["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
         file.write_text(json.dumps(whole))
-        return file
+        return f"kube:{file}"
 
     def counts(self) -> Counts:
-        """As of Server: requests by the audit log, events by the version of the last object."""
+        """As of Server: requests by the audit log, events by the versions of the objects, so of
+        several events of one object since the last call it counts one."""
         lines = (self.control.directory / "audit.log").read_text().splitlines()
         verbs = [json.loads(line)["verb"] for line in lines]
-        found = self.control.kubectl("get", "nodenetworks", "-o",
-                                     "jsonpath={.items[*].metadata.resourceVersion}")  # fmt: skip
-        versions = {int(one) for one in found.stdout.split()}
-        return Counts(len(verbs), sum(verb in WRITES for verb in verbs), max(versions, default=0))
+        versions = {
+            objects.name_of(one): objects.version_of(one)
+            for page in pages(self.control.admin, NODE_NETWORKS)
+            for one in page.items
+        }
+        self.events += len(versions.items() - self.versions.items())
+        self.versions = versions
+        return Counts(len(verbs), sum(verb in WRITES for verb in verbs), self.events)
+
+    def register(self, numbers: range) -> None:
+        """As of Server."""
+        admin = self.control.admin
+        bucket.bucket_of(self.control.access().servers)._tokens = 1e9
+        admin._bucket.take = lambda: 0.0  # type: ignore[method-assign]
+
+        def apply(number: int) -> bool:
+            made = document(number)
+            return admin.apply(f"{NODE_NETWORKS}/{made['metadata']['name']}", made)
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            assert all(pool.map(apply, numbers))
 
 
 @contextmanager
-def real(name: str, nodes: int) -> Iterator[Real]:
+def real(name: str) -> Iterator[Real]:
     """A real server, as `fake`. Raises FileNotFoundError if it was not built."""
     programs = cache.directory("kubernetes") / KUBERNETES / "bin"
     with tempfile.TemporaryDirectory() as directory:
@@ -167,19 +211,80 @@ def real(name: str, nodes: int) -> Iterator[Real]:
                 done = control.kubectl("apply", "--server-side", "-f", DEPLOY / file)
                 assert done.returncode == 0, done.stderr
             control.kubectl("wait", "--for=condition=Established", "-f", DEPLOY / "crds.yaml")
-            _fill(control, nodes)
+            control.admin.create(CLUSTER_NETWORKS, objects.cluster_network(CLUSTER))
             people = People(control)
             people.node(name)
-            yield Real(control, people.token(people.pod(name)))
+            yield Real(control, people.token(people.pod(name), seconds=TOKEN_SECONDS))
         finally:
             control.end()
 
 
-def _fill(control: Control, nodes: int) -> None:
-    bucket.bucket_of(control.access().servers)._tokens = 1e9
-    admin = control.admin
-    admin._bucket.take = lambda: 0.0  # type: ignore[method-assign]
-    admin.create(CLUSTER_NETWORKS, objects.cluster_network(CLUSTER))
-    with ThreadPoolExecutor(WRITERS) as pool:
-        made = pool.map(lambda number: admin.create(NODE_NETWORKS, document(number)), range(nodes))
-        assert all(made)
+@dataclass
+class Etcd:
+    """An etcd alone. What it says of requests is its number of changes."""
+
+    etcd: etcds.Etcd
+    prefix: str = "bench"
+
+    @property
+    def where(self) -> tuple[str, int]:
+        return "127.0.0.1", self.etcd.client_port
+
+    def url(self, port: int) -> str:
+        """As of Server."""
+        return f"etcd://127.0.0.1:{port}/{self.prefix}"
+
+    def counts(self) -> Counts:
+        """As of Server. What renews leases is no change."""
+        answer = self._gateway.call("kv/range", {"key": to_base64("any")})
+        changes = int(answer["header"]["revision"])
+        return Counts(changes, changes, changes)
+
+    def register(self, numbers: range) -> None:
+        """As of Server."""
+        for number in numbers:
+            one = record(number)
+            text = json.dumps(write(one, "a" * 32))
+            key = to_base64(f"{self.prefix}/{NODES}{one.name}")
+            self._gateway.call("kv/put", {"key": key, "value": to_base64(text)})
+
+    @property
+    def _gateway(self) -> Gateway:
+        return Gateway(Location.parse(self.url(self.etcd.client_port)))
+
+
+@contextmanager
+def etcd(_: str) -> Iterator[Etcd]:
+    """An etcd that answers."""
+    with tempfile.TemporaryDirectory() as directory, etcds.running(Path(directory)) as one:
+        one.wait()
+        yield Etcd(one)
+
+
+@dataclass
+class File:
+    """An embedded store, which the first setup makes. Nothing of it passes a network."""
+
+    path: Path
+    where: tuple[str, int] = ("127.0.0.1", 9)
+
+    def url(self, _: int) -> str:
+        """As of Server."""
+        return f"sqlite:{self.path}"
+
+    def counts(self) -> Counts:
+        """As of Server."""
+        return Counts(0, 0, 0)
+
+    def register(self, numbers: range) -> None:
+        """As of Server."""
+        with connection.connect(self.path, CLUSTER) as db, schema.transaction(db):
+            for number in numbers:
+                write_row(db, record(number), identity="a" * 32, heartbeat=time.time())
+
+
+@contextmanager
+def file(_: str) -> Iterator[File]:
+    """A directory for one."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield File(Path(directory) / "store" / "cluster.db")

@@ -11,8 +11,9 @@ from functools import partial
 
 from chaos import storm
 from chaos.storm import Wound, rage
-from chaos.traffic import Heard, flowing, open_host_port
+from chaos.traffic import flowing, open_host_port
 from pycni.lab import checks
+from support.asking import Heard
 from support.damages import put_uplink_back
 from support.labs import made_lab
 from support.snapshot import Snapshot, differences, take

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from chaos.traffic import Heard, Traffic
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.settings import load
 from pycni.upkeep import book
+from support.asking import Heard, Traffic
 from support.damages import DAMAGES, LOOK, Damage
 from support.waiting import wait_until, wait_until_none
 from support.wellness import faults
@@ -73,7 +73,7 @@ def strays(wounds: list[Wound], heard: list[Heard]) -> list[tuple[str, float]]:
     return [
         (one.flow.way, moment)
         for one in heard
-        for moment in one.lost
+        for moment in one.failed
         if not any(_is_of(wound, one, moment) for wound in wounds)
     ]
 
@@ -118,7 +118,7 @@ def _told(node: LabNode) -> int:
 
 
 def _losses(wound: Wound, heard: list[Heard]) -> int:
-    return sum(_is_of(wound, one, moment) for one in heard for moment in one.lost)
+    return sum(_is_of(wound, one, moment) for one in heard for moment in one.failed)
 
 
 def _is_of(wound: Wound, heard: Heard, moment: float) -> bool:

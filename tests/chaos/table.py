@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from statistics import median
 
 from chaos.storm import Wound
-from chaos.traffic import Heard
+from support.asking import Heard
 
 
 def by_damage(wounds: Iterable[Wound]) -> Iterator[str]:
@@ -35,7 +35,8 @@ def by_way(heard: Iterable[Heard]) -> Iterator[str]:
     yield "| way | packets | lost |"
     yield "|---|---|---|"
     for way, some in sorted(ways.items()):
-        yield f"| {way} | {sum(one.sent for one in some)} | {sum(len(one.lost) for one in some)} |"
+        failed = sum(len(one.failed) for one in some)
+        yield f"| {way} | {sum(one.asked for one in some)} | {failed} |"
 
 
 def _spread(seconds: list[float]) -> str:

@@ -21,5 +21,5 @@ def test_a_minute_of_chaos_leaves_no_trace(record_property: Callable[[str, objec
     verdict = chaos(seconds=SECONDS, seed=seed)
 
     assert len(verdict.wounds) > 3, seed
-    assert all(one.sent for one in verdict.heard)
+    assert all(one.asked for one in verdict.heard)
     assert (verdict.strays, verdict.unreached, verdict.changes) == ([], [], [])

@@ -7,76 +7,16 @@ asks a pod of the next node. The world asks each node's host port, behind which 
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 
-from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import WORLD, LabNode, Pod
-from support.flows import program, running
+from support.asking import Flow, Traffic, reflecting
 from support.plugin import execute
 
 PORT, HOST_PORT = 7000, 17000
-END_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Questions on one way to one address."""
-
-    way: str
-    """Such as "pod to pod"."""
-    nodes: frozenset[str]
-    """Those whose damage it may suffer from."""
-    target: str
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What came of a flow; `lost` are the moments (CLOCK_MONOTONIC) of unanswered questions."""
-
-    flow: Flow
-    sent: int
-    lost: tuple[float, ...]
-
-
-class Traffic:
-    """Traffic that flows until `end`."""
-
-    def __init__(self) -> None:
-        self._watchers: list[tuple[list[Flow], subprocess.Popen[bytes]]] = []
-
-    def start(self, netns: str, flows: list[Flow], stack: ExitStack) -> None:
-        """Ask from one namespace."""
-        process = stack.enter_context(
-            subprocess.Popen(
-                processes.inside(netns, program("watch", *(flow.target for flow in flows))),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            )
-        )  # fmt: skip
-        stack.callback(process.kill)
-        self._watchers.append((flows, process))
-
-    def end(self) -> list[Heard]:
-        """Stop asking; what came of all flows."""
-        heard = []
-        for _, process in self._watchers:
-            assert process.stdin is not None
-            process.stdin.write(b"\n")
-            process.stdin.flush()
-        for flows, process in self._watchers:
-            said, _ = process.communicate(timeout=END_SECONDS)
-            found: list[dict[str, Any]] = json.loads(said)
-            heard += [
-                Heard(flow, one["sent"], tuple(one["lost"]))
-                for flow, one in zip(flows, found, strict=True)
-            ]
-        return heard
 
 
 @contextmanager
@@ -86,8 +26,7 @@ def flowing(lab: Lab) -> Iterator[Traffic]:
     nodes = lab.layout.nodes
     with ExitStack() as stack:
         for netns, addresses in _places(lab):
-            reflector = stack.enter_context(running(netns, "reflect", PORT, *addresses))
-            assert reflector.heard() == PORT
+            stack.enter_context(reflecting(netns, PORT, addresses))
         for node, following in zip(nodes, (*nodes[1:], nodes[0]), strict=True):
             traffic.start(node.pods[0].netns, list(_from_pod(lab, node, following)), stack)
             traffic.start(node.netns, list(_from_host(lab, node, following)), stack)

@@ -4,12 +4,14 @@
     recipe         what is built of which Go modules; pure
     golang         the Go toolchain, the machine's own or one from PyPI
     build          Kubernetes built once, into the cache; go/ has our own Go programs
+    runtimes       a current container runtime built once
     oci, images    images, made of Debian packages and what was built
     layout         names and addresses of a cluster; pure
     keys           certificates and tokens
     kubeconfig     who speaks to which API server
     commands       command lines and configurations of the daemons; pure
     init, machine  namespaces that look like a machine, and daemons in them
+    proc           what proc(5) says of processes
     cgroups        control groups of a node
     control_plane  etcd, API server, controller manager, scheduler
     node           containerd, kubelet, kube-proxy
@@ -20,7 +22,11 @@
     scene          what the checks act with
     verdicts       how a check ends
     traces         what pods leave on a node
-    checks, service_checks  what `make cluster` proves
+    agents         what pycni's agents say
+    checks, ..._checks  what `make cluster` proves
+    failing        a plugin whose first calls fail
+    reboot         a node that loses its power
+    kills/         components killed and stopped under traffic
     suites, junit, e2e  Kubernetes' own tests: which, what they found, how they are run
 
 Nothing of the machine's own network or kernel parameters is touched.

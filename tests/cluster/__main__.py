@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe
+from cluster import build, checks, e2e, life, recipe, rollout, runtimes
+from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
 from cluster.machine import Machine
@@ -43,6 +46,15 @@ kubernetes_option: Option = click.option(
 )
 
 
+containerd_option: Option = click.option(
+    "--containerd",
+    type=click.Choice(("debian", "current")),
+    default="debian",
+    show_default=True,
+    help="The computer's, or one that is built (with runc) of Go modules.",
+)
+
+
 @click.group()
 def main() -> None:
     """A real Kubernetes with pycni on this machine, in namespaces of its own."""
@@ -56,9 +68,14 @@ def main() -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-def up(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+@containerd_option
+@click.option("--bare", is_flag=True, help="Without a network plugin.")
+def up(
+    name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str, *, bare: bool
+) -> None:
     """Bring a cluster up; it stays up until `down`."""
-    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL)
+    cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
+    life.up(cluster, TELL, bare=bare)
     click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
 
 
@@ -81,16 +98,36 @@ def down(name: str) -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
+@containerd_option
 @click.option("--focus", type=click.Choice(tuple(FOCUS)), help="And Kubernetes' own tests.")
-def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | None) -> None:
+def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str,
+        focus: str | None) -> None:  # fmt: skip
     """Bring a cluster up, run the checks, take it down."""
     if focus:
         build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    with life.lifetime(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL) as running:
+    cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
+    with life.lifetime(cluster, TELL) as running:
         results = _run_checks(running)
         outcomes = e2e.run(running, focus, TELL) if focus else None
     status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
     sys.exit(_report(results) or status)
+
+
+@main.command("rollout")
+@click.option("--name", default="rollout", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+def roll_out(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+    """Install, upgrade, roll back and uninstall pycni, in a cluster of that name without a network
+    plugin: one that is up (`up --bare`), or a new one."""
+    if name in life.names():
+        results = _roll_out(life.load(name))
+    else:
+        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
+        with life.lifetime(cluster, TELL, bare=True) as running:
+            results = _roll_out(running)
+    sys.exit(_report(results))
 
 
 @main.command("e2e")
@@ -102,13 +139,30 @@ def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | No
 def end_to_end(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str) -> None:
     """Run Kubernetes' own tests, in a cluster of that name: one that is up, or a new one."""
     build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    if name in life.names():
-        outcomes = e2e.run(life.load(name), focus, TELL)
-    else:
-        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
-        with life.lifetime(cluster, TELL) as running:
-            outcomes = e2e.run(running, focus, TELL)
+    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+        outcomes = e2e.run(running, focus, TELL)
     sys.exit(e2e.report(outcomes, click.echo))
+
+
+@main.command("kills")
+@click.option("--name", default="kills", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+@click.option("--pods", type=click.IntRange(min=1), help="So many pods while all die at random.")
+@click.option("--seed", type=int, help="Repeat the order of a run that printed this.")
+def run_kills(name: str, nodes: int, kube_proxy: str, kubernetes: str, pods: int | None,
+              seed: int | None) -> None:  # fmt: skip
+    """Kill and stop components under traffic, in a cluster of that name: one that is up, or a new
+    one. Each in each way once; or at random, with --pods."""
+    group: stage.Group = short.every_component
+    if pods is not None:
+        number = random.randrange(1 << 32) if seed is None else seed
+        click.echo(f"{pods} pods, seed {number}")
+        group = partial(storm.storm, pods=pods, seed=number)
+    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+        results = _told(stage.framed(group, running))
+    sys.exit(_report(results))
 
 
 @main.command("list")
@@ -177,6 +231,11 @@ def build_only(kubernetes: str, *, e2e: bool) -> None:
     click.echo(build.provide(kubernetes, parts=parts, tell=TELL))
 
 
+def _runtime(containerd: str) -> str:
+    """Where its programs are; empty for the computer's."""
+    return str(runtimes.provide(tell=TELL)) if containerd == "current" else ""
+
+
 def _machine(cluster: Cluster, name: str) -> Machine:
     for node in cluster.machines:
         if node.name == name:
@@ -185,11 +244,29 @@ def _machine(cluster: Cluster, name: str) -> Machine:
     raise PycniError(f"the cluster {cluster.name} has no machine {name}", hint=f"it has {known}")
 
 
+@contextmanager
+def _up(cluster: Cluster) -> Iterator[Running]:
+    """The cluster of that name if it is up, and it stays up; else a new one for the block."""
+    if cluster.name in life.names():
+        yield life.load(cluster.name)
+        return
+    with life.lifetime(cluster, TELL) as running:
+        yield running
+
+
 def _run_checks(running: Running) -> list[Check]:
+    return _told(checks.everything(running))
+
+
+def _roll_out(running: Running) -> list[Check]:
+    return _told(rollout.everything(rollout.prepare(running, TELL)))
+
+
+def _told(found: Iterable[Check]) -> list[Check]:
     """Print each check as it ends."""
     results = []
     begun = time.monotonic()
-    for one in checks.everything(running):
+    for one in found:
         results.append(one)
         verdict = f"ok      {one.name}" if one.passed else f"FAILED  {one.name}: {one.found}"
         click.echo(f"{time.monotonic() - begun:6.1f} s  {verdict}")

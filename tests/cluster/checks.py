@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from cluster import network, traces
+from cluster.host_checks import held_files, status_calls
 from cluster.kubectl import is_ready
 from cluster.life import Running
 from cluster.manifests import HTTP_PORT
+from cluster.pod_checks import bandwidth, network_policies, sources, static_pods
+from cluster.reboot_checks import reboots
+from cluster.sandbox_checks import crowds, failed_sandboxes
 from cluster.scene import (
     FAILED,
     POD_SECONDS,
@@ -23,12 +27,7 @@ from cluster.scene import (
 from cluster.service_checks import host_ports, names, rolling_update, services
 from cluster.verdicts import Found, Group, one, to_the_end
 from cluster.waiting import until
-from pycni.errors import PycniError
 from pycni.lab.checks import Check
-from pycni.lab.layout import LabNode
-
-TRACES_SECONDS = 30.0
-"""Until a node has nothing of pods that are gone: kubelet looks after control groups at times."""
 
 
 def everything(running: Running) -> Iterator[Check]:
@@ -44,13 +43,23 @@ def everything(running: Running) -> Iterator[Check]:
     yield one("the namespace is deleted with all in it", partial(tear_down, scene))
     for node, traced in before.items():
         name = f"nothing is left of the pods on {node.name}"
-        yield one(name, partial(_nothing_more, scene, node, traced))
+        yield one(name, partial(traces.left, running, node, traced))
 
 
 def groups(kube_proxy: str) -> list[Group]:
     """What can be checked: nothing of Services where nobody makes them."""
     of_services: list[Group] = [services, names, rolling_update] * (kube_proxy != "none")
-    return [pods, commands_in_pods, probes, host_ports, *of_services, deletion]
+    of_hosts: list[Group] = [
+        held_files,
+        status_calls,
+        static_pods,
+        bandwidth,
+        sources,
+        network_policies,
+    ]
+    of_failures: list[Group] = [failed_sandboxes, crowds, reboots]
+    return [pods, commands_in_pods, probes, host_ports, *of_services, *of_hosts, *of_failures,
+            deletion]  # fmt: skip
 
 
 def nodes(scene: Scene) -> Iterator[Check]:
@@ -153,14 +162,3 @@ def _forgets(scene: Scene, server: str) -> Found:
     said = network.run(scene.running.kubectl, node, "endpoints", "--output", "json")
     left = [address for address in scene.addresses(server) if f'"{address}"' in said]
     return f"still there: {left}" if left else None
-
-
-def _nothing_more(scene: Scene, node: LabNode, before: set[str]) -> Found:
-    def left() -> list[str]:
-        return sorted(traces.of_pods(scene.running, node) - before)
-
-    try:
-        until(lambda: not left(), "nothing is left", TRACES_SECONDS)
-    except PycniError:
-        return ", ".join(left())
-    return None

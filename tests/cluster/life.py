@@ -31,6 +31,7 @@ from cluster import (
     manifests,
     network,
     node,
+    release,
 )
 from cluster.kubectl import Kubectl, is_ready
 from cluster.layout import Cluster
@@ -87,10 +88,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in base().glob(f"*/{RECORD}"))
 
 
-def up(cluster: Cluster, tell: Tell) -> Running:
+def up(cluster: Cluster, tell: Tell, *, bare: bool = False) -> Running:
     """Bring a cluster up; everything is taken down again if that fails or is interrupted.
 
-    Builds Kubernetes first if that was not done yet. Raises PycniError or ArchiveError.
+    A `bare` one has no network plugin yet, and so no node that is Ready. Builds Kubernetes first if
+    that was not done yet. Raises PycniError or ArchiveError.
     """
     layout.check(cluster)
     _require_room(cluster)
@@ -99,7 +101,9 @@ def up(cluster: Cluster, tell: Tell) -> Running:
     running = Running(cluster, programs)
     try:
         _record(running)
-        _bring_up(running, archives, _timed(tell))
+        timed = _timed(tell)
+        _start_nodes(running, archives, timed)
+        (_wait_for_nodes if bare else _install)(running, timed)
     except BaseException:
         down(cluster)
         raise
@@ -107,9 +111,9 @@ def up(cluster: Cluster, tell: Tell) -> Running:
 
 
 @contextmanager
-def lifetime(cluster: Cluster, tell: Tell) -> Iterator[Running]:
+def lifetime(cluster: Cluster, tell: Tell, *, bare: bool = False) -> Iterator[Running]:
     """A cluster that is up inside of the block, and taken down after it, however that ends."""
-    running = up(cluster, tell)
+    running = up(cluster, tell, bare=bare)
     try:
         yield running
     finally:
@@ -139,7 +143,7 @@ def _remove_directory(directory: Path) -> None:
         )
 
 
-def _bring_up(running: Running, archives: Iterable[Path], tell: Tell) -> None:
+def _start_nodes(running: Running, archives: Iterable[Path], tell: Tell) -> None:
     cluster, programs = running.cluster, running.programs
     keys.make_files(cluster)
     kubeconfig.write(cluster, keys.make_tokens(cluster))
@@ -155,10 +159,27 @@ def _bring_up(running: Running, archives: Iterable[Path], tell: Tell) -> None:
           for one in cluster.machines),
     ])  # fmt: skip
     tell("the API server is ready, containerd runs with the images")
-    network.apply(cluster, running.kubectl)
     for one in cluster.machines:
         node.start_kubelet(cluster, programs, one)
         node.start_proxy(cluster, programs, one)
+
+
+def _wait_for_nodes(running: Running, tell: Tell) -> None:
+    """Until every machine is a node, though none is Ready without a network plugin."""
+    wanted = {one.name for one in running.cluster.machines}
+
+    def are_there() -> bool:
+        nodes = running.kubectl.get("nodes")["items"]
+        return {item["metadata"]["name"] for item in nodes} == wanted
+
+    until(are_there, "every machine is a node", NODE_SECONDS)
+    tell("every machine is a node, without a network plugin")
+
+
+def _install(running: Running, tell: Tell) -> None:
+    """pycni, and what needs a network."""
+    cluster = running.cluster
+    release.apply(cluster, running.kubectl)
     network.wait_until_ready(running.kubectl)
     tell("pycni serves on every node")
     for one in cluster.machines:
@@ -247,6 +268,7 @@ def _record(running: Running) -> None:
         "nodes": cluster.nodes,
         "kube_proxy": cluster.kube_proxy,
         "kubernetes": cluster.kubernetes,
+        "runtime": cluster.runtime,
         "programs": str(running.programs),
     }
     replace_file(cluster.directory / RECORD, json.dumps(document).encode())

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from cluster.proc import first_child, is_stopped, parent, pid_namespace
 from cluster.waiting import until
 from pycni.errors import PycniError
 from pycni.files import make_private_directory, replace_file
@@ -58,7 +60,7 @@ class Machine:
                 details=tail(self.log_path("init")),
                 hint="the home directory must be on a file system that overlayfs can write to",
             )
-        self._record("init", child)
+        self._record("init", child, [pause])
 
     def run(
         self, command: Command, *, timeout: float = 60.0, check: bool = True
@@ -110,21 +112,51 @@ class Machine:
                 details=tail(self.log_path(name)),
                 hint="mend what its log, the details, complains of",
             )
-        self._record(name, child)
+        self._record(name, child, command)
 
     def stop_daemon(self, name: str, *, kill: bool = False) -> None:
         """End a daemon by SIGTERM, or by SIGKILL; no error if it does not run."""
         kept = self.daemon(name)
         if kept is not None:
+            outside = parent(kept.pid) if kept.alive else None
             processes.stop(kept, kill=kill)
+            if outside is not None:
+                _signal([outside], signal.SIGCONT)  # if it was stopped with its child: it waits
+
+    def start_again(self, name: str) -> None:
+        """Start a daemon that has ended by the command line that it had, as a supervisor does.
+
+        Raises PycniError if it never ran, runs, or does not start.
+        """
+        record = self._read_record(name)
+        if record is None or Kept(record["pid"], record["started"]).alive:
+            raise PycniError(
+                f"{name} of {self.name} cannot be started again",
+                hint="it runs" if record else "start the cluster: python -m cluster up",
+            )
+        self.start_daemon(name, record["command"])
+
+    def freeze_daemon(self, name: str) -> None:
+        """Stop a daemon (SIGSTOP) until `thaw_daemon`; returns when it is stopped.
+
+        Its parent outside, nsenter, stops itself as well.
+        """
+        frozen, outside = self._pair(name)
+        _signal([frozen], signal.SIGSTOP)
+        until(lambda: is_stopped(frozen.pid) and is_stopped(outside.pid),
+              f"{name} of {self.name} is stopped", START_SECONDS)  # fmt: skip
+
+    def thaw_daemon(self, name: str) -> None:
+        """Let a stopped daemon go on; returns when it does. Its parent sends it SIGCONT: a second
+        one from here could come after the next SIGSTOP."""
+        frozen, outside = self._pair(name)
+        _signal([outside], signal.SIGCONT)
+        until(lambda: not is_stopped(frozen.pid), f"{name} of {self.name} goes on", START_SECONDS)
 
     def daemon(self, name: str) -> Kept | None:
         """A daemon, or `init`, as it was started; None if it never was."""
-        try:
-            document = json.loads(self._record_path(name).read_bytes())
-        except FileNotFoundError:
-            return None
-        return Kept(**document)
+        record = self._read_record(name)
+        return None if record is None else Kept(record["pid"], record["started"])
 
     def require(self, *names: str) -> None:
         """Raises PycniError naming the first daemon that ended."""
@@ -184,9 +216,25 @@ class Machine:
             )
         return kept.pid
 
-    def _record(self, name: str, pid: int) -> None:
-        kept = Kept(pid, start_time(pid) or 0)
-        replace_file(self._record_path(name), json.dumps(vars(kept)).encode(), durable=False)
+    def _pair(self, name: str) -> tuple[Kept, Kept]:
+        """A daemon that runs, and its parent outside. Raises PycniError if it does not run."""
+        self.require(name)
+        kept = self.daemon(name)
+        outside = parent(kept.pid) if kept else None
+        assert kept is not None
+        assert outside is not None
+        return kept, outside
+
+    def _record(self, name: str, pid: int, command: Command) -> None:
+        kept = {"pid": pid, "started": start_time(pid) or 0, "command": list(map(str, command))}
+        replace_file(self._record_path(name), json.dumps(kept).encode(), durable=False)
+
+    def _read_record(self, name: str) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = json.loads(self._record_path(name).read_bytes())
+        except FileNotFoundError:
+            return None
+        return document
 
     def _record_path(self, name: str) -> Path:
         return self.directory / f"{name}.pid"
@@ -219,22 +267,6 @@ def _signal(those: Iterable[Kept], number: signal.Signals) -> None:
         if one.alive:
             with suppress(ProcessLookupError):
                 os.kill(one.pid, number)
-
-
-def first_child(pid: int) -> int | None:
-    """The process that a process of one thread started first (proc(5), children)."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return None
-    return int(children[0]) if children else None
-
-
-def pid_namespace(pid: int) -> str:
-    """The kernel's name of a process' PID namespace; empty if there is no such process."""
-    with suppress(OSError):
-        return str(Path(f"/proc/{pid}/ns/pid").readlink())
-    return ""
 
 
 def tail(log: Path, *, characters: int = 1500) -> str:

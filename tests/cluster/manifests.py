@@ -101,7 +101,19 @@ def namespace(name: str) -> Json:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def pod(name: str, node: str, *arguments: str, **more: Any) -> Json:
+def network_policy(name: str) -> Json:
+    """One that would let no pod of its namespace be reached, and reach nobody."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    }
+
+
+def pod(
+    name: str, node: str, *arguments: str, labels: dict[str, str] | None = None, **more: Any
+) -> Json:
     """A pod of one container on a node; `arguments` are agnhost's, `more` is of the container."""
     container = {"name": "main", "image": AGNHOST, "imagePullPolicy": "Never", **more}
     if arguments:
@@ -109,17 +121,16 @@ def pod(name: str, node: str, *arguments: str, **more: Any) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
+        "metadata": {"name": name, "labels": {"app": name, **(labels or {})}},
         "spec": {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [container]},
     }
 
 
-def server(name: str, node: str, *, host_port: int | None = None) -> Json:
+def server(name: str, node: str, *, host_port: int | None = None, port: int = HTTP_PORT) -> Json:
     """A pod that tells its name over HTTP, at its node's addresses, too, and has a shell."""
-    port = {"containerPort": HTTP_PORT} | ({"hostPort": host_port} if host_port else {})
-    probe = _http_probe("/healthz", HTTP_PORT)
-    command = ("netexec", f"--http-port={HTTP_PORT}")
-    return pod(name, node, *command, readinessProbe=probe, ports=[port])
+    opened = {"containerPort": port} | ({"hostPort": host_port} if host_port else {})
+    probe = _http_probe("/healthz", port)
+    return pod(name, node, "netexec", f"--http-port={port}", readinessProbe=probe, ports=[opened])
 
 
 def probed(name: str, node: str) -> Json:

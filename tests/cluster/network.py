@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni in a cluster: its image on every machine, and its manifest, as anybody applies it.
+"""pycni in a cluster: what it needs of machines, and its agents. release.py installs it.
 
 The control plane is a node, too, with a taint: so it reaches the pods of the others.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import partial
 
+from cluster import proc
 from cluster.commands import CNI_BIN
 from cluster.kubectl import Kubectl
-from cluster.layout import API_PORT, Cluster, address
 from cluster.machine import Machine
 from cluster.waiting import until
-from image import manifests
 from pycni.errors import PycniError
+from pycni.lab import processes
 from pycni.lab.layout import LabNode
+from pycni.lab.processes import Kept
+from pycni.upkeep.report import State
 
 LOOPBACK = "/usr/lib/cni/loopback"
 """containerd wants this plugin beside ours; of Debian's containernetworking-plugins."""
 DAEMONSET = "pycni"
+AGENT_OPTION = "--install-list"
+"""Of the agent's command line, and of no other's."""
 NAMESPACE = "kube-system"
-KINDS_SECONDS = 30.0
 READY_SECONDS = 120.0
 
 
@@ -38,27 +42,14 @@ def give_loopback(machine: Machine) -> None:
         ) from error
 
 
-def apply(cluster: Cluster, kubectl: Kubectl) -> None:
-    """pycni's kinds, then all else: the API must know kinds before their objects come."""
-    kinds = list(manifests.pieces([manifests.CRDS]))
-    kubectl.apply(kinds)
-    for kind in kinds:
-        name = f"customresourcedefinition/{kind['metadata']['name']}"
-        kubectl("wait", "--for=condition=Established", name, f"--timeout={KINDS_SECONDS:g}s",
-                timeout=KINDS_SECONDS + 10)  # fmt: skip
-    (network,) = manifests.pieces([manifests.CLUSTER_NETWORK])
-    server = (address(cluster.control), API_PORT)
-    kubectl.apply(manifests.adapted(network["spec"], api_server=server))
-
-
 def wait_until_ready(kubectl: Kubectl) -> None:
     """Until an agent serves on every node. Raises PycniError."""
     until(partial(_is_rolled_out, kubectl), "pycni serves on every node: see `python -m cluster "
           f"kubectl -n {NAMESPACE} describe pods`", READY_SECONDS)  # fmt: skip
 
 
-def run(kubectl: Kubectl, node: LabNode, *arguments: str) -> str:
-    """What pycni's command line says in the agent's pod of a node. Raises PycniError."""
+def agent_of(kubectl: Kubectl, node: LabNode) -> str:
+    """The name of the agent's pod on a node. Raises PycniError."""
     pods = kubectl.get("pods", f"--namespace={NAMESPACE}",
                        f"--selector=app.kubernetes.io/name={DAEMONSET}",
                        f"--field-selector=spec.nodeName={node.name}")["items"]  # fmt: skip
@@ -67,9 +58,41 @@ def run(kubectl: Kubectl, node: LabNode, *arguments: str) -> str:
             f"no agent of pycni runs on {node.name}",
             hint=f"see: python -m cluster kubectl -n {NAMESPACE} describe daemonset {DAEMONSET}",
         )
-    name = pods[0]["metadata"]["name"]
-    words = ("exec", f"--namespace={NAMESPACE}", name, "--container=agent", "--", "pycni")
-    return kubectl(*words, *arguments)
+    return str(pods[0]["metadata"]["name"])
+
+
+def run(kubectl: Kubectl, node: LabNode, *arguments: str) -> str:
+    """What pycni's command line says in the agent's pod of a node. Raises PycniError."""
+    return kubectl(*command(kubectl, node, *arguments))
+
+
+def command(kubectl: Kubectl, node: LabNode, *arguments: str) -> tuple[str, ...]:
+    """Arguments of kubectl for pycni's command line in the agent's pod of a node."""
+    place = (f"--namespace={NAMESPACE}", agent_of(kubectl, node), "--container=agent")
+    return ("exec", *place, "--", "pycni", *arguments)
+
+
+def faults(kubectl: Kubectl, node: LabNode) -> list[str]:
+    """What `pycni status` of a node calls degraded or broken, a line each. Raises PycniError."""
+    done = kubectl.run(*command(kubectl, node, "status", "--output", "json"))
+    try:
+        rows = json.loads(done.stdout)
+    except ValueError as error:
+        words = done.stderr.decode(errors="replace").strip()[-1000:]
+        raise PycniError(
+            f"pycni status of {node.name} says nothing", details=words,
+            hint=f"see the agent: kubectl -n {NAMESPACE} logs daemonset/{DAEMONSET}",
+        ) from error  # fmt: skip
+    ill = (str(State.DEGRADED), str(State.BROKEN))
+    return [f"{row['name']}: {row['cause']}" for row in rows if row["state"] in ill]
+
+
+def agent(node: LabNode) -> Kept | None:
+    """The agent's process on a node, the first one of its container; None if none runs."""
+    for one in processes.inhabitants(node.netns):
+        if proc.is_first(one.pid) and AGENT_OPTION in proc.words(one.pid):
+            return one
+    return None
 
 
 def _is_rolled_out(kubectl: Kubectl) -> bool:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from functools import partial
 
 from cluster import manifests
 from cluster.kubectl import Json, Kubectl, is_ready
@@ -40,9 +40,10 @@ echo "$n $bad\""""
 
 @dataclass
 class Scene:
-    """The objects that the checks have made, in a namespace of their own."""
+    """The objects that checks have made, in a namespace of their own."""
 
     running: Running
+    namespace: str = NAMESPACE
     servers: dict[str, Json] = field(default_factory=dict)
     """As the API shows them, by name: a-NODE and b-NODE on each node."""
 
@@ -52,7 +53,7 @@ class Scene:
 
     @property
     def kubectl(self) -> Kubectl:
-        return Kubectl(self.cluster, self.running.programs, NAMESPACE)
+        return Kubectl(self.cluster, self.running.programs, self.namespace)
 
     @property
     def one_per_node(self) -> list[str]:
@@ -67,6 +68,15 @@ class Scene:
         """What a server answers with its name, IPv4 first."""
         return [hostname_url(address, HTTP_PORT) for address in self.addresses(server)]
 
+    def wait_until_ready(self, pod: str) -> None:
+        """Raises PycniError after POD_SECONDS."""
+        until(lambda: self._is_ready(pod), f"{pod} is Ready", POD_SECONDS)
+
+    def _is_ready(self, pod: str) -> bool:
+        """A static pod may not be in the API yet."""
+        done = self.kubectl.run("get", "pod", pod, "--output=json")
+        return done.returncode == 0 and is_ready(json.loads(done.stdout))
+
     def node(self, server: str) -> str:
         name: str = self.servers[server]["spec"]["nodeName"]
         return name
@@ -75,9 +85,7 @@ class Scene:
 def set_up(scene: Scene) -> None:
     """Make all objects; returns when servers and Deployment are ready. Raises PycniError."""
     kubectl = scene.kubectl
-    scene.running.kubectl.apply([manifests.namespace(NAMESPACE)])
-    until(lambda: kubectl.run("get", "serviceaccount", "default").returncode == 0,
-          "the namespace has its service account", POD_SECONDS)  # fmt: skip
+    make_namespace(scene)
     nodes = [node.name for node in scene.cluster.workers]
     servers = {
         f"{letter}-{node}": manifests.server(f"{letter}-{node}", node, host_port=host_port)
@@ -91,18 +99,21 @@ def set_up(scene: Scene) -> None:
     web = manifests.web(replicas=REPLICAS * len(nodes))
     kubectl.apply([*servers.values(), *others, *web])
     for name in servers:
-        until(partial(_is_ready, scene, name), f"{name} is Ready", POD_SECONDS)
+        scene.wait_until_ready(name)
     scene.servers = {name: kubectl.get("pod", name) for name in servers}
     wait_for_rollout(scene)
 
 
-def _is_ready(scene: Scene, pod: str) -> bool:
-    return is_ready(scene.kubectl.get("pod", pod))
+def make_namespace(scene: Scene) -> None:
+    """Returns when pods can be made in it. Raises PycniError."""
+    scene.running.kubectl.apply([manifests.namespace(scene.namespace)])
+    until(lambda: scene.kubectl.run("get", "serviceaccount", "default").returncode == 0,
+          "the namespace has its service account", POD_SECONDS)  # fmt: skip
 
 
 def tear_down(scene: Scene) -> None:
     """Delete the namespace, and wait until it is gone. Raises PycniError."""
-    scene.running.kubectl("delete", "namespace", NAMESPACE, "--wait", timeout=END_SECONDS)
+    scene.running.kubectl("delete", "namespace", scene.namespace, "--wait", timeout=END_SECONDS)
 
 
 def wait_for_rollout(scene: Scene) -> None:

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster import network
+from cluster.layout import Cluster
 from cluster.life import Running
 from cluster.machine import Machine
+from cluster.waiting import remaining
 from pycni.lab import topology
 from pycni.lab.layout import LabNode
 from support import leftovers
+
+LEFT_SECONDS = 30.0
+"""Until a node has nothing of pods that are gone: kubelet looks after control groups at times."""
 
 NETNS = "/run/netns"
 RESULTS = "/var/lib/cni/results"
@@ -21,17 +26,29 @@ RESULTS = "/var/lib/cni/results"
 
 def of_pods(running: Running, node: LabNode) -> set[str]:
     """A line for each trace. Raises PycniError if pycni does not answer."""
-    machine = Machine(node)
     said = network.run(running.kubectl, node, "endpoints", "--output", "json")
     with topology.open_rtnl(node.netns) as ipr:
         links = {link.ifname for link in ipr.links()}
     return {
         *(f"endpoint {row['address']}" for row in json.loads(said)),
         *(f"link {ifname}" for ifname in links),
+        *of_others(running.cluster, node),
+    }
+
+
+def of_others(cluster: Cluster, node: LabNode) -> set[str]:
+    """What the runtime, libcni and the kubelet have of pods, a line each."""
+    machine = Machine(node)
+    return {
         *(f"network namespace {name}" for name in _names(machine.path(NETNS))),
         *(f"result {name}" for name in _names(machine.path(RESULTS))),
-        *(f"control group {path}" for path in _control_groups(running.cluster.cgroup(node))),
+        *(f"control group {path}" for path in _control_groups(cluster.cgroup(node))),
     }
+
+
+def left(running: Running, node: LabNode, before: set[str]) -> str:
+    """What is there that was not before, after the time that kubelet and the runtime take."""
+    return remaining(lambda: ", ".join(sorted(of_pods(running, node) - before)), LEFT_SECONDS)
 
 
 def _names(directory: Path) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from cluster.scene import Scene
 from pycni.errors import PycniError
@@ -12,9 +13,10 @@ from pycni.lab.checks import Check
 Found = str | None
 """What a check that failed has seen; empty or None if it passed."""
 Group = Callable[[Scene], Iterator[Check]]
+AnyScene = TypeVar("AnyScene", bound=Scene)
 
 
-def to_the_end(group: Group, scene: Scene) -> Iterator[Check]:
+def to_the_end(group: Callable[[AnyScene], Iterator[Check]], scene: AnyScene) -> Iterator[Check]:
     """A group that cannot go on is one failed check."""
     try:
         yield from group(scene)

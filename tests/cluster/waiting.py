@@ -21,3 +21,11 @@ def until(condition: Callable[[], bool], what: str, seconds: float) -> None:
                 hint="see the logs (python -m cluster logs); on a busy machine, try again",
             )
         time.sleep(PAUSE_SECONDS)
+
+
+def remaining(look: Callable[[], str], seconds: float) -> str:
+    """What is still wrong after so many seconds; empty as soon as nothing is."""
+    deadline = time.monotonic() + seconds
+    while (wrong := look()) and time.monotonic() < deadline:
+        time.sleep(PAUSE_SECONDS)
+    return wrong

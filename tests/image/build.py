@@ -52,13 +52,16 @@ def provide(*, tell: Tell = print) -> Built:
 
     Newer Debian packages alone are no reason to build it anew.
     """
-    where = cache.directory("image")
-    wanted = sources_digest()
+    return kept(cache.directory("image"), sources_digest(), lambda path: build(path, tell=tell))
+
+
+def kept(where: Path, of: str, make: Callable[[Path], Built]) -> Built:
+    """What `make` writes as an archive in `where`, or what it wrote there before, `of` the same."""
     with cache.locked(where):
         made = _recorded(where)
-        if made is None or made[0] != wanted or not made[1].archive.exists():
-            built = build(where / ARCHIVE, tell=tell)
-            record = {"of": wanted} | vars(built) | {"archive": str(built.archive)}
+        if made is None or made[0] != of or not made[1].archive.exists():
+            built = make(where / ARCHIVE)
+            record = {"of": of} | vars(built) | {"archive": str(built.archive)}
             replace_file(where / RECORD, json.dumps(record).encode())
             return built
     return made[1]

@@ -8,12 +8,14 @@ import os
 import socket
 import stat
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 import pycni
+from image import build
 from image.build import LARGEST, Built
 from image.host import Change, Host
 from loader import pins
@@ -23,6 +25,7 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME
 from pycni.setup.conflist import CONFLIST, PLUGIN
 from support import labs
+from support.oci import write_archive, write_layer
 from support.waiting import wait_until
 
 ELF = b"\x7fELF"
@@ -105,6 +108,20 @@ def test_a_plugin_directory_where_nothing_can_be_executed_is_named(here: Host) -
 
     assert done.returncode == 1
     assert "is mounted noexec" in text(done)
+
+
+def test_an_image_of_another_architecture_is_not_taken(here: Host, tmp_path: Path) -> None:
+    """Its nodes get no pod; where somebody forces one, the runtime says so."""
+    root, layer = tmp_path / "root", tmp_path / "layer"
+    root.mkdir()
+    write_layer(layer, root)
+    other = replace(build.image("pycni.dev/pycni:other"), architecture="arm64")
+    write_archive(tmp_path / "image.tar", layer, [other])
+
+    done = here.ctr("images", "import", "--snapshotter", "native", tmp_path / "image.tar")
+
+    assert done.returncode != 0
+    assert "no match for platform" in text(done) or "no unpack platforms" in text(done), text(done)
 
 
 def test_another_installation_on_the_host_is_refused(here: Host) -> None:

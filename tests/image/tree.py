@@ -35,6 +35,9 @@ LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
 STANDARD = Path(f"usr/lib/python{PYTHON}")
 MODULES = Path("usr/lib/python3/dist-packages")
 
+OWN = ("loader", "pycni", "pycni-*.dist-info")
+"""What pycni's wheel has in MODULES."""
+
 DISPENSABLE = (
     f"{LIBRARIES}/libbcc.so.*",  # needs LLVM; of bcc, libbcc_bpf is used (D2)
     f"{LIBRARIES}/gconv",
@@ -46,15 +49,15 @@ DISPENSABLE = (
     *(f"{STANDARD}/{name}"
       for name in ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "tkinter", "turtledemo",
                    "config-*", "distutils")),
-    f"{MODULES}/bin",
     "etc/init.d", "usr/share/apport", "usr/share/binfmts", "usr/share/gcc", "usr/share/lintian",
     "usr/share/man", "usr/share/python3", "usr/share/applications", "usr/share/pixmaps",
     "usr/share/menu",
 )  # fmt: skip
 """Patterns of what is in the packages and serves nobody here."""
 
-DIRECTORIES = ("dev", "etc/pycni", "host/proc/sys/net", "opt/cni/bin", "etc/cni/net.d", "proc",
-               "root", "run/pycni", "sys/fs/bpf", "tmp", "var/lib/pycni")  # fmt: skip
+DIRECTORIES = ("dev", "etc/cni/net.d", "etc/pycni", "host/proc/sys/net", "opt/cni/bin", "proc",
+               "root", "run/pycni", "sys/fs/bpf", "tmp", "var/lib/cni",
+               "var/lib/pycni")  # fmt: skip
 """Where the container's mounts go: its root is read-only."""
 
 FILES = {
@@ -86,15 +89,27 @@ def make(tree: Path, *, scratch: Path, archive: Archive) -> None:
 
 def add_wheels(tree: Path, scratch: Path) -> None:
     """pycni's own wheel and those of REQUIREMENTS, into MODULES."""
+    install(tree, "--require-hashes", "--requirement", REQUIREMENTS)
+    add_pycni(tree, scratch, project=PROJECT)
+
+
+def add_pycni(tree: Path, scratch: Path, *, project: Path) -> None:
+    """The wheel of a project's sources, which replaces the one that is there."""
     wheels = scratch / "wheels"
     wheels.mkdir()
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, PROJECT)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, project)
     (own,) = wheels.glob("pycni-*.whl")
-    install = ("install", "--no-deps", "--no-compile", "--target", tree / MODULES)
-    foreign = ("--python-version", PYTHON, "--only-binary=:all:",
-               *(f"--platform={name}" for name in PLATFORMS))  # fmt: skip
-    pip(*install, *foreign, "--require-hashes", "--requirement", REQUIREMENTS)
-    pip(*install, *foreign, own)
+    for name in OWN:
+        for former in (tree / MODULES).glob(name):
+            shutil.rmtree(former)
+    install(tree, own)
+
+
+def install(tree: Path, *what: str | Path) -> None:
+    """Wheels for the image's Python, whatever runs here."""
+    pip("install", "--no-deps", "--no-compile", "--target", tree / MODULES,
+        "--python-version", PYTHON, "--only-binary=:all:",
+        *(f"--platform={name}" for name in PLATFORMS), *what)  # fmt: skip
 
 
 def finish(tree: Path) -> None:
@@ -105,10 +120,7 @@ def finish(tree: Path) -> None:
     for found in sorted((tree / "usr/share/doc").rglob("*")):
         if not found.is_dir() and found.name != "copyright":
             found.unlink()
-    for info in (tree / MODULES).glob("*.dist-info"):
-        # they say when, and where from, pip installed
-        for name in ("RECORD", "REQUESTED", "direct_url.json", "INSTALLER"):
-            (info / name).unlink(missing_ok=True)
+    tidy(tree)
     for name in DIRECTORIES:
         (tree / name).mkdir(parents=True, exist_ok=True)
     for link, target in LINKS.items():
@@ -119,7 +131,14 @@ def finish(tree: Path) -> None:
     command.write_text(COMMAND)
     command.chmod(0o755)
     set_modes(tree)
-    (tree / "tmp").chmod(0o1777)
+
+
+def tidy(tree: Path) -> None:
+    """Remove what says when, and where from, pip installed, and the commands of wheels."""
+    shutil.rmtree(tree / MODULES / "bin", ignore_errors=True)
+    for info in (tree / MODULES).glob("*.dist-info"):
+        for name in ("RECORD", "REQUESTED", "direct_url.json", "INSTALLER"):
+            (info / name).unlink(missing_ok=True)
 
 
 def set_modes(tree: Path) -> None:
@@ -128,6 +147,7 @@ def set_modes(tree: Path) -> None:
         if not found.is_symlink():
             executable = found.is_dir() or found.stat().st_mode & 0o100
             found.chmod(0o755 if executable else 0o644)
+    (tree / "tmp").chmod(0o1777)
 
 
 def compile_modules(tree: Path) -> None:

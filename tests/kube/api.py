@@ -23,7 +23,7 @@ from kube.control import Control
 from kube.people import NODES, PODS, People, send
 from pycni.errors import PycniError, StoreError, TryAgain
 from pycni.stores import Put, Rejected, Removed, Synced
-from pycni.stores.kube import KubeStore, following, objects, own
+from pycni.stores.kube import KubeStore, following, objects, own, parameters
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.connection import Request
 from pycni.stores.kube.objects import CLUSTER_NETWORK, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
@@ -42,6 +42,8 @@ from unit.stores.stores_in_tests import (
 )
 
 WATCH_SECONDS = 60.0
+ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 WHOLE4, WHOLE6 = "10.244.0.0/16", "fd00:10:244::/56"
 
 
@@ -156,6 +158,54 @@ def test_agents_need_all_their_rights_and_no_more(
     given = {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
     # server-side apply of an object that is not there asks for the verb create as well
     assert control.audited() | {("create", "nodenetworks")} == given
+
+
+RIGHTS = [
+    (verb, resource)
+    for rule in documents("rbac.yaml")[1]["rules"]
+    for resource in rule["resources"]
+    for verb in rule["verbs"]
+]
+
+
+@pytest.mark.parametrize(("verb", "resource"), RIGHTS)
+def test_a_right_that_is_missing_is_named(
+    control: Control, people: People, verb: str, resource: str
+) -> None:
+    role = documents("rbac.yaml")[1]
+    assert role["kind"] == "ClusterRole"
+    for rule in role["rules"]:
+        if resource in rule["resources"]:
+            rule["verbs"].remove(verb)
+    agent = people.agent(NODE_ONE)
+    said: list[str] = []
+
+    def is_named() -> bool:
+        said.append(whole_life(agent))
+        return f'cannot {verb} resource "{resource}"' in said[-1] and "rbac.yaml" in said[-1]
+
+    try:
+        send(people.admin, "PUT", f"{ROLES}/pycni", role)
+        until(is_named, f"the right to {verb} {resource} is missed", 30.0)
+    finally:
+        control.install()
+        until(lambda: not whole_life(agent), "all rights are there again", 30.0)
+
+
+def whole_life(agent: KubeStore) -> str:
+    """What an agent does from its start to its teardown; the first error, and what to do."""
+    try:
+        parameters.check(agent.client, CLUSTER, create=False)
+        register_one(agent)
+        agent.publish(NODE_ONE, ELSEWHERE)
+        agent.withdraw(NODE_ONE, ELSEWHERE)
+        agent.listing()
+        with closing(watch(agent)) as events:
+            next_change(events)
+        agent.remove(NODE_ONE)
+    except (StoreError, TryAgain) as error:
+        return f"{error.message}; {error.hint}"
+    return ""
 
 
 def test_an_agent_writes_the_objects_of_its_own_node_only(
@@ -329,6 +379,50 @@ def test_claims_are_listed_by_their_node(one: KubeStore, two: KubeStore) -> None
     found = one.client.get(f"{POD_BLOCKS}?fieldSelector=spec.node%3D{NODE_ONE}") or {}
 
     assert [objects.name_of(block) for block in found["items"]] == [objects.block_name(ELSEWHERE)]  # type: ignore[attr-defined]
+
+
+# What others wrote
+
+
+def test_what_somebody_wrote_into_the_own_object_is_told_and_written_anew(
+    people: People, one: KubeStore, two: KubeStore
+) -> None:
+    record = register_one(one)
+    path = f"{NODE_NETWORKS}/{NODE_ONE}"
+    with closing(watch(two)) as events:
+        assert next_change(events) == Put(NODE_ONE, record)
+        send(people.admin, "PATCH", path, {"spec": {"vtep": "192.0.2.77", "nodeID": 77}})
+        assert next_change(events).value.vtep == ip_address("192.0.2.77")
+
+        assert register_one(one).vtep == record.vtep
+        assert next_change(events).value.vtep == record.vtep
+    assert spec_of(people, path)["vtep"] == str(record.vtep)
+
+
+def test_records_of_a_newer_version_are_read_as_far_as_they_are_known(
+    control: Control, people: People, one: KubeStore, two: KubeStore
+) -> None:
+    """Its kinds have more fields; the agents of before run until their nodes are upgraded."""
+    newer = next(crd for crd in documents("crds.yaml") if "nodenetworks" in crd["metadata"]["name"])
+    schema = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["properties"]["future"] = {"type": "string"}
+    path = f"{NODE_NETWORKS}/{NODE_TWO}"
+    register_one(one)
+    record = register_two(two)
+
+    def has_future() -> bool:
+        send(people.admin, "PATCH", path, {"spec": {"future": "new"}})
+        return spec_of(people, path).get("future") == "new"
+
+    try:
+        send(people.admin, "PATCH", f"{CRDS}/{newer['metadata']['name']}", {"spec": newer["spec"]})
+        until(has_future, "the newer kind is there", 30.0)
+
+        assert record in one.nodes()
+        assert register_two(two) == record
+        assert spec_of(people, path)["future"] == "new", "what is not ours stays"
+    finally:
+        control.install()
 
 
 # Nodes that go

@@ -77,9 +77,9 @@ class People:
         })  # fmt: skip
         return str(made["metadata"]["name"])
 
-    def token(self, pod: str = "") -> str:
+    def token(self, pod: str = "", *, seconds: int = 600) -> str:
         """A token of the agents' service account, bound to a pod, or to nothing."""
-        spec: dict[str, Any] = {"expirationSeconds": 600}
+        spec: dict[str, Any] = {"expirationSeconds": seconds}
         if pod:
             head = (self.admin.get(f"{PODS}/{pod}") or {})["metadata"]
             assert isinstance(head, dict)

@@ -37,7 +37,7 @@ NOUNS = {
     ("maps", "dump", "vteps"): {"vtep", "node"},
     ("maps", "dump", "drops"): {"reason", "program", "packets", "bytes"},
     ("maps", "dump", "forwarded"): {"program", "path", "packets", "bytes"},
-    ("drops",): {"reason", "program", "packets", "bytes"},
+    ("drops",): {"reason", "program", "packets", "bytes", "normal"},
 }
 HOST_PORT = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 SPOOFED = bytes.fromhex("02707963 6e690200 00000099 0800".replace(" ", "")) + bytes.fromhex(

@@ -7,15 +7,19 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster import cgroups, init, life
+from cluster import cgroups, init, life, network, proc
+from cluster.kills import remains, victims
+from cluster.kills.victims import Kind, Victim
 from cluster.layout import Cluster
 from cluster.life import Running
-from cluster.machine import Machine, pid_namespace
+from cluster.machine import Machine
+from cluster.proc import pid_namespace
 from pycni.errors import PycniError
 from pycni.lab import processes, topology
 from runtimes.images import sleeping_program
@@ -194,3 +198,114 @@ def test_two_clusters_side_by_side_do_not_see_each_other(
 
     assert machine.run(["hostname"]).stdout == "node1\n"
     assert life.names() == [NAME]
+
+
+def test_a_daemon_that_was_killed_is_started_again_as_it_was(machine: Machine) -> None:
+    machine.start_daemon("sleeper", ["sleep", "1000"])
+    first = machine.daemon("sleeper")
+    machine.stop_daemon("sleeper", kill=True)
+
+    machine.start_again("sleeper")
+
+    again = machine.daemon("sleeper")
+    assert first is not None
+    assert again is not None
+    assert again.alive
+    assert again.pid != first.pid
+    assert proc.words(again.pid) == ["sleep", "1000"]
+    with pytest.raises(PycniError, match="sleeper of node1 cannot be started again"):
+        machine.start_again("sleeper")
+    with pytest.raises(PycniError, match="nobody of node1 cannot be started again"):
+        machine.start_again("nobody")
+
+
+def test_a_stopped_daemon_goes_on_or_is_killed_with_nothing_left(machine: Machine) -> None:
+    machine.start_daemon("sleeper", ["sleep", "1000"])
+    kept = machine.daemon("sleeper")
+    assert kept is not None
+    outside = proc.parent(kept.pid)
+    assert outside is not None
+
+    machine.freeze_daemon("sleeper")
+    stopped = proc.is_stopped(kept.pid)
+    machine.thaw_daemon("sleeper")
+    goes_on = not proc.is_stopped(kept.pid) and not proc.is_stopped(outside.pid)
+    machine.freeze_daemon("sleeper")
+    machine.stop_daemon("sleeper", kill=True)
+
+    assert stopped
+    assert goes_on
+    assert not kept.alive
+    wait_until(lambda: not outside.alive, "its parent has taken its status")
+    assert count_processes(machine) == 2
+    with pytest.raises(PycniError, match="sleeper of node1 has ended"):
+        machine.freeze_daemon("sleeper")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_component_that_is_hurt_comes_back(machine: Machine, kind: Kind) -> None:
+    machine.start_daemon("kubelet", ["sleep", "1000"])
+    before = machine.daemon("kubelet")
+
+    victims.strike(Victim("kubelet", machine.node), kind, seconds=0.2)
+
+    after = machine.daemon("kubelet")
+    assert after is not None
+    assert after.alive
+    assert not proc.is_stopped(after.pid)
+    assert (after == before) == (kind is Kind.STOPPED)
+
+
+def test_what_does_not_run_cannot_be_hurt(machine: Machine) -> None:
+    with pytest.raises(PycniError, match="containerd of node1 has ended"):
+        victims.strike(Victim("containerd", machine.node), Kind.KILLED, seconds=0)
+    with pytest.raises(PycniError, match="no agent of pycni runs on node1"):
+        victims.strike(Victim("agent", machine.node), Kind.KILLED, seconds=0)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_agent_that_is_killed_is_started_again_by_others(machine: Machine, kind: Kind) -> None:
+    container = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 1000; :",
+                 network.AGENT_OPTION]  # fmt: skip
+    machine.start_daemon("shim", container)
+    wait_until(lambda: network.agent(machine.node) is not None, "an agent runs")
+    before = network.agent(machine.node)
+    assert before is not None
+
+    with ThreadPoolExecutor(1) as kubelet:
+        if kind is not Kind.STOPPED:
+            kubelet.submit(_start_when_ended, machine, before, container)
+        victims.strike(Victim("agent", machine.node), kind, seconds=0.2)
+
+    after = network.agent(machine.node)
+    assert after is not None
+    assert not proc.is_stopped(after.pid)
+    assert (after == before) == (kind is Kind.STOPPED)
+
+
+def _start_when_ended(machine: Machine, before: processes.Kept, container: list[str]) -> None:
+    wait_until(lambda: not before.alive, "the agent has ended")
+    machine.start_daemon("next shim", container)
+
+
+def test_what_comes_and_goes_on_a_machine_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remains, "GONE_SECONDS", 0)
+    running = Running(Cluster(NAME, 1, "none", "1.37.2", life.base()), Path("/"))
+    before = remains.take(running, machine.node)
+
+    assert remains.more(running, machine.node, before) == []
+
+    machine.start_daemon("sleeper", ["sleep", "1000"])
+    netns = machine.path("/run/netns/cni-1")
+    netns.touch()
+    machine.run(["mount", "--bind", "/proc/self/ns/net", "/run/netns/cni-1"])
+    machine.run(["ip", "link", "add", "pcnleft", "type", "veth"])
+    found = "\n".join(remains.more(running, machine.node, before))
+
+    assert "+ processes: sleep N (1 times)" in found
+    assert "+ pods: network namespace cni-1" in found
+    assert "+ mounts: /run/netns/cni-N nsfs (1 times)" in found
+    assert "+ links: " in found
+    assert "pcnleft" in found

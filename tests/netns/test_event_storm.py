@@ -12,14 +12,20 @@ import pytest
 from pyroute2 import IPRoute
 
 from pycni.agent import rounds
+from pycni.faults import Fault
 from pycni.kernel import link_events
 from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.links import RTM_DELLINK, RTM_NEWLINK
 from pycni.kernel.netlink_socket import RTMGRP_LINK
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
+from pycni.settings import load
+from pycni.upkeep import endpoints
+from pycni.upkeep.description import describe
+from pycni.upkeep.seen import Seen
 from support.kernel import entered, iproute, netns, open_iproute, veth
-from support.labs import made_lab, rows
+from support.labs import made_lab, rows, within
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -115,6 +121,28 @@ def test_the_last_change_of_a_storm_counts(lab: Lab) -> None:
         "the endpoint has the last MAC",
         seconds=2,
     )
+
+
+def test_a_link_that_changes_just_now_is_no_fault(lab: Lab) -> None:
+    """The agent's loop that follows links is about to write it."""
+    (node,) = lab.layout.nodes
+    settings = load(node.settings_path)
+
+    def faults_of_an_old_look() -> list[Fault]:
+        with Rtnl() as ipr:
+            d, seen = describe(settings), Seen(ipr)
+            assert d is not None
+            assert seen.pods_macs
+            with open_iproute(node.pods[0].netns) as inside:
+                (index,) = inside.link_lookup(ifname=POD_IFNAME)
+                other_mac(inside, index, 0xFFFF)
+            wait_until(
+                lambda: any(row["mac"].endswith("ff:ff") for row in rows(lab, node, "endpoints")),
+                "the endpoint has the new MAC",
+            )
+            return list(endpoints.faults(d, seen))
+
+    assert within(node.netns, faults_of_an_old_look) == []
 
 
 def test_a_pod_that_makes_up_links_hides_no_change_of_another(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from loader import clang, libbpf
+from loader import maps as loader_maps
 from loader.bpf import Map, Object, Program, RingBuffer, possible_cpus
 from loader.errors import KernelError, LayoutError, LoaderError, VerifierError
 from support.kernel import bpffs, needs_root
@@ -177,9 +178,103 @@ def test_walk_survives_the_deletion_of_the_entry_it_stands_on(
 
         monkeypatch.setattr(libbpf, "next_key", delete_then_ask)
 
-        seen = dict(endpoints.items())
+        seen = endpoints.keys()
 
-    assert len(seen) == 7
+    assert len(seen) == 8  # it was there when it was seen
+
+
+def test_all_entries_are_read_in_batches_of_any_size(
+    simple: Object, tables: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simple.load()
+    monkeypatch.setattr(loader_maps, "BATCH", 3)
+    wanted = {key(number): struct.pack("=II", number, 0) for number in range(8)}
+    leaves = {struct.pack("=I4B", 32, 10, 0, 0, number): key(number) for number in range(4)}
+    with simple.map("endpoints") as endpoints, tables.map("prefixes") as prefixes:
+        assert list(endpoints.items()) == []
+        for name, value in wanted.items():
+            endpoints.update(name, value)
+        for name, value in leaves.items():
+            prefixes.update(name, value)
+
+        assert dict(endpoints.items()) == wanted
+        assert dict(prefixes.items()) == leaves
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, 524, errno.ENOSPC, errno.EINTR])
+def test_without_batches_entries_are_read_one_by_one(
+    simple: Object, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    simple.load()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, "no batches")
+
+    monkeypatch.setattr(libbpf, "lookup_batch", refuse)
+    with simple.map("endpoints") as endpoints:
+        for number in range(4):
+            endpoints.update(key(number), ENTRY)
+
+        assert dict(endpoints.items()) == {key(number): ENTRY for number in range(4)}
+        before = endpoints.digest()
+        assert endpoints.digest() == before
+        endpoints.delete(key(3))
+        assert endpoints.digest() != before
+
+
+def test_what_else_a_batch_is_refused_for_is_told(
+    simple: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simple.load()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "not you")
+
+    monkeypatch.setattr(libbpf, "lookup_batch", refuse)
+    with simple.map("endpoints") as endpoints, pytest.raises(PermissionError):
+        list(endpoints.items())
+
+
+def _check_digests(table: Map, first: bytes, value: bytes) -> None:
+    """They change with each entry, and when nothing changes they stay."""
+    seen = [table.digest()]
+    for change in (
+        lambda: table.update(first, value),
+        lambda: table.update(first, bytes(len(value))),
+        lambda: table.update(bytes(len(first)), value),
+        lambda: table.delete(first),
+    ):
+        change()
+        assert table.digest() not in seen
+        seen.append(table.digest())
+        table.lookup(first)
+        list(table.items())
+        assert table.digest() == seen[-1]
+
+
+def test_a_digest_changes_with_every_entry_and_with_nothing_else(
+    simple: Object, tables: Object
+) -> None:
+    simple.load()
+    with simple.map("endpoints") as endpoints, tables.map("prefixes") as prefixes:
+        _check_digests(endpoints, key(1), ENTRY)
+        _check_digests(prefixes, struct.pack("=I4B", 32, 10, 0, 0, 1), key(1))
+
+
+def test_a_digest_leaves_out_the_bytes_that_do_not_count(simple: Object) -> None:
+    simple.load()
+    second = range(4, 8)
+    with simple.map("endpoints") as endpoints:
+        for number in range(3):
+            endpoints.update(key(number), ENTRY)
+        before = endpoints.digest(but=second)
+
+        endpoints.update(key(1), ENTRY[:4] + b"used")
+        assert endpoints.digest(but=second) == before
+        assert endpoints.digest() != before
+
+        endpoints.update(key(1), b"else" + ENTRY[4:])
+        assert endpoints.digest(but=second) != before
 
 
 def test_percpu_map_has_a_value_for_each_possible_cpu(tables: Object) -> None:
@@ -207,6 +302,8 @@ def test_percpu_and_plain_lookups_are_not_mixed_up(tables: Object) -> None:
             counts.lookup(key(0))
         with pytest.raises(TypeError, match="use lookup"):
             prefixes.lookup_percpu(bytes(8))
+        with pytest.raises(TypeError, match="use items_percpu"):
+            counts.digest()
 
 
 def test_array_entries_cannot_be_deleted(tables: Object) -> None:

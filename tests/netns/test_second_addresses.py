@@ -206,7 +206,7 @@ def test_the_agent_mends_the_sets_of_other_nodes_addresses(lab: Lab) -> None:
 
     wait_until(
         lambda: (
-            {str(one) for one in within(other.netns, port_table.read).nodes}
+            {str(one) for one in within(other.netns, port_table.nodes)}
             == {
                 str(row["address"])
                 for row in rows(lab, other, "nodes")

@@ -33,6 +33,7 @@ class Image:
     environment: tuple[str, ...] = ()
     """NAME=VALUE, beside PATH."""
     labels: dict[str, str] = field(default_factory=dict)
+    architecture: str = ARCHITECTURE
 
 
 def write_layer(path: Path, tree: Path) -> None:
@@ -103,7 +104,7 @@ def _describe(
         "Labels": image.labels,
     }
     config = {
-        "architecture": ARCHITECTURE,
+        "architecture": image.architecture,
         "os": "linux",
         "config": {key: value for key, value in ran.items() if value},
         "rootfs": {"type": "layers", "diff_ids": [content]},
@@ -119,7 +120,7 @@ def _describe(
         tag = name.rpartition(":")[2]
         yield {
             **entry,
-            "platform": {"architecture": ARCHITECTURE, "os": "linux"},
+            "platform": {"architecture": image.architecture, "os": "linux"},
             "annotations": {"io.containerd.image.name": name,
                             "org.opencontainers.image.ref.name": tag},
         }  # fmt: skip

@@ -3,6 +3,8 @@
 
 `take` looks from inside the node's namespace: sysctls, nftables and links are then the node's. What
 the kernel changes by itself (ages, reachability, statistics) is left out.
+
+As a program it looks at the machine that it runs on, by the default settings, and prints JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import os
 import socket
 import stat
+import sys
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -53,8 +56,14 @@ SYSCTLS = ("net/ipv4/ip_forward",)
 
 def take(node: LabNode) -> Snapshot:
     """The node as it is now, seen by a thread that enters the namespace and ends."""
+    return take_in(NETNS_DIR / node.netns, load(node.settings_path))
+
+
+def take_in(netns: Path, settings: Settings) -> Snapshot:
+    """The same for a network namespace, and the directories and the BPF file system of `settings`
+    as this process finds them."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_look, NETNS_DIR / node.netns, load(node.settings_path)).result()
+        return thread.submit(_look_in, netns, settings).result()
 
 
 def differences(before: Snapshot, after: Snapshot, *, without: Collection[str] = ()) -> list[str]:
@@ -78,16 +87,22 @@ def _is_met(line: str) -> bool:
     return line.startswith(f"{NODE_UPLINK} ") and line.endswith(LEARNT)
 
 
-def _look(netns: Path, settings: Settings) -> Snapshot:
+def _look_in(netns: Path, settings: Settings) -> Snapshot:
     with netns.open() as opened:
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.setns(opened.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    return look(settings)
+
+
+def look(settings: Settings) -> Snapshot:
+    """What is in the network and mount namespaces of this thread."""
     with IPRoute() as ipr:
         names = {link["index"]: str(link.get("ifname")) for link in ipr.get_links()}
         return {
             "links": sorted(_links(ipr)),
             "addresses": sorted(_addresses(ipr, names)),
             "routes": sorted(_routes(ipr, names)),
+            "rules": sorted(_rules(ipr)),
             "neighbours": sorted(_neighbours(ipr, names)),
             "fdb": sorted(_fdb(ipr, names)),
             "qdiscs": sorted(_qdiscs(ipr, names)),
@@ -129,6 +144,13 @@ def _routes(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
                     f"table {route.get('RTA_TABLE')} type {route['type']} family {family} "
                     f"metric {route.get('RTA_PRIORITY')}"
                 )
+
+
+def _rules(ipr: IPRoute) -> Iterator[str]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for rule in ipr.get_rules(family=family):
+            lengths = f"{rule['src_len']} to /{rule['dst_len']}"
+            yield f"family {family} action {rule['action']} from /{lengths} {dict(rule['attrs'])}"
 
 
 def _neighbours(ipr: IPRoute, names: dict[int, str]) -> Iterator[str]:
@@ -243,3 +265,7 @@ def _mounts(bpffs: Path) -> Iterator[str]:
         where, kind = line.split()[1:3]
         if where == str(bpffs):
             yield f"{where} {kind}"
+
+
+if __name__ == "__main__":
+    json.dump(look(Settings()), sys.stdout)

@@ -208,7 +208,22 @@ def test_a_node_of_kubernetes_without_a_name_is_refused(monkeypatch: pytest.Monk
 def test_a_name_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYCNI_NODE_NAME", "no_name")
 
-    assert "node_name = 'no_name'" in refused("store = 'kube:'").message
+    error = refused("store = 'kube:'")
+
+    assert error.message.startswith("PYCNI_NODE_NAME = 'no_name' in the environment")
+    assert "--hostname-override" in error.hint
+
+
+def test_a_nodes_name_may_be_long_but_not_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes' names have up to 253 characters, DNS' labels up to 63."""
+    longest = ".".join(["n" * 63] * 3 + ["n" * 61])
+    assert len(longest) == 253
+    monkeypatch.setenv("PYCNI_NODE_NAME", longest)
+    assert parse("store = 'kube:'").node_name == longest
+
+    monkeypatch.setenv("PYCNI_NODE_NAME", "n" * 64)
+
+    assert "in labels of 63" in refused("store = 'kube:'").message
 
 
 def test_a_pod_has_its_nodes_name_from_the_environment_and_a_file_goes_before(

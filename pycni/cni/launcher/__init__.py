@@ -34,6 +34,8 @@ FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", "-s")
 MARKER = "# Written by `pycni install`; `pycni uninstall` removes it."
 """By this text in a file, `pycni uninstall` knows that it is ours."""
 
+ELF = b"\x7fELF"
+
 PATHS = ".pycni.paths"
 """The file beside the launcher. No network configuration can have this name as its `type`, and
 runtimes look plugins up by `type`, so none takes it for a plugin."""
@@ -77,6 +79,12 @@ def render_paths(paths: Mapping[str, str | Path]) -> bytes:
             )
         lines.append(f"{key}={value}")
     return ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+
+
+def is_marked(content: bytes) -> bool:
+    """Whether that is the content of one of the plugin's files, as `pycni install` writes them."""
+    where = content if content.startswith(ELF) else content.splitlines()[:2]
+    return MARKER.encode() in where
 
 
 def definitions() -> list[str]:

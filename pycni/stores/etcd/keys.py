@@ -54,6 +54,11 @@ def below(prefix: str) -> Document:
     }
 
 
+def after(key: str) -> str:
+    """The first key that there can be after one; both in base64."""
+    return b64encode(b64decode(key) + b"\0").decode("ascii")
+
+
 def between(first: str, end: str) -> Document:
     """All keys from the first to before the end."""
     return {"key": to_base64(first), "range_end": to_base64(end)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from pycni.cluster import Cluster
 from pycni.errors import StoreError, TryAgain
 from pycni.stores import places
 from pycni.stores.etcd.gateway import Gateway
-from pycni.stores.etcd.keys import Document, below, decode, from_base64, put_key, to_base64
+from pycni.stores.etcd.keys import Document, after, below, decode, from_base64, put_key, to_base64
 from pycni.stores.records import VALUE_MAX, Raw, printable
 from pycni.stores.registry import Rival
 
@@ -27,6 +27,9 @@ TIME_MAX = 2**40
 """Seconds; a time beyond is none."""
 PATIENCE = 10.0
 """Seconds for which a change is tried again when others were quicker."""
+
+PAGE = 2000
+"""Keys that are read at a time."""
 
 T = TypeVar("T")
 
@@ -74,38 +77,54 @@ class Keyspace:
 
     def read(self) -> Snapshot:
         """Everything. Raises ClusterError as well, if it is another cluster's."""
-        answer = self.gateway.call("kv/range", below(self.gateway.location.prefix))
-        pairs = {self.name(pair): pair for pair in answer.get("kvs", ())}
-        cluster = pairs.get(CLUSTER)
+        cluster: Document | None = None
+        revision = places_revision = 0
+        records: dict[str, Raw] = {}
+        alive: dict[str, str] = {}
+        seen: dict[str, float] = {}
+        for at, pairs in self._pages():
+            revision = at
+            for pair in pairs:
+                key = self.name(pair)
+                if key == CLUSTER:
+                    cluster = pair
+                elif key == PLACES:
+                    places_revision = int(pair["mod_revision"])
+                elif key.startswith(NODES):
+                    records[key.removeprefix(NODES)] = raw(pair)
+                elif key.startswith(ALIVE):
+                    alive[key.removeprefix(ALIVE)] = read_rival(pair).instance
+                elif key.startswith(SEEN) and (time := read_time(pair)):
+                    seen[key.removeprefix(SEEN)] = time
         self.check_parameters(from_base64(cluster.get("value", "")) if cluster else None)
-        return Snapshot(
-            revision=int(answer["header"]["revision"]),
-            places_revision=int(pairs.get(PLACES, {}).get("mod_revision", 0)),
-            records={
-                key.removeprefix(NODES): raw(pair)
-                for key, pair in pairs.items()
-                if key.startswith(NODES)
-            },
-            alive={
-                key.removeprefix(ALIVE): read_rival(pair).instance
-                for key, pair in pairs.items()
-                if key.startswith(ALIVE)
-            },
-            seen={
-                key.removeprefix(SEEN): time
-                for key, pair in pairs.items()
-                if key.startswith(SEEN) and (time := read_time(pair))
-            },
-        )
+        return Snapshot(revision, places_revision, records, alive, seen)
 
-    def change(self, decide: Callable[[Snapshot], tuple[T, list[Document]]]) -> T:
+    def _pages(self) -> Iterator[tuple[int, list[Document]]]:
+        """All keys and values, some at a time, as they were at one revision."""
+        request = below(self.gateway.location.prefix) | {"limit": PAGE}
+        while True:
+            answer = self.gateway.call("kv/range", request)
+            revision = request.setdefault("revision", answer["header"]["revision"])
+            pairs = answer.get("kvs", [])
+            yield int(revision), pairs
+            if not answer.get("more"):
+                return
+            request["key"] = after(pairs[-1]["key"])
+
+    def change(
+        self,
+        decide: Callable[[Snapshot], tuple[T, list[Document]]],
+        *,
+        read: Callable[[], Snapshot | None] = lambda: None,
+    ) -> T:
         """Do what `decide` makes of the snapshot, if nothing has changed since; else decide anew.
 
-        Returns the first of what `decide` returned. Raises TryAgain when others are always quicker.
+        `read` may give a snapshot of before. Returns the first of what `decide` returned. Raises
+        TryAgain when others are always quicker.
         """
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            snapshot = self.read()
+            snapshot = read() or self.read()
             outcome, changes = decide(snapshot)
             guard = self.key(PLACES)
             unchanged = {

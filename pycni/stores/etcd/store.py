@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
 from pycni.errors import NameTaken, StoreError
@@ -29,6 +29,7 @@ from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.location import Location
 from pycni.stores.etcd.watch import changes
 from pycni.stores.places import Applicant
+from pycni.stores.recent import Recent
 from pycni.stores.records import named, write
 from pycni.stores.registry import HEARTBEAT_FRESH, Listing, Liveness, NodeRecord, Rival
 from pycni.stores.roster import Roster
@@ -41,6 +42,8 @@ class EtcdStore:
 
     keyspace: Keyspace
     leases: Leases
+    recent: Recent[Snapshot] = field(default_factory=Recent, compare=False)
+    """What `nodes` read, for a registration right after."""
 
     @classmethod
     def open(cls, url: str, cluster: Cluster, *, create: bool = True) -> EtcdStore:
@@ -77,7 +80,7 @@ class EtcdStore:
             return record, [put_key(self.keyspace.key(NODES + name), text), alive]
 
         try:
-            record = self.keyspace.change(decide)
+            record = self.keyspace.change(decide, read=self.recent.take)
         except NameTaken:
             # for the one who has it, as long as the lease runs
             self.keyspace.transact([], [put_key(self.keyspace.key(RIVALS + name), us, lease=lease)])
@@ -140,7 +143,8 @@ class EtcdStore:
         """Nodes of this store have their pod CIDRs, and no more."""
 
     def nodes(self) -> tuple[NodeRecord, ...]:
-        return self.listing().nodes
+        roster = self._roster(self.recent.keep(self.keyspace.read()))
+        return tuple(roster.nodes[name] for name in sorted(roster.nodes))
 
     def listing(self) -> Listing:
         snapshot = self.keyspace.read()
@@ -161,14 +165,20 @@ class EtcdStore:
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
         if stop.is_set():
             return
-        snapshot = self.keyspace.read()
         roster = Roster(self.keyspace.cluster)
-        yield from roster.change(snapshot.records)
+        revision, events = self._first(roster)
+        yield from events
+        events.clear()  # not kept while the watch lasts
         yield Synced()
-        for records in changes(self.keyspace, snapshot.revision + 1, stop):
-            if events := roster.change(records):
-                yield from events
+        for records in changes(self.keyspace, revision + 1, stop):
+            if news := roster.change(records):
+                yield from news
                 yield Synced()
+
+    def _first(self, roster: Roster) -> tuple[int, list[Event[NodeRecord]]]:
+        """Put all records into a roster; their revision, and the events that they make."""
+        snapshot = self.keyspace.read()
+        return snapshot.revision, roster.change(snapshot.records)
 
     def _roster(self, snapshot: Snapshot) -> Roster:
         return Roster(self.keyspace.cluster, snapshot.records)

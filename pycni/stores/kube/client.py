@@ -156,7 +156,7 @@ class Client:
             headers["Authorization"] = f"Bearer {token}"
         complete = Request(request.method, request.target, request.body, headers, request.timeout)
         first = _preferred.get(servers, 0)
-        failures = []
+        failures, hint = [], HINT
         for number in range(first, first + len(servers)):
             index = number % len(servers)
             host, port = servers[index]
@@ -164,10 +164,20 @@ class Client:
                 answer = undo.enter_context(asked(self.access, servers[index], complete))
             except (OSError, http.client.HTTPException) as error:
                 failures.append(f"{host}:{port}: {_reason(error)}")
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    hint = self._authority_hint()
             else:
                 _preferred[servers] = index
                 return answer
-        raise StoreError(f"{self.where} does not answer: {'; '.join(failures)}", hint=HINT)
+        raise StoreError(f"{self.where} does not answer: {'; '.join(failures)}", hint=hint)
+
+    def _authority_hint(self) -> str:
+        """What to do where a certificate is not accepted."""
+        known = self.access.ca_file or "the kubeconfig"
+        return (
+            f"{known} must have the authority of the API servers' certificates, and these the name "
+            "or address that is asked. In a pod, kube-controller-manager gives it: --root-ca-file"
+        )
 
     def _wait_for_turn(self, deadline: float) -> None:
         delay = self._bucket.take()

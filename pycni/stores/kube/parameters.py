@@ -33,8 +33,8 @@ def check(client: Client, cluster: Cluster, *, create: bool) -> str:
     if document is None:
         raise StoreError(
             f"there is no ClusterNetwork default in {client.where}",
-            hint="apply deploy/kubernetes/pycni.yaml, or run `pycni setup` once with a kubeconfig "
-            "that may make it",
+            hint="apply deploy/kubernetes/crds.yaml, then pycni.yaml; or run `pycni setup` once "
+            "with a kubeconfig that may make it",
         )
     found = objects.read_parameters(document)
     places.refuse_other_cluster(found, cluster, where=client.where)

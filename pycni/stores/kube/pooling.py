@@ -52,7 +52,7 @@ class Pooling:
         wanted = wanted or tuple(self._blocks.claimed(node.name))
         held = self._blocks.hold(dict.fromkeys(filter(self._is_block, wanted)), node.name,
                                  uid=node.uid)  # fmt: skip
-        ours = [cidr for cidr in held if roster.holder(("cidr", cidr)) in ("", node.name)]
+        ours = [cidr for cidr in held if roster.holder(cidr) in ("", node.name)]
         first: dict[int, IPNetwork] = {}
         for cidr in ours:
             first.setdefault(cidr.version, cidr)
@@ -152,7 +152,7 @@ class Pooling:
         found = self.pools()
         usable = [pool for pool in found.of_family(version) if not pool.refusal(node.labels)]
         for cidr in self._blocks.claimed(node.name):
-            if not roster.holder(("cidr", cidr)) and _is_of(cidr, usable) and self._is_block(cidr):
+            if not roster.holder(cidr) and _is_of(cidr, usable) and self._is_block(cidr):
                 # made again, so that it is young, and nobody takes it for one that was left
                 self._blocks.release(cidr, node.name)
                 if self._blocks.claim(cidr, node.name, uid=node.uid) == node.name:
@@ -171,7 +171,7 @@ class Pooling:
         for pool in usable:
             length = self.cluster.node_prefix(pool.cidr.version)
             for cidr in pool.candidates(length, node.name):
-                if objects.block_name(cidr) in taken or roster.holder(("cidr", cidr)):
+                if objects.block_name(cidr) in taken or roster.holder(cidr):
                     continue
                 if self._blocks.claim(cidr, node.name, uid=node.uid) == node.name:
                     return cidr

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
 from pycni.errors import NameTaken, StoreError
@@ -33,6 +33,7 @@ from pycni.stores.kube.objects import NODE_NETWORKS, Document
 from pycni.stores.kube.pages import pages
 from pycni.stores.kube.pooling import Pooling
 from pycni.stores.places import Applicant
+from pycni.stores.recent import Recent
 from pycni.stores.records import printable
 from pycni.stores.registry import Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster
@@ -48,6 +49,8 @@ class KubeStore:
     clock: Callable[[], float] = time.time
     pooled: bool = False
     """Whether nodes have their pod CIDRs from IPPools, and not from their Node."""
+    recent: Recent[Roster] = field(default_factory=Recent, compare=False)
+    """What `nodes` listed, for a registration right after."""
 
     @classmethod
     def open(cls, url: str, cluster: Cluster, *, create: bool = True) -> KubeStore:
@@ -115,7 +118,8 @@ class KubeStore:
             ours=name if is_here else "",
             instances={name: printable(objects.text(spec, "instance"))},
         )
-        roster = self._roster()
+        roster = self.recent.take() or self._roster()
+        roster.change({name: objects.raw(former) if former else None})
         places.refuse(applicant, roster, liveness=life)
         if not self.pooled:
             return places.seat(applicant, roster, pod_cidrs=cidrs)
@@ -165,7 +169,7 @@ class KubeStore:
         return self._pooling if self.pooled else None
 
     def nodes(self) -> tuple[NodeRecord, ...]:
-        roster = self._roster()
+        roster = self.recent.keep(self._roster())
         return tuple(roster.nodes[name] for name in sorted(roster.nodes))
 
     def listing(self) -> Listing:

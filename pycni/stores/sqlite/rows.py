@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sqlite3
 from collections.abc import Mapping
@@ -30,6 +31,9 @@ INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
     node_id = excluded.node_id, vtep = excluded.vtep, pod_cidr4 = excluded.pod_cidr4,
     pod_cidr6 = excluded.pod_cidr6, identity = excluded.identity, heartbeat = excluded.heartbeat
 """
+
+DIGEST = 16
+"""Bytes."""
 
 Row = tuple[Any, ...]
 """What a record is made of, without the heartbeat."""
@@ -61,6 +65,11 @@ def raw(row: Row) -> Raw:
             "identity": identity,
         }
     )
+
+
+def digest(row: Row) -> bytes:
+    """What tells a row from another one."""
+    return hashlib.blake2b(repr(row).encode(errors="surrogateescape"), digest_size=DIGEST).digest()
 
 
 def liveness(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from pycni.errors import NameTaken, StoreError
 from pycni.files import make_private_directory
 from pycni.stores import places
 from pycni.stores.places import Applicant
-from pycni.stores.records import named, printable
+from pycni.stores.records import Raw, named, printable
 from pycni.stores.registry import HEARTBEAT_FRESH, Listing, NodeRecord, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event, Synced
 from pycni.stores.sqlite import connection, schema
 from pycni.stores.sqlite.rows import (
     Row,
+    digest,
     last_instances,
     liveness,
     other_instance,
@@ -139,7 +140,8 @@ class SqliteStore:
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
         roster = Roster(self.cluster)
-        known: dict[str, Row] = {}
+        known: dict[str, bytes] = {}
+        """Digests: the rows themselves take as much memory as the roster."""
         version: int | None = None
         with connection.connect(self.path, self.cluster) as db:
             opened = _file_id(self.path)
@@ -147,15 +149,12 @@ class SqliteStore:
                 # Before the list: what is written in between is seen now, and once more next time.
                 latest = schema.pragma(db, "data_version")
                 if latest != version:
-                    rows, _ = read_rows(db)
-                    changed = {
-                        name: raw(row) for name, row in rows.items() if known.get(name) != row
-                    }
-                    events = roster.change(changed | dict.fromkeys(known.keys() - rows.keys()))
+                    changed, known = _changes(known, read_rows(db)[0])
+                    events = roster.change(changed)
                     yield from events
                     if events or version is None:
                         yield Synced()
-                    known, version = rows, latest
+                    version = latest
                 stop.wait(POLL_INTERVAL)
                 if _file_id(self.path) != opened:
                     raise StoreError(
@@ -184,6 +183,16 @@ class SqliteStore:
         return StoreError(
             f"the node {name} is not registered in {self.path}", hint="register it again"
         )
+
+
+def _changes(
+    known: Mapping[str, bytes], rows: Mapping[str, Row]
+) -> tuple[dict[str, Raw | None], dict[str, bytes]]:
+    """The records that changed since digests of them were taken, and the digests now."""
+    digests = {name: digest(row) for name, row in rows.items()}
+    changed: dict[str, Raw | None] = dict.fromkeys(known.keys() - rows.keys())
+    changed |= {name: raw(row) for name, row in rows.items() if known.get(name) != digests[name]}
+    return changed, digests
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:

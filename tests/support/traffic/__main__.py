@@ -12,9 +12,10 @@ absorb ADDRESS                 print the port, then confirm what clients send by
 pump ADDRESS PORT              for each line of stdin, send --size bytes to a server of `absorb` and
                                print the seconds; null if they take more than --within
 
-reflect PORT ADDRESS ...       UDP: print the port, then send back what comes
+reflect PORT ADDRESS ...       UDP: print the port, then send back what comes; at the next line of
+                               stdin, print how much that was
 watch ADDRESS,PORT ...         ask reflectors all the time; at the next line of stdin, print which
-                               questions had no answer
+                               questions had no answer within --patience
 
 datagrams ADDRESS PORT         send each line of stdin (hex) as a datagram
 frames IFNAME                  send each line of stdin (hex) as an Ethernet frame
@@ -57,7 +58,7 @@ def main() -> None:
         case "reflect":
             watch.reflect(options.port, options.addresses)
         case "watch":
-            watch.watch(options.targets)
+            watch.watch(options.targets, patience=options.patience)
         case "datagrams":
             frames.send_datagrams(options.address, options.port)
         case "frames":
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             found[verb].add_argument(name, type=int if name == "port" else str)
     found["reflect"].add_argument("addresses", nargs="+")
     found["watch"].add_argument("targets", nargs="+")
+    found["watch"].add_argument("--patience", type=float, default=watch.PATIENCE, help="seconds")
     found["ask"].add_argument("--size", type=int, default=8, help="bytes of a datagram")
     found["count"].add_argument("--after", type=float, default=0.0, help="seconds not counted")
     found["pump"].add_argument("--size", type=int, default=1 << 20)

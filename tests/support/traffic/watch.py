@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions asked all the time, and which of them had no answer, by the moment they were asked.
 
-A server sends back what it gets. Times are CLOCK_MONOTONIC: the same in all namespaces.
+A server sends back what it gets. What could not be sent, and what arrived and was not read, is not
+lost, and told apart. Times are CLOCK_MONOTONIC: the same in all namespaces.
 """
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import struct
@@ -19,32 +21,62 @@ INTERVAL = 0.025
 """Seconds between two questions to one target."""
 FRESH = 1.0
 """Seconds for which a socket is used: a new one is a new connection for connection tracking."""
-KEPT = 3
-"""Former sockets of a target that are still listened to, each for FRESH."""
+KEPT = 10
+"""Former sockets of a target that are still listened to, each for FRESH: on a busy machine answers
+come late."""
 PATIENCE = 3.0
-"""Seconds to wait for the last answers."""
+"""Seconds to wait for the last answers, if --patience says nothing else."""
 NUMBER = struct.Struct("!Q")
+ROOM = 1 << 20
+"""Bytes of a receive buffer, as far as net.core.rmem_max leaves them."""
+SO_MEMINFO, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 55, 8, 9
+"""From asm-generic/socket.h and linux/sock_diag.h."""
 
 
 def reflect(port: int, addresses: list[str]) -> None:
-    """Send each datagram back from the address that it was sent to, until killed. Prints the port
-    when all addresses are listened to."""
+    """Send each datagram back from the address that it was sent to. Prints the port when all
+    addresses are listened to; and, when standard input has a line or ends, how many came, how many
+    could not be sent back, and how many found the receive buffer full."""
+    servers = [_listening(address, port) for address in addresses]
+    came, unanswered = 0, 0
     with selectors.DefaultSelector() as ready:
-        for address in addresses:
-            server = socket.socket(_family(address), socket.SOCK_DGRAM)
-            server.bind((address, port))
-            ready.register(server, selectors.EVENT_READ, server)
+        for server in (*servers, sys.stdin):
+            ready.register(server, selectors.EVENT_READ)
         say(port)
-        while True:
-            for key, _ in ready.select():
-                with suppress(OSError):  # no way back at the moment
-                    data, client = key.data.recvfrom(1 << 16)
-                    key.data.sendto(data, client)
+        while sys.stdin not in (those := [key.fileobj for key, _ in ready.select()]):
+            for server in those:
+                assert isinstance(server, socket.socket)
+                there, back = _send_back(server)
+                came, unanswered = came + there, unanswered + there - back
+    say({"came": came, "unanswered": unanswered, "unread": sum(map(_overflows, servers))})
 
 
-def watch(targets: list[str]) -> None:
+def _listening(address: str, port: int) -> socket.socket:
+    server = _opened(address)
+    server.bind((address, port))
+    return server
+
+
+def _send_back(server: socket.socket) -> tuple[int, int]:
+    """All that is there: how many came, and how many went."""
+    came = went = 0
+    while True:
+        try:
+            data, client = server.recvfrom(1 << 16)
+        except BlockingIOError:
+            return came, went
+        except OSError:  # an ICMP error about an earlier answer
+            continue
+        came += 1
+        with suppress(OSError):  # no way back at the moment
+            server.sendto(data, client)
+            went += 1
+
+
+def watch(targets: list[str], *, patience: float) -> None:
     """Ask all targets, `ADDRESS,PORT` each, until standard input has a line or ends; print by
-    target how many questions were sent, and when each one was that had no answer."""
+    target how many questions there were, when each one was that had no answer or could not be sent,
+    and how many answers found the receive buffer full. Waits `patience` seconds for the last."""
     watched = [_Target(target) for target in targets]
     with selectors.DefaultSelector() as ready:
         ready.register(sys.stdin, selectors.EVENT_READ)
@@ -53,7 +85,7 @@ def watch(targets: list[str]) -> None:
             for target in watched:
                 target.ask(ready)
             turn = max(turn + INTERVAL, time.monotonic() - FRESH)
-        _is_over(ready, watched, time.monotonic() + PATIENCE, to_the_end=True)
+        _is_over(ready, watched, time.monotonic() + patience, to_the_end=True)
     say([target.found() for target in watched])
 
 
@@ -80,22 +112,27 @@ class _Target:
         address, _, port = name.rpartition(",")
         self._name = name
         self._to = address, int(port)
-        self._family = _family(address)
         self._sockets: list[socket.socket] = []
         self._since = 0.0
-        self._sent = 0
+        self._asked = 0
+        self._unsent: dict[int, tuple[float, str]] = {}
+        self._unread = 0
         self.open: dict[int, float] = {}
         """Questions without an answer yet: their time by number."""
 
     def ask(self, ready: selectors.BaseSelector) -> None:
         """The next question."""
         now = time.monotonic()
-        if now - self._since > FRESH:
-            self._renew(ready, now)
-        self.open[self._sent] = now
-        with suppress(OSError):  # unreachable at the moment
-            self._sockets[-1].send(NUMBER.pack(self._sent))
-        self._sent += 1
+        try:
+            if now - self._since > FRESH:
+                self._renew(ready, now)
+            asker = self._sockets[-1]
+            asker.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # of an earlier one, by ICMP
+            asker.send(NUMBER.pack(self._asked))
+            self.open[self._asked] = now
+        except OSError as error:  # unreachable at the moment
+            self._unsent[self._asked] = now, errno.errorcode.get(error.errno or 0, str(error))
+        self._asked += 1
 
     def take(self, asker: socket.socket) -> None:
         """All answers that are there."""
@@ -110,22 +147,43 @@ class _Target:
 
     def found(self) -> dict[str, object]:
         """What came of it."""
-        lost = [round(when, 3) for when in self.open.values()]
-        return {"target": self._name, "sent": self._sent, "lost": lost}
+        return {
+            "target": self._name,
+            "asked": self._asked,
+            "lost": [round(when, 3) for when in self.open.values()],
+            "unsent": [(round(when, 3), why) for when, why in self._unsent.values()],
+            "unread": self._unread + sum(map(_overflows, self._sockets)),
+        }
 
     def _renew(self, ready: selectors.BaseSelector, now: float) -> None:
-        asker = socket.socket(self._family, socket.SOCK_DGRAM)
-        asker.settimeout(0)
-        with suppress(OSError):  # no route at the moment: the next one may have one
+        """A new socket. Raises OSError if there is no route at the moment."""
+        asker = _opened(self._to[0])
+        try:
             asker.connect(self._to)
+        except OSError:
+            asker.close()
+            raise
         ready.register(asker, selectors.EVENT_READ, self)
         self._sockets.append(asker)
         self._since = now
         if len(self._sockets) > KEPT:
             old = self._sockets.pop(0)
+            self._unread += _overflows(old)
             ready.unregister(old)
             old.close()
 
 
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+def _opened(address: str) -> socket.socket:
+    """A socket that never waits."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+    made.settimeout(0)
+    return made
+
+
+def _overflows(opened: socket.socket) -> int:
+    """Datagrams that found the receive buffer full: they had arrived."""
+    told = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * SK_MEMINFO_VARS)
+    drops: int = struct.unpack(f"={len(told) // 4}I", told)[SK_MEMINFO_DROPS]
+    return drops

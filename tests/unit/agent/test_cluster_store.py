@@ -23,6 +23,7 @@ from pycni.agent import cluster_store
 from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Self
+from pycni.dataplane.reconcile import plan
 from pycni.errors import NotAvailable, SetupError, StoreError
 from pycni.line_limit import LineLimit
 from pycni.node.report import LEFT_OUT, SET_ASIDE
@@ -80,6 +81,9 @@ class Table:
     def items(self) -> list[tuple[Any, Any]]:
         self.touched += len(self.entries)
         return list(self.entries.items())
+
+    def plan(self, want: Any, *, synced: bool) -> Any:
+        return plan(dict(self.items()), want, synced=synced)
 
 
 def _replace(have: set[Any], wanted: Iterable[Any]) -> None:

@@ -131,6 +131,21 @@ def test_a_part_that_fails_takes_a_setup(held: Keeper, kernel: Kernel) -> None:
     assert (kernel.mends, kernel.setups) == (1, 1)
 
 
+def test_a_part_that_no_setup_can_mend_takes_none(
+    held: Keeper, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light, heavy = everything().parts
+    both = (replace(light, setup_helps=False), heavy)
+    monkeypatch.setattr(parts, "PARTS", both)
+    monkeypatch.setattr(keeper, "EVERYTHING", Scope(both))
+    kernel.hurt()
+    kernel.can_mend = False
+
+    assert held.look(everything())
+
+    assert (kernel.mends, kernel.setups) == (1, 0)
+
+
 def test_a_setup_that_fails_is_told_once_and_tried_again(
     held: Keeper, kernel: Kernel, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

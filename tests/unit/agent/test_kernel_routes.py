@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pycni.agent import kernel_routes
-from pycni.agent.kernel_routes import Waker
+from pycni.agent.kernel_routes import News, Waker
 from pycni.kernel.fib import NeighbourChange, OtherChange
 from unit.agent.runs import OneRun
 
@@ -28,7 +28,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     `errors_at` are seconds in which ICMP errors tell of a narrower path.
     """
 
-    def run(*told, wake_at=(), errors_at=(), narrow_at=()):
+    def run(*told, wake_at=(), nodes_at=(), errors_at=(), narrow_at=()):
         one, waker, done = OneRun(), Waker(), []
         waiting = list(enumerate(told))
         clock = SimpleNamespace(monotonic=lambda: 1000.0 + len(told) - len(waiting))
@@ -45,6 +45,8 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 self.second = second
                 if second in wake_at:
                     waker.wake()
+                if second in nodes_at:
+                    waker.tell_nodes()
                 if not waiting:
                     one.end()
                 return changes
@@ -85,7 +87,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(kernel_routes, "Fib", Fib)
         monkeypatch.setattr(kernel_routes, "Copy", Copy)
         monkeypatch.setattr(kernel_routes, "time", clock)
-        for verb in ("review", "write", "confirm", "vouch"):
+        for verb in ("review", "review_some", "follow_nodes", "write", "confirm", "vouch"):
             monkeypatch.setattr(
                 kernel_routes.next_hops, verb, lambda *_, verb=verb: done.append(verb)
             )
@@ -114,16 +116,37 @@ def test_after_lost_events_everything_is_asked_for(follow) -> None:
     assert follow(NOTHING, LOST)[4:] == ["review", "path_mtus", "vouch"]
 
 
-def test_other_vteps_are_asked_for_at_once(follow) -> None:
-    assert follow(NOTHING, NOTHING, wake_at=[1])[4:] == ["review", "path_mtus", "vouch"]
+def test_after_a_setup_everything_is_asked_for(follow) -> None:
+    assert follow(NOTHING, NOTHING, wake_at=[1], nodes_at=[1])[4:] == [
+        "review",
+        "path_mtus",
+        "vouch",
+    ]
 
 
-def test_everything_is_asked_for_again_and_use_confirmed_now_and_then(follow) -> None:
+def test_other_nodes_are_asked_for_at_once_and_alone(follow) -> None:
+    assert follow(NOTHING, NOTHING, nodes_at=[1])[4:] == ["follow_nodes", "vouch"]
+    assert follow(NOTHING, NOTHING, nodes_at=[1], narrow_at=[1])[4:] == [
+        "follow_nodes",
+        "path_mtus",
+        "vouch",
+    ]
+
+
+def test_other_nodes_do_not_hide_what_else_changed(follow) -> None:
+    """Each of them writes all that is different."""
+    done = follow(NOTHING, ROUTE, nodes_at=[1], errors_at=[1])
+
+    assert done[4:] == ["follow_nodes", "vouch"]
+
+
+def test_the_kernel_is_asked_again_and_use_confirmed_now_and_then(follow) -> None:
     seconds = int(kernel_routes.REVIEW)
 
     done = follow(*[NOTHING] * (seconds + 1))
 
-    assert done.count("review") == 2
+    assert (done.count("review"), done.count("review_some")) == (1, 1)
+    assert done.count("path_mtus") == 2
     assert done.count("confirm") == 1 + seconds / kernel_routes.CONFIRMATION
 
 
@@ -151,11 +174,14 @@ def test_who_may_not_hear_errors_goes_on(monkeypatch: pytest.MonkeyPatch, caplog
     assert "CAP_NET_RAW" in caplog.text
 
 
-def test_a_waker_wakes_once() -> None:
+def test_a_waker_wakes_once_for_the_most_that_was_told() -> None:
     waker = Waker()
 
+    waker.tell_nodes()
+    assert [waker.take(), waker.take()] == [News.NODES, News.NOTHING]
     waker.wake()
+    waker.tell_nodes()
     waker.wake()
-
-    assert waker.take()
-    assert not waker.take()
+    assert [waker.take(), waker.take()] == [News.EVERYTHING, News.NOTHING]
+    waker.tell_nodes()
+    assert waker.take() is News.NODES

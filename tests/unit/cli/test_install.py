@@ -16,9 +16,12 @@ from click.testing import CliRunner, Result
 from pycni.cli import cli
 from pycni.cli import install as command
 from pycni.cli.invocation import Invocation
+from pycni.cni.launcher import launcher
 from pycni.errors import FileError, PycniError
+from pycni.settings import load
 from pycni.setup import install, pod_mtu, runtimes, units
 from pycni.setup.runtimes import Found, Runtime
+from pycni.upkeep import installed
 
 NODE = {
     "name": "n1",
@@ -42,7 +45,7 @@ def runtime(tmp_path: Path) -> Runtime:
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     file = tmp_path / "pycni.toml"
-    file.write_text(f"state_dir = '{tmp_path}/state'\nmtu = 1400\n")
+    file.write_text(f"state_dir = '{tmp_path}/state'\nrun_dir = '{tmp_path}/run'\nmtu = 1400\n")
     return file
 
 
@@ -89,6 +92,25 @@ def test_install_says_what_it_wrote_and_uninstall_what_it_removed(
     assert str(runtime.bin_dir / install.PLUGIN) in written
     assert sorted(removed["removed"]) == sorted(written)
     assert not any(Path(file).exists() for file in written)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_node", "told"),
+    [((), False, True), (("--only", "list"), False, True), (("--only", "plugin"), False, False),
+     ((), True, False)],
+)  # fmt: skip
+def test_a_list_on_a_host_that_is_not_set_up_is_told(
+    call: Call, tmp_path: Path, options: tuple[str, ...], is_node: bool, told: bool
+) -> None:
+    if is_node:
+        state = tmp_path / "state"
+        state.mkdir(mode=0o700)
+        (state / "node.json").write_text(json.dumps(NODE))
+
+    done = call("install", *options)
+
+    assert done.exit_code == 0, done.output
+    assert ("not set up yet" in done.stderr) is told
 
 
 def test_plugin_and_list_can_be_written_one_after_the_other(call: Call, runtime: Runtime) -> None:
@@ -147,6 +169,73 @@ def test_an_agent_writes_the_list_when_it_serves_and_not_before(
 
     again = call("agent", "--no-setup", "--install-list")
     assert "wrote" not in again.stderr
+
+
+def held(settings: Path) -> dict[str, bytes]:
+    """The copies that an agent keeps, by the names of the files."""
+    directory = installed.record_path(load(settings)).parent
+    return {
+        path.name: path.read_bytes() for path in directory.glob("*") if path.name != "files.json"
+    }
+
+
+def test_an_agent_that_writes_the_list_holds_it_and_the_plugin(
+    call: Call, runtime: Runtime, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    call("agent", "--no-setup")
+    assert held(settings) == {}
+    call("install", "--only", "plugin")
+    plugin = runtime.bin_dir / install.PLUGIN
+
+    call("agent", "--no-setup", "--install-list")
+
+    files = (plugin, runtime.bin_dir / install.PATHS, runtime.conf_dir / install.CONFLIST)
+    assert held(settings) == {path.name: path.read_bytes() for path in files}
+    record = installed.load(load(settings))
+    assert record is not None
+    assert record.executable.path == plugin
+    assert record.listed.path == files[-1]
+
+
+def test_an_agent_holds_the_plugin_that_is_missing_as_it_would_be(
+    call: Call, runtime: Runtime, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+
+    call("agent", "--no-setup", "--install-list")
+
+    assert not (runtime.bin_dir / install.PLUGIN).exists()
+    assert held(settings)[install.PLUGIN] == launcher()
+
+
+def test_an_install_beside_such_an_agent_gives_it_the_new_files_to_hold(
+    call: Call, runtime: Runtime, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    call("install", "--no-python")
+    call("agent", "--no-setup", "--install-list")
+    before = held(settings)
+
+    call("install", "--mtu", "1300")
+
+    paths = runtime.bin_dir / install.PATHS
+    assert held(settings)[install.PATHS] == paths.read_bytes() != before[install.PATHS]
+    assert b"1300" in held(settings)[install.CONFLIST]
+
+
+def test_an_uninstall_ends_the_holding_of_what_it_removes_and_of_nothing_else(
+    call: Call, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that_serves(monkeypatch, lambda: None)
+    call("agent", "--no-setup", "--install-list")
+    elsewhere = ("--bin-dir", str(tmp_path / "a"), "--conf-dir", str(tmp_path / "b"))
+    call("install", *elsewhere)
+
+    call("uninstall", *elsewhere)
+    assert held(settings)
+    call("uninstall")
+    assert held(settings) == {}
 
 
 def test_an_agent_warns_of_a_list_that_the_runtime_uses_instead(

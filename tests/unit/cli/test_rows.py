@@ -42,6 +42,29 @@ def test_reasons_are_spelled_as_in_the_table_of_the_packet_walk() -> None:
     assert {dumps.spelled(name) for name in as_read} <= documented
 
 
+def test_the_reasons_that_are_normal_are_those_that_the_packet_walk_calls_so() -> None:
+    lines = re.findall(r"^\| `([A-Z0-9_]+)` \|(.*)$", README.read_text(), re.MULTILINE)
+
+    assert {name for name, words in lines if "normal:" in words} == dumps.NORMAL
+
+
+def test_drops_of_what_every_host_sends_come_last_and_are_marked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [{"program": "from_container", "reason": reason, "packets": 1, "bytes": 2}
+             for reason in ("multicast", "wrong vni")]  # fmt: skip
+    columns = ("program", "reason", "packets", "bytes")
+    monkeypatch.setattr(dumps, "dump", lambda *_: (found, columns))
+    monkeypatch.setattr(rows.overlay_guard, "drops", dict)
+
+    told, names = rows.drops(SETTINGS)
+
+    assert [(row["reason"], row["normal"]) for row in told] == [
+        ("WRONG_VNI", False), ("MULTICAST", True)
+    ]  # fmt: skip
+    assert names == (*columns, "normal")
+
+
 def test_entries_spell_reasons_and_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [{"reason": "wrong vni", "program": "from_underlay", "packets": 1, "bytes": 2}]
     columns = ("reason", "program", "packets", "bytes")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster import __main__ as program
-from cluster import checks, service_checks, traces, verdicts
+from cluster import checks, service_checks, traces, verdicts, waiting
 from cluster.kubectl import Json, Kubectl, is_ready
 from cluster.layout import KUBE_PROXY_MODES
 from cluster.life import Running
@@ -82,13 +82,19 @@ def test_nothing_more_is_checked_if_pods_do_not_run(monkeypatch: pytest.MonkeyPa
 
 def test_what_pods_leave_on_a_node_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     (node, *_) = RUNNING.cluster.workers
-    monkeypatch.setattr(checks, "TRACES_SECONDS", 0)
+    monkeypatch.setattr(traces, "LEFT_SECONDS", 0)
     monkeypatch.setattr(traces, "of_pods", lambda *_: {"link eth0", "link pycni123"})
 
-    found = checks._nothing_more(Scene(RUNNING), node, {"link eth0"})
+    assert traces.left(RUNNING, node, {"link eth0"}) == "link pycni123"
+    assert traces.left(RUNNING, node, {"link eth0", "link pycni123"}) == ""
 
-    assert found == "link pycni123"
-    assert checks._nothing_more(Scene(RUNNING), node, {"link eth0", "link pycni123"}) is None
+
+def test_what_is_wrong_at_first_and_not_later_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PAUSE_SECONDS", 0)
+    found = iter(["two", "one", ""])
+
+    assert waiting.remaining(lambda: next(found), 60) == ""
+    assert waiting.remaining(lambda: "always", 0) == "always"
 
 
 @pytest.mark.parametrize(

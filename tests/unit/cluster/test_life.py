@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,7 +90,8 @@ def test_what_fails_or_is_interrupted_is_taken_down(
     monkeypatch.setattr(life.os, "geteuid", lambda: 0)
     monkeypatch.setattr(build, "provide", lambda *_, **__: PROGRAMS)
     monkeypatch.setattr(images, "provide", lambda *_, **__: [])
-    monkeypatch.setattr(life, "_bring_up", fail)
+    monkeypatch.setattr(life.image, "provide", lambda **_: SimpleNamespace(archive=Path("image")))
+    monkeypatch.setattr(life, "_start_nodes", fail)
     monkeypatch.setattr(life, "down", lambda one: life.shutil.rmtree(one.directory))
 
     with pytest.raises(type(error)):
@@ -129,7 +131,7 @@ def test_a_cluster_is_taken_down_however_its_use_ends(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
 ) -> None:
     events: list[str] = []
-    monkeypatch.setattr(life, "up", lambda one, _: Running(one, PROGRAMS))
+    monkeypatch.setattr(life, "up", lambda one, _, **__: Running(one, PROGRAMS))
     monkeypatch.setattr(life, "down", lambda one: events.append(f"down {one.name}"))
 
     with suppress(PycniError, KeyboardInterrupt), life.lifetime(cluster, pytest.fail):

@@ -8,6 +8,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loader import PROGRAMS, btf
 from loader.bpf import MapInfo, Object
@@ -15,7 +17,8 @@ from loader.compile import Objects, compile_programs
 from loader.migration import OF_PROGRAMS
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import dumps, maps
-from pycni.dataplane.maps import Config, Endpoint
+from pycni.dataplane.maps import Config, Endpoint, Table
+from pycni.dataplane.reconcile import plan
 from pycni.dataplane.records import pack_address
 from pycni.settings import LINK_LOCAL_MAX
 
@@ -146,3 +149,49 @@ def test_every_table_is_as_the_programs_declare_it(objects: Objects) -> None:
     }
     assert {n for n, m in declared.items() if m.type_name not in OF_PROGRAMS} == set(maps.TABLES)
     assert {n for n, m in declared.items() if "percpu" in m.type_name} == set(dumps.COUNTERS)
+
+
+class Entries(dict[bytes, bytes]):
+    """A map in the kernel, and of which bytes it was asked for a digest."""
+
+    but = range(0)
+
+    def digest(self, *, but: range) -> bytes:
+        self.but = but
+        return b"digest"
+
+
+PREFIXES: dict[IPNetwork, IPAddress] = {NODE_CIDR: POD, NODE_CIDR6: POD, ip_network("::/0"): POD6}
+
+
+@given(st.sets(st.sampled_from(list(PREFIXES))), st.sets(st.sampled_from(list(PREFIXES))))
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_plan_by_bytes_is_the_plan_by_values(
+    synced: bool, have: set[IPNetwork], want: set[IPNetwork]
+) -> None:
+    stale = {one: POD6 if one == NODE_CIDR else PREFIXES[one] for one in have}
+    wanted = {one: PREFIXES[one] for one in want}
+    pack_key, pack_value = maps.REMOTES.key.pack, maps.REMOTES.value.pack
+    entries = Entries({pack_key(one): pack_value(vtep) for one, vtep in stale.items()})
+
+    found = Table(entries, maps.REMOTES).plan(wanted, synced=synced)  # type: ignore[arg-type]
+
+    by_values = plan(stale, wanted, synced=synced)
+    assert found.upserts == by_values.upserts
+    assert set(found.deletes) == set(by_values.deletes)
+
+
+def test_only_entries_that_are_marked_are_read() -> None:
+    hops = [
+        maps.NextHop(3, 1450, "02:00:00:00:00:05", "02:00:00:00:00:06", used=used)
+        for used in (True, False)
+    ]
+    pack = maps.NEXTHOPS.value.pack
+    entries = Entries({pack_address(POD): pack(hops[0]), pack_address(POD6): pack(hops[1])})
+    table = Table(entries, maps.NEXTHOPS)  # type: ignore[arg-type]
+
+    assert list(table.marked("used")) == [(POD, hops[0])]
+    assert table.digest(but="used") == b"digest"
+    assert entries.but == range(20, 24)
+    table.digest()
+    assert entries.but == range(0)

@@ -122,3 +122,16 @@ def test_an_address_comes_back_as_it_went(address: IPAddress) -> None:
 
 def test_ipv4_addresses_are_v4_mapped_in_network_order() -> None:
     assert pack_address(POD).hex() == "00000000000000000000ffff0af40105"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "size"),
+    [("number", 0, 4), ("flags", 4, 2), ("mac", 8, 6), ("port", 14, 2), ("place", 16, 16)],
+)
+def test_the_bytes_of_a_member_are_known(name: str, first: int, size: int) -> None:
+    assert LAYOUT.place(name) == range(first, first + size)
+
+
+def test_the_bytes_of_a_member_that_is_not_there_are_not() -> None:
+    with pytest.raises(ValueError, match="colour"):
+        LAYOUT.place("colour")

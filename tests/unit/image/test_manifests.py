@@ -78,7 +78,7 @@ def test_plain_manifest_kustomization_and_chart_have_the_same_objects() -> None:
     kustomized = list(manifests.pieces(kustomization["resources"]))
 
     assert plain == kustomized == helm(values()) == source()
-    assert len(plain) == 15
+    assert len(plain) == 17
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.value)
@@ -124,6 +124,19 @@ def test_every_command_line_is_one_that_pycni_has() -> None:
             command = cli.get_command(click.Context(cli), verb)
             assert command is not None, verb
             command.make_context(verb, list(arguments))
+
+
+def test_a_network_policy_is_warned_of_and_never_refused() -> None:
+    policy, binding = (
+        next(one for one in source()
+             if (one["kind"], one["metadata"]["name"]) == (kind, "pycni-no-network-policy"))
+        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    )  # fmt: skip
+
+    assert binding["spec"]["validationActions"] == ["Warn"]
+    assert policy["spec"]["failurePolicy"] == "Ignore"
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert rule["resources"] == ["networkpolicies"]
 
 
 def test_only_the_container_that_mounts_for_the_host_is_privileged(pod: Any) -> None:
@@ -229,6 +242,7 @@ def test_directories_that_pods_outlive_are_the_hosts_at_the_same_path(pod: Any) 
         "proc-sys-net": "/proc/sys/net",
         "cni-bin": "/opt/cni/bin",
         "cni-conf": "/etc/cni/net.d",
+        "cni-results": "/var/lib/cni",
     }
     moved = {"proc-sys-net": "/host/proc/sys/net"}
     for one in containers(pod):

@@ -44,6 +44,7 @@ def test_a_line_is_read() -> None:
     assert parse(line) == Mount(
         Path("/sys"), shared=True, follows=True, kind="sysfs", source="blue"
     )
+    assert parse(line.replace(" / /sys", " /a//deleted /sys")).root == "/a//deleted"
     assert not parse(line.replace("shared:7 ", "")).shared
     assert not parse(line.replace("master:1 ", "")).follows
     assert not parse("22 28 0:21 / /shared:1 rw - ext4 x rw").shared

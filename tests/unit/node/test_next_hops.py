@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 import pytest
@@ -14,7 +15,7 @@ from pycni.kernel.fib import (
     Path,
 )
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
-from pycni.node import overlay
+from pycni.node import next_hops, overlay
 from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
@@ -74,18 +75,22 @@ class Kernel:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.addresses: list[list[object]] = []
         self.next = GATEWAY
         self.mtu = 0
+        self.narrow: set[object] = set()
         self.unreachable = False
 
     def neighbours(self) -> dict[object, str]:
         return dict(NEIGHBOURS)
 
-    def paths(self, addresses: object, _source: object) -> dict[object, Path]:
+    def paths(self, addresses: Iterable[object], _source: object) -> dict[object, Path]:
         self.asked += 1
+        self.addresses.append(list(addresses))
         if self.unreachable:
             return {}
-        return {address: Path(2, self.next, self.mtu) for address in addresses}
+        mtus = {address: 1400 if address in self.narrow else self.mtu for address in addresses}
+        return {address: Path(2, self.next, mtu) for address, mtu in mtus.items()}
 
     def links(self, indexes: object) -> dict[int, Link]:
         wanted = set(indexes)  # type: ignore[call-overload]
@@ -169,3 +174,52 @@ def test_a_path_is_compared_with_the_overlay_device(monkeypatch: pytest.MonkeyPa
     assert copy.take_again([FAR])
     assert copy.narrow == {FAR: 1350}
     assert copy.take_in([OtherChange(OVERLAY.ifindex)]), "its MTU may be another"
+
+
+OTHER = ip_address("198.51.100.8")
+
+
+def test_only_nodes_that_came_are_asked_for() -> None:
+    kernel, copy = copied()
+
+    copy.take_nodes([FAR, OTHER])
+    assert (set(copy.wanted), kernel.addresses) == ({FAR, OTHER}, [[FAR], [OTHER]])
+
+    copy.take_nodes([OTHER])
+    assert (set(copy.wanted), kernel.asked) == ({OTHER}, 2)
+
+
+def test_a_node_that_could_not_be_reached_has_its_turn_again() -> None:
+    kernel, copy = copied()
+    kernel.unreachable = True
+    copy.take_nodes([FAR, OTHER])
+    assert set(copy.wanted) == {FAR}
+
+    kernel.unreachable = False
+    assert copy.take_turn()
+    assert set(copy.wanted) == {FAR, OTHER}
+
+
+def test_each_node_has_its_turn_and_narrow_paths_always_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overlay, "ifindex", lambda: OVERLAY.ifindex)
+    monkeypatch.setattr(next_hops, "REVIEWED", 2)
+    kernel, copy = copied()
+    many = [OTHER + number for number in range(5)]
+    copy.take_all(NODE, many)
+    kernel.narrow = {many[4]}
+    copy.take_again([many[4]])
+    kernel.addresses.clear()
+
+    assert not any(copy.take_turn() for _ in range(4))
+
+    assert [set(asked) for asked in kernel.addresses] == [
+        {many[0], many[1], many[4]},
+        {many[2], many[3], many[4]},
+        {many[4]},
+        {many[0], many[1], many[4]},
+    ]
+    kernel.narrow = set()
+    assert copy.take_turn()
+    assert copy.narrow == {}

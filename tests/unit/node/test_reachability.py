@@ -11,9 +11,7 @@ import pytest
 from pycni.cluster import IPAddress
 from pycni.faults import Weight
 from pycni.node.reachability import (
-    BESIDE,
     MISSES,
-    OVERLAY,
     RATE,
     SENT_TO,
     Peer,
@@ -114,7 +112,7 @@ def test_a_way_works_until_several_requests_in_a_row_were_in_vain(
 
 
 def peer(name: str, overlay: Way, beside: Way) -> Peer:
-    return Peer(name, {OVERLAY: overlay, BESIDE: beside})
+    return Peer(name, overlay, beside)
 
 
 WORKS, FAILS, UNKNOWN = Way(7.0), Way(5.0, MISSES), Way()

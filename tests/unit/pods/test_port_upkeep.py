@@ -80,6 +80,7 @@ class Node:
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     made = Node(Settings(node_name="one", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
     monkeypatch.setattr(port_table, "read", made.read)
+    monkeypatch.setattr(port_table, "forwards", lambda: made.read().forwards)
     monkeypatch.setattr(port_table, "change", made.change)
     monkeypatch.setattr(port_upkeep, "leases", lambda _: list(made.held))
     monkeypatch.setattr(host_ports, "leases", lambda _: list(made.held))

@@ -87,6 +87,20 @@ def test_another_bpffs_is_refused_and_what_is_there_is_said(see, text: str, foun
     assert "HostToContainer" in caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["", ROOT + SYSFS, ROOT + SYSFS + BPF.format("master:4")])
+def test_a_bpffs_is_mounted_in_the_hosts_sysfs_only(see, text: str) -> None:
+    see(text)
+    container.refuse_other_directory(BPFFS)
+    see(ROOT + SYSFS + "31 22 8:2 /volumes/bpffs /sys/fs/bpf rw shared:7 - ext4 /dev/vda rw\n")
+    container.refuse_other_directory(Path("/run/bpf"))  # a place that the settings name
+
+    with pytest.raises(SetupError, match="is not the host's: another directory") as caught:
+        container.refuse_other_directory(BPFFS)
+
+    assert caught.value.details == "/sys/fs/bpf is of type ext4"
+    assert "by hostPath" in caught.value.hint
+
+
 def test_a_second_agent_is_refused_by_name(settings: Settings) -> None:
     container.refuse_another_agent(settings)
 
@@ -163,6 +177,7 @@ def test_preparing_mounts_a_bpffs_and_checks_all_directories(
         see(ROOT + BPF.format("shared:3"))
         return True
 
+    see(ROOT + SYSFS)
     monkeypatch.setattr(pins, "ensure_bpffs", mount)
     directories = {"bin_dir": tmp_path / "bin", "conf_dir": tmp_path / "conf"}
     for directory in directories.values():
@@ -179,3 +194,13 @@ def test_preparing_mounts_a_bpffs_and_checks_all_directories(
     with pytest.raises(FileError, match="noexec"):
         container.prepare(settings, **directories)
     assert mounted == [BPFFS], "nothing is mounted on a host that is refused"
+
+
+def test_nothing_is_mounted_where_the_volume_is_not_the_hosts(
+    see, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    see(ROOT + SYSFS + "31 22 0:50 / /sys/fs/bpf rw shared:7 - tmpfs tmpfs rw\n")
+    monkeypatch.setattr(pins, "ensure_bpffs", pytest.fail)
+
+    with pytest.raises(SetupError, match="is not the host's"):
+        container.prepare(settings, bin_dir=tmp_path, conf_dir=tmp_path)

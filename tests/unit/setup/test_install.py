@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pycni import files
 from pycni.cni import launcher
 from pycni.errors import FileError, IncompatibleVersion, InvalidConfig, NoLauncher
 from pycni.settings import Settings
@@ -261,6 +262,20 @@ def test_a_file_of_somebody_else_stays_and_the_other_is_not_written(dirs, tmp_pa
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [foreign]
 
 
+@pytest.mark.parametrize("name", ["bin/pycni", "bin/.pycni.paths", "net.d/10-pycni.conflist"])
+@pytest.mark.parametrize("share", [0, 2], ids=["empty", "half"])
+def test_a_file_whose_write_did_not_end_is_written_again(dirs, tmp_path, name, share):
+    put(dirs)
+    file = tmp_path / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2 if share else 0])
+
+    put(dirs)
+
+    assert file.read_bytes() == whole
+    assert not list(tmp_path.rglob("*.bak*"))
+
+
 def edit(path: Path) -> str:
     """Change a list as an operator may; returns the text."""
     document = json.loads(path.read_text())
@@ -398,7 +413,7 @@ def test_a_directory_that_cannot_be_changed_is_told(dirs, monkeypatch, call):
     def read_only(*_args: object, **_options: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(installer.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(files.tempfile, "mkstemp", read_only)
     monkeypatch.setattr(Path, "unlink", read_only)
 
     with pytest.raises(FileError, match="Read-only"):

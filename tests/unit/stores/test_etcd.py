@@ -114,6 +114,57 @@ def test_a_prefix_that_begins_like_another_is_another(etcd: Etcd) -> None:
     assert EtcdStore.open(etcd.url("pods"), CLUSTER).nodes() == ()
 
 
+def test_a_registration_right_after_a_list_reads_no_second_one(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = Keyspace.read
+    monkeypatch.setattr(Keyspace, "read", lambda self: reads.append("all") or read(self))
+    register_two(store)
+    reads.clear()
+
+    assert [one.name for one in store.nodes()] == [NODE_TWO]
+    assert register_one(store).node_id == 2
+    assert len(reads) == 1
+
+    register_one(store)
+    assert len(reads) == 2
+
+
+def test_a_registration_after_a_list_decides_anew_if_others_were_quicker(
+    store: EtcdStore,
+) -> None:
+    assert store.nodes() == ()
+    register_two(another_process(store))
+
+    assert register_one(store).node_id == 2
+
+
+def test_all_is_read_some_at_a_time_as_it_was_at_one_moment(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyspace, "PAGE", 2)
+    register_one(store)
+    register_two(store)
+    call, moments = gateway.Gateway.call, []
+
+    def late(self: gateway.Gateway, path: str, request: dict[str, Any]) -> dict[str, Any]:
+        answer = call(self, path, request)
+        if path == "kv/range" and "limit" in request:
+            moments.append(answer["header"]["revision"])
+            if len(moments) == 1:
+                write(store, NODES + "later", "{}")
+        return answer
+
+    monkeypatch.setattr(gateway.Gateway, "call", late)
+    snapshot = store.keyspace.read()
+
+    assert len(set(moments)) == 2
+    assert snapshot.revision == int(moments[0])
+    assert set(snapshot.records) == set(snapshot.alive) == {NODE_ONE, NODE_TWO}
+    assert set(store.keyspace.read().records) == {NODE_ONE, NODE_TWO, "later"}
+
+
 def test_heartbeats_write_nothing_into_etcd(store: EtcdStore) -> None:
     register_one(store)
     store.heartbeat(NODE_ONE)

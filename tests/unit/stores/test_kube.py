@@ -421,8 +421,9 @@ def test_another_authority_is_taken_when_its_file_is_replaced(tmp_path: Path) ->
         assert asking.get(f"{NODE_NETWORKS}/x") is None
         api.stop()
         api.start(tls(tmp_path, "server2"))
-        with pytest.raises(StoreError, match="certificate is not accepted"):
+        with pytest.raises(StoreError, match="certificate is not accepted") as caught:
             asking.get(f"{NODE_NETWORKS}/x")
+        assert caught.value.hint.startswith(f"{ca} must have the authority")
 
         ca.write_bytes((tmp_path / "ca2.pem").read_bytes())
 

@@ -105,7 +105,7 @@ def test_agents_may_neither_list_nodes_nor_change_them() -> None:
 
 
 def test_the_policy_is_about_the_agents_and_all_that_they_write() -> None:
-    policy, binding = documents("admission.yaml")
+    policy, binding, *_ = documents("admission.yaml")
     (account,) = [one for one in documents("rbac.yaml") if one["kind"] == "ServiceAccount"]
     head = account["metadata"]
 

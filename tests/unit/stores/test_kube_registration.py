@@ -76,6 +76,40 @@ def test_an_address_that_is_published_while_the_node_registers_is_not_lost(
     assert record.extra == kube.nodes()[0].extra == (ELSEWHERE,)
 
 
+def lists(api: Api) -> int:
+    """How often the NodeNetworks were listed."""
+    return len([one for one in api.asked("GET", f"{NODE_NETWORKS}?") if "limit" in one])
+
+
+def test_a_registration_right_after_a_list_reads_no_second_one(api: Api, kube: KubeStore) -> None:
+    register_two(kube)
+    before = lists(api)
+
+    assert [one.name for one in kube.nodes()] == [NODE_TWO]
+    register_one(kube)
+    assert lists(api) == before + 1
+
+    register_one(kube)
+    assert lists(api) == before + 2
+
+
+def test_what_an_address_was_published_for_since_the_list_is_not_lost(kube: KubeStore) -> None:
+    register_one(kube)
+    kube.nodes()
+    assert kube.publish(NODE_ONE, ELSEWHERE) == NODE_ONE
+
+    assert register_one(kube).extra == (ELSEWHERE,)
+
+
+def test_a_record_that_was_removed_since_the_list_gets_no_addresses_back(kube: KubeStore) -> None:
+    register_one(kube)
+    kube.publish(NODE_ONE, ELSEWHERE)
+    kube.nodes()
+    kube.remove(NODE_ONE)
+
+    assert register_one(kube).extra == ()
+
+
 def test_a_node_whose_object_is_never_still_is_not_said_to_be_registered(
     kube: KubeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

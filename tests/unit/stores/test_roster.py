@@ -365,6 +365,6 @@ def test_a_further_block_is_held_by_the_node_that_had_it_first() -> None:
 
     roster = roster_of(one, two)
 
-    assert roster.holder(("cidr", block)) == "one"
+    assert roster.holder(block) == "one"
     assert roster.rejected == {"two": "its pod CIDR 10.244.77.0/24 overlaps 10.244.77.0/24 of one"}
     assert roster.change({"one": raw(ONE, order=0)}) == [Put("one", ONE), Put("two", two)]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pycni.dataplane import maps
+from pycni.dataplane.reconcile import plan
 from pycni.errors import NotAvailable
 from pycni.faults import Fault
 from pycni.node.directory import Directory
@@ -45,6 +46,9 @@ class Table(dict[Any, Any]):
     def remove(self, key: Any) -> None:
         self.pop(key, None)
 
+    def plan(self, want: Any, *, synced: bool) -> Any:
+        return plan(self, want, synced=synced)
+
 
 class Sets:
     """The sets of the nftables table."""
@@ -61,9 +65,9 @@ class Sets:
         self._check()
         self.elements = (self.elements - set(delete)) | set(create)
 
-    def read(self) -> SimpleNamespace:
+    def read(self) -> set[Any]:
         self._check()
-        return SimpleNamespace(nodes=self.elements)
+        return self.elements
 
     def _check(self) -> None:
         if self.is_gone:
@@ -78,7 +82,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(maps, "open_self", lambda _: own)
     monkeypatch.setattr(port_table, "write_nodes", found.sets.write)
     monkeypatch.setattr(port_table, "change_nodes", found.sets.change)
-    monkeypatch.setattr(port_table, "read", found.sets.read)
+    monkeypatch.setattr(port_table, "nodes", found.sets.read)
     return found
 
 

@@ -49,4 +49,4 @@ def test_the_page_says_what_wakes_a_part_and_who_mends_it(
     part = named(name)
 
     assert {WORDS[word] for word in events} == part.wakes
-    assert mender.startswith("setup") == (part.mend is None)
+    assert mender.startswith("setup") == (part.mend is None and part.setup_helps)

@@ -67,6 +67,29 @@ def test_traffic_spells_reasons_as_all_other_commands_do(
     assert row.cause == "5 packets forwarded, 3 dropped (WRONG_VNI 3)"
 
 
+@pytest.mark.parametrize(
+    ("drops", "cause"),
+    [
+        ({}, "5 packets forwarded, 0 dropped"),
+        ({"multicast": 7, "unanswered probe": 2},
+         "5 packets forwarded, 0 dropped, and 9 of kinds that are normal: pycni drops"),
+        ({"multicast": 7, "wrong vni": 1},
+         "5 packets forwarded, 1 dropped (WRONG_VNI 1), and 7 of kinds that are normal: "
+         "pycni drops"),
+    ],
+)  # fmt: skip
+def test_drops_of_what_every_host_sends_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drops: dict[str, int], cause: str
+) -> None:
+    rows = [{"reason": reason, "packets": count} for reason, count in drops.items()]
+    tables = {"forwarded": [{"packets": 5}], "drops": rows}
+    monkeypatch.setattr(report.dumps, "dump", lambda _, name: (tables[name], ()))
+
+    (row,) = report._traffic(Settings(state_dir=tmp_path))
+
+    assert row.cause == cause
+
+
 def test_what_the_agent_mends_needs_an_agent() -> None:
     assert "agent mends it" in part_rows(ROUTE)[0].todo
     assert "pycni setup" in part_rows(ROUTE, serving=False)[0].todo

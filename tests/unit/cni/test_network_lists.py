@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/setup/network_lists.py: lists of others beside ours, their order and their ranges."""
+"""pycni/cni/network_lists.py: lists of others beside ours, their order and their ranges."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from pycni.cni.network_lists import first_of_others, read_all, users, warnings
 from pycni.settings import Settings
-from pycni.setup.network_lists import read_all, users, warnings
 
 CLUSTER = Settings(node_name="one").cluster
 OURS = "10-pycni.conflist"
@@ -64,6 +64,28 @@ def test_a_list_that_sorts_before_ours_is_said_by_name(tmp_path: Path) -> None:
     (text,) = warned(tmp_path)
 
     assert text.startswith(f"{before} sorts before {OURS}")
+    assert first_of_others(tmp_path / OURS) == before
+    before.unlink()
+    assert first_of_others(tmp_path / OURS) is None
+
+
+@pytest.mark.parametrize("kind", ["multus", "multus-shim"])
+def test_multus_goes_first_on_purpose(tmp_path: Path, kind: str) -> None:
+    """It calls our plugin by our list, whatever else is there."""
+    put(tmp_path, "00-multus.conf", {"cniVersion": "1.0.0", "name": "all", "type": kind})
+
+    assert warned(tmp_path) == []
+    assert first_of_others(tmp_path / OURS) is None
+    other = put(tmp_path, "05-other.conflist", bridge())
+    assert first_of_others(tmp_path / OURS) == other
+
+
+def test_networks_have_names(tmp_path: Path) -> None:
+    put(tmp_path, "a.conflist", bridge())
+    put(tmp_path, "b.conflist", {"name": ["no", "text"], "plugins": []})
+    put(tmp_path, "c.conflist", "no JSON")
+
+    assert [one.network for one in read_all(tmp_path)] == ["other", "", ""]
 
 
 @pytest.mark.parametrize(

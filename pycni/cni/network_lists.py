@@ -19,6 +19,11 @@ from pycni.cluster import Cluster, IPNetwork
 SUFFIXES = (".conf", ".conflist", ".json")
 """Of the files that a runtime reads (libcni, api.go: ConfFiles)."""
 
+GOES_FIRST = "sorts before {ours}, so the runtime uses that one"
+GIVE_WAY = "remove it, or rename it so that it sorts after"
+
+MULTUS = ("multus", "multus-shim")
+
 NO_RANGES = frozenset({"routes", "dns", "gateway"})
 """Keys of an IPAM configuration below which networks are not where pods get addresses."""
 
@@ -30,6 +35,13 @@ class ListFile:
     path: Path
     plugins: tuple[Mapping[str, Any], ...]
     """Empty if it could not be read as a list."""
+    network: str = ""
+    """Its name; empty if it has none."""
+
+    @property
+    def is_of_multus(self) -> bool:
+        """Whether it is the list of Multus, which sorts first and calls the plugins of others."""
+        return any(map(self.uses, MULTUS))
 
     def uses(self, plugin: str) -> bool:
         """Whether one of its plugins has that `type`."""
@@ -42,12 +54,18 @@ def read_all(conf_dir: Path) -> list[ListFile]:
         paths = sorted(path for path in conf_dir.iterdir() if path.suffix in SUFFIXES)
     except OSError:
         return []
-    return [ListFile(path, _plugins(path)) for path in paths]
+    return [_read(path) for path in paths]
 
 
 def users(conf_dir: Path, plugin: str) -> list[Path]:
     """The files that use a plugin."""
     return [one.path for one in read_all(conf_dir) if one.uses(plugin)]
+
+
+def first_of_others(ours: Path) -> Path | None:
+    """The file of another network that the runtime uses in the place of ours."""
+    before = (one for one in read_all(ours.parent) if one.path.name < ours.name)
+    return next((one.path for one in before if not one.is_of_multus), None)
 
 
 def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
@@ -57,11 +75,8 @@ def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
     for one in read_all(ours.parent):
         if one.path.name == ours.name:
             continue
-        if one.path.name < ours.name:
-            found.append(
-                f"{one.path} sorts before {ours.name}, so the runtime uses that one: "
-                "remove it, or rename it so that it sorts after"
-            )
+        if one.path.name < ours.name and not one.is_of_multus:
+            found.append(f"{one.path} {GOES_FIRST.format(ours=ours.name)}: {GIVE_WAY}")
         found += [
             f"{one.path} gives pods addresses of {network}, which overlaps {cidr} of cluster_cidrs:"
             " change one of them, or remove that file"
@@ -72,17 +87,22 @@ def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
     return found
 
 
-def _plugins(path: Path) -> tuple[Mapping[str, Any], ...]:
+def _read(path: Path) -> ListFile:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return ()
+        return ListFile(path, ())
     if not isinstance(document, dict):
-        return ()
+        return ListFile(path, ())
     plugins = document.get("plugins", [document])
     if not isinstance(plugins, list):
-        return ()
-    return tuple(one for one in plugins if isinstance(one, dict))
+        return ListFile(path, ())
+    name = document.get("name")
+    return ListFile(
+        path,
+        tuple(one for one in plugins if isinstance(one, dict)),
+        name if isinstance(name, str) else "",
+    )
 
 
 def _ranges(one: ListFile, plugin: str) -> list[IPNetwork]:

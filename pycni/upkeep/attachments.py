@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part "attachments": each pod that the container runtime attached has its link.
+
+A link that was deleted, by hand or by a teardown, is a lease that ended: the kernel is the
+database (D4), and knows nothing of it any more. The pod runs on without a network. The runtime
+still has the result of its ADD, which libcni keeps in a file until a DEL succeeds. Only where an
+agent holds the network list (upkeep/installed.py) is it known which results are of pycni's network.
+
+Source of names and keys: libcni, api.go, "cachedInfo".
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pycni.cni import network_lists
+from pycni.faults import Fault
+from pycni.logfmt import quoted
+from pycni.names import AttachmentKey
+from pycni.settings import Settings
+from pycni.upkeep import installed
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
+
+PART = "attachments"
+RESULTS = Path("/var/lib/cni/results")
+MOMENT = 0.3
+"""Seconds in which a DEL that is about to end has ended."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What libcni keeps of one attachment."""
+
+    path: Path
+    key: AttachmentKey
+
+
+def faults(d: Description, seen: Seen) -> Iterator[Fault]:
+    """Pods without their link, which only a person can have made anew."""
+    cut = _without_link(results(d.settings), seen)
+    if cut:
+        time.sleep(MOMENT)
+        cut = _without_link((one for one in cut if one.path.exists()), seen)
+    for one in cut:
+        name, todo = _name_and_todo(one)
+        yield Fault(PART, name, "without a network: its link is gone", todo)
+
+
+def details(d: Description) -> str:
+    """How many the runtime has, for a person."""
+    if installed.load(d.settings) is None:
+        return "not known: no agent of this host was told --install-list"
+    return f"{sum(1 for _ in results(d.settings))} known to the runtime"
+
+
+def results(settings: Settings) -> Iterator[Result]:
+    """Those of pycni's network since this host has booted."""
+    held = installed.load(settings)
+    if held is None:
+        return
+    lists = network_lists.read_all(held.listed.path.parent)
+    networks = {one.network for one in lists if one.uses(held.executable.path.name)}
+    try:
+        paths = list(RESULTS.iterdir())
+    except OSError:
+        return
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    for path in paths:
+        for network in networks:
+            if (key := _key(path.name, network)) and _is_after(path, booted):
+                yield Result(path, key)
+
+
+def _key(name: str, network: str) -> AttachmentKey | None:
+    """By a file's name, NETWORK-CONTAINER-INTERFACE; None if it is of another network."""
+    head = f"{network}-"
+    container, dash, ifname = name.removeprefix(head).partition("-")
+    if not network or not name.startswith(head) or not dash:
+        return None
+    return AttachmentKey(network, container, ifname)
+
+
+def _is_after(path: Path, moment: float) -> bool:
+    """Whether a file was written since: of what was before, a boot has left no link."""
+    try:
+        return path.stat().st_mtime > moment
+    except OSError:
+        return False
+
+
+def _without_link(found: Iterable[Result], seen: Seen) -> list[Result]:
+    """Asks the kernel anew for each: an ADD may have ended since."""
+    return [one for one in found if seen.ipr.link(one.key.host_ifname) is None]
+
+
+def _name_and_todo(result: Result) -> tuple[str, str]:
+    """How a person knows the pod, and what to do about it."""
+    arguments = _arguments(result.path)
+    namespace, name = (arguments.get(f"K8S_POD_{key}", "") for key in ("NAMESPACE", "NAME"))
+    if namespace and name:
+        todo = f"delete it: kubectl -n {quoted(namespace)} delete pod {quoted(name)}"
+        return f"the pod {quoted(namespace)}/{quoted(name)}", todo
+    return f"the container {quoted(result.key.container_id)}", "remove it, and make it anew"
+
+
+def _arguments(path: Path) -> dict[str, str]:
+    """The runtime's CNI_ARGS of an ADD; empty if they cannot be read."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        return {str(key): str(value) for key, value in document["cniArgs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

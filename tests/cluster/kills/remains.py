@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node has at one moment, to compare before with after: nothing of pods may stay.
+
+That is what tests of pycni alone compare (support/snapshot.py), and what only a machine of a
+cluster has: network namespaces, results of libcni, control groups, mounts and processes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from cluster import traces
+from cluster.life import Running
+from cluster.machine import Machine
+from pycni.lab.layout import LabNode
+from pycni.lab.topology import NETNS_DIR
+from pycni.settings import Settings
+from support import snapshot
+from support.snapshot import Snapshot
+
+GONE_SECONDS = 90.0
+"""Until nothing of the last pods is left: the kubelet looks after control groups and volumes at
+times, and an agent rests between listings of the kernel's connections."""
+PAUSE_SECONDS = 1.0
+WORDS = 3
+"""Of a command line, that tell programs apart."""
+MOVING = ("neighbours", "fdb")
+"""Sections that change while packets flow."""
+OTHERS_TABLE = re.compile(r'"(table|name)": "kube-proxy"')
+"""kube-proxy's rules follow the API."""
+NUMBERS = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\d+\b")
+"""Of containers, pods and snapshots: they are others after each start."""
+
+
+def take(running: Running, node: LabNode) -> Snapshot:
+    """A worker as it is now. Raises PycniError if its machine does not run."""
+    machine = Machine(node)
+    settings = Settings(
+        node_name=node.name,
+        state_dir=machine.path("/var/lib/pycni"),
+        run_dir=machine.path("/run/pycni"),
+        bpffs=machine.path("/sys/fs/bpf"),
+    )
+    found = snapshot.take_in(NETNS_DIR / node.netns, settings)
+    found["nft"] = [line for line in found["nft"] if not OTHERS_TABLE.search(line)]
+    return found | {
+        "pods": sorted(traces.of_others(running.cluster, node)),
+        "mounts": _counted(_mounts(machine)),
+        "processes": _counted(_commands(machine)),
+    }
+
+
+def more(running: Running, node: LabNode, before: Snapshot) -> list[str]:
+    """What is there and was not, or was and is not, after up to GONE_SECONDS; a line each."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while found := snapshot.differences(before, take(running, node), without=MOVING):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE_SECONDS)
+    return found
+
+
+def _mounts(machine: Machine) -> Iterator[str]:
+    """All mount points of a machine and their kinds (proc(5), mounts)."""
+    for line in machine.path("/proc/1/mounts").read_text().splitlines():
+        where, kind = line.split()[1:3]
+        yield f"{NUMBERS.sub('N', where)} {kind}"
+
+
+def _commands(machine: Machine) -> Iterator[str]:
+    """The first words of each process in a machine, of its pods' too."""
+    for path in machine.path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            program, *words = path.read_text(errors="replace").split("\0")[:WORDS] or [""]
+            if program:
+                yield NUMBERS.sub("N", " ".join([Path(program).name, *words]).strip())
+
+
+def _counted(lines: Iterable[str]) -> list[str]:
+    return sorted(f"{line} ({number} times)" for line, number in Counter(lines).items())

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installations that cannot be: each says in its pod why, and leaves the host as it was.
+
+Each is the manifest with one thing wrong, on one node of a cluster without a network plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from cluster import release
+from cluster.bare import Rollout, bare_again
+from cluster.kubectl import Json
+from cluster.layout import Cluster
+from cluster.network import DAEMONSET, NAMESPACE
+from cluster.verdicts import Found, one
+from cluster.waiting import until
+from pycni.errors import PycniError
+from pycni.lab.checks import Check
+
+SAID_SECONDS = 90.0
+GONE_SECONDS = 60.0
+NOBODY_LISTENS = "1"
+"""A port."""
+LONG_NAME = "n" * 64
+"""A label of DNS has 63 characters."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A manifest with one thing wrong, and what the pod says of it."""
+
+    what: str
+    change: Callable[[Cluster, list[Json]], list[Json]]
+    words: tuple[str, ...]
+    with_kinds: bool = True
+
+
+def _api_server_elsewhere(_: Cluster, made: list[Json]) -> list[Json]:
+    _find(made, "ConfigMap", "pycni-api-server")["data"]["KUBERNETES_SERVICE_PORT"] = NOBODY_LISTENS
+    return made
+
+
+def _another_authority(cluster: Cluster, made: list[Json]) -> list[Json]:
+    """The pod gets its token beside a certificate that signed nothing."""
+    pod = pod_of(made)
+    pod["automountServiceAccountToken"] = False
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+        {"configMap": {"name": "pycni-another-authority"}},
+    ]
+    pod["volumes"].append({"name": "credentials", "projected": {"sources": sources}})
+    place = "/var/run/secrets/kubernetes.io/serviceaccount"
+    for container in (*pod["initContainers"], *pod["containers"]):
+        container["volumeMounts"].append(
+            {"name": "credentials", "mountPath": place, "readOnly": True}
+        )
+    made.append({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "pycni-another-authority", "namespace": NAMESPACE},
+        "data": {"ca.crt": (cluster.keys / "api.crt").read_text()},
+    })  # fmt: skip
+    return made
+
+
+def _without_a_verb(_: Cluster, made: list[Json]) -> list[Json]:
+    for rule in _find(made, "ClusterRole", "pycni")["rules"]:
+        if rule["resources"] == ["nodenetworks"]:
+            rule["verbs"].remove("patch")
+    return made
+
+
+def _without_kinds(_: Cluster, made: list[Json]) -> list[Json]:
+    """What of the manifest can be applied where nobody applied the kinds before."""
+    return [one for one in made if one["kind"] != "CustomResourceDefinition"
+            and not one["apiVersion"].startswith(f"{release.GROUP}/")]  # fmt: skip
+
+
+def _bpffs_of_its_own(_: Cluster, made: list[Json]) -> list[Json]:
+    volume = _volume(made, "bpffs")
+    del volume["hostPath"]
+    volume["emptyDir"] = {}
+    return made
+
+
+def _name_too_long(_: Cluster, made: list[Json]) -> list[Json]:
+    pod = pod_of(made)
+    for container in (*pod["initContainers"], *pod["containers"]):
+        (variable,) = (one for one in container["env"] if one["name"] == "PYCNI_NODE_NAME")
+        variable.pop("valueFrom", None)  # all containers share one list
+        variable["value"] = LONG_NAME
+    return made
+
+
+REFUSALS = (
+    Refusal("no API server", _api_server_elsewhere,
+            (f":{NOBODY_LISTENS}: Connection refused", "check that the API server runs")),
+    Refusal("another authority", _another_authority,
+            ("its certificate is not accepted", "ca.crt")),
+    Refusal("RBAC that lacks a verb", _without_a_verb,
+            ('cannot patch resource "nodenetworks"', "rbac.yaml")),
+    Refusal("no kinds", _without_kinds, ("there is no ClusterNetwork default", "crds.yaml"),
+            with_kinds=False),
+    Refusal("a BPF file system of its own", _bpffs_of_its_own,
+            ("the BPF file system at /sys/fs/bpf is not the host's", "by hostPath")),
+    Refusal("a node name of 64 characters", _name_too_long,
+            (f"PYCNI_NODE_NAME = '{LONG_NAME}'", "labels of 63")),
+)  # fmt: skip
+
+
+def refusals(rollout: Rollout) -> Iterator[Check]:
+    """Each is refused in words, and the machines are as they were."""
+    for refusal in REFUSALS:
+        yield one(f"{refusal.what}: the pod says so", partial(_is_said, rollout, refusal))
+        yield one(f"{refusal.what}: is taken away", partial(_take_away, rollout, refusal))
+    yield from bare_again(rollout)
+
+
+def on_one_node(cluster: Cluster, made: list[Json]) -> list[Json]:
+    """The same, for the first worker only."""
+    pod_of(made)["nodeSelector"]["kubernetes.io/hostname"] = cluster.workers[0].name
+    return made
+
+
+def said(pods: list[Json]) -> list[str]:
+    """The last words of each container that ended, and why others wait, or pods are nowhere."""
+    found = []
+    for pod in pods:
+        status = pod["status"]
+        found += [one.get("message", "") for one in status.get("conditions", ())]
+        for kind in ("initContainerStatuses", "containerStatuses"):
+            for container in status.get(kind, ()):
+                for field in ("state", "lastState"):
+                    found += [one.get("message", "") for one in container.get(field, {}).values()]
+    return [text for text in found if text]
+
+
+def _is_said(rollout: Rollout, refusal: Refusal) -> Found:
+    cluster, kubectl = rollout.cluster, rollout.running.kubectl
+    path = release.write(cluster, "refused", _made(rollout, refusal))
+    if refusal.with_kinds:
+        release.apply_kinds(cluster, kubectl)
+    kubectl("apply", "--server-side", f"--filename={path}")
+    return wait_for_words(rollout, DAEMONSET, refusal.words)
+
+
+def wait_for_words(rollout: Rollout, daemonset: str, words: tuple[str, ...]) -> Found:
+    """Until a pod of a DaemonSet says all these words at once."""
+    heard: list[str] = []
+
+    def hears() -> bool:
+        selector = f"--selector=app.kubernetes.io/name={daemonset}"
+        pods = rollout.running.kubectl.get("pods", f"--namespace={NAMESPACE}", selector)["items"]
+        heard[:] = said(pods)
+        return any(all(word in text for word in words) for text in heard)
+
+    try:
+        until(hears, "a pod says why it does not run", SAID_SECONDS)
+    except PycniError:
+        return f"it says {heard}"
+    return None
+
+
+def _take_away(rollout: Rollout, refusal: Refusal) -> Found:
+    cluster, kubectl = rollout.cluster, rollout.running.kubectl
+    kubectl("delete", "daemonset", DAEMONSET, f"--namespace={NAMESPACE}", "--cascade=foreground",
+            timeout=GONE_SECONDS)  # fmt: skip
+    path = release.write(cluster, "refused", _made(rollout, refusal))
+    kubectl("delete", f"--filename={path}", "--ignore-not-found", timeout=GONE_SECONDS)
+    return None
+
+
+def _made(rollout: Rollout, refusal: Refusal) -> list[Json]:
+    made = release.objects(rollout.cluster, image=rollout.releases[0])
+    return on_one_node(rollout.cluster, refusal.change(rollout.cluster, made))
+
+
+def _find(made: list[Json], kind: str, name: str) -> Json:
+    (found,) = (one for one in made if (one["kind"], one["metadata"]["name"]) == (kind, name))
+    return found
+
+
+def pod_of(made: list[Json]) -> Json:
+    """What the DaemonSet's pods are made of."""
+    found: Json = _find(made, "DaemonSet", DAEMONSET)["spec"]["template"]["spec"]
+    return found
+
+
+def _volume(made: list[Json], name: str) -> Json:
+    found: Json = next(one for one in pod_of(made)["volumes"] if one["name"] == name)
+    return found

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `pycni status` says of the host beside the node: the list that the runtime uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pycni.cli import status
+from pycni.setup import runtimes
+from pycni.setup.conflist import CONFLIST, PLUGIN
+from pycni.setup.runtimes import Found, Runtime
+from pycni.upkeep.report import State
+
+OURS = {"name": "pycni", "plugins": [{"type": PLUGIN}]}
+OTHER = {"name": "other", "plugins": [{"type": "bridge"}]}
+
+
+@pytest.fixture
+def conf_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = Found(Runtime("containerd", tmp_path, tmp_path, "a file"))
+    monkeypatch.setattr(runtimes, "find", lambda: found)
+    return tmp_path
+
+
+def test_a_list_that_the_runtime_uses_in_the_place_of_ours_is_named(conf_dir: Path) -> None:
+    (conf_dir / CONFLIST).write_text(json.dumps(OURS))
+    (conf_dir / "87-other.conflist").write_text(json.dumps(OTHER))
+    assert status._other_networks() == []
+    first = conf_dir / "05-other.conflist"
+    first.write_text(json.dumps(OTHER))
+
+    (row,) = status._other_networks()
+
+    assert row.state is State.DEGRADED
+    assert row.cause.startswith(f"{first} sorts before {CONFLIST}")
+    assert row.todo.startswith("remove it")
+
+
+def test_lists_of_a_host_whose_runtime_does_not_use_pycni_are_others_business(
+    conf_dir: Path,
+) -> None:
+    (conf_dir / "05-other.conflist").write_text(json.dumps(OTHER))
+
+    assert status._other_networks() == []

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods that the runtime attached and that have no link: named, each with what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pycni.names import AttachmentKey
+from pycni.settings import Settings
+from pycni.upkeep import attachments, installed
+from pycni.upkeep.description import Description
+from pycni.upkeep.installed import Wanted
+
+UNUSED: Any = None
+NETWORK = "our-net"
+LIST = {"cniVersion": "1.0.0", "name": NETWORK, "plugins": [{"type": "pycni"}]}
+WEB = AttachmentKey(NETWORK, "c0ffee", "eth0")
+DB = AttachmentKey(NETWORK, "decaf", "net-1")
+WEB_ARGS = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", "web-0"]]
+
+
+class Host:
+    """A host with results of a runtime and links; after `waited`, some change."""
+
+    def __init__(self, directory: Path) -> None:
+        self.results = directory / "results"
+        self.results.mkdir()
+        conf_dir = directory / "net.d"
+        conf_dir.mkdir()
+        listed = conf_dir / "10-pycni.conflist"
+        listed.write_text(json.dumps(LIST))
+        self.settings = Settings(run_dir=directory / "run", state_dir=directory / "state")
+        self.description = Description(self.settings, UNUSED)
+        files = [Wanted(directory / "bin" / "pycni", b"", 0o755), Wanted(listed, b"{}", 0o644)]
+        installed.save(self.settings, files)
+        self.links: set[str] = set()
+
+    def attached(self, key: AttachmentKey, arguments: object = None, *, linked: bool) -> Path:
+        path = self.results / f"{key.network}-{key.container_id}-{key.ifname}"
+        path.write_text(json.dumps({"kind": "cniCacheV1", "cniArgs": arguments}))
+        if linked:
+            self.links.add(key.host_ifname)
+        return path
+
+    def link(self, ifname: str) -> object | None:
+        return SimpleNamespace() if ifname in self.links else None
+
+    def faults(self) -> list[tuple[str, str]]:
+        seen: Any = SimpleNamespace(ipr=self)
+        found = list(attachments.faults(self.description, seen))
+        assert all(fault.found == "without a network: its link is gone" for fault in found)
+        return sorted((fault.thing, fault.todo) for fault in found)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host(tmp_path)
+    monkeypatch.setattr(attachments, "RESULTS", made.results)
+    monkeypatch.setattr(attachments, "MOMENT", 0)
+    return made
+
+
+def test_pods_with_their_links_are_right(host: Host) -> None:
+    host.attached(WEB, WEB_ARGS, linked=True)
+    host.attached(DB, linked=True)
+
+    assert host.faults() == []
+    assert attachments.details(host.description) == "2 known to the runtime"
+
+
+def test_a_pod_whose_link_is_gone_is_named_with_what_to_do(host: Host) -> None:
+    host.attached(WEB, WEB_ARGS, linked=False)
+    host.attached(DB, linked=True)
+
+    assert host.faults() == [("the pod shop/web-0", "delete it: kubectl -n shop delete pod web-0")]
+
+
+@pytest.mark.parametrize("arguments", [None, [], [["K8S_POD_NAME", "web"]], "text", [["one"]]])
+def test_a_container_without_a_pods_name_is_told_by_its_own(host: Host, arguments: object) -> None:
+    host.attached(DB, arguments, linked=False)
+
+    assert host.faults() == [("the container decaf", "remove it, and make it anew")]
+
+
+def test_names_that_others_chose_are_told_safely(host: Host) -> None:
+    evil = [["K8S_POD_NAMESPACE", "x"], ["K8S_POD_NAME", "\x1b[2J; reboot"]]
+    host.attached(WEB, evil, linked=False)
+
+    ((thing, todo),) = host.faults()
+
+    assert "\x1b" not in thing + todo
+    assert '"' in todo
+
+
+def test_what_ends_just_now_is_no_fault(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libcni removes the file when the DEL that has ended the link has ended."""
+    path = host.attached(WEB, WEB_ARGS, linked=False)
+    host.attached(DB, linked=False)
+
+    def go_on(_: float) -> None:
+        path.unlink(missing_ok=True)
+        host.links.add(DB.host_ifname)
+
+    monkeypatch.setattr(time, "sleep", go_on)
+
+    assert host.faults() == []
+
+
+def test_results_of_other_networks_are_others(host: Host) -> None:
+    for name in ("cni-loopback-c0ffee-lo", "our-network-c0ffee-eth0", "our-net", "our-net-c0ffee"):
+        (host.results / name).write_text("{}")
+
+    assert host.faults() == []
+    assert attachments.details(host.description) == "0 known to the runtime"
+
+
+def test_what_is_of_an_earlier_boot_has_no_link_and_no_pod(host: Host) -> None:
+    path = host.attached(WEB, WEB_ARGS, linked=False)
+    before = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 60
+    os.utime(path, (before, before))
+
+    assert host.faults() == []
+
+
+def test_without_results_there_is_nothing_to_tell(host: Host) -> None:
+    host.results.rmdir()
+
+    assert host.faults() == []
+
+
+def test_where_no_agent_holds_the_list_nothing_is_known(host: Host) -> None:
+    host.attached(WEB, WEB_ARGS, linked=False)
+    installed.close(host.settings)
+
+    assert host.faults() == []
+    assert attachments.details(host.description).startswith("not known")
+
+
+def test_a_result_that_goes_at_the_look_is_none(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.attached(WEB, WEB_ARGS, linked=False)
+    real = Path.stat
+
+    def gone(path: Path, **how: Any) -> os.stat_result:
+        if path.parent == host.results:
+            raise FileNotFoundError
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", gone)
+
+    assert host.faults() == []
