@@ -177,7 +177,9 @@ def test_a_right_that_is_missing_is_named(
     for rule in role["rules"]:
         if resource in rule["resources"]:
             rule["verbs"].remove(verb)
-    agent = people.agent(NODE_ONE)
+    role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
+    people.pool("four", WHOLE4), people.pool("six", WHOLE6)
+    agent = replace(people.agent(NODE_ONE), pooled=resource == "ippools")
     said: list[str] = []
 
     def is_named() -> bool:

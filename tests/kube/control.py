@@ -118,12 +118,14 @@ class Control:
         )
 
     def install(self) -> None:
-        """The manifests of deploy/kubernetes, as docs/store.md says."""
+        """The manifests of deploy/kubernetes, as docs/kubernetes.md says, over what a test made of
+        them."""
         crds = DEPLOY / "crds.yaml"
+        apply = ("apply", "--server-side", "--force-conflicts", "-f")
         for command in (
-            ("apply", "--server-side", "-f", crds),
+            (*apply, crds),
             ("wait", "--for=condition=Established", "-f", crds),
-            ("apply", "--server-side", "-f", DEPLOY / "pycni.yaml"),
+            (*apply, DEPLOY / "pycni.yaml"),
         ):
             done = self.kubectl(*command)
             assert done.returncode == 0, done.stderr
