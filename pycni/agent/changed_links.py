@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pycni.agent import rounds
 from pycni.agent.loops import Run
 from pycni.attachments import refresh
+from pycni.attachments.refresh import Refreshed
 from pycni.errors import PycniError
 from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit, mention
@@ -19,8 +20,12 @@ from pycni.pods.lease import Lease, find_lease_at
 from pycni.pods.link_changes import Change
 from pycni.settings import Settings
 
+SHARE = 0.025
+"""Of one processor: how much happens here is up to the pods."""
 LINKS_NAMED = 256
 """Links that the log names in one interval of its limit."""
+
+NOTHING = Refreshed(0, None, None)
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ def follow(settings: Settings, run: Run) -> None:
             run,
             everything=links.take_all,
             some=lambda happened: links.take(link_changes.changes(happened)),
+            share=SHARE,
         )
 
 
@@ -44,38 +50,43 @@ class Links:
 
     ipr: Rtnl
     settings: Settings
-    _macs: dict[int, str] = field(default_factory=dict)
-    """MAC of the pod's end by ifindex of the host's, as the kernel had it when it was asked. Most
-    events say nothing new. What an event says does not count: pods can make it up."""
+    _last: dict[int, Refreshed] = field(default_factory=dict)
+    """By ifindex of the host's end: what the kernel had when it was asked. Most events say nothing
+    new. What an event says of the MAC does not count: pods can make it up."""
     _limit: LineLimit = field(default_factory=lambda: LineLimit(subjects=LINKS_NAMED))
 
     def take_all(self) -> None:
         """Look at all links."""
-        self._macs.clear()
+        self._last.clear()
         for problem in refresh.refresh_all(self.ipr, self.settings):
             log.warning("link not followed error=%s", quoted(problem))
 
     def take(self, changes: Iterable[Change]) -> None:
         """Look at the links that changed, at each once."""
-        news = (one for one in changes if not one.mac or one.mac != self._macs.get(one.ifindex))
+        news = (one for one in changes if not one.mac or one.mac != self._known(one.ifindex).mac)
         for change in _merged(news):
             lease = find_lease_at(self.ipr, change.ifindex)
             if lease is None:
-                self._macs.pop(change.ifindex, None)
+                self._last.pop(change.ifindex, None)
             else:
                 self._take(lease, change)
 
+    def _known(self, ifindex: int) -> Refreshed:
+        return self._last.get(ifindex, NOTHING)
+
     def _take(self, lease: Lease, change: Change) -> None:
+        # who asks the kernel for a qdisc makes an event of it: for this loop, and for the keeper
+        queued = self._known(change.ifindex).queued if change.queued is None else change.queued
         try:
-            found = refresh.refresh(self.ipr, self.settings, lease, queued=change.queued)
+            found = refresh.refresh(self.ipr, self.settings, lease, queued=queued)
         except PycniError as error:
-            self._macs.pop(change.ifindex, None)
+            self._last.pop(change.ifindex, None)
             if (left_out := self._limit.take(f"{lease.host_ifname} failed")) is not None:
                 log.warning("link not followed link=%s error=%s%s", quoted(lease.host_ifname),
                             quoted(error.message), mention(left_out))  # fmt: skip
             return
         if found.mac is not None:
-            self._macs[change.ifindex] = found.mac
+            self._last[change.ifindex] = found
         if found.updated and (left_out := self._limit.take(lease.host_ifname)) is not None:
             log.info("link followed link=%s container=%s%s", quoted(lease.host_ifname),
                      quoted(lease.container_id), mention(left_out))  # fmt: skip

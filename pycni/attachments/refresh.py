@@ -25,6 +25,8 @@ class Refreshed(NamedTuple):
     """Entries that were not up to date."""
     mac: str | None
     """Of the pod's end; None if it is not known, as there is no link or no dataplane."""
+    queued: bool | None
+    """Whether the pod's packets pass an ingress qdisc of somebody else; None if it is not known."""
 
 
 def refresh(
@@ -42,8 +44,8 @@ def refresh(
         now = link_changes.endpoint(ipr, lease, queued=queued)
         if now is not None:
             updated = endpoints.update(table, lease.entries, now, run_dir=settings.run_dir)
-            return Refreshed(updated, now.mac)
-    return Refreshed(0, None)
+            return Refreshed(updated, now.mac, now.queued)
+    return Refreshed(0, None, None)
 
 
 def refresh_all(ipr: Rtnl, settings: Settings) -> list[str]:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pycni.cluster import IPAddress
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Endpoint
 from pycni.errors import NotAvailable
@@ -17,29 +19,47 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "endpoints"
+MOMENT = 0.3
+"""Seconds in which a link stays as it is, or else it changes all the time."""
 
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Entries without a lease are no fault: an ADD or a DEL may be under way. Nor is the entry of a
-    link that changes just now: agent/changed_links.py follows it."""
+    link that changes all the time: agent/changed_links.py follows it."""
     try:
         table = maps.open_endpoints(d.settings.pin_root)
     except NotAvailable:  # pinned.py says so
         return
     with table:
-        for (link, lease), mac in zip(seen.pods, seen.pods_macs, strict=True):
-            queued = seen.is_queued(lease)
-            now = link_changes.endpoint_of(lease, link, mac=mac, queued=queued)
-            for address in lease.entries:
-                found = table.get(address)
-                if found != now and link_changes.look(seen.ipr, lease) == now:
-                    thing = f"{address} of {lease.container_id[:13]}"
-                    yield Fault(PART, thing, _difference(found, now))
+        others = []
+        for lease, address, now in _wanted(seen):
+            found = table.get(address)
+            if found is None:
+                yield _fault(lease, address, "in no entry")
+            elif found != now:
+                others.append((lease, address, now))
+        if others:
+            time.sleep(MOMENT)
+        for lease, address, now in others:
+            found = table.get(address)
+            if found is not None and found != now == link_changes.look(seen.ipr, lease):
+                yield _fault(lease, address, _difference(found, now))
 
 
-def _difference(found: Endpoint | None, now: Endpoint) -> str:
-    if found is None:
-        return "in no entry"
+def _wanted(seen: Seen) -> Iterator[tuple[Lease, IPAddress, Endpoint]]:
+    """Each address with the entry that it must have."""
+    for (link, lease), mac in zip(seen.pods, seen.pods_macs, strict=True):
+        queued = seen.is_queued(lease)
+        now = link_changes.endpoint_of(lease, link, mac=mac, queued=queued)
+        for address in lease.entries:
+            yield lease, address, now
+
+
+def _fault(lease: Lease, address: IPAddress, found: str) -> Fault:
+    return Fault(PART, f"{address} of {lease.container_id[:13]}", found)
+
+
+def _difference(found: Endpoint, now: Endpoint) -> str:
     if found.mac != now.mac:
         return f"in an entry with the MAC {found.mac}, not {now.mac}"
     return "in an entry that is wrong"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from pycni.agent import rounds
+from pycni.agent import changed_links, rounds
 from pycni.faults import Fault
 from pycni.kernel import link_events
 from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.links import RTM_DELLINK, RTM_NEWLINK
-from pycni.kernel.netlink_socket import RTMGRP_LINK
+from pycni.kernel.netlink_socket import RTMGRP_LINK, RTMGRP_TC
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.root
 
 STORM = 4.0
 """Seconds."""
-FOLLOWERS = 4
-"""Loops that hear of links: changed-links, kernel-routes, keeper and own-address. Each may
-use rounds.SHARE of a processor, however many events there are."""
+SHARE = changed_links.SHARE + 3 * rounds.SHARE
+"""Of a processor, that the loops may use that hear of links: changed-links, kernel-routes, keeper
+and own-address, however many events there are."""
 IDLE = 0.05
 """Seconds of processor time in a second."""
 NEW_MAC = "02:00:00:00:00:42"
@@ -103,8 +103,21 @@ def test_a_storm_costs_little_and_makes_one_line(lab: Lab, change: Change) -> No
 
     new = log.read_text().splitlines()[lines:]
     assert count > 100
-    assert used < FOLLOWERS * rounds.SHARE * STORM, f"{used:.2f} s for {count} changes"
+    assert used < SHARE * STORM, f"{used:.2f} s for {count} changes"
     assert len(new) <= 1, new
+
+
+def test_who_follows_a_storm_makes_no_events_of_its_own(lab: Lab) -> None:
+    """Such events would keep the keeper at work, which hears of qdiscs, too."""
+    (node,) = lab.layout.nodes
+
+    def events_of_a_storm() -> int:
+        with EventSocket(RTMGRP_TC) as events:
+            rage(node.pods[0], other_mac)
+            return len(events.take() or [])
+
+    rage(node.pods[0], other_mac)  # what is asked once is known
+    assert within(node.netns, events_of_a_storm) == 0
 
 
 def test_the_last_change_of_a_storm_counts(lab: Lab) -> None:
@@ -123,7 +136,7 @@ def test_the_last_change_of_a_storm_counts(lab: Lab) -> None:
     )
 
 
-def test_a_link_that_changes_just_now_is_no_fault(lab: Lab) -> None:
+def test_a_link_that_changes_all_the_time_is_no_fault(lab: Lab) -> None:
     """The agent's loop that follows links is about to write it."""
     (node,) = lab.layout.nodes
     settings = load(node.settings_path)

@@ -66,7 +66,7 @@ def follow_changes(monkeypatch):
             followed.append((lease.ifindex, queued))
             if failing:
                 raise DataplaneError("this one cannot")
-            return Refreshed(1, mac)
+            return Refreshed(1, mac, False if queued is None else queued)
 
         def follow_all(*_):
             followed.append("all")
@@ -100,14 +100,14 @@ def test_a_pods_link_that_others_alter_is_followed(follow_changes):
 def test_what_the_kernel_had_at_the_last_look_is_nothing_to_do(follow_changes):
     same, other = Change(IFINDEX, mac=MAC), Change(IFINDEX, mac=POD_ONE.mac)
 
-    assert follow_changes([same], [same], [other]) == ["all"] + [(IFINDEX, None)] * 2
+    assert follow_changes([same], [same], [other]) == ["all", (IFINDEX, None), (IFINDEX, False)]
 
 
 def test_what_a_pod_makes_up_about_another_hides_no_change(follow_changes):
     """It says that the other's MAC is what that will be soon; the kernel knows better."""
     made_up = true_later = Change(IFINDEX, mac="02:00:00:00:00:99")
 
-    assert follow_changes([made_up], [true_later]) == ["all"] + [(IFINDEX, None)] * 2
+    assert follow_changes([made_up], [true_later]) == ["all", (IFINDEX, None), (IFINDEX, False)]
 
 
 def test_many_changes_of_one_link_that_wait_are_one_look(follow_changes):
@@ -120,7 +120,18 @@ def test_many_changes_of_one_link_that_wait_are_one_look(follow_changes):
 def test_a_root_queue_is_looked_at_though_the_mac_is_known(follow_changes):
     mac, queue = Change(IFINDEX, mac=MAC), Change(IFINDEX)
 
-    assert follow_changes([mac], [mac, queue]) == ["all"] + [(IFINDEX, None)] * 2
+    assert follow_changes([mac], [mac, queue]) == ["all", (IFINDEX, None), (IFINDEX, False)]
+
+
+def test_the_kernel_is_asked_about_queues_once(follow_changes):
+    """The question itself is an event for everybody who listens."""
+    first, second = (Change(IFINDEX, mac=f"02:00:00:00:00:0{n}") for n in (1, 2))
+    queue = Change(IFINDEX, queued=True)
+
+    followed = follow_changes([first], [second], [queue], [second], None, [first])
+
+    known = [(IFINDEX, None), (IFINDEX, False), (IFINDEX, True), (IFINDEX, True)]
+    assert followed == ["all", *known, "all", (IFINDEX, None)]
 
 
 def test_a_link_that_changes_all_the_time_is_one_line(follow_changes, caplog):

@@ -23,12 +23,13 @@ class Clock:
         return self.now
 
 
-def test_who_works_rests_so_long_that_it_keeps_to_its_share() -> None:
+@pytest.mark.parametrize("share", [SHARE, SHARE / 2])
+def test_who_works_rests_so_long_that_it_keeps_to_its_share(share: float) -> None:
     clock = Clock()
-    rest = Rest(clock)
+    rest = Rest(clock, share=share)
     clock.now += 0.01
 
-    assert rest.due() == pytest.approx(0.01 / SHARE - 0.01)
+    assert rest.due() == pytest.approx(0.01 / share - 0.01)
     assert rest.due() == 0.0
 
 
