@@ -26,6 +26,7 @@ from pycni.errors import PoolFull, StoreError, TryAgain
 from pycni.ipam import growth
 from pycni.ipam.growth import Used
 from pycni.ipam.pools import ROTATION_FILE
+from pycni.kernel.memory import give_back
 from pycni.logfmt import quoted
 from pycni.node.record import Node
 from pycni.node.report import BLOCKS, Report
@@ -147,6 +148,7 @@ class Tender:
             if back is not None:
                 node = self._bring_back(back, node)
             elif (blocks := self._need.meet(node.name, version)) is not None:
+                give_back()  # a claim looks at all records
                 log.info("block claimed blocks=%s", quoted(" ".join(map(str, blocks))))
                 node = self._write(one for one in blocks if one not in self._resting)
         self._need.forget_all_but(short)

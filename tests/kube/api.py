@@ -176,7 +176,8 @@ def test_a_right_that_is_missing_is_named(people: People, verb: str, resource: s
         if resource in rule["resources"]:
             rule["verbs"].remove(verb)
     lacking["rules"] = [rule for rule in lacking["rules"] if rule["verbs"]]
-    agent = people.agent(NODE_ONE)
+    people.pool("four", WHOLE4), people.pool("six", WHOLE6)
+    agent = replace(people.agent(NODE_ONE), pooled=resource == "ippools")
     said: list[str] = []
 
     def is_named() -> bool:

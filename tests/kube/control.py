@@ -119,12 +119,14 @@ class Control:
         )
 
     def install(self) -> None:
-        """The manifests of deploy/kubernetes but for the DaemonSet, since there is no kubelet."""
+        """The manifests of deploy/kubernetes, over what a test made of them; but for the DaemonSet,
+        since there is no kubelet."""
         crds, *others = (DEPLOY / name for name in PIECES if name != "daemonset.yaml")
+        apply = ("apply", "--server-side", "--force-conflicts")
         for command in (
-            ("apply", "--server-side", "-f", crds),
+            (*apply, f"--filename={crds}"),
             ("wait", "--for=condition=Established", "-f", crds),
-            ("apply", "--server-side", *(f"--filename={path}" for path in others)),
+            (*apply, *(f"--filename={path}" for path in others)),
         ):
             done = self.kubectl(*command)
             assert done.returncode == 0, done.stderr
@@ -179,6 +181,7 @@ class Control:
             f"--secure-port={self.api_port}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
             f"--token-auth-file={where}/tokens.csv",
             f"--tls-cert-file={where}/api.pem",
             f"--tls-private-key-file={where}/api.key",
