@@ -43,7 +43,8 @@ def everything(running: Running) -> Iterator[Check]:
     yield one("the namespace is deleted with all in it", partial(tear_down, scene))
     for node, traced in before.items():
         name = f"nothing is left of the pods on {node.name}"
-        yield one(name, partial(traces.left, running, node, traced))
+        look = traces.surplus if node.name in scene.booted else traces.left
+        yield one(name, partial(look, running, node, traced))
 
 
 def groups(kube_proxy: str) -> list[Group]:
