@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe, runtimes
+from cluster import build, checks, e2e, life, recipe
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
 from cluster.machine import Machine
@@ -43,15 +43,6 @@ kubernetes_option: Option = click.option(
 )
 
 
-containerd_option: Option = click.option(
-    "--containerd",
-    type=click.Choice(("debian", "current")),
-    default="debian",
-    show_default=True,
-    help="The computer's, or one that is built (with runc) of Go modules.",
-)
-
-
 @click.group()
 def main() -> None:
     """A real Kubernetes with pycni on this machine, in namespaces of its own."""
@@ -65,11 +56,9 @@ def main() -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-@containerd_option
-def up(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str) -> None:
+def up(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
     """Bring a cluster up; it stays up until `down`."""
-    cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
-    life.up(cluster, TELL)
+    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL)
     click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
 
 
@@ -92,15 +81,12 @@ def down(name: str) -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-@containerd_option
 @click.option("--focus", type=click.Choice(tuple(FOCUS)), help="And Kubernetes' own tests.")
-def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str,
-        focus: str | None) -> None:  # fmt: skip
+def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | None) -> None:
     """Bring a cluster up, run the checks, take it down."""
     if focus:
         build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
-    with life.lifetime(cluster, TELL) as running:
+    with life.lifetime(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL) as running:
         results = _run_checks(running)
         outcomes = e2e.run(running, focus, TELL) if focus else None
     status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
@@ -189,11 +175,6 @@ def build_only(kubernetes: str, *, e2e: bool) -> None:
     """Build Kubernetes into the cache, as `up` does if need be."""
     parts = recipe.CLUSTER + (recipe.END_TO_END if e2e else ())
     click.echo(build.provide(kubernetes, parts=parts, tell=TELL))
-
-
-def _runtime(containerd: str) -> str:
-    """Where its programs are; empty for the computer's."""
-    return str(runtimes.provide(tell=TELL)) if containerd == "current" else ""
 
 
 def _machine(cluster: Cluster, name: str) -> Machine:
