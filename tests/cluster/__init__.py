@@ -4,7 +4,6 @@
     recipe         what is built of which Go modules; pure
     golang         the Go toolchain, the machine's own or one from PyPI
     build          Kubernetes built once, into the cache; go/ has our own Go programs
-    runtimes       a current container runtime built once
     oci, images    images, made of Debian packages and what was built
     layout         names and addresses of a cluster; pure
     keys           certificates and tokens

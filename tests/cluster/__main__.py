@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe, rollout, runtimes
+from cluster import build, checks, e2e, life, recipe, rollout
 from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
@@ -46,15 +46,6 @@ kubernetes_option: Option = click.option(
 )
 
 
-containerd_option: Option = click.option(
-    "--containerd",
-    type=click.Choice(("debian", "current")),
-    default="debian",
-    show_default=True,
-    help="The computer's, or one that is built (with runc) of Go modules.",
-)
-
-
 @click.group()
 def main() -> None:
     """A real Kubernetes with pycni on this machine, in namespaces of its own."""
@@ -68,14 +59,10 @@ def main() -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-@containerd_option
 @click.option("--bare", is_flag=True, help="Without a network plugin.")
-def up(
-    name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str, *, bare: bool
-) -> None:
+def up(name: str, nodes: int, kube_proxy: str, kubernetes: str, *, bare: bool) -> None:
     """Bring a cluster up; it stays up until `down`."""
-    cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
-    life.up(cluster, TELL, bare=bare)
+    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL, bare=bare)
     click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
 
 
@@ -98,15 +85,12 @@ def down(name: str) -> None:
 @nodes_option
 @kube_proxy_option
 @kubernetes_option
-@containerd_option
 @click.option("--focus", type=click.Choice(tuple(FOCUS)), help="And Kubernetes' own tests.")
-def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd: str,
-        focus: str | None) -> None:  # fmt: skip
+def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | None) -> None:
     """Bring a cluster up, run the checks, take it down."""
     if focus:
         build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base(), _runtime(containerd))
-    with life.lifetime(cluster, TELL) as running:
+    with life.lifetime(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL) as running:
         results = _run_checks(running)
         outcomes = e2e.run(running, focus, TELL) if focus else None
     status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
@@ -229,11 +213,6 @@ def build_only(kubernetes: str, *, e2e: bool) -> None:
     """Build Kubernetes into the cache, as `up` does if need be."""
     parts = recipe.CLUSTER + (recipe.END_TO_END if e2e else ())
     click.echo(build.provide(kubernetes, parts=parts, tell=TELL))
-
-
-def _runtime(containerd: str) -> str:
-    """Where its programs are; empty for the computer's."""
-    return str(runtimes.provide(tell=TELL)) if containerd == "current" else ""
 
 
 def _machine(cluster: Cluster, name: str) -> Machine:

@@ -11,7 +11,7 @@ from cluster.host_checks import cut_pods, held_files, status_calls
 from cluster.kubectl import is_ready
 from cluster.life import Running
 from cluster.manifests import HTTP_PORT
-from cluster.pod_checks import bandwidth, network_policies, sources, static_pods, user_namespaces
+from cluster.pod_checks import bandwidth, network_policies, sources, static_pods
 from cluster.reboot_checks import reboots
 from cluster.sandbox_checks import crowds, failed_sandboxes
 from cluster.scene import (
@@ -43,14 +43,15 @@ def everything(running: Running) -> Iterator[Check]:
     yield one("the namespace is deleted with all in it", partial(tear_down, scene))
     for node, traced in before.items():
         name = f"nothing is left of the pods on {node.name}"
-        yield one(name, partial(traces.left, running, node, traced))
+        look = traces.surplus if node.name in scene.booted else traces.left
+        yield one(name, partial(look, running, node, traced))
 
 
 def groups(kube_proxy: str) -> list[Group]:
     """What can be checked: nothing of Services where nobody makes them."""
     of_services: list[Group] = [services, names, rolling_update] * (kube_proxy != "none")
     of_hosts: list[Group] = [held_files, cut_pods, status_calls]
-    of_pods: list[Group] = [static_pods, bandwidth, sources, user_namespaces, network_policies]
+    of_pods: list[Group] = [static_pods, bandwidth, sources, network_policies]
     of_failures: list[Group] = [failed_sandboxes, crowds, reboots]
     return [pods, commands_in_pods, probes, host_ports, *of_services, *of_hosts, *of_pods,
             *of_failures, deletion]  # fmt: skip

@@ -168,47 +168,8 @@ def kubelet_configuration(cluster: Cluster, node: LabNode) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def runtime_program(cluster: Cluster, name: str) -> str:
-    """A program of the container runtime: the computer's, or the one that was built."""
-    return str(Path(cluster.runtime, name)) if cluster.runtime else name
-
-
-def containerd_configuration(cluster: Cluster, node: LabNode) -> str:
-    """containerd's config.toml: version 3 for one that was built, version 2 for Debian's."""
-    return (_version_3 if cluster.runtime else _version_2)(cluster, node)
-
-
-def _version_3(cluster: Cluster, node: LabNode) -> str:
-    return f"""version = 3
-disabled_plugins = {json.dumps(UNUSED_PLUGINS)}
-
-[plugins."io.containerd.cri.v1.images"]
-snapshotter = "overlayfs"
-
-[plugins."io.containerd.cri.v1.images".pinned_images]
-sandbox = "{PAUSE}"
-
-[plugins."io.containerd.cri.v1.runtime"]
-disable_apparmor = true
-restrict_oom_score_adj = true
-
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-BinaryName = "{runtime_program(cluster, "runc")}"
-SystemdCgroup = false
-
-[plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["{CNI_BIN}"]
-conf_dir = "{CNI_CONF}"
-
-[plugins."io.containerd.grpc.v1.cri"]
-stream_server_address = "{address(node)}"
-"""
-
-
-def _version_2(_: Cluster, node: LabNode) -> str:
+def containerd_configuration(node: LabNode) -> str:
+    """containerd's config.toml, version 2."""
     return f"""version = 2
 disabled_plugins = {json.dumps(UNUSED_PLUGINS)}
 

@@ -51,8 +51,6 @@ class Cluster:
     kube_proxy: str
     kubernetes: str
     base: Path
-    runtime: str = ""
-    """Where the container runtime's programs are (runtimes.py); empty: the computer's."""
 
     @property
     def directory(self) -> Path:

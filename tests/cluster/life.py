@@ -268,7 +268,6 @@ def _record(running: Running) -> None:
         "nodes": cluster.nodes,
         "kube_proxy": cluster.kube_proxy,
         "kubernetes": cluster.kubernetes,
-        "runtime": cluster.runtime,
         "programs": str(running.programs),
     }
     replace_file(cluster.directory / RECORD, json.dumps(document).encode())

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ CONTAINERD_SECONDS = 30.0
 IMPORT_SECONDS = 180.0
 RESOLVERS = f"nameserver {UNDERLAY4.ip}\n"
 """The router answers nothing: the cluster's DNS knows the cluster, and nothing outside is asked."""
-CTR = ("--address", CONTAINERD_SOCKET, "--namespace", "k8s.io")
+CTR = ("ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io")
 
 
 def start_runtime(cluster: Cluster, node: LabNode, images: Iterable[Path]) -> None:
@@ -29,29 +28,21 @@ def start_runtime(cluster: Cluster, node: LabNode, images: Iterable[Path]) -> No
     cgroups.make(cluster.cgroup(node))
     network.give_loopback(machine)
     config = machine.directory / "containerd.toml"
-    replace_file(config, commands.containerd_configuration(cluster, node).encode())
-    program = commands.runtime_program(cluster, "containerd")
-    # it finds its shim by PATH
-    path = os.pathsep.join([*filter(None, [cluster.runtime]), os.environ["PATH"]])
-    machine.start_daemon("containerd", [program, "--config", config], env={"PATH": path})
+    replace_file(config, commands.containerd_configuration(node).encode())
+    machine.start_daemon("containerd", ["containerd", "--config", config])
 
     def answers() -> bool:
         machine.require("containerd")
-        return machine.run(ctr(cluster, "version"), check=False).returncode == 0
+        return machine.run([*CTR, "version"], check=False).returncode == 0
 
     until(answers, f"containerd of {node.name} answers", CONTAINERD_SECONDS)
     for archive in images:
-        load_image(cluster, machine, archive)
+        load_image(machine, archive)
 
 
-def load_image(cluster: Cluster, machine: Machine, archive: Path) -> None:
+def load_image(machine: Machine, archive: Path) -> None:
     """Give a node the images of an archive."""
-    machine.run(ctr(cluster, "images", "import", archive), timeout=IMPORT_SECONDS)
-
-
-def ctr(cluster: Cluster, *arguments: str | Path) -> list[str | Path]:
-    """A command line of containerd's client, about what the kubelet has there."""
-    return [commands.runtime_program(cluster, "ctr"), *CTR, *arguments]
+    machine.run([*CTR, "images", "import", archive], timeout=IMPORT_SECONDS)
 
 
 def start_kubelet(cluster: Cluster, programs: Path, node: LabNode) -> None:

@@ -68,20 +68,6 @@ def sources(scene: Scene) -> Iterator[Check]:
                 yield Check(f"{target} sees {source} as {own}", seen == own, answer)
 
 
-def user_namespaces(scene: Scene) -> Iterator[Check]:
-    """Pods whose root is nobody on the node. containerd knows them since 2.0."""
-    for node in scene.cluster.workers if scene.cluster.runtime else ():
-        name = f"users-{node.name}"
-        yield one(f"{name} has users of its own", partial(_has_own_users, scene, node))
-        urls = scene.urls(name)
-        for source in scene.one_per_node:
-            for url, answer in fetch(scene, source, urls).items():
-                yield Check(f"{source} -> {url}", answer == name, answer)
-        others = scene.urls(scene.one_per_node[0])
-        for url, answer in fetch(scene, name, others).items():
-            yield Check(f"{name} -> {url}", answer == scene.one_per_node[0], answer)
-
-
 def network_policies(scene: Scene) -> Iterator[Check]:
     """Whoever writes one is told that nothing enforces it."""
     policy = manifests.network_policy("deny-all")
@@ -127,17 +113,6 @@ def _limited_runs(scene: Scene, node: LabNode) -> Found:
     scene.wait_until_ready(name)
     scene.servers[name] = scene.kubectl.get("pod", name)
     return None
-
-
-def _has_own_users(scene: Scene, node: LabNode) -> Found:
-    name = f"users-{node.name}"
-    made = manifests.server(name, node.name)
-    made["spec"]["hostUsers"] = False
-    scene.kubectl.apply([made])
-    scene.wait_until_ready(name)
-    scene.servers[name] = scene.kubectl.get("pod", name)
-    users = scene.kubectl.execute(name, "cat", "/proc/self/uid_map")
-    return users if users.split()[:2] == ["0", "0"] else None
 
 
 def _is_slow(scene: Scene, source: str, target: str) -> Found:

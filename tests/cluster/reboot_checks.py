@@ -30,6 +30,7 @@ def reboots(scene: Scene) -> Iterator[Check]:
     there, told = _pods(scene, node), _heartbeat(scene, node)
     reboot.lose_power(scene.running, node)
     reboot.boot(scene.running, node)
+    scene.booted.add(node.name)
     yield one(f"{node.name} is Ready after it lost its power",
               partial(_is_ready_since, scene, node, told))  # fmt: skip
     yield one(f"all {len(there)} pods run again", partial(_run_again, scene, node, there))
@@ -37,7 +38,7 @@ def reboots(scene: Scene) -> Iterator[Check]:
     yield one(f"pycni on {node.name} is well", partial(_is_well, scene, node))
     scene.kubectl("delete", "pods", "--selector=many", "--wait", timeout=PODS_SECONDS)
     yield one(f"nothing of before is left on {node.name}",
-              partial(_nothing_of_before, scene, node, before))  # fmt: skip
+              partial(traces.surplus, scene.running, node, before))  # fmt: skip
 
 
 def _more_pods_run(scene: Scene, node: LabNode) -> Found:
@@ -120,19 +121,3 @@ def _is_well(scene: Scene, node: LabNode) -> Found:
                          if row["state"] in ("degraded", "broken"))  # fmt: skip
 
     return remaining(wrong, WELL_SECONDS)
-
-
-def _nothing_of_before(scene: Scene, node: LabNode, before: set[str]) -> Found:
-    """As many traces as before, of other names: no pod that ended then has left one."""
-    kinds = ("endpoint", "link", "network namespace", "result")
-
-    def counts(found: set[str]) -> dict[str, int]:
-        return {kind: sum(line.startswith(f"{kind} ") for line in found) for kind in kinds}
-
-    wanted = counts(before)
-
-    def wrong() -> str:
-        now = counts(traces.of_pods(scene.running, node))
-        return "" if now == wanted else f"{now}, not {wanted}"
-
-    return remaining(wrong, traces.LEFT_SECONDS)

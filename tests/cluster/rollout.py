@@ -32,7 +32,7 @@ def prepare(running: Running, tell: Tell) -> Rollout:
     releases = build.provide(tell=tell), later.provide(tell=tell)
     for machine in running.cluster.machines:
         for built in releases:
-            node.load_image(running.cluster, Machine(machine), built.archive)
+            node.load_image(Machine(machine), built.archive)
     first, coming = releases
     return Rollout(running, releases=(first.name, coming.name))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,7 @@ def _failing(node: LabNode) -> Iterator[None]:
     """The plugin behind pycni's in the list of a node."""
     machine = Machine(node)
     listed, plugin = (machine.path(f"{CNI_CONF}/{CONFLIST}"), machine.path(f"{CNI_BIN}/failing"))
+    shutil.rmtree(machine.path(STATE), ignore_errors=True)  # of an earlier run
     before = listed.read_bytes()
     document = json.loads(before)
     document["plugins"].append({"type": "failing", "state": STATE, "failures": FAILURES})

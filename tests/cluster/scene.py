@@ -46,6 +46,8 @@ class Scene:
     namespace: str = NAMESPACE
     servers: dict[str, Json] = field(default_factory=dict)
     """As the API shows them, by name: a-NODE and b-NODE on each node."""
+    booted: set[str] = field(default_factory=set)
+    """Names of nodes that have lost their power since."""
 
     @property
     def cluster(self) -> Cluster:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def of_others(cluster: Cluster, node: LabNode) -> set[str]:
 def left(running: Running, node: LabNode, before: set[str]) -> str:
     """What is there that was not before, after the time that kubelet and the runtime take."""
     return remaining(lambda: ", ".join(sorted(of_pods(running, node) - before)), LEFT_SECONDS)
+
+
+def surplus(running: Running, node: LabNode, before: set[str]) -> str:
+    """As `left`, by their number: on a node that has booted, every pod has another sandbox."""
+    wanted = _count(before)
+
+    def wrong() -> str:
+        now = _count(of_pods(running, node))
+        return "" if now == wanted else f"{dict(now)}, not {dict(wanted)}"
+
+    return remaining(wrong, LEFT_SECONDS)
+
+
+def _count(found: set[str]) -> Counter[str]:
+    """By kind. Control groups are of kubelet, which has more of some pods than of others."""
+    kinds = (line.rpartition(" ")[0] for line in found)
+    return Counter(kind for kind in kinds if kind != "control group")
 
 
 def _names(directory: Path) -> list[str]:

@@ -89,6 +89,20 @@ def test_what_pods_leave_on_a_node_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert traces.left(RUNNING, node, {"link eth0", "link pycni123"}) == ""
 
 
+def test_what_pods_leave_on_a_node_that_booted_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (node, *_) = RUNNING.cluster.workers
+    before = {"endpoint 10.0.0.2", "link pycni1", "link eth0", "control group /a", "result x"}
+    monkeypatch.setattr(traces, "LEFT_SECONDS", 0)
+    now = {"endpoint 10.0.0.9", "link pycni7", "link eth0", "result y"}
+    monkeypatch.setattr(traces, "of_pods", lambda *_: now)
+
+    assert traces.surplus(RUNNING, node, before) == ""
+    now.add("result z")
+    assert "'result': 2" in traces.surplus(RUNNING, node, before)
+
+
 def test_what_is_wrong_at_first_and_not_later_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "PAUSE_SECONDS", 0)
     found = iter(["two", "one", ""])

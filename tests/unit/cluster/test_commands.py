@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
 
 import pytest
 
@@ -79,28 +78,13 @@ def test_kubelet_gives_pods_the_clusters_dns_and_its_node_both_addresses() -> No
 
 
 def test_containerds_configuration_can_be_read() -> None:
-    document = tomllib.loads(commands.containerd_configuration(CLUSTER, NODE_ONE))
+    document = tomllib.loads(commands.containerd_configuration(NODE_ONE))
 
     cri = document["plugins"]["io.containerd.grpc.v1.cri"]
     assert document["version"] == 2
     assert cri["sandbox_image"] == PAUSE
     assert cri["cni"] == {"bin_dir": commands.CNI_BIN, "conf_dir": commands.CNI_CONF}
     assert cri["stream_server_address"] == address(NODE_ONE)
-
-
-def test_a_containerd_that_was_built_has_its_own_runc_and_the_same_places() -> None:
-    current = replace(CLUSTER, runtime="/current/bin")
-    document = tomllib.loads(commands.containerd_configuration(current, NODE_ONE))
-
-    plugins = document["plugins"]
-    runtime = plugins["io.containerd.cri.v1.runtime"]
-    assert document["version"] == 3
-    assert plugins["io.containerd.cri.v1.images"]["pinned_images"]["sandbox"] == PAUSE
-    assert runtime["cni"] == {"bin_dirs": [commands.CNI_BIN], "conf_dir": commands.CNI_CONF}
-    (options,) = (one["options"] for one in runtime["containerd"]["runtimes"].values())
-    assert options["BinaryName"] == "/current/bin/runc"
-    assert plugins["io.containerd.grpc.v1.cri"]["stream_server_address"] == address(NODE_ONE)
-    assert commands.runtime_program(CLUSTER, "ctr") == "ctr"
 
 
 def test_the_api_server_is_where_kubeconfigs_say() -> None:
