@@ -122,8 +122,8 @@ def _read_table(root: Path, name: str) -> list[Row]:
     with maps.open_table(root, name) as table:
         for key, value in table.items():
             head = {codec.key.name: str(key)} if codec.key.name else {}
-            members = vars(value) if is_dataclass(value) else {names[0]: value}
-            rows.append(head | {name: _cell(one) for name, one in members.items()})
+            members = [getattr(value, one) for one in names] if is_dataclass(value) else [value]
+            rows.append(head | dict(zip(names, map(_cell, members), strict=True)))
     return rows
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -168,6 +169,22 @@ class Entries(dict[bytes, bytes]):
         return b"digest"
 
 
+@dataclass
+class Opened:
+    """An open table."""
+
+    entries: list[tuple[object, object]]
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def items(self) -> list[tuple[object, object]]:
+        return self.entries
+
+
 PREFIXES: dict[IPNetwork, IPAddress] = {NODE_CIDR: POD, NODE_CIDR6: POD, ip_network("::/0"): POD6}
 
 
@@ -186,6 +203,21 @@ def test_a_plan_by_bytes_is_the_plan_by_values(
     by_values = plan(stale, wanted, synced=synced)
     assert found.upserts == by_values.upserts
     assert set(found.deletes) == set(by_values.deletes)
+
+
+def test_every_table_has_rows_of_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    hop = maps.NextHop(3, 1450, "02:00:00:00:00:05", "02:00:00:00:00:06", used=True)
+    tables = {"nexthops": [(POD, hop)], "remotes": [(NODE_CIDR, POD)], "vteps": [(POD6, 7)]}
+    monkeypatch.setattr(maps, "open_table", lambda _, name: Opened(tables[name]))
+
+    assert dumps.dump(Path("/nowhere"), "nexthops")[0] == [
+        {"vtep": str(POD), "ifindex": 3, "mtu": 1450, "dst_mac": hop.dst_mac,
+         "src_mac": hop.src_mac, "used": True}
+    ]  # fmt: skip
+    assert dumps.dump(Path("/nowhere"), "remotes")[0] == [
+        {"prefix": str(NODE_CIDR), "vtep": str(POD)}
+    ]
+    assert dumps.dump(Path("/nowhere"), "vteps")[0] == [{"vtep": str(POD6), "node": 7}]
 
 
 def test_only_entries_that_are_marked_are_read() -> None:
