@@ -9,7 +9,7 @@ from pycni.node import last_list
 from pycni.settings import Settings
 from pycni.stores import NodeRecord
 
-PERIOD = 60.0
+PERIOD = 10.0
 """Seconds, at least, between two writes."""
 LOOK = 1.0
 """Seconds between two looks at whether there is a first list."""

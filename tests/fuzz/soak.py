@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzz.model import addresses
+from pycni.agent import keeper
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, LabNode, Pod
@@ -31,6 +32,7 @@ from pycni.lab.topology import NETNS_DIR
 from support import snapshot
 from support.labs import BASE, SESSION, made_lab, made_pod
 from support.plugin import network
+from support.waiting import wait_until
 
 COUNT, WORKERS = 1000, 4
 ATTACHMENTS_PER_AGENT = 20
@@ -172,6 +174,7 @@ def run(lab: Lab, *, count: int, seed: int) -> list[str]:
     """Soak the first node of a lab, and say what happened; returns what is not as before."""
     node = lab.layout.nodes[0]
     _say(f"{count} attachments, {WORKERS} at a time, seed {seed}")
+    wait_until(lambda: _is_settled(lab.agents[node.name].pid), "the agent has all its files open")
     before = take(lab, node)
     soak = Soak(lab, node, plan(seed, count))
     begin = time.monotonic()
@@ -225,6 +228,13 @@ def _descriptors(pid: int) -> set[str]:
             kinds[kind] += bool(is_kind)
             found.add(f"{kind} {kinds[kind]}" if is_kind else name)
     return found
+
+
+def _is_settled(pid: int) -> bool:
+    """Whether an agent, which looks at its node every GLANCE, opens nothing more."""
+    before = _descriptors(pid)
+    time.sleep(1.5 * keeper.GLANCE)
+    return _descriptors(pid) == before
 
 
 def _say(*lines: str) -> None:

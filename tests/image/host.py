@@ -64,6 +64,7 @@ class Host:
             "run": (self.directory / "run",) * 2,
             "state": (self.directory / "state",) * 2,
             "cni-bin": (self.directory / "bin", Path("/opt/cni/bin")),
+            "cni-results": (self.directory / "results", Path("/var/lib/cni")),
             "cni-conf": (self.directory / "net.d", Path("/etc/cni/net.d")),
             "proc-sys-net": (Path("/proc/sys/net"), Path("/host/proc/sys/net")),
             "tmp": (self.directory / "tmp", Path("/tmp")),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pycni.agent import last_list
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
@@ -149,7 +150,12 @@ def test_packets_flow_while_etcd_is_away_and_nodes_join_when_it_is_back(
 def test_a_node_that_boots_while_etcd_is_away_is_what_it_was(lab: Lab, server: Server) -> None:
     first, second, _ = lab.layout.nodes
     before = tables(lab, first)
-    wait_until((first.directory / "state" / "nodes.jsonl").exists, "the list is on disk")
+    listed = first.directory / "state" / "nodes.jsonl"
+    wait_until(
+        lambda: listed.exists() and second.name in listed.read_text(),
+        "the list is on disk",
+        seconds=2 * last_list.PERIOD,
+    )
 
     server.stop(kill=True)
     reboot(lab, first)

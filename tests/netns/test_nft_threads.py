@@ -35,5 +35,6 @@ def test_all_read_what_there_is_and_what_one_deletes_is_deleted_once() -> None:
             )
 
             assert [set(one.forwards) for one in read] == [set(FORWARDS)] * THREADS
-            assert set(closed) <= {0, len(FORWARDS)}
+            # each version has a map, and who lists them may find that one was emptied meanwhile
+            assert set(closed) <= {0, len(FORWARDS) // 2, len(FORWARDS)}
             assert within(netns, port_table.forwards) == ()

@@ -22,6 +22,12 @@ NOBODY = ""
 DUMMY = "veth7"
 
 
+@pytest.fixture(autouse=True)
+def _nobody_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents that ran in this process may have had threads ignored."""
+    monkeypatch.setattr(node_events, "_ignored", set[int]())
+
+
 @pytest.fixture
 def namespace() -> Iterator[str]:
     """The test is in it."""

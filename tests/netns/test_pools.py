@@ -155,7 +155,7 @@ def test_a_server_that_is_away_stops_growth_and_nothing_else(world: World) -> No
     refused = world.add(first)
 
     assert refused.document["code"] == TRY_AGAIN, refused.text
-    assert "does not answer" in refused.text
+    wait_until(lambda: "does not answer" in world.add(first).text, "it is said why", seconds=60.0)
     status = execute(world.lab, world.added[first.name][0], "STATUS", cniVersion="1.1.0")
     assert status.document["code"] == NOT_AVAILABLE, status.text
     assert unreached(world, world.added[second.name][0], world.added[first.name]) == []
