@@ -268,11 +268,11 @@ class Keeper:
             if not self._settings.socket_path.exists():
                 return [], []  # torn down meanwhile
             self._read_book()  # set up meanwhile, by other settings
-            confirmed = self._at_rest(scope, found)
+            confirmed = self._to_mend(self._faults(scope))
             left = confirmed
             if confirmed and not needs_setup:
                 self._mend_parts(confirmed, scope)
-                left = self._at_rest(scope, confirmed)
+                left = self._to_mend(self._faults(scope))
         if left:
             self._set_up()
             left = self._to_mend(self._faults(EVERYTHING))
@@ -282,11 +282,6 @@ class Keeper:
                 left = self._to_mend(self._faults(EVERYTHING))
         remaining = {key_of(fault) for fault in left}
         return [fault for fault in confirmed if key_of(fault) not in remaining], left
-
-    def _at_rest(self, scope: Scope, before: Iterable[Fault]) -> list[Fault]:
-        """What is to be mended, without what a pod itself has changed since `before`."""
-        faults = self._to_mend(self._faults(scope))
-        return [fault for fault in faults if not _is_in_motion(fault, before)]
 
     def _mend_parts(self, faults: Iterable[Fault], scope: Scope) -> None:
         """Each part by itself. What fails is seen at the next look."""
@@ -368,10 +363,3 @@ class Keeper:
             self._is_written = True
         except FileError as error:
             log.info("mends are not told error=%s", quoted(error.message))
-
-
-def _is_in_motion(fault: Fault, before: Iterable[Fault]) -> bool:
-    """Whether a pod changes that all the time, as the MAC of its end: changed_links.py follows."""
-    return fault.part in OF_PODS and any(
-        key_of(one) == key_of(fault) and one != fault for one in before
-    )

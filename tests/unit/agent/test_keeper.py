@@ -7,7 +7,6 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,23 +183,6 @@ def test_what_was_half_done_and_is_done_now_is_no_fault(
     assert not held.look(everything())
 
     assert (kernel.mends, Book.load(settings).tallies) == (0, {})
-
-
-def test_what_a_pod_changes_all_the_time_is_not_taken_for_a_fault(
-    held: Keeper, kernel: Kernel, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeper, "OF_PODS", frozenset({LIGHT}))
-    macs = iter(range(100))
-
-    def faults(*_: object) -> list[Fault]:
-        return [Fault(LIGHT, "a pod", f"in an entry with the MAC {next(macs)}")]
-
-    (light, heavy) = everything().parts
-    scope = Scope((replace(light, faults=faults), heavy))
-
-    assert not held.look(scope)
-
-    assert (kernel.mends, kernel.setups, Book.load(settings).tallies) == (0, 0, {})
 
 
 class Storm:
