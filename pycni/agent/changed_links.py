@@ -20,8 +20,6 @@ from pycni.pods.lease import Lease, find_lease_at
 from pycni.pods.link_changes import Change
 from pycni.settings import Settings
 
-SHARE = 0.025
-"""Of one processor: how much happens here is up to the pods."""
 LINKS_NAMED = 256
 """Links that the log names in one interval of its limit."""
 
@@ -40,7 +38,6 @@ def follow(settings: Settings, run: Run) -> None:
             run,
             everything=links.take_all,
             some=lambda happened: links.take(link_changes.changes(happened)),
-            share=SHARE,
         )
 
 

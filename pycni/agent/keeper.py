@@ -18,11 +18,11 @@ from typing import NamedTuple
 from loader.errors import LoaderError
 from pycni import locks
 from pycni.agent import glance
+from pycni.agent.budget import Rest
 from pycni.agent.current import Current
 from pycni.agent.glance import Glance
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
-from pycni.agent.rounds import Rest
 from pycni.backoff import Backoff
 from pycni.errors import FileError, PycniError, TryAgain
 from pycni.faults import Fault
@@ -79,7 +79,7 @@ def follow(current: Current, run: Run, *, known: Known, changed: Callable[[], ob
     """
     with NodeEvents() as events, Rtnl() as ipr, Glance() as before:
         keeper = Keeper(current, ipr, known, changed)
-        backoff, rest = Backoff(cap=REVIEW), Rest()
+        backoff, rest = Backoff(cap=REVIEW), Rest(run.budget)
         review, look, version = 0.0, 0.0, -1
         while not run.stopping:
             notices = _gather(events)
@@ -113,7 +113,8 @@ def _gather(events: NodeEvents) -> list[Notice] | None:
     found = events.wait(GLANCE)
     end = time.monotonic() + LONGEST_STORM
     while found and time.monotonic() < end:
-        more = events.wait(QUIET)
+        time.sleep(QUIET)  # a wait would end with each event of a storm
+        more = events.wait(0.0)
         if more is None:
             return None
         if not more:

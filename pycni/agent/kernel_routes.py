@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from enum import Enum, auto
 
 from pycni import locks
+from pycni.agent.budget import Rest
 from pycni.agent.loops import Run
-from pycni.agent.rounds import Rest
 from pycni.cluster import IPAddress
 from pycni.kernel.fib import Fib
 from pycni.kernel.icmp_errors import IcmpErrors
@@ -85,7 +85,7 @@ def follow(
     """Until the agent stops, in the node's namespace; tells `used` the VTEPs of the nodes that
     packets were sent to. Raises PycniError or OSError."""
     with Fib() as fib, hearing_errors() as errors:
-        copy, rest = Copy(fib), Rest()
+        copy, rest = Copy(fib), Rest(run.budget)
         narrowed = False
         review = confirmation = 0.0
         while not run.stopping:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from loader.errors import LoaderError
+from pycni.agent.budget import Budget
 from pycni.backoff import Backoff
 from pycni.errors import PycniError
 from pycni.logfmt import quoted
@@ -37,8 +38,9 @@ class Loop:
 class Run:
     """What a loop's work knows of the agent, and tells it. Used by the loop's thread only."""
 
-    def __init__(self, loop: Loop, stop: threading.Event) -> None:
+    def __init__(self, loop: Loop, stop: threading.Event, budget: Budget) -> None:
         self.stop = stop
+        self.budget = budget
         self._loop = loop
         self._backoff = Backoff(cap=loop.longest_wait)
         self._problems: set[str] = set()
@@ -106,8 +108,10 @@ class Run:
 
 def start(loops: Iterable[Loop], stop: threading.Event) -> list[threading.Thread]:
     """Keep each loop going until `stop`, in a thread that does not outlive the process."""
+    budget = Budget()
     threads = [
-        threading.Thread(target=Run(loop, stop).keep, name=loop.name, daemon=True) for loop in loops
+        threading.Thread(target=Run(loop, stop, budget).keep, name=loop.name, daemon=True)
+        for loop in loops
     ]
     for thread in threads:
         thread.start()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pycni.agent.budget import Rest
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
@@ -48,7 +49,7 @@ def follow(settings: Settings, run: Run, *, known: Known, moved: Callable[[], ob
     Raises PycniError, LoaderError or OSError.
     """
     with Fib(PLACE_GROUPS) as fib, Rtnl() as ipr:
-        place = Place(settings, ipr, known)
+        place, rest = Place(settings, ipr, known), Rest(run.budget)
         while not run.stopping:
             now = time.monotonic()
             found = place.look(now)
@@ -58,12 +59,12 @@ def follow(settings: Settings, run: Run, *, known: Known, moved: Callable[[], ob
                 moved()
             place.announce()
             run.well()
+            run.wait(max(SPACING, rest.due()) - PAUSE)
             _wait(fib, run, until=place.next_look(now))
 
 
 def _wait(fib: Fib, run: Run, *, until: float) -> None:
     """Until something changed, and nothing does for a moment, or the time is over."""
-    run.wait(SPACING - PAUSE)
     while fib.changes() == [] and not run.stopping and time.monotonic() < until:
         fib.wait(min(LOOK, max(0.0, until - time.monotonic())))
     run.wait(PAUSE)

@@ -50,6 +50,14 @@ class EventSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The descriptor, readable when something can be taken."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket. A second call does nothing."""
         self._socket.close()
 
     def wait(self, seconds: float) -> bool:

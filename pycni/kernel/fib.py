@@ -9,7 +9,6 @@ Sources: linux/rtnetlink.h, linux/neighbour.h; rtnetlink(7).
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from select import select
 from typing import Self
 
 from pycni.cluster import IPAddress
+from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.links import (
     IFINFOMSG,
     RTM_DELLINK,
@@ -37,7 +37,6 @@ from pycni.kernel.netlink import (
     read_number,
 )
 from pycni.kernel.netlink_socket import (
-    BUFFER,
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
@@ -47,7 +46,6 @@ from pycni.kernel.netlink_socket import (
     RTMGRP_NEIGH,
     RTMGRP_NEXTHOP,
     NetlinkSocket,
-    subscribe,
 )
 from pycni.kernel.routes import (
     RTA_DST,
@@ -122,11 +120,10 @@ class Fib:
     def __init__(self, groups: int = GROUPS) -> None:
         self._asker = NetlinkSocket()
         try:
-            self._events = subscribe(groups)
+            self._events = EventSocket(groups)
         except OSError:
             self._asker.close()
             raise
-        self._events.settimeout(0)  # do not block
 
     def __enter__(self) -> Self:
         return self
@@ -141,16 +138,10 @@ class Fib:
 
     def changes(self) -> list[Change] | None:
         """What happened since the last call; None: events were lost, ask for everything again."""
-        found: list[Change] = []
-        try:
-            while True:
-                found += _changes(self._events.recv(BUFFER))
-        except BlockingIOError:
-            return found
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
+        happened = self._events.take()
+        if happened is None:
             return None
+        return [change for event in happened for change in _changes(event.data)]
 
     def paths(self, addresses: Iterable[IPAddress], source: IPAddress) -> dict[IPAddress, Path]:
         """The ways from one of our addresses to others; those that cannot be reached are left out.

@@ -15,12 +15,13 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from pycni.kernel import nft_tables
+from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.netlink import Message, attributes, messages, port_of, read_text
 from pycni.kernel.netlink_socket import (
     BUFFER,
@@ -36,7 +37,6 @@ from pycni.kernel.netlink_socket import (
     RTMGRP_LINK,
     RTMGRP_TC,
     SOL_NETLINK,
-    subscribe,
 )
 
 GROUPS = (
@@ -113,7 +113,7 @@ class NodeEvents:
     """All these events since this was made. Raises PermissionError without CAP_NET_ADMIN."""
 
     def __init__(self) -> None:
-        self._routing = subscribe(GROUPS)
+        self._routing = EventSocket(GROUPS)
         try:
             self._tables = _subscribe_to_nftables()
             self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -121,8 +121,8 @@ class NodeEvents:
             self._routing.close()
             raise
         self._poll = select.poll()
+        self._tables.settimeout(0)  # do not block
         for readable in (self._routing, self._tables):
-            readable.settimeout(0)  # do not block
             self._poll.register(readable, select.POLLIN)
         self._poll.register(self._mounts, select.POLLPRI)
 
@@ -146,9 +146,11 @@ class NodeEvents:
                     os.pread(self._mounts, 1, 0)
                     found.append(Notice(Subject.MOUNT))
                 elif descriptor == self._tables.fileno():
-                    found += _read(self._tables, _of_nftables)
+                    found += _read(self._tables)
+                elif (happened := self._routing.take()) is None:
+                    return None
                 else:
-                    found += _read(self._routing, _of_rtnetlink)
+                    found += (one for event in happened for one in _of_rtnetlink(event.data))
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
@@ -169,34 +171,33 @@ def _subscribe_to_nftables() -> socket.socket:
     return made
 
 
-def _read(
-    source: socket.socket, understand: Callable[[Message, int], Iterator[Notice]]
-) -> list[Notice]:
+def _read(tables: socket.socket) -> list[Notice]:
     """Everything that waits. Raises OSError with ENOBUFS if some was lost."""
     found: list[Notice] = []
     while True:
         try:
-            data = source.recv(BUFFER)
+            data = tables.recv(BUFFER)
         except BlockingIOError:
             return found
         for message in messages(data):
-            found += understand(message, port_of(data))
+            found += _of_nftables(message)
 
 
-def _of_rtnetlink(message: Message, port: int) -> Iterator[Notice]:
-    subject = SUBJECTS.get(message.kind)
-    if subject is None:
-        return
-    ifindex = 0
-    if subject in (Subject.LINK, Subject.QDISC, Subject.ADDRESS):
-        ifindex = IFINDEX.unpack_from(message.body)[0]
-    elif subject is Subject.PARAMETER:
-        found = dict(attributes(message.body, NETCONFMSG))
-        ifindex = int.from_bytes(found.get(NETCONFA_IFINDEX, b""), sys.byteorder, signed=True)
-    yield Notice(subject, ifindex, _name(port))
+def _of_rtnetlink(data: bytes) -> Iterator[Notice]:
+    for message in messages(data):
+        subject = SUBJECTS.get(message.kind)
+        if subject is None:
+            continue
+        ifindex = 0
+        if subject in (Subject.LINK, Subject.QDISC, Subject.ADDRESS):
+            ifindex = IFINDEX.unpack_from(message.body)[0]
+        elif subject is Subject.PARAMETER:
+            found = dict(attributes(message.body, NETCONFMSG))
+            ifindex = int.from_bytes(found.get(NETCONFA_IFINDEX, b""), sys.byteorder, signed=True)
+        yield Notice(subject, ifindex, _name(port_of(data)))
 
 
-def _of_nftables(message: Message, _: int) -> Iterator[Notice]:
+def _of_nftables(message: Message) -> Iterator[Notice]:
     if message.kind == NEW_GENERATION:
         found = dict(attributes(message.body, NFGENMSG))
         pid = int.from_bytes(found.get(NFTA_GEN_PROC_PID, b""), "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 
+from pycni.agent.budget import Budget
 from pycni.agent.loops import Loop, Run
 
 
@@ -12,7 +13,7 @@ class OneRun(Run):
     """Does not begin again: what the work raises is the test's to see."""
 
     def __init__(self) -> None:
-        super().__init__(Loop("test", lambda _: None, 1.0), threading.Event())
+        super().__init__(Loop("test", lambda _: None, 1.0), threading.Event(), Budget())
         self.rounds = 0
 
     def well(self) -> None:

@@ -231,7 +231,7 @@ def test_events_that_mean_nothing_make_the_next_look_later(
     happen = kernel.hurt if is_hurt else lambda: None
     monkeypatch.setattr(keeper, "NodeEvents", lambda: Storm(run, 3, happen))
     monkeypatch.setattr(keeper, "Rtnl", lambda: nullcontext(kernel))
-    monkeypatch.setattr(keeper, "Rest", lambda: SimpleNamespace(due=lambda: 0.7))
+    monkeypatch.setattr(keeper, "Rest", lambda _: SimpleNamespace(due=lambda: 0.7))
     monkeypatch.setattr(Glance, "has_changed", lambda *_: False)
     monkeypatch.setattr(run, "wait", waits.append)
 

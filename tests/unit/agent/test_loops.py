@@ -11,6 +11,7 @@ import pytest
 
 from loader.errors import AttachError
 from pycni.agent import loops
+from pycni.agent.budget import Budget
 from pycni.agent.loops import Loop, Run, start
 from pycni.backoff import Backoff
 from pycni.errors import StoreError
@@ -42,7 +43,7 @@ class World:
                 self.now += float(str(outcome))
             run.stop.set()
 
-        run = Run(Loop("store", follow, LONGEST_WAIT), threading.Event())
+        run = Run(Loop("store", follow, LONGEST_WAIT), threading.Event(), Budget())
         run.wait = self._wait  # type: ignore[method-assign]
         run.keep()
 
@@ -130,7 +131,7 @@ def test_an_error_while_the_agent_stops_is_no_failure(
         run.stop.set()
         raise StoreError("closed")
 
-    Run(Loop("store", follow, LONGEST_WAIT), threading.Event()).keep()
+    Run(Loop("store", follow, LONGEST_WAIT), threading.Event(), Budget()).keep()
 
     assert caplog.messages == []
     assert world.waits == []

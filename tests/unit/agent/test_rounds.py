@@ -8,37 +8,10 @@ import errno
 import pytest
 
 from pycni.agent import rounds
-from pycni.agent.rounds import LONGEST_REST, SHARE, Rest
 from pycni.kernel.event_socket import Event
 from unit.agent.runs import OneRun
 
 ONE, OTHER = Event(b"one"), Event(b"other")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.mark.parametrize("share", [SHARE, SHARE / 2])
-def test_who_works_rests_so_long_that_it_keeps_to_its_share(share: float) -> None:
-    clock = Clock()
-    rest = Rest(clock, share=share)
-    clock.now += 0.01
-
-    assert rest.due() == pytest.approx(0.01 / share - 0.01)
-    assert rest.due() == 0.0
-
-
-def test_a_rest_has_an_end() -> None:
-    clock = Clock()
-    rest = Rest(clock)
-    clock.now += 100.0
-
-    assert rest.due() == LONGEST_REST
 
 
 @pytest.fixture
