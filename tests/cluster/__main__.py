@@ -28,6 +28,9 @@ from vm.apt import ArchiveError
 
 Option = Callable[..., Any]
 
+AS_GIVEN = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""Of a command whose arguments another program takes, "--" with them."""
+
 TELL = partial(click.echo, err=True)
 
 name_option: Option = click.option(
@@ -158,7 +161,7 @@ def list_clusters() -> None:
                    f"kube-proxy {cluster.kube_proxy}")  # fmt: skip
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command(context_settings=AS_GIVEN)
 @name_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str, arguments: tuple[str, ...]) -> None:
@@ -169,7 +172,7 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
     os.execvp(argv[0], argv)
 
 
-@main.command("exec", context_settings={"ignore_unknown_options": True})
+@main.command("exec", context_settings=AS_GIVEN)
 @name_option
 @click.argument("machine")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

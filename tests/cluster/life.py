@@ -45,6 +45,8 @@ from pycni.lab.layout import LabNode
 from vm import cache
 
 RECORD = "cluster.json"
+FIELDS = ("name", "nodes", "kube_proxy", "kubernetes")
+"""Of a Cluster, in its record."""
 NODE_SECONDS = 120.0
 DNS_SECONDS = 120.0
 CGROUP_SECONDS = 10.0
@@ -70,17 +72,25 @@ def base() -> Path:
 
 
 def load(name: str) -> Running:
-    """The cluster of that name, up or half up. Raises NotAvailable if there is none."""
+    """The cluster of that name, up or half up. Raises NotAvailable if there is none, or PycniError
+    if its record is damaged. What a newer version wrote besides is left aside."""
+    record = base() / name / RECORD
     try:
-        document = json.loads((base() / name / RECORD).read_bytes())
+        document = json.loads(record.read_bytes())
+        fields = {field: document[field] for field in FIELDS}
+        programs = Path(document["programs"])
     except (FileNotFoundError, NotADirectoryError):
         raise NotAvailable(
             f"there is no cluster {name}",
             hint=f"those that are up: {', '.join(names()) or 'none'}; start one: "
             f"python -m cluster up --name {name}",
         ) from None
-    programs = Path(document.pop("programs"))
-    return Running(Cluster(**document, base=base()), programs)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PycniError(
+            f"the record {record} is damaged: {error!r}",
+            hint=f"end what still runs of cluster {name}, then remove {record.parent}",
+        ) from error
+    return Running(Cluster(**fields, base=base()), programs)
 
 
 def names() -> list[str]:
@@ -263,13 +273,8 @@ def _require_room(cluster: Cluster) -> None:
 def _record(running: Running) -> None:
     cluster = running.cluster
     make_private_directory(cluster.directory)
-    document = {
-        "name": cluster.name,
-        "nodes": cluster.nodes,
-        "kube_proxy": cluster.kube_proxy,
-        "kubernetes": cluster.kubernetes,
-        "programs": str(running.programs),
-    }
+    document = {field: getattr(cluster, field) for field in FIELDS}
+    document["programs"] = str(running.programs)
     replace_file(cluster.directory / RECORD, json.dumps(document).encode())
 
 

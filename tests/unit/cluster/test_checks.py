@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -198,6 +199,23 @@ def test_every_command_has_help(command: str) -> None:
 
     assert result.exit_code == 0
     assert "Usage" in result.output
+
+
+def test_kubectl_gets_its_arguments_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, ...]] = []
+    kubectl = SimpleNamespace(command=lambda *arguments: given.append(arguments) or [])
+    running = SimpleNamespace(cluster=drawn(), kubectl=kubectl)
+    monkeypatch.setattr(program.life, "load", lambda _: running)
+    monkeypatch.setattr(program.processes, "inside", lambda *_: ["true"])
+    monkeypatch.setattr(program.os, "execvp", lambda *_: None)
+
+    arguments = ["exec", "-it", "pod", "--", "ls", "--name", "x"]
+    result = CliRunner().invoke(program.main, ["kubectl", "--name", "one", *arguments])
+
+    assert result.exit_code == 0
+    assert given == [tuple(arguments)]
 
 
 def test_a_cluster_that_is_not_there_is_said_with_what_to_do(

@@ -51,6 +51,25 @@ def test_one_that_is_not_there_is_named_with_those_that_are(cluster: Cluster) ->
     assert "one" in error.value.hint
 
 
+def test_what_a_newer_version_wrote_besides_is_left_aside(cluster: Cluster) -> None:
+    life._record(Running(cluster, PROGRAMS))
+    record = cluster.directory / life.RECORD
+    record.write_text(json.dumps({**json.loads(record.read_text()), "later": 1}))
+
+    assert life.load("one") == Running(cluster, PROGRAMS)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"name": "one"}'])
+def test_a_record_that_is_damaged_is_named(cluster: Cluster, text: str) -> None:
+    life._record(Running(cluster, PROGRAMS))
+    (cluster.directory / life.RECORD).write_text(text)
+
+    with pytest.raises(PycniError, match="cluster.json is damaged") as error:
+        life.load("one")
+
+    assert str(cluster.directory) in error.value.hint
+
+
 def test_a_name_that_is_taken_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life.os, "geteuid", lambda: 0)
     life._record(Running(cluster, PROGRAMS))
