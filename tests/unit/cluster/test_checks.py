@@ -201,9 +201,7 @@ def test_every_command_has_help(command: str) -> None:
     assert "Usage" in result.output
 
 
-def test_kubectl_gets_its_arguments_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kubectl_gets_its_arguments_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, ...]] = []
     kubectl = SimpleNamespace(command=lambda *arguments: given.append(arguments) or [])
     running = SimpleNamespace(cluster=drawn(), kubectl=kubectl)

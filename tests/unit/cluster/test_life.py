@@ -64,7 +64,7 @@ def test_a_record_that_is_damaged_is_named(cluster: Cluster, text: str) -> None:
     life._record(Running(cluster, PROGRAMS))
     (cluster.directory / life.RECORD).write_text(text)
 
-    with pytest.raises(PycniError, match="cluster.json is damaged") as error:
+    with pytest.raises(PycniError, match=r"cluster\.json is damaged") as error:
         life.load("one")
 
     assert str(cluster.directory) in error.value.hint
