@@ -110,14 +110,22 @@ class Tender:
         """Blocks that are published no more, and since when."""
 
     def look(self) -> None:
-        """Look, if it is time to, and do what is needed. Raises PycniError or OSError."""
+        """Look, if it is time to, and do what is needed. Raises PycniError or OSError; why the
+        store fails is in the report."""
         mark, now = self._rotation(), self._clock()
         if mark == self._mark and now < self._look_at:
             return
         self._mark, self._look_at = mark, now + FULL_LOOK
+        try:
+            self._tend(now)
+        except (StoreError, TryAgain) as error:
+            self._tell(problem=error.message, hint=error.hint)
+            raise
+
+    def _tend(self, now: float) -> None:
         node = Node.load(self._settings)
-        if self._heard == NEVER:
-            node = self._begin(node)
+        if self._heard == NEVER:  # what is published may be more than the record says
+            node = self._agree(node)
         node = self._grow(node)
         if self._heard != self._known.version:
             node = self._follow_news(node)
@@ -181,15 +189,6 @@ class Tender:
         del self._resting[block]
         return self._write([*node.blocks, block])
 
-    def _begin(self, node: Node) -> Node:
-        """What is published may be more than the record says, so this goes before growth."""
-        try:
-            return self._agree(node)
-        except (StoreError, TryAgain) as error:
-            told = {"problem": error.message, "hint": error.hint, "full": False}
-            self._report.put(BLOCKS, told)
-            raise
-
     def _review(self, node: Node) -> None:
         pools = self._registry.pools()
         for name, reason in pools.set_aside.items():
@@ -233,8 +232,8 @@ class Tender:
                 node.save(self._settings)
         return node
 
-    def _tell(self) -> None:
-        told = self._need.told() | {"set_aside": dict(self._pools.set_aside)}
+    def _tell(self, **instead: str) -> None:
+        told = self._need.told() | instead | {"set_aside": dict(self._pools.set_aside)}
         self._report.put(BLOCKS, told)
 
 

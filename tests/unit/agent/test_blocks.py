@@ -382,6 +382,18 @@ def test_without_the_server_a_restarted_agent_goes_on_with_its_blocks(grown: Hos
     assert grown.told["problem"] == AWAY.message
 
 
+def test_a_server_that_goes_away_before_a_block_is_needed_is_told(grown: Host) -> None:
+    """The loop begins anew, and cannot even open the store; a pod is refused later."""
+    grown.known.tell([NodeRecord("one", 1, NODE.vtep, NODE.pod_cidrs)])
+    grown.registry.failure = AWAY
+    with pytest.raises(StoreError):
+        grown.look()
+
+    assert grown.told["problem"] == AWAY.message
+    assert grown.told["hint"] == AWAY.hint
+    assert grown.blocks == [ONE]
+
+
 def test_a_block_that_another_node_has_now_is_given_no_more(
     grown: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
