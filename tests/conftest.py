@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -39,6 +40,8 @@ beside it, in other workers of pytest-xdist, what measures no time; last the man
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell's "&" has SIGINT ignored, and so would the programs that tests end by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() != 0 or _lacking_capabilities():
         return
     if hasattr(config, "workerinput"):

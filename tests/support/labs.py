@@ -23,11 +23,15 @@ from typing import Any, TypeVar
 from loader import libbpf
 from pycni.files import make_private_directory
 from pycni.kernel import namespaces
+from pycni.kernel.links import IFF_RUNNING
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod, draw
 from support.kernel import open_iproute
 from support.waiting import wait_until
+
+RT_SCOPE_LINK = 253
+"""linux/rtnetlink.h."""
 
 T = TypeVar("T")
 
@@ -77,9 +81,18 @@ def prepared_lab(*, nodes: int, pods: int = 0, **settings: Any) -> Iterator[Lab]
             write_settings(node, cache_dir=CACHE, **settings)
         for pod in lab.layout.pods:
             topology.make_netns(pod.netns)
+        wait_until(lambda: all(map(_has_settled, lab.layout.nodes)), "the underlay has settled")
         yield lab
     finally:
         cluster.down(lab)
+
+
+def _has_settled(node: LabNode) -> bool:
+    """Whether the kernel has seen the carrier, and has made its own addresses and routes."""
+    with open_iproute(node.netns) as ipr:
+        (link,) = ipr.get_links(ifname=NODE_UPLINK)
+        addresses = ipr.get_addr(index=link["index"], scope=RT_SCOPE_LINK)
+    return bool(link["flags"] & IFF_RUNNING and addresses)
 
 
 def write_settings(node: LabNode, **changes: Any) -> None:
@@ -155,12 +168,24 @@ def _has_all_addresses(node: LabNode) -> bool:
 def agent_hung(lab: Lab, node: LabNode) -> Iterator[None]:
     """The node's agent is there and does nothing, so that damage to the node stays."""
     pid = lab.agents[node.name].pid
+    own = Path(f"/proc/{pid}/ns/net").readlink()
+    wait_until(lambda: _namespaces(pid) <= {own}, "the agent has let go of all pods' namespaces")
     os.kill(pid, signal.SIGSTOP)
     try:
         wait_until(lambda: _states(pid) == {"T"}, "all threads of the agent are stopped")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def _namespaces(pid: int) -> set[Path]:
+    """Network namespaces that a process holds by descriptors. One that is answering a call has the
+    pod's, and the kernel ends none of them meanwhile."""
+    held = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.add(descriptor.readlink())
+    return {one for one in held if one.name.startswith("net:")}
 
 
 def _states(pid: int) -> set[str]:
