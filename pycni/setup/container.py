@@ -7,6 +7,7 @@ names (hostPath). Each of them must be the host's, for pods outlive the containe
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,15 @@ from loader import pins
 from pycni import locks
 from pycni.errors import FileError, SetupError, TryAgain
 from pycni.kernel import mounts, sysctl
+from pycni.logfmt import quoted
 from pycni.settings import NODE_NAME, Settings
 
 SYS = Path("/sys")
 PARAMETERS = "net/ipv4"
 """Below PROC_SYS: a directory that must be writable."""
+LOOPBACK = "loopback"
+
+log = logging.getLogger(__name__)
 
 
 def is_pod(environment: Mapping[str, str] = os.environ) -> bool:
@@ -39,6 +44,7 @@ def prepare(settings: Settings, *, bin_dir: Path, conf_dir: Path) -> bool:
     for directory in (bin_dir, conf_dir, settings.state_dir, settings.run_dir):
         refuse_read_only(directory)
     refuse_no_execution(bin_dir)
+    warn_without_loopback(bin_dir)
     refuse_another_agent(settings)
     refuse_other_directory(settings.bpffs)
     mounted = pins.ensure_bpffs(settings.bpffs)
@@ -93,6 +99,14 @@ def refuse_no_execution(bin_dir: Path) -> None:
             f"the host's directory {bin_dir} is mounted noexec: no plugin can run there",
             hint="mount it without noexec, or have the runtime look for plugins elsewhere",
         )
+
+
+def warn_without_loopback(bin_dir: Path) -> None:
+    """Say that containerd makes no pod without the plugin `loopback`; other runtimes need none."""
+    if not (bin_dir / LOOPBACK).exists():
+        log.warning("the plugin loopback is missing directory=%s todo=%s", quoted(bin_dir),
+                    quoted("containerd needs it: install the CNI plugins, such as Debian's package "
+                           "containernetworking-plugins, where containerd looks"))  # fmt: skip
 
 
 def refuse_other_directory(bpffs: Path) -> None:

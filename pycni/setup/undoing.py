@@ -21,6 +21,7 @@ from pycni.files import remove_file
 from pycni.ipam import delegation
 from pycni.ipam.pools import Rotation
 from pycni.kernel.rtnl import Rtnl
+from pycni.names import AWAY_NOTE
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.last_list import list_path
 from pycni.node.record import Node, record_path
@@ -165,7 +166,8 @@ def _last(settings: Settings) -> Iterator[Step]:
 def _remove_runtime_files(settings: Settings) -> None:
     """The run directory holds locks and sockets of an agent: nothing outlives a teardown."""
     shutil.rmtree(settings.run_dir / locks.LOCK_DIRECTORY, ignore_errors=True)
-    for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings)):
+    note = settings.run_dir / AWAY_NOTE
+    for path in (settings.socket_path, settings.event_socket_path, book.path_of(settings), note):
         path.unlink(missing_ok=True)
     resting.teardown(settings.run_dir)
     installed.close(settings)

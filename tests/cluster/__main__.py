@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import click
@@ -52,9 +53,16 @@ kubernetes_option: Option = click.option(
 @click.group()
 def main() -> None:
     """A real Kubernetes with pycni on this machine, in namespaces of its own."""
-    # Clean up at SIGTERM, too, as at Ctrl-C; a shell's "&" has SIGINT ignored.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Clean up as at Ctrl-C when asked to end, and when the terminal goes away, unless by nohup it
+    # may; a shell's "&" has SIGINT ignored.
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _end)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 @main.command()
@@ -66,7 +74,10 @@ def main() -> None:
 def up(name: str, nodes: int, kube_proxy: str, kubernetes: str, *, bare: bool) -> None:
     """Bring a cluster up; it stays up until `down`."""
     life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL, bare=bare)
-    click.echo(f"cluster {name} is up; try: python -m cluster kubectl --name {name} get nodes")
+    click.echo(
+        f"cluster {name} is up; try: cd tests; "
+        f"{sys.executable} -m cluster kubectl --name {name} get nodes"
+    )
 
 
 @main.command()

@@ -109,8 +109,8 @@ def up(cluster: Cluster, tell: Tell, *, bare: bool = False) -> Running:
     programs = build.provide(cluster.kubernetes, tell=tell)
     archives = [*images.provide(programs, tell=tell), image.provide(tell=tell).archive]
     running = Running(cluster, programs)
+    _record(running)
     try:
-        _record(running)
         timed = _timed(tell)
         _start_nodes(running, archives, timed)
         (_wait_for_nodes if bare else _install)(running, timed)
@@ -237,13 +237,14 @@ def together(work: Callable[[Any], None], items: Iterable[Any]) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM have to wait. For the main thread; a mask would leave them to others."""
+    """What asks us to end has to wait. For the main thread; a mask would leave it to others."""
     waiting: list[int] = []
 
     def remember(number: int, _: FrameType | None) -> None:
         waiting.append(number)
 
-    before = {one: signal.signal(one, remember) for one in (signal.SIGINT, signal.SIGTERM)}
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {one: signal.signal(one, remember) for one in asking}
     try:
         yield
     finally:
@@ -258,10 +259,7 @@ def _require_room(cluster: Cluster) -> None:
     if os.geteuid() != 0:
         raise PycniError("a cluster needs root", hint="run it as root, or with sudo")
     if (cluster.directory / RECORD).exists():
-        raise PycniError(
-            f"the cluster {cluster.name} is up already",
-            hint=f"give another --name, or first: python -m cluster down --name {cluster.name}",
-        )
+        raise _taken(cluster)
     strangers = [netns for netns in cluster.layout.namespaces if topology.exists(netns)]
     if strangers:
         raise PycniError(
@@ -270,12 +268,27 @@ def _require_room(cluster: Cluster) -> None:
         )
 
 
+def _taken(cluster: Cluster) -> PycniError:
+    return PycniError(
+        f"the cluster {cluster.name} is up already",
+        hint=f"give another --name, or first: python -m cluster down --name {cluster.name}",
+    )
+
+
 def _record(running: Running) -> None:
+    """Raises PycniError if the name is taken: by who was faster, since it was last looked."""
     cluster = running.cluster
     make_private_directory(cluster.directory)
     document = {field: getattr(cluster, field) for field in FIELDS}
     document["programs"] = str(running.programs)
-    replace_file(cluster.directory / RECORD, json.dumps(document).encode())
+    aside = cluster.directory / f".{RECORD}.{os.getpid()}"
+    replace_file(aside, json.dumps(document).encode())
+    try:
+        (cluster.directory / RECORD).hardlink_to(aside)
+    except FileExistsError:
+        raise _taken(cluster) from None
+    finally:
+        aside.unlink()
 
 
 def _without_cgroups(name: str) -> bool:

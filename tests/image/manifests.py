@@ -83,7 +83,7 @@ KNOBS = (
     Knob("settings", "ConfigMap", "pycni", (("data", "pycni.toml"),),
          "The settings of all nodes, TOML. What clusterNetwork says, too, must be the same there."),
     Knob("apiServer", "ConfigMap", "pycni-api-server", (("data",),),
-         "KUBERNETES_SERVICE_HOST and _PORT: needed without kube-proxy."),
+         "KUBERNETES_SERVICE_HOST and _PORT, as texts: needed without kube-proxy."),
     Knob("clusterNetwork", "ClusterNetwork", "default", (("spec",),),
          "The networks of the cluster; they cannot be changed later."),
 )  # fmt: skip
@@ -177,7 +177,7 @@ def uninstall() -> str:
         "image": agent["image"],
         "imagePullPolicy": agent["imagePullPolicy"],
         "command": ["/usr/bin/python3", "-IS", "-c", "import signal; signal.pause()"],
-        "securityContext": install["securityContext"],
+        "securityContext": install["securityContext"] | {"capabilities": {"drop": ["ALL"]}},
         "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}},
     }
     pod |= {

@@ -30,6 +30,8 @@ from support.oci import write_archive, write_layer
 from support.waiting import wait_until
 
 ELF = b"\x7fELF"
+SOMEBODY = 64321
+"""A user."""
 AARCH64 = struct.pack(
     "<4s4B8xHHIQQQIHHHHHH", ELF, 2, 1, 1, 0, 2, 183, 1, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0
 )
@@ -156,8 +158,13 @@ def test_setup_without_the_hosts_kernel_parameters_says_what_to_mount(here: Host
 
 def test_a_node_from_nothing_and_back(here: Host, lab: Lab, tmp_path: Path) -> None:
     """The pod's containers in their order, a pod of the cluster, and the undoing."""
+    for volume in ("cni-bin", "cni-conf"):  # kubespray made them so
+        os.chown(here.path(volume), SOMEBODY, 0)
+        here.path(volume).chmod(0o755)
+
     prepared = here.run("prepare")
     assert prepared.returncode == 0, text(prepared)
+    assert "the plugin loopback is missing" in text(prepared)
     assert pins.is_bpffs(here.path("bpffs")), "the host sees what the container mounted"
 
     setup = here.run("setup")

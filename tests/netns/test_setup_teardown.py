@@ -16,7 +16,7 @@ from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode
 from pycni.lab.topology import open_rtnl
-from pycni.names import GATEWAY_MAC, NAME_HEAD
+from pycni.names import AWAY_NOTE, GATEWAY_MAC, NAME_HEAD
 from pycni.pods.lease import is_ours
 from pycni.settings import load
 from support.flood import unanswered
@@ -95,6 +95,7 @@ def test_teardown_restores_a_bare_host(lab: Lab) -> None:
 
     setup(node)
     assert unlike(before, take(node)) != []
+    (load(node.settings_path).run_dir / AWAY_NOTE).write_text("1")  # a runtime asked for STATUS
     teardown(node)
 
     assert unlike(before, take(node)) == []

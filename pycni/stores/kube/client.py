@@ -43,6 +43,7 @@ MERGE = "application/merge-patch+json"
 
 OK, CREATED = http.client.OK, http.client.CREATED
 UNAUTHORIZED, FORBIDDEN = http.client.UNAUTHORIZED, http.client.FORBIDDEN
+INVALID = http.client.UNPROCESSABLE_ENTITY
 NOT_FOUND, CONFLICT, GONE = http.client.NOT_FOUND, http.client.CONFLICT, http.client.GONE
 BUSY = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
 
@@ -218,11 +219,16 @@ class Client:
                 f"{self.where} has no {path}",
                 hint="apply deploy/kubernetes/crds.yaml; if it is applied, check the server",
             )
+        hint = RULE_HINT if status == INVALID else HINT
         return StoreError(
-            f"{self.where} refuses {request.method} {path} with {status}: {message}", hint=HINT
+            f"{self.where} refuses {request.method} {path} with {status}: {message}", hint=hint
         )
 
 
+RULE_HINT = (
+    "the message names the rule. A node may change only its own objects: as administrator use "
+    "kubectl, such as kubectl delete node for a node that is gone"
+)
 HINT = "check that the API server runs, and that store names the right one"
 AGENT = f"pycni/{__version__}"
 CLOCK_HINT = "; is the clock of this machine right?"

@@ -70,6 +70,28 @@ def test_a_record_that_is_damaged_is_named(cluster: Cluster, text: str) -> None:
     assert str(cluster.directory) in error.value.hint
 
 
+def test_a_name_that_somebody_takes_while_kubernetes_is_built_stays_theirs(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = Running(replace(cluster, nodes=2), PROGRAMS)
+
+    def build(*_: object, **__: object) -> Path:
+        life._record(theirs)
+        return PROGRAMS
+
+    monkeypatch.setattr(life.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(life.build, "provide", build)
+    monkeypatch.setattr(life.images, "provide", lambda *_, **__: [])
+    monkeypatch.setattr(life.image, "provide", lambda **_: SimpleNamespace(archive=PROGRAMS))
+    monkeypatch.setattr(life, "down", pytest.fail)
+
+    with pytest.raises(PycniError, match="is up already"):
+        life.up(cluster, print)
+
+    assert life.load("one") == theirs
+    assert [file.name for file in cluster.directory.iterdir()] == [life.RECORD]
+
+
 def test_a_name_that_is_taken_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life.os, "geteuid", lambda: 0)
     life._record(Running(cluster, PROGRAMS))

@@ -152,12 +152,13 @@ def test_only_the_container_that_mounts_for_the_host_is_privileged(pod: Any) -> 
         assert one["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def test_capabilities_are_those_of_the_systemd_unit_and_all_others_are_dropped(pod: Any) -> None:
+def test_capabilities_are_those_of_the_systemd_unit_and_for_others_files(pod: Any) -> None:
     unit = (manifests.PROJECT / "deploy/systemd/pycni-agent.service").read_text()
     (bounding,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
 
-    for name, wanted in (("setup", set(bounding.split())), ("agent", set(bounding.split())),
-                         ("install", set())):  # fmt: skip
+    files = "CAP_DAC_OVERRIDE"
+    for name, wanted in (("setup", {*bounding.split(), files}),
+                         ("agent", {*bounding.split(), files}), ("install", {files})):  # fmt: skip
         capabilities = container(pod, name)["securityContext"]["capabilities"]
         assert capabilities["drop"] == ["ALL"]
         assert {f"CAP_{one}" for one in capabilities.get("add", ())} == wanted

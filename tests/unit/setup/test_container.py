@@ -137,6 +137,21 @@ def test_a_directory_without_execution_is_named(flags, tmp_path: Path) -> None:
         container.refuse_no_execution(tmp_path)
 
 
+def test_containerd_needs_loopback_beside_the_plugin(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    container.warn_without_loopback(tmp_path)
+
+    assert "the plugin loopback is missing" in caplog.text
+    assert "containernetworking-plugins" in caplog.text
+
+    caplog.clear()
+    (tmp_path / "loopback").touch()
+    container.warn_without_loopback(tmp_path)
+
+    assert caplog.text == ""
+
+
 def test_parameters_must_be_there_and_writable(
     flags, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

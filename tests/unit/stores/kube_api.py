@@ -280,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = document.get("spec", {}).get("node") if self.collection == POD_BLOCKS else name
         if node is None or owner == node:
             return True
-        self._status(403, "ValidatingAdmissionPolicy 'pycni-own-objects' denied request")
+        self._status(422, "ValidatingAdmissionPolicy 'pycni-own-objects' denied request")
         return False
 
     def _watch(self) -> None:

@@ -787,8 +787,10 @@ def test_a_node_writes_its_own_objects_only(api: Api, tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="denied"):
         stores["two"].register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE)
-    with pytest.raises(StoreError, match="denied"):
+    with pytest.raises(StoreError, match="denied") as caught:  # as `pycni forget` in a pod
         stores["two"].remove(NODE_ONE)
+
+    assert "as administrator use kubectl" in caught.value.hint
 
     assert [node.name for node in stores["two"].nodes()] == [NODE_ONE]
 
