@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 
-SHARE = 0.03
+SHARE = 0.025
 """Of one processor, in the long run."""
-BURST = 0.04
+BURST = 0.03
 """Seconds of processor time that need no rest, if little was used before: a few events in a row, as
 an ADD makes them, delay nothing."""
 LONGEST_REST = 1.0

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from pycni.agent.budget import BURST, SHARE
 from pycni.faults import Fault
 from pycni.kernel import link_events
 from pycni.kernel.event_socket import EventSocket
@@ -32,8 +31,9 @@ pytestmark = pytest.mark.root
 
 STORM = 4.0
 """Seconds."""
-LAST_ROUNDS = 0.02
-"""Seconds of processor time: a loop rests after its work, not before it."""
+LIMIT = 0.05
+"""Of a processor. The budget of the loops (agent/budget.py) is less: a loop rests after its work,
+not before it, and to read an event costs something, too."""
 IDLE = 0.05
 """Seconds of processor time in a second."""
 NEW_MAC = "02:00:00:00:00:42"
@@ -102,7 +102,7 @@ def test_a_storm_costs_little_and_makes_one_line(lab: Lab, change: Change) -> No
 
     new = log.read_text().splitlines()[lines:]
     assert count > 100
-    assert used < SHARE * STORM + BURST + LAST_ROUNDS, f"{used:.2f} s for {count} changes"
+    assert used < LIMIT * STORM, f"{used:.2f} s for {count} changes"
     assert len(new) <= 1, new
 
 

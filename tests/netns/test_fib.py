@@ -219,9 +219,20 @@ def test_events_may_wait_beyond_what_the_system_gives_by_default(world: World) -
     """Thousands of events fit: net.core.rmem_max is usually 208 KiB."""
     world.fib.changes()
     for number in range(1000):
-        world.set_neighbour("192.0.2.8", MAC if number % 2 else OTHER_MAC)
+        world.set_neighbour(f"192.0.2.{2 + number % 250}", MAC if number // 250 % 2 else OTHER_MAC)
 
     told = world.fib.changes()
 
     assert told is not None
     assert len(told) >= 1000
+
+
+def test_of_many_events_of_one_link_one_is_told(world: World) -> None:
+    world.fib.changes()
+    for number in range(100):
+        world.ipr.link("set", index=world.ifindex, mtu=1400 + number)
+
+    told = world.fib.changes()
+
+    assert told is not None
+    assert told.count(OtherChange(world.ifindex)) == 1
