@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-SHARE = 0.025
+SHARE = 0.03
 """Of one processor, in the long run."""
 BURST = 0.03
 """Seconds of processor time that need no rest, if little was used before: a few events in a row, as

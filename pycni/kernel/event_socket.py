@@ -15,6 +15,7 @@ from select import select
 from typing import NamedTuple, Self
 
 from pycni.kernel import netlink_socket
+from pycni.kernel.event_filter import Pattern
 from pycni.kernel.netlink_socket import BUFFER
 
 SOL_NETLINK, NETLINK_LISTEN_ALL_NSID = 270, 8
@@ -35,12 +36,19 @@ class Event(NamedTuple):
 class EventSocket:
     """What happens from now on in the calling thread's namespace; used by one thread.
 
-    `groups` and `kinds` are as in netlink_socket.subscribe, which says what is raised. With
-    `everywhere`, also in all namespaces that have a number in this one.
+    `groups`, `kinds` and `without` are as in netlink_socket.subscribe, which says what is raised.
+    With `everywhere`, also in all namespaces that have a number in this one.
     """
 
-    def __init__(self, groups: int, *, kinds: Sequence[int] = (), everywhere: bool = False) -> None:
-        self._socket = netlink_socket.subscribe(groups, kinds=kinds)
+    def __init__(
+        self,
+        groups: int,
+        *,
+        kinds: Sequence[int] = (),
+        without: Sequence[Pattern] = (),
+        everywhere: bool = False,
+    ) -> None:
+        self._socket = netlink_socket.subscribe(groups, kinds=kinds, without=without)
         self._socket.settimeout(0)
         if everywhere:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)

@@ -17,6 +17,7 @@ from select import select
 from typing import Self
 
 from pycni.cluster import IPAddress
+from pycni.kernel.event_filter import HOST_END_AS_IT_SHALL_BE
 from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.links import (
     IFINFOMSG,
@@ -120,7 +121,7 @@ class Fib:
     def __init__(self, groups: int = GROUPS) -> None:
         self._asker = NetlinkSocket()
         try:
-            self._events = EventSocket(groups)
+            self._events = EventSocket(groups, without=[HOST_END_AS_IT_SHALL_BE])
         except OSError:
             self._asker.close()
             raise

@@ -12,6 +12,8 @@ import struct
 from array import array
 from collections.abc import Sequence
 
+from pycni.kernel import event_filter
+from pycni.kernel.event_filter import Pattern
 from pycni.kernel.netlink import (
     ERROR,
     NLM_F_DUMP,
@@ -45,12 +47,8 @@ SO_RCVBUFFORCE = 33
 """asm-generic/socket.h. Unlike SO_RCVBUF it may exceed net.core.rmem_max."""
 SO_ATTACH_FILTER = 26
 """asm-generic/socket.h."""
-SOCK_FILTER, SOCK_FPROG = struct.Struct("=HBBI"), struct.Struct("@HP")
-"""struct sock_filter and sock_fprog of linux/filter.h."""
-LOAD_16, JUMP_IF_EQUAL, RETURN = 0x28, 0x15, 0x06
-"""BPF_LD | BPF_H | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K: linux/bpf_common.h."""
-TYPE_AT = 4
-"""Where struct nlmsghdr has the type."""
+SOCK_FPROG = struct.Struct("@HP")
+"""struct sock_fprog of linux/filter.h."""
 BATCH = 64
 """Requests in one datagram, so that the answers fit the socket's default receive buffer."""
 DUMPS = 5
@@ -164,18 +162,20 @@ class NetlinkSocket:
         return list(messages(data)) if sender[0] == KERNEL else []
 
 
-def subscribe(groups: int, *, kinds: Sequence[int] = ()) -> socket.socket:
-    """A socket that hears the events of `groups` (RTMGRP_*, or-ed) from now on.
+def subscribe(
+    groups: int, *, kinds: Sequence[int] = (), without: Sequence[Pattern] = ()
+) -> socket.socket:
+    """A socket that hears the events of `groups` (RTMGRP_*, or-ed) from now on: of these `kinds`
+    (RTM_*) only, if any are given, and `without` those that fit a pattern (event_filter.py).
 
-    With `kinds` (RTM_*), the kernel leaves out datagrams that begin with another kind: they neither
-    wake the reader nor take room. Once after events were lost, reading it raises OSError with
-    ENOBUFS. Raises PermissionError without CAP_NET_ADMIN.
+    Once after events were lost, reading it raises OSError with ENOBUFS. Raises PermissionError
+    without CAP_NET_ADMIN.
     """
     events = _open()
     try:
         events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, EVENT_ROOM)
-        if kinds:
-            _accept_only(events, kinds)
+        if kinds or without:
+            _attach(events, event_filter.program(kinds=kinds, without=without))
         events.bind((0, groups))
     except OSError:
         events.close()
@@ -183,16 +183,11 @@ def subscribe(groups: int, *, kinds: Sequence[int] = ()) -> socket.socket:
     return events
 
 
-def _accept_only(events: socket.socket, kinds: Sequence[int]) -> None:
-    """Attach a filter (socket(7), SO_ATTACH_FILTER). It loads 16 bits as big-endian, while netlink
-    has the machine's order."""
-    count = len(kinds)
-    program = [(LOAD_16, 0, 0, TYPE_AT)]
-    program += [(JUMP_IF_EQUAL, count - at, 0, socket.htons(kind)) for at, kind in enumerate(kinds)]
-    program += [(RETURN, 0, 0, 0), (RETURN, 0, 0, 0xFFFFFFFF)]
-    code = array("B", b"".join(SOCK_FILTER.pack(*one) for one in program))
-    address, _ = code.buffer_info()
-    events.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, SOCK_FPROG.pack(len(program), address))
+def _attach(events: socket.socket, program: bytes) -> None:
+    code = array("B", program)
+    address, size = code.buffer_info()
+    count = size // event_filter.INSTRUCTION.size
+    events.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, SOCK_FPROG.pack(count, address))
 
 
 def _open() -> socket.socket:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from pycni.kernel import nft_tables
+from pycni.kernel.event_filter import HOST_END_AS_IT_SHALL_BE
 from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.netlink import Message, attributes, messages, port_of, read_text
 from pycni.kernel.netlink_socket import (
@@ -113,7 +114,7 @@ class NodeEvents:
     """All these events since this was made. Raises PermissionError without CAP_NET_ADMIN."""
 
     def __init__(self) -> None:
-        self._routing = EventSocket(GROUPS)
+        self._routing = EventSocket(GROUPS, without=[HOST_END_AS_IT_SHALL_BE])
         try:
             self._tables = _subscribe_to_nftables()
             self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from pycni.dataplane.maps import Endpoint
 from pycni.errors import DataplaneError
 from pycni.kernel import sysctl
+from pycni.kernel.event_filter import HOST_END_AS_IT_SHALL_BE, ONLY_FLAGS
 from pycni.kernel.event_socket import Event, EventSocket
 from pycni.kernel.links import RTM_NEWLINK, Link, read_link
 from pycni.kernel.netlink import NetlinkError, messages
@@ -48,7 +49,8 @@ def subscribe() -> EventSocket:
     """A socket for events of links and qdiscs of this namespace, and of links in namespaces that
     have a number in this one. Raises as netlink_socket.subscribe."""
     kinds = (RTM_NEWLINK, RTM_NEWQDISC, RTM_DELQDISC)
-    return EventSocket(RTMGRP_LINK | RTMGRP_TC, kinds=kinds, everywhere=True)
+    without = (HOST_END_AS_IT_SHALL_BE, ONLY_FLAGS)
+    return EventSocket(RTMGRP_LINK | RTMGRP_TC, kinds=kinds, without=without, everywhere=True)
 
 
 def changes(events: Iterable[Event]) -> Iterator[Change]:

@@ -12,10 +12,8 @@ import pytest
 from pyroute2 import IPRoute
 
 from pycni.faults import Fault
-from pycni.kernel import link_events
 from pycni.kernel.event_socket import EventSocket
-from pycni.kernel.links import RTM_DELLINK, RTM_NEWLINK
-from pycni.kernel.netlink_socket import RTMGRP_LINK, RTMGRP_TC
+from pycni.kernel.netlink_socket import RTMGRP_TC
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
@@ -23,7 +21,7 @@ from pycni.settings import load
 from pycni.upkeep import endpoints
 from pycni.upkeep.description import describe
 from pycni.upkeep.seen import Seen
-from support.kernel import entered, iproute, netns, open_iproute, veth
+from support.kernel import open_iproute
 from support.labs import made_lab, rows, within
 from support.waiting import wait_until
 
@@ -180,20 +178,3 @@ def test_a_pod_that_makes_up_links_hides_no_change_of_another(lab: Lab) -> None:
         "the victim's new MAC",
         seconds=3,
     )
-
-
-def test_the_kernel_leaves_out_other_kinds_of_events() -> None:
-    with (
-        netns() as path,
-        entered(path),
-        iproute(path) as ipr,
-        EventSocket(RTMGRP_LINK, kinds=(RTM_DELLINK,)) as ends,
-        EventSocket(RTMGRP_LINK, kinds=(RTM_NEWLINK, RTM_DELLINK)) as all_links,
-    ):
-        index, _ = veth(ipr, "one0", "two0")
-        assert not ends.wait(0.1)
-        assert all_links.wait(0.1)
-        ipr.link("del", index=index)
-
-        assert ends.wait(1.0)
-        assert {link.ifname for link in link_events.ended(ends.take() or [])} == {"one0", "two0"}
