@@ -133,7 +133,7 @@ def is_part_of(settings: Settings, file: InstalledFile, content: bytes) -> bool:
 def roots(files: Iterable[Path]) -> dict[Path, str]:
     """What is mounted now at the directories of files, where these are mount points."""
     found = {}
-    for directory in {path.parent for path in files}:
+    for directory in sorted({path.parent for path in files}):
         mount = mounts.covering(directory)
         if mount is not None and mount.point == directory:
             found[directory] = mount.root

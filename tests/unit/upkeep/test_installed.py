@@ -92,3 +92,13 @@ def test_directories_that_are_mount_points_are_known_by_what_is_mounted(
     found = installed.roots([Path("/opt/cni/bin/pycni"), Path("/etc/cni/net.d/list"), Path("/x/y")])
 
     assert found == {Path("/opt/cni/bin"): "/cni"}
+
+
+def test_they_are_written_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever compares two states of a host sees no difference where there is none."""
+    monkeypatch.setattr(
+        mounts, "covering", lambda at: Mount(at, True, False, "ext4", "/dev/a", "/x")
+    )
+    places = [Path(f"/{letter}") for letter in "abcdefghijkl"]
+
+    assert [*installed.roots(place / "file" for place in reversed(places))] == places
