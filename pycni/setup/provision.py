@@ -47,6 +47,7 @@ from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import (
+    Former,
     NodeRecord,
     Store,
     machine_identity,
@@ -235,12 +236,19 @@ class Provisioning:
         addresses = self._addresses()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
+        had = self._had()
         record = store.register(
-            settings.node_name, vtep, identity=identity, instance=instance, addresses=addresses
+            settings.node_name,
+            vtep,
+            identity=identity,
+            instance=instance,
+            addresses=addresses,
+            had=had,
         )
-        if former is None:
+        if former is None and before is None and not had.stays:
+            # of a node of before, the store may have lost the record: nobody may get its place
             self.undo.callback(store.remove, record.name)
-        elif former.vtep != record.vtep:
+        elif former is not None and former.vtep != record.vtep:
             self.undo.callback(
                 store.register,
                 former.name,
@@ -251,12 +259,13 @@ class Provisioning:
             )
         own = {address.ip for address in self.ipr.addresses()}
         others = [node for node in known.values() if not peers.unfit(node, own)]
-        pods_here = list(leases(self.ipr))
-        plan.refuse_renumbering(before, record, has_pods=bool(pods_here))
-        addresses_here = [address for lease in pods_here for address in lease.addresses]
-        plan.refuse_lost_blocks(before, record, addresses=addresses_here)
         plan.refuse_mixed_underlay(record, others)
         return record, others
+
+    def _had(self) -> Former:
+        """What this host was. While its agent serves, a pod may come at any moment."""
+        serves = self.mending is not None
+        return plan.former(self.host.before, leases(self.ipr), serves=serves)
 
     def _addresses(self) -> list[IPAddress]:
         """All that this node has, for the store."""
@@ -276,8 +285,9 @@ class Provisioning:
                 identity=machine_identity(),
                 instance=machine_instance(),
                 addresses=self._addresses(),
+                had=Former(record.pod_cidrs, record.blocks, stays=True),
             )
-        except (StoreError, TryAgain, FileError) as error:
+        except (StoreError, SetupError, TryAgain, FileError) as error:
             log.warning("addresses not told, the agent will error=%s", quoted(error.message))
 
     def write_record(self, node: Node) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pycni.cluster import IPAddress, IPNetwork
+from pycni.stores.former import NEW, Former
 from pycni.stores.ip_pools import BlockRegistry
 
 HEARTBEAT_INTERVAL = 10.0
@@ -107,14 +108,17 @@ class Registry(Protocol):
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
         """Make `name` a node of the cluster, with the first free pod CIDR of each family.
 
         A node that is there already keeps its id and CIDRs, and gets the new VTEP and addresses.
         `addresses` are all that the machine itself has, `identity` and `instance` are the machine's
-        (see identity.py). Raises StoreError when another node has that
-        VTEP, or all pod CIDRs are taken, and NameTaken when another living machine has that name,
-        whose next heartbeat then tells it so. Nothing else has changed then.
+        (see identity.py). If the record is gone, the machine gets the networks that it `had`, as
+        far as no other node has them. Raises StoreError when another node has that
+        VTEP, or all pod CIDRs are taken, NameTaken when another living machine has that name,
+        whose next heartbeat then tells it so, and SetupError when pods of the machine live in
+        networks that it would not get. No other node has heard of anything then.
         """
         ...
 

@@ -28,6 +28,7 @@ from pycni.stores.etcd.keyspace import (
 from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.location import Location
 from pycni.stores.etcd.watch import changes
+from pycni.stores.former import NEW, Former
 from pycni.stores.places import Applicant
 from pycni.stores.recent import Recent
 from pycni.stores.records import named, write
@@ -68,10 +69,11 @@ class EtcdStore:
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
         lease = self.leases.grant()
         us = write_rival(Rival(instance, str(vtep)))
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
 
         def decide(snapshot: Snapshot) -> tuple[NodeRecord, list[Document]]:
             record = places.place(applicant, self._roster(snapshot), liveness=_liveness(snapshot))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pycni.cluster import Cluster, IPAddress, IPNetwork
 from pycni.errors import NameTaken, StoreError
 from pycni.stores import places
+from pycni.stores.former import NEW, Former
 from pycni.stores.identity import boot_id
 from pycni.stores.ip_pools import BlockRegistry
 from pycni.stores.kube import access, nodes, objects, parameters
@@ -70,6 +71,7 @@ class KubeStore:
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
         """As of a Registry, but the pod CIDRs are those that Kubernetes gave to the Node of that
         name, or blocks of pools. Raises ClusterError as well, if the Node's are not of this
@@ -79,7 +81,7 @@ class KubeStore:
         else:
             node = nodes.with_cidrs(self.client, name)
         cidrs = () if self.pooled else nodes.pod_cidrs(node, self.cluster)
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
         heart = self._heart(name, instance)
         for _ in range(TRIES):
             former = self.client.get(path_of(name)) or {}
@@ -123,7 +125,7 @@ class KubeStore:
         places.refuse(applicant, roster, liveness=life)
         if not self.pooled:
             return places.seat(applicant, roster, pod_cidrs=cidrs)
-        cidrs, blocks = self._pooling.places(node, former, roster)
+        cidrs, blocks = self._pooling.places(node, former, roster, had=applicant.had)
         return places.seat(applicant, roster, pod_cidrs=cidrs, blocks=blocks)
 
     def _with_claims(self, record: NodeRecord, node: KubeNode) -> NodeRecord:

@@ -19,6 +19,7 @@ from pycni.cluster import Cluster, IPAddress, IPNetwork
 from pycni.errors import NameTaken, StoreError
 from pycni.files import make_private_directory
 from pycni.stores import places
+from pycni.stores.former import NEW, Former
 from pycni.stores.places import Applicant
 from pycni.stores.records import Raw, named, printable
 from pycni.stores.registry import HEARTBEAT_FRESH, Listing, NodeRecord, Rival
@@ -76,8 +77,9 @@ class SqliteStore:
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
         with connection.connect(self.path, self.cluster) as db:
             try:
                 with schema.transaction(db):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pycni.errors import FileError, StoreError, TryAgain
-from pycni.stores import Put, Rejected, Synced, open_store
+from pycni.errors import FileError, SetupError, StoreError, TryAgain
+from pycni.stores import Former, Put, Rejected, Synced, open_store
 from pycni.stores.kube import KubeStore, objects, own
 from pycni.stores.kube.access import Access
 from pycni.stores.kube.client import Client
@@ -167,6 +167,22 @@ def test_an_agent_whose_node_was_made_anew_claims_its_addresses_again(
 
     assert block_owner(api) == uid
     assert kube.nodes()[0].extra == (ELSEWHERE,)
+
+
+def test_other_pod_cidrs_of_the_node_are_refused_before_the_others_hear_of_them(
+    api: Api, kube: KubeStore
+) -> None:
+    """They would forget those that the pods live in."""
+    record = register_one(kube)
+    Nodes(api).put(NODE_ONE, "10.244.7.0/24", "fd00:10:244:7::/64")
+    version = api.objects.version
+
+    with pytest.raises(SetupError, match=r"gives this node 10\.244\.7\.0/24 .* but its pods"):
+        kube.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE,
+                      had=Former(record.pod_cidrs, stays=True))  # fmt: skip
+
+    assert kube.nodes() == (record,)
+    assert writes(api, version) == 0
 
 
 def test_an_address_that_another_node_claimed_meanwhile_is_given_up(
