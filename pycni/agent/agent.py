@@ -37,6 +37,7 @@ from pycni.agent.current import Current
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
+from pycni.agent.place import Place
 from pycni.agent.probes import Traffic
 from pycni.kernel import memory
 from pycni.kernel.forgetting import Forgetting
@@ -115,8 +116,14 @@ def loops(current: Current, forgetting: Forgetting, registered: threading.Event)
     report = Report(settings)
     cluster = Memory(report, known)
     store = partial(cluster_store.follow, settings, changed=waker.tell_nodes, memory=cluster)
+    place = Place(report, known)
     beat = partial(
-        heartbeat.follow, settings, report=report, limit=LineLimit(), registered=registered
+        heartbeat.follow,
+        settings,
+        report=report,
+        place=place,
+        limit=LineLimit(),
+        registered=registered,
     )
     traffic = Traffic()
     routes = partial(kernel_routes.follow, settings, waker=waker, used=traffic.add)
@@ -142,7 +149,7 @@ def loops(current: Current, forgetting: Forgetting, registered: threading.Event)
             Loop("last-list", partial(last_list.follow, settings, known=known), KERNEL_WAIT),
             Loop(
                 "registration",
-                partial(registration.follow, settings, registered=registered),
+                partial(registration.follow, settings, place=place, registered=registered),
                 STORE_WAIT,
             ),
             Loop(

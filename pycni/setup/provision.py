@@ -287,7 +287,7 @@ class Provisioning:
                 addresses=self._addresses(),
                 had=Former(record.pod_cidrs, record.blocks, stays=True),
             )
-        except (StoreError, SetupError, TryAgain, FileError) as error:
+        except (StoreError, TryAgain, FileError) as error:
             log.warning("addresses not told, the agent will error=%s", quoted(error.message))
 
     def write_record(self, node: Node) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.errors import SetupError
+from pycni.errors import PlaceLost
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Former:
         return (*self.pod_cidrs, *self.blocks)
 
     def refuse_renumbering(self, given: Sequence[IPNetwork]) -> None:
-        """Raise SetupError if the store gives other pod CIDRs than those that pods live in."""
+        """Raise PlaceLost if the store gives other pod CIDRs than those that pods live in."""
         if self.stays and self.pod_cidrs and self.pod_cidrs != tuple(given):
             have, offered = (" ".join(map(str, cidrs)) for cidrs in (self.pod_cidrs, given))
-            raise SetupError(
+            raise PlaceLost(
                 f"the cluster store gives this node {offered or 'another place'}, but its pods "
                 f"have addresses of {have}",
                 hint="restore the store from before, or drain the node, then pycni teardown and "
@@ -44,11 +44,11 @@ class Former:
             )
 
     def refuse_lost_blocks(self, given: Collection[IPNetwork]) -> None:
-        """Raise SetupError if pods have addresses of a block that is not among the networks that
+        """Raise PlaceLost if pods have addresses of a block that is not among the networks that
         the store gives."""
         for block in sorted(set(self.blocks) - set(given), key=str):
             if any(address in block for address in self.pods):
-                raise SetupError(
+                raise PlaceLost(
                     f"pods of this node have addresses of {block}, which it has no more in the "
                     "cluster store",
                     hint="drain the node, then run: pycni setup",

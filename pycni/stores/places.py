@@ -159,7 +159,7 @@ def owner(roster: Roster, prefix: IPNetwork) -> str:
 
 
 def _checked(record: NodeRecord, applicant: Applicant, roster: Roster) -> NodeRecord:
-    """The record. Raises StoreError if it could not be valid, SetupError if pods of the machine
+    """The record. Raises StoreError if it could not be valid, PlaceLost if pods of the machine
     live in networks that it would not have."""
     document = write(record, applicant.identity)
     if problem := read(record.name, Raw(document), roster.cluster).problem:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pycni.cluster import IPAddress, IPNetwork
@@ -68,6 +68,8 @@ class Rival:
     """See `machine_instance`."""
     vtep: str = ""
     """Its underlay address, if it is known. Printable ASCII."""
+    has_place: bool = field(default=False, compare=False, kw_only=True)
+    """Whether it registered last, as far as the store says that: the record is its own."""
 
     def __str__(self) -> str:
         return f"with VTEP {self.vtep}" if self.vtep else f"instance {self.instance}"
@@ -117,7 +119,7 @@ class Registry(Protocol):
         (see identity.py). If the record is gone, the machine gets the networks that it `had`, as
         far as no other node has them. Raises StoreError when another node has that
         VTEP, or all pod CIDRs are taken, NameTaken when another living machine has that name,
-        whose next heartbeat then tells it so, and SetupError when pods of the machine live in
+        whose next heartbeat then tells it so, and PlaceLost when pods of the machine live in
         networks that it would not get. No other node has heard of anything then.
         """
         ...
@@ -125,7 +127,8 @@ class Registry(Protocol):
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         """Say that the node lives. Returns another machine that has the same name, if there is one.
 
-        Raises StoreError if the node is not registered (any more).
+        Raises PlaceLost if the node is not registered (any more), or not with the networks that
+        it had.
         """
         ...
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError
+from pycni.errors import NameTaken, PlaceLost
 from pycni.stores import places
 from pycni.stores.etcd.gateway import Gateway
 from pycni.stores.etcd.keys import Document, absent, delete_key, get_key, present, put_key
@@ -189,8 +189,8 @@ class EtcdStore:
         """A record with other published addresses; fields that we do not know stay."""
         return put_key(self.keyspace.key(NODES + name), json.dumps(document | {"extra": extra}))
 
-    def _not_registered(self, name: str) -> StoreError:
-        return StoreError(
+    def _not_registered(self, name: str) -> PlaceLost:
+        return PlaceLost(
             f"the node {name} is not registered in {self.keyspace.where}", hint="register it again"
         )
 

@@ -49,7 +49,7 @@ class Pooling:
         and what the machine `had`, as far as it has the claims, or what it has claimed. What is
         missing is claimed.
 
-        Raises StoreError, and PoolFull among it; SetupError, before it claims anything new, if pods
+        Raises StoreError, and PoolFull among it; PlaceLost, before it claims anything new, if pods
         live in pod CIDRs that it gets no more. What the machine had and is free stays claimed then:
         no other node may give the addresses of its pods.
         """

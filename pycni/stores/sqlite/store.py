@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError
+from pycni.errors import NameTaken, PlaceLost, StoreError
 from pycni.files import make_private_directory
 from pycni.stores import places
 from pycni.stores.former import NEW, Former
@@ -181,8 +181,8 @@ class SqliteStore:
         rows, heartbeats = read_rows(db)
         return Roster(self.cluster, {name: raw(row) for name, row in rows.items()}), heartbeats
 
-    def _not_registered(self, name: str) -> StoreError:
-        return StoreError(
+    def _not_registered(self, name: str) -> PlaceLost:
+        return PlaceLost(
             f"the node {name} is not registered in {self.path}", hint="register it again"
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pycni.errors import SetupError
+from pycni.errors import PlaceLost
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink
@@ -93,7 +93,7 @@ def test_a_node_with_pods_whose_place_is_anothers_changes_nothing(world: World) 
     heir = world.store.register("heir", OTHER_VTEP, identity="x", had=had)
     world.pods = [SimpleNamespace(addresses=(CIDR[7],))]
 
-    with pytest.raises(SetupError, match="but its pods have addresses of"):
+    with pytest.raises(PlaceLost, match="but its pods have addresses of"):
         world.fail(BEFORE)
 
     assert world.nodes() == (heir,)
@@ -103,7 +103,7 @@ def test_a_node_without_pods_may_get_another_place_but_not_from_its_agent(world:
     """While that serves, a pod may come at any moment."""
     world.store.register("heir", OTHER_VTEP, identity="x", had=Former((CIDR,)))
 
-    with pytest.raises(SetupError, match="but its pods have addresses of"):
+    with pytest.raises(PlaceLost, match="but its pods have addresses of"):
         world.fail(BEFORE, Mending(()))
 
     world.fail(BEFORE)

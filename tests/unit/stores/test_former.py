@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from pycni.errors import SetupError
+from pycni.errors import PlaceLost
 from pycni.stores.former import NEW, Former
 
 CIDR, OTHER, BLOCK = map(ip_network, ("10.244.0.0/24", "10.244.7.0/24", "10.244.9.0/24"))
@@ -20,14 +20,14 @@ def test_other_pod_cidrs_are_refused_while_pods_live_in_the_old_ones() -> None:
     EMPTY.refuse_renumbering([OTHER])
     FULL.refuse_renumbering([CIDR])
     NEW.refuse_renumbering([OTHER])
-    with pytest.raises(SetupError, match=r"10\.244\.7\.0/24.*10\.244\.0\.0/24") as caught:
+    with pytest.raises(PlaceLost, match=r"10\.244\.7\.0/24.*10\.244\.0\.0/24") as caught:
         FULL.refuse_renumbering([OTHER])
 
     assert "drain the node" in caught.value.hint
 
 
 def test_no_pod_cidr_at_all_is_another_place() -> None:
-    with pytest.raises(SetupError, match="another place"):
+    with pytest.raises(PlaceLost, match="another place"):
         FULL.refuse_renumbering([])
 
 
@@ -39,7 +39,7 @@ def test_a_block_that_is_lost_is_refused_while_it_has_pods() -> None:
     replace(FULL, pods=(CIDR[7],)).refuse_lost_blocks([CIDR])
     FULL.refuse_lost_blocks([CIDR, BLOCK])
     EMPTY.refuse_lost_blocks([CIDR])
-    with pytest.raises(SetupError, match=r"addresses of 10\.244\.9\.0/24") as caught:
+    with pytest.raises(PlaceLost, match=r"addresses of 10\.244\.9\.0/24") as caught:
         FULL.refuse_lost_blocks([CIDR])
 
     assert "drain the node" in caught.value.hint

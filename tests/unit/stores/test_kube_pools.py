@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pycni.errors import PoolFull, PycniError, SetupError, StoreError, TryAgain
+from pycni.errors import PlaceLost, PoolFull, PycniError, StoreError, TryAgain
 from pycni.stores import Former, NodeRecord, open_store
 from pycni.stores.ip_pools import Census
 from pycni.stores.kube import KubeStore, blocks, objects, own, pooling
@@ -558,7 +558,7 @@ def test_a_living_agent_does_not_change_its_first_block(pooled: Pooled, kube: Ku
     blocks.Blocks(kube.client).claim(first, NODE_TWO, uid="u")
     own.doubt(kube.client.where, [NODE_ONE])
 
-    with pytest.raises(StoreError, match=f"another node has claimed {first} while") as caught:
+    with pytest.raises(PlaceLost, match=f"another node has claimed {first} while") as caught:
         kube.heartbeat(NODE_ONE)
 
     assert "drain this node" in caught.value.hint
@@ -617,7 +617,7 @@ def test_a_node_with_pods_that_is_refused_keeps_the_claims_that_it_still_gets(
     blocks.Blocks(kube.client).claim(gone, NODE_TWO, uid="u")
 
     for _ in range(2):
-        with pytest.raises(SetupError, match=reason):
+        with pytest.raises(PlaceLost, match=reason):
             register_with(kube, had)
 
         kept = dict.fromkeys(set(record.networks) - {gone}, NODE_ONE)
@@ -635,7 +635,7 @@ def test_a_first_block_that_is_lost_is_refused_before_the_record_changes(
     blocks.Blocks(kube.client).claim(record.pod_cidrs[0], NODE_TWO, uid="u")
     before = pooled.claims()
 
-    with pytest.raises(SetupError, match="but its pods have addresses of"):
+    with pytest.raises(PlaceLost, match="but its pods have addresses of"):
         register_with(kube, had)
 
     assert kube.nodes() == (record,)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pycni.errors import FileError, SetupError, StoreError, TryAgain
+from pycni.errors import FileError, PlaceLost, StoreError, TryAgain
 from pycni.stores import Former, Put, Rejected, Synced, open_store
 from pycni.stores.kube import KubeStore, objects, own
 from pycni.stores.kube.access import Access
@@ -177,7 +177,7 @@ def test_other_pod_cidrs_of_the_node_are_refused_before_the_others_hear_of_them(
     Nodes(api).put(NODE_ONE, "10.244.7.0/24", "fd00:10:244:7::/64")
     version = api.objects.version
 
-    with pytest.raises(SetupError, match=r"gives this node 10\.244\.7\.0/24 .* but its pods"):
+    with pytest.raises(PlaceLost, match=r"gives this node 10\.244\.7\.0/24 .* but its pods"):
         kube.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE,
                       had=Former(record.pod_cidrs, stays=True))  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_a_node_that_was_made_anew_and_has_no_cidr_yet_is_waited_for(
     Nodes(api).put(NODE_ONE)
     own.doubt(kube.client.where, [NODE_ONE])
 
-    with pytest.raises(StoreError, match="no pod CIDR yet"):
+    with pytest.raises(PlaceLost, match="no pod CIDR yet"):
         kube.heartbeat(NODE_ONE)
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from pycni.errors import SetupError, StoreError
+from pycni.errors import PlaceLost, StoreError
 from pycni.stores import Former, Liveness, NodeRecord
 from pycni.stores.places import Applicant, owner, place
 from pycni.stores.records import Raw, write
@@ -59,7 +59,7 @@ def test_what_it_had_is_not_given_if_it_is_anothers_or_of_another_cluster(cidr: 
 def test_a_machine_with_pods_is_refused_if_its_place_is_anothers() -> None:
     applicant = replace(NEWCOMER, had=Former(TWO.pod_cidrs, stays=True))
 
-    with pytest.raises(SetupError, match=r"gives this node 10\.244\.2\.0/24, but its pods"):
+    with pytest.raises(PlaceLost, match=r"gives this node 10\.244\.2\.0/24, but its pods"):
         place(applicant, roster_of(ONE, TWO), liveness=ALIVE)
 
 

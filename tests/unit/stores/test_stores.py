@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pycni.cluster import Cluster
-from pycni.errors import ClusterError, SetupError, StoreError
+from pycni.errors import ClusterError, PlaceLost, StoreError
 from pycni.stores import (
     HEARTBEAT_FRESH,
     Former,
@@ -324,7 +324,7 @@ def test_a_node_with_pods_in_another_place_is_refused_before_anything_is_written
     record = register_one(store)
     had = Former((ip_network("10.244.200.0/24"),), stays=True)
 
-    with pytest.raises(SetupError, match=r"but its pods have addresses of 10\.244\.200\.0/24"):
+    with pytest.raises(PlaceLost, match=r"but its pods have addresses of 10\.244\.200\.0/24"):
         store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE, had=had)
 
     assert store.nodes() == (record,)
@@ -366,7 +366,7 @@ def test_a_full_cluster_says_how_many_nodes_fit(kind: Kind) -> None:
 
 
 def test_a_heartbeat_of_an_unknown_node_is_an_error(store: Store) -> None:
-    with pytest.raises(StoreError, match="node-one is not registered"):
+    with pytest.raises(PlaceLost, match="node-one is not registered"):
         store.heartbeat(NODE_ONE)
 
 
