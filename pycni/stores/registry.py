@@ -124,6 +124,11 @@ class Registry(Protocol):
         """
         ...
 
+    def keeps(self, name: str, had: Former) -> bool | None:
+        """Whether a node whose record is gone would get the networks back that it `had`; None if
+        no one but this store and its records decides that."""
+        ...
+
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         """Say that the node lives. Returns another machine that has the same name, if there is one.
 

@@ -93,6 +93,9 @@ class EtcdStore:
         self.leases.keep_for(name, lease)
         return record
 
+    def keeps(self, name: str, had: Former) -> None:
+        """The records decide."""
+
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         lease, beaten_before = self.leases.renewed(name), self.leases.has_beaten(name)
         node, alive, rivals = (self.keyspace.key(head + name) for head in (NODES, ALIVE, RIVALS))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError
+from pycni.errors import ClusterError, NameTaken, StoreError
 from pycni.stores import places
 from pycni.stores.former import NEW, Former
 from pycni.stores.identity import boot_id
@@ -132,6 +132,18 @@ class KubeStore:
         """The record without the addresses that another node has claimed meanwhile."""
         held = self._blocks.hold(record.extra, record.name, uid=node.uid)
         return replace(record, extra=held)
+
+    def keeps(self, name: str, had: Former) -> bool:
+        node = nodes.find(self.client, name)
+        if node is None:
+            return False
+        if self.pooled:
+            holders = map(self._blocks.holder, had.networks)
+            return all(holder in ("", name) for holder in holders)
+        try:
+            return nodes.pod_cidrs(node, self.cluster) == had.pod_cidrs
+        except ClusterError:  # none, or others'
+            return False
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         return self._heart(name, instance).beat(self.cluster)

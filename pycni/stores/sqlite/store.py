@@ -90,6 +90,9 @@ class SqliteStore:
                     write_instance(db, name, us, now=self.clock(), refused=True)
                 raise
 
+    def keeps(self, name: str, had: Former) -> None:
+        """The records decide."""
+
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         now = self.clock()
         with connection.connect(self.path, self.cluster) as db:

@@ -607,6 +607,20 @@ def test_a_setup_claims_all_blocks_again_that_the_host_had(pooled: Pooled, kube:
     assert pooled.claims() == dict.fromkeys(record.networks, NODE_ONE)
 
 
+def test_a_node_gets_its_place_back_while_no_other_node_has_claimed_of_it(
+    pooled: Pooled, kube: KubeStore
+) -> None:
+    record, had = lose_record(pooled, kube)
+    assert kube.keeps(NODE_ONE, had)
+    pooled.api.objects.delete(NODES, NODE_ONE)
+    assert not kube.keeps(NODE_ONE, had)
+    pooled.node(NODE_ONE)
+
+    blocks.Blocks(kube.client).claim(record.networks[-1], NODE_TWO, uid="u")
+
+    assert not kube.keeps(NODE_ONE, had)
+
+
 @pytest.mark.parametrize(("lost", "reason"), [(0, "but its pods"), (-1, "which it has no more")])
 def test_a_node_with_pods_that_is_refused_keeps_the_claims_that_it_still_gets(
     pooled: Pooled, kube: KubeStore, lost: int, reason: str

@@ -185,6 +185,22 @@ def test_other_pod_cidrs_of_the_node_are_refused_before_the_others_hear_of_them(
     assert writes(api, version) == 0
 
 
+def test_a_node_gets_its_place_back_while_its_node_has_the_same_pod_cidrs(
+    api: Api, kube: KubeStore
+) -> None:
+    had = Former(register_one(kube).pod_cidrs)
+    api.objects.delete(NODE_NETWORKS, NODE_ONE)
+    api.make_node = lambda _: None
+    assert kube.keeps(NODE_ONE, had)
+
+    for cidrs in (("10.244.7.0/24", "fd00:10:244:7::/64"), ()):
+        Nodes(api).put(NODE_ONE, *cidrs)
+        assert not kube.keeps(NODE_ONE, had)
+
+    api.objects.delete(NODES, NODE_ONE)
+    assert not kube.keeps(NODE_ONE, had)
+
+
 def test_an_address_that_another_node_claimed_meanwhile_is_given_up(
     api: Api, kube: KubeStore
 ) -> None:
