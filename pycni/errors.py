@@ -165,7 +165,7 @@ class NameTaken(StoreError):
 
 
 class PlaceLost(StoreError):
-    """The store does not have this node any more, or with other networks than its pods live in."""
+    """The store has no place for this node, or another one than its pods live in."""
 
 
 class PoolFull(StoreError):

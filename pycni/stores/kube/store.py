@@ -76,10 +76,9 @@ class KubeStore:
         """As of a Registry, but the pod CIDRs are those that Kubernetes gave to the Node of that
         name, or blocks of pools. Raises ClusterError as well, if the Node's are not of this
         cluster."""
-        if self.pooled:
-            node = nodes.present(self.client, name)
-        else:
-            node = nodes.with_cidrs(self.client, name)
+        waits = () if had.pod_cidrs else nodes.WAITS  # who was a node before tries again later
+        find = nodes.present if self.pooled else nodes.with_cidrs
+        node = find(self.client, name, waits)
         cidrs = () if self.pooled else nodes.pod_cidrs(node, self.cluster)
         applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
         heart = self._heart(name, instance)

@@ -110,6 +110,20 @@ def test_a_node_without_pods_may_get_another_place_but_not_from_its_agent(world:
     assert [one.name for one in world.nodes()] == ["heir", "one"]
 
 
+def test_an_agent_of_a_node_whose_place_is_anothers_begins_as_it_was(world: World) -> None:
+    """It keeps up the pods that are here, and tells why it adds none."""
+    heir = world.store.register("heir", OTHER_VTEP, identity="x", had=Former((CIDR,)))
+    world.pods = [SimpleNamespace(addresses=(CIDR[7],))]
+
+    with ExitStack() as undo:
+        starting = replace(world.provisioning(undo, BEFORE), needs_store=False)
+        record, _, unregistered = starting.join()
+
+    assert (record.pod_cidrs, record.blocks) == ((CIDR,), (BLOCK,))
+    assert isinstance(unregistered, PlaceLost)
+    assert world.nodes() == (heir,)
+
+
 def test_the_store_hears_what_the_host_had(world: World) -> None:
     pod = SimpleNamespace(addresses=(CIDR[7], BLOCK[7]))
     world.pods = [pod]

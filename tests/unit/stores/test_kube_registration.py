@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from unit.stores.stores_in_tests import (
 
 pytestmark = pytest.mark.usefixtures("impatience")
 
+NODES_CIDR = ip_network("10.244.7.0/24")
 SECRET = "eyJhbGciOi"
 
 
@@ -199,6 +201,19 @@ def test_a_node_gets_its_place_back_while_its_node_has_the_same_pod_cidrs(
 
     api.objects.delete(NODES, NODE_ONE)
     assert not kube.keeps(NODE_ONE, had)
+
+
+@pytest.mark.parametrize(("had", "tries"), [(Former(), 3), (Former((NODES_CIDR,)), 1)])
+def test_only_a_machine_that_was_no_node_waits_for_its_node(
+    api: Api, kube: KubeStore, had: Former, tries: int
+) -> None:
+    """Another one tries again later: its pods wait for the lock that a setup holds."""
+    api.make_node = lambda _: None
+
+    with pytest.raises(PlaceLost, match=f"has no Node {NODE_ONE}"):
+        kube.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, had=had)
+
+    assert len(api.asked("GET", f"{NODES}/")) == tries
 
 
 def test_an_address_that_another_node_claimed_meanwhile_is_given_up(
