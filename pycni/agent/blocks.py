@@ -129,6 +129,7 @@ class Tender:
         node = self._grow(node)
         if self._heard != self._known.version:
             node = self._follow_news(node)
+        self._keep(node.blocks)
         self._shrink(node)
         if self._need.is_unmet:
             self._look_at = now + SHORT_LOOK
@@ -162,6 +163,13 @@ class Tender:
         self._need.forget_all_but(short)
         self._tell()
         return node
+
+    def _keep(self, blocks: Iterable[IPNetwork]) -> None:
+        """Blocks of which addresses are given do not go, whoever took them up again: a claim that
+        the node gets first is one that it has still, and a setup takes what is published."""
+        for block in blocks:
+            self._resting.pop(block, None)
+            self._leaving.pop(block, None)
 
     def _shrink(self, node: Node) -> None:
         now, used = self._clock(), self._used(node)

@@ -149,7 +149,7 @@ class Followers:
             return
         if self._followers:
             self._pass_on()  # records until now are for earlier followers
-        else:
+        if not self._followers:  # also if the last of them is found to be gone
             self._events.discard()
             self._selector.register(self._events, EVENT_READ)
         follower = self._followers[connection.fileno()] = Follower(connection)

@@ -9,6 +9,7 @@ the order of changes, so that all nodes come to the same. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pycni.cluster import Cluster
 from pycni.stores.records import Claim, Key, Raw, conflict, printable, read
@@ -25,11 +26,16 @@ class Roster:
         records: Mapping[str, Raw] | None = None,
         *,
         newer_has_vtep: bool = False,
+        extra_in_cluster: bool = True,
     ) -> None:
         """With `newer_has_vtep`, of two valid records with one VTEP the junior one counts: where
-        machines come and go, addresses are used again before records of machines that went go."""
+        machines come and go, addresses are used again before records of machines that went go.
+
+        Without `extra_in_cluster`, no node publishes addresses of the cluster's networks, and who
+        does it wants other nodes' records set aside."""
         self.cluster = cluster
         self.newer_has_vtep = newer_has_vtep
+        self.extra_in_cluster = extra_in_cluster
         self.claims: dict[str, Claim] = {}
         """All records, by name."""
         self.nodes: dict[str, NodeRecord] = {}
@@ -49,7 +55,7 @@ class Roster:
         for name, raw in records.items():
             self._forget(name)
             if raw is not None:
-                self._learn(read(name, raw, self.cluster))
+                self._learn(self._read(name, raw))
         affected |= self._connected(records)
         nodes = {name: self.nodes.get(name) for name in affected}
         rejected = {name: self.rejected.get(name) for name in affected}
@@ -74,6 +80,12 @@ class Roster:
     def _names(self, key: Key) -> tuple[str, ...]:
         named = self._named.get(key, ())
         return (named,) if isinstance(named, str) else named
+
+    def _read(self, name: str, raw: Raw) -> Claim:
+        claim = read(name, raw, self.cluster)
+        if claim.touches and not claim.problem and not self.extra_in_cluster:
+            return replace(claim, problem="it publishes addresses of the cluster's own networks")
+        return claim
 
     def _learn(self, claim: Claim) -> None:
         self.claims[claim.name] = claim

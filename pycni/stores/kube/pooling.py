@@ -144,7 +144,7 @@ class Pooling:
         return objects.networks({"blocks": listed}, "blocks")
 
     def _roster(self) -> Roster:
-        roster = Roster(self.cluster, newer_has_vtep=True)
+        roster = Roster(self.cluster, newer_has_vtep=True, extra_in_cluster=False)
         for page in pages(self.client, NODE_NETWORKS):
             roster.change({objects.name_of(one): objects.raw(one) for one in page.items})
         return roster

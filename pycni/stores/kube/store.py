@@ -210,7 +210,7 @@ class KubeStore:
         return Heart(self.client, name, instance, self.clock, self.pooled)
 
     def _no_records(self) -> Roster:
-        return Roster(self.cluster, newer_has_vtep=True)
+        return Roster(self.cluster, newer_has_vtep=True, extra_in_cluster=False)
 
     def _roster(self) -> Roster:
         roster = self._no_records()

@@ -337,6 +337,33 @@ def test_a_need_brings_back_what_is_going(grown: Host) -> None:
     assert grown.blocks == [ONE]
 
 
+def test_a_block_that_is_claimed_again_while_it_leaves_stays(grown: Host) -> None:
+    """The node gets a claim first that it has still."""
+    grown.pods = set()
+    while ("unpublish", ONE) not in grown.look():
+        pass
+    grown.registry.free.insert(0, ONE)
+    grown.pods_in(FIRST, 250)
+    assert grown.look() == ["grow"]
+    assert grown.blocks == [ONE]
+    grown.pods_in(ONE, 3)
+
+    assert empty_for(grown, blocks.FORGOTTEN + 2 * blocks.FULL_LOOK) == []
+    assert grown.blocks == grown.registry.listed == [ONE]
+
+
+def test_a_block_that_a_setup_takes_up_while_it_rests_stays(grown: Host) -> None:
+    """It takes all that is published."""
+    grown.pods = set()
+    empty_for(grown, blocks.EMPTY + 2 * blocks.FULL_LOOK)
+    assert grown.blocks == []
+    replace(grown.node, blocks=(ONE,)).save(grown.settings)
+    grown.pods_in(ONE, 3)
+
+    assert empty_for(grown, blocks.REST + blocks.FORGOTTEN + blocks.EMPTY) == []
+    assert grown.blocks == grown.registry.listed == [ONE]
+
+
 def test_the_first_block_never_goes(grown: Host) -> None:
     grown.pods = set()
     empty_for(grown, 3 * blocks.EMPTY)

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pycni.agent import followers
 from pycni.dataplane import event_stream
+from pycni.dataplane.ring import EventRing
 from pycni.errors import NotAvailable
 from unit.agent.runs import OneRun
 
@@ -181,6 +183,33 @@ def test_a_follower_that_stops_reading_delays_nobody(
         assert next(stream) == (0, record)
 
     assert heard(slow, 1) == [(0, record)]
+
+
+def test_one_that_comes_as_the_last_one_is_found_to_be_gone_hears_all(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    ring = Ring()
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as first,
+        socket.socket(socket.AF_UNIX) as second,
+        followers.Followers(listener, cast("EventRing", ring)) as made,
+    ):
+        listener.bind(str(tmp_path / "event.sock"))
+        listener.listen()
+        first.connect(listener.getsockname())
+        made._accept()
+        ring.put(OLD)
+        first.close()
+        second.connect(listener.getsockname())
+        made._accept()
+
+        ring.put(ONE)
+        made.serve(TIMEOUT)
+
+        second.settimeout(TIMEOUT)
+        assert second.recv(len(event_stream.BEGIN), socket.MSG_WAITALL) == event_stream.BEGIN
+        assert heard(second, 1) == [(0, ONE)]
+    ring.close()
 
 
 def test_the_lost_and_the_seen_are_all() -> None:

@@ -285,6 +285,17 @@ def test_an_address_that_a_node_published_is_no_vtep_of_a_newer_one() -> None:
     assert roster.nodes == {"one": one}
 
 
+def test_a_senior_record_cannot_publish_others_networks_away() -> None:
+    evil = replace(ONE, extra=(ip_network("10.244.2.1/32"), ip_network("10.244.3.1/32")))
+    records = {"one": raw(evil, order=0), "two": raw(TWO, order=1), "three": raw(THREE, order=2)}
+
+    roster = Roster(CLUSTER, records, extra_in_cluster=False)
+
+    assert roster.nodes == {"two": TWO, "three": THREE}
+    assert roster.rejected == {"one": "it publishes addresses of the cluster's own networks"}
+    assert roster.change({"one": raw(ONE, order=0)}) == [Put("one", ONE)]
+
+
 @pytest.mark.parametrize("newer_has_vtep", [False, True])
 @pytest.mark.parametrize("seed", range(30))
 def test_the_answer_depends_on_the_records_and_not_on_how_they_came(
