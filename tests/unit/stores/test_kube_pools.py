@@ -750,6 +750,8 @@ class Agents:
         api.objects.clock = api.clock = self.clock
         api.make_node = lambda _: None
         self.store: KubeStore
+        self.had: dict[str, Former] = {}
+        """What each host's own record says: as it registered last."""
 
     def step(self, node: int, what: str, calls: int) -> None:
         """One thing, during which the process is killed after so many calls."""
@@ -770,7 +772,9 @@ class Agents:
             with suppress(Crash, PycniError):
                 match what:
                     case "register":
-                        store.register(name, vtep, identity=name)
+                        had = self.had.get(name, Former())
+                        made = store.register(name, vtep, identity=name, had=had)
+                        self.had[name] = Former(made.pod_cidrs, made.blocks)
                     case "grow":
                         block_registry.grow(name, 4 + 2 * (calls % 2))
                     case "shrink" if record is not None and record.blocks:
