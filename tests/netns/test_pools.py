@@ -266,7 +266,9 @@ def test_a_node_that_lost_its_first_block_adds_no_pod_until_it_has_it_again(
     world.api.objects.delete(POD_BLOCKS, objects.block_name(lost))
 
     wait_until(lambda: world.add(first).status == 0, "pods are added again", seconds=90.0)
-    assert set(world.blocks(first)) == set(before)
+    wait_until(
+        lambda: set(world.blocks(first)) == set(before), "its blocks are published", seconds=60.0
+    )
     assert status_row(first, "place") is None
     wait_until(
         lambda: unreached(world, world.added[second.name][0], world.added[first.name]) == [],
