@@ -19,6 +19,7 @@
     │   ├── NotPermitted            the caller is not root, or root without a capability
     │   └── StoreError              the cluster store does not answer
     │       ├── NameTaken           another machine has the node's name
+    │       ├── PlaceLost           the networks of the node's pods are its own no more
     │       └── PoolFull                no block is left in the cluster's pools
     ├── InterfaceExists        100  somebody else's interface has the name
     ├── DuplicateAttachment    101  a second ADD of a live attachment
@@ -161,6 +162,10 @@ class StoreError(NotAvailable):
 
 class NameTaken(StoreError):
     """Another machine, which is alive, has the name."""
+
+
+class PlaceLost(StoreError):
+    """The store has no place for this node, or another one than its pods live in."""
 
 
 class PoolFull(StoreError):

@@ -37,7 +37,9 @@ from pycni.agent.current import Current
 from pycni.agent.kernel_routes import Waker
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
+from pycni.agent.place import Place
 from pycni.agent.probes import Traffic
+from pycni.errors import PlaceLost, PycniError
 from pycni.kernel import memory
 from pycni.kernel.forgetting import Forgetting
 from pycni.line_limit import LineLimit
@@ -82,18 +84,14 @@ def run(
         if stop.wait(pacing.seconds(settings)):
             return
         registered = threading.Event()
-        if (
-            not setup
-            or provision.setup(
-                settings, report=_log_step, needs_store=not last_list_file.is_kept(settings)
-            ).is_registered
-        ):
+        unregistered = _set_up(settings) if setup else None
+        if unregistered is None:
             registered.set()
         node = Node.load(settings)
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
             installed.close(settings)  # of a former agent; the plugin may be another one by now
-            start(loops(Current(settings, read), forgetting, registered), stop)
+            start(loops(Current(settings, read), forgetting, registered, unregistered), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             served(settings)
             notify.ready()
@@ -103,20 +101,39 @@ def run(
     log.info("stopped node=%s", quoted(node.name))
 
 
+def _set_up(settings: Settings) -> PycniError | None:
+    """Set the node up; returns why the store does not know of it, None if it does."""
+    needs_store = not last_list_file.is_kept(settings)
+    return provision.setup(settings, report=_log_step, needs_store=needs_store).unregistered
+
+
 def _log_step(step: str) -> None:
     log.info("setup step=%s", quoted(step))
 
 
-def loops(current: Current, forgetting: Forgetting, registered: threading.Event) -> list[Loop]:
+def loops(
+    current: Current,
+    forgetting: Forgetting,
+    registered: threading.Event,
+    unregistered: PycniError | None = None,
+) -> list[Loop]:
     """All that an agent does besides answering the plugin; `registered`: whether the store knows of
-    the last setup."""
+    the last setup; `unregistered`: why it did not."""
     settings = current.settings
     waker, known = Waker(), Known()
     report = Report(settings)
     cluster = Memory(report, known)
     store = partial(cluster_store.follow, settings, changed=waker.tell_nodes, memory=cluster)
+    place = Place(report, known)
+    if isinstance(unregistered, PlaceLost):
+        place.lose(unregistered)
     beat = partial(
-        heartbeat.follow, settings, report=report, limit=LineLimit(), registered=registered
+        heartbeat.follow,
+        settings,
+        report=report,
+        place=place,
+        limit=LineLimit(),
+        registered=registered,
     )
     traffic = Traffic()
     routes = partial(kernel_routes.follow, settings, waker=waker, used=traffic.add)
@@ -142,7 +159,7 @@ def loops(current: Current, forgetting: Forgetting, registered: threading.Event)
             Loop("last-list", partial(last_list.follow, settings, known=known), KERNEL_WAIT),
             Loop(
                 "registration",
-                partial(registration.follow, settings, registered=registered),
+                partial(registration.follow, settings, place=place, registered=registered),
                 STORE_WAIT,
             ),
             Loop(

@@ -8,6 +8,8 @@ import logging
 import threading
 
 from pycni.agent.loops import Run
+from pycni.agent.place import Place
+from pycni.errors import PlaceLost, PycniError
 from pycni.line_limit import LineLimit
 from pycni.logfmt import quoted
 from pycni.node.record import Node
@@ -26,6 +28,7 @@ def follow(
     run: Run,
     *,
     report: Report,
+    place: Place,
     limit: LineLimit,
     registered: threading.Event,
 ) -> None:
@@ -33,12 +36,24 @@ def follow(
     another machine's. Raises NotAvailable, StoreError among it."""
     while not (registered.is_set() or run.stopping):
         run.wait(LOOK)
+    try:
+        _beat(settings, run, report=report, place=place, limit=limit)
+    except PlaceLost as error:
+        place.lose(error)
+        raise
+    except PycniError:
+        place.repeat()
+        raise
+
+
+def _beat(settings: Settings, run: Run, *, report: Report, place: Place, limit: LineLimit) -> None:
     name = Node.load(settings).name
     instance = machine_instance()
     store = open_store(settings.store_url, settings.cluster, create=False)
     while not run.stopping:
         rival = store.heartbeat(name, instance=instance)
         run.well()
+        place.beat(Node.load(settings), rival)
         report.put(RIVAL, str(rival) if rival else "")
         if rival and limit.take(name) is not None:
             log.warning("another machine has this node's name node=%s other=%s",

@@ -27,7 +27,7 @@ from pycni.node.record import Node
 from pycni.node.uplink import Wish
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.stores import machine_identity, machine_instance, open_store
+from pycni.stores import Former, machine_identity, machine_instance, open_store
 
 LOOK = 5.0
 """Seconds between two looks at whether to stop. The process does not wait for it."""
@@ -135,6 +135,7 @@ class Place:
                 identity=machine_identity(),
                 instance=machine_instance(),
                 addresses=self._addresses,
+                had=Former(own.pod_cidrs, own.blocks, stays=True),
             )
             log.info("addresses told addresses=%s", quoted(",".join(map(str, self._addresses))))
         self._announced = list(self._addresses)

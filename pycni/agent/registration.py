@@ -7,6 +7,8 @@ import logging
 import threading
 
 from pycni.agent.loops import Run
+from pycni.agent.place import Place
+from pycni.errors import PlaceLost
 from pycni.logfmt import quoted
 from pycni.settings import Settings
 from pycni.setup import provision
@@ -18,11 +20,16 @@ REST = 60.0
 log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, run: Run, *, registered: threading.Event) -> None:
-    """Until the agent stops. Raises PycniError, LoaderError or OSError."""
+def follow(settings: Settings, run: Run, *, place: Place, registered: threading.Event) -> None:
+    """Until the agent stops. Raises PycniError, LoaderError or OSError; PlaceLost is told to the
+    plugin, too."""
     if not registered.is_set():
         open_store(settings.store_url, settings.cluster, create=False)
-        provision.setup(settings)
+        try:
+            provision.setup(settings)
+        except PlaceLost as error:
+            place.lose(error)
+            raise
         registered.set()
         log.info("registered, the store answers again node=%s", quoted(settings.node_name))
     run.well()

@@ -12,6 +12,7 @@ from pycni.attachments.wanted import Wanted
 from pycni.cni.call import Call
 from pycni.dataplane import maps
 from pycni.kernel.rtnl import Rtnl
+from pycni.node import place
 from pycni.node.record import Node
 from pycni.pods.endpoints import Endpoints
 from pycni.pods.lease import Lease
@@ -55,6 +56,7 @@ def attaching(call: Call) -> Iterator[Attaching]:
     Raises PycniError before anything is done if the call asks for what cannot be had.
     """
     node = Node.load(call.settings)
+    place.refuse_lost(call.settings)
     wanted = Wanted.read(call, node)
     with (
         locks.attachment_lock(

@@ -20,6 +20,7 @@ from pycni.faults import Fault, Weight
 from pycni.ipam import allocation, delegation, pools, shortage
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
+from pycni.node import place
 from pycni.node.record import Node
 from pycni.pods import link_kinds
 from pycni.upkeep import parts
@@ -46,6 +47,7 @@ def check(call: Call) -> None:
         for part in parts.PARTS:
             for fault in parts.faults_of(part, description, seen) if part.is_cheap else ():
                 _raise_if_it_counts(part, fault, has_pods=bool(pods))
+    place.refuse_lost(call.settings)
     link_kinds.choose(call.conf.device)
     delegation.forward("STATUS", call)
     if not call.conf.delegate:

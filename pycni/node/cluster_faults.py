@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong in the cluster as this node sees it, by its agent's report and the store's listing.
 
-Another machine with this node's name, records that cannot be used here, more nodes than the maps
-hold, pools that cannot be used, nodes that do not answer. Looks only.
+A place that is lost, another machine with this node's name, records that cannot be used here, more
+nodes than the maps hold, pools that cannot be used, nodes that do not answer. Looks only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from pycni.faults import Fault, Weight
-from pycni.node import reachability, report
+from pycni.node import place, reachability, report
 from pycni.settings import Settings
 from pycni.stores import Listing
 
@@ -27,6 +27,7 @@ def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
     peers = report.table(told, report.PEERS)
     silent = {name for name, life in listing.liveness.items() if not life.alive} if listing else ()
     return [
+        *_place(told),
         *_rival(settings, told),
         *_set_aside(told, listing),
         *_left_out(told),
@@ -43,6 +44,21 @@ def summary(settings: Settings) -> str:
         return "nobody asks: probe_interval is 0" if off else "no other node was asked yet"
     through = sum(row.get("forwards") is True for row in rows)
     return f"{through} of {len(rows)} answer through the overlay"
+
+
+def _place(told: dict[str, Any]) -> list[Fault]:
+    found = report.table(told, report.PLACE)
+    if not found:
+        return []
+    return [
+        Fault(
+            place.PART,
+            "this node's place in the cluster",
+            f"lost, no pod is added: {found.get('cause', '')}",
+            str(found.get("to_do", "")),
+            Weight.DEGRADED,
+        )
+    ]
 
 
 def _rival(settings: Settings, told: dict[str, Any]) -> list[Fault]:

@@ -6,20 +6,20 @@ Decides, and changes nothing: provision.py applies it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from loader.probe import Feature
 from pycni import cluster
-from pycni.cluster import IPAddress
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
 from pycni.node import dead_ends, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
+from pycni.pods.lease import Lease
 from pycni.settings import Settings
-from pycni.stores import NodeRecord
+from pycni.stores import Former, NodeRecord
 
 
 @dataclass(frozen=True)
@@ -118,28 +118,16 @@ def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
     return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
 
 
-def refuse_renumbering(before: Node | None, record: NodeRecord, *, has_pods: bool) -> None:
-    """SetupError if the store gives other pod CIDRs than those that pods of this node live in."""
-    if before is not None and before.pod_cidrs != record.pod_cidrs and has_pods:
-        have, given = (" ".join(map(str, node.pod_cidrs)) for node in (before, record))
-        raise SetupError(
-            f"the cluster store gives this node {given}, but its pods have addresses of {have}",
-            hint="restore the store from before, or drain the node, then pycni teardown and setup",
-        )
-
-
-def refuse_lost_blocks(
-    before: Node | None, record: NodeRecord, *, addresses: Collection[IPAddress]
-) -> None:
-    """SetupError if pods of this node have `addresses` of a block that it has no more."""
-    lost = set(before.blocks if before else ()) - set(record.networks)
-    for block in sorted(lost, key=str):
-        if any(address in block for address in addresses):
-            raise SetupError(
-                f"pods of this node have addresses of {block}, which it has no more in the cluster "
-                "store",
-                hint="drain the node, then run: pycni setup",
-            )
+def former(before: Node | None, pods: Iterable[Lease], *, serves: bool = False) -> Former:
+    """The place that a host had, for the store. `before` is the node as the last setup left it;
+    `serves` says that pods may come at any moment."""
+    here = list(pods)
+    return Former(
+        before.pod_cidrs if before else (),
+        before.blocks if before else (),
+        tuple(address for pod in here for address in pod.addresses),
+        stays=serves or bool(here),
+    )
 
 
 def refuse_mixed_underlay(record: NodeRecord, others: list[NodeRecord]) -> None:

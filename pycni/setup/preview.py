@@ -48,7 +48,9 @@ def steps(settings: Settings) -> list[str]:
         record = None if missing else _record(settings, host)
         found = list(_store(settings, host, missing=missing, known=record is not None))
         if record is not None:
-            plan.refuse_renumbering(host.before, record, has_pods=any(leases(ipr)))
+            had = plan.former(host.before, leases(ipr))
+            had.refuse_renumbering(record.pod_cidrs)
+            had.refuse_lost_blocks(record.networks)
         found += _device(settings, host)
         if host.before is None:
             found += _parameters(settings, host)

@@ -18,7 +18,15 @@ from loader.compile import compile_programs
 from pycni import cluster, locks
 from pycni.attachments import restore
 from pycni.cluster import IPAddress
-from pycni.errors import FileError, NotAvailable, SetupError, StoreError, TryAgain
+from pycni.errors import (
+    FileError,
+    NotAvailable,
+    PlaceLost,
+    PycniError,
+    SetupError,
+    StoreError,
+    TryAgain,
+)
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel import mounts
 from pycni.kernel.rtnl import Rtnl
@@ -47,6 +55,7 @@ from pycni.setup import plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import (
+    Former,
     NodeRecord,
     Store,
     machine_identity,
@@ -74,8 +83,9 @@ class Outcome:
     node: Node
     changed: bool
     fingerprint: str
-    is_registered: bool = True
-    """Whether the store knows of it. If not, the other nodes are those of the last list."""
+    unregistered: PycniError | None = None
+    """Why the store does not know of it: then the other nodes are those of the last list. None: it
+    does."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ def setup(
     """Make this host a node, or bring a node up to date. Raises PycniError or LoaderError.
 
     Without `needs_store`, a host that was this node before is set up by the list that it heard last
-    (node/last_list.py) if the store does not answer.
+    (node/last_list.py) if the store does not answer, or has no place for it any more.
     """
     if mending is None:  # what an agent mounts lasts as long as the agent
         refuse_hidden_mount(settings)
@@ -139,7 +149,7 @@ def setup(
             book.close(settings)
     delegation.release_orphans(settings)
     return Outcome(
-        target.node, loaded.changed, loaded.fingerprint, is_registered=target.is_registered
+        target.node, loaded.changed, loaded.fingerprint, unregistered=target.unregistered
     )
 
 
@@ -155,8 +165,8 @@ class Target:
     """All nodes, by their addresses."""
     parameters: dict[str, str]
     """Kernel parameters, see overlay.plan_forwarding."""
-    is_registered: bool
-    """Whether the store has the record."""
+    unregistered: PycniError | None
+    """Why the store does not have the record; None: it has."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,7 @@ class Provisioning:
     def join_and_decide(self) -> Target:
         """Join the cluster, which tells what else there is to do."""
         settings = self.settings
-        record, others, is_registered = self.join()
+        record, others, unregistered = self.join()
         host = plan.towards(settings, self.host, record, others)
         parameters = overlay.plan_forwarding(
             [link.ifname for link in host.around.outer], ipv6=settings.cluster.has_family(6)
@@ -183,10 +193,11 @@ class Provisioning:
         node = plan.node(settings, host, record, overlay.parameters_before(parameters))
         own = replace(record, addresses=tuple(self._addresses()))
         nodes = Directory(record.name, [own, *others])
-        return Target(node, record, others, nodes, parameters, is_registered)
+        return Target(node, record, others, nodes, parameters, unregistered)
 
-    def join(self) -> tuple[NodeRecord, list[NodeRecord], bool]:
-        """Register in the store; this node's record, those of the others, and whether it is there.
+    def join(self) -> tuple[NodeRecord, list[NodeRecord], PycniError | None]:
+        """Register in the store; this node's record, those of the others, and why the store does
+        not have it.
 
         A node that was set up before never makes a new store: in an empty one it would take pod
         CIDRs that other nodes have.
@@ -196,16 +207,24 @@ class Provisioning:
             store = open_store(settings.store_url, settings.cluster, create=before is None)
             known = {node.name: node for node in store.nodes()}
         except (StoreError, TryAgain, FileError) as error:
-            former = self._places_before()
-            if former is None:
-                raise
-            if self.mending is None:
-                log.warning("set up without the store, by the last list nodes=%d error=%s",
-                            len(former[1]), quoted(error.message))  # fmt: skip
-            return *former, False
+            return self._stay(error)
         for text in store.warnings():
             log.warning("store is not safe found=%s", quoted(text))
-        return *self._register(store, known), True
+        try:
+            return *self._register(store, known), None
+        except PlaceLost as error:
+            return self._stay(error)
+
+    def _stay(self, error: PycniError) -> tuple[NodeRecord, list[NodeRecord], PycniError]:
+        """As `join`, for a node that stays what it was because of an error, which is raised if it
+        cannot."""
+        former = self._places_before()
+        if former is None:
+            raise error
+        if self.mending is None:
+            log.warning("set up without the store, by the last list nodes=%d error=%s",
+                        len(former[1]), quoted(error.message))  # fmt: skip
+        return *former, error
 
     def _places_before(self) -> tuple[NodeRecord, list[NodeRecord]] | None:
         """What the node was, and the other nodes as its agent knows them, or as they are in the
@@ -235,12 +254,19 @@ class Provisioning:
         addresses = self._addresses()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
+        had = self._had()
         record = store.register(
-            settings.node_name, vtep, identity=identity, instance=instance, addresses=addresses
+            settings.node_name,
+            vtep,
+            identity=identity,
+            instance=instance,
+            addresses=addresses,
+            had=had,
         )
-        if former is None:
+        if former is None and before is None and not had.stays:
+            # of a node of before, the store may have lost the record: nobody may get its place
             self.undo.callback(store.remove, record.name)
-        elif former.vtep != record.vtep:
+        elif former is not None and former.vtep != record.vtep:
             self.undo.callback(
                 store.register,
                 former.name,
@@ -251,12 +277,13 @@ class Provisioning:
             )
         own = {address.ip for address in self.ipr.addresses()}
         others = [node for node in known.values() if not peers.unfit(node, own)]
-        pods_here = list(leases(self.ipr))
-        plan.refuse_renumbering(before, record, has_pods=bool(pods_here))
-        addresses_here = [address for lease in pods_here for address in lease.addresses]
-        plan.refuse_lost_blocks(before, record, addresses=addresses_here)
         plan.refuse_mixed_underlay(record, others)
         return record, others
+
+    def _had(self) -> Former:
+        """What this host was. While its agent serves, a pod may come at any moment."""
+        serves = self.mending is not None
+        return plan.former(self.host.before, leases(self.ipr), serves=serves)
 
     def _addresses(self) -> list[IPAddress]:
         """All that this node has, for the store."""
@@ -276,6 +303,7 @@ class Provisioning:
                 identity=machine_identity(),
                 instance=machine_instance(),
                 addresses=self._addresses(),
+                had=Former(record.pod_cidrs, record.blocks, stays=True),
             )
         except (StoreError, TryAgain, FileError) as error:
             log.warning("addresses not told, the agent will error=%s", quoted(error.message))
@@ -383,7 +411,7 @@ class Provisioning:
             self.settings,
             node,
             needs_store=self.needs_store,
-            published_before=target.record.extra if target.is_registered else None,
+            published_before=None if target.unregistered else target.record.extra,
         )
         pods.mend(Description(self.settings, node), Seen(self.ipr))
         delegation_records.setup(self.settings)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pycni.cluster import Cluster
 from pycni.errors import InvalidSettings
+from pycni.stores.former import Former
 from pycni.stores.identity import machine_identity, machine_instance
 from pycni.stores.registry import (
     HEARTBEAT_FRESH,
@@ -30,6 +31,7 @@ __all__ = [
     "HEARTBEAT_FRESH",
     "HEARTBEAT_INTERVAL",
     "Event",
+    "Former",
     "Listing",
     "Liveness",
     "NodeRecord",

@@ -13,6 +13,7 @@ from itertools import count
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
 from pycni.errors import ClusterError, NameTaken, StoreError
+from pycni.stores.former import NEW, Former
 from pycni.stores.records import EXTRA_MAX, NODE_ID_MAX, Claim, Raw, printable, read, write
 from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
 from pycni.stores.roster import Roster
@@ -60,6 +61,8 @@ class Applicant:
     """The machine's (see `machine_instance`)."""
     addresses: tuple[IPAddress, ...] = ()
     """All that the machine itself has."""
+    had: Former = NEW
+    """Its place before."""
 
 
 def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Liveness]) -> NodeRecord:
@@ -77,7 +80,8 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
         node_id=_node_id(former, others, roster),
         vtep=vtep,
         pod_cidrs=tuple(
-            _pod_cidr(cidr, former, others, roster) for cidr in _by_family(roster.cluster)
+            _pod_cidr(cidr, former, others, roster, had=applicant.had)
+            for cidr in _by_family(roster.cluster)
         ),
         extra=_kept_extra(former, roster),
         addresses=applicant.addresses,
@@ -155,13 +159,16 @@ def owner(roster: Roster, prefix: IPNetwork) -> str:
 
 
 def _checked(record: NodeRecord, applicant: Applicant, roster: Roster) -> NodeRecord:
-    """The record. Raises StoreError if it could not be valid."""
+    """The record. Raises StoreError if it could not be valid, PlaceLost if pods of the machine
+    live in networks that it would not have."""
     document = write(record, applicant.identity)
     if problem := read(record.name, Raw(document), roster.cluster).problem:
         raise StoreError(
             f"the node {record.name} cannot be registered: {problem}",
             hint="correct node_name and vtep in the settings",
         )
+    applicant.had.refuse_renumbering(record.pod_cidrs)
+    applicant.had.refuse_lost_blocks(record.networks)
     return record
 
 
@@ -236,10 +243,15 @@ def _number(cidr: IPNetwork, cluster: Cluster) -> int:
 
 
 def _pod_cidr(
-    cidr: IPNetwork, former: Claim | None, others: Sequence[Claim], roster: Roster
+    cidr: IPNetwork,
+    former: Claim | None,
+    others: Sequence[Claim],
+    roster: Roster,
+    *,
+    had: Former,
 ) -> IPNetwork:
     """The node's part of a cluster CIDR: the one it has, unless a valid record of another has it;
-    or the first that no record claims or has an address of."""
+    or one that no record claims or has an address of: the one it had, or the first."""
     if former:
         for part in former.pod_cidrs:
             if _overlap(part, cidr) and roster.holder(part) in ("", former.name):
@@ -249,6 +261,9 @@ def _pod_cidr(
     for claim in others:
         taken.update(one for one in claim.networks if one.version == cidr.version)
         taken.update(one.supernet(new_prefix=length) for one in claim.extra if _overlap(one, cidr))
+    for part in had.pod_cidrs:
+        if _overlap(part, cidr) and part.prefixlen == length and part not in taken:
+            return part
     capacity = node_capacity(cidr, length)
     if len(taken) >= capacity:
         raise StoreError(

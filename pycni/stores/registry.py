@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pycni.cluster import IPAddress, IPNetwork
+from pycni.stores.former import NEW, Former
 from pycni.stores.ip_pools import BlockRegistry
 
 HEARTBEAT_INTERVAL = 10.0
@@ -67,6 +68,8 @@ class Rival:
     """See `machine_instance`."""
     vtep: str = ""
     """Its underlay address, if it is known. Printable ASCII."""
+    has_place: bool = field(default=False, compare=False, kw_only=True)
+    """Whether it registered last, as far as the store says that: the record is its own."""
 
     def __str__(self) -> str:
         return f"with VTEP {self.vtep}" if self.vtep else f"instance {self.instance}"
@@ -107,21 +110,30 @@ class Registry(Protocol):
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
         """Make `name` a node of the cluster, with the first free pod CIDR of each family.
 
         A node that is there already keeps its id and CIDRs, and gets the new VTEP and addresses.
         `addresses` are all that the machine itself has, `identity` and `instance` are the machine's
-        (see identity.py). Raises StoreError when another node has that
-        VTEP, or all pod CIDRs are taken, and NameTaken when another living machine has that name,
-        whose next heartbeat then tells it so. Nothing else has changed then.
+        (see identity.py). If the record is gone, the machine gets the networks that it `had`, as
+        far as no other node has them. Raises StoreError when another node has that
+        VTEP, or all pod CIDRs are taken, NameTaken when another living machine has that name,
+        whose next heartbeat then tells it so, and PlaceLost when pods of the machine live in
+        networks that it would not get. No other node has heard of anything then.
         """
+        ...
+
+    def keeps(self, name: str, had: Former) -> bool | None:
+        """Whether a node whose record is gone would get the networks back that it `had`; None if
+        no one but this store and its records decides that."""
         ...
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         """Say that the node lives. Returns another machine that has the same name, if there is one.
 
-        Raises StoreError if the node is not registered (any more).
+        Raises PlaceLost if the node is not registered (any more), or not with the networks that
+        it had.
         """
         ...
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycni.cluster import IPNetwork
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
+from pycni.stores import Former, open_store
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -34,14 +34,18 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
 def is_free(d: Description) -> bool:
     """Whether a setup would get this node its place back, and take nobody else's.
 
-    A store that lists no other node, or gave the place of one to another, has lost its data: then
-    the order in which nodes come back decides who gets what, and a person has to look. Until then
-    the tables have the nodes of before, whose pods still run.
+    Where the store itself decides, one that lists no other node, or gave the place of one to
+    another, has lost its data: then a person has to look, since the place may be that of a node
+    that has not come back yet. Until then the tables have the nodes of before, whose pods still
+    run.
     """
-    if not d.others or _has_heirs(d):
-        return False
     taken = {cidr for other in d.others for cidr in other.networks}
-    return all(_first_free(d, cidr, taken) == cidr for cidr in d.node.pod_cidrs)
+    if taken.intersection(d.node.networks):
+        return False
+    had = Former(d.node.pod_cidrs, d.node.blocks)
+    store = open_store(d.settings.store_url, d.settings.cluster, create=False)
+    kept = store.keeps(d.node.name, had)
+    return bool(d.others) and not _has_heirs(d) if kept is None else kept
 
 
 def _has_heirs(d: Description) -> bool:
@@ -54,12 +58,3 @@ def _has_heirs(d: Description) -> bool:
     return any(
         known.get(cidr, other.vtep) != other.vtep for other in d.others for cidr in other.networks
     )
-
-
-def _first_free(d: Description, own: IPNetwork, taken: set[IPNetwork]) -> IPNetwork | None:
-    """The pod CIDR that a new node would get, of the family of `own`."""
-    for whole in d.node.cluster_cidrs:
-        if whole.version == own.version:
-            parts = whole.subnets(new_prefix=own.prefixlen)
-            return next((part for part in parts if part not in taken), None)
-    return None

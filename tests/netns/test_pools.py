@@ -26,7 +26,7 @@ from support.flood import unanswered
 from support.labs import made_pod, prepared_lab, pycni, reboot, rows, within, write_settings
 from support.plugin import Reply, execute
 from support.waiting import wait_until
-from unit.stores.kube_api import CLUSTER_NETWORKS, NODE_NETWORKS, Api, kubeconfig
+from unit.stores.kube_api import CLUSTER_NETWORKS, NODE_NETWORKS, NODES, POD_BLOCKS, Api, kubeconfig
 from unit.stores.kube_pools import Pooled
 
 PREFIX = 28
@@ -211,6 +211,70 @@ def test_blocks_outlive_agent_and_boot_with_and_without_the_server(world: World)
 
     assert len(world.used(first)) == 2
     assert unreached(world, world.added[second.name][0], world.added[first.name]) == []
+
+
+def rob(world: World, node: LabNode, thief: str) -> IPNetwork:
+    """The node's Node is made anew, the garbage collector comes, and another node is faster to
+    claim its first block."""
+    first = world.blocks(node)[0]
+    owner = world.api.objects.get(NODES, thief) or {}
+    claim = objects.pod_block(first, thief, str(owner["metadata"]["uid"]))
+    world.pooled.put(POD_BLOCKS, objects.block_name(first), claim)
+    world.pooled.node(node.name)
+    world.pooled.collect_garbage()
+    return first
+
+
+def status_row(node: LabNode, name: str) -> dict[str, str] | None:
+    found = json.loads(pycni(node, "status", "-o", "json").stdout)
+    return next((row for row in found if row["name"] == name), None)
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["a living agent", "one that starts"])
+def test_a_node_that_lost_its_first_block_adds_no_pod_until_it_has_it_again(
+    world: World, *, restarts: bool
+) -> None:
+    first, second = world.nodes
+    world.add_until(second, 1)
+    world.add_until(first, 10)
+    wait_until(lambda: len(world.blocks(first)) == 2, "the node has grown")
+    wait_until((first.directory / "state" / "nodes.jsonl").exists, "the list is on disk")
+    before = world.blocks(first)
+    if restarts:
+        world.lab.stop_agent(first, kill=True)
+    lost = rob(world, first, second.name)
+    if restarts:
+        world.start(first)
+
+    pod = world.added[first.name][0]
+    wait_until(
+        lambda: execute(world.lab, pod, "STATUS", cniVersion="1.1.0").status != 0,
+        "the runtime is told",
+        seconds=60.0,
+    )
+    status = execute(world.lab, pod, "STATUS", cniVersion="1.1.0")
+    assert status.document["code"] == NOT_AVAILABLE, status.text
+    assert "lost its place" in status.text
+    refused = world.add(first)
+    assert refused.document["code"] == NOT_AVAILABLE, refused.text
+    assert execute(world.lab, world.added[first.name].pop(), "DEL").status == 0
+    row = status_row(first, "place")
+    assert row is not None
+    assert str(lost) in row["cause"] or "its pods have addresses" in row["cause"]
+    assert world.pooled.claims()[lost] == second.name
+
+    world.api.objects.delete(POD_BLOCKS, objects.block_name(lost))
+
+    wait_until(lambda: world.add(first).status == 0, "pods are added again", seconds=90.0)
+    wait_until(
+        lambda: set(world.blocks(first)) == set(before), "its blocks are published", seconds=60.0
+    )
+    assert status_row(first, "place") is None
+    wait_until(
+        lambda: unreached(world, world.added[second.name][0], world.added[first.name]) == [],
+        "the other node knows it",
+        seconds=60.0,
+    )
 
 
 def test_a_node_that_is_torn_down_frees_its_blocks(world: World) -> None:

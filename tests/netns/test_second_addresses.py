@@ -237,10 +237,15 @@ def test_addresses_that_a_node_of_before_did_not_tell_are_told_when_it_takes_pac
         return load_programs(*arguments, **options)
 
     monkeypatch.setattr(loader, "load", noted_load)
-    identity = {"identity": machine_identity(), "instance": machine_instance()}
     lab.stop_agent(node)  # it would tell them, too
     try:
-        store.register(own.name, own.vtep, **identity, addresses=[own.vtep])
+        store.register(
+            own.name,
+            own.vtep,
+            identity=machine_identity(),
+            instance=machine_instance(),
+            addresses=[own.vtep],
+        )
         within(node.netns, lambda: provision.setup(settings))
         told_by_setup = told()
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError
+from pycni.errors import NameTaken, PlaceLost
 from pycni.stores import places
 from pycni.stores.etcd.gateway import Gateway
 from pycni.stores.etcd.keys import Document, absent, delete_key, get_key, present, put_key
@@ -28,6 +28,7 @@ from pycni.stores.etcd.keyspace import (
 from pycni.stores.etcd.leases import Leases
 from pycni.stores.etcd.location import Location
 from pycni.stores.etcd.watch import changes
+from pycni.stores.former import NEW, Former
 from pycni.stores.places import Applicant
 from pycni.stores.recent import Recent
 from pycni.stores.records import named, write
@@ -68,10 +69,11 @@ class EtcdStore:
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
         lease = self.leases.grant()
         us = write_rival(Rival(instance, str(vtep)))
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
 
         def decide(snapshot: Snapshot) -> tuple[NodeRecord, list[Document]]:
             record = places.place(applicant, self._roster(snapshot), liveness=_liveness(snapshot))
@@ -90,6 +92,9 @@ class EtcdStore:
             raise
         self.leases.keep_for(name, lease)
         return record
+
+    def keeps(self, name: str, had: Former) -> None:
+        """The records decide."""
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         lease, beaten_before = self.leases.renewed(name), self.leases.has_beaten(name)
@@ -187,8 +192,8 @@ class EtcdStore:
         """A record with other published addresses; fields that we do not know stay."""
         return put_key(self.keyspace.key(NODES + name), json.dumps(document | {"extra": extra}))
 
-    def _not_registered(self, name: str) -> StoreError:
-        return StoreError(
+    def _not_registered(self, name: str) -> PlaceLost:
+        return PlaceLost(
             f"the node {name} is not registered in {self.keyspace.where}", hint="register it again"
         )
 

@@ -42,6 +42,11 @@ class Blocks:
             f"the claim to {cidr} comes and goes", hint="nothing to do: it is tried again"
         )
 
+    def holder(self, cidr: IPNetwork) -> str:
+        """The node that has claimed a network; empty if none has."""
+        block = self._get(cidr)
+        return "" if block is None else _node(block)
+
     def hold(self, cidrs: Iterable[IPNetwork], node: str, *, uid: str) -> tuple[IPNetwork, ...]:
         """Those of `cidrs` that the node has claimed, after claiming what is free.
 

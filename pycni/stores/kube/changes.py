@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
-from pycni.errors import StoreError, TryAgain
+from pycni.errors import PlaceLost, TryAgain
 from pycni.stores.kube import objects
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.objects import NODE_NETWORKS
@@ -47,8 +47,8 @@ def never_still(name: str) -> TryAgain:
     )
 
 
-def not_registered(client: Client, name: str) -> StoreError:
+def not_registered(client: Client, name: str) -> PlaceLost:
     """The error for a node that has no NodeNetwork."""
-    return StoreError(
+    return PlaceLost(
         f"the node {name} is not registered in {client.where}", hint="register it again"
     )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from pycni.cluster import Cluster
-from pycni.errors import StoreError
+from pycni.errors import ClusterError, PlaceLost
 from pycni.stores.kube import nodes, objects, own
 from pycni.stores.kube.blocks import Blocks
+from pycni.stores.kube.changes import not_registered
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.nodes import KubeNode
 from pycni.stores.kube.objects import NODE_NETWORKS, RIVAL, Document
@@ -23,12 +24,12 @@ from pycni.stores.registry import Rival
 
 CLAIMED = (("extra",), ("podCIDRs", "blocks", "extra"))
 """Lists of a NodeNetwork that take claims: without pools, and with them."""
+DRAIN = "drain this node, then run `pycni setup` on it"
 
 
 @dataclass(frozen=True)
 class Heart:
-    """Of one node, on one machine. All raise StoreError; `beat` ClusterError, too, if Kubernetes
-    gave the Node pod CIDRs that are not of this cluster."""
+    """Of one node, on one machine. All raise StoreError; `beat` PlaceLost among it."""
 
     client: Client
     name: str
@@ -47,8 +48,10 @@ class Heart:
         if document is None:
             self._make_again(known.spec, cluster)
             document = self.client.get(self._path) or {}
-        elif known.in_doubt and not self._follow_node(document):
-            return known.rival  # it changed meanwhile: look again
+        elif known.in_doubt:
+            known.spec = objects.fields(document.get("spec"))
+            if not self._follow_node(document, cluster):
+                return known.rival  # it changed meanwhile: look again
         known.spec = objects.fields(document.get("spec"))
         known.rival = self._rival(document, now)
         known.looked(now)
@@ -79,18 +82,22 @@ class Heart:
             return None
         if registered not in ("", self.instance):
             self.tell(Rival(self.instance), document)
-            return Rival(printable(registered), printable(objects.text(spec, "vtep")))
+            vtep = printable(objects.text(spec, "vtep"))
+            return Rival(printable(registered), vtep, has_place=True)
         noted = own.read_note(document, now)
         return noted if noted and noted.instance not in ("", self.instance) else None
 
     def _make_again(self, spec: Document, cluster: Cluster) -> None:
         """The object is gone, by the garbage collector if the Node was made anew: make it again for
         the Node that is there now, as it was."""
-        node = nodes.find(self.client, self.name) if spec else None
+        if not spec:
+            raise not_registered(self.client, self.name)
+        node = nodes.find(self.client, self.name)
         if node is None:
-            raise StoreError(
-                f"the node {self.name} is not registered in {self.client.where}",
-                hint="register it again",
+            raise PlaceLost(
+                f"the node {self.name} is not registered in {self.client.where}, which has no "
+                "Node of that name",
+                hint="have kubelet make it again: restart kubelet",
             )
         if not self.pooled:
             self._refuse_other_cidrs(node, spec, cluster)
@@ -98,37 +105,42 @@ class Heart:
 
     def _refuse_other_cidrs(self, node: KubeNode, spec: Document, cluster: Cluster) -> None:
         if not node.cidrs:
-            raise StoreError(
+            raise PlaceLost(
                 f"Kubernetes made the Node {self.name} anew, and has given it no pod CIDR yet",
                 hint="nothing to do: it is tried again",
             )
-        cidrs = [str(cidr) for cidr in nodes.pod_cidrs(node, cluster)]
+        try:
+            cidrs = [str(cidr) for cidr in nodes.pod_cidrs(node, cluster)]
+        except ClusterError as error:
+            raise PlaceLost(error.message, hint=error.hint) from error
         if cidrs != spec.get("podCIDRs"):
-            raise StoreError(
+            raise PlaceLost(
                 f"Kubernetes made the Node {self.name} anew, with the pod CIDRs {', '.join(cidrs)}",
-                hint="drain this node, then run `pycni setup` on it",
+                hint=DRAIN,
             )
 
-    def _follow_node(self, document: Document) -> bool:
+    def _follow_node(self, document: Document, cluster: Cluster) -> bool:
         """Give the object to the Node as it is now, before the garbage collector takes it for one
         of the Node that was. False if the object changed meanwhile."""
         node = nodes.find(self.client, self.name)
         if node is None or node.uid == objects.owner_uid(document):
             return True
         spec = objects.fields(document.get("spec"))
+        if not self.pooled:
+            self._refuse_other_cidrs(node, spec, cluster)
         return self._give(spec, uid=node.uid, former=document)
 
     def _give(self, spec: Document, *, uid: str, former: Document) -> bool:
         """Write the object for the Node with this UID, with the addresses and blocks that it can
-        claim. Raises StoreError if another node has claimed a pod CIDR."""
+        claim. Raises PlaceLost if another node has claimed a pod CIDR."""
         lists = {field: objects.networks(spec, field) for field in CLAIMED[self.pooled]}
         wanted = dict.fromkeys(one for found in lists.values() for one in found)
         held = Blocks(self.client).hold(wanted, self.name, uid=uid)
         kept = {field: [one for one in lists[field] if one in held] for field in lists}
         if lost := [str(one) for one in lists.get("podCIDRs", ()) if one not in held]:
-            raise StoreError(
+            raise PlaceLost(
                 f"another node has claimed {', '.join(lost)} while the Node {self.name} was gone",
-                hint="drain this node, then run `pycni setup` on it",
+                hint=DRAIN,
             )
         claimed: Document = {field: [*map(str, found)] for field, found in kept.items()
                              if found or field in spec}  # fmt: skip

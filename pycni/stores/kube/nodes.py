@@ -7,13 +7,13 @@ No other Node is ever read: Nodes are large and change all the time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from urllib.parse import quote
 
 from pycni.cluster import Cluster, IPNetwork
-from pycni.errors import ClusterError, StoreError
+from pycni.errors import ClusterError, PlaceLost
 from pycni.stores.kube import objects
 from pycni.stores.kube.client import Client, jittered
 from pycni.stores.records import printable
@@ -52,9 +52,10 @@ def find(client: Client, name: str) -> KubeNode | None:
     )
 
 
-def with_cidrs(client: Client, name: str) -> KubeNode:
-    """The Node of that name, once it has pod CIDRs. Raises StoreError if it gets none."""
-    for wait in (*WAITS, None):
+def with_cidrs(client: Client, name: str, waits: Iterable[float]) -> KubeNode:
+    """The Node of that name, once it has pod CIDRs. Raises PlaceLost if it gets none within that
+    many tries, `waits` in seconds between them."""
+    for wait in (*waits, None):
         node = find(client, name)
         if node is not None and node.cidrs:
             return node
@@ -62,15 +63,16 @@ def with_cidrs(client: Client, name: str) -> KubeNode:
             time.sleep(jittered(wait / 2))
     if node is None:
         raise _absent(client, name)
-    raise StoreError(
+    raise PlaceLost(
         f"Kubernetes gave the Node {name} no pod CIDR",
         hint="run kube-controller-manager with --allocate-node-cidrs=true and --cluster-cidr",
     )
 
 
-def present(client: Client, name: str) -> KubeNode:
-    """The Node of that name, once it is there. Raises StoreError if it does not come."""
-    for wait in (*WAITS, None):
+def present(client: Client, name: str, waits: Iterable[float]) -> KubeNode:
+    """The Node of that name, once it is there. Raises PlaceLost if it does not come; `waits` as
+    above."""
+    for wait in (*waits, None):
         if (node := find(client, name)) is not None:
             return node
         if wait is not None:
@@ -99,8 +101,8 @@ def pod_cidrs(node: KubeNode, cluster: Cluster) -> tuple[IPNetwork, ...]:
     return tuple(found[version] for version in sorted(found))
 
 
-def _absent(client: Client, name: str) -> StoreError:
-    return StoreError(
+def _absent(client: Client, name: str) -> PlaceLost:
+    return PlaceLost(
         f"{client.where} has no Node {name}",
         hint="node_name must be the name of the Node, which kubelet makes: kubectl get nodes",
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pycni.cluster import Cluster, IPNetwork, node_capacity
 from pycni.errors import PoolFull, TryAgain
+from pycni.stores.former import Former
 from pycni.stores.ip_pools import Census, IPPool, Pools
 from pycni.stores.kube import nodes, objects, pools
 from pycni.stores.kube.blocks import Blocks
@@ -41,24 +42,33 @@ class Pooling:
     cluster: Cluster
     clock: Callable[[], float] = time.time
 
-    def places(self, node: KubeNode, former: Document, roster: Roster) -> tuple[Networks, Networks]:
+    def places(
+        self, node: KubeNode, former: Document, roster: Roster, *, had: Former
+    ) -> tuple[Networks, Networks]:
         """The pod CIDRs and further blocks of a node that registers: what its object `former` says,
-        as far as it has the claims, or what it has claimed. What is missing is claimed.
+        and what the machine `had`, as far as it has the claims, or what it has claimed. What is
+        missing is claimed.
 
-        Raises StoreError, and PoolFull among it.
+        Raises StoreError, and PoolFull among it; PlaceLost, before it claims anything new, if pods
+        live in pod CIDRs that it gets no more. What the machine had and is free stays claimed then:
+        no other node may give the addresses of its pods.
         """
         spec = objects.fields(former.get("spec"))
-        wanted = (*objects.networks(spec, "podCIDRs"), *objects.networks(spec, "blocks"))
-        wanted = wanted or tuple(self._blocks.claimed(node.name))
+        published = (*objects.networks(spec, "podCIDRs"), *objects.networks(spec, "blocks"))
+        known = published or tuple(self._blocks.claimed(node.name))
+        before = [cidr for cidr in had.networks if roster.holder(cidr) in ("", node.name)]
+        wanted = [*before, *known] if had.stays else [*known, *before]
         held = self._blocks.hold(dict.fromkeys(filter(self._is_block, wanted)), node.name,
                                  uid=node.uid)  # fmt: skip
         ours = [cidr for cidr in held if roster.holder(cidr) in ("", node.name)]
         first: dict[int, IPNetwork] = {}
         for cidr in ours:
             first.setdefault(cidr.version, cidr)
-        for version in sorted(cidr.version for cidr in self.cluster.cidrs):
-            if version not in first:
-                first[version] = self._claim(node, version, roster)
+        versions = sorted(cidr.version for cidr in self.cluster.cidrs)
+        if missing := [version for version in versions if version not in first]:
+            had.refuse_renumbering([first[version] for version in versions if version in first])
+        for version in missing:
+            first[version] = self._claim(node, version, roster)
         pod_cidrs = tuple(first[version] for version in sorted(first))
         further = [cidr for cidr in ours if cidr not in pod_cidrs]
         return pod_cidrs, tuple(further[:BLOCKS_MAX])

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError
+from pycni.errors import ClusterError, NameTaken, StoreError
 from pycni.stores import places
+from pycni.stores.former import NEW, Former
 from pycni.stores.identity import boot_id
 from pycni.stores.ip_pools import BlockRegistry
 from pycni.stores.kube import access, nodes, objects, parameters
@@ -70,16 +71,16 @@ class KubeStore:
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
         """As of a Registry, but the pod CIDRs are those that Kubernetes gave to the Node of that
         name, or blocks of pools. Raises ClusterError as well, if the Node's are not of this
         cluster."""
-        if self.pooled:
-            node = nodes.present(self.client, name)
-        else:
-            node = nodes.with_cidrs(self.client, name)
+        waits = () if had.pod_cidrs else nodes.WAITS  # who was a node before tries again later
+        find = nodes.present if self.pooled else nodes.with_cidrs
+        node = find(self.client, name, waits)
         cidrs = () if self.pooled else nodes.pod_cidrs(node, self.cluster)
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
         heart = self._heart(name, instance)
         for _ in range(TRIES):
             former = self.client.get(path_of(name)) or {}
@@ -123,13 +124,25 @@ class KubeStore:
         places.refuse(applicant, roster, liveness=life)
         if not self.pooled:
             return places.seat(applicant, roster, pod_cidrs=cidrs)
-        cidrs, blocks = self._pooling.places(node, former, roster)
+        cidrs, blocks = self._pooling.places(node, former, roster, had=applicant.had)
         return places.seat(applicant, roster, pod_cidrs=cidrs, blocks=blocks)
 
     def _with_claims(self, record: NodeRecord, node: KubeNode) -> NodeRecord:
         """The record without the addresses that another node has claimed meanwhile."""
         held = self._blocks.hold(record.extra, record.name, uid=node.uid)
         return replace(record, extra=held)
+
+    def keeps(self, name: str, had: Former) -> bool:
+        node = nodes.find(self.client, name)
+        if node is None:
+            return False
+        if self.pooled:
+            holders = map(self._blocks.holder, had.networks)
+            return all(holder in ("", name) for holder in holders)
+        try:
+            return nodes.pod_cidrs(node, self.cluster) == had.pod_cidrs
+        except ClusterError:  # none, or others'
+            return False
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         return self._heart(name, instance).beat(self.cluster)

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
-from pycni.errors import NameTaken, StoreError
+from pycni.errors import NameTaken, PlaceLost, StoreError
 from pycni.files import make_private_directory
 from pycni.stores import places
+from pycni.stores.former import NEW, Former
 from pycni.stores.places import Applicant
 from pycni.stores.records import Raw, named, printable
 from pycni.stores.registry import HEARTBEAT_FRESH, Listing, NodeRecord, Rival
@@ -76,8 +77,9 @@ class SqliteStore:
         identity: str,
         instance: str = "",
         addresses: Iterable[IPAddress] = (),
+        had: Former = NEW,
     ) -> NodeRecord:
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses))
+        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
         with connection.connect(self.path, self.cluster) as db:
             try:
                 with schema.transaction(db):
@@ -87,6 +89,9 @@ class SqliteStore:
                     us = Rival(instance, str(vtep))
                     write_instance(db, name, us, now=self.clock(), refused=True)
                 raise
+
+    def keeps(self, name: str, had: Former) -> None:
+        """The records decide."""
 
     def heartbeat(self, name: str, *, instance: str = "") -> Rival | None:
         now = self.clock()
@@ -179,8 +184,8 @@ class SqliteStore:
         rows, heartbeats = read_rows(db)
         return Roster(self.cluster, {name: raw(row) for name, row in rows.items()}), heartbeats
 
-    def _not_registered(self, name: str) -> StoreError:
-        return StoreError(
+    def _not_registered(self, name: str) -> PlaceLost:
+        return PlaceLost(
             f"the node {name} is not registered in {self.path}", hint="register it again"
         )
 

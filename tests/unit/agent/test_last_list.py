@@ -12,7 +12,7 @@ import pytest
 
 from pycni.agent import last_list, registration
 from pycni.agent.known import Known
-from pycni.errors import StoreError
+from pycni.errors import PlaceLost, StoreError
 from pycni.stores import NodeRecord
 from unit.agent.runs import OneRun
 from unit.node.test_last_list import ONE, TWO
@@ -81,15 +81,38 @@ def test_a_node_that_was_set_up_without_the_store_is_when_it_answers(
         if is_away:
             raise StoreError("away", hint="")
 
+    place: Any = None
     monkeypatch.setattr(registration, "open_store", open_store)
     monkeypatch.setattr(registration.provision, "setup", done.append)
     with pytest.raises(StoreError):
-        registration.follow(SETTINGS, Steps(), registered=registered)
+        registration.follow(SETTINGS, Steps(), place=place, registered=registered)
     assert not registered.is_set()
 
     is_away = False
-    registration.follow(SETTINGS, Steps(), registered=registered)
-    registration.follow(SETTINGS, Steps(), registered=registered)
+    registration.follow(SETTINGS, Steps(), place=place, registered=registered)
+    registration.follow(SETTINGS, Steps(), place=place, registered=registered)
 
     assert registered.is_set()
     assert done == [SETTINGS]
+
+
+def test_a_node_that_cannot_register_because_its_place_is_anothers_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was set up by the last list: no pod may get an address of a place that is lost."""
+    error = PlaceLost("gone", hint="drain")
+    told: list[PlaceLost] = []
+
+    def setup(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(registration, "open_store", lambda *_, **__: None)
+    monkeypatch.setattr(registration.provision, "setup", setup)
+    place: Any = SimpleNamespace(lose=told.append)
+    registered = threading.Event()
+
+    with pytest.raises(PlaceLost):
+        registration.follow(SETTINGS, Steps(), place=place, registered=registered)
+
+    assert told == [error]
+    assert not registered.is_set()

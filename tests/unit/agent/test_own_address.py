@@ -16,7 +16,7 @@ from pycni.agent.own_address import PATIENCE, REVIEW, Place
 from pycni.errors import StoreError
 from pycni.node.underlay import Underlay
 from pycni.settings import Settings
-from pycni.stores import NodeRecord
+from pycni.stores import Former, NodeRecord
 from unit.agent.runs import OneRun
 from unit.node.around import ETH0, ETH1, WIREGUARD, around, held, route, way
 
@@ -62,9 +62,10 @@ class World:
         return self.store
 
     def _register(
-        self, name: str, vtep: Any, *, identity: str, instance: str, addresses: Any
+        self, name: str, vtep: Any, *, identity: str, instance: str, addresses: Any, had: Any
     ) -> None:
         assert (name, vtep, bool(identity), bool(instance)) == ("one", VTEP, True, True)
+        assert had == Former(RECORD.pod_cidrs, stays=True)
         self.registered.append([str(one) for one in addresses])
 
 

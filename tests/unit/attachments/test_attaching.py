@@ -16,6 +16,7 @@ from pycni.cni.call import Call, Serving
 from pycni.cni.protocol import Request
 from pycni.errors import InvalidConfig, NotAvailable, TryAgain
 from pycni.node.record import Node
+from pycni.node.report import PLACE, Report
 from pycni.settings import Settings
 
 NODE = Node(
@@ -52,6 +53,11 @@ def call(
 ) -> Call:
     conf = netconf.parse_netconf(stdin)
     return Call(REQUEST, conf, {}, stdin, settings, end, serving=serving or Serving())
+
+
+def lose_place(settings: Settings) -> None:
+    """As the agent tells it."""
+    Report(settings).put(PLACE, {"cause": "its Node is gone", "to_do": "drain it"})
 
 
 def is_locked(settings: Settings) -> bool:
@@ -177,3 +183,15 @@ def test_an_add_that_took_too_long_is_undone_and_fails(settings: Settings) -> No
         add()
 
     assert undone == ["link"]
+
+
+def test_no_pod_is_added_while_the_node_has_lost_its_place(settings: Settings) -> None:
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    lose_place(settings)
+
+    with (
+        pytest.raises(NotAvailable, match="lost its place in the cluster: its Node is gone"),
+        attaching(call(settings)),
+    ):
+        pytest.fail("it is refused before anything is done")
+    assert not is_locked(settings)

@@ -75,31 +75,6 @@ def test_an_mtu_that_does_not_fit_is_refused() -> None:
     assert "1450" in caught.value.details
 
 
-def test_other_pod_cidrs_are_refused_while_pods_live_in_the_old_ones() -> None:
-    before = plan.node(settings(), host(), RECORD, {})
-    given = replace(RECORD, pod_cidrs=(ip_network("10.244.7.0/24"),))
-
-    plan.refuse_renumbering(before, given, has_pods=False)
-    plan.refuse_renumbering(before, RECORD, has_pods=True)
-    plan.refuse_renumbering(None, given, has_pods=True)
-    with pytest.raises(SetupError, match=r"10\.244\.7\.0/24.*10\.244\.0\.0/24"):
-        plan.refuse_renumbering(before, given, has_pods=True)
-
-
-def test_a_block_that_is_lost_is_refused_while_it_has_pods() -> None:
-    block = ip_network("10.244.7.0/24")
-    before = plan.node(settings(), host(), replace(RECORD, blocks=(block,)), {})
-    assert before.blocks == (block,)
-
-    plan.refuse_lost_blocks(before, RECORD, addresses=[ip_address("10.244.0.7")])
-    plan.refuse_lost_blocks(before, replace(RECORD, blocks=(block,)), addresses=[block[7]])
-    plan.refuse_lost_blocks(None, RECORD, addresses=[block[7]])
-    with pytest.raises(SetupError, match=r"addresses of 10\.244\.7\.0/24") as caught:
-        plan.refuse_lost_blocks(before, RECORD, addresses=[block[7]])
-
-    assert "drain the node" in caught.value.hint
-
-
 def test_vteps_of_two_families_are_refused() -> None:
     other = replace(RECORD, name="two", vtep=UPLINK6.vtep)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pycni.cluster import IPAddress
-from pycni.errors import ClusterError, FileError, InvalidSettings, StoreError, TryAgain
+from pycni.errors import ClusterError, FileError, InvalidSettings, PlaceLost, StoreError, TryAgain
 from pycni.stores import Put, Rejected, Removed, Rival, Synced, check_url, open_store
 from pycni.stores.existence import what_is_missing
 from pycni.stores.kube import KubeStore, body, client, following, heart, objects, own, store
@@ -670,14 +670,56 @@ def test_a_record_is_not_made_again_without_its_node_or_with_other_cidrs(
     api.objects.delete(NODE_NETWORKS, NODE_ONE)
     api.objects.delete(NODES, NODE_ONE)
     own.doubt(kube.client.where, [NODE_ONE])
-    with pytest.raises(StoreError, match="not registered"):
+    with pytest.raises(PlaceLost, match=r"not registered .* has no Node of that name"):
         kube.heartbeat(NODE_ONE)
 
     Nodes(api).put(NODE_ONE, "10.244.7.0/24", "fd00:10:244:7::/64")
 
-    with pytest.raises(StoreError, match="made the Node node-one anew"):
+    with pytest.raises(PlaceLost, match="made the Node node-one anew"):
+        kube.heartbeat(NODE_ONE)
+
+    Nodes(api).put(NODE_ONE, "10.99.7.0/24", "fd00:10:244:7::/64")
+
+    with pytest.raises(PlaceLost, match="are not of this cluster"):
         kube.heartbeat(NODE_ONE)
     assert api.objects.get(NODE_NETWORKS, NODE_ONE) is None
+
+
+@pytest.mark.parametrize("cidrs", [("10.244.7.0/24", "fd00:10:244:7::/64"), ()])
+def test_a_record_is_not_given_to_a_node_that_was_made_anew_with_other_cidrs(
+    api: Api, kube: KubeStore, cidrs: tuple[str, ...]
+) -> None:
+    """Another node may have its pod CIDRs now, and could not register beside it."""
+    register_one(kube)
+    api.objects.delete(NODES, NODE_ONE)
+    Nodes(api).put(NODE_ONE, *cidrs)
+    before = api.objects.get(NODE_NETWORKS, NODE_ONE)
+
+    for _ in range(2):
+        with pytest.raises(PlaceLost, match="made the Node node-one anew"):
+            kube.heartbeat(NODE_ONE)
+
+    assert api.objects.get(NODE_NETWORKS, NODE_ONE) == before
+
+
+def test_a_record_that_went_before_its_first_heartbeat_is_a_place_that_is_lost(
+    kube: KubeStore,
+) -> None:
+    with pytest.raises(PlaceLost, match="is not registered"):
+        kube.heartbeat(NODE_ONE)
+
+
+def test_a_machine_that_registered_last_has_the_place_and_one_that_was_refused_has_not(
+    kube: KubeStore,
+) -> None:
+    kube.register(NODE_ONE, VTEP_ONE, identity="x", instance="a")
+    ours = kube.heartbeat(NODE_ONE, instance="b")
+    theirs = kube.heartbeat(NODE_ONE, instance="a")
+
+    assert ours is not None
+    assert ours.has_place
+    assert theirs is not None
+    assert not theirs.has_place
 
 
 def test_a_rival_that_gave_no_sign_for_long_is_none(kube: KubeStore) -> None:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pycni.errors import PoolFull, PycniError, StoreError, TryAgain
-from pycni.stores import NodeRecord, open_store
+from pycni.errors import PlaceLost, PoolFull, PycniError, StoreError, TryAgain
+from pycni.stores import Former, NodeRecord, open_store
 from pycni.stores.ip_pools import Census
 from pycni.stores.kube import KubeStore, blocks, objects, own, pooling
 from pycni.stores.kube.access import Access
@@ -558,7 +558,7 @@ def test_a_living_agent_does_not_change_its_first_block(pooled: Pooled, kube: Ku
     blocks.Blocks(kube.client).claim(first, NODE_TWO, uid="u")
     own.doubt(kube.client.where, [NODE_ONE])
 
-    with pytest.raises(StoreError, match=f"another node has claimed {first} while") as caught:
+    with pytest.raises(PlaceLost, match=f"another node has claimed {first} while") as caught:
         kube.heartbeat(NODE_ONE)
 
     assert "drain this node" in caught.value.hint
@@ -581,6 +581,102 @@ def test_a_record_that_went_comes_again_with_what_the_node_has_claimed(
     pooled.api.objects.delete(NODE_NETWORKS, NODE_ONE)
 
     assert register_one(kube) == before
+
+
+def lose_record(pooled: Pooled, kube: KubeStore) -> tuple[NodeRecord, Former]:
+    """Node one has two blocks of IPv4 with pods in both, when its Node is made anew and the garbage
+    collector comes, while no agent runs."""
+    register_one(kube)
+    pooling_of(kube).grow(NODE_ONE, 4)
+    record = record_of(kube, NODE_ONE)
+    pooled.node(NODE_ONE)
+    pooled.collect_garbage()
+    assert pooled.claims() == {}
+    pods = tuple(cidr[7] for cidr in record.networks)
+    return record, Former(record.pod_cidrs, record.blocks, pods, stays=True)
+
+
+def register_with(kube: KubeStore, had: Former) -> NodeRecord:
+    return kube.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, had=had)
+
+
+def test_a_setup_claims_all_blocks_again_that_the_host_had(pooled: Pooled, kube: KubeStore) -> None:
+    record, had = lose_record(pooled, kube)
+
+    assert register_with(kube, had) == record
+    assert pooled.claims() == dict.fromkeys(record.networks, NODE_ONE)
+
+
+def test_a_node_gets_its_place_back_while_no_other_node_has_claimed_of_it(
+    pooled: Pooled, kube: KubeStore
+) -> None:
+    record, had = lose_record(pooled, kube)
+    assert kube.keeps(NODE_ONE, had)
+    pooled.api.objects.delete(NODES, NODE_ONE)
+    assert not kube.keeps(NODE_ONE, had)
+    pooled.node(NODE_ONE)
+
+    blocks.Blocks(kube.client).claim(record.networks[-1], NODE_TWO, uid="u")
+
+    assert not kube.keeps(NODE_ONE, had)
+
+
+@pytest.mark.parametrize(("lost", "reason"), [(0, "but its pods"), (-1, "which it has no more")])
+def test_a_node_with_pods_that_is_refused_keeps_the_claims_that_it_still_gets(
+    pooled: Pooled, kube: KubeStore, lost: int, reason: str
+) -> None:
+    """Another node would give addresses of living pods. And it claims nothing else."""
+    record, had = lose_record(pooled, kube)
+    gone = record.networks[lost]
+    blocks.Blocks(kube.client).claim(gone, NODE_TWO, uid="u")
+
+    for _ in range(2):
+        with pytest.raises(PlaceLost, match=reason):
+            register_with(kube, had)
+
+        kept = dict.fromkeys(set(record.networks) - {gone}, NODE_ONE)
+        assert pooled.claims() == kept | {gone: NODE_TWO}
+    assert kube.nodes() == ()
+
+
+def test_a_first_block_that_is_lost_is_refused_before_the_record_changes(
+    pooled: Pooled, kube: KubeStore
+) -> None:
+    record = register_one(kube)
+    had = Former(record.pod_cidrs, pods=(record.pod_cidrs[0][7],), stays=True)
+    first = objects.block_name(record.pod_cidrs[0])
+    pooled.api.objects.delete(POD_BLOCKS, first)
+    blocks.Blocks(kube.client).claim(record.pod_cidrs[0], NODE_TWO, uid="u")
+    before = pooled.claims()
+
+    with pytest.raises(PlaceLost, match="but its pods have addresses of"):
+        register_with(kube, had)
+
+    assert kube.nodes() == (record,)
+    assert pooled.claims() == before
+
+
+def test_a_block_that_another_node_publishes_is_not_claimed_again(
+    pooled: Pooled, kube: KubeStore
+) -> None:
+    register_one(kube)
+    taken = register_two(kube).pod_cidrs[0]
+    pooled.api.objects.delete(POD_BLOCKS, objects.block_name(taken))
+
+    register_with(kube, Former(blocks=(taken,)))
+
+    assert taken not in pooled.claims()
+
+
+def test_pods_keep_their_gateway_if_the_record_has_another_first_block(kube: KubeStore) -> None:
+    register_one(kube)
+    pooling_of(kube).grow(NODE_ONE, 4)
+    record = record_of(kube, NODE_ONE)
+    pod_cidrs = (record.blocks[0], record.pod_cidrs[1])
+
+    again = register_with(kube, Former(pod_cidrs, (record.pod_cidrs[0],), stays=True))
+
+    assert (again.pod_cidrs, again.blocks) == (pod_cidrs, (record.pod_cidrs[0],))
 
 
 def test_what_is_no_block_in_a_record_is_left_out(pooled: Pooled, kube: KubeStore) -> None:
@@ -654,6 +750,8 @@ class Agents:
         api.objects.clock = api.clock = self.clock
         api.make_node = lambda _: None
         self.store: KubeStore
+        self.had: dict[str, Former] = {}
+        """What each host's own record says: as it registered last."""
 
     def step(self, node: int, what: str, calls: int) -> None:
         """One thing, during which the process is killed after so many calls."""
@@ -674,7 +772,9 @@ class Agents:
             with suppress(Crash, PycniError):
                 match what:
                     case "register":
-                        store.register(name, vtep, identity=name)
+                        had = self.had.get(name, Former())
+                        made = store.register(name, vtep, identity=name, had=had)
+                        self.had[name] = Former(made.pod_cidrs, made.blocks)
                     case "grow":
                         block_registry.grow(name, 4 + 2 * (calls % 2))
                     case "shrink" if record is not None and record.blocks:

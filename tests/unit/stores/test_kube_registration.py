@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from pycni.errors import FileError, StoreError, TryAgain
-from pycni.stores import Put, Rejected, Synced, open_store
+from pycni.errors import FileError, PlaceLost, StoreError, TryAgain
+from pycni.stores import Former, Put, Rejected, Synced, open_store
 from pycni.stores.kube import KubeStore, objects, own
 from pycni.stores.kube.access import Access
 from pycni.stores.kube.client import Client
@@ -33,6 +34,7 @@ from unit.stores.stores_in_tests import (
 
 pytestmark = pytest.mark.usefixtures("impatience")
 
+NODES_CIDR = ip_network("10.244.7.0/24")
 SECRET = "eyJhbGciOi"
 
 
@@ -169,6 +171,51 @@ def test_an_agent_whose_node_was_made_anew_claims_its_addresses_again(
     assert kube.nodes()[0].extra == (ELSEWHERE,)
 
 
+def test_other_pod_cidrs_of_the_node_are_refused_before_the_others_hear_of_them(
+    api: Api, kube: KubeStore
+) -> None:
+    """They would forget those that the pods live in."""
+    record = register_one(kube)
+    Nodes(api).put(NODE_ONE, "10.244.7.0/24", "fd00:10:244:7::/64")
+    version = api.objects.version
+
+    with pytest.raises(PlaceLost, match=r"gives this node 10\.244\.7\.0/24 .* but its pods"):
+        kube.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE,
+                      had=Former(record.pod_cidrs, stays=True))  # fmt: skip
+
+    assert kube.nodes() == (record,)
+    assert writes(api, version) == 0
+
+
+def test_a_node_gets_its_place_back_while_its_node_has_the_same_pod_cidrs(
+    api: Api, kube: KubeStore
+) -> None:
+    had = Former(register_one(kube).pod_cidrs)
+    api.objects.delete(NODE_NETWORKS, NODE_ONE)
+    api.make_node = lambda _: None
+    assert kube.keeps(NODE_ONE, had)
+
+    for cidrs in (("10.244.7.0/24", "fd00:10:244:7::/64"), ()):
+        Nodes(api).put(NODE_ONE, *cidrs)
+        assert not kube.keeps(NODE_ONE, had)
+
+    api.objects.delete(NODES, NODE_ONE)
+    assert not kube.keeps(NODE_ONE, had)
+
+
+@pytest.mark.parametrize(("had", "tries"), [(Former(), 3), (Former((NODES_CIDR,)), 1)])
+def test_only_a_machine_that_was_no_node_waits_for_its_node(
+    api: Api, kube: KubeStore, had: Former, tries: int
+) -> None:
+    """Another one tries again later: its pods wait for the lock that a setup holds."""
+    api.make_node = lambda _: None
+
+    with pytest.raises(PlaceLost, match=f"has no Node {NODE_ONE}"):
+        kube.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, had=had)
+
+    assert len(api.asked("GET", f"{NODES}/")) == tries
+
+
 def test_an_address_that_another_node_claimed_meanwhile_is_given_up(
     api: Api, kube: KubeStore
 ) -> None:
@@ -227,7 +274,7 @@ def test_a_node_that_was_made_anew_and_has_no_cidr_yet_is_waited_for(
     Nodes(api).put(NODE_ONE)
     own.doubt(kube.client.where, [NODE_ONE])
 
-    with pytest.raises(StoreError, match="no pod CIDR yet"):
+    with pytest.raises(PlaceLost, match="no pod CIDR yet"):
         kube.heartbeat(NODE_ONE)
 
 

@@ -8,8 +8,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from pycni.errors import StoreError
-from pycni.stores import Liveness, NodeRecord
+from pycni.errors import PlaceLost, StoreError
+from pycni.stores import Former, Liveness, NodeRecord
 from pycni.stores.places import Applicant, owner, place
 from pycni.stores.records import Raw, write
 from pycni.stores.roster import Roster
@@ -36,6 +36,31 @@ def test_the_first_gap_is_given() -> None:
     record = place(NEWCOMER, roster_of(ONE, third), liveness=ALIVE)
 
     assert (record.node_id, record.pod_cidrs) == (2, TWO.pod_cidrs)
+
+
+def test_a_machine_whose_record_is_gone_gets_what_it_had() -> None:
+    """And not the first gap: its pods may live there."""
+    had = Former((ip_network("10.244.7.0/24"),))
+
+    record = place(replace(NEWCOMER, had=had), roster_of(ONE, TWO), liveness=ALIVE)
+
+    assert record.pod_cidrs == had.pod_cidrs
+
+
+@pytest.mark.parametrize("cidr", [TWO.pod_cidrs[0], "10.244.0.0/23", "10.99.0.0/24"])
+def test_what_it_had_is_not_given_if_it_is_anothers_or_of_another_cluster(cidr: str) -> None:
+    had = Former((ip_network(cidr),))
+
+    record = place(replace(NEWCOMER, had=had), roster_of(ONE, TWO), liveness=ALIVE)
+
+    assert record.pod_cidrs == (ip_network("10.244.2.0/24"),)
+
+
+def test_a_machine_with_pods_is_refused_if_its_place_is_anothers() -> None:
+    applicant = replace(NEWCOMER, had=Former(TWO.pod_cidrs, stays=True))
+
+    with pytest.raises(PlaceLost, match=r"gives this node 10\.244\.2\.0/24, but its pods"):
+        place(applicant, roster_of(ONE, TWO), liveness=ALIVE)
 
 
 def test_a_node_keeps_what_it_published() -> None:

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from pycni.cluster import Cluster
-from pycni.errors import ClusterError, StoreError
+from pycni.errors import ClusterError, PlaceLost, StoreError
 from pycni.stores import (
     HEARTBEAT_FRESH,
+    Former,
     NodeRecord,
     Put,
     Rejected,
@@ -316,6 +317,32 @@ def test_a_node_that_is_silent_does_not_look_alive(store: Store, kind: Kind) -> 
     assert not store.listing().liveness[NODE_ONE].alive
 
 
+def test_a_node_with_pods_in_another_place_is_refused_before_anything_is_written(
+    store: Store,
+) -> None:
+    """The other nodes would forget where its pods are."""
+    record = register_one(store)
+    had = Former((ip_network("10.244.200.0/24"),), stays=True)
+
+    with pytest.raises(PlaceLost, match=r"but its pods have addresses of 10\.244\.200\.0/24"):
+        store.register(NODE_ONE, VTEP_TWO, identity=MACHINE_ONE, had=had)
+
+    assert store.nodes() == (record,)
+
+
+@GIVES_PLACES
+def test_a_node_whose_record_is_gone_gets_its_place_and_not_the_first_free_one(
+    store: Store,
+) -> None:
+    register_one(store)
+    record = register_two(store)
+    store.remove(NODE_ONE), store.remove(NODE_TWO)
+
+    again = store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO, had=Former(record.pod_cidrs))
+
+    assert again.pod_cidrs == record.pod_cidrs
+
+
 @TAKES_HEARTBEATS
 def test_a_silent_node_lives_again_with_its_next_heartbeat(store: Store, kind: Kind) -> None:
     register_one(store)
@@ -339,7 +366,7 @@ def test_a_full_cluster_says_how_many_nodes_fit(kind: Kind) -> None:
 
 
 def test_a_heartbeat_of_an_unknown_node_is_an_error(store: Store) -> None:
-    with pytest.raises(StoreError, match="node-one is not registered"):
+    with pytest.raises(PlaceLost, match="node-one is not registered"):
         store.heartbeat(NODE_ONE)
 
 

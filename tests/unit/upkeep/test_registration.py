@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from pycni.faults import Fault, Weight
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import NodeRecord
+from pycni.stores import Former, NodeRecord
 from pycni.upkeep import registration
 from pycni.upkeep.description import Description
 
@@ -37,6 +38,21 @@ def faults(own: NodeRecord, *listed: NodeRecord, known: bool = True) -> list[Fau
     return list(registration.faults(d, SEEN))
 
 
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Former]]:
+    """A store that decides about places itself, and what it was asked."""
+    found: list[tuple[str, Former]] = []
+    store = SimpleNamespace(keeps=lambda name, had: found.append((name, had)))
+    monkeypatch.setattr(registration, "open_store", lambda *_, **__: store)
+    return found
+
+
+def decide(monkeypatch: pytest.MonkeyPatch, *, keeps: bool) -> None:
+    """Somebody else decides about places, such as Kubernetes."""
+    store = SimpleNamespace(keeps=lambda *_: keeps)
+    monkeypatch.setattr(registration, "open_store", lambda *_, **__: store)
+
+
 def test_a_record_that_is_there_is_no_fault() -> None:
     assert faults(TWO, ONE, TWO, THREE) == []
 
@@ -55,7 +71,6 @@ def test_a_record_that_is_gone_is_written_again_if_its_place_is_free() -> None:
     "listed",
     [
         pytest.param((), id="a store that lost all its data"),
-        pytest.param((TWO,), id="another place would be the first that is free"),
         pytest.param((ONE, TWO, replace(record(3), name="thief")), id="another node has the place"),
     ],
 )
@@ -63,6 +78,37 @@ def test_a_place_that_is_not_free_takes_a_person(listed: tuple[NodeRecord, ...])
     (fault,) = faults(THREE, *listed)
 
     assert "pycni setup" in fault.todo
+
+
+def test_a_place_that_is_free_is_taken_again_though_it_is_not_the_first(
+    asked: list[tuple[str, Former]],
+) -> None:
+    (fault,) = faults(THREE, TWO)
+
+    assert fault.todo == ""
+    assert asked == [("node3", Former(THREE.pod_cidrs))]
+
+
+@pytest.mark.parametrize(("keeps", "todo"), [(True, ""), (False, registration.ASK)])
+def test_where_others_decide_about_places_they_are_asked(
+    monkeypatch: pytest.MonkeyPatch, keeps: bool, todo: str
+) -> None:
+    """There is no other node: it does not matter."""
+    decide(monkeypatch, keeps=keeps)
+
+    (fault,) = faults(THREE)
+
+    assert fault.todo == todo
+
+
+def test_a_place_that_another_record_has_is_not_taken_whoever_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decide(monkeypatch, keeps=True)
+
+    (fault,) = faults(THREE, replace(THREE, name="thief"))
+
+    assert fault.todo == registration.ASK
 
 
 @pytest.mark.parametrize(

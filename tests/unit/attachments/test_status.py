@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pycni/attachments/status.py: what a runtime is told of a node that cannot add pods."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pycni.attachments import status
+from pycni.errors import NotAvailable
+from pycni.settings import Settings
+from unit.attachments.test_attaching import NODE, call, lose_place
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A node that is well, with a free address."""
+    monkeypatch.setattr(status, "Rtnl", lambda: nullcontext(SimpleNamespace()))
+    monkeypatch.setattr(status.parts, "PARTS", ())
+    monkeypatch.setattr(status.link_kinds, "choose", lambda _: None)
+    monkeypatch.setattr(status.maps, "open_endpoints", lambda _: nullcontext({}))
+    made = Settings(node_name="one", state_dir=tmp_path, run_dir=tmp_path)
+    NODE.save(made)
+    return made
+
+
+def test_a_node_that_is_well_is_ready(settings: Settings) -> None:
+    status.check(call(settings))
+
+
+def test_a_node_that_has_lost_its_place_is_not_ready(settings: Settings) -> None:
+    lose_place(settings)
+
+    with pytest.raises(NotAvailable, match="lost its place in the cluster") as caught:
+        status.check(call(settings))
+
+    assert (caught.value.code, caught.value.hint) == (50, "drain it")
