@@ -240,8 +240,14 @@ class Provisioning:
         known = {node.name: node for node in nodes}
         addresses = tuple(self._addresses())
         own = NodeRecord(before.name, before.node_id, vtep, before.pod_cidrs, addresses=addresses)
-        # of the blocks this host knows better: a list may be older than the record
-        own = replace(known.pop(before.name, own), blocks=before.blocks)
+        # its own place this host knows better: a list may be older than the record
+        own = replace(
+            known.pop(before.name, own),
+            node_id=before.node_id,
+            vtep=vtep,
+            pod_cidrs=before.pod_cidrs,
+            blocks=before.blocks,
+        )
         return own, list(known.values())
 
     def _register(

@@ -16,6 +16,9 @@ from pycni.stores.records import Claim, Key, Raw, conflict, printable, read
 from pycni.stores.registry import Listing, Liveness, NodeRecord
 from pycni.stores.source import Event, Put, Rejected, Removed
 
+NAMED = 3
+"""Networks that a reason names."""
+
 
 class Roster:
     """The records of a store, checked. A change costs what it touches, not the whole."""
@@ -84,7 +87,9 @@ class Roster:
     def _read(self, name: str, raw: Raw) -> Claim:
         claim = read(name, raw, self.cluster)
         if claim.touches and not claim.problem and not self.extra_in_cluster:
-            return replace(claim, problem="it publishes addresses of the cluster's own networks")
+            overlapped = ", ".join(map(str, claim.touches[:NAMED]))
+            problem = f"the address that it published overlaps {overlapped}, for pods of nodes"
+            return replace(claim, problem=problem)
         return claim
 
     def _learn(self, claim: Claim) -> None:

@@ -158,7 +158,11 @@ def test_a_node_that_boots_while_etcd_is_away_is_what_it_was(lab: Lab, server: S
     )
 
     server.stop(kill=True)
+    of_before = listed.read_text()
+    older = of_before.replace(str(first.underlay[0].ip), "192.0.2.77")
     reboot(lab, first)
+    listed.write_text(older)
+    assert older != of_before, "what it says of the node itself does not count"
     lab.start_agent(first)
     cluster.wait_for_agent(lab, first)
     topology.make_netns(first.pods[0].netns)

@@ -19,6 +19,7 @@ from pycni.stores.kube.changes import not_registered
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.nodes import KubeNode
 from pycni.stores.kube.objects import NODE_NETWORKS, RIVAL, Document
+from pycni.stores.kube.own import Own
 from pycni.stores.records import printable
 from pycni.stores.registry import Rival
 
@@ -44,18 +45,29 @@ class Heart:
         now = self.clock()
         if not known.is_due(now):
             return known.rival
+        doubted, known.in_doubt = known.in_doubt, False  # a doubt that comes meanwhile stays
+        is_well = False
+        try:
+            is_well = self._look(known, cluster, doubted=doubted)
+        finally:
+            known.in_doubt = known.in_doubt or not is_well
+        if is_well:
+            known.looked(now)
+        return known.rival
+
+    def _look(self, known: Own, cluster: Cluster, *, doubted: bool) -> bool:
+        """False if the object changed meanwhile."""
         document = self.client.get(self._path)
         if document is None:
             self._make_again(known.spec, cluster)
             document = self.client.get(self._path) or {}
-        elif known.in_doubt:
+        elif doubted:
             known.spec = objects.fields(document.get("spec"))
             if not self._follow_node(document, cluster):
-                return known.rival  # it changed meanwhile: look again
+                return False
         known.spec = objects.fields(document.get("spec"))
-        known.rival = self._rival(document, now)
-        known.looked(now)
-        return known.rival
+        known.rival = self._rival(document, self.clock())
+        return True
 
     def tell(self, rival: Rival, document: Document) -> None:
         """Leave a note at the object for the machine that has the name, unless it is there: all

@@ -42,7 +42,6 @@ class Own:
         return self.in_doubt or not self.due_at - 2 * CHECK < now < self.due_at
 
     def looked(self, now: float) -> None:
-        self.in_doubt = False
         self.due_at = now + CHECK * random.uniform(0.8, 1.2)
 
 

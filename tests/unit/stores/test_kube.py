@@ -648,6 +648,29 @@ def test_a_record_of_a_node_that_was_made_anew_changes_its_owner(api: Api, kube:
     assert network["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
 
 
+def test_what_the_watch_tells_while_a_heartbeat_looks_is_not_lost(
+    api: Api, kube: KubeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_one(kube)
+    get = Client.get
+
+    def get_before_it_goes(self: Client, path: str) -> object:
+        found = get(self, path)
+        if path.startswith(NODE_NETWORKS):
+            monkeypatch.setattr(Client, "get", get)
+            api.objects.delete(NODE_NETWORKS, NODE_ONE)
+            own.doubt(self.where, [NODE_ONE])
+        return found
+
+    monkeypatch.setattr(Client, "get", get_before_it_goes)
+    kube.heartbeat(NODE_ONE)
+    assert api.objects.get(NODE_NETWORKS, NODE_ONE) is None
+
+    kube.heartbeat(NODE_ONE)
+
+    assert api.objects.get(NODE_NETWORKS, NODE_ONE) is not None
+
+
 def test_a_record_that_the_garbage_collector_took_is_made_again(api: Api, kube: KubeStore) -> None:
     one = register_one(kube)
     kube.heartbeat(NODE_ONE)

@@ -292,7 +292,10 @@ def test_a_senior_record_cannot_publish_others_networks_away() -> None:
     roster = Roster(CLUSTER, records, extra_in_cluster=False)
 
     assert roster.nodes == {"two": TWO, "three": THREE}
-    assert roster.rejected == {"one": "it publishes addresses of the cluster's own networks"}
+    reason = (
+        "the address that it published overlaps 10.244.2.0/24, 10.244.3.0/24, for pods of nodes"
+    )
+    assert roster.rejected == {"one": reason}
     assert roster.change({"one": raw(ONE, order=0)}) == [Put("one", ONE)]
 
 
