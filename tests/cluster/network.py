@@ -43,9 +43,29 @@ def give_loopback(machine: Machine) -> None:
 
 
 def wait_until_ready(kubectl: Kubectl) -> None:
-    """Until an agent serves on every node. Raises PycniError."""
-    until(partial(_is_rolled_out, kubectl), "pycni serves on every node: see `python -m cluster "
-          f"kubectl -n {NAMESPACE} describe pods`", READY_SECONDS)  # fmt: skip
+    """Until an agent serves on every node. Raises PycniError with what its containers say: who is
+    told often has no cluster any more to ask."""
+    try:
+        until(partial(_is_rolled_out, kubectl), "pycni serves on every node", READY_SECONDS)
+    except PycniError as error:
+        raise PycniError(
+            error.message, details="\n".join(last_words(kubectl)), hint=error.hint
+        ) from error
+
+
+def last_words(kubectl: Kubectl) -> list[str]:
+    """What the containers of pycni's pods said as they ended or wait for, a line each. Raises
+    PycniError."""
+    pods = kubectl.get("pods", f"--namespace={NAMESPACE}",
+                       f"--selector=app.kubernetes.io/name={DAEMONSET}")["items"]  # fmt: skip
+    return [
+        f"{pod['metadata']['name']} {one['name']}: {json.dumps(state)}"
+        for pod in pods
+        for field in ("initContainerStatuses", "containerStatuses")
+        for one in pod["status"].get(field, ())
+        for state in (one.get("state", {}), one.get("lastState", {}))
+        if state.get("terminated", {}).get("exitCode") or state.get("waiting")
+    ]
 
 
 def agent_of(kubectl: Kubectl, node: LabNode) -> str:
