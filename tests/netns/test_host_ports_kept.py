@@ -21,6 +21,7 @@ from pycni.lab.layout import LabNode, Pod
 from pycni.node.record import Node
 from pycni.pods import port_records, port_table
 from pycni.settings import load
+from pycni.upkeep import book
 from pycni.upkeep import host_ports as ports
 from support import flows
 from support.flows import answering
@@ -60,6 +61,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def node(lab: Lab) -> Iterator[LabNode]:
     found = lab.layout.nodes[0]
+    book.close(load(found.settings_path))  # the tests flush one after the other, as in a quarrel
     wait_until(lambda: is_well(found), "the agent has mended what a test before has flushed")
     yield found
     mend(found)
