@@ -19,16 +19,15 @@ from vm.apt import Archive, run
 PROJECT = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
-SUITE = "trixie"
-PYTHON = "3.13"
+SUITE = "bookworm"
+PYTHON = "3.11"
 """Of that suite."""
 
 PACKAGES = (
-    "libbpf1", "libbpfcc", "libbz2-1.0", "libc6", "libelf1t64", "libexpat1", "libffi8",
-    "libgcc-s1", "libgmp10", "libjansson4", "liblzma5", "libmnl0", "libnftables1", "libnftnl11",
-    f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", "libsqlite3-0", "libssl3t64",
-    "libstdc++6", "libuuid1", "libxtables12", "libzstd1", "netbase", f"python{PYTHON}-minimal",
-    "zlib1g",
+    "libbpf1", "libbpfcc", "libbz2-1.0", "libc6", "libelf1", "libexpat1", "libffi8", "libgcc-s1",
+    "libgmp10", "libjansson4", "liblzma5", "libmnl0", "libnftables1", "libnftnl11",
+    f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", "libsqlite3-0", "libssl3",
+    "libstdc++6", "libuuid1", "libxtables12", "netbase", f"python{PYTHON}-minimal", "zlib1g",
 )  # fmt: skip
 """All of them, with no others that they depend on: proof.py shows that nothing is missing."""
 
@@ -42,7 +41,7 @@ OWN = ("loader", "pycni", "pycni-*.dist-info")
 DISPENSABLE = (
     f"{LIBRARIES}/libbcc.so.*",  # needs LLVM; of bcc, libbcc_bpf is used (D2)
     f"{LIBRARIES}/gconv",
-    *(f"{LIBRARIES}/{name}.so*"  # for debuggers and profilers
+    *(f"lib/x86_64-linux-gnu/{name}.so*"  # for debuggers and profilers
       for name in ("libmemusage", "libpcprofile", "libthread_db")),
     f"{LIBRARIES}/engines-3", f"{LIBRARIES}/ossl-modules",
     *(f"{STANDARD}/lib-dynload/{name}.*"
@@ -67,11 +66,11 @@ FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n",
     "etc/os-release": f'NAME="pycni"\nID=pycni\nID_LIKE=debian\nVERSION_CODENAME={SUITE}\n',
 }
-LINKS = {"lib": "usr/lib", "lib64": "usr/lib64", "usr/bin/python3": f"python{PYTHON}"}
+LINKS = {"usr/bin/python3": f"python{PYTHON}"}
 COMMAND = "#!/usr/bin/python3 -I\nimport sys\n\nfrom pycni.cli import main\n\nsys.exit(main())\n"
 
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
-"""What the wheels may have been built for: the suite's C library is 2.41."""
+"""What the wheels may have been built for: the suite's C library is 2.36."""
 
 
 def make(tree: Path, *, scratch: Path, archive: Archive) -> None:
