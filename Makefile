@@ -116,7 +116,8 @@ soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
 chaos: $(VENV)/test ## every kind of damage to three nodes under traffic, 15 minutes
 	cd tests && ../$(BIN)/python -m chaos
 
-KUBE_PROXY ?= nftables
+# the image's libnftables is that of Debian 12, and crashes at what a newer nft has written
+KUBE_PROXY ?= $(shell grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo nftables || echo iptables)
 cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up, checked, taken down
 	$(call install,nftables)
 	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY)
