@@ -66,7 +66,7 @@ check: $(VENV)/test ## style, types, layers, C, spelling, unit tests, side by si
 
 test: $(VENV)/test guests image-cached ## everything that CI runs
 	@$(MAKE) --no-print-directory --jobs --output-sync=target $(STATIC)
-	$(BIN)/pytest $(WORKERS) --durations=25
+	$(BIN)/pytest $(WORKERS) --durations=25 || { [ $$? = 1 ] && cd tests && ../$(BIN)/python -m again; }
 
 test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes, 10 minutes
 	PYCNI_MATRIX=whole $(BIN)/pytest tests/netns/test_matrix.py tests/netns/test_differential.py

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cluster.proc import first_child, is_stopped, parent, pid_namespace
+from cluster.proc import first_child, is_stopped, parent, pid_namespace, words
 from cluster.waiting import until
 from pycni.errors import PycniError
 from pycni.files import make_private_directory, replace_file
@@ -244,9 +244,13 @@ class Machine:
 
     @staticmethod
     def _entered(outside: int, namespace: str) -> bool:
-        """Whether nsenter's child is in the machine: at first it is only about to be."""
+        """Whether nsenter's child is in the machine, and is the program: at first it is nsenter."""
         child = first_child(outside)
-        return child is not None and pid_namespace(child) == namespace
+        return (
+            child is not None
+            and pid_namespace(child) == namespace
+            and words(child) not in ([], words(outside))
+        )
 
 
 def _run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
