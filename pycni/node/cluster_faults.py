@@ -84,7 +84,8 @@ def _set_aside(told: dict[str, Any], listing: Listing | None) -> list[Fault]:
     }
     return [
         Fault("records", f"the record of {name}", f"set aside: {why}",
-              "mend or remove the record: pycni nodes, pycni forget", Weight.DEGRADED)
+              "mend or remove the record: pycni nodes, pycni forget; in Kubernetes: kubectl delete "
+              "node", Weight.DEGRADED)
         for name, why in sorted(here.items())[:NAMED]
     ]  # fmt: skip
 

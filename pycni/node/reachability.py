@@ -202,6 +202,7 @@ def _lost(name: str) -> Fault:
         PART,
         f"node {name}",
         "not reached, neither through the overlay nor beside it",
-        f"look at {name} and at the network between; if it is gone for good: pycni forget {name}",
+        f"look at {name} and at the network between; if it is gone for good: pycni forget {name}, "
+        f"or in Kubernetes: kubectl delete node {name}",
         Weight.DEGRADED,
     )

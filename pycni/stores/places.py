@@ -114,7 +114,7 @@ def seat(
             raise StoreError(
                 f"the pod CIDR {cidr} of node {name} is still that of node {printable(holder)}",
                 hint=f"wait until node {printable(holder)} is removed, or remove it if it is gone: "
-                "pycni forget",
+                "pycni forget; in Kubernetes: kubectl delete node",
             )
     former = roster.claims.get(name)
     node_id = _number(pod_cidrs[0], roster.cluster)
@@ -223,7 +223,8 @@ def _refuse_vtep(applicant: Applicant, roster: Roster, liveness: Mapping[str, Li
             state = f"whose record is set aside: {aside}" if aside else f"which is {life}"
             raise StoreError(
                 f"the VTEP {vtep} of node {name} is already that of node {shown}, {state}",
-                hint=f"set another vtep, or remove node {shown} if it is gone: pycni forget",
+                hint=f"set another vtep, or remove node {shown} if it is gone: pycni forget; "
+                "in Kubernetes: kubectl delete node",
             )
 
 

@@ -203,7 +203,10 @@ def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
     state = f"{len(listing.nodes)} nodes in {settings.store_url}"
     found = [Row("store", State.OK, state)]
     if listing.rejected:
-        todo = "mend or remove the records: pycni nodes, pycni forget"
+        todo = (
+            "mend or remove the records: pycni nodes, pycni forget; "
+            "in Kubernetes: kubectl delete node"
+        )
         return listing, [*found, Row("records", State.DEGRADED, listing.summary, todo)]
     return listing, [*found, Row("records", State.OK, listing.summary)]
 

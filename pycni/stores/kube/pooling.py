@@ -238,5 +238,5 @@ def _full(node: KubeNode, version: int, found: Pools) -> PoolFull:
         f"no IPPool has a free IPv{version} block for the node {node.name}: "
         f"{'; '.join(reasons) or 'there is no IPPool'}",
         hint="make another IPPool; or see `pycni pools` for claims of nodes that are gone, and "
-        "remove these nodes: pycni forget NODE",
+        "remove these nodes: kubectl delete node NODE",
     )
