@@ -47,6 +47,13 @@ from vm import cache
 RECORD = "cluster.json"
 FIELDS = ("name", "nodes", "kube_proxy", "kubernetes")
 """Of a Cluster, in its record."""
+PROGRAMS = {"containerd": "containerd", "ctr": "containerd", "runc": "runc"}
+PROXY_PROGRAMS = {
+    "nftables": {"nft": "nftables"},
+    "iptables": {"iptables": "iptables"},
+    "none": dict[str, str](),
+}
+"""Of the computer, that run in the machines: each with its Debian package."""
 NODE_SECONDS = 120.0
 DNS_SECONDS = 120.0
 CGROUP_SECONDS = 10.0
@@ -106,6 +113,7 @@ def up(cluster: Cluster, tell: Tell, *, bare: bool = False) -> Running:
     """
     layout.check(cluster)
     _require_room(cluster)
+    _require_programs(cluster)
     programs = build.provide(cluster.kubernetes, tell=tell)
     archives = [*images.provide(programs, tell=tell), image.provide(tell=tell).archive]
     running = Running(cluster, programs)
@@ -212,6 +220,8 @@ def _node_is_ready(running: Running, one: LabNode) -> bool:
 
 
 def _dns_is_ready(running: Running) -> bool:
+    for one in running.cluster.machines:
+        Machine(one).require("kube-proxy")  # by which the DNS reaches the API server
     deployment = running.kubectl.get("deployment", "coredns", "--namespace=kube-system")
     ready: int = deployment["status"].get("readyReplicas", 0)
     wanted: int = deployment["spec"]["replicas"]
@@ -252,6 +262,17 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
         for received in waiting[:1]:
             signal.raise_signal(received)
+
+
+def _require_programs(cluster: Cluster) -> None:
+    """Raises PycniError naming the packages of programs that are missing here."""
+    wanted = {**PROGRAMS, **PROXY_PROGRAMS[cluster.kube_proxy]}
+    missing = {package: name for name, package in wanted.items() if shutil.which(name) is None}
+    if missing:
+        raise PycniError(
+            f"a cluster with kube-proxy {cluster.kube_proxy} needs {', '.join(missing.values())}",
+            hint=f"apt-get install {' '.join(missing)}",
+        )
 
 
 def _require_room(cluster: Cluster) -> None:

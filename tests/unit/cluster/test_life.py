@@ -121,6 +121,21 @@ def test_who_is_not_root_is_told(cluster: Cluster, monkeypatch: pytest.MonkeyPat
         life.up(cluster, pytest.fail)
 
 
+@pytest.mark.parametrize(("mode", "package"), [("nftables", "nftables"), ("iptables", "iptables")])
+def test_a_program_that_is_missing_is_named_with_its_package(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, mode: str, package: str
+) -> None:
+    (program,) = life.PROXY_PROGRAMS[mode]
+    monkeypatch.setattr(life.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(life.shutil, "which", lambda name: None if name == program else name)
+
+    with pytest.raises(PycniError, match=f"kube-proxy {mode} needs {program}") as caught:
+        life.up(replace(cluster, kube_proxy=mode), pytest.fail)
+
+    assert caught.value.hint == f"apt-get install {package}"
+    assert not cluster.directory.exists()
+
+
 @pytest.mark.parametrize("error", [PycniError("no API server"), KeyboardInterrupt()])
 def test_what_fails_or_is_interrupted_is_taken_down(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: BaseException
