@@ -24,6 +24,7 @@
     agents         what pycni's agents say
     checks, ..._checks  what `make cluster` proves
     failing        a plugin whose first calls fail
+    rest           nothing is written where nothing happens
     reboot         a node that loses its power
     kills/         components killed and stopped under traffic
     suites, junit, e2e  Kubernetes' own tests: which, what they found, how they are run

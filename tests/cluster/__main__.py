@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe, rollout
+from cluster import build, checks, e2e, life, recipe, rest, rollout
 from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
@@ -160,6 +160,20 @@ def run_kills(name: str, nodes: int, kube_proxy: str, kubernetes: str, pods: int
         group = partial(storm.storm, pods=pods, seed=number)
     with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
         results = _told(stage.framed(group, running))
+    sys.exit(_report(results))
+
+
+@main.command("rest")
+@click.option("--name", default="rest", show_default=True, help="Name of the cluster.")
+@nodes_option
+@kube_proxy_option
+@kubernetes_option
+@click.option("--seconds", type=click.IntRange(min=1), default=600, show_default=True)
+def at_rest(name: str, nodes: int, kube_proxy: str, kubernetes: str, seconds: int) -> None:
+    """Count what is written while nothing happens, in a cluster of that name: one that is up, or a
+    new one."""
+    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+        results = _told(rest.at_rest(running, seconds=seconds))
     sys.exit(_report(results))
 
 
