@@ -10,10 +10,14 @@ import click
 
 from pycni.cli import failure
 from pycni.cli.invocation import Invocation, output_option, pass_invocation
+from pycni.cli.output import shorten, to_json
 from pycni.names import SETTINGS_PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pycni.settings import Settings
+    from pycni.setup.translation.proposal import Translation
 
 Row = dict[str, Any]
 
@@ -97,6 +101,79 @@ def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) 
     invocation.emit(found if invocation.as_json else lines, columns=("file", "ok", "problems"))
     if not all(row["ok"] for row in found):
         click.get_current_context().exit(failure.FAILED)
+
+
+@config.command()
+@click.option(
+    "--cluster-cidr",
+    "cluster",
+    multiple=True,
+    metavar="CIDR",
+    help="The network of all pods, where the file knows this node's part alone; once for each "
+    "family.",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@output_option
+@pass_invocation
+def translate(invocation: Invocation, /, *, file: Path, cluster: tuple[str, ...]) -> None:
+    """What the configuration of another network plugin is in pycni.
+
+    FILE is a network list, or a single plugin's configuration, of simple-k8s-cni, minicni,
+    bash-cni, bridge, ptp or flannel; or flannel's net-conf.json. Each key becomes a setting, is not
+    needed, or is refused with what fits instead. Without a refusal, settings and network list
+    follow. Nothing is written. Needs no node and no root.
+    """
+    from pycni.errors import InvalidConfig
+    from pycni.setup.translation import source
+    from pycni.setup.translation.proposal import TO_DO, translate
+
+    done = translate(source.read(file), file, cluster=cluster)
+    invocation.say(
+        *_told(done),
+        file=str(file),
+        ok=not done.refused,
+        keys=[
+            {"key": one.key, "value": one.value, "fate": one.fate, "says": one.says}
+            for one in done.findings
+        ],
+        settings=done.settings,
+        list=done.network,
+        to_do=[] if done.refused else TO_DO,
+    )
+    if done.refused and invocation.as_json:
+        click.get_current_context().exit(failure.FAILED)
+    if done.refused:
+        raise InvalidConfig(
+            f"{file} cannot be translated as it is",
+            details=f"found {len(done.refused)} of {len(done.findings)} keys refused: "
+            + shorten(", ".join(one.key for one in done.refused)),
+            hint="do what is said at each of them, and translate the file again",
+        )
+
+
+def _told(done: Translation) -> Iterator[str]:
+    """A translation for people."""
+    from pycni.setup.conflist import CONFLIST
+    from pycni.setup.translation.proposal import TO_DO
+
+    for one in done.findings:
+        value = "" if one.value is None else f" = {shorten(to_json(one.value, indent=None))}"
+        yield one.key + value
+        yield f"    {one.fate}{' ' if one.fate == 'becomes' else ': '}{one.says}"
+    if done.refused:
+        return
+    yield ""
+    yield f"# {SETTINGS_PATH}"
+    yield from done.settings.splitlines() or ["# nothing from this file"]
+    yield ""
+    if done.network is None:
+        yield "# the network list: as pycni install writes it"
+    else:
+        yield f"# /etc/cni/net.d/{CONFLIST}"
+        yield from to_json(done.network).splitlines()
+    yield ""
+    for number, step in enumerate(TO_DO, 1):
+        yield f"{number}. {step}"
 
 
 def _row(file: Path, problems: list[str]) -> Row:

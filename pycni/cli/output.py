@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+VALUE_MAX = 80
+"""Characters of a value on a line with others."""
+
 
 def escape(text: str) -> str:
     """`text` with every character that cannot be printed as Python's escape: `\\x1b`.
@@ -32,6 +35,11 @@ def cell(value: object) -> str:
     if value is None:
         return "-"
     return "yes" if value is True else "no" if value is False else escape(str(value))
+
+
+def shorten(text: str) -> str:
+    """`text` as far as a line has room for it."""
+    return text if len(text) <= VALUE_MAX else f"{text[: VALUE_MAX - 3]}..."
 
 
 def to_json(document: Any, *, indent: int | None = 2) -> str:

@@ -36,7 +36,12 @@ def problems(path: Path, settings: Settings) -> list[str]:
         return [f"it is no JSON: {error}"]
     if not isinstance(document, dict):
         return ["it is no JSON object"]
-    own = conflist.find_own(document)
+    return problems_of(document, settings)
+
+
+def problems_of(document: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Each problem of a list that is decoded."""
+    own = conflist.find_own(dict(document))
     if own is None:
         return [f'it has no plugin of type "{conflist.PLUGIN}" in its list `plugins`']
     found = [*_misspelt(own), *_refused(document, own, settings)]

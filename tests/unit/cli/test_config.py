@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from pycni.cli import cli
 from pycni.cli.invocation import Invocation
+from pycni.errors import InvalidConfig, PycniError
 from pycni.settings import Settings
 from pycni.setup import conflist
 from pycni.setup.conflist import Network
@@ -190,3 +191,104 @@ def test_a_list_that_is_not_there_is_told(settings: Path) -> None:
     status, rows = check("--settings", str(settings), "--conflist", "/nowhere")
 
     assert (status, rows[1]["problems"]) == (1, ["it cannot be read: No such file or directory"])
+
+
+OLD = {"cniVersion": "0.3.0", "name": "old", "type": "testcni", "mode": "vxlan",
+       "subnet": "10.1.0.0/16", "ipam": {"rangeStart": "10.1.0.9"}}  # fmt: skip
+
+
+def old(tmp_path: Path, **changes: Any) -> str:
+    file = tmp_path / "10-old.conf"
+    file.write_text(json.dumps(OLD | changes))
+    return str(file)
+
+
+def test_what_translate_says_passes_check(tmp_path: Path) -> None:
+    done = call("-o", "json", "config", "translate", old(tmp_path))
+    document = json.loads(done.stdout)
+    file, listed = tmp_path / "pycni.toml", tmp_path / "list"
+    file.write_text(f'node_name = "n1"\n{document["settings"]}')
+    listed.write_text(json.dumps(document["list"]))
+
+    status, rows = check("--settings", str(file), "--conflist", str(listed))
+
+    assert (done.exit_code, document["ok"], status) == (0, True, 0)
+    assert [row["problems"] for row in rows] == [[], []]
+    assert {one["key"]: one["fate"] for one in document["keys"]}["subnet"] == "becomes"
+    assert document["to_do"]
+
+
+def test_people_see_each_key_then_both_files(tmp_path: Path) -> None:
+    lines = call("config", "translate", old(tmp_path)).stdout.splitlines()
+
+    assert lines[lines.index('mode = "vxlan"') + 1] == '    becomes encap = "auto"'
+    assert lines.index("# /etc/pycni/pycni.toml") < lines.index('encap = "auto"')
+    assert "# /etc/cni/net.d/10-pycni.conflist" in lines
+    assert lines[-1].startswith("3. ")
+
+
+def test_long_values_and_what_a_terminal_would_obey_are_cut_and_escaped(tmp_path: Path) -> None:
+    done = call("config", "translate", old(tmp_path, **{"\x1b[31m": "x" * 500}))
+
+    (line,) = [one for one in done.stdout.splitlines() if one.endswith("...")]
+    assert line.startswith("\\x1b[31m = ")
+    assert len(line) < 100
+
+
+def test_a_refused_key_is_told_and_nothing_is_proposed(tmp_path: Path) -> None:
+    file = old(tmp_path, mode="ipip", colour=1)
+
+    done = call("config", "translate", file)
+    told = call("config", "translate", file, "-o", "json")
+
+    assert isinstance(done.exception, InvalidConfig)
+    assert "2 of 7 keys refused: mode, colour" in done.exception.details
+    assert "    refused: pycni has no IPIP yet" in done.stdout
+    assert "pycni.toml" not in done.stdout
+    document = json.loads(told.stdout)
+    assert (told.exit_code, document["ok"]) == (1, False)
+    assert (document["settings"], document["list"], document["to_do"]) == ("", None, [])
+
+
+def test_the_network_of_all_pods_is_told_beside_a_file_that_knows_a_part(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text(json.dumps({"type": "bash-cni", "name": "n", "podcidr": "10.1.2.0/24"}))
+
+    alone = call("config", "translate", str(file))
+    done = call("config", "translate", "--cluster-cidr", "10.1.0.0/16", str(file))
+
+    assert isinstance(alone.exception, InvalidConfig)
+    assert "--cluster-cidr" in alone.stdout
+    assert done.exit_code == 0
+    assert 'cluster_cidrs = ["10.1.0.0/16"]' in done.stdout
+
+
+def test_flannels_daemons_file_leaves_the_list_to_install(tmp_path: Path) -> None:
+    file = tmp_path / "net-conf.json"
+    file.write_text(json.dumps({"Network": "10.1.0.0/16", "Backend": {"Type": "vxlan"}}))
+
+    done = call("config", "translate", str(file))
+
+    assert "# the network list: as pycni install writes it" in done.stdout
+
+
+def test_a_list_of_flannel_leaves_the_settings_to_its_daemons_file(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text(json.dumps({"type": "flannel", "name": "n"}))
+
+    assert "# nothing from this file" in call("config", "translate", str(file)).stdout
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{", '{"type": "x"}'])
+def test_a_file_that_cannot_be_translated_is_an_error(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "file"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_text(content)
+
+    done = call("config", "translate", str(file))
+
+    assert isinstance(done.exception, PycniError)
+    assert done.exception.hint
+    assert done.stdout == ""
