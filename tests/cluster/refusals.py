@@ -21,7 +21,7 @@ from pycni.errors import PycniError
 from pycni.lab.checks import Check
 
 SAID_SECONDS = 90.0
-GONE_SECONDS = 60.0
+GONE_SECONDS = 180.0
 LOCK = "/run/pycni/locks/network.lock"
 """The empty file of a lock stays until the teardown (pycni/locks.py)."""
 NOBODY_LISTENS = "1"
