@@ -142,7 +142,7 @@ image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-i
 	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar
 
 image-cached: $(VENV)/test
-	cd tests && ../$(BIN)/python -m image build
+	cd tests && ../$(BIN)/python -m image build && ../$(BIN)/python -m image nft
 
 manifests: $(VENV)/test ## the manifests of deploy/ that are made of others
 	cd tests && ../$(BIN)/python -m image manifests
