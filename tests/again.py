@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     lasting = [test for test in failed if _fails(test, arguments)]
     for test in failed:
-        click.echo(f"again: {test} {'fails alone' if test in lasting else 'UNSTABLE: passes alone'}")
+        state = "fails alone" if test in lasting else "UNSTABLE: passes alone"
+        click.echo(f"again: {test} {state}")
     click.echo(f"{len(failed) - len(lasting)} passed, {len(lasting)} failed")
     return 1 if lasting else 0
 
