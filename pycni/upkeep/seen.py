@@ -13,7 +13,7 @@ from pathlib import Path
 from pycni.dataplane import maps
 from pycni.kernel import nft_tables
 from pycni.kernel.addresses import Address
-from pycni.kernel.links import Link
+from pycni.kernel.links import FarEnd, Link
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import underlay
@@ -71,10 +71,10 @@ class Seen:
         return [(link, lease) for link, lease in held if lease is not None]
 
     @cached_property
-    def pods_macs(self) -> list[str]:
-        """The MACs of the pods' ends, in the order of `pods`; empty where one is gone."""
+    def pods_ends(self) -> list[FarEnd]:
+        """The pods' ends, in the order of `pods`; empty where one is gone."""
         ends = [(link.peer_ifindex, link.peer_netnsid) for link, _ in self.pods]
-        return self.ipr.macs(ends)
+        return self.ipr.ends(ends)
 
     @cached_property
     def _ingress(self) -> dict[int, str]:
