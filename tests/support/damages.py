@@ -361,6 +361,11 @@ def _of_tables() -> Iterator[Damage]:
         script = f"add chain inet {table} prerouting {{ policy drop; }}"
         yield Damage(f"nftables table {table} drops by policy", _nft(script), part, "prerouting",
                      is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+        if table != port_table.TABLE:  # others may add to that
+            script = f"add chain inet {table} more {{ type filter hook forward priority 9; policy drop; }}"
+            yield Damage(f"nftables table {table} with one more chain", _nft(script), part,
+                         "did not make", is_broken=broken,
+                         plugin_tells=part == masquerade.PART)  # fmt: skip
         for chain in chains:
             script = f"flush chain inet {table} {chain}"
             yield Damage(f"nftables table {table}, chain {chain} flushed", _nft(script), part,
@@ -466,6 +471,8 @@ DAMAGES = (
            DEVICE_PART, OTHER_MAC),
     Damage("overlay device with another MTU", _ip("link", "set", DEVICE, "mtu", "1300"),
            DEVICE_PART, "1300", is_broken=False, plugin_tells=False),
+    Damage("overlay device without a carrier", _ip("link", "set", DEVICE, "protodown", "on"),
+           DEVICE_PART, "carrier", undo=_ip("link", "set", DEVICE, "protodown", "off")),
     Damage("overlay device made a port of a bridge", _enslave_overlay, DEVICE_PART, "bridge",
            tidy=_ip("link", "del", OTHER_BRIDGE)),
     Damage("overlay device that resolves addresses", _ip("link", "set", DEVICE, "arp", "on"),
