@@ -34,7 +34,7 @@ from pycni.node.overlay import DEVICE
 from pycni.node.record import Node, record_path
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.upkeep import book, endpoints, hooks, parts, pods
+from pycni.upkeep import book, endpoints, hooks, lost_leases, parts, pods
 from pycni.upkeep.book import MINUTE, Book, Key, key_of
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
@@ -53,7 +53,7 @@ LOOPBACK = 1
 NAMED = 3
 """How many things of a part the log names at once."""
 
-OF_PODS = frozenset({hooks.PART, pods.PART, endpoints.PART})
+OF_PODS = frozenset({lost_leases.PART, hooks.PART, pods.PART, endpoints.PART})
 """Parts that `Scope.only` is about."""
 OF_INTERFACES = (Subject.LINK, Subject.ADDRESS, Subject.QDISC, Subject.PARAMETER)
 """Subjects of one interface, or of all of them."""
@@ -139,6 +139,8 @@ class Keeper:
         """What tells the record that was read from a later one."""
         self._book = Book()
         self._settled = Settled()
+        self._aliases: dict[str, str] = {}
+        """Of the pods' links, by their names."""
         self._doers: dict[Subject, tuple[float, str]] = {}
         """When who last did something about a subject, if that was said."""
         self.found = False
@@ -234,7 +236,10 @@ class Keeper:
         d = self._describe()
         if d is None:
             return []
-        return self._settled.look(d, lambda: Seen(self._ipr, only=scope.only), scope.parts)
+        return self._settled.look(d, lambda: self._see(scope), scope.parts)
+
+    def _see(self, scope: Scope) -> Seen:
+        return Seen(self._ipr, only=scope.only, aliases=self._aliases)
 
     def _to_mend(self, faults: Iterable[Fault]) -> list[Fault]:
         """Those that are ours to mend."""
@@ -296,7 +301,7 @@ class Keeper:
             if d is None or part.mend is None or part.name not in broken:
                 continue
             try:
-                part.mend(d, Seen(self._ipr, only=scope.only))
+                part.mend(d, self._see(scope))
             except (PycniError, LoaderError, OSError) as error:
                 log.info("not mended part=%s error=%s", quoted(part.name), quoted(str(error)))
 

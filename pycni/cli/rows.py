@@ -38,6 +38,7 @@ def endpoints(settings: Settings) -> list[Row]:
     """The pods of this node by container, one row per address. Raises NotAvailable."""
     with Rtnl() as ipr, tables.open_endpoints(settings.pin_root) as table:
         held = {lease.ifindex: lease for lease in leases(ipr)}
+        names = {link.ifindex: link.ifname for link in ipr.links()}
         rows = []
         for address, endpoint in table.items():
             lease = held.get(endpoint.ifindex)
@@ -47,7 +48,7 @@ def endpoints(settings: Settings) -> list[Row]:
                     "container": lease.container_id if lease else "",
                     "network": lease.network if lease else "",
                     "interface": lease.ifname if lease else "",
-                    "host_interface": lease.host_ifname if lease else "gone",
+                    "host_interface": names.get(endpoint.ifindex, "gone"),
                     **vars(endpoint),
                 }
             )

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pycni.kernel.links import IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_IFNAME, RTM_NEWLINK
+from pycni.kernel.links import IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, RTM_NEWLINK
 from pycni.kernel.netlink import HEADER
-from pycni.names import GATEWAY_MAC, NAME_HEAD
+from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD
 
 LOAD_32, LOAD_16, LOAD_8_AT_X = 0x20, 0x28, 0x50
 LOAD_NUMBER, LOAD_X_NUMBER, COPY_TO_X = 0x00, 0x01, 0x07
@@ -111,8 +111,9 @@ HOST_END_AS_IT_SHALL_BE: Pattern = (
     LinkFlag(IFF_UP),
     LinkAttribute(IFLA_IFNAME, NAME_HEAD.encode()),
     LinkAttribute(IFLA_ADDRESS, bytes.fromhex(GATEWAY_MAC.replace(":", ""))),
+    LinkAttribute(IFLA_IFALIAS, ALIAS_HEAD.encode()),
 )
-"""A pod's host end that is up and has its MAC. The pod makes such events by switching its own end
+"""A pod's host end that is up, has its MAC and its lease. The pod makes such events by switching its own end
 on and off, as often as it likes."""
 ONLY_FLAGS: Pattern = (Kind(RTM_NEWLINK), OnlyFlags())
 """Events of a link's flags; another MAC has an event of its own."""

@@ -182,13 +182,24 @@ def read_link(body: bytes) -> Link:
     )  # fmt: skip
 
 
+class FarEnd(NamedTuple):
+    """What the node must know of a pod's end of a link. Without any of it, there is no such end."""
+
+    mac: str = ""
+    mtu: int = 0
+    """Bytes."""
+
+
 @lru_cache(maxsize=CACHED)
-def read_mac(body: bytes) -> str:
-    """The link-layer address in an RTM_NEWLINK; empty if it has none. Cheaper than `read_link`."""
+def read_end(body: bytes) -> FarEnd:
+    """The end that an RTM_NEWLINK tells of. Cheaper than `read_link`."""
+    mac, mtu = "", 0
     for name, value in attributes(body, IFINFOMSG.size):
         if name == IFLA_ADDRESS:
-            return value.hex(":")
-    return ""
+            mac = value.hex(":")
+        elif name == IFLA_MTU:
+            mtu = read_number(value)
+    return FarEnd(mac, mtu)
 
 
 @lru_cache(maxsize=CACHED)

@@ -8,8 +8,7 @@ thread; every function raises SetupError.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +91,27 @@ def rules(chain: BaseChain, *, what: str) -> list[Rule]:
     ]
 
 
-def table_names(chain: BaseChain, word: str, *, what: str) -> bool:
-    """Whether a rule or set in the chain's table has a word: an interface, an address."""
+def table_names(chain: BaseChain, word: str | int, *, what: str) -> bool:
+    """Whether a rule or set in the chain's table has a word: an interface, an address, a port."""
     if nft.table_flags(chain.table, family=chain.family, what=what):
         listed = _list_parts(chain, what=what)
     else:
         place = {"family": chain.family, "name": chain.table}
         listed = nft.run([{"list": {"table": place}}], what=what)
-    return any(f'"{word}"' in json.dumps(entry) for entry in listed)
+    return any(word in _words(entry) for entry in listed)
+
+
+def _words(entry: object) -> Iterator[str | int]:
+    """All that a listing says. Handles are the kernel's own numbers."""
+    if isinstance(entry, dict):
+        for key, value in entry.items():
+            if key != "handle":
+                yield from _words(value)
+    elif isinstance(entry, list):
+        for value in entry:
+            yield from _words(value)
+    elif isinstance(entry, str | int):
+        yield entry
 
 
 def _list_parts(chain: BaseChain, *, what: str) -> list[Expression]:

@@ -181,6 +181,12 @@ def compare(table: Table, listed: Listing) -> list[Difference]:
             differing.append(Difference(name, "gone"))
         elif found.chains[chain.name] != _as_listed(chain):
             differing.append(Difference(name, "changed"))
+    own = {chain.name for chain in table.chains}
+    differing += [
+        Difference(f"chain {name} {where}", "one that pycni did not make")
+        for name in found.chains
+        if name not in own
+    ]
     return differing + [
         Difference(f"set {one.name} {where}", "changed")
         for one in table.sets

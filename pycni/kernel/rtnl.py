@@ -30,6 +30,7 @@ from pycni.kernel.links import (
     RTM_GETLINK,
     RTM_NEWLINK,
     End,
+    FarEnd,
     Link,
     pack_changes,
     pack_ipv4_parameters,
@@ -39,8 +40,8 @@ from pycni.kernel.links import (
     pack_no_ipv6_address,
     pack_veth,
     pack_vxlan,
+    read_end,
     read_link,
-    read_mac,
 )
 from pycni.kernel.netlink import (
     NEW,
@@ -130,12 +131,12 @@ class Rtnl(RareRequests):
         """
         return self._find_link(pack_link_question(ifindex=ifindex, netnsid=netnsid))
 
-    def macs(self, places: Iterable[tuple[int, int | None]]) -> list[str]:
-        """The MAC of the link at each place, an index and the number of a namespace here (None:
-        this one); empty where there is none. Many at once are cheap."""
+    def ends(self, places: Iterable[tuple[int, int | None]]) -> list[FarEnd]:
+        """The link at each place, an index and the number of a namespace here (None: this one);
+        an empty one where there is none. Many at once are cheap."""
         bodies = [pack_link_question(ifindex=ifindex, netnsid=nsid) for ifindex, nsid in places]
         answers = self._asker.requests(RTM_GETLINK, 0, bodies)
-        return ["" if answer is None else read_mac(answer) for answer in answers]
+        return [FarEnd() if answer is None else read_end(answer) for answer in answers]
 
     def ifindex(self, ifname: str) -> int:
         """The index of the link of that name. ENODEV if there is none."""

@@ -2,8 +2,9 @@
 """Firewalls of others that drop what they do not know: found and named, never changed.
 
 A packet that is forwarded must be accepted in every table. iptables' chains get rules of ours
-(firewall_accepts.py); of other tables this module says which may drop pods' packets, and how to
-open them. Looks only, in the network namespace of the calling thread.
+(firewall_accepts.py); of other tables this module says which may drop pods' packets, or the VXLAN
+that the programs leave to the kernel, and how to open them. Looks only, in the network namespace of
+the calling thread.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ WHAT = "other firewalls' chains"
 PART = "firewalls"
 FIREWALLD = "firewalld"
 LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+OTHER_FAMILY = {4: "ip6", 6: "ip"}
+"""Of tables, by the IP version of a VTEP: VXLAN to it never meets them."""
 OWN = "pycni"
 """Names of our tables begin so."""
 
 
 def faults(node: Node) -> list[Fault]:
     """The chains that drop or reject in the end, in tables that do not name the overlay device or
-    the cluster. Raises SetupError.
+    the cluster; for packets to the host, the port of VXLAN. Raises SetupError.
 
     Only the words of the rules are compared: whether a packet passes depends on all its fields.
     Where sets of others keep our own tables from being written, the first of them is all that is
     said of tables.
     """
-    return [*_legacy(node), *(_unreadable() or _tables(node))]
+    return [*_legacy(node), *(_unreadable() or [*_tables(node), *_inputs(node)])]
 
 
 def _unreadable() -> list[Fault]:
@@ -87,13 +90,29 @@ def _tables(node: Node) -> list[Fault]:
             todo=_todo(chain),
             weight=Weight.DEGRADED,
         )
-        for chain in _closed()
-        if not _knows_us(chain, node)
+        for chain in _closed("forward")
+        if not _names(chain, DEVICE, *(str(cidr.network_address) for cidr in node.cluster_cidrs))
     ]
 
 
-def _closed() -> Iterator[BaseChain]:
-    for chain in nft_chains.base_chains("forward", what=WHAT):
+def _inputs(node: Node) -> list[Fault]:
+    """Most VXLAN is taken before a firewall sees it, but not fragments, what comes for pods with
+    limits, or by a tunnel without Ethernet headers."""
+    return [
+        Fault(
+            PART,
+            str(chain),
+            f"dropping what it does not know, and does not name VXLAN's port {node.port}",
+            todo=_input_todo(chain, node.port),
+            weight=Weight.DEGRADED,
+        )
+        for chain in _closed("input")
+        if chain.family != OTHER_FAMILY[node.vtep.version] and not _names(chain, node.port)
+    ]
+
+
+def _closed(hook: str) -> Iterator[BaseChain]:
+    for chain in nft_chains.base_chains(hook, what=WHAT):
         if firewall_accepts.is_iptables(chain) or chain.table.startswith(OWN):
             continue
         rules = [] if chain.policy == "drop" else nft_chains.rules(chain, what=WHAT)
@@ -101,8 +120,7 @@ def _closed() -> Iterator[BaseChain]:
             yield chain
 
 
-def _knows_us(chain: BaseChain, node: Node) -> bool:
-    words = [DEVICE, *(str(cidr.network_address) for cidr in node.cluster_cidrs)]
+def _names(chain: BaseChain, *words: str | int) -> bool:
     return any(nft_chains.table_names(chain, word, what=WHAT) for word in words)
 
 
@@ -115,3 +133,11 @@ def _todo(chain: BaseChain) -> str:
         f"let it accept pods: nft insert rule {place} iifname {DEVICE} accept; "
         f"nft insert rule {place} oifname {DEVICE} accept"
     )
+
+
+def _input_todo(chain: BaseChain, port: int) -> str:
+    if chain.table == FIREWALLD:
+        command = f"firewall-cmd --permanent --add-port={port}/udp"
+        return f"run: {command} && firewall-cmd --reload"
+    place = f"{chain.family} {chain.table} {chain.name}"
+    return f"let VXLAN in: nft insert rule {place} udp dport {port} accept"

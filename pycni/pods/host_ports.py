@@ -21,7 +21,7 @@ from pycni.kernel import conntrack
 from pycni.kernel.conntrack import Service
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import port_records, port_table
-from pycni.pods.lease import leases
+from pycni.pods.lease import is_held
 from pycni.pods.port_records import PORT_MAX, PortRecord
 from pycni.pods.port_table import Forward
 from pycni.settings import Settings
@@ -209,7 +209,7 @@ def _refuse_recorded(ipr: Rtnl, settings: Settings, record: PortRecord) -> None:
     for other in port_records.read_all(settings).by_digest.values():
         if other.digest == record.digest or not any(conflicts(record.forwards, other.forwards)):
             continue
-        if any(lease.key_digest == other.digest for lease in leases(ipr)):
+        if is_held(ipr, other.digest):
             _refuse_taken(record, other.forwards)
 
 

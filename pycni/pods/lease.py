@@ -130,6 +130,15 @@ def held_by(link: Link) -> Lease | None:
     return _read_alias(link) if link.kind in (VETH, NETKIT) else None
 
 
+def is_held(ipr: Rtnl, digest: str) -> bool:
+    """Whether the attachment whose key has that digest has its link: also one that somebody
+    renamed, or whose alias somebody edited."""
+    link = ipr.link(host_ifname(digest))
+    if link is not None and is_ours(link):
+        return True
+    return any(lease.key_digest == digest for lease in leases(ipr))
+
+
 def find_lease(ipr: Rtnl, digest: str) -> Lease | None:
     """The lease of the attachment whose key has that digest, or None."""
     link = ipr.link(host_ifname(digest))

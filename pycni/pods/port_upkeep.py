@@ -18,8 +18,9 @@ from pycni.errors import FileError, NotAvailable, TryAgain
 from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
+from pycni.names import host_ifname
 from pycni.pods import host_ports, port_records, port_table
-from pycni.pods.lease import Lease, leases
+from pycni.pods.lease import Lease, is_held, is_ours, leases
 from pycni.pods.port_records import PortRecord, Records
 from pycni.pods.port_table import PART, Contents, Forward
 from pycni.settings import Settings
@@ -41,12 +42,18 @@ class State:
     present: frozenset[Forward]
     records: Records
     held: tuple[Lease, ...]
+    named: frozenset[str] = frozenset()
+    """Names of pods' links: one whose alias somebody edited has no lease."""
 
     @property
     def wanted(self) -> dict[str, PortRecord]:
         """The records that count, by digest: those of living attachments."""
         alive = {lease.key_digest for lease in self.held}
-        return {digest: one for digest, one in self.records.by_digest.items() if digest in alive}
+        return {
+            digest: one
+            for digest, one in self.records.by_digest.items()
+            if digest in alive or host_ifname(digest) in self.named
+        }
 
     @property
     def unrecorded(self) -> list[Lease]:
@@ -58,6 +65,7 @@ class State:
     def stale(self) -> frozenset[Forward]:
         """The elements that lead to no living pod."""
         alive = {address for lease in self.held for address in lease.addresses}
+        alive |= {forward.pod for one in self.wanted.values() for forward in one.forwards}
         return frozenset(one for one in self.present if one.pod not in alive)
 
     def missing(self, record: PortRecord) -> list[Forward]:
@@ -72,7 +80,8 @@ def look(ipr: Rtnl, settings: Settings) -> State:
         contents = port_table.read()
     present = frozenset(contents.forwards if contents else ())
     records = port_records.read_all(settings)
-    return State(contents, present, records, tuple(leases(ipr)))
+    named = frozenset(link.ifname for link in ipr.links() if is_ours(link))
+    return State(contents, present, records, tuple(leases(ipr)), named)
 
 
 def faults(settings: Settings, state: State) -> list[Fault]:
@@ -129,7 +138,7 @@ def forget_ended(ipr: Rtnl, settings: Settings, digest: str) -> None:
     """
     try:
         with locks.attachment_lock(settings.run_dir, digest, timeout=0):
-            if all(lease.key_digest != digest for lease in leases(ipr)):
+            if not is_held(ipr, digest):
                 port_records.forget(settings, digest)
     except TryAgain:
         return

@@ -29,6 +29,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
         return
     if not link.is_up:
         yield _fault("down")
+    elif not link.is_running:
+        yield _fault("without a carrier", todo=f"run: ip link set {DEVICE} protodown off")
     if link.mac != GATEWAY_MAC:
         yield _fault(f"one with the MAC {link.mac}, not {GATEWAY_MAC}")
     if link.mtu != d.node.mtu:

@@ -48,9 +48,9 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
 
 def _wanted(seen: Seen) -> Iterator[tuple[Lease, IPAddress, Endpoint]]:
     """Each address with the entry that it must have."""
-    for (link, lease), mac in zip(seen.pods, seen.pods_macs, strict=True):
+    for (link, lease), end in zip(seen.pods, seen.pods_ends, strict=True):
         queued = seen.is_queued(lease)
-        now = link_changes.endpoint_of(lease, link, mac=mac, queued=queued)
+        now = link_changes.endpoint_of(lease, link, mac=end.mac, queued=queued)
         for address in lease.entries:
             yield lease, address, now
 

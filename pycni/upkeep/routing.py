@@ -10,7 +10,7 @@ from itertools import islice
 from pycni.cluster import IPAddress, IPNetwork, gateway
 from pycni.faults import Fault
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import RT_TABLE_MAIN, Route
+from pycni.kernel.routes import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTN_LOCAL, Route
 from pycni.node import overlay
 from pycni.node.overlay import DEVICE
 from pycni.upkeep.description import Description
@@ -55,7 +55,10 @@ def _overruled(d: Description, seen: Seen) -> Iterator[Fault]:
             yield _astray(to, found, seen, todo=todo)
     for route in seen.routes:
         if _is_inside(route, d) and all(hop.ifindex != link.ifindex for hop in route.hops):
-            todo = f"see who made the route, and remove it: ip route show root {route.dst}"
+            table = " table local" if route.table == RT_TABLE_LOCAL else ""
+            todo = f"see who made the route, and remove it: ip route show root {route.dst}{table}"
+            if route.kind == RTN_LOCAL:
+                todo = f"remove the address: ip address show to {route.dst}"
             yield _astray(route.dst, route, seen, todo=todo)
 
 
@@ -87,8 +90,10 @@ def _some_pod(network: IPNetwork, d: Description) -> IPAddress:
 
 
 def _is_inside(route: Route, d: Description) -> bool:
-    """Whether a route is to a part of the cluster, so that it goes before ours."""
-    return route.table == RT_TABLE_MAIN and any(
+    """Whether a route is to a part of the cluster, so that it goes before ours. An address of the
+    host makes one in the local table, and beside it some of other kinds, for broadcasts."""
+    is_local = route.table == RT_TABLE_LOCAL and (route.kind == RTN_LOCAL or not route.hops)
+    return (is_local or route.table == RT_TABLE_MAIN) and any(
         cidr.version == route.dst.version
         and cidr.prefixlen < route.dst.prefixlen
         and route.dst.network_address in cidr
@@ -99,6 +104,8 @@ def _is_inside(route: Route, d: Description) -> bool:
 def _astray(to: IPNetwork, route: Route | None, seen: Seen, *, todo: str) -> Fault:
     way = seen.ipr.link_at(route.ifindex) if route is not None and route.ifindex else None
     where = f"out of {way.ifname}" if way is not None else "nowhere"
+    if way is not None and route is not None and route.kind == RTN_LOCAL:
+        where = f"to this host, which has it as an address of {way.ifname}"
     return Fault(PART, f"the way of packets to {to}", f"{where}, not {DEVICE}", todo)
 
 

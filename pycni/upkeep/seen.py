@@ -6,16 +6,17 @@ Belongs to the network namespace of the Rtnl. Only one thread at a time may use 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
 from pycni.dataplane import maps
 from pycni.kernel import nft_tables
 from pycni.kernel.addresses import Address
-from pycni.kernel.links import Link
+from pycni.kernel.links import FarEnd, Link
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
+from pycni.names import host_ifname
 from pycni.node import underlay
 from pycni.node.underlay import Underlay
 from pycni.pods.lease import Lease, held_by
@@ -24,11 +25,19 @@ from pycni.pods.lease import Lease, held_by
 class Seen:
     """What the kernel has now. Properties raise NetlinkError.
 
-    `only`: of the pods' links, look at those with these indexes; None: at all.
+    `only`: of the pods' links, look at those with these indexes; None: at all. `aliases`: what an
+    agent remembers of them, by the links' names; what is seen now is added.
     """
 
-    def __init__(self, ipr: Rtnl, *, only: Collection[int] | None = None) -> None:
+    def __init__(
+        self,
+        ipr: Rtnl,
+        *,
+        only: Collection[int] | None = None,
+        aliases: dict[str, str] | None = None,
+    ) -> None:
         self.ipr = ipr
+        self.aliases = aliases
         self._only = only
         self._named: dict[str, Link | None] = {}
         self._digests: dict[str, bytes] = {}
@@ -60,21 +69,35 @@ class Seen:
         return underlay.look(self.ipr, links=self.links, routes=self.routes)
 
     @cached_property
-    def pods(self) -> list[tuple[Link, Lease]]:
-        """The host ends of pods, each with its lease."""
-        links: Iterable[Link | None] = (
-            self.links
-            if self._only is None
-            else [self.ipr.link_at(ifindex) for ifindex in self._only]
-        )
-        held = ((link, held_by(link)) for link in links if link is not None)
-        return [(link, lease) for link, lease in held if lease is not None]
+    def pods_links(self) -> list[Link]:
+        """The links that may be host ends of pods."""
+        if self._only is None:
+            return self.links
+        links = (self.ipr.link_at(ifindex) for ifindex in self._only)
+        return [link for link in links if link is not None]
 
     @cached_property
-    def pods_macs(self) -> list[str]:
-        """The MACs of the pods' ends, in the order of `pods`; empty where one is gone."""
+    def pods(self) -> list[tuple[Link, Lease]]:
+        """The host ends of pods, each with its lease."""
+        held = ((link, held_by(link)) for link in self.pods_links)
+        found = [(link, lease) for link, lease in held if lease is not None]
+        if self.aliases is not None:
+            self.aliases |= {
+                link.ifname: link.alias
+                for link, lease in found
+                if link.ifname == host_ifname(lease.key_digest)
+            }
+            if self._only is None:
+                present = {link.ifname for link in self.links}
+                for gone in self.aliases.keys() - present:
+                    del self.aliases[gone]
+        return found
+
+    @cached_property
+    def pods_ends(self) -> list[FarEnd]:
+        """The pods' ends, in the order of `pods`; empty where one is gone."""
         ends = [(link.peer_ifindex, link.peer_netnsid) for link, _ in self.pods]
-        return self.ipr.macs(ends)
+        return self.ipr.ends(ends)
 
     @cached_property
     def _ingress(self) -> dict[int, str]:

@@ -14,7 +14,7 @@ from pycni.kernel.event_socket import EventSocket
 from pycni.kernel.links import RTM_DELLINK, RTM_NEWLINK, read_link
 from pycni.kernel.netlink import messages
 from pycni.kernel.netlink_socket import RTMGRP_LINK
-from pycni.names import GATEWAY_MAC
+from pycni.names import ALIAS_HEAD, GATEWAY_MAC
 from support.kernel import entered, iproute, netns, veth
 
 pytestmark = pytest.mark.root
@@ -30,7 +30,7 @@ class World:
     def __init__(self, ipr: Any, ifname: str) -> None:
         self.ipr = ipr
         self.index, self.peer = veth(ipr, ifname, "two0")
-        self.set(address=GATEWAY_MAC)
+        self.set(address=GATEWAY_MAC, IFLA_IFALIAS=f"{ALIAS_HEAD} id=one")
         self.set(state="up")
 
     def set(self, **changes: Any) -> None:
@@ -62,7 +62,9 @@ def test_a_pod_that_switches_its_link_makes_no_event_of_the_host_end(world: Worl
     assert [world.heard(HOST_END_AS_IT_SHALL_BE, one) for one in happen] == [[], []]
 
 
-@pytest.mark.parametrize("change", [{"state": "down"}, {"address": OTHER_MAC}, {"ifname": "other"}])
+@pytest.mark.parametrize("change", [
+    {"state": "down"}, {"address": OTHER_MAC}, {"ifname": "other"}, {"IFLA_IFALIAS": "mine"},
+])  # fmt: skip
 def test_a_host_end_that_is_not_as_it_shall_be_is_heard_of(
     world: World, change: dict[str, str]
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_link_that_changes_all_the_time_is_no_fault(lab: Lab) -> None:
         with Rtnl() as ipr:
             d, seen = describe(settings), Seen(ipr)
             assert d is not None
-            assert seen.pods_macs
+            assert seen.pods_ends
             with open_iproute(node.pods[0].netns) as inside:
                 (index,) = inside.link_lookup(ifname=POD_IFNAME)
                 other_mac(inside, index, 0xFFFF)

@@ -283,6 +283,49 @@ def test_a_table_of_others_that_knows_pods_is_no_fault(lab: Lab) -> None:
         assert found == []
 
 
+HOST_FIREWALL = """
+table {family} host {{
+    chain into {{
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iif lo accept
+        tcp dport {{ 22, 10250 }} accept
+        {more}
+    }}
+}}
+"""
+"""As the example that Debian's nftables brings."""
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "faults"),
+    [
+        ("inet", "", 1),
+        ("ip", "", 1),
+        ("ip6", "", 0),
+        ("inet", "udp dport 4789 accept", 0),
+        ("inet", "udp dport { 53, 4789 } accept", 0),
+    ],
+    ids=["closed", "for IPv4", "for the other version", "open", "open by a set"],
+)
+def test_a_host_firewall_that_lets_no_vxlan_in_is_named(
+    lab: Lab, family: str, more: str, faults: int
+) -> None:
+    node = lab.layout.nodes[0]
+    record = Node.load(load(node.settings_path))
+    script = HOST_FIREWALL.format(family=family, more=more)
+    within(node.netns, lambda: nft.run(script, what="a test"))
+    try:
+        found = within(node.netns, lambda: other_firewalls.faults(record))
+    finally:
+        within(node.netns, lambda: nft.run(f"delete table {family} host", what="a test"))
+
+    assert len(found) == faults, found
+    for fault in found:
+        assert fault.sentence.startswith(f"chain into of table {family} host is dropping")
+        assert fault.todo.endswith(f"nft insert rule {family} host into udp dport 4789 accept")
+
+
 @pytest.mark.parametrize(("known", "faults"), [("eth7", 1), ("pycni0", 0)])
 def test_a_table_of_others_with_flags_is_never_listed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, known: str, faults: int

@@ -75,6 +75,22 @@ def plugin_status(lab: Lab, node: LabNode) -> dict[str, Any]:
     return answer
 
 
+def test_an_alias_that_nobody_knows_any_more_is_named(lab: Lab, node: LabNode) -> None:
+    with open_rtnl(node.netns) as ipr:
+        before = {link.ifindex: link.alias for link in pod_links(ipr)}
+        for ifindex in before:
+            ipr.set_alias(ifindex, "mine")
+        try:
+            (row,) = faults(node)
+        finally:
+            for ifindex, alias in before.items():
+                ipr.set_alias(ifindex, alias)
+
+    assert (row.name, row.state) == ("leases", State.DEGRADED)
+    assert "without its lease" in row.cause
+    assert "delete the pod, so that it is made anew" in row.todo
+
+
 def test_a_route_of_others_into_the_cluster_stops_no_mend(lab: Lab, node: LabNode) -> None:
     """A new node is refused there: its networks may be somebody else's."""
     route = next(damage for damage in DAMAGES if damage.name.startswith("a route that leads"))

@@ -12,10 +12,11 @@ import pytest
 from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import WORLD, LabNode
+from pycni.lab.topology import open_rtnl
 from pycni.settings import load
 from pycni.upkeep import book, report
 from pycni.upkeep.report import Row, State
-from support.damages import DAMAGES, FORGOTTEN_RECORD, LOOK, Damage
+from support.damages import DAMAGES, EVENT, FORGOTTEN_RECORD, LOOK, Damage, pod_links
 from support.flood import unanswered
 from support.labs import made_lab, within
 from support.waiting import wait_until
@@ -79,6 +80,22 @@ def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     assert forwards(lab, node) == []
     if damage.tidy is not None:
         damage.tidy(lab, node)
+
+
+def test_an_alias_that_somebody_changed_comes_back(lab: Lab) -> None:
+    """Without it the pod has no lease, and nothing else of it would be held."""
+    node = lab.layout.nodes[0]
+    book.close(load(node.settings_path))
+    with open_rtnl(node.netns) as ipr:
+        before = [link.alias for link in pod_links(ipr)]
+        count = len(told(node))
+        for link in pod_links(ipr):
+            ipr.set_alias(link.ifindex, "mine")
+        wait_until(lambda: len(told(node)) > count, "it is mended", seconds=EVENT)
+
+        assert [link.alias for link in pod_links(ipr)] == before
+        assert faults(node) == []
+        assert any("part=leases" in line for line in told(node)[count:])
 
 
 @pytest.mark.parametrize("name", ["overlay device deleted", "uplink's MTU lowered", "all pins"])

@@ -158,6 +158,11 @@ def _rename_mac(ipr: Rtnl) -> None:
         ipr.set_mac(link.ifindex, OTHER_MAC)
 
 
+def _narrow(ipr: Rtnl) -> None:
+    for link in pod_links(ipr):
+        ipr.set_mtu(link.ifindex, LOWER - 200)
+
+
 def _pods_down(_: Lab, node: LabNode) -> None:
     with open_iproute(node.netns) as ipr, open_rtnl(node.netns) as rtnl:
         for link in pod_links(rtnl):
@@ -356,6 +361,11 @@ def _of_tables() -> Iterator[Damage]:
         script = f"add chain inet {table} prerouting {{ policy drop; }}"
         yield Damage(f"nftables table {table} drops by policy", _nft(script), part, "prerouting",
                      is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
+        if table != port_table.TABLE:  # others may add to that
+            script = f"add chain inet {table} more {{ type filter hook forward priority 9; policy drop; }}"
+            yield Damage(f"nftables table {table} with one more chain", _nft(script), part,
+                         "did not make", is_broken=broken,
+                         plugin_tells=part == masquerade.PART)  # fmt: skip
         for chain in chains:
             script = f"flush chain inet {table} {chain}"
             yield Damage(f"nftables table {table}, chain {chain} flushed", _nft(script), part,
@@ -403,6 +413,8 @@ DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
 DEVICE_PART = f"device {DEVICE}"
 ASTRAY = "10.244.1.128/25"
 """A part of the second node's pods."""
+FAR_POD = "10.244.1.77/32"
+"""One of them."""
 ALL6_OFF = "net/ipv6/conf/all/disable_ipv6"
 
 
@@ -459,6 +471,8 @@ DAMAGES = (
            DEVICE_PART, OTHER_MAC),
     Damage("overlay device with another MTU", _ip("link", "set", DEVICE, "mtu", "1300"),
            DEVICE_PART, "1300", is_broken=False, plugin_tells=False),
+    Damage("overlay device without a carrier", _ip("link", "set", DEVICE, "protodown", "on"),
+           DEVICE_PART, "carrier", undo=_ip("link", "set", DEVICE, "protodown", "off")),
     Damage("overlay device made a port of a bridge", _enslave_overlay, DEVICE_PART, "bridge",
            tidy=_ip("link", "del", OTHER_BRIDGE)),
     Damage("overlay device that resolves addresses", _ip("link", "set", DEVICE, "arp", "on"),
@@ -472,6 +486,8 @@ DAMAGES = (
     Damage("filters taken from pods", _on_links(_take_clsact), "hooks", "from_container"),
     Damage("pods' links down", _pods_down, "pods", "down"),
     Damage("pods' links with another MAC", _on_links(_rename_mac), "pods", OTHER_MAC),
+    Damage("pods' links with a lower MTU", _on_links(_narrow), "pods", f"MTU {LOWER - 200}",
+           within=LOOK),
     Damage("pods' links opened to the stack", _open_pods, "pods", "open", is_broken=False,
            within=LOOK, plugin_tells=False),
     Damage("map endpoints emptied", _empty("endpoints"), "endpoints", "no entry"),
@@ -514,6 +530,9 @@ DAMAGES = (
     Damage("a route that leads packets for another node's pods away",
            _ip("route", "add", "blackhole", ASTRAY), "routes", f"{ASTRAY} is nowhere",
            undo=_ip("route", "del", "blackhole", ASTRAY)),
+    Damage("an address of another node's pod on this host",
+           _ip("address", "add", FAR_POD, "dev", NODE_UPLINK), "routes", f"{FAR_POD} is to this host",
+           undo=_ip("address", "del", FAR_POD, "dev", NODE_UPLINK)),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""

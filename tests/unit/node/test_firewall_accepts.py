@@ -116,10 +116,11 @@ def test_what_lets_no_packet_pass(expressions, stops) -> None:
 
 def test_firewalld_is_opened_in_its_own_words(monkeypatch) -> None:
     chain = BaseChain("inet", "firewalld", "filter_FORWARD", "forward", "accept")
-    monkeypatch.setattr(other_firewalls, "_closed", lambda: iter([chain]))
-    monkeypatch.setattr(other_firewalls, "_knows_us", lambda *_: False)
+    monkeypatch.setattr(other_firewalls, "_closed", lambda _: iter([chain]))
+    monkeypatch.setattr(other_firewalls, "_names", lambda *_: False)
 
-    (fault,) = other_firewalls.faults(NODE)
+    (forward, into_host) = other_firewalls.faults(NODE)
 
-    assert "firewall-cmd --permanent --zone=trusted --add-interface=pycni0" in fault.todo
-    assert fault.weight is Weight.DEGRADED
+    assert "firewall-cmd --permanent --zone=trusted --add-interface=pycni0" in forward.todo
+    assert "firewall-cmd --permanent --add-port=4789/udp" in into_host.todo
+    assert {forward.weight, into_host.weight} == {Weight.DEGRADED}

@@ -17,6 +17,8 @@ from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.errors import FileError, HostPortTaken, NotAvailable, SetupError
 from pycni.faults import Fault, Weight
+from pycni.kernel.links import IFF_UP, Link
+from pycni.names import GATEWAY_MAC, host_ifname
 from pycni.pods import host_ports, port_records, port_table, port_upkeep
 from pycni.pods.lease import Lease
 from pycni.pods.port_records import DIRECTORY, PortRecord
@@ -48,6 +50,7 @@ class Node:
     table: list[Forward] | None = field(default_factory=list)
     transactions: int = 0
     forgotten: list[Forward] = field(default_factory=list)
+    without_alias: set[str] = field(default_factory=set)
 
     def read(self) -> Contents:
         if self.table is None:
@@ -73,7 +76,25 @@ class Node:
     def records(self) -> set[str]:
         return set(port_records.read_all(self.settings).leftovers)
 
-    ipr: Any = None
+    @property
+    def ipr(self) -> Any:
+        return self
+
+    def links(self) -> list[Link]:
+        return [
+            Link(
+                number,
+                IFF_UP,
+                host_ifname(one.key_digest),
+                GATEWAY_MAC,
+                alias="mine" if one.key_digest in self.without_alias else one.alias(),
+                kind="veth",
+            )
+            for number, one in enumerate(self.held, start=2)
+        ]
+
+    def link(self, ifname: str) -> Link | None:
+        return next((link for link in self.links() if link.ifname == ifname), None)
 
 
 @pytest.fixture
@@ -82,8 +103,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(port_table, "read", made.read)
     monkeypatch.setattr(port_table, "forwards", lambda: made.read().forwards)
     monkeypatch.setattr(port_table, "change", made.change)
-    monkeypatch.setattr(port_upkeep, "leases", lambda _: list(made.held))
-    monkeypatch.setattr(host_ports, "leases", lambda _: list(made.held))
     monkeypatch.setattr(host_ports, "forget_former", made.forgotten.extend)
     return made
 
@@ -106,6 +125,16 @@ def test_a_node_as_it_must_be_has_no_faults_and_is_not_touched(two_pods: Node) -
     assert two_pods.faults() == []
     assert two_pods.mend() == 0
     assert (two_pods.transactions, two_pods.forgotten) == (0, [])
+
+
+def test_a_pod_whose_alias_somebody_edited_keeps_its_ports(two_pods: Node) -> None:
+    """Its link has its name still."""
+    two_pods.without_alias = {WEB}
+
+    assert two_pods.faults() == []
+    assert two_pods.mend() == 0
+    assert two_pods.table == [*WEB_RECORD.forwards, *DNS_RECORD.forwards]
+    assert two_pods.records() == {WEB, DNS}
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
