@@ -6,6 +6,8 @@ PYTHON ?= /usr/bin/python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
+# for people who look around in the lab
+LAB_PACKAGES = iproute2
 # the runtimes and reference plugins that the tests drive
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
 	busybox-static dnsmasq-base systemd etcd-server openssl iperf3 $(VAGRANT) \
@@ -35,8 +37,8 @@ install = @dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx
 	grep -qx $(words $(1)) || { apt-get update -q && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); }
 
-packages: ## Debian packages that pycni needs
-	$(call install,$(PACKAGES))
+packages: ## Debian packages that pycni and its lab need
+	$(call install,$(PACKAGES) $(LAB_PACKAGES))
 
 test-packages: packages ## Debian packages that its tests need
 	$(call install,$(TEST_PACKAGES))
@@ -181,7 +183,7 @@ test-kernels: $(VENV)/test ## distribution kernels, two machines each; KERNEL=6.
 	$(call install,tshark)
 	cd tests && ../$(BIN)/python -m vm $(if $(KERNEL),--kernel $(KERNEL))
 
-wheel: $(VENV)/test ## the installable package, C sources inside
+wheel: $(VENV)/lab ## the installable package, with C sources and compiled programs: dist/pycni-*.whl
 	$(BIN)/pip wheel -q --no-deps -w dist .
 
 clean: ## what the targets made
