@@ -29,6 +29,10 @@ ROOTS = ("", "pycni", "bpf", "tests")
 COMMENT = re.compile(r"\s#.*")
 END = re.compile(r"&&|[|;()]| -- |: ")
 """Of a command in a line of the shell."""
+WALKS = sorted((TOP / "docs").glob("walk-*.md"))
+NAME = re.compile(r"(?:\w+\.)*(\w+)")
+PLACED = re.compile(r"`(?:\w+\.)*(\w+)`\s\(`((?:[\w-]+/)*[\w-]+\.(?:py|h|c))`")
+"""A function, and the file that a walk says it is in."""
 DRAWN = re.compile("[─│►]")
 """In lines of pictures."""
 
@@ -102,6 +106,34 @@ def test_every_source_that_is_named_is_there(page: Path) -> None:
     named = [word for line in code(page) for word in line.split() if SOURCE.fullmatch(word)]
 
     assert [name for name in named if not is_there(name)] == []
+
+
+def words(*files: Path) -> set[str]:
+    return {word for file in files for word in re.findall(r"\w+", file.read_text("utf-8"))}
+
+
+def sources() -> list[Path]:
+    tops = (TOP / "pycni", TOP / "loader", TOP / "bpf")
+    return [file for top in tops for file in top.rglob("*") if file.suffix in (".py", ".h", ".c")]
+
+
+@pytest.mark.parametrize("page", WALKS, ids=page_id)
+def test_every_function_of_a_walk_is_in_the_sources(page: Path) -> None:
+    known = words(*sources()) | {file.stem for file in sources()}
+    named = [found[1] for line in code(page) if (found := NAME.fullmatch(line))]
+
+    assert [name for name in named if name not in known] == []
+
+
+@pytest.mark.parametrize("page", WALKS, ids=page_id)
+def test_every_function_of_a_walk_is_in_the_file_that_it_says(page: Path) -> None:
+    strays = []
+    for name, place in PLACED.findall(page.read_text(encoding="utf-8")):
+        files = [file for file in sources() if str(file).endswith(f"/{place}")]
+        if name not in words(*files):
+            strays.append(f"{name} ({place})")
+
+    assert strays == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
