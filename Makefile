@@ -30,7 +30,7 @@ WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loa
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # $(call install,PACKAGES): with apt, if any of them is missing
 install = @dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed | \
@@ -165,7 +165,7 @@ test-cnitool: $(VENV)/test ## the reference runtime; needs Go
 	GOBIN=$(CURDIR)/$(VENV)/go go install github.com/containernetworking/cni/cnitool@v1.3.0
 	CNITOOL=$(CURDIR)/$(VENV)/go/cnitool $(BIN)/pytest tests/runtimes/cnitool.py
 
-vagrant-test: ## the lab's machines, after `cd vagrant && vagrant up`
+vagrant-test: ## the two machines of `cd vagrant && vagrant up`, when they are up
 	cd vagrant && $(PYTHON) -m check
 
 vagrant-smoke: wheels ## a real `vagrant up` and its test, with no virtualisation and no box

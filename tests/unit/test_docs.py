@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,12 @@ def test_every_command_is_on_the_page() -> None:
     words = set(re.findall(r"[\w-]+", " ".join(re.findall(r"`([^`]+)`", text))))
 
     assert [name for name in cli.list_commands(click.Context(cli)) if name not in words] == []
+
+
+def test_make_help_lists_every_target_that_says_what_it_does() -> None:
+    said = re.findall(r"^([^\s:]+):.*## ", (TOP / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+    shown = subprocess.run(["make", "-C", TOP, "help"], capture_output=True, text=True, check=True)
+
+    listed = {line.split()[0] for line in shown.stdout.splitlines() if line.strip()}
+    assert [target for target in said if target not in listed] == []
