@@ -118,8 +118,7 @@ soak: $(VENV)/test ## 1,000 attachments while plugins and agents are killed
 chaos: $(VENV)/test ## every kind of damage to three nodes under traffic, 15 minutes
 	cd tests && ../$(BIN)/python -m chaos
 
-# the image's libnftables is that of Debian 12, and crashes at what a newer nft has written
-KUBE_PROXY ?= $(shell grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo nftables || echo iptables)
+KUBE_PROXY ?= nftables
 cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up, checked, taken down
 	$(call install,nftables)
 	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY)
@@ -144,7 +143,7 @@ image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-i
 	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar
 
 image-cached: $(VENV)/test
-	cd tests && ../$(BIN)/python -m image build
+	cd tests && ../$(BIN)/python -m image build && ../$(BIN)/python -m image nft
 
 manifests: $(VENV)/test ## the manifests of deploy/ that are made of others
 	cd tests && ../$(BIN)/python -m image manifests

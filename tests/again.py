@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 FAILED = Path(__file__).parent.parent / ".pytest_cache/v/cache/lastfailed"
 """What pytest's plugin `cacheprovider` wrote: an object whose keys are the tests."""
 
@@ -23,12 +25,13 @@ MOST = 3
 def main(arguments: Sequence[str]) -> int:
     failed = sorted(json.loads(FAILED.read_text())) if FAILED.exists() else []
     if not 0 < len(failed) <= MOST:
-        print(f"again: {len(failed)} tests failed; at most {MOST} are tried again")
+        click.echo(f"again: {len(failed)} tests failed; at most {MOST} are tried again")
         return 1
     lasting = [test for test in failed if _fails(test, arguments)]
     for test in failed:
-        print(f"again: {test} {'fails alone' if test in lasting else 'UNSTABLE: passes alone'}")
-    print(f"{len(failed) - len(lasting)} passed, {len(lasting)} failed")
+        state = "fails alone" if test in lasting else "UNSTABLE: passes alone"
+        click.echo(f"again: {test} {state}")
+    click.echo(f"{len(failed) - len(lasting)} passed, {len(lasting)} failed")
     return 1 if lasting else 0
 
 

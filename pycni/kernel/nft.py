@@ -6,24 +6,31 @@ transaction in the network namespace of the calling thread. This module does not
 tables are for.
 
 One thread at a time calls libnftables: it asks for the names of protocols with getprotobynumber(3),
-whose answer all threads share, and has more such state.
+whose answer all threads share, and has more such state. An older libnftables is not called where it
+would crash (nft_sets.py): it runs in our process.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import re
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft_tables
+from pycni.kernel import nft_sets, nft_tables
+from pycni.kernel.nft_sets import NamedSet
+from pycni.kernel.nft_tables import Table
 
 NFT_CTX_OUTPUT_JSON, NFT_CTX_OUTPUT_TERSE = 1 << 4, 1 << 11
 FAMILY = "inet"
 _one_at_a_time = threading.Lock()
 KERNEL_HINT = "the kernel needs nf_tables with nat and masquerade (nft_chain_nat, nft_masq)"
+READ_FROM = ".".join(map(str, nft_sets.READ_FROM))
+NEWER_HINT = f"install libnftables1 {READ_FROM} or newer; Debian 13 and pycni's image have one"
 
 
 def run(
@@ -34,6 +41,13 @@ def run(
 
     `what` says in the message of a SetupError what the commands are about.
     """
+    if found := _unreadable(commands):
+        more = f" and {len(found) - 1} more" if found[1:] else ""
+        raise SetupError(
+            f"libnftables {release()} is not called for {what}: it would crash at {found[0]}{more}"
+            ", which a newer one wrote",
+            hint=NEWER_HINT,
+        )
     text = commands if isinstance(commands, str) else json.dumps({"nftables": list(commands)})
     with _one_at_a_time:
         output = _run(text.encode(), what, 0 if elements else NFT_CTX_OUTPUT_TERSE)
@@ -60,6 +74,43 @@ def _run(commands: bytes, what: str, flags: int) -> bytes:
         nft.nft_ctx_free(context)
 
 
+@cache
+def release() -> str:
+    """Of libnftables, by its own word: every listing has it. This one reads no sets. Raises
+    SetupError."""
+    question = json.dumps({"nftables": [{"list": {"flowtables": None}}]})
+    with _one_at_a_time:
+        output = _run(question.encode(), "the release of libnftables", 0)
+    return str(json.loads(output)["nftables"][0]["metainfo"]["version"])
+
+
+def unreadable(table: Table | None = None) -> list[NamedSet]:
+    """The sets of a table, or of all, at which this libnftables would end the process. None where
+    it cannot be known: libnftables then says why."""
+    try:
+        known = tuple(map(int, re.findall(r"\d+", release())[:3]))
+        return [] if known >= nft_sets.READ_FROM else nft_sets.demanding(table)
+    except (SetupError, OSError):
+        return []
+
+
+def _unreadable(commands: str | Sequence[dict[str, Any]]) -> list[NamedSet]:
+    """Those among the sets that libnftables reads for these commands: all, unless it is a listing
+    of all chains, of one table, or of one thing in a table."""
+    match commands:
+        case [{"list": {"chains": None}}]:
+            return []
+        case [{"list": {"table": {"family": family, "name": table}}}]:
+            return unreadable((family, table))
+        case (
+            [{"list": {"chain": {"family": family, "table": table}}}]
+            | [{"list": {"set": {"family": family, "table": table}}}]
+            | [{"list": {"map": {"family": family, "table": table}}}]
+        ):
+            return unreadable((family, table))
+    return unreadable()
+
+
 def table_exists(name: str, *, what: str) -> bool:
     """Whether there is a table of this name in our family. Raises SetupError."""
     return table_flags(name, what=what) is not None
@@ -71,9 +122,20 @@ def table_flags(name: str, *, what: str, family: str = FAMILY) -> int | None:
     try:
         return nft_tables.flags().get((family, name))
     except OSError as error:
-        raise SetupError(
-            f"nftables does not tell of {what}: {error.strerror}", hint=KERNEL_HINT
-        ) from error
+        raise _silent(what, error) from error
+
+
+def demanding_sets(table: str, *, what: str) -> frozenset[str]:
+    """Names of a table's sets that some releases of libnftables cannot read, such as an
+    administrator's, whatever this one can (nft_sets.py). Raises SetupError."""
+    try:
+        return frozenset(one.name for one in nft_sets.demanding((FAMILY, table)))
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
+def _silent(what: str, error: OSError) -> SetupError:
+    return SetupError(f"nftables does not tell of {what}: {error.strerror}", hint=KERNEL_HINT)
 
 
 def delete_table(name: str, *, what: str) -> None:

@@ -20,6 +20,12 @@ from pycni.kernel import nft
 
 Listing = list[dict[str, Any]]
 
+ADDRESS = {4: "typeof ip saddr", 6: "typeof ip6 saddr"}
+"""What a set of addresses is declared by. Declared by their types, one that a newer nft has written
+would make an older one crash (nft_sets.py)."""
+FOR_NEWER = "written so that an older nft crashes at it"
+"""Of a set, as earlier releases of ours declared it."""
+
 
 @dataclass(frozen=True)
 class Hook:
@@ -87,7 +93,12 @@ def differences(table: Table, *, what: str) -> list[Difference]:
     listed = _list(table.name, what=what)
     if listed is None:
         return [Difference(f"nftables table {nft.FAMILY} {table.name}", "gone")]
-    return compare(table, listed)
+    demanding = nft.demanding_sets(table.name, what=what) if table.sets else ()
+    return compare(table, listed) + [
+        Difference(f"set {one.name} of nftables table {table.name}", FOR_NEWER)
+        for one in table.sets
+        if one.name in demanding
+    ]
 
 
 def write_addresses(table: str, changed: AddressSet, *, what: str) -> bool:
@@ -145,10 +156,16 @@ def script(table: Table, values: Mapping[str, Count]) -> str:
         delete table {nft.FAMILY} {table.name}
         table {nft.FAMILY} {table.name} {{
             {" ".join(_counter(name, values.get(name, Count())) for name in table.counters)}
-            {" ".join(map(_set, table.sets))}
+            {" ".join(map(declaration, table.sets))}
             {" ".join(map(_chain, table.chains))}
         }}
     """
+
+
+def declaration(one: AddressSet) -> str:
+    """A set with its addresses, in nft(8)'s words. Pure."""
+    elements = f"elements = {_elements(one)}" if one.addresses else ""
+    return f"set {one.name} {{ {ADDRESS[one.version]}; {elements} }}\n"
 
 
 def compare(table: Table, listed: Listing) -> list[Difference]:
@@ -238,11 +255,6 @@ def _as_listed(chain: Chain) -> _ListedChain:
 
 def _counter(name: str, value: Count) -> str:
     return f"counter {name} {{ packets {value.packets} bytes {value.bytes} }}\n"
-
-
-def _set(one: AddressSet) -> str:
-    elements = f"elements = {_elements(one)}" if one.addresses else ""
-    return f"set {one.name} {{ type ipv{one.version}_addr; {elements} }}\n"
 
 
 def _elements(one: AddressSet) -> str:

@@ -33,7 +33,7 @@ Table = tuple[str, str]
 
 def flags() -> dict[Table, int]:
     """NFT_TABLE_F_* of each table of IP. Raises OSError."""
-    with closing(_open()) as asker:
+    with closing(open_asker()) as asker:
         bodies = asker.dump(GET_TABLE, bytes(NFGENMSG))
     return dict(_read(body) for body in bodies if body[0] in FAMILIES)
 
@@ -50,17 +50,18 @@ def this_thread() -> int:
     return _number(NFTA_GEN_PROC_PID)
 
 
-def _number(attribute: int) -> int:
-    """What the kernel says of the generation, and of who asks (nf_tables_fill_gen_info)."""
-    with closing(_open()) as asker:
-        body = asker.request(GET_GENERATION, 0, bytes(NFGENMSG))
-    return int.from_bytes(dict(attributes(body, NFGENMSG))[attribute], "big")
-
-
-def _open() -> NetlinkSocket:
+def open_asker() -> NetlinkSocket:
+    """A socket that asks netfilter, and belongs to the caller. Raises OSError."""
     return NetlinkSocket(
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     )
+
+
+def _number(attribute: int) -> int:
+    """What the kernel says of the generation, and of who asks (nf_tables_fill_gen_info)."""
+    with closing(open_asker()) as asker:
+        body = asker.request(GET_GENERATION, 0, bytes(NFGENMSG))
+    return int.from_bytes(dict(attributes(body, NFGENMSG))[attribute], "big")
 
 
 def _read(body: bytes) -> tuple[Table, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycni.faults import Fault, Weight
-from pycni.kernel import nft_chains, xtables
+from pycni.kernel import nft, nft_chains, xtables
 from pycni.kernel.nft_chains import BaseChain
 from pycni.node import firewall_accepts
 from pycni.node.overlay import DEVICE
@@ -30,8 +30,24 @@ def faults(node: Node) -> list[Fault]:
     the cluster. Raises SetupError.
 
     Only the words of the rules are compared: whether a packet passes depends on all its fields.
+    Where sets of others keep our own tables from being written, the first of them is all that is
+    said of tables.
     """
-    return [*_legacy(node), *_tables(node)]
+    return [*_legacy(node), *(_unreadable() or _tables(node))]
+
+
+def _unreadable() -> list[Fault]:
+    return [
+        Fault(
+            PART,
+            str(one),
+            f"written by a newer nft: libnftables {nft.release()} would crash at it, so that pycni "
+            "writes no table",
+            todo=nft.NEWER_HINT,
+            weight=Weight.DEGRADED,
+        )
+        for one in nft.unreadable()[:1]
+    ]
 
 
 def _legacy(node: Node) -> Iterator[Fault]:

@@ -9,15 +9,16 @@ pod may have which port. Runs in the network namespace of the calling thread.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import NotAvailable, SetupError
-from pycni.faults import Fault
+from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_table import AddressSet
 
 TABLE = "pycni_ports"
 WHAT = "pycni's table of host ports"
@@ -118,7 +119,13 @@ def rules(mark: int, *, overlay: str, clusters: Iterable[IPNetwork]) -> Rules:
 
 
 def setup(wanted: Rules) -> None:
-    """Write the rules in one transaction; elements stay. Raises SetupError."""
+    """Write the rules in one transaction; elements stay. Raises SetupError.
+
+    Sets that only a newer nft can read, as earlier releases of ours had them, are made again.
+    """
+    again = _demanding()
+    sets = "".join(_sets(again))
+    deletions = " ".join(f"delete set inet {TABLE} {name};" for name in again)
     chains = "\n".join(f"chain {name} {{ {hook} }}" for name, hook in CHAINS.items())
     flushes = " ".join(f"flush chain inet {TABLE} {name};" for name in CHAINS)
     filled = "\n".join(
@@ -131,12 +138,12 @@ def setup(wanted: Rules) -> None:
             map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
             map host4 {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
             map host6 {{ type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }}
-            set nodes4 {{ type ipv4_addr; }}
-            set nodes6 {{ type ipv6_addr; }}
             {chains}
         }}
         {flushes}
+        {deletions}
         table inet {TABLE} {{
+            {sets}
             {filled}
         }}
         """,
@@ -163,6 +170,8 @@ class Contents:
     """By chain, the comment of each rule, "" if it has none."""
     closed: frozenset[str] = frozenset()
     """The chains that drop by their policy."""
+    demanding: frozenset[str] = frozenset()
+    """The sets of nodes' addresses that only a newer nft can read."""
 
 
 def read() -> Contents:
@@ -186,7 +195,7 @@ def read() -> Contents:
             f"the table inet {TABLE} has lost its map {', '.join(sorted(lost))}",
             hint="run: pycni setup (the agent does it when it starts)",
         )
-    return Contents(_forwards(), marks, frozenset(closed))
+    return Contents(_forwards(), marks, frozenset(closed), _demanding())
 
 
 def forwards() -> tuple[Forward, ...]:
@@ -214,6 +223,8 @@ def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
     return [
         *(Fault(PART, f"chain {name} {where}", "dropping all packets by its policy")
           for name in sorted(contents.closed & CHAINS.keys())),
+        *(Fault(PART, f"set {name} {where}", nft_table.FOR_NEWER, weight=Weight.DEGRADED)
+          for name in sorted(contents.demanding)),
         *(Fault(PART, f"chain {name} {where}", "without rules of ours")
           for name, lines in wanted.items()
           if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))),
@@ -245,6 +256,17 @@ def change_nodes(*, create: Iterable[IPAddress] = (), delete: Iterable[IPAddress
     gone = list(delete)
     # what is not there cannot be deleted
     _run([*_elements("add", [*gone, *create]), *_elements("delete", gone)])
+
+
+def _demanding() -> frozenset[str]:
+    return nft.demanding_sets(TABLE, what=WHAT) & {*NODES.values()}
+
+
+def _sets(again: Collection[str]) -> Iterator[str]:
+    """The sets as `setup` declares them, with their elements if they are made again."""
+    for version, name in NODES.items():
+        known = nft_table.addresses(_elements_of("set", name)) if name in again else ()
+        yield nft_table.declaration(AddressSet(name, version, frozenset(known)))
 
 
 def _elements(verb: str, addresses: Iterable[IPAddress]) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m image`: build the image, or render the manifests. See `make image`."""
+"""`python -m image`: build the image, render the manifests, or fetch what its tests
+need. See `make image`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from image import build, manifests
+from image import build, manifests, nft
 from pycni.errors import PycniError
 from vm.apt import ArchiveError
 
@@ -35,6 +36,13 @@ def build_image(output: Path | None, name: str) -> None:
     else:
         built = build.build(output.absolute(), name=name, tell=TELL)
     click.echo(build.summary(built))
+
+
+@main.command("nft")
+def fetch_nft() -> None:
+    """Fetch the releases of nft that the tests need into the cache."""
+    for suite in (nft.OLDER, nft.NEWER):
+        click.echo(nft.provide(suite).root)
 
 
 @main.command("manifests")

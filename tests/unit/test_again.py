@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 
-import again
 import pytest
+
+import again
 
 TESTS = """
 def test_that_passes(): pass
@@ -54,6 +55,8 @@ def test_many_that_failed_are_not_tried_again(failed, capfd):
 
 
 def test_a_run_that_left_no_failed_test_has_failed_otherwise(failed, capfd):
+    failed()
+
     assert again.main([]) == 1
 
     assert "0 tests failed" in capfd.readouterr().out

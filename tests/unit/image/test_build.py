@@ -24,7 +24,7 @@ NAME = "example/pycni:1"
 def root(tmp_path: Path) -> Path:
     """A tree as packages and wheels leave it."""
     root = tmp_path / "tree"
-    for file in ("usr/bin/python3.11", "usr/share/doc/libc6/copyright", "usr/share/doc/libc6/news",
+    for file in ("usr/bin/python3.13", "usr/share/doc/libc6/copyright", "usr/share/doc/libc6/news",
                  "usr/share/man/man1/a.1", f"{tree.LIBRARIES}/libbcc.so.0.26.0",
                  f"{tree.LIBRARIES}/libbcc_bpf.so.0.26.0", f"{tree.MODULES}/pycni/cli.py",
                  f"{tree.MODULES}/bin/pycni", f"{tree.STANDARD}/lib-dynload/readline.so",
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
                  f"{tree.MODULES}/pycni-1.dist-info/METADATA"):  # fmt: skip
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(file)
-    (root / "usr/bin/python3.11").chmod(0o4700)
+    (root / "usr/bin/python3.13").chmod(0o4700)
     (root / "etc").mkdir(mode=0o700)
     return root
 
@@ -69,7 +69,7 @@ def test_what_nobody_needs_is_left_out_and_what_scripts_would_make_is_there(root
                   f"{tree.MODULES}/pycni-1.dist-info/METADATA", "host/proc/sys/net", "etc/passwd",
                   "usr/bin/pycni"):  # fmt: skip
         assert (root / there).exists(), there
-    assert (root / "usr/bin/python3").readlink() == Path("python3.11")
+    assert (root / "usr/bin/python3").readlink() == Path("python3.13")
 
 
 def test_modes_are_the_same_whatever_they_were_and_nothing_is_setuid(root: Path) -> None:
@@ -81,7 +81,7 @@ def test_modes_are_the_same_whatever_they_were_and_nothing_is_setuid(root: Path)
         if not path.is_symlink()
     }
     assert modes.pop("tmp") == 0o1777
-    assert modes["usr/bin/python3.11"] == modes["usr/bin/pycni"] == modes["etc"] == 0o755
+    assert modes["usr/bin/python3.13"] == modes["usr/bin/pycni"] == modes["etc"] == 0o755
     assert modes["etc/passwd"] == 0o644
     assert set(modes.values()) == {0o755, 0o644}
 

@@ -48,7 +48,7 @@ def test_a_script_replaces_the_table_in_one_transaction() -> None:
     lines = [line.strip() for line in script.strip().splitlines()]
     assert lines[:3] == ["add table inet ours", "delete table inet ours", "table inet ours {"]
     assert "counter bad { packets 3 bytes 4 }" in script
-    assert "set nodes4 { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }" in script
+    assert "set nodes4 { typeof ip saddr; elements = { 192.0.2.1, 192.0.2.2 } }" in script
     assert f'{RULE} comment "{nft_table.digest(RULE)}"' in script
     assert "chain input { type filter hook input priority -10; " in script
     assert "chain helper { \n" in script
@@ -58,7 +58,7 @@ def test_a_counter_begins_at_zero_and_an_empty_set_has_no_elements() -> None:
     script = nft_table.script(Table("t", (), ("new",), (AddressSet("nodes6", 6),)), {})
 
     assert "counter new { packets 0 bytes 0 }" in script
-    assert "set nodes6 { type ipv6_addr;  }" in script
+    assert "set nodes6 { typeof ip6 saddr;  }" in script
 
 
 def test_a_table_as_described_has_no_difference() -> None:
