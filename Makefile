@@ -6,6 +6,8 @@ PYTHON ?= /usr/bin/python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
+# for people who look around in the lab
+LAB_PACKAGES = iproute2
 # the runtimes and reference plugins that the tests drive
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
 	busybox-static dnsmasq-base systemd etcd-server openssl iperf3 $(VAGRANT) \
@@ -28,15 +30,15 @@ WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loa
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # $(call install,PACKAGES): with apt, if any of them is missing
 install = @dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed | \
 	grep -qx $(words $(1)) || { apt-get update -q && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); }
 
-packages: ## Debian packages that pycni needs
-	$(call install,$(PACKAGES))
+packages: ## Debian packages that pycni and its lab need
+	$(call install,$(PACKAGES) $(LAB_PACKAGES))
 
 test-packages: packages ## Debian packages that its tests need
 	$(call install,$(TEST_PACKAGES))
@@ -162,7 +164,7 @@ test-cnitool: $(VENV)/test ## the reference runtime; needs Go
 	GOBIN=$(CURDIR)/$(VENV)/go go install github.com/containernetworking/cni/cnitool@v1.3.0
 	CNITOOL=$(CURDIR)/$(VENV)/go/cnitool $(BIN)/pytest tests/runtimes/cnitool.py
 
-vagrant-test: ## the lab's machines, after `cd vagrant && vagrant up`
+vagrant-test: ## the two machines of `cd vagrant && vagrant up`, when they are up
 	cd vagrant && $(PYTHON) -m check
 
 vagrant-smoke: wheels ## a real `vagrant up` and its test, with no virtualisation and no box
@@ -180,7 +182,7 @@ test-kernels: $(VENV)/test ## distribution kernels, two machines each; KERNEL=6.
 	$(call install,tshark)
 	cd tests && ../$(BIN)/python -m vm $(if $(KERNEL),--kernel $(KERNEL))
 
-wheel: $(VENV)/test ## the installable package, C sources inside
+wheel: $(VENV)/lab ## the installable package, with C sources and compiled programs: dist/pycni-*.whl
 	$(BIN)/pip wheel -q --no-deps -w dist .
 
 clean: ## what the targets made

@@ -333,8 +333,10 @@ def _read(file: Path, *, must_exist: bool) -> str:
     except UnicodeDecodeError as error:
         raise InvalidSettings(f"{file} is not UTF-8", hint="save it as UTF-8 text") from error
     except OSError as error:
+        is_for_root = isinstance(error, PermissionError) and os.geteuid() != 0
         raise InvalidSettings(
-            f"{file} cannot be read: {error.strerror}", hint="it must be a file root can read"
+            f"{file} cannot be read: {error.strerror}",
+            hint="run it as root" if is_for_root else "it must be a file root can read",
         ) from error
 
 

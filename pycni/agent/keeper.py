@@ -35,7 +35,7 @@ from pycni.node.record import Node, record_path
 from pycni.settings import Settings
 from pycni.setup import provision
 from pycni.upkeep import book, endpoints, hooks, lost_leases, parts, pods
-from pycni.upkeep.book import MINUTE, Book, Key, key_of
+from pycni.upkeep.book import MINUTE, OFTEN, Book, Key, key_of
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
 from pycni.upkeep.seen import Seen
@@ -258,8 +258,8 @@ class Keeper:
             return False
         rest = self._book.rest(fault, now=now, by=self._doer(fault))
         self._write_book()
-        log.warning("not mended for now part=%s thing=%s found=%s by=%s rest_s=%.0f",
-                    quoted(fault.part), quoted(fault.thing), quoted(rest.words),
+        log.warning("not mended for now part=%s thing=%s found=%s undone=%d by=%s rest_s=%.0f",
+                    quoted(fault.part), quoted(fault.thing), quoted(fault.found), OFTEN,
                     quoted(rest.by or "unknown"), rest.length)  # fmt: skip
         return True
 

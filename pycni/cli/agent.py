@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--setup/--no-setup", "with_setup", default=True, help="Set the node up first.")
+@click.option(
+    "--setup/--no-setup",
+    "with_setup",
+    default=True,
+    show_default=True,
+    help="Set the node up first.",
+)
 @click.option(
     "--install-list",
     is_flag=True,

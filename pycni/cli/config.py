@@ -37,8 +37,9 @@ def config() -> None:
 def show(invocation: Invocation) -> None:
     """Each setting, its value, and where that comes from.
 
-    IN USE is what the node was set up with; where a setting leaves the choice to pycni (empty, 0,
-    auto), it is what was chosen. If a setting says something else, `pycni setup` has not run since.
+    IN USE is what the node was set up with, as far as its record tells. Where a setting leaves the
+    choice to pycni (-, 0, auto), it is what was chosen. If a setting says something else, `pycni
+    setup` has not run since.
     """
     from pycni.settings import lines
 
@@ -57,6 +58,8 @@ def show(invocation: Invocation) -> None:
             value = settings.store_url
         if key == "masquerade_mark" and not invocation.as_json:
             value = f"{value:#x}"
+        if value in ("", ()) and not invocation.as_json:
+            value = None
         if key in invocation.log_options:
             value, origin = invocation.log_options[key]
         rows.append({"key": key, "value": _plain(value), "from": origin, "in_use": used.get(key)})
@@ -80,7 +83,10 @@ def show(invocation: Invocation) -> None:
 @output_option
 @pass_invocation
 def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) -> None:
-    """Whether the settings, and a network list, are right. Needs no node and no root."""
+    """Whether the settings, and a network list, are right. Needs no node and no root.
+
+    Without a settings file the defaults are checked.
+    """
     from pycni.errors import InvalidSettings
     from pycni.settings import load
     from pycni.setup import config_check
@@ -97,6 +103,8 @@ def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) 
         found = [_row(named or SETTINGS_PATH, [])]
         if listed is not None:
             found.append(_row(listed, config_check.problems(listed, settings)))
+    if named is None and not SETTINGS_PATH.exists() and not invocation.as_json:
+        found[0]["file"] += " (not there: the defaults)"
     lines = [row | {"problems": one} for row in found for one in row["problems"] or [""]]
     invocation.emit(found if invocation.as_json else lines, columns=("file", "ok", "problems"))
     if not all(row["ok"] for row in found):

@@ -26,7 +26,7 @@ TODO = "run `pycni teardown` on it; forget is for nodes that are gone"
 def forget(invocation: Invocation, /, *, node: str, yes: bool, dry_run: bool) -> None:
     """Take a NODE that is gone for good out of the cluster.
 
-    Asks first if the node shows signs of life: the other nodes cut off its pods.
+    Asks first if the node shows signs of life, for afterwards no other node reaches its pods.
     """
     from pycni.errors import StoreError
     from pycni.stores import open_store
@@ -59,7 +59,7 @@ def _ask(node: str, signs: list[str]) -> None:
 
     if not _is_interactive():
         raise StoreError(
-            f"node {node} shows signs of life, and nobody is asked",
+            f"node {node} shows signs of life, and there is no terminal to ask at",
             details="; ".join(signs),
             hint=f"{TODO}. If it is gone all the same, give --yes",
         )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 PLUGIN, LIST = "plugin", "list"
 EARLY = (
-    "this host is not set up yet. With the list, its runtime takes it for ready at once, and pods "
-    "fail until `pycni setup` has run: `--only plugin` now and `--only list` last spares them that"
+    "this host is not set up yet. With the list, its runtime starts pods at once, and they fail "
+    "until `pycni setup` has run. Better: `--only plugin` now, and `--only list` after setup"
 )
 UNSAID = {"name": None, "ip_masq": None, "mtu": None, "force": False, "no_python": True}
 """What `agent` says of the options of `install`."""

@@ -14,7 +14,7 @@ from pycni.cli.invocation import Invocation, output_option, pass_invocation
 def pools(invocation: Invocation) -> None:
     """The pools of addresses, and how much of each is claimed.
 
-    SILENT_NODES have claims and give no sign of life. If one is gone for good,
+    SILENT NODES have claims and give no sign of life. If one is gone for good,
     `kubectl delete node NODE` frees what it has.
     """
     from pycni.cli import rows

@@ -38,9 +38,9 @@ LOOK = 0.5
 def status(invocation: Invocation, context: click.Context, *, wait: float | None) -> None:
     """Whether this node forwards packets, and what it lacks.
 
-    There is a row for each thing. Exit status 0: it forwards. 1: it forwards, but something is
-    degraded, such as a store that is away or an agent that does not run. 2: packets of pods are
-    lost.
+    There is a row for each thing; docs/upkeep.md says what each means. Exit status 0: it forwards.
+    1: it forwards, but something is degraded, such as a store that is away or an agent that does
+    not run. 2: packets of pods are lost.
     """
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
     from pycni.upkeep.report import State, worst

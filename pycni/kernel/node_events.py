@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -101,7 +102,7 @@ class Notice(NamedTuple):
     ifindex: int = 0
     """Of links, addresses, qdiscs and parameters; 0 or negative: not of one interface."""
     by: str = ""
-    """Name and process ID of who did it, if that is known."""
+    """Name and process ID of who did it, if that is known and was not the listener itself."""
 
 
 def ignore_this_thread() -> None:
@@ -121,6 +122,9 @@ class NodeEvents:
         except OSError:
             self._routing.close()
             raise
+        self._listener = 0
+        with suppress(OSError):  # a kernel without nftables
+            self._listener = nft_tables.this_thread()
         self._poll = select.poll()
         self._tables.settimeout(0)  # do not block
         for readable in (self._routing, self._tables):
@@ -147,7 +151,7 @@ class NodeEvents:
                     os.pread(self._mounts, 1, 0)
                     found.append(Notice(Subject.MOUNT))
                 elif descriptor == self._tables.fileno():
-                    found += _read(self._tables)
+                    found += _read(self._tables, self._listener)
                 elif (happened := self._routing.take()) is None:
                     return None
                 else:
@@ -172,7 +176,7 @@ def _subscribe_to_nftables() -> socket.socket:
     return made
 
 
-def _read(tables: socket.socket) -> list[Notice]:
+def _read(tables: socket.socket, listener: int) -> list[Notice]:
     """Everything that waits. Raises OSError with ENOBUFS if some was lost."""
     found: list[Notice] = []
     while True:
@@ -181,7 +185,7 @@ def _read(tables: socket.socket) -> list[Notice]:
         except BlockingIOError:
             return found
         for message in messages(data):
-            found += _of_nftables(message)
+            found += _of_nftables(message, listener)
 
 
 def _of_rtnetlink(data: bytes) -> Iterator[Notice]:
@@ -198,14 +202,15 @@ def _of_rtnetlink(data: bytes) -> Iterator[Notice]:
         yield Notice(subject, ifindex, _name(port_of(data)))
 
 
-def _of_nftables(message: Message) -> Iterator[Notice]:
+def _of_nftables(message: Message, listener: int) -> Iterator[Notice]:
     if message.kind == NEW_GENERATION:
         found = dict(attributes(message.body, NFGENMSG))
         pid = int.from_bytes(found.get(NFTA_GEN_PROC_PID, b""), "big")
         if pid in _ignored:
             return
         name = read_text(found.get(NFTA_GEN_PROC_NAME, b""))
-        yield Notice(Subject.TABLES, by=f"{name} (pid {pid})" if pid else "")
+        is_told = pid not in (0, listener)
+        yield Notice(Subject.TABLES, by=f"{name} (pid {pid})" if is_told else "")
 
 
 def _name(port: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -88,17 +88,19 @@ def _to_the_end(group: str, checks: Iterator[Check]) -> Iterator[Check]:
 def hosts_and_world(lab: Lab) -> Iterator[Check]:
     """Pods to every node's own address, nodes to every pod, pods to the world."""
     for node in lab.layout.nodes:
-        nodes = [str(a.ip) for other in lab.layout.nodes for a in other.underlay]
-        world = [str(address) for address in WORLD]
+        names = {str(a.ip): other.name for other in lab.layout.nodes for a in other.underlay}
+        names |= {str(address): "the world" for address in WORLD}
         pod = node.pods[0]
-        for address, answer in zip(
-            nodes + world, lab.peer(pod.netns, "echo", *nodes, *world), strict=True
-        ):
-            where = "the world" if address in world else "node"
-            yield _answered(f"ping {pod.name} -> {where} {address}", answer)
-        pods = [address for pod in lab.layout.pods for address in lab.addresses(pod)]
-        for address, answer in zip(pods, lab.peer(node.netns, "echo", *pods), strict=True):
-            yield _answered(f"ping {node.name} -> pod {address}", answer)
+        yield from _pings(lab, pod.name, pod.netns, names)
+        pods = {address: pod.name for pod in lab.layout.pods for address in lab.addresses(pod)}
+        yield from _pings(lab, node.name, node.netns, pods)
+
+
+def _pings(lab: Lab, source: str, netns: str, names: Mapping[str, str]) -> Iterator[Check]:
+    """From one network namespace to each of these addresses, with the names of who has them."""
+    for answer in lab.peer(netns, "echo", *names):
+        address = answer["address"]
+        yield _answered(f"ping {source} -> {names[address]} {address}", answer)
 
 
 def largest_packets(lab: Lab) -> Iterator[Check]:
@@ -111,7 +113,9 @@ def largest_packets(lab: Lab) -> Iterator[Check]:
             (answer,) = lab.peer(
                 source.netns, "echo", address, "--size", str(size), "--dont-fragment"
             )
-            yield _answered(f"DF ping of MTU size {source.name} -> {target.name} {address}", answer)
+            yield _answered(
+                f"ping, as large as the MTU, {source.name} -> {target.name} {address}", answer
+            )
 
 
 def transfers(lab: Lab) -> Iterator[Check]:
@@ -162,7 +166,7 @@ def tables(lab: Lab) -> Iterator[Check]:
 
 
 def kernel_tables(lab: Lab) -> Iterator[Check]:
-    """No route, neighbour or FDB entry of a node names a pod or another node."""
+    """No route, neighbour or forwarding (FDB) entry of a node names a pod."""
     for node in lab.layout.nodes:
         yield from _kernel_tables(lab, node)
 

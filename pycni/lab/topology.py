@@ -118,4 +118,4 @@ def kernel_entries(name: str) -> dict[str, set[str]]:
         }
         neighbours = {str(address) for address in ipr.neighbour_addresses()}
         fdb = {str(address) for address in ipr.fdb_addresses()}
-    return {"routes": routes, "neighbours": neighbours, "FDB entries": fdb}
+    return {"routes": routes, "neighbours": neighbours, "forwarding (FDB) entries": fdb}

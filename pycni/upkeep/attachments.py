@@ -55,7 +55,7 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
 def details(d: Description) -> str:
     """How many the runtime has, for a person."""
     if installed.load(d.settings) is None:
-        return "not known: no agent of this host was told --install-list"
+        return "not watched: no agent was started with --install-list"
     return f"{sum(1 for _ in results(d.settings))} known to the runtime"
 
 

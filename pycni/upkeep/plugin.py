@@ -64,7 +64,7 @@ def details(settings: Settings) -> str:
     """What is held, for a person."""
     held = installed.load(settings)
     if held is None:
-        return "not looked after: no agent of this host was told --install-list"
+        return "not watched: no agent was started with --install-list"
     return f"{held.executable.path}, {held.listed.path}"
 
 

@@ -200,7 +200,8 @@ def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
     except PycniError as error:
         todo = error.hint or "start it; until then no news of other nodes comes"
         return None, [Row("store", State.DEGRADED, error.message, todo)]
-    state = f"{len(listing.nodes)} nodes in {settings.store_url}"
+    count = len(listing.nodes)
+    state = f"{count} node{'' if count == 1 else 's'} in {settings.store_url}"
     found = [Row("store", State.OK, state)]
     if listing.rejected:
         todo = (

@@ -46,7 +46,7 @@ def _overruled(d: Description, seen: Seen) -> Iterator[Fault]:
         pod = gateway(cidr) + 1
         found = seen.ipr.route_to(pod)
         if found is None or found.ifindex != link.ifindex:
-            todo = f"see who made the rule or route: ip rule; ip route get {pod}"
+            todo = f"see what leads it there: ip rule (one must look up main); ip route get {pod}"
             yield _astray(cidr, found, seen, todo=todo)
     for to in _selected(d, seen):
         found = seen.ipr.route_to(_some_pod(to, d))

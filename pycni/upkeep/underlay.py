@@ -15,6 +15,7 @@ from pycni.upkeep.seen import Seen
 
 PART = "uplink"
 OVERLAY_MTU = "the overlay's MTU"
+BY_SETTINGS = "the uplink by the settings"
 BACK = "give it back, or another address: the agent then moves the node there"
 
 
@@ -40,9 +41,11 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
 def _moved(d: Description, seen: Seen) -> Iterator[Fault]:
     """Whether setup would choose another uplink or address now, or another MTU."""
     node = d.node
-    others = [other.vtep for other in d.others]
+    if _is_edit(d, seen):
+        yield from _next_setup(d, seen)
+        return
     try:
-        found = uplink.choose(seen.around, Wish.of(d.settings, node), others=others)
+        found = _choose(d, seen, Wish.of(d.settings, node))
     except SetupError as error:
         yield Fault(PART, node.uplink, f"no uplink: {error.message}", error.hint)
         return
@@ -53,6 +56,35 @@ def _moved(d: Description, seen: Seen) -> Iterator[Fault]:
         yield Fault(PART, node.uplink, f"not the way to the other nodes, {found.ifname} is")
     else:
         yield from _mtu_faults(d, found)
+
+
+def _choose(d: Description, seen: Seen, wish: Wish) -> Uplink:
+    return uplink.choose(seen.around, wish, others=[other.vtep for other in d.others])
+
+
+def _is_edit(d: Description, seen: Seen) -> bool:
+    """Whether the settings name another uplink or address than the node has, and can keep: they
+    were edited, and no setup has followed."""
+    node, settings = d.node, d.settings
+    if settings.uplink in ("", node.uplink) and settings.vtep in (None, node.vtep):
+        return False
+    try:
+        _choose(d, seen, Wish(node.uplink, node.vtep, node.vtep))
+    except SetupError:
+        return False
+    return True
+
+
+def _next_setup(d: Description, seen: Seen) -> Iterator[Fault]:
+    """What it would say to the settings."""
+    node = d.node
+    try:
+        found = _choose(d, seen, Wish.of(d.settings, node))
+    except SetupError as error:
+        yield Fault(PART, BY_SETTINGS, f"refused: {error.message}", error.hint, Weight.DEGRADED)
+        return
+    way = f"{found.ifname} with {found.vtep}, not {node.uplink} with {node.vtep}"
+    yield Fault(PART, BY_SETTINGS, way, "run: pycni setup", Weight.DEGRADED)
 
 
 def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
@@ -66,8 +98,9 @@ def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
     asked = d.settings.mtu
     if asked > largest:
         todo = "raise it, or lower `mtu` in the settings"
+        weight = Weight.BROKEN if largest < node.mtu else Weight.DEGRADED
         yield Fault(PART, node.uplink, f"one with the MTU {link.mtu}, which leaves {largest} bytes "
-                    f"for pods, not {asked}", todo)  # fmt: skip
+                    f"for pods, not {asked}", todo, weight)  # fmt: skip
     elif asked and asked != node.mtu:
         found = f"{node.mtu}, and `mtu` in the settings is {asked}"
         yield Fault(PART, OVERLAY_MTU, found, "run: pycni setup", Weight.DEGRADED)

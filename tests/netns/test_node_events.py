@@ -135,6 +135,14 @@ def test_what_this_process_does_has_no_name_of_others() -> None:
     assert os.getpid()
 
 
+@pytest.mark.usefixtures("namespace")
+def test_what_the_listener_does_to_the_firewall_has_no_name_of_others() -> None:
+    with NodeEvents() as events:
+        nft.run("add table inet ours", what="a test")
+
+        assert heard(events, Subject.TABLES).by == NOBODY
+
+
 def test_lost_events_are_told(namespace: str) -> None:
     """Then everything must be looked at."""
     with NodeEvents() as events, rtnl(namespace) as ipr:

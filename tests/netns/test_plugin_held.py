@@ -172,7 +172,7 @@ def test_what_nobody_holds_any_more_stays_away(
 
             assert [path for path in files if path.exists()] == []
             assert row(node)["state"] == "ok"
-            assert "not looked after" in row(node)["cause"]
+            assert "not watched" in row(node)["cause"]
     finally:
         for path, content in zip(files, before, strict=True):
             path.write_bytes(content)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,10 @@ ROOTS = ("", "pycni", "bpf", "tests")
 COMMENT = re.compile(r"\s#.*")
 END = re.compile(r"&&|[|;()]| -- |: ")
 """Of a command in a line of the shell."""
+WALKS = sorted((TOP / "docs").glob("walk-*.md"))
+NAME = re.compile(r"(?:\w+\.)*(\w+)")
+PLACED = re.compile(r"`(?:\w+\.)*(\w+)`\s\(`((?:[\w-]+/)*[\w-]+\.(?:py|h|c))`")
+"""A function, and the file that a walk says it is in."""
 DRAWN = re.compile("[─│►]")
 """In lines of pictures."""
 
@@ -104,6 +109,34 @@ def test_every_source_that_is_named_is_there(page: Path) -> None:
     assert [name for name in named if not is_there(name)] == []
 
 
+def words(*files: Path) -> set[str]:
+    return {word for file in files for word in re.findall(r"\w+", file.read_text("utf-8"))}
+
+
+def sources() -> list[Path]:
+    tops = (TOP / "pycni", TOP / "loader", TOP / "bpf")
+    return [file for top in tops for file in top.rglob("*") if file.suffix in (".py", ".h", ".c")]
+
+
+@pytest.mark.parametrize("page", WALKS, ids=page_id)
+def test_every_function_of_a_walk_is_in_the_sources(page: Path) -> None:
+    known = words(*sources()) | {file.stem for file in sources()}
+    named = [found[1] for line in code(page) if (found := NAME.fullmatch(line))]
+
+    assert [name for name in named if name not in known] == []
+
+
+@pytest.mark.parametrize("page", WALKS, ids=page_id)
+def test_every_function_of_a_walk_is_in_the_file_that_it_says(page: Path) -> None:
+    strays = []
+    for name, place in PLACED.findall(page.read_text(encoding="utf-8")):
+        files = [file for file in sources() if str(file).endswith(f"/{place}")]
+        if name not in words(*files):
+            strays.append(f"{name} ({place})")
+
+    assert strays == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_command_that_is_shown_exists(page: Path) -> None:
     assert [words for words in commands(page) if strange(words)] == []
@@ -122,3 +155,12 @@ def test_every_command_is_on_the_page() -> None:
     words = set(re.findall(r"[\w-]+", " ".join(re.findall(r"`([^`]+)`", text))))
 
     assert [name for name in cli.list_commands(click.Context(cli)) if name not in words] == []
+
+
+def test_make_help_lists_every_target_that_says_what_it_does() -> None:
+    said = re.findall(r"^([^\s:]+):.*## ", (TOP / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+    shown = subprocess.run(["make", "-C", TOP, "help"], capture_output=True, text=True, check=True)
+
+    listed = {line.split()[0] for line in shown.stdout.splitlines() if line.strip()}
+    assert [target for target in said if target not in listed] == []

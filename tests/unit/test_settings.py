@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -253,8 +254,25 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match="cannot be read"):
+    with pytest.raises(InvalidSettings, match="cannot be read") as caught:
         settings.load(tmp_path)
+
+    assert caught.value.hint == "it must be a file root can read"
+
+
+def test_a_user_who_may_not_read_the_file_is_told_to_be_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(InvalidSettings, match="cannot be read") as caught:
+        settings.load(tmp_path / "pycni.toml")
+
+    assert caught.value.hint == "run it as root"
 
 
 def test_directories_are_made_for_their_owner_alone(tmp_path: Path) -> None:

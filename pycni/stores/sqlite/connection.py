@@ -66,8 +66,8 @@ def explained(path: Path) -> Iterator[None]:
         if not path.exists():
             raise StoreError(
                 f"there is no cluster store {path}: {error}",
-                hint="for a new cluster, `pycni setup` makes it; if there was one, restore it from "
-                "a copy",
+                hint="if there was one, restore it from a copy; in a new cluster the first `pycni "
+                "setup` makes it, on a host that is no node yet",
             ) from error
         raise StoreError(
             f"the cluster store {path} cannot be used: {error}", hint=HINTS.get(code, DEFAULT_HINT)

@@ -357,7 +357,7 @@ def test_a_quarrel_is_given_up_and_told(
 
     assert kernel.mends == OFTEN
     (line,) = [line for line in caplog.messages if line.startswith("not mended for now")]
-    assert 'by="ufw (pid 7)"' in line
+    assert f'found=gone undone={OFTEN} by="ufw (pid 7)"' in line
     assert (LIGHT, "it") in Book.load(settings).rests
 
 

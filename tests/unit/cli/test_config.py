@@ -56,6 +56,8 @@ def test_people_see_values_as_the_file_has_them(settings: Path) -> None:
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert "0x20000000" in lines["masquerade_mark"]
     assert "ipv4=25 ipv6=64" in lines["node_prefix"]
+    assert lines["uplink"].split() == ["uplink", "-", "default"]
+    assert lines["link_local_services"].split() == ["link_local_services", "-", "default"]
 
 
 def test_the_environment_and_options_go_before_the_file(settings: Path) -> None:
@@ -139,6 +141,18 @@ def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
     assert status == 1
     assert "there is no settings file" in rows[0]["problems"][0]
+
+
+def test_defaults_are_not_taken_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = tmp_path / "pycni.toml"
+    monkeypatch.setattr("pycni.cli.config.SETTINGS_PATH", absent)
+    monkeypatch.setattr("pycni.settings.SETTINGS_PATH", absent)
+
+    done = call("config", "check")
+
+    assert done.exit_code == 0
+    assert f"{absent} (not there: the defaults)" in done.stdout
+    assert check()[1][0]["file"] == str(absent)
 
 
 def edit(**changes: Any) -> str:

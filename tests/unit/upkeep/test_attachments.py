@@ -140,7 +140,7 @@ def test_where_no_agent_holds_the_list_nothing_is_known(host: Host) -> None:
     installed.close(host.settings)
 
     assert host.faults() == []
-    assert attachments.details(host.description).startswith("not known")
+    assert attachments.details(host.description).startswith("not watched")
 
 
 def test_a_result_that_goes_at_the_look_is_none(

@@ -77,7 +77,7 @@ def test_files_that_no_agent_holds_are_nobodys_fault(host: Host) -> None:
 
     assert host.faults() == []
     assert not host.plugin.exists()
-    assert plugin.details(host.settings).startswith("not looked after")
+    assert plugin.details(host.settings).startswith("not watched")
 
 
 DAMAGES: dict[str, tuple[Callable[[Host], object], str]] = {

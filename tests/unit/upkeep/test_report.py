@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,3 +149,18 @@ def test_a_store_that_is_away_is_degraded(tmp_path: Path) -> None:
 
     assert (listing, row.state) == (None, State.DEGRADED)
     assert row.todo
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 nodes in"), (1, "1 node in"), (2, "2 nodes in")]
+)
+def test_the_nodes_of_the_store_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int, words: str
+) -> None:
+    listing = SimpleNamespace(nodes=[object()] * count, rejected=(), summary="")
+    store = SimpleNamespace(listing=lambda: listing)
+    monkeypatch.setattr(report, "open_store", lambda *_, **__: store)
+
+    _, (row, *_) = report._store(Settings(state_dir=tmp_path))
+
+    assert row.cause.startswith(words)

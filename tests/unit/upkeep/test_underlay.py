@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pycni.faults import Fault, Weight
+from pycni.kernel.addresses import IFA_F_DADFAILED
 from pycni.kernel.links import Link
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -19,12 +20,13 @@ POD_CIDR, CLUSTER = ip_network("10.244.0.0/24"), ip_network("10.244.0.0/16")
 NODE = Node("n1", 1, ip_address("192.0.2.1"), (POD_CIDR,), (CLUSTER,), "eth0", 1450, 4789)
 
 
-def faults(*, mtu: int = 0, uplink: Link = ETH0) -> list[Fault]:
-    """With this `mtu` in the settings, of a node that was set up with 1450 bytes."""
-    settings = Settings(uplink="eth0", mtu=mtu, cluster_cidrs=(str(CLUSTER),))
-    seen: Any = SimpleNamespace(
-        link=lambda _: uplink, around=around([held(uplink, "192.0.2.1/24")], links=[uplink])
-    )
+def faults(
+    *, mtu: int = 0, uplink: Link = ETH0, named: str = "eth0", vtep: str = "", flags: int = 0
+) -> list[Fault]:
+    """With these settings, of a node that was set up with eth0, 192.0.2.1 and 1450 bytes."""
+    settings = Settings(uplink=named, vtep=vtep, mtu=mtu, cluster_cidrs=(str(CLUSTER),))
+    addresses = [held(uplink, "192.0.2.1/24", flags), held(uplink, "192.0.2.7/24")]
+    seen: Any = SimpleNamespace(link=lambda _: uplink, around=around(addresses, links=[uplink]))
     return list(underlay.faults(Description(settings, NODE), seen))
 
 
@@ -54,3 +56,38 @@ def test_settings_that_the_uplink_does_not_carry_are_for_a_person_to_change() ->
 
     assert "leaves 1350 bytes for pods, not 1450" in fault.found
     assert "lower `mtu` in the settings" in fault.todo
+
+
+def test_more_bytes_than_the_uplink_carries_break_nothing_before_a_setup() -> None:
+    (fault,) = faults(mtu=1500)
+
+    assert "leaves 1450 bytes for pods, not 1500" in fault.found
+    assert fault.weight is Weight.DEGRADED
+
+
+def test_settings_that_no_setup_could_follow_break_nothing_before_one() -> None:
+    (interface,) = faults(named="eth7")
+    (address,) = faults(vtep="192.0.2.9")
+
+    assert interface.sentence == (
+        "the uplink by the settings is refused: this node has no interface eth7"
+    )
+    assert "`uplink` in the settings" in interface.todo
+    assert "no interface of this node has the address 192.0.2.9" in address.sentence
+    assert {interface.weight, address.weight} == {Weight.DEGRADED}
+
+
+def test_settings_with_another_address_are_for_a_person_to_apply() -> None:
+    (fault,) = faults(vtep="192.0.2.7")
+
+    assert fault.sentence == (
+        "the uplink by the settings is eth0 with 192.0.2.7, not eth0 with 192.0.2.1"
+    )
+    assert (fault.todo, fault.weight) == ("run: pycni setup", Weight.DEGRADED)
+
+
+def test_an_address_that_another_machine_took_is_no_matter_of_an_edit() -> None:
+    (fault,) = faults(vtep="192.0.2.7", flags=IFA_F_DADFAILED)
+
+    assert "taken by another machine" in fault.found
+    assert fault.weight is Weight.BROKEN
