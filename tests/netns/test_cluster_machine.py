@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cgroups, init, life, network, proc
+from cluster import cgroups, init, life, network, proc, runtime
 from cluster.kills import remains, victims
 from cluster.kills.victims import Kind, Victim
 from cluster.layout import Cluster
 from cluster.life import Running
 from cluster.machine import Machine
+from cluster.node import start_runtime
 from cluster.proc import pid_namespace
 from pycni.errors import PycniError
 from pycni.lab import processes, topology
@@ -124,6 +125,24 @@ def _start_and_require(machine: Machine, program: str) -> None:
     kept = machine.daemon("nothing")
     wait_until(lambda: kept is None or not kept.alive, "it ends")
     machine.require("nothing")
+
+
+def test_a_containerd_that_ends_is_said_with_its_words(
+    cluster: Cluster, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was built: its program is in the cache."""
+    newer = replace(cluster, containerd="2.4.2")
+    programs = runtime.of(newer).programs
+    programs.mkdir(parents=True)
+    for name in ("containerd", "ctr"):
+        (programs / name).write_text("#!/bin/sh\nsleep 0.3; echo no such plugin >&2; exit 1\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr(network, "give_loopback", lambda _: None)
+
+    with pytest.raises(PycniError, match="containerd of node1 has ended") as error:
+        start_runtime(newer, cluster.workers[0], images=())
+
+    assert error.value.details == "no such plugin"
 
 
 def test_a_command_that_fails_or_hangs_is_said(machine: Machine) -> None:
