@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "attachments"
-RESULTS = Path("/var/lib/cni/results")
+RESULTS = (Path("/var/lib/cni/results"), Path("/var/lib/cni/multus/results"))
+"""Of the runtime, and of Multus, which calls the plugins of others (its `cniDir`)."""
 MOMENT = 0.3
 """Seconds in which a DEL that is about to end has ended."""
 
@@ -66,15 +68,19 @@ def results(settings: Settings) -> Iterator[Result]:
         return
     lists = network_lists.read_all(held.listed.path.parent)
     networks = {one.network for one in lists if one.uses(held.executable.path.name)}
-    try:
-        paths = list(RESULTS.iterdir())
-    except OSError:
-        return
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    for path in paths:
+    for path in chain.from_iterable(map(_files, RESULTS)):
         for network in networks:
             if (key := _key(path.name, network)) and _is_after(path, booted):
                 yield Result(path, key)
+
+
+def _files(directory: Path) -> list[Path]:
+    """Empty if there is no such directory."""
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
 
 
 def _key(name: str, network: str) -> AttachmentKey | None:

@@ -26,6 +26,7 @@
     traces         what pods leave on a node
     agents         what pycni's agents say
     checks, ..._checks  what `make cluster` proves
+    multus         Multus on the nodes, for second networks; multus_checks
     failing        a plugin whose first calls fail
     reboot         a node that loses its power
     kills/         components killed and stopped under traffic

@@ -17,7 +17,18 @@ from typing import Any
 
 import click
 
-from cluster import build, checks, containerd, e2e, life, recipe, rollout, runtime
+from cluster import (
+    build,
+    checks,
+    containerd,
+    e2e,
+    life,
+    multus,
+    multus_checks,
+    recipe,
+    rollout,
+    runtime,
+)
 from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
@@ -145,6 +156,19 @@ def roll_out(cluster: Cluster) -> None:
     else:
         with life.lifetime(cluster, TELL, bare=True) as running:
             results = _roll_out(running)
+    sys.exit(_report(results))
+
+
+@main.command("multus")
+@cluster_options("multus")
+@click.option("--multus", "version", default=multus.VERSION, show_default=True,
+              help="Its version.")  # fmt: skip
+def second_networks(cluster: Cluster, version: str) -> None:
+    """Give pods a second network by Multus, in a cluster of that name: one that is up, or a new
+    one."""
+    program = multus.provide(version, TELL)
+    with _up(cluster) as running:
+        results = _told(multus_checks.everything(running, program))
     sys.exit(_report(results))
 
 

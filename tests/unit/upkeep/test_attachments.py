@@ -30,7 +30,7 @@ class Host:
     """A host with results of a runtime and links; after `waited`, some change."""
 
     def __init__(self, directory: Path) -> None:
-        self.results = directory / "results"
+        self.results, self.of_multus = directory / "results", directory / "multus"
         self.results.mkdir()
         conf_dir = directory / "net.d"
         conf_dir.mkdir()
@@ -62,7 +62,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
-    monkeypatch.setattr(attachments, "RESULTS", made.results)
+    monkeypatch.setattr(attachments, "RESULTS", (made.results, made.of_multus))
     monkeypatch.setattr(attachments, "MOMENT", 0)
     return made
 
@@ -80,6 +80,16 @@ def test_a_pod_whose_link_is_gone_is_named_with_what_to_do(host: Host) -> None:
     host.attached(DB, linked=True)
 
     assert host.faults() == [("the pod shop/web-0", "delete it: kubectl -n shop delete pod web-0")]
+
+
+def test_pods_that_multus_attached_are_known_too(host: Host) -> None:
+    host.attached(WEB, WEB_ARGS, linked=False)
+    host.results.rename(host.of_multus)
+    host.results.mkdir()
+    host.attached(DB, linked=True)
+
+    assert [name for name, _ in host.faults()] == ["the pod shop/web-0"]
+    assert attachments.details(host.description) == "2 known to the runtime"
 
 
 @pytest.mark.parametrize("arguments", [None, [], [["K8S_POD_NAME", "web"]], "text", [["one"]]])
