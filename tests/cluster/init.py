@@ -70,7 +70,8 @@ def _stand_in(directory: Path, parameter: str) -> Path:
 def main(directory: Path, name: str, pause: str) -> None:
     socket.sethostname(name)
     prepare(directory)
-    for point in below_run(Path("/proc/mounts").read_text()):
+    for point in filter(os.path.ismount, below_run(Path("/proc/mounts").read_text())):
+        # what another mount hides cannot be reached, and goes with this machine
         subprocess.run(["umount", "--lazy", point], check=True)
     for command in mounts(directory):
         subprocess.run(command, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,24 @@ def test_a_machine_has_its_own_name_processes_and_directories(machine: Machine) 
     assert not Path("/var/lib/own").exists()
 
 
+def test_a_machine_starts_where_mounts_hide_others(cluster: Cluster, pause: Path) -> None:
+    """As in a mount namespace that has a /run of its own, beside a cluster."""
+    hiding = Path(f"/run/{NAME}-hiding")
+    hidden = hiding / "hidden"
+    hidden.mkdir(parents=True)
+    for place in (hidden, hiding):
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        made = Machine(cluster.workers[0])
+        made.start(pause)
+        assert made.run(["hostname"]).stdout == "node1\n"
+    finally:
+        for place in (hiding, hidden):
+            subprocess.run(["umount", "--lazy", place], check=True)
+        hidden.rmdir()
+        hiding.rmdir()
+
+
 def test_kernel_parameters_of_the_computer_are_only_shown(machine: Machine) -> None:
     parameter = "kernel/keys/root_maxkeys"
     computers = Path("/proc/sys", parameter)
@@ -127,8 +146,9 @@ def _start_and_require(machine: Machine, program: str) -> None:
     machine.require("nothing")
 
 
+@pytest.mark.usefixtures("machine")
 def test_a_containerd_that_ends_is_said_with_its_words(
-    cluster: Cluster, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that was built: its program is in the cache."""
     newer = replace(cluster, containerd="2.4.2")

@@ -118,11 +118,11 @@ def test_the_configuration_of_one_that_was_built_names_what_was_built(cache: Pat
 
 def test_its_own_programs_are_run(cache: Path) -> None:
     programs = cache / f"pycni/containerd/{VERSION}/bin"
-    built, debians = runtime.of(drawn(containerd=VERSION)), runtime.of(drawn())
+    built, packaged = runtime.of(drawn(containerd=VERSION)), runtime.of(drawn())
 
     assert built.daemon(Path("config"))[0] == programs / "containerd"
     assert built.ctr("version")[0] == programs / "ctr"
-    assert (debians.daemon(Path("config"))[0], debians.ctr("version")[0]) == ("containerd", "ctr")
+    assert (packaged.daemon(Path("config"))[0], packaged.ctr("version")[0]) == ("containerd", "ctr")
 
 
 def test_its_runc_is_built_and_lies_beside_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
