@@ -96,6 +96,13 @@ def test_a_machine_starts_where_mounts_hide_others(cluster: Cluster, pause: Path
         hiding.rmdir()
 
 
+def test_a_user_namespace_of_a_machine_can_have_a_proc_of_its_own(machine: Machine) -> None:
+    """As pods with users of their own need it."""
+    own = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+
+    assert machine.run([*own, "cat", "/proc/self/uid_map"]).stdout.split()[1:] == ["0", "1"]
+
+
 def test_kernel_parameters_of_the_computer_are_only_shown(machine: Machine) -> None:
     parameter = "kernel/keys/root_maxkeys"
     computers = Path("/proc/sys", parameter)
