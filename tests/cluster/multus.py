@@ -33,7 +33,7 @@ KEPT = "/var/lib/cni/multus"
 """What it keeps of pods (its `cniDir`)."""
 GROUP = "k8s.cni.cncf.io"
 DEFINITIONS = f"network-attachment-definitions.{GROUP}"
-WISHES, OUTCOME = f"{GROUP}/networks", f"{GROUP}/network-status"
+WISHES, OUTCOME = (f"k8s.v1.cni.cncf.io/{name}" for name in ("networks", "network-status"))
 """Annotations of a pod: the networks that it asks for, and what it was given."""
 SECOND = "second"
 """The name of the second network."""

@@ -48,7 +48,7 @@ def everything(running: Running, program: Path) -> Iterator[Check]:
     yield ready
     try:
         if ready.passed:
-            for group in (installed, second_networks, cut_pods, early_pods):
+            for group in (installed, second_networks, cut_pods, early_pods, pods_anew):
                 yield from to_the_end(group, scene)
         yield one("the namespace is deleted with all in it", partial(tear_down, scene))
         for node in nodes:
@@ -75,18 +75,8 @@ def installed(scene: Second) -> Iterator[Check]:
 
 def second_networks(scene: Second) -> Iterator[Check]:
     """Pods with two interfaces reach each other by both, in both families."""
-    made = {f"two-{node.name}": node for node in scene.cluster.workers}
-    seconds = {name: number for number, name in enumerate(made, start=11)}
-    scene.kubectl.apply([
-        multus.with_second(manifests.server(name, node.name), SECOND_IFNAME,
-                           [f"{place.format(seconds[name])}/{length}" for place, length in SECONDS])
-        for name, node in made.items()
-    ])  # fmt: skip
-    for name in made:
-        scene.wait_until_ready(name)
-        scene.servers[name] = scene.kubectl.get("pod", name)
-        yield one(f"{name} has {POD_IFNAME} of pycni, and {SECOND_IFNAME}",
-                  partial(_has_both, scene, name, seconds[name]))  # fmt: skip
+    made = _numbers(scene)
+    yield from _pods_run(scene, "")
     for source in scene.servers:
         for target in scene.servers:
             if source != target:
@@ -94,7 +84,7 @@ def second_networks(scene: Second) -> Iterator[Check]:
     for source in made:
         for target in made:
             if source != target:
-                found = [place.format(seconds[target]) for place, _ in SECONDS]
+                found = [place.format(made[target]) for place, _ in SECONDS]
                 yield from _reaches(scene, source, target, found)
     for node in scene.cluster.workers:
         yield one(f"pycni on {node.name} is well with such pods", partial(_is_well, scene, node))
@@ -116,10 +106,36 @@ def early_pods(scene: Second) -> Iterator[Check]:
         yield one(f"{name}, of before Multus, ends", partial(_is_well_without, scene, node, name))
 
 
+def pods_anew(scene: Second) -> Iterator[Check]:
+    """Of the same names and the same addresses in the second network; they end with all others."""
+    yield from _pods_run(scene, " again")
+
+
 def without_multus(scene: Second) -> Iterator[Check]:
     """pycni's list is the first one again."""
     for node in scene.cluster.workers:
         yield one(f"pycni on {node.name} is well without Multus", partial(_is_well, scene, node))
+
+
+def _numbers(scene: Second) -> dict[str, int]:
+    """The pods with two networks: a number of each, by its name."""
+    return {f"two-{node.name}": number
+            for number, node in enumerate(scene.cluster.workers, start=11)}  # fmt: skip
+
+
+def _pods_run(scene: Second, when: str) -> Iterator[Check]:
+    """One on each node."""
+    made = _numbers(scene)
+    scene.kubectl.apply([
+        multus.with_second(manifests.server(name, node.name), SECOND_IFNAME,
+                           [f"{place.format(made[name])}/{length}" for place, length in SECONDS])
+        for name, node in zip(made, scene.cluster.workers, strict=True)
+    ])  # fmt: skip
+    for name, number in made.items():
+        scene.wait_until_ready(name)
+        scene.servers[name] = scene.kubectl.get("pod", name)
+        yield one(f"{name} has {POD_IFNAME} of pycni, and {SECOND_IFNAME}{when}",
+                  partial(_has_both, scene, name, number))  # fmt: skip
 
 
 def _early_pods_run(scene: Second) -> Found:
@@ -144,7 +160,7 @@ def _is_well(scene: Second, node: LabNode) -> Found:
 def _has_both(scene: Second, name: str, number: int) -> Found:
     """As Multus tells it, and as Kubernetes does: the pod's addresses are pycni's."""
     pod = scene.servers[name]
-    told = json.loads(pod["metadata"]["annotations"][multus.OUTCOME])
+    told = json.loads(pod["metadata"]["annotations"].get(multus.OUTCOME, "[]"))
     found = {one["interface"]: set(one["ips"]) for one in told}
     wanted = {POD_IFNAME: set(scene.addresses(name)),
               SECOND_IFNAME: {place.format(number) for place, _ in SECONDS}}  # fmt: skip
