@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from cluster.host_checks import cut_link
 from cluster.kubectl import is_ready
 from cluster.layout import addresses
 from cluster.life import Running
+from cluster.machine import Machine
 from cluster.manifests import HTTP_PORT
 from cluster.scene import POD_SECONDS, Scene, fetch, hostname_url, make_namespace, tear_down
 from cluster.verdicts import Found, one, to_the_end
@@ -37,6 +38,9 @@ class Second(Scene):
     namespace: str = NAMESPACE
     program: Path = Path()
     """Multus."""
+    orphans: dict[LabNode, set[str]] = field(default_factory=dict)
+    """What libcni keeps of pods of before Multus: nobody removes it, as it is Multus who calls
+    pycni's DEL of them, and Multus has a libcni with a directory of its own."""
 
 
 def everything(running: Running, program: Path) -> Iterator[Check]:
@@ -57,6 +61,7 @@ def everything(running: Running, program: Path) -> Iterator[Check]:
     finally:
         for node in nodes:
             multus.take_away(node)
+            _remove_orphans(scene, node)
         multus.undefine(running.kubectl)
     yield from to_the_end(without_multus, scene)
 
@@ -141,11 +146,22 @@ def _pods_run(scene: Second, when: str) -> Iterator[Check]:
 def _early_pods_run(scene: Second) -> Found:
     make_namespace(scene)
     for node in scene.cluster.workers:
-        name = f"early-{node.name}"
+        name, before = f"early-{node.name}", _results(node)
         scene.kubectl.apply([manifests.server(name, node.name)])
         scene.wait_until_ready(name)
         scene.servers[name] = scene.kubectl.get("pod", name)
+        scene.orphans[node] = _results(node) - before
     return None
+
+
+def _results(node: LabNode) -> set[str]:
+    """Of pycni's network."""
+    return {path.name for path in Machine(node).path(traces.RESULTS).glob("pycni-*")}
+
+
+def _remove_orphans(scene: Second, node: LabNode) -> None:
+    for name in scene.orphans.get(node, ()):
+        (Machine(node).path(traces.RESULTS) / name).unlink(missing_ok=True)
 
 
 def _node_is_ready(scene: Second, node: LabNode) -> Found:
@@ -193,4 +209,5 @@ def _traces(scene: Second, node: LabNode) -> set[str]:
 
 
 def _nothing_more(scene: Second, node: LabNode, before: set[str]) -> Found:
-    return remaining(lambda: ", ".join(sorted(_traces(scene, node) - before)), traces.LEFT_SECONDS)
+    others = before | {f"result {name}" for name in scene.orphans.get(node, ())}
+    return remaining(lambda: ", ".join(sorted(_traces(scene, node) - others)), traces.LEFT_SECONDS)
