@@ -3,8 +3,9 @@
 
 A link that was deleted, by hand or by a teardown, is a lease that ended: the kernel is the
 database (D4), and knows nothing of it any more. The pod runs on without a network. The runtime
-still has the result of its ADD, which libcni keeps in a file until a DEL succeeds. Only where an
-agent holds the network list (upkeep/installed.py) is it known which results are of pycni's network.
+still has the result of its ADD, which libcni keeps in a file until a DEL succeeds. Where Multus
+goes first, it is Multus who calls pycni and keeps that file. Only where an agent holds the network
+list (upkeep/installed.py) is it known which results are of pycni's network.
 
 Source of names and keys: libcni, api.go, "cachedInfo".
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pycni.cni import network_lists
+from pycni.cni.network_lists import ListFile
 from pycni.faults import Fault
 from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
@@ -28,7 +30,10 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "attachments"
-RESULTS = Path("/var/lib/cni/results")
+KEPT = Path("/var/lib/cni")
+"""Below it is `results`."""
+OF_MULTUS = KEPT / "multus"
+"""The same of Multus, unless its list names another directory (`cniDir`)."""
 MOMENT = 0.3
 """Seconds in which a DEL that is about to end has ended."""
 
@@ -66,15 +71,31 @@ def results(settings: Settings) -> Iterator[Result]:
         return
     lists = network_lists.read_all(held.listed.path.parent)
     networks = {one.network for one in lists if one.uses(held.executable.path.name)}
-    try:
-        paths = list(RESULTS.iterdir())
-    except OSError:
-        return
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    for path in paths:
+    for path in _files(_keeper(lists) / "results"):
         for network in networks:
             if (key := _key(path.name, network)) and _is_after(path, booted):
                 yield Result(path, key)
+
+
+def _keeper(lists: list[ListFile]) -> Path:
+    """The directory of who calls pycni: the runtime, or Multus where its list goes first.
+
+    What the other one keeps is of before: nobody removes it when the pod goes.
+    """
+    first = next(iter(lists), None)
+    if first is None or not first.is_of_multus:
+        return KEPT
+    named = next((one["cniDir"] for one in first.plugins if "cniDir" in one), None)
+    return Path(named) if named and isinstance(named, str) else OF_MULTUS
+
+
+def _files(directory: Path) -> list[Path]:
+    """Empty if there is no such directory."""
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
 
 
 def _key(name: str, network: str) -> AttachmentKey | None:

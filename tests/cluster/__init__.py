@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Kubernetes on this machine, with pycni as its network: docs/cluster.md.
 
-    recipe         what is built of which Go modules; pure
+    product        programs of one Go module at one version
+    recipe         what is built of Kubernetes' modules; go/ has our own Go programs
+    containerd     what is built of containerd's and runc's
     golang         the Go toolchain, the machine's own or one from PyPI
-    build          Kubernetes built once, into the cache; go/ has our own Go programs
+    build          programs built once, into the cache
     oci, images    images, made of Debian packages and what was built
     layout         names and addresses of a cluster; pure
     keys           certificates and tokens
     kubeconfig     who speaks to which API server
     commands       command lines and configurations of the daemons; pure
+    runtime        those of containerd, Debian's or one that was built
     init, machine  namespaces that look like a machine, and daemons in them
     proc           what proc(5) says of processes
     cgroups        control groups of a node
@@ -23,6 +26,7 @@
     traces         what pods leave on a node
     agents         what pycni's agents say
     checks, ..._checks  what `make cluster` proves
+    multus         Multus on the nodes, for second networks; multus_checks
     failing        a plugin whose first calls fail
     rest           nothing is written where nothing happens
     reboot         a node that loses its power

@@ -10,13 +10,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from cluster import build, checks, e2e, life, recipe, rest, rollout
+from cluster import (
+    build,
+    checks,
+    containerd,
+    e2e,
+    life,
+    multus,
+    multus_checks,
+    recipe,
+    rest,
+    rollout,
+    runtime,
+)
 from cluster.kills import short, stage, storm
 from cluster.layout import KUBE_PROXY_MODES, Cluster
 from cluster.life import Running
@@ -48,6 +61,35 @@ kube_proxy_option: Option = click.option(
 kubernetes_option: Option = click.option(
     "--kubernetes", default=recipe.KUBERNETES, show_default=True, help="Its version."
 )
+containerd_option: Option = click.option(
+    "--containerd", "containerd_version", default="", metavar="2.X.Y",
+    help=f"Its version, such as {containerd.EXAMPLE}; without the option, Debian's.",
+)  # fmt: skip
+
+
+def cluster_options(name: str) -> Option:
+    """A cluster's name, `name` by default, and what it is made of; the command gets a Cluster."""
+
+    def decorate(command: Callable[..., None]) -> Option:
+        @wraps(command)
+        def called(
+            *, name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd_version: str,
+            **others: Any,
+        ) -> None:  # fmt: skip
+            base = life.base()
+            made = Cluster(name, nodes, kube_proxy, kubernetes, base, containerd_version)
+            command(made, **others)
+
+        naming = click.option(
+            "--name", default=name, show_default=True, help="Name of the cluster."
+        )
+        options = (naming, nodes_option, kube_proxy_option, kubernetes_option, containerd_option)
+        decorated: Option = called
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
 
 
 @click.group()
@@ -66,17 +108,14 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 @main.command()
-@name_option
-@nodes_option
-@kube_proxy_option
-@kubernetes_option
+@cluster_options("k8s")
 @click.option("--bare", is_flag=True, help="Without a network plugin.")
-def up(name: str, nodes: int, kube_proxy: str, kubernetes: str, *, bare: bool) -> None:
+def up(cluster: Cluster, *, bare: bool) -> None:
     """Bring a cluster up; it stays up until `down`."""
-    life.up(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL, bare=bare)
+    life.up(cluster, TELL, bare=bare)
     click.echo(
-        f"cluster {name} is up; try: cd tests; "
-        f"{sys.executable} -m cluster kubectl --name {name} get nodes"
+        f"cluster {cluster.name} is up; try: cd tests; "
+        f"{sys.executable} -m cluster kubectl --name {cluster.name} get nodes"
     )
 
 
@@ -95,16 +134,13 @@ def down(name: str) -> None:
 
 
 @main.command()
-@name_option
-@nodes_option
-@kube_proxy_option
-@kubernetes_option
+@cluster_options("k8s")
 @click.option("--focus", type=click.Choice(tuple(FOCUS)), help="And Kubernetes' own tests.")
-def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | None) -> None:
+def run(cluster: Cluster, focus: str | None) -> None:
     """Bring a cluster up, run the checks, take it down."""
     if focus:
-        build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    with life.lifetime(Cluster(name, nodes, kube_proxy, kubernetes, life.base()), TELL) as running:
+        _build(cluster.kubernetes, with_tests=True)
+    with life.lifetime(cluster, TELL) as running:
         results = _run_checks(running)
         outcomes = e2e.run(running, focus, TELL) if focus else None
     status = 0 if outcomes is None else e2e.report(outcomes, click.echo)
@@ -112,45 +148,47 @@ def run(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str | No
 
 
 @main.command("rollout")
-@click.option("--name", default="rollout", show_default=True, help="Name of the cluster.")
-@nodes_option
-@kube_proxy_option
-@kubernetes_option
-def roll_out(name: str, nodes: int, kube_proxy: str, kubernetes: str) -> None:
+@cluster_options("rollout")
+def roll_out(cluster: Cluster) -> None:
     """Install, upgrade, roll back and uninstall pycni, in a cluster of that name without a network
     plugin: one that is up (`up --bare`), or a new one."""
-    if name in life.names():
-        results = _roll_out(life.load(name))
+    if cluster.name in life.names():
+        results = _roll_out(life.load(cluster.name))
     else:
-        cluster = Cluster(name, nodes, kube_proxy, kubernetes, life.base())
         with life.lifetime(cluster, TELL, bare=True) as running:
             results = _roll_out(running)
     sys.exit(_report(results))
 
 
+@main.command("multus")
+@cluster_options("multus")
+@click.option("--multus", "version", default=multus.VERSION, show_default=True,
+              help="Its version.")  # fmt: skip
+def second_networks(cluster: Cluster, version: str) -> None:
+    """Give pods a second network by Multus, in a cluster of that name: one that is up, or a new
+    one."""
+    program = multus.provide(version, TELL)
+    with _up(cluster) as running:
+        results = _told(multus_checks.everything(running, program))
+    sys.exit(_report(results))
+
+
 @main.command("e2e")
-@click.option("--name", default="e2e", show_default=True, help="Name of the cluster.")
-@nodes_option
-@kube_proxy_option
-@kubernetes_option
+@cluster_options("e2e")
 @click.option("--focus", type=click.Choice(tuple(FOCUS)), default="conformance", show_default=True)
-def end_to_end(name: str, nodes: int, kube_proxy: str, kubernetes: str, focus: str) -> None:
+def end_to_end(cluster: Cluster, focus: str) -> None:
     """Run Kubernetes' own tests, in a cluster of that name: one that is up, or a new one."""
-    build.provide(kubernetes, parts=recipe.CLUSTER + recipe.END_TO_END, tell=TELL)
-    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+    _build(cluster.kubernetes, with_tests=True)
+    with _up(cluster) as running:
         outcomes = e2e.run(running, focus, TELL)
     sys.exit(e2e.report(outcomes, click.echo))
 
 
 @main.command("kills")
-@click.option("--name", default="kills", show_default=True, help="Name of the cluster.")
-@nodes_option
-@kube_proxy_option
-@kubernetes_option
+@cluster_options("kills")
 @click.option("--pods", type=click.IntRange(min=1), help="So many pods while all die at random.")
 @click.option("--seed", type=int, help="Repeat the order of a run that printed this.")
-def run_kills(name: str, nodes: int, kube_proxy: str, kubernetes: str, pods: int | None,
-              seed: int | None) -> None:  # fmt: skip
+def run_kills(cluster: Cluster, pods: int | None, seed: int | None) -> None:
     """Kill and stop components under traffic, in a cluster of that name: one that is up, or a new
     one. Each in each way once; or at random, with --pods."""
     group: stage.Group = short.every_component
@@ -158,21 +196,18 @@ def run_kills(name: str, nodes: int, kube_proxy: str, kubernetes: str, pods: int
         number = random.randrange(1 << 32) if seed is None else seed
         click.echo(f"{pods} pods, seed {number}")
         group = partial(storm.storm, pods=pods, seed=number)
-    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+    with _up(cluster) as running:
         results = _told(stage.framed(group, running))
     sys.exit(_report(results))
 
 
 @main.command("rest")
-@click.option("--name", default="rest", show_default=True, help="Name of the cluster.")
-@nodes_option
-@kube_proxy_option
-@kubernetes_option
+@cluster_options("rest")
 @click.option("--seconds", type=click.IntRange(min=1), default=600, show_default=True)
-def at_rest(name: str, nodes: int, kube_proxy: str, kubernetes: str, seconds: int) -> None:
+def at_rest(cluster: Cluster, *, seconds: int) -> None:
     """Count what is written while nothing happens, in a cluster of that name: one that is up, or a
     new one."""
-    with _up(Cluster(name, nodes, kube_proxy, kubernetes, life.base())) as running:
+    with _up(cluster) as running:
         results = _told(rest.at_rest(running, seconds=seconds))
     sys.exit(_report(results))
 
@@ -183,7 +218,8 @@ def list_clusters() -> None:
     for name in life.names():
         cluster = life.load(name).cluster
         click.echo(f"{name}: {cluster.nodes} nodes, Kubernetes {cluster.kubernetes}, "
-                   f"kube-proxy {cluster.kube_proxy}")  # fmt: skip
+                   f"kube-proxy {cluster.kube_proxy}, "
+                   f"containerd {cluster.containerd or 'of Debian'}")  # fmt: skip
 
 
 @main.command(context_settings=AS_GIVEN)
@@ -236,11 +272,17 @@ def logs(name: str, machine: str | None, daemon: str | None) -> None:
 
 @main.command("build")
 @kubernetes_option
+@containerd_option
 @click.option("--e2e", is_flag=True, help="Kubernetes' own tests, too.")
-def build_only(kubernetes: str, *, e2e: bool) -> None:
-    """Build Kubernetes into the cache, as `up` does if need be."""
-    parts = recipe.CLUSTER + (recipe.END_TO_END if e2e else ())
-    click.echo(build.provide(kubernetes, parts=parts, tell=TELL))
+def build_only(kubernetes: str, containerd_version: str, *, e2e: bool) -> None:
+    """Build Kubernetes, and a containerd, into the cache, as `up` does if need be."""
+    runtime.provide(containerd_version, TELL)
+    click.echo(_build(kubernetes, with_tests=e2e))
+
+
+def _build(kubernetes: str, *, with_tests: bool) -> Path:
+    parts = recipe.CLUSTER + (recipe.END_TO_END if with_tests else ())
+    return build.provide(recipe.Kubernetes(kubernetes), parts, tell=TELL)
 
 
 def _machine(cluster: Cluster, name: str) -> Machine:

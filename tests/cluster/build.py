@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes, built once: `~/.cache/pycni/kubernetes/VERSION/bin`.
+"""Kubernetes, and other programs in Go, built once: `~/.cache/pycni/NAME/VERSION/bin`.
 
-go/        modules and compiled packages, for all versions; an interrupted build goes on there
-VERSION/
-  module/  our Go module (recipe.py)
+kubernetes/go/  modules and compiled packages, for all; an interrupted build goes on there
+NAME/VERSION/
+  module/  our Go module (product.py)
   bin/     the programs; each is made aside and renamed, so it is whole or absent
   built.json  what each of them was made from
 """
@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import golang, recipe
-from cluster.recipe import COMPONENTS, SOURCES, Part
-from pycni.errors import PycniError
+from cluster import golang
+from cluster.product import Part, Product
+from pycni.errors import NotAvailable, PycniError
 from pycni.files import replace_file
 from vm import cache
 
@@ -31,24 +31,33 @@ TELL_SECONDS = 20.0
 """Between two lines of progress."""
 LAST_WORDS = 2000
 """Characters of what a failed build said."""
+SHARED = "kubernetes"
+"""The place in the cache whose lock and directory `go` all builds share."""
 
 Tell = Callable[[str], None]
 
 
-def provide(version: str, *, parts: Iterable[Part] = recipe.CLUSTER, tell: Tell = print) -> Path:
-    """The directory of the programs of that version; builds what is missing. Raises PycniError."""
-    recipe.check_version(version)
-    where = cache.directory("kubernetes")
-    target = where / version
-    if _wanted(parts, version, target):
-        with cache.locked(where):  # who had it before may have built them
-            if wanted := _wanted(parts, version, target):
-                _Build(version, where, tell).make(wanted)
+def provide(product: Product, parts: Iterable[Part], *, tell: Tell = print) -> Path:
+    """The directory of a product's programs; builds those of `parts` that are missing.
+
+    Raises PycniError.
+    """
+    wanted = tuple(parts)
+    target = directory(product)
+    if _wanted(product, wanted, target):
+        with cache.locked(cache.directory(SHARED)):  # who had it before may have built them
+            if left := _wanted(product, wanted, target):
+                _Build(product, target, tell).make(left)
     return target / "bin"
 
 
-def _wanted(parts: Iterable[Part], version: str, target: Path) -> list[Part]:
-    return recipe.missing(parts, version, _built(target), _present(target / "bin"))
+def directory(product: Product) -> Path:
+    """Of all that is made of a product."""
+    return cache.directory(product.title.lower()) / product.version
+
+
+def _wanted(product: Product, parts: Iterable[Part], target: Path) -> list[Part]:
+    return product.missing(parts, _built(target), _present(target / "bin"))
 
 
 def _built(target: Path) -> dict[str, str]:
@@ -64,67 +73,95 @@ def _present(directory: Path) -> list[str]:
     return [file.name for file in directory.iterdir()] if directory.exists() else []
 
 
+def _require(product: Product) -> None:
+    """Raises NotAvailable naming the packages of what this computer lacks for a build."""
+    lacking = {package: name for name, package in product.needs.items()
+               if not (Path(name).exists() if "/" in name else shutil.which(name))}  # fmt: skip
+    if lacking:
+        raise NotAvailable(
+            f"building {product} needs {', '.join(lacking.values())}",
+            hint=f"apt-get install {' '.join(lacking)}",
+        )
+
+
 @dataclass
 class _Build:
     """One run of the build."""
 
-    version: str
-    where: Path
+    product: Product
+    target: Path
     tell: Tell
     go: Path = field(init=False)
     begun: float = field(default_factory=time.monotonic)
 
     def make(self, parts: Sequence[Part]) -> None:
         """Build the parts, one after the other; what is done stays done."""
+        _require(self.product)
         self.tell(
-            f"building Kubernetes {self.version} ({', '.join(part.name for part in parts)}): about "
-            "10 minutes on two free processors, once; 5.5 GB in the cache; go on after Ctrl-C with "
-            "the same command"
+            f"building {self.product} ({', '.join(part.name for part in parts)}): "
+            f"{self.product.cost}; go on after Ctrl-C with the same command"
         )
-        self.go = golang.provide(self.where / "go" / "toolchain", self.tell)
+        self.go = golang.provide(self._cache / "toolchain", self.tell)
         source = self._prepare_module()
-        agnhost = (source / "test/images/agnhost/VERSION").read_text().strip()
+        self.product.accompany(source, self.target / "bin")
         for part in parts:
-            self._make_part(part, recipe.link_flags(part, self.version, agnhost))
-        self._finish(source)
-        self.tell(f"Kubernetes {self.version} is built, {self._seconds()}")
+            self._make_part(part, self.product.link_flags(part, source))
+        self.tell(f"{self.product} is built, {self._seconds()}")
 
     @property
-    def _target(self) -> Path:
-        return self.where / self.version
+    def _cache(self) -> Path:
+        return cache.directory(SHARED) / "go"
 
     @property
     def _module(self) -> Path:
-        return self._target / "module"
+        return self.target / "module"
 
     def _prepare_module(self) -> Path:
-        """Write our module; returns the directory of Kubernetes' own sources."""
-        shutil.copytree(SOURCES, self._module, dirs_exist_ok=True)
-        (self._target / "bin").mkdir(exist_ok=True)
-        described = self._fetch(f"k8s.io/kubernetes@v{self.version}")
+        """Write our module; returns the directory of theirs."""
+        described = self._fetch(f"{self.product.module}@v{self.product.version}")
         source = Path(described["Dir"])
+        for made in (self._module, self.target / "bin"):
+            made.mkdir(parents=True, exist_ok=True)
+        if self.product.own is not None:
+            shutil.copytree(self.product.own, self._module, dirs_exist_ok=True)
         theirs = Path(described["GoMod"]).read_text()
-        (self._module / "go.mod").write_text(recipe.go_mod(theirs, self.version))
+        (self._module / "go.mod").write_text(self.product.go_mod(theirs))
         shutil.copyfile(source / "go.sum", self._module / "go.sum")
-        self.tell(f"Kubernetes' sources are here, {self._seconds()}")
+        self.tell(f"{self.product.title}'s sources are here, {self._seconds()}")
         return source
 
     def _fetch(self, module: str) -> dict[str, Any]:
-        """Download a module; what `go` says of it (`go help mod download`)."""
-        done = self._run(["mod", "download", "-json", module], cwd=self.where)
-        document: dict[str, Any] = json.loads(done)
+        """Download a module; what `go` says of it (`go help mod download`).
+
+        Raises NotAvailable if it cannot be had.
+        """
+        arguments = ["mod", "download", "-json", module]
+        done = self._call(arguments, self.target.parent)
+        try:
+            document: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise self._failure(arguments, done.stdout + done.stderr) from None
+        if done.returncode != 0:
+            raise NotAvailable(
+                f"{self.product} cannot be had as a Go module",
+                details=str(document.get("Error", ""))[-LAST_WORDS:],
+                hint="if there is no such version, choose one of: "
+                f"go list -m -versions {self.product.module}; if it is the network, run the same "
+                "again",
+            )
         return document
 
     def _make_part(self, part: Part, flags: str) -> None:
-        aside, final = (self._target / "bin" / name for name in (f".{part.name}.new", part.name))
-        listed = self._run(["list", "-deps", *["-test"] * part.is_test, part.package])
+        aside, final = (self.target / "bin" / name for name in (f".{part.name}.new", part.name))
+        tags = f"-tags={','.join(self.product.tags)}"
+        listed = self._run(["list", "-deps", tags, *["-test"] * part.is_test, part.package])
         total = len(listed.splitlines())
         self.tell(f"{part.name}: {total} packages, {self._seconds()}")
         begun = time.monotonic()
-        self._compile(part.name, recipe.build_command(part, flags, aside))
+        self._compile(part.name, self.product.build_command(part, flags, aside))
         aside.replace(final)
-        record = _built(self._target) | {part.name: recipe.digest(part, self.version)}
-        replace_file(self._target / "built.json", json.dumps(record).encode())
+        record = _built(self.target) | {part.name: self.product.digest(part)}
+        replace_file(self.target / "built.json", json.dumps(record).encode())
         size = final.stat().st_size >> 20
         self.tell(f"{part.name}: built in {time.monotonic() - begun:.0f} s, {size} MiB")
 
@@ -134,7 +171,7 @@ class _Build:
         with subprocess.Popen(
             self._command(arguments),
             cwd=self._module,
-            env=golang.environment(self.go, self.where / "go"),
+            env=self._environment(),
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
@@ -155,38 +192,30 @@ class _Build:
                 told = time.monotonic()
                 self.tell(f"{name}: {len(said)} compiled, {self._seconds()}")
 
-    def _run(self, arguments: Sequence[str], *, cwd: Path | None = None) -> str:
-        done = subprocess.run(
-            self._command(arguments),
-            cwd=cwd or self._module,
-            env=golang.environment(self.go, self.where / "go"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def _run(self, arguments: Sequence[str]) -> str:
+        done = self._call(arguments, self._module)
         if done.returncode != 0:
             raise self._failure(arguments, done.stdout + done.stderr)
         return done.stdout
+
+    def _call(self, arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._command(arguments), cwd=cwd, env=self._environment(), capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        return golang.environment(self.go, self._cache, with_c=self.product.with_c)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         return ["nice", "-n", str(NICE), str(self.go), *arguments]
 
     def _failure(self, arguments: Sequence[str], said: str) -> PycniError:
         return PycniError(
-            f"go {arguments[0]} failed: Kubernetes {self.version} cannot be built",
+            f"go {arguments[0]} failed: {self.product} cannot be built",
             details=said.strip()[-LAST_WORDS:],
             hint="if it is the network, run the same again: what is built is kept",
         )
-
-    def _finish(self, source: Path) -> None:
-        """The names by which `kube` is called, and what the image of agnhost has beside it."""
-        directory = self._target / "bin"
-        for name in COMPONENTS:
-            link = directory / name
-            link.unlink(missing_ok=True)
-            link.symlink_to("kube")
-        for name in ("localhost.crt", "localhost.key"):
-            shutil.copy2(source / "test/images/agnhost/porter" / name, directory / name)
 
     def _seconds(self) -> str:
         return f"after {time.monotonic() - self.begun:.0f} s"

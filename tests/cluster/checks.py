@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from cluster import network, traces
+from cluster import network, runtime, traces
 from cluster.host_checks import cut_pods, held_files, status_calls
 from cluster.kubectl import is_ready
+from cluster.layout import Cluster
 from cluster.life import Running
 from cluster.manifests import HTTP_PORT
 from cluster.pod_checks import bandwidth, network_policies, sources, static_pods
 from cluster.reboot_checks import reboots
+from cluster.runtime_checks import polled_status, users_of_their_own
 from cluster.sandbox_checks import crowds, failed_sandboxes
 from cluster.scene import (
     FAILED,
@@ -38,7 +40,7 @@ def everything(running: Running) -> Iterator[Check]:
     ready = one("pods run on every node", partial(set_up, scene))
     yield ready
     if ready.passed:
-        for group in groups(running.cluster.kube_proxy):
+        for group in groups(running.cluster):
             yield from to_the_end(group, scene)
     yield one("the namespace is deleted with all in it", partial(tear_down, scene))
     for node, traced in before.items():
@@ -47,13 +49,15 @@ def everything(running: Running) -> Iterator[Check]:
         yield one(name, partial(look, running, node, traced))
 
 
-def groups(kube_proxy: str) -> list[Group]:
-    """What can be checked: nothing of Services where nobody makes them."""
-    of_services: list[Group] = [services, names, rolling_update] * (kube_proxy != "none")
+def groups(cluster: Cluster) -> list[Group]:
+    """What can be checked: nothing of Services where nobody makes them, and nothing that a runtime
+    does not do."""
+    of_services: list[Group] = [services, names, rolling_update] * (cluster.kube_proxy != "none")
     of_hosts: list[Group] = [held_files, cut_pods, status_calls]
     of_pods: list[Group] = [static_pods, bandwidth, sources, network_policies]
+    newer: list[Group] = [users_of_their_own, polled_status] * runtime.of(cluster).is_built
     of_failures: list[Group] = [failed_sandboxes, crowds, reboots]
-    return [pods, commands_in_pods, probes, host_ports, *of_services, *of_hosts, *of_pods,
+    return [pods, commands_in_pods, probes, host_ports, *of_services, *of_hosts, *of_pods, *newer,
             *of_failures, deletion]  # fmt: skip
 
 

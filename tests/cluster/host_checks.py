@@ -109,14 +109,18 @@ def _is_cut(scene: Scene, node: LabNode) -> Found:
     name = f"cut-{node.name}"
     scene.kubectl.apply([manifests.server(name, node.name)])
     scene.wait_until_ready(name)
-    address = scene.kubectl.get("pod", name)["status"]["podIP"]
+    cut_link(scene, node, scene.kubectl.get("pod", name)["status"]["podIP"])
+    row = agents.row(scene.running.kubectl, node, "attachments")
+    is_right = row["state"] == "broken" and f"{NAMESPACE}/{name}" in row["cause"]
+    return None if is_right and f"delete pod {name}" in row["to_do"] else str(row)
+
+
+def cut_link(scene: Scene, node: LabNode, address: str) -> None:
+    """Delete the link of the pod with that address on a node. Raises PycniError."""
     said = network.run(scene.running.kubectl, node, "endpoints", "--output", "json")
     (link,) = (row["host_interface"] for row in json.loads(said) if row["address"] == address)
     with topology.open_rtnl(node.netns) as ipr:
         ipr.delete_link(ipr.ifindex(link))
-    row = agents.row(scene.running.kubectl, node, "attachments")
-    is_right = row["state"] == "broken" and f"{NAMESPACE}/{name}" in row["cause"]
-    return None if is_right and f"delete pod {name}" in row["to_do"] else str(row)
 
 
 def _is_well_without(scene: Scene, node: LabNode) -> Found:

@@ -32,9 +32,15 @@ PARAMETERS = {
 with the values take their places, so it finds them, and writes none."""
 
 
+BARE_PROC = "proc"
+"""A directory with a /proc that nothing stands in: without one, the kernel lets no user namespace
+mount a /proc of its own (mount_too_revealing, fs/namespace.c), as pods with `hostUsers: false`
+do."""
+
+
 def prepare(directory: Path) -> None:
     """The directories and files that are mounted."""
-    for name in (*OWN, "etc", "etc-work", "parameters"):
+    for name in (*OWN, "etc", "etc-work", "parameters", BARE_PROC):
         (directory / name).mkdir(exist_ok=True)
     for parameter, value in PARAMETERS.items():
         _stand_in(directory, parameter).write_text(f"{value}\n")
@@ -49,6 +55,7 @@ def mounts(directory: Path) -> Iterator[list[str]]:
     layers = f"lowerdir=/etc,upperdir={directory}/etc,workdir={directory}/etc-work"
     yield ["mount", "-t", "overlay", "-o", layers, "overlay", "/etc"]
     yield ["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"]
+    yield ["mount", "-t", "proc", "proc", str(directory / BARE_PROC)]
     for parameter in PARAMETERS:
         yield ["mount", "--bind", str(_stand_in(directory, parameter)), f"/proc/sys/{parameter}"]
     yield ["mount", "--make-rshared", "/"]
@@ -70,7 +77,8 @@ def _stand_in(directory: Path, parameter: str) -> Path:
 def main(directory: Path, name: str, pause: str) -> None:
     socket.sethostname(name)
     prepare(directory)
-    for point in below_run(Path("/proc/mounts").read_text()):
+    for point in filter(os.path.ismount, below_run(Path("/proc/mounts").read_text())):
+        # what another mount hides cannot be reached, and goes with this machine
         subprocess.run(["umount", "--lazy", point], check=True)
     for command in mounts(directory):
         subprocess.run(command, check=True)

@@ -51,6 +51,8 @@ class Cluster:
     kube_proxy: str
     kubernetes: str
     base: Path
+    containerd: str = ""
+    """Its version; empty for Debian's."""
 
     @property
     def directory(self) -> Path:

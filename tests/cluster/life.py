@@ -31,7 +31,9 @@ from cluster import (
     manifests,
     network,
     node,
+    recipe,
     release,
+    runtime,
 )
 from cluster.kubectl import Kubectl, is_ready
 from cluster.layout import Cluster
@@ -47,7 +49,8 @@ from vm import cache
 RECORD = "cluster.json"
 FIELDS = ("name", "nodes", "kube_proxy", "kubernetes")
 """Of a Cluster, in its record."""
-PROGRAMS = {"containerd": "containerd", "ctr": "containerd", "runc": "runc"}
+CONTAINERD = "containerd"
+"""Another one, which records of older versions lack."""
 PROXY_PROGRAMS = {
     "nftables": {"nft": "nftables"},
     "iptables": {"iptables": "iptables"},
@@ -97,7 +100,8 @@ def load(name: str) -> Running:
             f"the record {record} is damaged: {error!r}",
             hint=f"end what still runs of cluster {name}, then remove {record.parent}",
         ) from error
-    return Running(Cluster(**fields, base=base()), programs)
+    chosen = str(document.get(CONTAINERD, ""))
+    return Running(Cluster(**fields, base=base(), containerd=chosen), programs)
 
 
 def names() -> list[str]:
@@ -108,13 +112,14 @@ def names() -> list[str]:
 def up(cluster: Cluster, tell: Tell, *, bare: bool = False) -> Running:
     """Bring a cluster up; everything is taken down again if that fails or is interrupted.
 
-    A `bare` one has no network plugin yet, and so no node that is Ready. Builds Kubernetes first if
-    that was not done yet. Raises PycniError or ArchiveError.
+    A `bare` one has no network plugin yet, and so no node that is Ready. Builds Kubernetes first,
+    and containerd, if that was not done yet. Raises PycniError or ArchiveError.
     """
     layout.check(cluster)
     _require_room(cluster)
     _require_programs(cluster)
-    programs = build.provide(cluster.kubernetes, tell=tell)
+    programs = build.provide(recipe.Kubernetes(cluster.kubernetes), recipe.CLUSTER, tell=tell)
+    runtime.provide(cluster.containerd, tell)
     archives = [*images.provide(programs, tell=tell), image.provide(tell=tell).archive]
     running = Running(cluster, programs)
     _record(running)
@@ -266,7 +271,7 @@ def _undisturbed() -> Iterator[None]:
 
 def _require_programs(cluster: Cluster) -> None:
     """Raises PycniError naming the packages of programs that are missing here."""
-    wanted = {**PROGRAMS, **PROXY_PROGRAMS[cluster.kube_proxy]}
+    wanted = {**runtime.of(cluster).wanted, **PROXY_PROGRAMS[cluster.kube_proxy]}
     missing = {package: name for name, package in wanted.items() if shutil.which(name) is None}
     if missing:
         raise PycniError(
@@ -300,7 +305,7 @@ def _record(running: Running) -> None:
     """Raises PycniError if the name is taken: by who was faster, since it was last looked."""
     cluster = running.cluster
     make_private_directory(cluster.directory)
-    document = {field: getattr(cluster, field) for field in FIELDS}
+    document = {field: getattr(cluster, field) for field in (*FIELDS, CONTAINERD)}
     document["programs"] = str(running.programs)
     aside = cluster.directory / f".{RECORD}.{os.getpid()}"
     replace_file(aside, json.dumps(document).encode())

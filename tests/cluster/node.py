@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cluster import cgroups, commands, network
-from cluster.commands import CONTAINERD_SOCKET
+from cluster import cgroups, commands, network, runtime
 from cluster.layout import Cluster
 from cluster.machine import Machine
 from cluster.waiting import until
@@ -19,30 +18,30 @@ CONTAINERD_SECONDS = 30.0
 IMPORT_SECONDS = 180.0
 RESOLVERS = f"nameserver {UNDERLAY4.ip}\n"
 """The router answers nothing: the cluster's DNS knows the cluster, and nothing outside is asked."""
-CTR = ("ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io")
 
 
 def start_runtime(cluster: Cluster, node: LabNode, images: Iterable[Path]) -> None:
     """containerd, and all images in it."""
-    machine = Machine(node)
+    machine, chosen = Machine(node), runtime.of(cluster)
     cgroups.make(cluster.cgroup(node))
     network.give_loopback(machine)
     config = machine.directory / "containerd.toml"
-    replace_file(config, commands.containerd_configuration(node).encode())
-    machine.start_daemon("containerd", ["containerd", "--config", config])
+    replace_file(config, chosen.configuration(node).encode())
+    machine.start_daemon("containerd", chosen.daemon(config))
 
     def answers() -> bool:
         machine.require("containerd")
-        return machine.run([*CTR, "version"], check=False).returncode == 0
+        return machine.run(chosen.ctr("version"), check=False).returncode == 0
 
     until(answers, f"containerd of {node.name} answers", CONTAINERD_SECONDS)
     for archive in images:
-        load_image(machine, archive)
+        load_image(cluster, node, archive)
 
 
-def load_image(machine: Machine, archive: Path) -> None:
+def load_image(cluster: Cluster, node: LabNode, archive: Path) -> None:
     """Give a node the images of an archive."""
-    machine.run([*CTR, "images", "import", archive], timeout=IMPORT_SECONDS)
+    command = runtime.of(cluster).ctr("images", "import", archive)
+    Machine(node).run(command, timeout=IMPORT_SECONDS)
 
 
 def start_kubelet(cluster: Cluster, programs: Path, node: LabNode) -> None:

@@ -11,7 +11,6 @@ from cluster import hosts, manifests, node, release, upgrades
 from cluster.bare import Rollout, bare_again
 from cluster.kubectl import is_ready
 from cluster.life import Running, Tell
-from cluster.machine import Machine
 from cluster.others import altered, another_installation, another_network
 from cluster.refusals import refusals
 from cluster.scene import NAMESPACE, POD_SECONDS, tear_down
@@ -32,7 +31,7 @@ def prepare(running: Running, tell: Tell) -> Rollout:
     releases = build.provide(tell=tell), later.provide(tell=tell)
     for machine in running.cluster.machines:
         for built in releases:
-            node.load_image(Machine(machine), built.archive)
+            node.load_image(running.cluster, machine, built.archive)
     first, coming = releases
     return Rollout(running, releases=(first.name, coming.name))
 

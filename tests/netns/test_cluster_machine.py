@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cgroups, init, life, network, proc
+from cluster import cgroups, init, life, network, proc, runtime
 from cluster.kills import remains, victims
 from cluster.kills.victims import Kind, Victim
 from cluster.layout import Cluster
 from cluster.life import Running
 from cluster.machine import Machine
+from cluster.node import start_runtime
 from cluster.proc import pid_namespace
 from pycni.errors import PycniError
 from pycni.lab import processes, topology
@@ -76,6 +78,31 @@ def test_a_machine_has_its_own_name_processes_and_directories(machine: Machine) 
     assert not Path("/var/lib/own").exists()
 
 
+def test_a_machine_starts_where_mounts_hide_others(cluster: Cluster, pause: Path) -> None:
+    """As in a mount namespace that has a /run of its own, beside a cluster."""
+    hiding = Path(f"/run/{NAME}-hiding")
+    hidden = hiding / "hidden"
+    hidden.mkdir(parents=True)
+    for place in (hidden, hiding):
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        made = Machine(cluster.workers[0])
+        made.start(pause)
+        assert made.run(["hostname"]).stdout == "node1\n"
+    finally:
+        for place in (hiding, hidden):
+            subprocess.run(["umount", "--lazy", place], check=True)
+        hidden.rmdir()
+        hiding.rmdir()
+
+
+def test_a_user_namespace_of_a_machine_can_have_a_proc_of_its_own(machine: Machine) -> None:
+    """As pods with users of their own need it."""
+    own = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+
+    assert machine.run([*own, "cat", "/proc/self/uid_map"]).stdout.split()[1:] == ["0", "1"]
+
+
 def test_kernel_parameters_of_the_computer_are_only_shown(machine: Machine) -> None:
     parameter = "kernel/keys/root_maxkeys"
     computers = Path("/proc/sys", parameter)
@@ -124,6 +151,25 @@ def _start_and_require(machine: Machine, program: str) -> None:
     kept = machine.daemon("nothing")
     wait_until(lambda: kept is None or not kept.alive, "it ends")
     machine.require("nothing")
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_containerd_that_ends_is_said_with_its_words(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was built: its program is in the cache."""
+    newer = replace(cluster, containerd="2.4.2")
+    programs = runtime.of(newer).programs
+    programs.mkdir(parents=True)
+    for name in ("containerd", "ctr"):
+        (programs / name).write_text("#!/bin/sh\nsleep 0.3; echo no such plugin >&2; exit 1\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr(network, "give_loopback", lambda _: None)
+
+    with pytest.raises(PycniError, match="containerd of node1 has ended") as error:
+        start_runtime(newer, cluster.workers[0], images=())
+
+    assert error.value.details == "no such plugin"
 
 
 def test_a_command_that_fails_or_hangs_is_said(machine: Machine) -> None:

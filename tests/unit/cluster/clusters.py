@@ -11,5 +11,7 @@ PROGRAMS = Path("/programs")
 BASE = Path("/clusters")
 
 
-def drawn(*, name: str = "k8s", nodes: int = 2, kube_proxy: str = "nftables") -> Cluster:
-    return Cluster(name, nodes, kube_proxy, "1.37.2", BASE)
+def drawn(
+    *, name: str = "k8s", nodes: int = 2, kube_proxy: str = "nftables", containerd: str = ""
+) -> Cluster:
+    return Cluster(name, nodes, kube_proxy, "1.37.2", BASE, containerd)

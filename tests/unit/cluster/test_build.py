@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 
 from cluster import build, golang, recipe
-from cluster.recipe import CLUSTER, COMPONENTS
-from pycni.errors import PycniError
+from cluster.containerd import RUNC, Runc
+from cluster.recipe import CLUSTER, COMPONENTS, Kubernetes
+from pycni.errors import NotAvailable, PycniError
 from support.waiting import wait_until
 
-VERSION = "1.37.2"
+KUBERNETES = Kubernetes("1.37.2")
 FAKE_GO = """#!/bin/sh
 # downloads are in $FAKE; a build writes its package's name to what follows -o
 echo "$*" >>"$FAKE/calls"
 case $1 in
-mod) printf '{"Dir": "%s", "GoMod": "%s"}' "$FAKE/source" "$FAKE/source/go.mod" ;;
+mod)
+    [ ! -e "$FAKE/refused" ] || { cat "$FAKE/refused"; exit 1; }
+    printf '{"Dir": "%s", "GoMod": "%s"}' "$FAKE/source" "$FAKE/source/go.mod" ;;
 list) printf 'one\\ntwo\\n' ;;
 *)
     while [ "$1" != -o ]; do shift; done
@@ -65,7 +68,7 @@ def builds(fake: Path) -> list[str]:
 def test_all_programs_are_built_and_kube_has_its_names(fake: Path) -> None:
     told: list[str] = []
 
-    programs = build.provide(VERSION, tell=told.append)
+    programs = build.provide(KUBERNETES, CLUSTER, tell=told.append)
 
     assert builds(fake) == [part.package for part in CLUSTER]
     assert {(programs / name).resolve().name for name in COMPONENTS} == {"kube"}
@@ -74,10 +77,10 @@ def test_all_programs_are_built_and_kube_has_its_names(fake: Path) -> None:
 
 
 def test_a_second_run_builds_nothing(fake: Path) -> None:
-    build.provide(VERSION, tell=lambda _: None)
+    build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
     (fake / "calls").unlink()
 
-    build.provide(VERSION, tell=pytest.fail)
+    build.provide(KUBERNETES, CLUSTER, tell=pytest.fail)
 
     assert builds(fake) == []
 
@@ -85,22 +88,22 @@ def test_a_second_run_builds_nothing(fake: Path) -> None:
 def test_a_build_that_failed_goes_on_where_it_was(fake: Path) -> None:
     (fake / "broken").write_text(recipe.AGNHOST)
     with pytest.raises(PycniError, match="cannot be built") as error:
-        build.provide(VERSION, tell=lambda _: None)
+        build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
     (fake / "broken").write_text("")
     (fake / "calls").unlink()
 
-    build.provide(VERSION, tell=lambda _: None)
+    build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
 
     assert "does not compile" in error.value.details
     assert builds(fake) == [recipe.AGNHOST, "./dns"]
 
 
 def test_a_record_that_nobody_can_read_means_to_build_again(fake: Path) -> None:
-    programs = build.provide(VERSION, tell=lambda _: None)
+    programs = build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
     (fake / "calls").unlink()
     for text in ("{", json.dumps([])):
         (programs.parent / "built.json").write_text(text)
-        build.provide(VERSION, tell=lambda _: None)
+        build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
 
     assert len(builds(fake)) == 2 * len(CLUSTER)
 
@@ -110,7 +113,7 @@ def test_progress_is_told_while_it_compiles(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(build, "TELL_SECONDS", -1.0)
     told: list[str] = []
 
-    build.provide(VERSION, tell=told.append)
+    build.provide(KUBERNETES, CLUSTER, tell=told.append)
 
     assert any(line.startswith("kube: 1 compiled, after ") for line in told)
 
@@ -126,13 +129,52 @@ def test_a_build_that_is_interrupted_leaves_no_compiler(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build.provide(VERSION, tell=tell)
+        build.provide(KUBERNETES, CLUSTER, tell=tell)
 
     wait_until((fake / "ended").exists, "the compiler has ended")
 
 
-def test_what_is_no_version_is_refused_before_anything_is_made(fake: Path) -> None:
-    with pytest.raises(PycniError, match="no version"):
-        build.provide("latest", tell=pytest.fail)
+def test_a_version_that_cannot_be_had_is_said_with_gos_words(fake: Path) -> None:
+    (fake / "refused").write_text('{"Error": "unknown revision v1.37.2"}')
 
+    with pytest.raises(NotAvailable, match=r"Kubernetes 1\.37\.2 cannot be had") as error:
+        build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
+
+    assert error.value.details == "unknown revision v1.37.2"
+    assert "go list -m -versions k8s.io/kubernetes" in error.value.hint
     assert builds(fake) == []
+
+
+def test_words_of_go_that_are_no_document_are_shown(fake: Path) -> None:
+    (fake / "refused").write_text("out of memory")
+
+    with pytest.raises(PycniError, match="go mod failed") as error:
+        build.provide(KUBERNETES, CLUSTER, tell=lambda _: None)
+
+    assert error.value.details == "out of memory"
+
+
+def test_what_the_computer_lacks_is_named_with_its_packages(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runc, "needs", {"sh": "dash", "no-such": "one", "/no/such.h": "two"})
+
+    with pytest.raises(NotAvailable, match=r"needs no-such, /no/such\.h") as error:
+        build.provide(Runc("1.5.2"), RUNC, tell=pytest.fail)
+
+    assert error.value.hint == "apt-get install one two"
+    assert not (fake / "calls").exists()
+
+
+def test_products_lie_apart_and_share_what_is_compiled(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runc, "needs", {})
+    kube, runc = (build.provide(product, parts, tell=lambda _: None)
+                  for product, parts in ((KUBERNETES, CLUSTER), (Runc("1.5.2"), RUNC)))  # fmt: skip
+
+    assert runc.relative_to(fake.parent / "cache") == Path("pycni/runc/1.5.2/bin")
+    assert kube.parent.parent.name == "kubernetes"
+    assert (runc / "runc").read_text().strip() == RUNC[0].package
+    called = (fake / "calls").read_text().splitlines()[-1]
+    assert "-tags=seccomp,urfave_cli_no_docs" in called

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster import __main__ as program
-from cluster import checks, service_checks, traces, verdicts, waiting
+from cluster import checks, runtime_checks, service_checks, traces, verdicts, waiting
 from cluster.kubectl import Json, Kubectl, is_ready
 from cluster.layout import KUBE_PROXY_MODES
 from cluster.life import Running
@@ -52,8 +52,16 @@ def test_without_kube_proxy_nothing_of_services_is_checked() -> None:
     of_services = {service_checks.services, service_checks.names, service_checks.rolling_update}
 
     for mode in KUBE_PROXY_MODES:
-        assert of_services.isdisjoint(checks.groups(mode)) == (mode == "none")
-        assert checks.pods in checks.groups(mode)
+        groups = checks.groups(drawn(kube_proxy=mode))
+        assert of_services.isdisjoint(groups) == (mode == "none")
+        assert checks.pods in groups
+
+
+def test_what_only_newer_runtimes_do_is_checked_with_those() -> None:
+    newer = {runtime_checks.polled_status, runtime_checks.users_of_their_own}
+
+    assert newer.isdisjoint(checks.groups(drawn()))
+    assert newer < set(checks.groups(drawn(containerd="2.4.2")))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import tomllib
-
 import pytest
 
 from cluster import commands
 from cluster.commands import Command
-from cluster.images import PAUSE
-from cluster.layout import DNS_SERVICE, PODS, address, addresses
+from cluster.layout import DNS_SERVICE, PODS, addresses
 from image import manifests
 from pycni.lab.layout import LabNode
 from unit.cluster.clusters import PROGRAMS, drawn
@@ -75,16 +72,6 @@ def test_kubelet_gives_pods_the_clusters_dns_and_its_node_both_addresses() -> No
     assert commands.kubelet_configuration(CLUSTER, NODE_ONE)["clusterDNS"] == [DNS_SERVICE]
     given = options(commands.kubelet(CLUSTER, PROGRAMS, NODE_ONE))
     assert given["node-ip"].split(",") == addresses(NODE_ONE)
-
-
-def test_containerds_configuration_can_be_read() -> None:
-    document = tomllib.loads(commands.containerd_configuration(NODE_ONE))
-
-    cri = document["plugins"]["io.containerd.grpc.v1.cri"]
-    assert document["version"] == 2
-    assert cri["sandbox_image"] == PAUSE
-    assert cri["cni"] == {"bin_dir": commands.CNI_BIN, "conf_dir": commands.CNI_CONF}
-    assert cri["stream_server_address"] == address(NODE_ONE)
 
 
 def test_the_api_server_is_where_kubeconfigs_say() -> None:

@@ -42,6 +42,46 @@ def test_a_cluster_is_found_again_by_its_name(cluster: Cluster) -> None:
     assert cluster.directory.stat().st_mode & 0o777 == 0o700
 
 
+def test_its_containerd_is_found_again_and_older_records_mean_debians(cluster: Cluster) -> None:
+    newer = replace(cluster, containerd="2.4.2")
+    life._record(Running(newer, PROGRAMS))
+    record = cluster.directory / life.RECORD
+    found = life.load("one").cluster
+    document = json.loads(record.read_text())
+    del document[life.CONTAINERD]
+    record.write_text(json.dumps(document))
+
+    assert found == newer
+    assert life.load("one").cluster == cluster
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"containerd": "2"}, {"containerd": "1.7.20"}, {"kubernetes": "latest"}]
+)
+def test_what_is_no_version_is_refused_before_anything_is_made(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
+    monkeypatch.setattr(life.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(build, "provide", pytest.fail)
+
+    with pytest.raises(PycniError, match="is no version of"):
+        life.up(replace(cluster, **wrong), pytest.fail)
+
+    assert not cluster.directory.exists()
+
+
+def test_a_containerd_that_is_built_needs_none_of_debians(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life.shutil, "which", lambda _: None)
+
+    life._require_programs(replace(cluster, containerd="2.4.2"))
+    with pytest.raises(PycniError, match="needs ctr, runc") as caught:
+        life._require_programs(cluster)
+
+    assert caught.value.hint == "apt-get install containerd runc"
+
+
 def test_one_that_is_not_there_is_named_with_those_that_are(cluster: Cluster) -> None:
     life._record(Running(cluster, PROGRAMS))
 

@@ -32,7 +32,8 @@ class Host:
     def __init__(self, directory: Path) -> None:
         self.results = directory / "results"
         self.results.mkdir()
-        conf_dir = directory / "net.d"
+        self.of_multus = directory / "multus"
+        self.conf_dir = conf_dir = directory / "net.d"
         conf_dir.mkdir()
         listed = conf_dir / "10-pycni.conflist"
         listed.write_text(json.dumps(LIST))
@@ -62,7 +63,8 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
-    monkeypatch.setattr(attachments, "RESULTS", made.results)
+    monkeypatch.setattr(attachments, "KEPT", tmp_path)
+    monkeypatch.setattr(attachments, "OF_MULTUS", made.of_multus)
     monkeypatch.setattr(attachments, "MOMENT", 0)
     return made
 
@@ -80,6 +82,28 @@ def test_a_pod_whose_link_is_gone_is_named_with_what_to_do(host: Host) -> None:
     host.attached(DB, linked=True)
 
     assert host.faults() == [("the pod shop/web-0", "delete it: kubectl -n shop delete pod web-0")]
+
+
+@pytest.mark.parametrize("named", [{}, {"cniDir": "own"}, {"cniDir": 7}])
+def test_where_multus_goes_first_it_keeps_what_counts(
+    host: Host, named: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = Path("own") if named.get("cniDir") == "own" else host.of_multus
+    kept.mkdir()
+    host.attached(WEB, WEB_ARGS, linked=False).parent.rename(kept / "results")
+    host.results.mkdir()
+    host.attached(DB, linked=False)  # of before Multus: its pod may be long gone
+    multus = host.conf_dir / "00-multus.conf"
+    multus.write_text(json.dumps({"name": "all", "type": "multus", **named}))
+
+    with_multus, known = host.faults(), attachments.details(host.description)
+    multus.unlink()
+    without = host.faults()
+
+    assert [name for name, _ in with_multus] == ["the pod shop/web-0"]
+    assert known == "1 known to the runtime"
+    assert [name for name, _ in without] == ["the container decaf"]
 
 
 @pytest.mark.parametrize("arguments", [None, [], [["K8S_POD_NAME", "web"]], "text", [["one"]]])
