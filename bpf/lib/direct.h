@@ -70,9 +70,12 @@ static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib,
 }
 
 /* By the kernel's own neighbour table: nobody vouches for ours, or the kernel has
- * forgotten the neighbour, and asks for it. NOT_OURS if the node is on no link.
+ * forgotten the neighbour, and asks for it. NOT_OURS if the node is on no link; and
+ * for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes for an IPv6
+ * one (bpf_out_neigh_v6(), net/core/filter.c): the VXLAN device has it asked for.
  */
 static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
+					    const struct packet *packet,
 					    const struct nexthop *nexthop,
 					    const union ip_addr *vtep)
 {
@@ -90,6 +93,8 @@ static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
 		bpf_redirect(fib.ifindex, 0);
 		return went(PATH_DIRECT, TC_ACT_REDIRECT);
 	}
+	if (packet->l3_proto == bpf_htons(ETH_P_IPV6) && fib.family == AF_INET)
+		return NOT_OURS;
 	/* Linux tells it without a neighbour, too, from 5.12 on. */
 	if (fib.ifindex != config.stack_ifindex)
 		ifindex = fib.ifindex;
@@ -117,7 +122,7 @@ static __always_inline int send_directly(struct __sk_buff *ctx,
 	if (!nexthop->used) /* as in encap.h */
 		nexthop->used = 1;
 	if (!fresh || nexthop->flags & NEXTHOP_UNRESOLVED)
-		return send_by_kernels_table(ctx, nexthop, vtep);
+		return send_by_kernels_table(ctx, packet, nexthop, vtep);
 	eth = pull_head(ctx, sizeof(*eth));
 	if (!eth)
 		return -DROP_REWRITE_FAILED;

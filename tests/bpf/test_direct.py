@@ -309,9 +309,11 @@ def sent_by_the_kernels_table(family: Family, underlay: Family) -> Iterator[Case
     moved = directly(with_macs(packet, src=POD_TWO_MAC, dst=FOREIGN_MAC), OTHER_LINK)
     yield Case("a MAC by now", packet, moved, forgotten, fib=there)
     asked = to_neighbour(vtep, packet, OTHER_LINK)
+    before_5_12 = to_neighbour(vtep, packet)
+    if family is not IPV4 and underlay is IPV4:  # the helper finds no IPv4 neighbour for IPv6
+        asked = before_5_12 = in_vxlan(underlay, packet)
     yield Case("none yet", packet, asked, forgotten, fib=Fib(NO_NEIGHBOUR, OTHER_LINK))
-    asked = to_neighbour(vtep, packet)
-    yield Case("none yet, before 5.12", packet, asked, forgotten, fib=Fib(NO_NEIGHBOUR))
+    yield Case("none yet, before 5.12", packet, before_5_12, forgotten, fib=Fib(NO_NEIGHBOUR))
     yield Case("no route", packet, in_vxlan(underlay, packet), forgotten)
     routed = replace(there, gateway=underlay.stranger)
     yield Case("a router", packet, in_vxlan(underlay, packet), forgotten, fib=routed)
