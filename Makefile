@@ -26,7 +26,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix lint guests conformance fuzz soak chaos cluster test-cluster kills test-kube e2e image image-cached manifests bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix test-modes lint guests conformance fuzz soak chaos cluster test-cluster kills test-kube e2e image image-cached manifests bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -72,6 +72,9 @@ test: $(VENV)/test guests image-cached ## everything that CI runs
 
 test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes, 10 minutes
 	PYCNI_MATRIX=whole $(BIN)/pytest tests/netns/test_matrix.py tests/netns/test_differential.py
+
+test-modes: $(VENV)/test ## all ways between nodes, over both underlays, and live switches from way to way
+	PYCNI_MATRIX=whole $(BIN)/pytest -n 1 tests/netns/test_direct.py tests/netns/test_direct_switch.py
 
 lint: check-python check-types check-layers ## of `make check` what takes seconds
 

@@ -22,6 +22,9 @@
  * the VXLAN device, finds it above the MTU of device or route, and fragments it or
  * answers with an ICMP error. A packet to a node's own address it would route out
  * of the uplink.
+ *
+ * The stack puts fragments together before it does so: where one of them may be too
+ * big, it must get all of them.
  */
 static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 					      const struct packet *packet,
@@ -30,6 +33,9 @@ static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 {
 	__u32 measured = measure_packet(ctx, packet);
 	int verdict = -DROP_TOO_BIG;
+
+	if (dst == REMOTE_POD && is_fragment(packet) && is_narrow(route->vtep))
+		return hand_to_stack(ctx, packet);
 
 	if (measured <= config.overlay_mtu)
 		verdict = send_to_node(ctx, packet, route->vtep, measured,

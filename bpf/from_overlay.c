@@ -4,25 +4,16 @@
  */
 
 #include "lib/types.h"
+#include "lib/arrival.h"
 #include "lib/classify.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
-#include "lib/forged.h"
-#include "lib/messages.h"
 #include "lib/nodes.h"
 #include "lib/parse.h"
 #include "lib/remotes.h"
 #include "lib/tunnel.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
-
-static __always_inline int enter_own_stack(struct __sk_buff *ctx,
-					   const struct packet *packet)
-{
-	int drop = refuse_vxlan(ctx, packet);
-
-	return drop ? drop : went(PATH_STACK, TC_ACT_OK);
-}
 
 static __always_inline int receive_from_node(struct __sk_buff *ctx,
 					     const struct tunnel *tunnel)
@@ -47,20 +38,11 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 	if (!is_behind(&tunnel->remote, &packet.src) &&
 	    !is_of_node(&tunnel->remote, &packet.src))
 		return -DROP_SPOOFED_INNER;
-	drop = check_messages(ctx, &packet, ETH_HLEN);
+	drop = find_receiver(ctx, &packet, &route);
 	if (drop)
 		return drop;
-
-	switch (classify_here(&packet.dst, &route)) {
-	case LOCAL_POD:
-		return deliver_to_pod(ctx, route.ep);
-	case OWN_GATEWAY:
-		return enter_own_stack(ctx, &packet);
-	default:
-		if (is_own_address(&packet.dst))
-			return enter_own_stack(ctx, &packet);
-		return -DROP_UNKNOWN_DESTINATION;
-	}
+	return route.ep ? deliver_to_pod(ctx, route.ep) :
+			  went(PATH_STACK, TC_ACT_OK);
 }
 
 static __always_inline int receive_packet(struct __sk_buff *ctx)

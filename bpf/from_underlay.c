@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* tc ingress of each interface by which packets of other machines come in. VXLAN
  * from other nodes goes straight into pods where that can be done (lib/decap.h).
- * The rest of it goes on to the VXLAN device's UDP socket, if it may. All other
- * traffic of the host goes on to filters of others, malformed or not.
+ * The rest of it goes on to the VXLAN device's UDP socket, if it may. What nodes
+ * send without it is taken where nodes do that (lib/direct.h). All other traffic of
+ * the host goes on to filters of others, malformed or not.
  *
  * Fragments, and packets with IPv6 extension headers, escape these checks.
  * from_overlay makes the same checks on what the kernel unwraps.
@@ -11,34 +12,40 @@
 #include "lib/types.h"
 #include "lib/config.h"
 #include "lib/decap.h"
+#include "lib/direct.h"
 #include "lib/parse.h"
 #include "lib/self.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
 
-static __always_inline int guard_overlay(struct __sk_buff *ctx)
+static __always_inline int guard_overlay(struct __sk_buff *ctx,
+					 const struct packet *packet)
 {
-	struct packet packet = {};
 	int drop;
 
-	if (parse_packet(ctx, &packet) || !is_own_vtep(&packet.dst) ||
-	    !is_udp_to(ctx, &packet, config.vxlan_port))
+	if (!is_own_vtep(&packet->dst) ||
+	    !is_udp_to(ctx, packet, config.vxlan_port))
 		return NOT_OURS;
 
-	if (!is_known_vtep(&packet.src))
+	if (!is_known_vtep(&packet->src))
 		return -DROP_UNKNOWN_VTEP;
-	drop = check_vxlan(ctx, &packet);
+	drop = check_vxlan(ctx, packet);
 	return drop ? drop : went(PATH_DEVICE, TC_ACT_UNSPEC);
 }
 
 static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
+	struct packet packet = {};
 	int verdict = NOT_OURS;
 
 	if (config.own_encap)
 		verdict = decap_ourselves(ctx);
-	return verdict != NOT_OURS ? verdict : guard_overlay(ctx);
+	if (verdict != NOT_OURS || parse_packet(ctx, &packet))
+		return verdict;
+	if (config.direct)
+		verdict = receive_directly(ctx, &packet);
+	return verdict != NOT_OURS ? verdict : guard_overlay(ctx, &packet);
 }
 
 SEC("tc")

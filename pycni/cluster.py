@@ -126,12 +126,11 @@ def check_routes(cluster: Cluster, networks: Iterable[IPNetwork]) -> None:
                 )
 
 
-def overlay_mtu(uplink_mtu: int, vtep_family: int, cluster: Cluster) -> int:
-    """Largest pod packet that fits the uplink once encapsulated; `vtep_family` is 4 or 6.
+def overlay_mtu(uplink_mtu: int, overhead: int, cluster: Cluster) -> int:
+    """Largest pod packet that fits the uplink with `overhead` bytes of outer headers.
 
     Raises ClusterError when that is less than the pods' IP versions need.
     """
-    overhead = VXLAN_OVERHEAD[vtep_family]
     mtu = uplink_mtu - overhead
     if mtu < mtu_needed(cluster):
         raise ClusterError(

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* To another node: with outer headers of our own if a fresh next hop is known,
- * else through the VXLAN device, for which the kernel finds one. Both make the
- * same bytes on the wire.
+/* To another node: without outer headers if it takes such packets (direct.h), with
+ * outer headers of our own if a fresh next hop is known, else through the VXLAN
+ * device, for which the kernel finds one. The latter two make the same bytes on the
+ * wire.
  */
 #ifndef PYCNI_ENCAP_H
 #define PYCNI_ENCAP_H
 
+#include "direct.h"
 #include "ethernet.h"
 #include "mtu.h"
 #include "outer.h"
@@ -68,23 +70,18 @@ static __always_inline int push_outer6(struct __sk_buff *ctx,
 	return went(PATH_NODE, TC_ACT_REDIRECT);
 }
 
-/* NOT_OURS without a fresh next hop, if the packet is longer than the way or a
- * length field allows, or if bpf_skb_adjust_room() refuses it: it has outer
- * headers already, or segments of another protocol than TCP and UDP.
+/* NOT_OURS if the packet is longer than the way or a length field allows, or if
+ * bpf_skb_adjust_room() refuses it: it has outer headers already, or segments of
+ * another protocol than TCP and UDP.
  */
-static __always_inline int encap_ourselves(struct __sk_buff *ctx,
-					   const struct packet *packet,
-					   const union ip_addr *vtep,
-					   __u32 measured)
+static __always_inline int
+encap_ourselves(struct __sk_buff *ctx, const struct packet *packet,
+		const struct self *own, struct nexthop *nexthop,
+		const union ip_addr *vtep, __u32 measured)
 {
-	struct self *own = get_self();
-	struct nexthop *nexthop;
 	struct outer outer = {};
 
-	if (!own || !is_fresh(own))
-		return NOT_OURS;
-	nexthop = lookup_nexthop(vtep);
-	if (!nexthop || measured > nexthop->mtu)
+	if (measured > nexthop->mtu)
 		return NOT_OURS;
 	/* bytes behind the end of the IP packet, padding, count on the wire */
 	if (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu)
@@ -131,6 +128,31 @@ enum exit {
 	THIS_DEVICE, /* the packet is on its way out of the VXLAN device */
 };
 
+/* The way of a known next hop, or NOT_OURS. Without an agent that vouches for it,
+ * outer headers are left to the device; a packet without them needs only a MAC.
+ */
+static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
+					   const struct packet *packet,
+					   const union ip_addr *vtep,
+					   __u32 measured, enum exit exit)
+{
+	struct self *own = get_self();
+	struct nexthop *nexthop;
+	bool fresh = own && is_fresh(own);
+
+	if (!fresh && !config.direct)
+		return NOT_OURS;
+	nexthop = lookup_nexthop(vtep);
+	if (!nexthop)
+		return NOT_OURS;
+	if (config.direct && nexthop->flags & NEXTHOP_DIRECT)
+		return send_directly(ctx, packet, nexthop, vtep, measured,
+				     fresh);
+	if (!fresh || !config.own_encap || exit != ANY_EXIT)
+		return NOT_OURS;
+	return encap_ourselves(ctx, packet, own, nexthop, vtep, measured);
+}
+
 /* The way out to another node. Every packet that leaves a pod or the host's stack
  * for another node passes here once, whoever makes the outer headers. What must
  * happen to each of them belongs at the top of this function.
@@ -148,8 +170,8 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	int verdict = NOT_OURS;
 	__u64 tunnel_flags;
 
-	if (config.own_encap && exit == ANY_EXIT)
-		verdict = encap_ourselves(ctx, packet, vtep, measured);
+	if (config.direct || (config.own_encap && exit == ANY_EXIT))
+		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit);
 	if (verdict != NOT_OURS)
 		return verdict;
 	if (!config.vxlan_ifindex)

@@ -43,6 +43,12 @@ struct packet {
 	__u8 scope; /* enum scope */
 };
 
+/* In IPv6 only one without other extension headers before. */
+static __always_inline bool is_fragment(const struct packet *packet)
+{
+	return packet->fragment || packet->l4_proto == IPPROTO_FRAGMENT;
+}
+
 static __always_inline int parse_ip4(struct __sk_buff *ctx,
 				     struct packet *packet, __u32 l3_off)
 {

@@ -35,6 +35,12 @@ static __always_inline __u32 get_path_mtu(const union ip_addr *vtep)
 	return config.overlay_mtu;
 }
 
+/* Whether the path to a node carries less than the overlay's MTU. */
+static __always_inline bool is_narrow(const union ip_addr *vtep)
+{
+	return get_path_mtu(vtep) < config.overlay_mtu;
+}
+
 /* The largest packet that its sender may send, on a path of `mtu`. An IPv6 sender
  * takes 1280 bytes for granted. If the path has less, the outer packet is cut.
  */

@@ -48,6 +48,11 @@ struct remote {
 /* vteps: underlay address -> the node that may send VXLAN to us from it */
 struct vtep {
 	__u32 node; /* row of the node in the cluster store */
+	__u32 flags;
+};
+
+enum vtep_flag {
+	VTEP_DIRECT = 1, /* takes packets without outer headers, too */
 };
 
 /* nodes: an address of a node, this one included -> its VTEP */
@@ -61,7 +66,14 @@ struct nexthop {
 	__u32 mtu; /* largest IP packet of a pod that fits this way, bytes */
 	__u8 dst_mac[6];
 	__u8 src_mac[6];
-	__u32 used; /* set by the programs, cleared by the agent */
+	__u16 flags;
+	__u16 used; /* set by the programs, cleared by the agent */
+};
+
+enum nexthop_flag {
+	NEXTHOP_ON_LINK = 1, /* the neighbour is the node itself */
+	NEXTHOP_DIRECT = 2, /* what goes to it has no outer headers */
+	NEXTHOP_UNRESOLVED = 4, /* dst_mac was the neighbour's, or is zero */
 };
 
 /* path_mtus: underlay address of another node -> the path to it, where less fits
@@ -108,6 +120,7 @@ enum packet_path {
 	PATH_STACK, /* to the host's stack */
 	PATH_QDISC, /* to the ingress qdisc that others put on a host end */
 	PATH_ANSWER, /* an answer back to the pod: ARP, ND, an ICMP error */
+	PATH_DIRECT, /* to another node, without outer headers */
 	PATHS, /* size of the table, not a path */
 };
 
@@ -135,6 +148,7 @@ enum drop_reason {
 	DROP_BAD_TUNNEL, /* tunnel metadata that cannot be read */
 	DROP_NOT_VTEP, /* VXLAN to another address of this node */
 	DROP_FORGED_ERROR, /* of a pod, about a path between nodes */
+	DROP_WRONG_NEIGHBOUR, /* without outer headers, not from its node */
 	DROP_REASONS, /* size of the table, not a reason */
 };
 
@@ -189,7 +203,8 @@ struct config {
 	__u8 own_encap; /* else the VXLAN device makes all outer headers */
 	__u8 decap_l3; /* kernel >= 6.3 takes IPv4 out of IPv6, and back */
 	__u8 netkit; /* kernel >= 6.7: pods may have netkit pairs */
-	__u8 pad[2];
+	__u8 direct; /* nodes send to each other without outer headers */
+	__u8 pad[1];
 	union ip_addr gateway4; /* this node's address in its pod CIDR */
 	union ip_addr gateway6;
 	struct prefix cluster4; /* all pods of all nodes; if the family is off:
@@ -212,6 +227,7 @@ _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
 _Static_assert(sizeof(struct endpoint) == 12, "endpoint");
 _Static_assert(sizeof(struct remote_key) == 20, "remote_key");
 _Static_assert(sizeof(struct remote) == 16, "remote");
+_Static_assert(sizeof(struct vtep) == 8, "vtep");
 _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct path_mtu) == 4, "path_mtu");

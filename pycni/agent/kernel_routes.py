@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 
 from pycni import locks
+from pycni.agent import glance
 from pycni.agent.budget import Rest
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
@@ -21,6 +22,7 @@ from pycni.kernel.icmp_errors import IcmpErrors
 from pycni.logfmt import quoted
 from pycni.node import next_hops, path_mtus
 from pycni.node.next_hops import Copy
+from pycni.node.record import record_path
 from pycni.settings import Settings
 
 RENEWAL = 2.0
@@ -86,7 +88,7 @@ def follow(
     packets were sent to. Raises PycniError or OSError."""
     with Fib() as fib, hearing_errors() as errors:
         copy, rest = Copy(fib), Rest(run.budget)
-        narrowed = False
+        narrowed, mark = False, None
         review = confirmation = 0.0
         while not run.stopping:
             now = time.monotonic()
@@ -95,10 +97,11 @@ def follow(
             # no setup may replace the maps meanwhile
             with locks.network_lock(settings.run_dir, shared=True):
                 news = waker.take()
-                is_review = now >= review
+                is_review, before = now >= review, mark
+                mark = glance.mark_of(record_path(settings))
                 look: Look | None = next_hops.review
-                if changes is None or news is News.EVERYTHING or not review:
-                    is_review = True
+                if changes is None or news is News.EVERYTHING or not review or mark != before:
+                    is_review = True  # a setup by somebody else writes the record
                 else:
                     differs = copy.take_in(changes) | copy.take_again(narrower)
                     look = _look(news, is_review=is_review, differs=differs)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pycni import locks
 from pycni.agent.budget import Rest
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
@@ -22,12 +23,12 @@ from pycni.errors import SetupError
 from pycni.kernel.fib import PLACE_GROUPS, Fib
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import underlay, uplink
+from pycni.node import direct, underlay, uplink
 from pycni.node.record import Node
 from pycni.node.uplink import Wish
 from pycni.settings import Settings
 from pycni.setup import provision
-from pycni.stores import Former, machine_identity, machine_instance, open_store
+from pycni.stores import Former, Reach, machine_identity, machine_instance, open_store
 
 LOOK = 5.0
 """Seconds between two looks at whether to stop. The process does not wait for it."""
@@ -82,7 +83,8 @@ class Place:
     patient_until: float | None = None
     """When the node moves to another address if its own stays away; None: it is there."""
     _addresses: list[IPAddress] = field(default_factory=list)
-    _announced: list[IPAddress] | None = None
+    _accepts: tuple[str, ...] = ()
+    _announced: tuple[list[IPAddress], tuple[str, ...]] | None = None
     _problem: str = ""
 
     def look(self, now: float) -> uplink.Uplink | None:
@@ -94,6 +96,7 @@ class Place:
         node = Node.load(self.settings)
         around = underlay.look(self.ipr)
         self._addresses = around.own_addresses(self.settings.cluster.cidrs, node.vtep)
+        self._accepts = direct.accepts(node)
         if around.held(node.vtep) is not None:
             self._problem, self.patient_until = "", None
             return None
@@ -119,26 +122,33 @@ class Place:
         return now + (REVIEW if self.known.nodes is not None else SPACING)
 
     def announce(self) -> None:
-        """Tell the store of addresses that came or went since the last look, once it has listed
-        this node. Raises PycniError."""
-        if self._announced == self._addresses or self.patient_until is not None:
+        """Tell the store of addresses that came or went since the last look, and of what this node
+        accepts, once it has listed this node. Raises PycniError."""
+        now = list(self._addresses), self._accepts
+        if self._announced == now or self.patient_until is not None:
             return
         nodes = self.known.nodes
         if nodes is None:
             return
+        # a setup that is under way writes its record first: what its programs take, after it
+        with locks.network_lock(self.settings.run_dir, shared=True):
+            self._accepts = direct.accepts(Node.load(self.settings))
+        now = list(self._addresses), self._accepts
         own = next((one for one in nodes if one.name == self.settings.node_name), None)
-        if own is not None and list(own.addresses) != self._addresses:
+        if own is not None and (list(own.addresses), own.accepts) != now:
             store = open_store(self.settings.store_url, self.settings.cluster, create=False)
             store.register(
                 own.name,
                 own.vtep,
                 identity=machine_identity(),
                 instance=machine_instance(),
-                addresses=self._addresses,
+                reach=Reach(tuple(self._addresses), self._accepts),
                 had=Former(own.pod_cidrs, own.blocks, stays=True),
             )
-            log.info("addresses told addresses=%s", quoted(",".join(map(str, self._addresses))))
-        self._announced = list(self._addresses)
+            log.info("addresses told addresses=%s accepts=%s",
+                     quoted(",".join(map(str, self._addresses))),
+                     quoted(",".join(self._accepts)))  # fmt: skip
+        self._announced = now
 
     def _tell(self, vtep: IPAddress, problem: str) -> None:
         if problem != self._problem:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pycni.cli.output import cell, to_json
+from pycni.cluster import IPAddress
 from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.dumps import spelled
 from pycni.dataplane.events import Lost
-from pycni.errors import StoreError
+from pycni.errors import NotAvailable, StoreError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import overlay_guard, report
+from pycni.node import next_hops, overlay_guard, report
 from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings
@@ -86,16 +88,21 @@ def nodes(settings: Settings) -> list[Row]:
 
     Of a record that is set aside, `rejected` says why, and what it claims is not shown. `answers`
     and `forwards` are what this node's agent found when it asked the other: at its address, and
-    through the overlay; None if it did not ask. `seen_seconds_ago` is from the last sign of life,
-    to the store or to this node; None if neither knows of one.
+    through the overlay; None if it did not ask. `mode` is how packets to it leave this node: in
+    "vxlan" or "direct", without it; None for this node itself, and if nothing is loaded.
+    `seen_seconds_ago` is from the last sign of life, to the store or to this node; None if neither
+    knows of one.
     """
     listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     valid = {node.name: node for node in listing.nodes}
     told = report.read(settings)
     aside = report.table(told, report.SET_ASIDE)
     asked = {row.get("name"): row for row in report.table(told, report.PEERS).values()}
+    modes: Mapping[IPAddress, str] = {}
+    with suppress(NotAvailable):
+        modes = next_hops.modes(settings)
     return [
-        _node(name, valid.get(name), liveness, asked.get(name, {}),
+        _node(name, valid.get(name), liveness, asked.get(name, {}), modes,
               rejected=listing.rejected.get(name) or aside.get(name))
         for name, liveness in listing.liveness.items()
     ]  # fmt: skip
@@ -106,6 +113,7 @@ def _node(
     node: NodeRecord | None,
     liveness: Liveness,
     asked: Row,
+    modes: Mapping[IPAddress, str],
     *,
     rejected: str | None,
 ) -> Row:
@@ -117,6 +125,7 @@ def _node(
         "id": node and node.node_id,
         "vtep": node and str(node.vtep),
         "pod_cidrs": [str(cidr) for cidr in node.networks] if node else None,
+        "mode": node and modes.get(node.vtep),
         "agent": "alive" if liveness.alive else "silent",
         "answers": asked.get("answers"),
         "forwards": asked.get("forwards"),

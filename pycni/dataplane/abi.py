@@ -19,6 +19,16 @@ class EndpointFlag(IntFlag):
     QUEUED = 8
 
 
+class VtepFlag(IntFlag):
+    DIRECT = 1
+
+
+class NexthopFlag(IntFlag):
+    ON_LINK = 1
+    DIRECT = 2
+    UNRESOLVED = 4
+
+
 class AttachPoint(IntEnum):
     FROM_CONTAINER = 0
     TO_CONTAINER = 1
@@ -37,7 +47,8 @@ class PacketPath(IntEnum):
     STACK = 5
     QDISC = 6
     ANSWER = 7
-    PATHS = 8
+    DIRECT = 8
+    PATHS = 9
 
 
 class DropReason(IntEnum):
@@ -63,7 +74,8 @@ class DropReason(IntEnum):
     BAD_TUNNEL = 21
     NOT_VTEP = 22
     FORGED_ERROR = 23
-    REASONS = 24
+    WRONG_NEIGHBOUR = 24
+    REASONS = 25
 
 
 class EventKind(IntEnum):
@@ -97,8 +109,11 @@ REMOTE = Layout(
 
 VTEP = Layout(
     "vtep",
-    "=I",
-    (("node", "int"),),
+    "=II",
+    (
+        ("node", "int"),
+        ("flags", VtepFlag),
+    ),
 )
 
 NODE = Layout(
@@ -109,12 +124,13 @@ NODE = Layout(
 
 NEXTHOP = Layout(
     "nexthop",
-    "=II6s6sI",
+    "=II6s6sHH",
     (
         ("ifindex", "int"),
         ("mtu", "int"),
         ("dst_mac", "mac"),
         ("src_mac", "mac"),
+        ("flags", NexthopFlag),
         ("used", "int"),
     ),
 )
@@ -188,7 +204,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBB2x16s16s32s32s20s20s16sI",
+    "=IIIIII6s6s2sBBBBB1x16s16s32s32s20s20s16sI",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -203,6 +219,7 @@ CONFIG = Layout(
         ("own_encap", "int"),
         ("decap_l3", "int"),
         ("netkit", "int"),
+        ("direct", "int"),
         ("gateway4", "address"),
         ("gateway6", "address"),
         ("cluster4", "struct prefix"),

@@ -65,8 +65,23 @@ class NextHop:
     mtu: int
     dst_mac: str
     src_mac: str
+    on_link: bool = False
+    """Whether the next hop is the node itself."""
+    direct: bool = False
+    """Whether packets to it have no outer headers."""
+    unresolved: bool = False
+    """Whether the kernel does not know the MAC now: `dst_mac` is the last that it knew, or zero."""
     used: bool = field(default=False, compare=False)
     """Whether packets went this way since this entry was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vtep:
+    """Another node: its number in the cluster store, and whether it takes packets without outer
+    headers."""
+
+    node: int
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,8 @@ class Config:
     own_encap: bool
     decap_l3: bool
     netkit: bool
+    direct: bool
+    """Nodes send to each other without outer headers."""
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -124,6 +141,7 @@ class Config:
                 "own_encap": self.own_encap,
                 "decap_l3": self.decap_l3,
                 "netkit": self.netkit,
+                "direct": self.direct,
                 "gateway4": self._gateway(4),
                 "gateway6": self._gateway(6),
                 "cluster4": self._cluster(4),
@@ -254,8 +272,8 @@ def open_remotes(root: Path) -> Table[IPNetwork, IPAddress]:
     return open_table(root, "remotes")
 
 
-def open_vteps(root: Path) -> Table[IPAddress, int]:
-    """Underlay address of another node -> its number in the cluster store."""
+def open_vteps(root: Path) -> Table[IPAddress, Vtep]:
+    """Underlay address of another node -> what is known of it."""
     return open_table(root, "vteps")
 
 
@@ -335,7 +353,7 @@ ENDPOINTS: Codec[IPAddress, Endpoint] = Codec(_address("address"), Record(abi.EN
 REMOTES: Codec[IPNetwork, IPAddress] = Codec(
     Key("prefix", REMOTE_KEY.size, _pack_network, _unpack_network), Only(abi.REMOTE)
 )
-VTEPS: Codec[IPAddress, int] = Codec(_address("vtep"), Only(abi.VTEP))
+VTEPS: Codec[IPAddress, Vtep] = Codec(_address("vtep"), Record(abi.VTEP, Vtep))
 NODES: Codec[IPAddress, IPAddress] = Codec(_address("address"), Only(abi.NODE))
 NEXTHOPS: Codec[IPAddress, NextHop] = Codec(
     _address("vtep"), Record(abi.NEXTHOP, NextHop, used=bool)

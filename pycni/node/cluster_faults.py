@@ -7,12 +7,14 @@ nodes than the maps hold, pools that cannot be used, nodes that do not answer. L
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
-from pycni.node import place, reachability, report
+from pycni.node import next_hops, place, reachability, report
 from pycni.settings import Settings
-from pycni.stores import Listing
+from pycni.stores import DIRECT, Listing
 
 NAMED = 3
 """Records or nodes that a fault names."""
@@ -32,7 +34,9 @@ def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
         *_set_aside(told, listing),
         *_left_out(told),
         *_blocks(told),
-        *reachability.faults(peers.values(), port=settings.port, silent=silent),
+        *reachability.faults(
+            peers.values(), port=settings.port, silent=silent, directly=_directly(settings, peers)
+        ),
     ]
 
 
@@ -44,6 +48,16 @@ def summary(settings: Settings) -> str:
         return "nobody asks: probe_interval is 0" if off else "no other node was asked yet"
     through = sum(row.get("forwards") is True for row in rows)
     return f"{through} of {len(rows)} answer through the overlay"
+
+
+def _directly(settings: Settings, peers: Mapping[str, Any]) -> set[str]:
+    """The names of nodes that packets to have no outer headers; `peers` by VTEP."""
+    try:
+        modes = next_hops.modes(settings)
+    except (NotAvailable, OSError):
+        return set()
+    named = ((peers.get(str(vtep)), mode) for vtep, mode in modes.items())
+    return {row["name"] for row, mode in named if row and mode == DIRECT}
 
 
 def _place(told: dict[str, Any]) -> list[Fault]:

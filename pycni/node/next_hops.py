@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 from pycni.cluster import IPAddress
 from pycni.dataplane import maps
-from pycni.dataplane.maps import NextHop
+from pycni.dataplane.maps import NextHop, Table, Vtep
 from pycni.dataplane.reconcile import apply, plan
 from pycni.kernel.fib import (
     Change,
@@ -34,9 +35,10 @@ from pycni.kernel.fib import (
 )
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
-from pycni.node import overlay, path_mtus
+from pycni.node import direct, overlay, path_mtus
 from pycni.node.record import Node
 from pycni.settings import Settings
+from pycni.stores import DIRECT, VXLAN
 
 LEASE = 5.0
 """Seconds for which the programs use the table after the agent last vouched for it."""
@@ -53,9 +55,12 @@ class Copy:
         self._fib = fib
         self.vtep: IPAddress | None = None
         """This node's; None until everything was asked for."""
-        self._others: dict[IPAddress, None] = {}
+        self._others: dict[IPAddress, bool] = {}
+        """The other nodes, and which of them this one sends to without outer headers if it can."""
         self._reviewed = 0
         """How many of them had their turn."""
+        self.sends_directly = False
+        """Whether this node sends without outer headers to nodes that take that."""
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._overlay = 0
@@ -68,9 +73,10 @@ class Copy:
         self.nodes_digest = b""
         """Of the table of nodes, as it was read."""
 
-    def take_all(self, vtep: IPAddress, others: Iterable[IPAddress]) -> None:
-        """Ask for everything."""
-        self.vtep, self._others = vtep, dict.fromkeys(others)
+    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, bool]) -> None:
+        """Ask for everything. `others` says of each node whether packets to it shall have no outer
+        headers where it is on one link with this one."""
+        self.vtep, self._others = vtep, dict(others)
         self._neighbours = self._fib.neighbours()
         self.take_paths()
 
@@ -81,12 +87,13 @@ class Copy:
             self._overlay = overlay.ifindex()
             self._take_links()
 
-    def take_nodes(self, others: Iterable[IPAddress]) -> None:
-        """These are the other nodes now: ask for the paths to those that came."""
-        before, self._others = self._others, dict.fromkeys(others)
+    def take_nodes(self, others: Mapping[IPAddress, bool]) -> None:
+        """These are the other nodes now, as for `take_all`: ask for the paths to those that
+        came."""
+        before, self._others = self._others, dict(others)
         for gone in before.keys() - self._others.keys():
             self._paths.pop(gone, None)
-            self._narrow = None
+        self._narrow = None
         self.take_again([vtep for vtep in self._others if vtep not in before])
 
     def take_turn(self) -> bool:
@@ -127,7 +134,18 @@ class Copy:
 
     @property
     def wanted(self) -> dict[IPAddress, NextHop]:
-        return wanted(self._paths, self._links, self._neighbours)
+        return wanted(
+            self._paths,
+            self._links,
+            self._neighbours,
+            directly=self._directly,
+            former=self.written,
+        )
+
+    @property
+    def _directly(self) -> set[IPAddress]:
+        takers = [vtep for vtep, takes in self._others.items() if takes]
+        return direct.chosen(takers, self._paths, self._links)
 
     @property
     def narrow(self) -> dict[IPAddress, int]:
@@ -135,7 +153,9 @@ class Copy:
         if self._narrow is None:
             device = self._links.get(self._overlay)
             overlay_mtu = device.mtu if device is not None else 0
-            self._narrow = path_mtus.narrow(self._paths, self._links, overlay_mtu=overlay_mtu)
+            self._narrow = path_mtus.narrow(
+                self._paths, self._links, overlay_mtu=overlay_mtu, directly=self._directly
+            )
         return self._narrow
 
     def path(self, vtep: IPAddress) -> Way | None:
@@ -153,25 +173,47 @@ class Copy:
 
 
 def wanted(
-    paths: Mapping[IPAddress, Way], links: Mapping[int, Link], neighbours: Neighbours
+    paths: Mapping[IPAddress, Way],
+    links: Mapping[int, Link],
+    neighbours: Neighbours,
+    *,
+    directly: Collection[IPAddress] = (),
+    former: Mapping[IPAddress, NextHop] = MappingProxyType({}),
 ) -> dict[IPAddress, NextHop]:
-    """The entries that `nexthops` must have. Pure.
+    """The entries that `nexthops` must have; `directly`: nodes that packets to have no outer
+    headers. Pure.
 
     A node gets none, and packets to it are left to the kernel, if the link to it is down or no
-    Ethernet, or if the neighbour is not known.
+    Ethernet, or if the neighbour is not known. But one of `directly` keeps the MAC that it has in
+    the `former` entries: the programs ask the kernel for the neighbour when they send, and know
+    what they receive by that MAC, which the kernel forgets while only the other node sends.
     """
     found: dict[IPAddress, NextHop] = {}
-    made: dict[tuple[int, int, str], NextHop] = {}
+    made: dict[tuple[int, int, str, str, bool, bool, bool], NextHop] = {}
     """Thousands of nodes may be behind one gateway."""
     for vtep, path in paths.items():
         link = links.get(path.ifindex)
+        if link is None or not link.is_running or not link.is_ethernet:
+            continue
         mac = neighbours.get((path.ifindex, path.neighbour))
-        if link is not None and link.is_running and link.is_ethernet and mac is not None:
-            key = path.ifindex, path_mtus.inner_mtu(vtep, path, link), mac
+        on_link, is_direct = path.neighbour == vtep, vtep in directly
+        unresolved = mac is None
+        if mac is None and is_direct:
+            mac = _last_mac(former.get(vtep), path.ifindex)
+        if mac is not None:
+            mtu = path_mtus.inner_mtu(vtep, path, link, is_direct=is_direct)
+            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved
             if key not in made:
-                made[key] = NextHop(*key, link.mac)
+                made[key] = NextHop(*key)
             found[vtep] = made[key]
     return found
+
+
+def _last_mac(former: NextHop | None, ifindex: int) -> str:
+    """That of a node, by its entry of before; NO_MAC if none is known."""
+    if former is None or not former.on_link or former.ifindex != ifindex:
+        return direct.NO_MAC
+    return former.dst_mac
 
 
 def review(settings: Settings, copy: Copy) -> None:
@@ -182,7 +224,8 @@ def review(settings: Settings, copy: Copy) -> None:
     node = Node.load(settings)
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
         copy.nodes_digest = vteps.digest()
-        copy.take_all(node.vtep, [vtep for vtep, _ in vteps.items()])
+        copy.sends_directly = node.direct
+        copy.take_all(node.vtep, _others(vteps, copy))
         copy.written, copy.written_digest = dict(hops.items()), hops.digest(but="used")
     write(settings, copy)
 
@@ -191,7 +234,8 @@ def review_some(settings: Settings, copy: Copy) -> None:
     """As `review`, at a cost that does not grow with the cluster: the kernel is asked for some of
     the paths, and the table is read only if it is not as it was written. Callers hold the network
     lock."""
-    if Node.load(settings).vtep != copy.vtep:
+    node = Node.load(settings)
+    if (node.vtep, node.direct) != (copy.vtep, copy.sends_directly):
         review(settings, copy)
         return
     differs = copy.take_turn()
@@ -215,9 +259,14 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
     with maps.open_vteps(settings.pin_root) as vteps:
         if (found := vteps.digest()) == copy.nodes_digest:
             return False
-        copy.take_nodes([vtep for vtep, _ in vteps.items()])
+        copy.take_nodes(_others(vteps, copy))
         copy.nodes_digest = found
     return True
+
+
+def _others(vteps: Table[IPAddress, Vtep], copy: Copy) -> dict[IPAddress, bool]:
+    """The other nodes, as `Copy.take_all` takes them."""
+    return {vtep: known.direct and copy.sends_directly for vtep, known in vteps.items()}
 
 
 def write(settings: Settings, copy: Copy) -> None:
@@ -231,7 +280,8 @@ def write(settings: Settings, copy: Copy) -> None:
         apply(changes, table)
         copy.written_digest = table.digest(but="used")
     copy.written = want
-    log.info("next hops written nexthops=%d changed=%d gone=%d", len(want), len(changes.upserts),
+    log.info("next hops written nexthops=%d direct=%d changed=%d gone=%d", len(want),
+             sum(hop.direct for hop in want.values()), len(changes.upserts),
              len(changes.deletes))  # fmt: skip
 
 
@@ -267,8 +317,9 @@ def write_vtep(root: Path, vtep: IPAddress) -> None:
         own.put(None, maps.Self(vtep, before.fresh_until if before else 0))
 
 
-def write_all(root: Path, vtep: IPAddress, others: Iterable[IPAddress]) -> None:
-    """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them.
+def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, bool]) -> None:
+    """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them;
+    `others` as for `Copy.take_all`.
 
     For a map that no program uses yet. Callers hold the network lock. Raises OSError.
     """
@@ -283,6 +334,14 @@ def fresh_until_ns() -> int:
     """LEASE from now, in nanoseconds of CLOCK_MONOTONIC. The programs' coarse clock is at most one
     tick behind."""
     return time.monotonic_ns() + int(LEASE * 1e9)
+
+
+def modes(settings: Settings) -> dict[IPAddress, str]:
+    """DIRECT or VXLAN for each other node, by VTEP: how packets to it leave. Raises NotAvailable or
+    OSError."""
+    with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
+        found = dict.fromkeys((vtep for vtep, _ in vteps.items()), VXLAN)
+        return found | {vtep: DIRECT for vtep, hop in hops.items() if hop.direct and vtep in found}
 
 
 def is_fresh(settings: Settings) -> bool:

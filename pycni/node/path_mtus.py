@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -37,7 +37,7 @@ from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import overlay
+from pycni.node import direct, overlay
 from pycni.node.overlay import DEVICE, NEXT_HOPS
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -61,17 +61,23 @@ class PathMtus:
     """By what is behind those VTEPs: the routes."""
 
 
-def inner_mtu(vtep: IPAddress, path: Way, link: Link) -> int:
+def inner_mtu(vtep: IPAddress, path: Way, link: Link, *, is_direct: bool = False) -> int:
     """The largest IP packet of a pod that fits a path, in bytes."""
-    return min(link.mtu, path.mtu or link.mtu) - cluster.VXLAN_OVERHEAD[vtep.version]
+    overhead = 0 if is_direct else cluster.VXLAN_OVERHEAD[vtep.version]
+    return min(link.mtu, path.mtu or link.mtu) - overhead
 
 
 def narrow(
-    paths: Mapping[IPAddress, Way], links: Mapping[int, Link], *, overlay_mtu: int
+    paths: Mapping[IPAddress, Way],
+    links: Mapping[int, Link],
+    *,
+    overlay_mtu: int,
+    directly: Collection[IPAddress] = (),
 ) -> dict[IPAddress, int]:
-    """What the paths carry that are narrower than the overlay's MTU, by VTEP. Pure."""
+    """What the paths carry that are narrower than the overlay's MTU, by VTEP. Packets to the nodes
+    `directly` have no outer headers. Pure."""
     found = {
-        vtep: inner_mtu(vtep, path, links[path.ifindex])
+        vtep: inner_mtu(vtep, path, links[path.ifindex], is_direct=vtep in directly)
         for vtep, path in paths.items()
         if path.ifindex in links
     }
@@ -169,13 +175,21 @@ def write(settings: Settings, nodes: Mapping[IPAddress, int]) -> bool:
 
 
 def write_all(
-    root: Path, vtep: IPAddress, others: Sequence[IPAddress], *, overlay_mtu: int
+    root: Path,
+    vtep: IPAddress,
+    others: Sequence[IPAddress],
+    *,
+    overlay_mtu: int,
+    takers: Collection[IPAddress] = (),
 ) -> None:
-    """Fill a map that no program uses yet, as the kernel has the paths. Raises OSError."""
+    """Fill a map that no program uses yet, as the kernel has the paths; `takers` get packets
+    without outer headers where they are on one link with this node. Raises OSError."""
     with Fib() as fib, maps.open_path_mtus(root) as table:
         paths = fib.paths(others, vtep)
         links = fib.links({path.ifindex for path in paths.values()})
-        for other, mtu in narrow(paths, links, overlay_mtu=overlay_mtu).items():
+        directly = direct.chosen(takers, paths, links)
+        found = narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
+        for other, mtu in found.items():
             table.put(other, mtu)
 
 
@@ -190,13 +204,16 @@ def _differences(have: Mapping[T, int], want: Mapping[T, int], thing: str) -> It
 
 def _narrow_now(settings: Settings) -> dict[IPAddress, int]:
     """What the kernel says of the paths to all other nodes."""
-    with maps.open_vteps(settings.pin_root) as table:
+    root = settings.pin_root
+    with maps.open_vteps(root) as table, maps.open_nexthops(root) as hops:
         others = [vtep for vtep, _ in table.items()]
+        directly = {vtep for vtep, hop in hops.items() if hop.direct}
     with Fib(groups=0) as fib, Rtnl() as ipr:
         device = overlay.find(ipr)
         paths = fib.paths(others, Node.load(settings).vtep)
         links = fib.links({path.ifindex for path in paths.values()})
-    return narrow(paths, links, overlay_mtu=device.mtu if device is not None else 0)
+    overlay_mtu = device.mtu if device is not None else 0
+    return narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
 
 
 def _remotes(settings: Settings) -> dict[IPNetwork, IPAddress]:

@@ -19,10 +19,11 @@ from typing import TypeVar
 
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import maps
+from pycni.dataplane.maps import Vtep
 from pycni.dataplane.reconcile import Plan, plan
 from pycni.errors import NotAvailable
 from pycni.line_limit import LineLimit
-from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
+from pycni.stores import DIRECT, Event, NodeRecord, Put, Rejected, Removed, Synced
 
 NO_ROOM = (errno.E2BIG, errno.ENOSPC)
 LINES_A_NAME, NAMES_TOLD = 4, 20
@@ -191,19 +192,21 @@ def pinned(root: Path) -> list[NodeRecord]:
             maps.open_remotes(root) as remotes,
             maps.open_nodes(root) as nodes,
         ):
-            ids, behind, owners = dict(vteps.items()), dict(remotes.items()), dict(nodes.items())
+            known_vteps = dict(vteps.items())
+            behind, owners = dict(remotes.items()), dict(nodes.items())
     except NotAvailable:
         return []
     return [
         NodeRecord(
             str(vtep),
-            node_id,
+            known.node,
             vtep,
             tuple(one for one, at in behind.items() if at == vtep and not _is_single(one)),
             tuple(one for one, at in behind.items() if at == vtep and _is_single(one)),
             tuple(one for one, at in owners.items() if at == vtep),
+            accepts=(DIRECT,) if known.direct else (),
         )
-        for vtep, node_id in ids.items()
+        for vtep, known in known_vteps.items()
     ]
 
 
@@ -211,9 +214,9 @@ def _is_single(prefix: IPNetwork) -> bool:
     return prefix.prefixlen == prefix.max_prefixlen
 
 
-def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, int]:
-    """The entries of `vteps`: node ids by VTEP."""
-    return {node.vtep: node.node_id for node in nodes}
+def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, Vtep]:
+    """The entries of `vteps`, by VTEP."""
+    return {node.vtep: Vtep(node.node_id, DIRECT in node.accepts) for node in nodes}
 
 
 def wanted_remotes(nodes: Iterable[NodeRecord]) -> dict[IPNetwork, IPAddress]:
@@ -222,8 +225,8 @@ def wanted_remotes(nodes: Iterable[NodeRecord]) -> dict[IPNetwork, IPAddress]:
 
 
 def _apply(
-    vteps: maps.Table[IPAddress, int],
-    peers: Plan[IPAddress, int],
+    vteps: maps.Table[IPAddress, Vtep],
+    peers: Plan[IPAddress, Vtep],
     remotes: maps.Table[IPNetwork, IPAddress],
     prefixes: Plan[IPNetwork, IPAddress],
 ) -> Written:

@@ -168,8 +168,15 @@ class Peer:
         }
 
 
-def faults(rows: Iterable[Mapping[str, Any]], *, port: int, silent: Collection[str]) -> list[Fault]:
-    """What is wrong with other nodes, by rows of the agent's report.
+def faults(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    port: int,
+    silent: Collection[str],
+    directly: Collection[str] = (),
+) -> list[Fault]:
+    """What is wrong with other nodes, by rows of the agent's report. `directly`: names of nodes
+    that packets to have no outer headers.
 
     A node that does not answer at all is none of this node's faults if its agent is `silent`, too:
     it is down.
@@ -180,7 +187,7 @@ def faults(rows: Iterable[Mapping[str, Any]], *, port: int, silent: Collection[s
         if forwards is not False:
             continue
         if answers:
-            found.append(_eaten(str(name), port))
+            found.append(_refused(str(name)) if name in directly else _eaten(str(name), port))
         elif name not in silent:
             found.append(_lost(str(name)))
     return found[:NAMED]
@@ -193,6 +200,18 @@ def _eaten(name: str, port: int) -> Fault:
         "not reached through the overlay, though it answers beside it: something between the "
         f"nodes drops VXLAN (UDP port {port}), or its dataplane does not work",
         f"let UDP port {port} pass between the nodes, in both directions; on {name}: pycni status",
+        Weight.DEGRADED,
+    )
+
+
+def _refused(name: str) -> Fault:
+    return Fault(
+        PART,
+        f"node {name}",
+        "not reached without VXLAN, though it answers beside it: something between the nodes drops "
+        "packets with addresses of pods, or its dataplane does not work",
+        "let packets with pods' addresses pass between the nodes (in clouds: switch the check of "
+        f'sources off); or set encap = "auto" on both. On {name}: pycni status',
         Weight.DEGRADED,
     )
 

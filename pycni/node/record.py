@@ -45,11 +45,22 @@ class Node:
     """Whether setup mounted the BPF file system, so that teardown unmounts it."""
     blocks: tuple[IPNetwork, ...] = ()
     """Further networks that this node gives addresses of (agent/blocks.py)."""
+    direct: bool = False
+    """Whether this node sends packets without outer headers to nodes that take them, and takes
+    them itself (direct.py)."""
+    direct_until: float = 0.0
+    """Unix time in seconds until which it still takes them, though it sends none; 0: it does not.
+    The next setup after that ends it."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
         """All networks of this node's pods, its pod CIDRs first."""
         return (*self.pod_cidrs, *self.blocks)
+
+    @property
+    def takes_direct(self) -> bool:
+        """Whether its programs take packets without outer headers."""
+        return self.direct or self.direct_until > 0
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -87,6 +98,8 @@ class Node:
             "sysctls": self.sysctls,
             "mounted_bpffs": self.mounted_bpffs,
             "blocks": [str(block) for block in self.blocks],
+            "direct": self.direct,
+            "direct_until": self.direct_until,
         }
         replace_file(record_path(settings), json.dumps(document, indent=2).encode())
 

@@ -13,7 +13,7 @@ from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import dead_ends, uplink
+from pycni.node import dead_ends, direct, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
@@ -44,9 +44,11 @@ def towards(settings: Settings, host: Host, record: NodeRecord, others: list[Nod
     return replace(host, uplink=link)
 
 
-def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, str]) -> Node:
+def node(
+    settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, str], *, now: float
+) -> Node:
     """The node's record. `sysctls` are the kernel parameters that setup is about to change, as they
-    are now; what an earlier setup found goes before."""
+    are now; what an earlier setup found goes before. `now` is a Unix time in seconds."""
     before = host.before
     return Node(
         name=record.name,
@@ -61,12 +63,15 @@ def node(settings: Settings, host: Host, record: NodeRecord, sysctls: dict[str, 
         sysctls=sysctls | (before.sysctls if before else {}),
         mounted_bpffs=host.needs_bpffs or bool(before and before.mounted_bpffs),
         blocks=record.blocks,
+        direct=direct.is_wanted(settings),
+        direct_until=direct.lingers_until(settings, before, now),
     )
 
 
 def overlay_mtu(settings: Settings, link: Uplink) -> int:
     """The settings' MTU, or the largest that fits. InvalidSettings if the settings' does not."""
-    largest = cluster.overlay_mtu(link.mtu, link.vtep.version, settings.cluster)
+    overhead = direct.overhead(settings, link.vtep.version)
+    largest = cluster.overlay_mtu(link.mtu, overhead, settings.cluster)
     if settings.mtu > largest:
         raise InvalidSettings(
             f"mtu = {settings.mtu} does not fit the uplink {link.ifname}",
@@ -102,6 +107,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         own_encap=node.encap == "ebpf",
         decap_l3=_has(features, "decap_l3"),
         netkit=_has(features, "netkit"),
+        direct=node.takes_direct,
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,

@@ -8,6 +8,7 @@ that goes away again, and the store is read only.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,7 @@ def steps(settings: Settings) -> list[str]:
         found += _device(settings, host)
         if host.before is None:
             found += _parameters(settings, host)
-        node = None if record is None else plan.node(settings, host, record, {})
+        node = None if record is None else plan.node(settings, host, record, {}, now=time.time())
         found += _programs(settings, host, node, ipr)
         found += _tables() if host.before is None else _mended(settings, ipr)
     return found

@@ -8,6 +8,7 @@ host as it was. Runs in the node's network namespace.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from pycni.logfmt import quoted
 from pycni.node import (
     claim,
     dead_ends,
+    direct,
     directory,
     firewall_accepts,
     last_list,
@@ -41,6 +43,7 @@ from pycni.node import (
     next_hops,
     overlay,
     overlay_guard,
+    path_mtus,
     peers,
     underlay,
     uplink,
@@ -57,6 +60,7 @@ from pycni.setup.refill import Facts, refill
 from pycni.stores import (
     Former,
     NodeRecord,
+    Reach,
     Store,
     machine_identity,
     machine_instance,
@@ -143,7 +147,7 @@ def setup(
         loaded = provisioning.load(target, device, objects=objects)
         provisioning.mend_pods(target)
         undo.pop_all()
-        provisioning.tell_addresses(target.record)
+        provisioning.tell_the_rest(target)
         provisioning.leave_former_uplinks()
         if mending is None:
             book.close(settings)
@@ -190,7 +194,8 @@ class Provisioning:
         parameters = overlay.plan_forwarding(
             [link.ifname for link in host.around.outer], ipv6=settings.cluster.has_family(6)
         )
-        node = plan.node(settings, host, record, overlay.parameters_before(parameters))
+        sysctls = overlay.parameters_before(parameters)
+        node = plan.node(settings, host, record, sysctls, now=time.time())
         own = replace(record, addresses=tuple(self._addresses()))
         nodes = Directory(record.name, [own, *others])
         return Target(node, record, others, nodes, parameters, unregistered)
@@ -258,15 +263,18 @@ class Provisioning:
         vtep = self.host.uplink.vtep
         former = known.pop(settings.node_name, None)
         addresses = self._addresses()
+        accepts: tuple[str, ...] = ()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
+            if direct.is_wanted(settings):
+                accepts = former.accepts
         had = self._had()
         record = store.register(
             settings.node_name,
             vtep,
             identity=identity,
             instance=instance,
-            addresses=addresses,
+            reach=Reach(tuple(addresses), accepts),
             had=had,
         )
         if former is None and before is None and not had.stays:
@@ -279,7 +287,7 @@ class Provisioning:
                 former.vtep,
                 identity=identity,
                 instance=instance,
-                addresses=former.addresses,
+                reach=Reach(former.addresses, former.accepts),
             )
         own = {address.ip for address in self.ipr.addresses()}
         others = [node for node in known.values() if not peers.unfit(node, own)]
@@ -296,11 +304,13 @@ class Provisioning:
         vtep = self.host.uplink.vtep
         return self.host.around.own_addresses(self.settings.cluster.cidrs, vtep)
 
-    def tell_addresses(self, record: NodeRecord) -> None:
-        """Tell the store of addresses that a node of before did not have. Other nodes send to them
-        through the overlay from then on, which programs of before do not expect: so this is last.
+    def tell_the_rest(self, target: Target) -> None:
+        """Tell the store of addresses that a node of before did not have, and of what it accepts
+        now. Other nodes send to them, and send that, from then on, which programs of before do not
+        expect: so this is last.
         """
-        if tuple(record.addresses) == tuple(self._addresses()):
+        record, accepts = target.record, direct.accepts(target.node)
+        if tuple(record.addresses) == tuple(self._addresses()) and record.accepts == accepts:
             return
         try:
             open_store(self.settings.store_url, self.settings.cluster, create=False).register(
@@ -308,7 +318,7 @@ class Provisioning:
                 record.vtep,
                 identity=machine_identity(),
                 instance=machine_instance(),
-                addresses=self._addresses(),
+                reach=Reach(tuple(self._addresses()), accepts),
                 had=Former(record.pod_cidrs, record.blocks, stays=True),
             )
         except (StoreError, TryAgain, FileError) as error:
@@ -369,6 +379,7 @@ class Provisioning:
         )
         self.make_tables(node, target.others)
         self.make_rules(node)
+        path_mtus.mend(self.settings)  # the overlay's MTU may be another one now
 
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:
         """This node's own address, and where the other nodes are."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader import NewMaps
+from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import directory, next_hops, path_mtus, peers
+from pycni.node import direct, directory, next_hops, path_mtus, peers
 from pycni.node.directory import Directory
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -61,12 +62,21 @@ def _write_nodes(root: Path, facts: Facts) -> None:
 
 
 def _write_next_hops(root: Path, facts: Facts) -> None:
-    next_hops.write_all(root, facts.node.vtep, [other.vtep for other in facts.others])
+    takers = _takers(facts)
+    others = {other.vtep: other.vtep in takers for other in facts.others}
+    next_hops.write_all(root, facts.node.vtep, others)
 
 
 def _write_path_mtus(root: Path, facts: Facts) -> None:
     vteps = [other.vtep for other in facts.others]
-    path_mtus.write_all(root, facts.node.vtep, vteps, overlay_mtu=facts.node.mtu)
+    path_mtus.write_all(
+        root, facts.node.vtep, vteps, overlay_mtu=facts.node.mtu, takers=_takers(facts)
+    )
+
+
+def _takers(facts: Facts) -> set[IPAddress]:
+    """The nodes that this one sends to without outer headers, if they are on one link with it."""
+    return direct.takers(facts.others) if facts.node.direct else set()
 
 
 def _write_endpoints(root: Path, facts: Facts) -> None:

@@ -17,25 +17,31 @@ from pycni.errors import InvalidSettings
 from pycni.stores.former import Former
 from pycni.stores.identity import machine_identity, machine_instance
 from pycni.stores.registry import (
+    DIRECT,
     HEARTBEAT_FRESH,
     HEARTBEAT_INTERVAL,
+    VXLAN,
     Listing,
     Liveness,
     NodeRecord,
+    Reach,
     Registry,
     Rival,
 )
 from pycni.stores.source import Event, Put, Rejected, Removed, Source, Synced
 
 __all__ = [
+    "DIRECT",
     "HEARTBEAT_FRESH",
     "HEARTBEAT_INTERVAL",
+    "VXLAN",
     "Event",
     "Former",
     "Listing",
     "Liveness",
     "NodeRecord",
     "Put",
+    "Reach",
     "Registry",
     "Rejected",
     "Removed",

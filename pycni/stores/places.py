@@ -15,7 +15,7 @@ from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
 from pycni.errors import ClusterError, NameTaken, StoreError
 from pycni.stores.former import NEW, Former
 from pycni.stores.records import EXTRA_MAX, NODE_ID_MAX, Claim, Raw, printable, read, write
-from pycni.stores.registry import HEARTBEAT_FRESH, Liveness, NodeRecord
+from pycni.stores.registry import BY_VXLAN, HEARTBEAT_FRESH, Liveness, NodeRecord, Reach
 from pycni.stores.roster import Roster
 
 DIFFERENCES = 8
@@ -59,8 +59,7 @@ class Applicant:
     """The machine's (see `machine_identity`)."""
     instance: str = ""
     """The machine's (see `machine_instance`)."""
-    addresses: tuple[IPAddress, ...] = ()
-    """All that the machine itself has."""
+    reach: Reach = BY_VXLAN
     had: Former = NEW
     """Its place before."""
 
@@ -84,7 +83,8 @@ def place(applicant: Applicant, roster: Roster, *, liveness: Mapping[str, Livene
             for cidr in _by_family(roster.cluster)
         ),
         extra=_kept_extra(former, roster),
-        addresses=applicant.addresses,
+        addresses=applicant.reach.addresses,
+        accepts=applicant.reach.accepts,
     )
     return _checked(record, applicant, roster)
 
@@ -127,8 +127,9 @@ def seat(
         vtep=applicant.vtep,
         pod_cidrs=pod_cidrs,
         extra=_kept_extra(former, roster),
-        addresses=applicant.addresses,
+        addresses=applicant.reach.addresses,
         blocks=tuple(one for one in blocks if roster.holder(one) in ("", name)),
+        accepts=applicant.reach.accepts,
     )
     return _checked(record, applicant, roster)
 

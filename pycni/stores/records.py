@@ -8,6 +8,7 @@ is decided in roster.py. Pure; every kind of store uses the same rules.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable
 from pycni.names import NODE_NAME_MAX, is_node_name
-from pycni.stores.registry import NodeRecord
+from pycni.stores.registry import DIRECT, VXLAN, NodeRecord
 
 NODE_ID_MAX = 2**32 - 1
 """`struct vtep` of bpf/lib/types.h has 32 bits for it."""
@@ -29,6 +30,10 @@ EXTRA_MAX = 1024
 A node has a few hundred pods."""
 BLOCKS_MAX = 64
 """Blocks that one node may have besides its pod CIDRs: each costs every node an entry in a map."""
+ACCEPTS_KNOWN = (DIRECT,)
+"""What a node may take besides VXLAN. Words of later releases are ignored."""
+ACCEPTS_MAX, WORD_MAX = 16, 32
+"""Words in a record, and characters of each."""
 IDENTITY_MAX = 128
 """Characters; machine_identity() makes 32."""
 VALUE_MAX = 128 << 10
@@ -81,6 +86,7 @@ class Claim:
     problem: str
     """Why the record is not valid; empty if it is, by itself."""
     blocks: tuple[IPNetwork, ...] = ()
+    accepts: tuple[str, ...] = ()
     touches: tuple[IPNetwork, ...] = ()
     """Pod CIDRs that no other node can have, because an address of this one is in them."""
 
@@ -123,6 +129,7 @@ class Claim:
             self.extra,
             self.addresses,
             self.blocks,
+            self.accepts,
         )
 
 
@@ -139,6 +146,8 @@ def write(record: NodeRecord, identity: str) -> dict[str, object]:
         document["addresses"] = [str(address) for address in record.addresses]
     if record.blocks:
         document["blocks"] = [str(block) for block in record.blocks]
+    if record.accepts:
+        document["accepts"] = [VXLAN, *record.accepts]
     return document
 
 
@@ -173,6 +182,10 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         check(_own_address, text, cluster)
         for text in check.list("addresses", document, longest=ADDRESSES_MAX, absent=[])
     ]
+    accepts = [
+        check(_word, text)
+        for text in check.list("accepts", document, longest=ACCEPTS_MAX, absent=[])
+    ]
     identity = check(_identity, document.get("identity")) or ""
     own_cidrs = _one_per_family(check, cluster, cidrs)
     published = tuple(dict.fromkeys(one for one in extra if one is not None))
@@ -191,6 +204,7 @@ def read(name: str, raw: Raw, cluster: Cluster) -> Claim:
         identity=identity,
         problem=check.problem,
         blocks=blocks,
+        accepts=tuple(word for word in ACCEPTS_KNOWN if word in accepts),
         touches=tuple(
             one.supernet(new_prefix=cluster.node_prefix(one.version))
             for one in extra
@@ -286,6 +300,12 @@ def _identity(value: object) -> str:
         raise ValueError(f"its identity is {_shown(value)}, not text")
     if len(value) > IDENTITY_MAX or not (value.isascii() and value.isprintable()):
         raise ValueError(f"its identity {_shown(value)} is none that pycni writes")
+    return value
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(rf"[a-z0-9-]{{1,{WORD_MAX}}}", value):
+        raise ValueError(f"it accepts {_shown(value)}, which is no word")
     return value
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,9 @@ HEARTBEAT_INTERVAL = 10.0
 """Seconds between two heartbeats of an agent."""
 HEARTBEAT_FRESH = 30.0
 """Seconds after a heartbeat for which its node counts as alive: three intervals."""
+
+VXLAN, DIRECT = "vxlan", "direct"
+"""What a node may accept: packets in VXLAN, and without outer headers."""
 
 NAMED = 3
 """How many rejected records a summary names."""
@@ -37,11 +40,26 @@ class NodeRecord:
     """The node's own addresses, its VTEP among them; empty if an older pycni wrote the record."""
     blocks: tuple[IPNetwork, ...] = ()
     """Further networks of its pods, each of the length of a pod CIDR of its family."""
+    accepts: tuple[str, ...] = ()
+    """What it takes of other nodes besides VXLAN, which all take: DIRECT."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
         """All networks of its pods, its pod CIDRs first."""
         return (*self.pod_cidrs, *self.blocks)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How others may reach a machine, besides by VXLAN to its VTEP."""
+
+    addresses: tuple[IPAddress, ...] = ()
+    """All that the machine itself has."""
+    accepts: tuple[str, ...] = ()
+    """As in NodeRecord."""
+
+
+BY_VXLAN = Reach()
 
 
 @dataclass(frozen=True)
@@ -109,18 +127,18 @@ class Registry(Protocol):
         *,
         identity: str,
         instance: str = "",
-        addresses: Iterable[IPAddress] = (),
+        reach: Reach = BY_VXLAN,
         had: Former = NEW,
     ) -> NodeRecord:
         """Make `name` a node of the cluster, with the first free pod CIDR of each family.
 
-        A node that is there already keeps its id and CIDRs, and gets the new VTEP and addresses.
-        `addresses` are all that the machine itself has, `identity` and `instance` are the machine's
-        (see identity.py). If the record is gone, the machine gets the networks that it `had`, as
-        far as no other node has them. Raises StoreError when another node has that
-        VTEP, or all pod CIDRs are taken, NameTaken when another living machine has that name,
-        whose next heartbeat then tells it so, and PlaceLost when pods of the machine live in
-        networks that it would not get. No other node has heard of anything then.
+        A node that is there already keeps its id and CIDRs, and gets the new VTEP and `reach`.
+        `identity` and `instance` are the machine's (see identity.py). If the record is gone, the
+        machine gets the networks that it `had`, as far as no other node has them. Raises
+        StoreError when another node has that VTEP, or all pod CIDRs are taken, NameTaken when
+        another living machine has that name, whose next heartbeat then tells it so, and PlaceLost
+        when pods of the machine live in networks that it would not get. No other node has heard of
+        anything then.
         """
         ...
 

@@ -15,6 +15,7 @@ from pycni.pods import port_table
 from pycni.upkeep import (
     attachments,
     device,
+    direct,
     directories,
     endpoints,
     hooks,
@@ -78,6 +79,7 @@ PARTS = (
     Part(node_addresses.PART, node_addresses.faults, node_addresses.mend,
          _on(Subject.TABLES), state=node_addresses.state),
     Part(paths.PART, paths.faults, paths.mend, state=paths.state),
+    Part(direct.PART, direct.faults, None, state=direct.state),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
     Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
     Part(attachments.PART, attachments.faults, setup_helps=False),

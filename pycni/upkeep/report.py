@@ -25,7 +25,7 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.node import cluster_faults, next_hops, reachability
 from pycni.node.overlay import DEVICE
 from pycni.settings import Settings
-from pycni.stores import Listing, open_store
+from pycni.stores import DIRECT, VXLAN, Listing, open_store
 from pycni.upkeep import (
     attachments,
     device,
@@ -48,6 +48,10 @@ WAIT = (
     "wait: the agent mends it; if it does not, its log says why. After an edit of the settings: "
     "pycni setup"
 )
+
+
+NAMED = 3
+"""Nodes that a row names."""
 
 
 class State(StrEnum):
@@ -158,8 +162,10 @@ DETAILS: dict[str, Callable[[Description, Seen], str]] = {
 
 
 def _encap(d: Description) -> Row:
-    """Who makes VXLAN now."""
+    """Who makes VXLAN now, and who gets packets without it."""
     chosen = d.settings.encap
+    if d.node.direct:
+        return _direct(d)
     if d.node.encap == "kernel":
         return Row("encap", State.OK, f"kernel (settings: {chosen})")
     try:
@@ -174,6 +180,32 @@ def _encap(d: Description) -> Row:
     if not fresh:
         return Row("encap", State.OK, "kernel: no agent confirms the next hops for ebpf")
     return Row("encap", State.OK, f"ebpf (settings: {chosen}), next hops known: {known}")
+
+
+def _direct(d: Description) -> Row:
+    """How many nodes get packets without VXLAN. Where they shall not all be named, `pycni nodes`
+    does."""
+    try:
+        modes = next_hops.modes(d.settings)
+        fresh = next_hops.is_fresh(d.settings)
+    except PycniError:
+        cause = f"{d.settings.encap}, but its programs are not loaded"
+        return Row("encap", State.BROKEN, cause, START_AGENT)
+    except OSError as error:
+        cause = f"VXLAN: the next hops cannot be read: {error.strerror}"
+        return Row("encap", State.DEGRADED, cause, "see the row programs")
+    by = Counter(modes.values())
+    cause = f"{d.settings.encap}: {by[DIRECT]} of {len(modes)} nodes without VXLAN"
+    others = [other for other in d.others if modes.get(other.vtep) == VXLAN]
+    unable = sorted(other.name for other in others if DIRECT not in other.accepts)
+    if others:
+        cause += f"; {by[VXLAN]} by VXLAN, made by {d.node.encap}"
+    if unable:
+        named = ", ".join(unable[:NAMED]) + (" and others" if len(unable) > NAMED else "")
+        cause += f"; by their records {named} take nothing else"
+    if not fresh:
+        cause += "; no agent confirms the next hops, so the kernel is asked for each packet"
+    return Row("encap", State.OK, cause)
 
 
 def _traffic(settings: Settings) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pycni import cluster
 from pycni.errors import ClusterError, SetupError
 from pycni.faults import Fault, Weight
-from pycni.node import uplink
+from pycni.node import direct, uplink
 from pycni.node.uplink import Uplink, Wish
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -90,8 +90,9 @@ def _next_setup(d: Description, seen: Seen) -> Iterator[Fault]:
 def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
     """The overlay's MTU follows the uplink's, and that of other ways to other nodes."""
     node = d.node
+    overhead = direct.overhead(d.settings, node.vtep.version)
     try:
-        largest = cluster.overlay_mtu(link.mtu, node.vtep.version, d.settings.cluster)
+        largest = cluster.overlay_mtu(link.mtu, overhead, d.settings.cluster)
     except ClusterError as error:
         yield Fault(PART, node.uplink, f"too narrow: {error.message}", error.hint)
         return
@@ -107,5 +108,4 @@ def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
     elif not asked and largest != node.mtu:
         weight = Weight.BROKEN if largest < node.mtu else Weight.DEGRADED
         found = f"one with the MTU {link.mtu}; the overlay was made for one of "
-        overhead = cluster.VXLAN_OVERHEAD[node.vtep.version]
         yield Fault(PART, node.uplink, f"{found}{node.mtu + overhead}", weight=weight)

@@ -11,7 +11,7 @@ from scapy.packet import Packet
 
 from bpf.dataplane import Dataplane
 from bpf.outcomes import Outcome
-from bpf.world import FAMILIES, VNI, Family, Tables, cluster
+from bpf.world import FAMILIES, NO_ROUTE, VNI, Family, Fib, Tables, cluster
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Case:
     gso_size: int = 0
     mark: int = 0
     came_in_on: int = 0
+    fib: Fib = NO_ROUTE
 
 
 Dataplanes = dict[str, Dataplane]  # by the name of the underlay's family
@@ -54,6 +55,7 @@ def check(dataplanes: Dataplanes, program: str, underlay: Family, case: Case) ->
     dataplane = dataplanes[underlay.name]
     dataplane.fill(cluster(underlay) if case.tables is None else case.tables)
     dataplane.arrive_from(case.came_from, vni=case.vni)
+    dataplane.answer(case.fib)
 
     outcome = dataplane.run(
         program, case.packet, mark=case.mark, gso_size=case.gso_size, came_in_on=case.came_in_on

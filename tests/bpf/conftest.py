@@ -69,6 +69,16 @@ def own_dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
         }
 
 
+@pytest.fixture(scope="session")
+def direct_dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
+    """The same, sending to nodes without outer headers; VXLAN is left to the device."""
+    with ExitStack() as stack:
+        yield {
+            underlay.name: stack.enter_context(Dataplane(recorded, underlay, direct=b"\1"))
+            for underlay in FAMILIES
+        }
+
+
 @pytest.fixture
 def make_dataplane(recorded: Objects) -> Iterator[Callable[..., Dataplane]]:
     """Loads the programs with other constants."""

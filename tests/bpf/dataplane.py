@@ -19,7 +19,7 @@ from scapy.packet import Packet
 
 from bpf.layout import address, config, mac, prefix, prefix_length
 from bpf.outcomes import Action, Outcome, Redirect
-from bpf.world import VNI, Family, Tables
+from bpf.world import VNI, Family, Fib, Tables
 from loader import btf, probe
 from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang
@@ -31,13 +31,15 @@ Counts = dict[tuple[str, str], tuple[int, int]]
 
 FIRST = struct.pack("=I", 0)
 ENDPOINT = struct.Struct("=I6sH")
-NEXTHOP = struct.Struct("=II6s6sI")
+NEXTHOP = struct.Struct("=II6s6sHH")
 REMOTE_KEY = struct.Struct("=I16s")
 SELF = struct.Struct("=16sQ")
 COUNT = struct.Struct("=QQ")  # struct drop_count, struct path_count
-REDIRECT_RECORD = struct.Struct("=IIQ")
+REDIRECT_RECORD = struct.Struct("=IIQI16sI")
+FIB_RECORD = struct.Struct("=iI6s6sI16sII")
 TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, flags
-HELPERS = {1: "redirect", 2: "redirect_peer"}
+HELPERS = {1: "redirect", 2: "redirect_peer", 3: "redirect_neigh"}
+AF_INET, AF_INET6 = 2, 10
 NO_TUNNEL = bytes(TUNNEL_RECORD.size)
 FAILS = 0xFFFFFFFF  # recorded.h
 
@@ -140,12 +142,15 @@ class Dataplane:
             key = REMOTE_KEY.pack(prefix_length(where), prefix(where)[:16])
             self.maps["remotes"].update(key, address(vtep))
         for row, vtep in enumerate(tables.vteps):
-            self.maps["vteps"].update(address(vtep), struct.pack("=I", row))
+            self.maps["vteps"].update(address(vtep), struct.pack("=II", row, 0))
         vteps = (self.underlay.node_one, *tables.vteps)
         for where, vtep in {**{one: one for one in vteps}, **tables.nodes}.items():
             self.maps["nodes"].update(address(where), address(vtep))
         for vtep, hop in tables.nexthops.items():
-            value = NEXTHOP.pack(hop.ifindex, hop.mtu, mac(hop.dst_mac), mac(hop.src_mac), 0)
+            value = NEXTHOP.pack(
+                hop.ifindex, hop.mtu, mac(hop.dst_mac), mac(hop.src_mac),
+                hop.on_link + 2 * hop.direct + 4 * hop.unresolved, 0,
+            )  # fmt: skip
             self.maps["nexthops"].update(address(vtep), value)
         for vtep, mtu in tables.path_mtus.items():
             self.maps["path_mtus"].update(address(vtep), struct.pack("=I", mtu))
@@ -167,6 +172,22 @@ class Dataplane:
         """From now on the kernel answers with an error when asked for tunnel metadata."""
         record = TUNNEL_RECORD.pack(VNI, bytes(16), 0, 0, 0, 0, bytes(16), FAILS, error)
         self.maps["given_tunnel"].update(FIRST, record)
+
+    def answer(self, fib: Fib) -> None:
+        """What the kernel answers from now on when asked for a route."""
+        family, gateway = 0, b""
+        if fib.gateway:
+            parsed = ip_address(fib.gateway)
+            family, gateway = AF_INET if parsed.version == 4 else AF_INET6, parsed.packed
+        record = FIB_RECORD.pack(fib.result, fib.ifindex, mac(fib.dst_mac), mac(fib.src_mac),
+                                 family, gateway.ljust(16, b"\0"), 0, 0)  # fmt: skip
+        self.maps["given_fib"].update(FIRST, record)
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """Interface and flags with which the kernel was asked for a route last."""
+        *_, ifindex, flags = FIB_RECORD.unpack(self.maps["given_fib"].lookup(FIRST) or b"")
+        return ifindex, flags
 
     def run(
         self, program: str, packet: Packet | bytes, *, mark: int = 0, gso_size: int = 0,
@@ -244,8 +265,11 @@ class Dataplane:
     def last_redirect(self) -> Redirect | None:
         """Arguments of the last redirect since the last run() began."""
         record = self.maps["last_redirect"].lookup(FIRST) or b""
-        helper, ifindex, flags = REDIRECT_RECORD.unpack(record)
-        return Redirect(HELPERS[helper], ifindex, flags) if helper else None
+        helper, ifindex, flags, family, neighbour, _ = REDIRECT_RECORD.unpack(record)
+        shown = ""
+        if family:
+            shown = str(ip_address(neighbour[:4] if family == AF_INET else neighbour))
+        return Redirect(HELPERS[helper], ifindex, flags, shown) if helper else None
 
     def _put_unusual_before(self, objects: Objects, program: Program) -> None:
         with Object.open(objects.path("unusual")) as opened:

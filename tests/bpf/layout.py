@@ -67,6 +67,7 @@ def config(objects: Objects, **changes: bytes) -> bytes:
         "own_encap": b"\0",
         "decap_l3": b"\1",
         "netkit": b"\0",
+        "direct": b"\0",
         "gateway4": address(IPV4.gateway),
         "gateway6": address(IPV6.gateway),
         "cluster4": prefix(IPV4.cluster),

@@ -28,9 +28,10 @@ class Action(IntEnum):
 class Redirect:
     """Arguments of a redirect helper."""
 
-    helper: str  # "redirect" or "redirect_peer"
+    helper: str  # "redirect", "redirect_peer" or "redirect_neigh"
     ifindex: int
     flags: int = 0
+    neighbour: str = ""  # of redirect_neigh
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,17 @@ def to_node(vtep: str, packet: Packet | bytes, *, may_be_cut: bool = False) -> O
 def out_of_uplink(packet: Packet | bytes) -> Outcome:
     there = Redirect("redirect", UPLINK_IFINDEX)
     return Outcome(Action.REDIRECT, bytes(packet), there, path="NODE")
+
+
+def directly(packet: Packet | bytes, ifindex: int = UPLINK_IFINDEX) -> Outcome:
+    """To another node, without outer headers."""
+    return Outcome(Action.REDIRECT, bytes(packet), Redirect("redirect", ifindex), path="DIRECT")
+
+
+def to_neighbour(vtep: str, packet: Packet | bytes, ifindex: int = UPLINK_IFINDEX) -> Outcome:
+    """The same; the kernel writes the MACs."""
+    there = Redirect("redirect_neigh", ifindex, neighbour=vtep)
+    return Outcome(Action.REDIRECT, bytes(packet), there, path="DIRECT")
 
 
 def with_macs(packet: Packet, *, src: str, dst: str) -> Packet:

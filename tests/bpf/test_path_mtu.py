@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
-from scapy.layers.inet6 import ICMPv6PacketTooBig
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -76,6 +76,16 @@ def to_pods(family: Family, underlay: Family) -> Iterator[Case]:
     wide = narrowed(underlay, 9000)
     big = sized(family, family.pod_far, OVERLAY_MTU + 1)
     yield Case("no path is wider than the overlay", big, to_stack(big), wide)
+
+    small = family.ip(family.pod_one, family.pod_far)
+    if family is IPV4:
+        small.frag = 7
+    else:
+        small /= IPv6ExtHdrFragment(offset=7)
+    small = Ether(bytes(FROM_POD_ONE / small / Raw(bytes(64))))
+    yield Case("a small fragment of what may be too big", small, to_stack(small), narrow)
+    there = to_node(underlay.node_two, encapsulated(small))
+    yield Case("a small fragment on a wide path", small, there, narrowed(underlay, 9000))
 
     bulk = segments(family, family.pod_far)
     fits_by = NARROW - (IP4_HEADER if family is IPV4 else IP6_HEADER) - TCP_HEADER

@@ -31,6 +31,8 @@ VXLAN_IFINDEX = 8
 UPLINK_IFINDEX = 9
 UPLINK_MAC = "0a:00:00:00:01:01"
 ROUTER_MAC = "0a:00:00:00:01:fe"
+NODE_TWO_MAC = "0a:00:00:00:01:02"
+NODE_THREE_MAC = "0a:00:00:00:01:03"
 VNI = 100
 VXLAN_PORT = 8472
 OVERLAY_MTU = 1450
@@ -120,6 +122,25 @@ class NextHop:
     ifindex: int = UPLINK_IFINDEX
     dst_mac: str = ROUTER_MAC
     src_mac: str = UPLINK_MAC
+    on_link: bool = False
+    direct: bool = False
+    unresolved: bool = False
+
+
+@dataclass(frozen=True)
+class Fib:
+    """What the kernel answers when asked for the route to a node: the result of bpf_fib_lookup(),
+    the interface (0: none), both MACs, and the gateway ("": the node is on the link)."""
+
+    result: int = 4  # BPF_FIB_LKUP_RET_NOT_FWDED
+    ifindex: int = 0
+    dst_mac: str = "00:00:00:00:00:00"
+    src_mac: str = "00:00:00:00:00:00"
+    gateway: str = ""
+
+
+NO_ROUTE = Fib()
+NO_NEIGHBOUR = 7  # BPF_FIB_LKUP_RET_NO_NEIGH
 
 
 @dataclass(frozen=True)

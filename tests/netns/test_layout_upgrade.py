@@ -46,7 +46,7 @@ GROWN = {
 }
 """What each struct gets at its end."""
 SIZES = {
-    "endpoints": 16, "remotes": 24, "vteps": 8, "nodes": 24, "nexthops": 32, "path_mtus": 8,
+    "endpoints": 16, "remotes": 24, "vteps": 12, "nodes": 24, "nexthops": 32, "path_mtus": 8,
     "self": 32,
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from pycni.node import overlay
 from pycni.pods import port_table
 from pycni.settings import load
 from pycni.setup import provision
-from pycni.stores import machine_identity, machine_instance, open_store
+from pycni.stores import Reach, machine_identity, machine_instance, open_store
 from support.flood import unanswered
 from support.flows import answering, ask
 from support.labs import drops, made_lab, made_pod, rows, within
@@ -244,7 +244,7 @@ def test_addresses_that_a_node_of_before_did_not_tell_are_told_when_it_takes_pac
             own.vtep,
             identity=machine_identity(),
             instance=machine_instance(),
-            addresses=[own.vtep],
+            reach=Reach((own.vtep,)),
         )
         within(node.netns, lambda: provision.setup(settings))
         told_by_setup = told()

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from pycni.cluster import (
+    VXLAN_OVERHEAD,
     Cluster,
     IPNetwork,
     check_underlay,
@@ -106,18 +107,18 @@ def test_default_routes_and_other_networks_do_not_overlap() -> None:
 
 
 def test_the_overlay_takes_50_bytes_over_ipv4_and_70_over_ipv6() -> None:
-    assert overlay_mtu(1500, 4, DUAL) == 1450
-    assert overlay_mtu(1500, 6, DUAL) == 1430
+    assert overlay_mtu(1500, VXLAN_OVERHEAD[4], DUAL) == 1450
+    assert overlay_mtu(1500, VXLAN_OVERHEAD[6], DUAL) == 1430
 
 
 def test_the_smallest_mtu_that_fits_is_enough() -> None:
-    assert overlay_mtu(1330, 4, DUAL) == mtu_needed(DUAL) == 1280
-    assert overlay_mtu(626, 4, IPV4_ONLY) == mtu_needed(IPV4_ONLY) == 576
+    assert overlay_mtu(1330, VXLAN_OVERHEAD[4], DUAL) == mtu_needed(DUAL) == 1280
+    assert overlay_mtu(626, VXLAN_OVERHEAD[4], IPV4_ONLY) == mtu_needed(IPV4_ONLY) == 576
 
 
 def test_an_uplink_too_small_for_ipv6_is_refused_with_what_is_needed() -> None:
     with pytest.raises(ClusterError) as caught:
-        overlay_mtu(1349, 6, DUAL)
+        overlay_mtu(1349, VXLAN_OVERHEAD[6], DUAL)
 
     assert caught.value.message == (
         "the uplink's MTU of 1349 leaves 1279 bytes for pods, IPv6 needs 1280"
@@ -127,4 +128,4 @@ def test_an_uplink_too_small_for_ipv6_is_refused_with_what_is_needed() -> None:
 
 def test_an_uplink_too_small_for_ipv4_is_refused_with_what_is_needed() -> None:
     with pytest.raises(ClusterError, match="leaves 575 bytes for pods, IPv4 needs 576"):
-        overlay_mtu(625, 4, IPV4_ONLY)
+        overlay_mtu(625, VXLAN_OVERHEAD[4], IPV4_ONLY)

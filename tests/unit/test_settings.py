@@ -93,6 +93,9 @@ def test_settings_cannot_be_changed() -> None:
         parse("").vni = 8
 
 
+ENCAPS = 'must be "ebpf", "kernel", "auto", "direct" or "auto-direct"'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -124,8 +127,8 @@ def test_settings_cannot_be_changed() -> None:
         ("vni = 16777216", "vni = 16777216: must be from 1 to 16777215"),
         ("vni = true", "vni = True: must be a whole number"),
         ("port = 65536", "port = 65536: must be from 1 to 65535"),
-        ("encap = 'bpf'", 'encap = \'bpf\': must be "ebpf", "kernel" or "auto"'),
-        ("encap = true", 'encap = True: must be "ebpf", "kernel" or "auto"'),
+        ("encap = 'bpf'", f"encap = 'bpf': {ENCAPS}"),
+        ("encap = true", f"encap = True: {ENCAPS}"),
         ("mtu = 575", "mtu = 575: must be 0 (automatic) or from 576"),
         ("mtu = 1279", "mtu = 1279: must be 1280 or more with IPv6 pods"),
         ("masquerade_mark = 0", "masquerade_mark = 0: must have exactly one"),

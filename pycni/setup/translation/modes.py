@@ -37,15 +37,13 @@ MODES = {
     VXLAN: Mode("VXLAN", exists=True, settings=OVERLAY),
     "host-gw": Mode(
         "routes to the other nodes",
-        exists=False,
+        exists=True,
         settings={"encap": "direct"},
-        instead="it needs no layer-2 path between nodes, and takes 50 bytes of each packet",
     ),
     "direct-routing": Mode(
         "routes to nodes of the same subnet",
-        exists=False,
+        exists=True,
         settings={"encap": "auto-direct"},
-        instead="it reaches those nodes, too, and takes 50 bytes of each packet",
     ),
     "ipip": Mode(
         "IPIP",

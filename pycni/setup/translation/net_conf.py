@@ -91,7 +91,11 @@ def _without_type(path: str) -> Finding:
 
 
 def _type(key: Key) -> Iterator[Finding]:
-    yield modes.judge(key, values.text(key.value), how=VXLAN)
+    name = values.text(key.value)
+    if name.lower() == modes.VXLAN and key.conf.get("directrouting") is True:
+        yield key.needless("DirectRouting beside it says more")
+        return
+    yield modes.judge(key, name, how=VXLAN)
 
 
 def _direct(key: Key) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
@@ -32,7 +32,15 @@ from pycni.stores.former import NEW, Former
 from pycni.stores.places import Applicant
 from pycni.stores.recent import Recent
 from pycni.stores.records import named, write
-from pycni.stores.registry import HEARTBEAT_FRESH, Listing, Liveness, NodeRecord, Rival
+from pycni.stores.registry import (
+    BY_VXLAN,
+    HEARTBEAT_FRESH,
+    Listing,
+    Liveness,
+    NodeRecord,
+    Reach,
+    Rival,
+)
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event, Synced
 
@@ -68,12 +76,12 @@ class EtcdStore:
         *,
         identity: str,
         instance: str = "",
-        addresses: Iterable[IPAddress] = (),
+        reach: Reach = BY_VXLAN,
         had: Former = NEW,
     ) -> NodeRecord:
         lease = self.leases.grant()
         us = write_rival(Rival(instance, str(vtep)))
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
+        applicant = Applicant(name, vtep, identity, instance, reach, had)
 
         def decide(snapshot: Snapshot) -> tuple[NodeRecord, list[Document]]:
             record = places.place(applicant, self._roster(snapshot), liveness=_liveness(snapshot))

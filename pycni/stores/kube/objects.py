@@ -16,7 +16,7 @@ from time import strptime
 
 from pycni.cluster import Cluster, IPNetwork
 from pycni.stores.records import Raw
-from pycni.stores.registry import NodeRecord
+from pycni.stores.registry import VXLAN, NodeRecord
 
 Document = dict[str, object]
 
@@ -52,6 +52,8 @@ def node_network(record: NodeRecord, *, identity: str, instance: str, uid: str) 
     }
     if record.blocks:
         spec["blocks"] = [str(block) for block in record.blocks]
+    if record.accepts:
+        spec["accepts"] = [VXLAN, *record.accepts]
     return _object("NodeNetwork", record.name, spec, owner(record.name, uid))
 
 
@@ -148,6 +150,7 @@ def raw(document: Mapping[str, object]) -> Raw:
             "extra": spec.get("extra", []),
             "addresses": spec.get("addresses", []),
             "blocks": spec.get("blocks", []),
+            "accepts": spec.get("accepts", []),
             "identity": spec.get("machine", ""),
         },
         order,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pycni.cluster import Cluster, IPAddress, IPNetwork
@@ -36,7 +36,7 @@ from pycni.stores.kube.pooling import Pooling
 from pycni.stores.places import Applicant
 from pycni.stores.recent import Recent
 from pycni.stores.records import printable
-from pycni.stores.registry import Listing, NodeRecord, Rival
+from pycni.stores.registry import BY_VXLAN, Listing, NodeRecord, Reach, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event
 
@@ -70,7 +70,7 @@ class KubeStore:
         *,
         identity: str,
         instance: str = "",
-        addresses: Iterable[IPAddress] = (),
+        reach: Reach = BY_VXLAN,
         had: Former = NEW,
     ) -> NodeRecord:
         """As of a Registry, but the pod CIDRs are those that Kubernetes gave to the Node of that
@@ -80,7 +80,7 @@ class KubeStore:
         find = nodes.present if self.pooled else nodes.with_cidrs
         node = find(self.client, name, waits)
         cidrs = () if self.pooled else nodes.pod_cidrs(node, self.cluster)
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
+        applicant = Applicant(name, vtep, identity, instance, reach, had)
         heart = self._heart(name, instance)
         for _ in range(TRIES):
             former = self.client.get(path_of(name)) or {}

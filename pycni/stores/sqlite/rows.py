@@ -24,6 +24,7 @@ SELECT name, node_id, vtep, pod_cidr4, pod_cidr6, identity,
     (SELECT group_concat(prefix, ' ') FROM
         (SELECT prefix FROM extras WHERE node = name ORDER BY prefix)),
     (SELECT list FROM addresses WHERE node = name AND addresses.vtep = nodes.vtep),
+    (SELECT list FROM accepts WHERE node = name),
     heartbeat FROM nodes ORDER BY name
 """
 INSERT = """
@@ -51,7 +52,7 @@ def read_rows(db: sqlite3.Connection) -> tuple[dict[str, Row], dict[str, float]]
 
 def raw(row: Row) -> Raw:
     """A row as an unchecked record. The tables are STRICT, so types are right, and nothing else."""
-    node_id, vtep, cidr4, cidr6, identity, extra, addresses = row
+    node_id, vtep, cidr4, cidr6, identity, extra, addresses, accepts = row
     size = sum(len(one) for one in row if isinstance(one, str))
     if size > VALUE_MAX:
         return Raw.too_large(size)
@@ -62,6 +63,7 @@ def raw(row: Row) -> Raw:
             "pod_cidrs": [cidr for cidr in (cidr4, cidr6) if cidr is not None],
             "extra": (extra or "").split(),
             "addresses": (addresses or "").split(),
+            "accepts": (accepts or "").split(),
             "identity": identity,
         }
     )
@@ -119,7 +121,7 @@ def remove_name(db: sqlite3.Connection, name: str) -> bool:
     """Remove a node and what belongs to it, by the name that `read_rows` gives; whether it was
     there. The name may have bytes that are not UTF-8."""
     key = name.encode(errors="surrogateescape")
-    for table in ("extras", "instances", "addresses"):
+    for table in ("extras", "instances", "addresses", "accepts"):
         db.execute(f"DELETE FROM {table} WHERE CAST(node AS BLOB) = ?", (key,))
     return db.execute("DELETE FROM nodes WHERE CAST(name AS BLOB) = ?", (key,)).rowcount > 0
 
@@ -138,4 +140,8 @@ def write_row(
     db.execute(
         "INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)",
         (record.name, str(record.vtep), addresses),
+    )
+    # after the row in `nodes`, whose change removes it
+    db.execute(
+        "INSERT OR REPLACE INTO accepts VALUES (?, ?)", (record.name, " ".join(record.accepts))
     )

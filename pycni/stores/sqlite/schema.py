@@ -45,6 +45,17 @@ CREATE TABLE IF NOT EXISTS addresses
 """A node's own addresses, with spaces between. A table that earlier releases of the same schema
 version do not know, and do not mind. A row counts as long as the node has the VTEP that is in it:
 they may register or remove a node, and leave the row."""
+ACCEPTS = """
+CREATE TABLE IF NOT EXISTS accepts
+    (node TEXT PRIMARY KEY, list TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS accepts_end AFTER UPDATE OF vtep ON nodes
+    BEGIN DELETE FROM accepts WHERE node = old.name; END;
+CREATE TRIGGER IF NOT EXISTS accepts_gone AFTER DELETE ON nodes
+    BEGIN DELETE FROM accepts WHERE node = old.name; END;
+"""
+"""What nodes take besides VXLAN, words with spaces between. Also a table that earlier releases do
+not know; when one of them registers or removes a node, the file itself removes the row: a node that
+goes back to such a release takes no more than that does."""
 MIGRATIONS = {1: EXTRAS}
 """By schema version: the statement that makes it the next version."""
 SCHEMA = f"""{EXTRAS}{INSTANCES}{ADDRESSES}
@@ -58,7 +69,7 @@ CREATE TABLE nodes (
     identity TEXT NOT NULL,
     heartbeat REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
-"""
+{ACCEPTS}"""
 
 
 def create(path: Path, cluster: Cluster) -> None:
@@ -106,6 +117,7 @@ def migrate(path: Path) -> None:
         if pragma(db, "application_id") == APPLICATION_ID:
             db.execute(INSTANCES)
             db.execute(ADDRESSES)
+            db.executescript(ACCEPTS)
     finally:
         db.close()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pycni.stores import places
 from pycni.stores.former import NEW, Former
 from pycni.stores.places import Applicant
 from pycni.stores.records import Raw, named, printable
-from pycni.stores.registry import HEARTBEAT_FRESH, Listing, NodeRecord, Rival
+from pycni.stores.registry import BY_VXLAN, HEARTBEAT_FRESH, Listing, NodeRecord, Reach, Rival
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event, Synced
 from pycni.stores.sqlite import connection, schema
@@ -76,10 +76,10 @@ class SqliteStore:
         *,
         identity: str,
         instance: str = "",
-        addresses: Iterable[IPAddress] = (),
+        reach: Reach = BY_VXLAN,
         had: Former = NEW,
     ) -> NodeRecord:
-        applicant = Applicant(name, vtep, identity, instance, tuple(addresses), had)
+        applicant = Applicant(name, vtep, identity, instance, reach, had)
         with connection.connect(self.path, self.cluster) as db:
             try:
                 with schema.transaction(db):

@@ -28,8 +28,8 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     `errors_at` are seconds in which ICMP errors tell of a narrower path.
     """
 
-    def run(*told, wake_at=(), nodes_at=(), errors_at=(), narrow_at=()):
-        one, waker, done = OneRun(), Waker(), []
+    def run(*told, wake_at=(), nodes_at=(), errors_at=(), narrow_at=(), record_at=()):
+        one, waker, done, marks = OneRun(), Waker(), [], [0]
         waiting = list(enumerate(told))
         clock = SimpleNamespace(monotonic=lambda: 1000.0 + len(told) - len(waiting))
 
@@ -47,6 +47,8 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                     waker.wake()
                 if second in nodes_at:
                     waker.tell_nodes()
+                if second in record_at:
+                    marks.append(second)
                 if not waiting:
                     one.end()
                 return changes
@@ -85,13 +87,16 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(kernel_routes.path_mtus, "write", write_path_mtus)
 
         monkeypatch.setattr(kernel_routes, "Fib", Fib)
+        monkeypatch.setattr(kernel_routes.glance, "mark_of", lambda _: marks[-1])
         monkeypatch.setattr(kernel_routes, "Copy", Copy)
         monkeypatch.setattr(kernel_routes, "time", clock)
         for verb in ("review", "review_some", "follow_nodes", "write", "confirm", "vouch"):
             monkeypatch.setattr(
                 kernel_routes.next_hops, verb, lambda *_, verb=verb: done.append(verb)
             )
-        kernel_routes.follow(SimpleNamespace(run_dir=tmp_path, port=PORT), one, waker=waker)
+        kernel_routes.follow(
+            SimpleNamespace(run_dir=tmp_path, state_dir=tmp_path, port=PORT), one, waker=waker
+        )
         assert one.rounds == len(told)
         return done
 
@@ -122,6 +127,12 @@ def test_after_a_setup_everything_is_asked_for(follow) -> None:
         "path_mtus",
         "vouch",
     ]
+
+
+def test_after_a_setup_by_another_process_everything_is_asked_for(follow) -> None:
+    done = follow(NOTHING, NOTHING, record_at=(1,))
+
+    assert done[4:] == ["review", "path_mtus", "vouch"]
 
 
 def test_other_nodes_are_asked_for_at_once_and_alone(follow) -> None:

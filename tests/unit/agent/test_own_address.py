@@ -32,7 +32,7 @@ class World:
     """A node, its kernel and its store."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.node = SimpleNamespace(vtep=VTEP, uplink="eth0", mtu=1450)
+        self.node = SimpleNamespace(vtep=VTEP, uplink="eth0", mtu=1450, direct=False)
         self.addresses = [ADDRESS]
         self.routes = [DEFAULT]
         self.links = [ETH0, ETH1, WIREGUARD]
@@ -62,11 +62,11 @@ class World:
         return self.store
 
     def _register(
-        self, name: str, vtep: Any, *, identity: str, instance: str, addresses: Any, had: Any
+        self, name: str, vtep: Any, *, identity: str, instance: str, reach: Any, had: Any
     ) -> None:
         assert (name, vtep, bool(identity), bool(instance)) == ("one", VTEP, True, True)
         assert had == Former(RECORD.pod_cidrs, stays=True)
-        self.registered.append([str(one) for one in addresses])
+        self.registered.append([*map(str, reach.addresses), *reach.accepts])
 
 
 class NoSocket:
@@ -157,6 +157,17 @@ def test_addresses_that_the_store_knows_are_not_told_again(world: World) -> None
     world.place.announce()
 
     assert world.registered == []
+
+
+def test_what_a_node_accepts_is_told(world: World) -> None:
+    world.known.tell([NodeRecord("one", 1, VTEP, RECORD.pod_cidrs, (), (VTEP,))])
+    world.node.direct = True
+    world.look()
+
+    world.place.announce()
+    world.place.announce()
+
+    assert world.registered == [["192.0.2.1", "direct"]]
 
 
 def test_addresses_wait_for_the_store_and_for_the_vtep(world: World) -> None:

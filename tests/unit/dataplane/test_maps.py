@@ -19,7 +19,7 @@ from loader.compile import Objects, compile_programs
 from loader.migration import OF_PROGRAMS
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import dumps, maps
-from pycni.dataplane.maps import Config, Endpoint, Table
+from pycni.dataplane.maps import Config, Endpoint, Table, Vtep
 from pycni.dataplane.reconcile import plan
 from pycni.dataplane.records import pack_address
 from pycni.settings import LINK_LOCAL_MAX
@@ -47,6 +47,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
         own_encap=True,
         decap_l3=True,
         netkit=True,
+        direct=True,
         gateways=(ip_address("10.244.1.1"),),
         clusters=(ip_network("10.244.0.0/16"),),
         pod_cidrs=(NODE_CIDR,),
@@ -71,6 +72,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["own_encap"] == b"\x01"
     assert found["decap_l3"] == b"\x01"
     assert found["netkit"] == b"\x01"
+    assert found["direct"] == b"\x01"
     assert found["gateway4"] == pack_address(ip_address("10.244.1.1"))
     assert found["gateway6"] == bytes(16)
     assert found["cluster4"][:16] == pack_address(ip_address("10.244.0.0"))
@@ -84,7 +86,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
 
 def test_there_is_room_for_as_many_link_local_services_as_the_settings_allow() -> None:
     most = tuple(IPv4Address("169.254.0.1") + number for number in range(LINK_LOCAL_MAX))
-    config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, (), (), (), most)
+    config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, True, (), (), (), most)
 
     assert b"".join(one.packed for one in most) in config.pack()
     with pytest.raises(ValueError, match="5 link-local services"):
@@ -134,7 +136,7 @@ def test_what_is_said_of_the_node_comes_back_as_it_went(vtep: IPAddress) -> None
 @pytest.mark.parametrize("vtep", [POD, POD6])
 def test_a_remote_and_a_vtep_come_back_as_they_went(vtep: IPAddress) -> None:
     assert maps.REMOTES.value.unpack(maps.REMOTES.value.pack(vtep)) == vtep
-    assert maps.VTEPS.value.unpack(maps.VTEPS.value.pack(7)) == 7
+    assert maps.VTEPS.value.unpack(maps.VTEPS.value.pack(Vtep(7, direct=True))) == Vtep(7, True)
     assert maps.VTEPS.key.unpack(maps.VTEPS.key.pack(vtep)) == vtep
 
 
@@ -207,17 +209,20 @@ def test_a_plan_by_bytes_is_the_plan_by_values(
 
 def test_every_table_has_rows_of_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
     hop = maps.NextHop(3, 1450, "02:00:00:00:00:05", "02:00:00:00:00:06", used=True)
-    tables = {"nexthops": [(POD, hop)], "remotes": [(NODE_CIDR, POD)], "vteps": [(POD6, 7)]}
+    tables = {"nexthops": [(POD, hop)], "remotes": [(NODE_CIDR, POD)], "vteps": [(POD6, Vtep(7))]}
     monkeypatch.setattr(maps, "open_table", lambda _, name: Opened(tables[name]))
 
     assert dumps.dump(Path("/nowhere"), "nexthops")[0] == [
         {"vtep": str(POD), "ifindex": 3, "mtu": 1450, "dst_mac": hop.dst_mac,
-         "src_mac": hop.src_mac, "used": True}
+         "src_mac": hop.src_mac, "on_link": False, "direct": False, "unresolved": False,
+         "used": True}
     ]  # fmt: skip
     assert dumps.dump(Path("/nowhere"), "remotes")[0] == [
         {"prefix": str(NODE_CIDR), "vtep": str(POD)}
     ]
-    assert dumps.dump(Path("/nowhere"), "vteps")[0] == [{"vtep": str(POD6), "node": 7}]
+    assert dumps.dump(Path("/nowhere"), "vteps")[0] == [
+        {"vtep": str(POD6), "node": 7, "direct": False}
+    ]
 
 
 def test_only_entries_that_are_marked_are_read() -> None:
@@ -231,6 +236,6 @@ def test_only_entries_that_are_marked_are_read() -> None:
 
     assert list(table.marked("used")) == [(POD, hops[0])]
     assert table.digest(but="used") == b"digest"
-    assert entries.but == range(20, 24)
+    assert entries.but == range(22, 24)
     table.digest()
     assert entries.but == range(0)

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
+from pycni.cluster import IPAddress
 from pycni.dataplane.maps import NextHop
 from pycni.kernel.fib import (
     NeighbourChange,
+    Neighbours,
     OtherChange,
     Path,
 )
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.node import next_hops, overlay
+from pycni.node.direct import NO_MAC
 from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
@@ -34,7 +38,42 @@ NEIGHBOURS = {(2, NODE): NODE_MAC, (2, GATEWAY): GATEWAY_MAC}
 def test_a_node_on_the_link_is_its_own_next_hop() -> None:
     found = wanted({NODE: Path(2, NODE, 0)}, {2: UPLINK}, NEIGHBOURS)
 
-    assert found == {NODE: NextHop(2, 1450, NODE_MAC, UPLINK.mac)}
+    assert found == {NODE: NextHop(2, 1450, NODE_MAC, UPLINK.mac, on_link=True)}
+
+
+def directly(neighbours: Neighbours, former: Mapping[IPAddress, NextHop]) -> NextHop:
+    """The next hop to NODE, which takes packets without outer headers."""
+    return wanted(
+        {NODE: Path(2, NODE, 0)}, {2: UPLINK}, neighbours, directly={NODE}, former=former
+    )[NODE]
+
+
+DIRECT = NextHop(2, 1500, NODE_MAC, UPLINK.mac, on_link=True, direct=True)
+
+
+def test_a_node_that_gets_no_outer_headers_gets_longer_packets() -> None:
+    assert directly(NEIGHBOURS, {}) == DIRECT
+
+
+def test_a_node_whose_neighbour_is_not_known_keeps_its_last_mac() -> None:
+    assert directly({}, {NODE: DIRECT}) == replace(DIRECT, unresolved=True)
+
+
+@pytest.mark.parametrize(
+    "former",
+    [None, replace(DIRECT, ifindex=3), replace(DIRECT, dst_mac=GATEWAY_MAC, on_link=False)],
+)
+def test_a_mac_of_another_link_or_of_a_router_is_no_nodes(former: NextHop | None) -> None:
+    found = directly({}, {} if former is None else {NODE: former})
+
+    assert found == replace(DIRECT, dst_mac=NO_MAC, unresolved=True)
+
+
+def test_a_node_on_no_link_with_this_one_gets_outer_headers() -> None:
+    copy = copied()[1]
+    copy.take_nodes({FAR: True})
+
+    assert [hop.direct for hop in copy.wanted.values()] == [False]
 
 
 def test_all_nodes_behind_a_gateway_have_its_mac() -> None:
@@ -101,7 +140,7 @@ class Kernel:
 def copied() -> tuple[Kernel, Copy]:
     kernel = Kernel()
     copy = Copy(kernel)
-    copy.take_all(NODE, [FAR])
+    copy.take_all(NODE, {FAR: False})
     return kernel, copy
 
 
@@ -182,17 +221,17 @@ OTHER = ip_address("198.51.100.8")
 def test_only_nodes_that_came_are_asked_for() -> None:
     kernel, copy = copied()
 
-    copy.take_nodes([FAR, OTHER])
+    copy.take_nodes({FAR: False, OTHER: False})
     assert (set(copy.wanted), kernel.addresses) == ({FAR, OTHER}, [[FAR], [OTHER]])
 
-    copy.take_nodes([OTHER])
+    copy.take_nodes({OTHER: False})
     assert (set(copy.wanted), kernel.asked) == ({OTHER}, 2)
 
 
 def test_a_node_that_could_not_be_reached_has_its_turn_again() -> None:
     kernel, copy = copied()
     kernel.unreachable = True
-    copy.take_nodes([FAR, OTHER])
+    copy.take_nodes({FAR: False, OTHER: False})
     assert set(copy.wanted) == {FAR}
 
     kernel.unreachable = False
@@ -207,7 +246,7 @@ def test_each_node_has_its_turn_and_narrow_paths_always_have(
     monkeypatch.setattr(next_hops, "REVIEWED", 2)
     kernel, copy = copied()
     many = [OTHER + number for number in range(5)]
-    copy.take_all(NODE, many)
+    copy.take_all(NODE, dict.fromkeys(many, False))
     kernel.narrow = {many[4]}
     copy.take_again([many[4]])
     kernel.addresses.clear()

@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+from pycni.dataplane.maps import Vtep
 from pycni.node.peers import Membership, RejectionNews, wanted_remotes, wanted_vteps
 from pycni.stores import (
+    DIRECT,
     NodeRecord,
     Put,
     Rejected,
@@ -110,9 +112,9 @@ def test_a_store_without_this_node_is_known_for_it() -> None:
 
 
 def test_one_vtep_a_node_and_one_remote_a_node_and_family() -> None:
-    nodes = [NODE_TWO, NODE_THREE]
+    nodes = [NODE_TWO, replace(NODE_THREE, accepts=(DIRECT,))]
 
-    assert wanted_vteps(nodes) == {NODE_TWO.vtep: 2, NODE_THREE.vtep: 3}
+    assert wanted_vteps(nodes) == {NODE_TWO.vtep: Vtep(2), NODE_THREE.vtep: Vtep(3, direct=True)}
     assert wanted_remotes(nodes) == {
         NODE_TWO.pod_cidrs[0]: NODE_TWO.vtep,
         NODE_TWO.pod_cidrs[1]: NODE_TWO.vtep,

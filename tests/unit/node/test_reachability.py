@@ -137,6 +137,14 @@ def test_what_answers_beside_and_not_through_the_overlay_names_the_port() -> Non
     assert "UDP port 4789" in fault.todo
 
 
+def test_a_node_that_gets_no_vxlan_is_not_said_to_lack_its_port() -> None:
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), directly={"n2"})
+
+    assert "node n2 is not reached without VXLAN, though it answers beside it" in fault.sentence
+    assert "4789" not in fault.todo
+    assert 'encap = "auto"' in fault.todo
+
+
 def test_what_does_not_answer_at_all_is_a_fault_unless_it_is_down() -> None:
     rows = [peer("n2", FAILS, FAILS).row, peer("n3", FAILS, UNKNOWN).row]
 

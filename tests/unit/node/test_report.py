@@ -24,7 +24,9 @@ class Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Any:
-    return SimpleNamespace(run_dir=tmp_path / "run", node_name="n1", port=4789, probe_interval=20)
+    return SimpleNamespace(
+        run_dir=tmp_path / "run", pin_root=tmp_path, node_name="n1", port=4789, probe_interval=20
+    )
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ UPLINK = Uplink("eth0", 2, 1500, ip_address("192.0.2.1"))
 UPLINK6 = Uplink("eth0", 2, 1500, ip_address("2001:db8::1"))
 RECORD = NodeRecord("one", 1, UPLINK.vtep, (ip_network("10.244.0.0/24"),))
 AROUND = Underlay({}, (), ())
+NOW = 1_700_000_000.0
 SWITCH = "net/ipv4/conf/eth0/forwarding"
 
 
@@ -39,7 +40,7 @@ def host(*, before: Node | None = None, needs_bpffs: bool = False) -> Host:
 
 
 def test_a_node_is_what_store_uplink_and_kernel_say() -> None:
-    node = plan.node(settings(), host(), RECORD, {SWITCH: "0"})
+    node = plan.node(settings(), host(), RECORD, {SWITCH: "0"}, now=NOW)
 
     assert (node.name, node.node_id, node.vtep, node.pod_cidrs) == (
         RECORD.name,
@@ -52,9 +53,9 @@ def test_a_node_is_what_store_uplink_and_kernel_say() -> None:
 
 
 def test_what_the_first_setup_found_is_what_teardown_restores() -> None:
-    first = plan.node(settings(), host(needs_bpffs=True), RECORD, {SWITCH: "0"})
+    first = plan.node(settings(), host(needs_bpffs=True), RECORD, {SWITCH: "0"}, now=NOW)
 
-    again = plan.node(settings(), host(before=first), RECORD, {SWITCH: "1", "other": "5"})
+    again = plan.node(settings(), host(before=first), RECORD, {SWITCH: "1", "other": "5"}, now=NOW)
 
     assert again.sysctls == {SWITCH: "0", "other": "5"}
     assert again.mounted_bpffs
@@ -84,7 +85,7 @@ def test_vteps_of_two_families_are_refused() -> None:
 
 
 def test_the_programs_are_told_what_the_kernel_can_do() -> None:
-    node = plan.node(settings(), host(), RECORD, {})
+    node = plan.node(settings(), host(), RECORD, {}, now=NOW)
     features = [*ABLE, Feature("netkit", True, "", ""), Feature("decap_l3", False, "no", "")]
 
     config = plan.config(settings(), node, features, device=7)

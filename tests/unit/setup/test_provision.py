@@ -142,7 +142,8 @@ def test_addresses_that_are_told_last_do_not_move_a_node(
     record = replace(heir, name="one", vtep=VTEP)
 
     with ExitStack() as undo:
-        world.provisioning(undo, BEFORE).tell_addresses(record)
+        target: Any = SimpleNamespace(record=record, node=BEFORE)
+        world.provisioning(undo, BEFORE).tell_the_rest(target)
 
     assert world.nodes() == (heir,)
     assert "addresses not told" in caplog.text

@@ -13,7 +13,13 @@ from pycni.settings import Settings
 from pycni.stores import NodeRecord
 from pycni.stores.kube import objects
 from pycni.stores.places import parameters
-from pycni.stores.records import ADDRESSES_MAX, BLOCKS_MAX, EXTRA_MAX, read
+from pycni.stores.records import (
+    ACCEPTS_KNOWN,
+    ADDRESSES_MAX,
+    BLOCKS_MAX,
+    EXTRA_MAX,
+    read,
+)
 from unit.stores.kube_api import CLUSTER_NETWORKS, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
 from unit.stores.kube_schemas import documents, problem, schemas
 from unit.stores.stores_in_tests import CLUSTER, ELSEWHERE
@@ -27,6 +33,7 @@ RECORD = NodeRecord(
     extra=tuple(ip_network(LONGEST6 + 1 + number) for number in range(EXTRA_MAX)),
     addresses=tuple(LONGEST6 - number for number in range(ADDRESSES_MAX)),
     blocks=tuple(ip_network((f"10.244.{number}.0", 24)) for number in range(1, BLOCKS_MAX + 1)),
+    accepts=ACCEPTS_KNOWN,
 )
 
 

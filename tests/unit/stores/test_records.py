@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from pycni.stores import NodeRecord
+from pycni.stores import DIRECT, NodeRecord
 from pycni.stores.etcd.keys import decode
 from pycni.stores.records import (
     EXTRA_MAX,
@@ -109,6 +109,28 @@ def test_a_record_with_the_nodes_own_addresses_is_valid() -> None:
     assert read(RECORD.name, Raw(decode(stored)), CLUSTER).record == several
 
 
+def test_a_record_says_what_a_node_accepts() -> None:
+    direct = replace(RECORD, accepts=(DIRECT,))
+
+    document = write(direct, IDENTITY)
+
+    assert document["accepts"] == ["vxlan", "direct"]
+    assert read(RECORD.name, Raw(document), CLUSTER).record == direct
+
+
+def test_a_record_of_before_accepts_nothing_but_vxlan() -> None:
+    assert "accepts" not in write(RECORD, IDENTITY)
+    assert read(RECORD.name, Raw(GOOD), CLUSTER).record.accepts == ()
+
+
+def test_what_a_later_release_accepts_is_ignored() -> None:
+    document = GOOD | {"accepts": ["vxlan", "wireguard", "direct"]}
+
+    claim = read(RECORD.name, Raw(document), CLUSTER)
+
+    assert (claim.problem, claim.record.accepts) == ("", (DIRECT,))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "7", "[" * 100_000, "\\xff"])
 def test_what_is_not_a_json_object_is_not_valid(text: str) -> None:
     assert read("node-one", Raw(decode(text)), CLUSTER).problem == "it is not a JSON object"
@@ -163,6 +185,11 @@ BAD = [
     ("n", {"vtep": "fe80::1"}, f"its VTEP fe80::1 {NOT_UNICAST}"),
     ("n", {"vtep": "ff02::1"}, f"its VTEP ff02::1 {NOT_UNICAST}"),
     ("n", {"vtep": "10.244.9.9"}, "its VTEP 10.244.9.9 is in the cluster CIDR 10.244.0.0/16"),
+    # what it accepts
+    ("n", {"accepts": "direct"}, "its accepts is 'direct', not a list"),
+    ("n", {"accepts": [7]}, "it accepts 7, which is no word"),
+    ("n", {"accepts": ["Direct\n"]}, r"it accepts 'Direct\n', which is no word"),
+    ("n", {"accepts": ["x"] * 17}, "its accepts has 17 entries, more than 16"),
     # the node's own addresses
     ("n", {"addresses": "192.0.2.1"}, "its addresses is '192.0.2.1', not a list"),
     ("n", {"addresses": [7]}, "its address is 7, not text"),

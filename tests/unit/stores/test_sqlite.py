@@ -25,9 +25,11 @@ from pycni.errors import (
     TryAgain,
 )
 from pycni.stores import (
+    DIRECT,
     HEARTBEAT_FRESH,
     Liveness,
     Put,
+    Reach,
     Synced,
     machine_identity,
     open_store,
@@ -35,7 +37,7 @@ from pycni.stores import (
 from pycni.stores import (
     identity as machine,
 )
-from pycni.stores.sqlite import SqliteStore, connection, schema
+from pycni.stores.sqlite import SqliteStore, connection, rows, schema
 from pycni.stores.sqlite import store as sqlite_store
 from unit.stores.stores_in_tests import (
     CLUSTER,
@@ -377,10 +379,37 @@ def test_a_store_of_the_last_release_gets_room_for_addresses(
 
     again = SqliteStore.open(file, CLUSTER, create=False)
     addresses = (VTEP_ONE, ip_address("2001:db8::1"))
-    again.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=addresses)
+    again.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach(addresses))
 
     (record,) = again.nodes()
     assert record.addresses == addresses
+
+
+def test_a_store_of_the_last_release_gets_room_for_what_nodes_accept(
+    store: SqliteStore, file: Path
+) -> None:
+    register_one(store)
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript("DROP TRIGGER accepts_end; DROP TRIGGER accepts_gone; DROP TABLE accepts")
+
+    again = SqliteStore.open(file, CLUSTER, create=False)
+    again.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach(accepts=(DIRECT,)))
+
+    (record,) = again.nodes()
+    assert record.accepts == (DIRECT,)
+
+
+def test_a_node_that_the_last_release_registers_accepts_no_more_than_that_release(
+    store: SqliteStore, file: Path
+) -> None:
+    """It writes the same place again, and knows nothing of the other table."""
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach(accepts=(DIRECT,)))
+    row = (NODE_ONE, 1, str(VTEP_ONE), "10.244.0.0/24", "fd00:10:244::/64", MACHINE_ONE, 0.0)
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute(rows.INSERT, row)
+
+    (record,) = store.nodes()
+    assert record.accepts == ()
 
 
 def test_addresses_count_only_for_the_vtep_that_they_were_written_with(
@@ -388,7 +417,7 @@ def test_addresses_count_only_for_the_vtep_that_they_were_written_with(
 ) -> None:
     """The last release writes and removes nodes, and leaves what it does not know."""
     virtual = ip_address("192.0.2.77")
-    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(VTEP_ONE, virtual))
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach((VTEP_ONE, virtual)))
     with closing(sqlite3.connect(file)) as db:
         db.execute("UPDATE nodes SET vtep = ?", (str(VTEP_TWO),))
         db.commit()

@@ -20,10 +20,12 @@ import pytest
 from pycni.cluster import Cluster
 from pycni.errors import ClusterError, PlaceLost, StoreError
 from pycni.stores import (
+    DIRECT,
     HEARTBEAT_FRESH,
     Former,
     NodeRecord,
     Put,
+    Reach,
     Rejected,
     Removed,
     Rival,
@@ -206,10 +208,33 @@ def test_a_node_has_the_addresses_that_it_registered_last(store: Store) -> None:
     register_one(store)
 
     for addresses in ((VTEP_ONE, far6, virtual), (VTEP_ONE, virtual), ()):
-        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=addresses)
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach(addresses))
 
         (record,) = store.nodes()
         assert record.addresses == addresses
+
+
+def test_a_node_accepts_what_it_registered_last(store: Store) -> None:
+    register_one(store)
+
+    for accepts in ((DIRECT,), (), (DIRECT,)):
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach(accepts=accepts))
+
+        (record,) = store.nodes()
+        assert record.accepts == accepts
+
+
+def test_who_follows_is_told_what_a_node_accepts(store: Store) -> None:
+    register_one(store)
+    with closing(watch(store)) as events:
+        while not isinstance(next(events), Synced):
+            pass
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach(accepts=(DIRECT,)))
+
+        told = next(events)
+
+    assert isinstance(told, Put)
+    assert told.value.accepts == (DIRECT,)
 
 
 def test_who_follows_is_told_of_another_address(store: Store) -> None:
@@ -218,7 +243,7 @@ def test_who_follows_is_told_of_another_address(store: Store) -> None:
     with closing(watch(store)) as events:
         while not isinstance(next(events), Synced):
             pass
-        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(VTEP_ONE, virtual))
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach((VTEP_ONE, virtual)))
 
         told = next(events)
 
@@ -229,8 +254,8 @@ def test_who_follows_is_told_of_another_address(store: Store) -> None:
 def test_several_nodes_may_have_an_address(store: Store) -> None:
     """As that of Docker's bridge. Which one it leads to is not decided in the store."""
     bridge = ip_address("172.17.0.1")
-    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(bridge,))
-    store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO, addresses=(bridge, VTEP_ONE))
+    store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach((bridge,)))
+    store.register(NODE_TWO, VTEP_TWO, identity=MACHINE_TWO, reach=Reach((bridge, VTEP_ONE)))
 
     assert [record.name for record in store.nodes()] == [NODE_ONE, NODE_TWO]
 
@@ -238,7 +263,7 @@ def test_several_nodes_may_have_an_address(store: Store) -> None:
 @pytest.mark.parametrize("bad", ["127.0.0.1", "fe80::1", "10.244.7.7"])
 def test_an_address_that_no_node_can_have_is_refused(store: Store, bad: str) -> None:
     with pytest.raises(StoreError, match=f"its address {bad} is"):
-        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, addresses=(ip_address(bad),))
+        store.register(NODE_ONE, VTEP_ONE, identity=MACHINE_ONE, reach=Reach((ip_address(bad),)))
 
     assert store.nodes() == ()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from loader.probe import Feature
+from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.settings import Settings
+from pycni.stores import DIRECT, VXLAN
 from pycni.upkeep import report
 from pycni.upkeep.book import Book, Rest, Tally
 from pycni.upkeep.part import Part
@@ -52,6 +55,63 @@ def test_each_fault_is_a_row() -> None:
 @pytest.mark.parametrize("serving", [True, False], ids=["with an agent", "without one"])
 def test_a_person_is_told_what_only_a_person_can_do(serving: bool) -> None:
     assert part_rows(FULL, serving=serving)[0].todo == "free some space"
+
+
+VTEPS = [ip_address(f"192.0.2.{number}") for number in (2, 3, 4)]
+
+
+def encap_row(monkeypatch: pytest.MonkeyPatch, modes: list[str], *, fresh: bool = True) -> Row:
+    """Of a node with `encap = "direct"`; of the others, only those that get it accept it."""
+    found = dict(zip(VTEPS, modes, strict=True))
+    monkeypatch.setattr(report.next_hops, "modes", lambda _: found)
+    monkeypatch.setattr(report.next_hops, "is_fresh", lambda _: fresh)
+    others = [
+        SimpleNamespace(name=f"n{number}", vtep=vtep, accepts=(DIRECT,) if mode == DIRECT else ())
+        for number, (vtep, mode) in enumerate(found.items(), 2)
+    ]
+    node = SimpleNamespace(direct=True, encap="ebpf")
+    d: Any = SimpleNamespace(settings=SimpleNamespace(encap="direct"), node=node, others=others)
+    return report._encap(d)
+
+
+def test_how_many_nodes_get_packets_without_vxlan_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = encap_row(monkeypatch, [DIRECT, DIRECT, DIRECT])
+
+    assert row == Row("encap", State.OK, "direct: 3 of 3 nodes without VXLAN")
+
+
+def test_nodes_that_take_nothing_but_vxlan_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = encap_row(monkeypatch, [DIRECT, VXLAN, VXLAN])
+
+    assert row.cause == (
+        "direct: 1 of 3 nodes without VXLAN; 2 by VXLAN, made by ebpf; "
+        "by their records n3, n4 take nothing else"
+    )
+
+
+def test_without_an_agent_the_kernel_is_said_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "the kernel is asked" in encap_row(monkeypatch, [DIRECT] * 3, fresh=False).cause
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (NotAvailable("there is no map", hint="run: pycni setup"), State.BROKEN),
+        (OSError(1, "Operation not permitted"), State.DEGRADED),
+    ],
+)
+def test_next_hops_that_cannot_be_read_are_no_silence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, state: State
+) -> None:
+    def refuse(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(report.next_hops, "modes", refuse)
+    d: Any = SimpleNamespace(
+        settings=SimpleNamespace(encap="direct"), node=SimpleNamespace(direct=True)
+    )
+
+    assert report._encap(d).state is state
 
 
 def test_traffic_spells_reasons_as_all_other_commands_do(

@@ -36,8 +36,14 @@ def test_a_mode_that_is_not_there_is_refused_with_the_one_that_works(name: str) 
 
 
 def test_one_line_of_the_table_switches_a_mode_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(modes.MODES, "host-gw", replace(modes.MODES["host-gw"], exists=True))
+    monkeypatch.setitem(modes.MODES, "ipip", replace(modes.MODES["ipip"], exists=True))
 
+    found = finding(PROTOTYPE | {"mode": "ipip"}, "mode")
+
+    assert (found.fate, dict(found.settings)) == ("becomes", {"encap": "ipip"})
+
+
+def test_routes_to_the_other_nodes_are_the_direct_mode() -> None:
     found = finding(PROTOTYPE | {"mode": "host-gw"}, "mode")
 
     assert (found.fate, dict(found.settings)) == ("becomes", {"encap": "direct"})

@@ -66,7 +66,8 @@ def test_a_key_of_net_conf(keys: dict[str, Any], key: str, fate: str, says: str)
     ("keys", "key", "fate", "says"),
     [
         ({"Type": "vxlan"}, "Type", "becomes", 'encap = "auto"'),
-        ({"Type": "host-gw"}, "Type", "refused", '"Type": "vxlan"'),
+        ({"Type": "host-gw"}, "Type", "becomes", 'encap = "direct"'),
+        ({"Type": "ipip"}, "Type", "refused", '"Type": "vxlan"'),
         ({"Type": "udp"}, "Type", "refused", "knows no 'udp'"),
         ({"Type": "wireguard"}, "Type", "refused", "knows no 'wireguard'"),
         ({"Type": 3}, "Type", "refused", "text in quotes"),
@@ -79,7 +80,7 @@ def test_a_key_of_net_conf(keys: dict[str, Any], key: str, fate: str, says: str)
         ({"Type": "vxlan", "MTU": 0}, "MTU", "not needed", "uplink"),
         ({"Type": "vxlan", "MTU": 1400}, "MTU", "refused", "50 bytes less"),
         ({"Type": "vxlan", "DirectRouting": False}, "DirectRouting", "not needed", "VXLAN"),
-        ({"Type": "vxlan", "DirectRouting": True}, "DirectRouting", "refused", "write false"),
+        ({"Type": "vxlan", "DirectRouting": True}, "DirectRouting", "becomes", "auto-direct"),
         ({"Type": "vxlan", "GBP": True}, "GBP", "refused", "group"),
         ({"Type": "vxlan", "GBP": False}, "GBP", "not needed", "group"),
         ({"Type": "vxlan", "Learning": True}, "Learning", "not needed", "store"),
@@ -92,6 +93,13 @@ def test_a_key_of_a_backend(keys: dict[str, Any], key: str, fate: str, says: str
 
     assert found.fate == fate
     assert says in found.says
+
+
+def test_vxlan_with_direct_routing_is_one_setting() -> None:
+    found = result(NET_CONF | {"Backend": {"Type": "vxlan", "DirectRouting": True}})
+
+    assert not found.refused
+    assert 'encap = "auto-direct"' in found.settings
 
 
 @pytest.mark.parametrize(

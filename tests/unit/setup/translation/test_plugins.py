@@ -94,7 +94,7 @@ def test_a_subnet_of_the_prototype_that_cannot_be_is_refused(subnet: Any, why: s
 def test_without_mode_the_prototype_routes() -> None:
     found = finding(HOST_GW, "mode")
 
-    assert (found.value, found.fate) == (None, "refused")
+    assert (found.value, found.fate) == (None, "becomes")
     assert "means host-gw" in found.says
 
 

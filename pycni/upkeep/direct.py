@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part "direct": packets between nodes without outer headers, where the settings want them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from pycni.dataplane import maps
+from pycni.errors import NotAvailable
+from pycni.faults import Fault, Weight
+from pycni.kernel.fib import Fib
+from pycni.node import direct
+from pycni.upkeep.description import Description
+from pycni.upkeep.seen import Seen
+
+PART = "direct"
+NAMED = 5
+"""Nodes that faults name one by one."""
+TODO = (
+    'if that is on purpose, set encap = "auto-direct"; or give this node a route to it without a '
+    "router"
+)
+
+
+def faults(d: Description, _: Seen) -> Iterator[Fault]:
+    """What is taken too long, and nodes that are to be reached without a router and are not."""
+    if 0 < d.node.direct_until <= time.time():
+        found = "taken still, though no node has reason to send any"
+        yield Fault(PART, "packets without VXLAN", found, weight=Weight.DEGRADED)
+    if d.settings.encap == direct.ALL and d.node.direct:
+        yield from _far(d)
+
+
+def state(d: Description, seen: Seen) -> object:
+    """Whether a time is over, the nodes, and the next hops, which follow the kernel's routes.
+    Raises NotAvailable or OSError."""
+    root, is_over = d.settings.pin_root, 0 < d.node.direct_until <= time.time()
+    if d.settings.encap != direct.ALL:
+        return is_over
+    with maps.open_nexthops(root) as table:
+        near = {vtep for vtep, hop in table.items() if hop.on_link}
+    return is_over, seen.digest(root, "vteps"), near
+
+
+def _far(d: Description) -> Iterator[Fault]:
+    """The nodes that are behind a router, or on a link that has no MACs."""
+    try:
+        with maps.open_vteps(d.settings.pin_root) as table:
+            others = [vtep for vtep, _ in table.items()]
+    except NotAvailable:  # pinned.py says so
+        return
+    with Fib(groups=0) as fib:
+        paths = fib.paths(others, d.node.vtep)
+        links = fib.links({path.ifindex for path in paths.values()})
+    names = {other.vtep: other.name for other in d.others}
+    far = {
+        vtep: path
+        for vtep, path in paths.items()
+        if (link := links.get(path.ifindex)) is not None and not direct.is_on_link(vtep, path, link)
+    }
+    for vtep, path in list(far.items())[:NAMED]:
+        where = f"behind the router {path.neighbour}"
+        if path.neighbour == vtep:
+            where = f"on {links[path.ifindex].ifname}, which is no Ethernet"
+        found = f"{where}, so packets to it leave as VXLAN"
+        yield Fault(PART, f"node {names.get(vtep, vtep)}", found, TODO, Weight.DEGRADED)
+    if len(far) > NAMED:
+        found = "on no link with this node, either"
+        yield Fault(PART, f"each of {len(far) - NAMED} more nodes", found, TODO, Weight.DEGRADED)

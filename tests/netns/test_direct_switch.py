@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes that go over to packets without VXLAN and back, one by one, under traffic in both
+directions."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import LabNode
+from pycni.node import next_hops
+from pycni.node.record import Node, record_path
+from pycni.settings import load
+from pycni.stores import DIRECT, VXLAN, open_store
+from pycni.stores.sqlite import rows as store_rows
+from support.flood import Flood, unanswered
+from support.labs import made_lab, setup, write_settings
+from support.waiting import wait_until
+
+SEND = ("direct", "auto-direct")
+STEPS = ("direct", "auto-direct", "kernel", "auto-direct", "auto")
+"""Of `encap`, on one node after the other. Between `direct` and all others the MTU changes, too."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with made_lab(nodes=2, pods=1) as made:
+        for source, target in (made.layout.pods, made.layout.pods[::-1]):
+            assert unanswered(made, source.netns, made.addresses(target)) == []
+        yield made
+
+
+def modes(node: LabNode) -> list[str]:
+    return list(next_hops.modes(load(node.settings_path)).values())
+
+
+def accepted(node: LabNode) -> tuple[str, ...]:
+    """What the node's record says."""
+    settings = load(node.settings_path)
+    store = open_store(settings.store_url, settings.cluster, create=False)
+    return next(one.accepts for one in store.nodes() if one.name == node.name)
+
+
+def node_record(node: LabNode) -> Node:
+    return Node.load(load(node.settings_path))
+
+
+def switch(node: LabNode, encap: str) -> None:
+    write_settings(node, encap=encap)
+    setup(node)
+
+
+def wait_for_mode(lab: Lab, mode: str) -> None:
+    nodes = lab.layout.nodes
+    wait_until(lambda: all(modes(node) == [mode] for node in nodes), f"all nodes send {mode}")
+
+
+@contextmanager
+def traffic(lab: Lab) -> Iterator[None]:
+    """In both families and directions; fails if a packet is lost."""
+    one, two = lab.layout.pods
+    with ExitStack() as stack:
+        floods = [
+            stack.enter_context(Flood(source, lab.addresses(target), count=500))
+            for source, target in ((one, two), (two, one))
+        ]
+        yield
+        assert all(flood.flowing for flood in floods)
+        lost = [flood.lost() for flood in floods]
+    assert [set(one.values()) for one in lost] == [{0}, {0}]
+
+
+def test_no_packet_is_lost_from_way_to_way(lab: Lab) -> None:
+    for encap in STEPS:
+        with traffic(lab):
+            for node in lab.layout.nodes:
+                switch(node, encap)
+            wait_for_mode(lab, DIRECT if encap in SEND else VXLAN)
+
+        accepts = (DIRECT,) if encap in SEND else ()
+        assert [accepted(node) for node in lab.layout.nodes] == [accepts] * 2
+
+
+def test_one_node_alone_gets_and_sends_vxlan(lab: Lab) -> None:
+    one, two = lab.layout.nodes
+    with traffic(lab):
+        switch(one, "direct")
+        wait_until(lambda: accepted(one) == (DIRECT,), "the store knows")
+
+    assert (modes(one), modes(two)) == ([VXLAN], [VXLAN])
+    switch(one, "auto")
+
+
+def test_a_node_that_goes_back_to_an_older_release_gets_vxlan(lab: Lab) -> None:
+    """Which writes its place in the store again, and knows nothing of the rest."""
+    one, two = lab.layout.nodes
+    for node in (one, two):
+        switch(node, "auto-direct")
+    wait_for_mode(lab, DIRECT)
+    settings, record = load(two.settings_path), node_record(two)
+
+    with traffic(lab), closing(sqlite3.connect(settings.store_url[len("sqlite:") :])) as db, db:
+        cidrs = map(str, record.pod_cidrs)
+        (identity,) = db.execute(
+            "SELECT identity FROM nodes WHERE name = ?", (two.name,)
+        ).fetchone()
+        row = (two.name, record.node_id, str(record.vtep), *cidrs, identity, time.time())
+        db.execute(store_rows.INSERT, row)
+        db.commit()
+        wait_until(lambda: modes(one) == [VXLAN], "the other one sends VXLAN")
+
+    for node in (one, two):
+        switch(node, "auto")
+    wait_for_mode(lab, VXLAN)
+
+
+def test_the_door_is_closed_when_nobody_sends_any_more(lab: Lab) -> None:
+    one = lab.layout.nodes[0]
+    switch(one, "direct")
+    switch(one, "auto")
+    lingers = node_record(one)
+    assert not lingers.direct
+    assert lingers.direct_until > time.time()
+
+    path = record_path(load(one.settings_path))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"direct_until": 1.0}))
+
+    with traffic(lab):
+        wait_until(lambda: not node_record(one).takes_direct, "the agent has closed the door")
