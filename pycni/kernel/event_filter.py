@@ -13,7 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pycni.kernel.links import IFF_UP, IFINFOMSG, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, RTM_NEWLINK
+from pycni.kernel.links import (
+    IFF_UP,
+    IFINFOMSG,
+    IFLA_ADDRESS,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    RTM_NEWLINK,
+)
 from pycni.kernel.netlink import HEADER
 from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD
 
@@ -113,8 +120,8 @@ HOST_END_AS_IT_SHALL_BE: Pattern = (
     LinkAttribute(IFLA_ADDRESS, bytes.fromhex(GATEWAY_MAC.replace(":", ""))),
     LinkAttribute(IFLA_IFALIAS, ALIAS_HEAD.encode()),
 )
-"""A pod's host end that is up, has its MAC and its lease. The pod makes such events by switching its own end
-on and off, as often as it likes."""
+"""A pod's host end that is up, has its MAC and its lease. The pod makes such events by switching
+its own end on and off, as often as it likes."""
 ONLY_FLAGS: Pattern = (Kind(RTM_NEWLINK), OnlyFlags())
 """Events of a link's flags; another MAC has an event of its own."""
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part "pods": the host end of each pod's link, up, with its MAC, as wide as the pod's end, and closed
-to the host's stack."""
+"""Part "pods": the host end of each pod's link: up, with its MAC, as wide as the pod's end, and
+closed to the host's stack."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ table {family} host {{
     chain into {{
         type filter hook input priority 0; policy drop;
         ct state established,related accept
-        iif lo accept
+        iifname lo accept
         tcp dport {{ 22, 10250 }} accept
         {more}
     }}

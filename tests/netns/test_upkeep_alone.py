@@ -75,7 +75,7 @@ def plugin_status(lab: Lab, node: LabNode) -> dict[str, Any]:
     return answer
 
 
-def test_an_alias_that_nobody_knows_any_more_is_named(lab: Lab, node: LabNode) -> None:
+def test_an_alias_that_nobody_knows_any_more_is_named(node: LabNode) -> None:
     with open_rtnl(node.netns) as ipr:
         before = {link.ifindex: link.alias for link in pod_links(ipr)}
         for ifindex in before:

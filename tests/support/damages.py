@@ -362,7 +362,8 @@ def _of_tables() -> Iterator[Damage]:
         yield Damage(f"nftables table {table} drops by policy", _nft(script), part, "prerouting",
                      is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
         if table != port_table.TABLE:  # others may add to that
-            script = f"add chain inet {table} more {{ type filter hook forward priority 9; policy drop; }}"
+            hook = "type filter hook forward priority 9; policy drop;"
+            script = f"add chain inet {table} more {{ {hook} }}"
             yield Damage(f"nftables table {table} with one more chain", _nft(script), part,
                          "did not make", is_broken=broken,
                          plugin_tells=part == masquerade.PART)  # fmt: skip
@@ -531,7 +532,8 @@ DAMAGES = (
            _ip("route", "add", "blackhole", ASTRAY), "routes", f"{ASTRAY} is nowhere",
            undo=_ip("route", "del", "blackhole", ASTRAY)),
     Damage("an address of another node's pod on this host",
-           _ip("address", "add", FAR_POD, "dev", NODE_UPLINK), "routes", f"{FAR_POD} is to this host",
+           _ip("address", "add", FAR_POD, "dev", NODE_UPLINK), "routes",
+           f"{FAR_POD} is to this host",
            undo=_ip("address", "del", FAR_POD, "dev", NODE_UPLINK)),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
