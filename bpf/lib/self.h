@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "address.h"
+#include "config.h"
 
 /* An array: the verifier turns a lookup into a few instructions. */
 struct {
@@ -33,11 +34,15 @@ static __always_inline bool is_own_vtep(const union ip_addr *addr)
 
 /* Without an agent nobody updates `nexthops`: then packets go through the VXLAN
  * device, and the kernel uses its own tables. The coarse clock is at most a tick
- * late, and takes a fifth of the time of the precise one.
+ * late, and takes a fifth of the time of the precise one. Linux has it since 5.11, so
+ * every kernel on which programs encapsulate.
  */
 static __always_inline bool is_fresh(const struct self *own)
 {
-	return bpf_ktime_get_coarse_ns() < own->fresh_until;
+	__u64 now = config.own_encap ? bpf_ktime_get_coarse_ns() :
+				       bpf_ktime_get_ns();
+
+	return now < own->fresh_until;
 }
 
 #endif

@@ -58,14 +58,19 @@ class Cluster:
 
 
 def bring_up(
-    cluster: Cluster, *, again: bool = False, mtu: int = MTU, device: str = "veth"
+    cluster: Cluster,
+    *,
+    again: bool = False,
+    mtu: int = MTU,
+    device: str = "veth",
+    encap: str = "auto",
 ) -> None:
     """Both nodes at once; their agents make them nodes."""
 
     def one(node: Node) -> None:
         if again:
             node.teardown()
-        node.prepare(cluster.nodes, mtu=mtu, vtep=str(node.underlay.ip))
+        node.prepare(cluster.nodes, mtu=mtu, vtep=str(node.underlay.ip), encap=encap)
         node.start_agent()
         node.keys = {"device": device}
         for number in (1, 2):

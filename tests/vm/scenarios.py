@@ -6,6 +6,7 @@ A step is a column of the table. It raises AssertionError or GuestError with wha
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
 SEGMENTS = {MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)}
 """Bytes of payload of a packet that is as large as a pod's MTU."""
 TABLES_SECONDS = 900.0
+MODE_SECONDS = 120.0
+"""Within which nodes must have heard of each other what they accept."""
 RANDOM_PACKETS = 5000
 """Of tests/bpf/test_random_packets.py, which sends more to the machine's own kernel."""
 
@@ -170,6 +173,25 @@ def captured(cluster: Cluster) -> None:
         assert full in SEGMENTS, f"stream {stream}: segments of {full} bytes"
 
 
+def direct(cluster: Cluster) -> None:
+    """Without VXLAN, and with the whole MTU."""
+    bring_up(cluster, again=True, encap="direct")
+    deadline = time.monotonic() + MODE_SECONDS
+    while (found := [_mode(node) for node in cluster.nodes]) != ["direct", "direct"]:
+        assert time.monotonic() < deadline, f"packets leave {found}"
+        cross_both(cluster)
+    pod = next(iter(cluster.a.pods))
+    mtu = cluster.a.mtu(pod)
+    assert mtu == MTU, f"pods have an MTU of {mtu}"
+    cross_both(cluster)
+
+
+def _mode(node: Node) -> str:
+    """How packets to the other node leave."""
+    listed = json.loads(node.pycni("nodes", "-o", "json").stdout)
+    return next(str(one["mode"]) for one in listed if one["name"] != node.name)
+
+
 def jumbo(cluster: Cluster) -> None:
     """The same with a large MTU on the link, which pods get the whole of."""
     bring_up(cluster, again=True, mtu=JUMBO)
@@ -224,13 +246,14 @@ STEPS: dict[str, Body] = {
     "upgrade under traffic": upgrade,
     "IPv6 underlay": underlay6,
     "captured": captured,
+    "direct": direct,
     "jumbo": jumbo,
     "netkit": netkit,
     "refused": refused,
     "hardened": hardened,
 }
 """In the order they are run: the table's columns."""
-BASIC = ("load", "IPv6 underlay", "jumbo", "netkit")
+BASIC = ("load", "IPv6 underlay", "direct", "jumbo", "netkit")
 """Steps without which the next ones have no nodes."""
 
 

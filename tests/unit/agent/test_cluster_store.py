@@ -22,7 +22,7 @@ from pycni import stores
 from pycni.agent import cluster_store
 from pycni.agent.cluster_store import Memory, Until
 from pycni.dataplane import maps
-from pycni.dataplane.maps import Self
+from pycni.dataplane.maps import Self, Vtep
 from pycni.dataplane.reconcile import plan
 from pycni.errors import NotAvailable, SetupError, StoreError
 from pycni.line_limit import LineLimit
@@ -149,7 +149,7 @@ def puts(nodes: list[NodeRecord]) -> list[Put[NodeRecord]]:
 def expect(
     tables: SimpleNamespace, nodes: list[NodeRecord], *, left_out: Iterable[NodeRecord] = ()
 ) -> None:
-    assert tables.vteps.entries == {node.vtep: node.node_id for node in nodes}
+    assert tables.vteps.entries == {node.vtep: Vtep(node.node_id) for node in nodes}
     assert tables.remotes.entries == {cidr: node.vtep for node in nodes for cidr in node.pod_cidrs}
     known = {one: node.vtep for node in [*nodes, *left_out] for one in (node.vtep, *node.addresses)}
     own = {US.vtep: US.vtep} if nodes else {}
@@ -159,7 +159,7 @@ def expect(
 
 def test_the_first_list_replaces_what_the_tables_had(follow, tables) -> None:
     (two,) = others(1)
-    tables.vteps.entries[ip_address("192.0.2.99")] = 99
+    tables.vteps.entries[ip_address("192.0.2.99")] = Vtep(99)
 
     follow(Put(US.name, US), Put(two.name, two), Synced())
 

@@ -12,17 +12,19 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from pycni.names import SETTINGS_PATH
+from pycni.node import direct
 from pycni.settings import load, make_directories
 from pycni.setup import install
-from pycni.stores import machine_identity, open_store
+from pycni.stores import DIRECT, Reach, machine_identity, open_store
 
 settings = load()
 make_directories(settings)
 store = open_store(settings.store_url, settings.cluster)
+reach = Reach(accepts=(DIRECT,) if direct.is_wanted(settings) else ())
 for member in sys.argv[1:]:
     name, _, vtep = member.partition("=")
     identity = machine_identity() if name == settings.node_name else name
-    store.register(name, ip_address(vtep), identity=identity)
+    store.register(name, ip_address(vtep), identity=identity, reach=reach)
 install.install(
     Path("/opt/cni/bin"),
     Path("/etc/cni/net.d"),
