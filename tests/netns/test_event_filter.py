@@ -36,11 +36,11 @@ class World:
         self.index, self.peer = veth(ipr, ifname, "two0")
         self.set(address=GATEWAY_MAC, IFLA_IFALIAS=f"{ALIAS_HEAD} id=one")
         self.set(state="up")
-        wait_until(self.is_settled, "the kernel has told that there is no carrier")
+        wait_until(self.is_settled, "the kernel has told of its carrier")
 
     def is_settled(self) -> bool:
         (link,) = self.ipr.link("get", index=self.index)
-        return str(link.get("operstate")) == "LOWERLAYERDOWN"
+        return str(link.get("operstate")) .upper() == "UP"
 
     def set(self, **changes: Any) -> None:
         self.ipr.link("set", index=self.index, **changes)
