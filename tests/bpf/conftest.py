@@ -33,7 +33,8 @@ def _needs(item: pytest.Item, feature: str) -> bool:
     if feature == "own_encap":
         verified = "every_setting" in item.name and "own encapsulation" in item.name
         fixtures: Sequence[str] = getattr(item, "fixturenames", ())
-        return item.path.name in OWN_VXLAN or verified or "own_dataplanes" in fixtures
+        ours = item.path.name in OWN_VXLAN or "own_vxlan" in item.name
+        return ours or verified or "own_dataplanes" in fixtures
     if feature == "netkit":
         return item.path.name == "test_on_netkit.py"
     if feature == "decap_l3":

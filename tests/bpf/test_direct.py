@@ -4,6 +4,8 @@ are taken. Most rows here are attacks."""
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -29,7 +31,9 @@ from bpf.outcomes import (
     to_stack,
     with_macs,
 )
+from bpf.test_random_packets import PACKETS, mutate, owner, read_addresses, run_fast
 from bpf.world import (
+    FAMILIES,
     FOREIGN_MAC,
     GATEWAY_MAC,
     GROUP_MAC,
@@ -398,3 +402,43 @@ def test_a_published_address_outside_of_the_clusters_goes_in_vxlan(
 
     assert (both.path, both.tunnel) == ("DEVICE", IPV4.node_two)
     assert one.path == "DIRECT"
+
+
+# At random
+
+
+@pytest.mark.parametrize("underlay", FAMILIES, ids=lambda one: one.name)
+def test_no_random_packet_gets_in_by_mistake(
+    direct_dataplanes: Dataplanes, family: Family, underlay: Family
+) -> None:
+    """Whatever enters is for somebody here, of another node, and from that node's MAC."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    chance = random.Random(f"{seed} {family.name} {underlay.name}")
+    dataplane, known = direct_dataplanes[underlay.name], tables(underlay, HERE)
+    dataplane.fill(known)
+    dataplane.answer(Fib())
+    packets = [
+        bytes(case.packet) for rows in (taken, refused, left) for case in rows(family, underlay)
+    ]
+    macs = {underlay.node_two: NODE_TWO_MAC, underlay.node_three: NODE_THREE_MAC}
+    entered = 0
+    for _ in range(PACKETS // 10):
+        packet = mutate(chance, packets)
+
+        action, _, went = run_fast(dataplane, "from_underlay", packet)
+
+        if action is not Action.REDIRECT:
+            continue
+        entered += 1
+        about = f"SEED={seed}: {went}\n{packet.hex(' ')}"
+        addresses = read_addresses(packet)
+        assert addresses is not None, about
+        source, target = addresses
+        vtep = owner(known, source) or known.nodes.get(source) or source
+        assert packet[6:12].hex(":") == macs.get(vtep), about
+        if went.helper == "redirect_peer":
+            assert known.endpoints[target].ifindex == went.ifindex, about
+        else:
+            here = (family.gateway, *(seconds.seconds[0] for seconds in FAMILIES))
+            assert target in (*here, underlay.node_one), about
+    assert entered > 100, f"SEED={seed}: the packets show nothing"

@@ -152,7 +152,7 @@ def run_fast(dataplane: Dataplane, program: str, packet: bytes) -> tuple[Action,
     """Like Dataplane.run, without counters; redirect and tunnel may be of an earlier packet."""
     result = dataplane.test_run(program, packet)
     record = dataplane.maps["last_redirect"].lookup(FIRST) or b""
-    helper, ifindex, flags = REDIRECT_RECORD.unpack(record)
+    helper, ifindex, flags, *_ = REDIRECT_RECORD.unpack(record)
     name = "redirect_peer" if helper == 2 else "redirect"
     return Action(result.action), result.packet, Redirect(name, ifindex, flags)
 

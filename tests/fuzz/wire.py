@@ -95,7 +95,7 @@ class Runs:
 
     def went(self) -> Went:
         """Arguments of the last redirect."""
-        helper, ifindex, flags = REDIRECT_RECORD.unpack(self._redirect.lookup(FIRST) or b"")
+        helper, ifindex, flags, *_ = REDIRECT_RECORD.unpack(self._redirect.lookup(FIRST) or b"")
         return helper, ifindex, flags
 
     def vtep(self) -> bytes:
