@@ -122,22 +122,24 @@ chaos: $(VENV)/test ## every kind of damage to three nodes under traffic, 15 min
 	cd tests && ../$(BIN)/python -m chaos
 
 KUBE_PROXY ?= nftables
+# of another containerd than Debian's: CONTAINERD=2.4.2
+CLUSTER = --kube-proxy $(KUBE_PROXY) $(if $(CONTAINERD),--containerd $(CONTAINERD))
 cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up, checked, taken down
 	$(call install,nftables)
-	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY)
+	cd tests && ../$(BIN)/python -m cluster run $(CLUSTER)
 
 test-cluster: $(VENV)/test ## the same, and a minute of Kubernetes' own network tests
 	$(call install,nftables)
-	cd tests && ../$(BIN)/python -m cluster run --kube-proxy $(KUBE_PROXY) --focus cut
+	cd tests && ../$(BIN)/python -m cluster run $(CLUSTER) --focus cut
 
 kills: $(VENV)/test ## components of such a cluster killed and stopped under traffic: PODS=500 for a storm
 	$(call install,nftables)
-	cd tests && ../$(BIN)/python -m cluster kills --kube-proxy $(KUBE_PROXY) $(if $(PODS),--pods $(PODS))
+	cd tests && ../$(BIN)/python -m cluster kills $(CLUSTER) $(if $(PODS),--pods $(PODS))
 
 FOCUS ?= conformance
 e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services, policy or all
 	$(call install,nftables)
-	cd tests && ../$(BIN)/python -m cluster e2e --kube-proxy $(KUBE_PROXY) --focus $(FOCUS)
+	cd tests && ../$(BIN)/python -m cluster e2e $(CLUSTER) --focus $(FOCUS)
 
 test-kube: $(VENV)/test ## the store against etcd and the API server that `make cluster` built
 	$(BIN)/pytest tests/kube/api.py tests/kube/pools.py
