@@ -40,7 +40,7 @@ class World:
 
     def is_settled(self) -> bool:
         (link,) = self.ipr.link("get", index=self.index)
-        return str(link.get("operstate")) .upper() == "UP"
+        return str(link.get("operstate")).upper() == "UP"
 
     def set(self, **changes: Any) -> None:
         self.ipr.link("set", index=self.index, **changes)
