@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
@@ -190,7 +190,9 @@ def _mislead(name: str) -> Callable[[Lab, LabNode], object]:
     def do(_: Lab, node: LabNode) -> None:
         with maps.open_table(load(node.settings_path).pin_root, name) as table:
             for key, value in list(table.items()):
-                table.put(key, value + 100)
+                is_vtep = isinstance(value, maps.Vtep)
+                other = replace(value, node=value.node + 100) if is_vtep else value + 100
+                table.put(key, other)
 
     return do
 
