@@ -9,15 +9,20 @@ format"; for `dns`, section 5 "Result types"; for what GC keeps, section 2 "GC".
 from __future__ import annotations
 
 from ipaddress import ip_address
-from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pycni.cni import document
-from pycni.cni.protocol import IDENTIFIER, OLDEST, check_version
+from pycni.cni.protocol import (
+    IDENTIFIER,
+    OLDEST,
+    check_container_id,
+    check_ifname,
+    check_version,
+)
 from pycni.cni.result import Dns, Result
-from pycni.errors import DecodingError, InvalidConfig
+from pycni.errors import DecodingError, InvalidConfig, InvalidParameter
 
 MTU_MIN = 68
 """RFC 791, section 3.2. IPv6 needs more; Node.pod_mtu checks that."""
@@ -133,16 +138,16 @@ class NetConf(_Strict):
                 raise TypeError("no list")
             found = [document.pick(one, ("containerID", "ifname")) for one in listed or []]
             pairs = {(one["containerID"], one["ifname"]) for one in found}
-            for word in chain.from_iterable(pairs):
-                if not isinstance(word, str):  # GC would remove what it stands for
-                    raise TypeError("no text")
-                word.encode()  # UnicodeEncodeError: half a surrogate pair
+            for container_id, ifname in pairs:  # GC would remove what a wrong one stands for
+                check_container_id(container_id)
+                check_ifname(ifname)
             return pairs
-        except (AttributeError, KeyError, TypeError, UnicodeError) as error:
+        except (AttributeError, InvalidParameter, KeyError, TypeError, UnicodeError) as error:
             raise InvalidConfig(
                 f"{KEPT_BY_GC[0]} in the network configuration is wrong",
                 details=f"found {listed!r}",
-                hint="it must be a list of objects with containerID and ifname",
+                hint="it must be a list of objects with containerID and ifname, as they were given "
+                "to ADD",
             ) from error
 
 

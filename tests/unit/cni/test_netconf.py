@@ -243,6 +243,8 @@ def test_what_gc_keeps_is_listed_empty_or_not_told(keys, kept):
     [
         *("x", "", 0, 5, {}, {"a": 1}, ["one"], [None], [{"containerID": "one"}]),
         *([{"containerID": 1, "ifname": "eth0"}], [{"containerID": "one", "ifname": []}]),
+        *([ONE, {"containerID": "../x", "ifname": "eth0"}], [ONE | {"ifname": "a/b"}]),
+        *([ONE | {"containerID": "\udc80"}], [ONE | {"ifname": ""}], [ONE | {"containerID": ""}]),
     ],
 )
 def test_a_list_for_gc_that_is_none_is_told(listed):
