@@ -24,7 +24,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type,
 flags."""
-RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 3, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
 RTAX_LOCK, RTAX_MTU, RTAX_ADVMSS = 1, 2, 8
 RTVIA = struct.Struct("=H")
@@ -204,11 +204,17 @@ def pack_routes_question(ifindex: int, version: int) -> bytes:
     return head + number(RTA_TABLE, RT_TABLE_MAIN) + number(RTA_OIF, ifindex)
 
 
-def pack_route_question(address: IPAddress) -> bytes:
-    """An RTM_GETROUTE for the way that the kernel would send a packet of the node."""
+def pack_route_question(
+    address: IPAddress, *, source: IPAddress | None = None, by: int = 0
+) -> bytes:
+    """An RTM_GETROUTE for the way that the kernel would send a packet of the node; or one of
+    `source`, that came by the interface with the index `by`."""
     bits = address.max_prefixlen
-    head = RTMSG.pack(FAMILIES[address.version], bits, 0, 0, 0, 0, 0, 0, 0)
-    return head + attribute(RTA_DST, address.packed)
+    question = RTMSG.pack(FAMILIES[address.version], bits, bits if source else 0, *[0] * 6)
+    question += attribute(RTA_DST, address.packed)
+    if source is not None:
+        question += attribute(RTA_SRC, source.packed)
+    return question + number(RTA_IIF, by) if by else question
 
 
 def _pack_gateway(gateway: IPAddress, *, version: int) -> bytes:

@@ -261,10 +261,14 @@ class Rtnl(RareRequests):
         by = (one for one in found if one is not None and one.table == RT_TABLE_MAIN)
         return [one for one in by if one.ifindex == ifindex]
 
-    def route_to(self, address: IPAddress) -> Route | None:
-        """The way that a packet of this node would take; None if it cannot be sent."""
+    def route_to(
+        self, address: IPAddress, *, source: IPAddress | None = None, by: int = 0
+    ) -> Route | None:
+        """The way that a packet of this node would take; or one of `source`, that came by the
+        interface with the index `by`. None if it cannot be sent."""
+        question = pack_route_question(address, source=source, by=by)
         try:
-            return read_route(self._asker.request(RTM_GETROUTE, 0, pack_route_question(address)))
+            return read_route(self._asker.request(RTM_GETROUTE, 0, question))
         except NetlinkError as error:
             if error.errno not in UNROUTABLE:
                 raise

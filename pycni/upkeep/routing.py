@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part "routes": the cluster's networks lead to the overlay device."""
+"""Part "routes": the cluster's networks lead to the overlay device, and pods' packets out of the
+node wherever its own do."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
 from pycni.cluster import IPAddress, IPNetwork, gateway
-from pycni.faults import Fault
+from pycni.faults import Fault, Weight
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTN_LOCAL, Route
+from pycni.kernel.routes import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST, Route
 from pycni.node import overlay
 from pycni.node.overlay import DEVICE
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "routes"
+
+WORLD: dict[int, IPAddress] = {4: IPv4Address("203.0.113.1"), 6: IPv6Address("2001:db8::1")}
+"""Addresses that nobody has, of all the world: for documentation (RFC 5737, RFC 3849)."""
 
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
@@ -27,6 +32,7 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
         yield Fault(PART, f"the route to {route.dst} by {DEVICE}", "gone", todo)
     if not missing:
         yield from _overruled(d, seen)
+        yield from _kept_in(d, seen)
 
 
 def mend(d: Description, seen: Seen) -> None:
@@ -60,6 +66,31 @@ def _overruled(d: Description, seen: Seen) -> Iterator[Fault]:
             if route.kind == RTN_LOCAL:
                 todo = f"remove the address: ip address show to {route.dst}"
             yield _astray(route.dst, route, seen, todo=todo)
+
+
+def _kept_in(d: Description, seen: Seen) -> Iterator[Fault]:
+    """Rules of others that stop packets by where they come from, or by the interface."""
+    link = seen.link(DEVICE)
+    if link is None or not link.is_up:
+        return
+    for cidr in d.node.pod_cidrs:
+        pod: IPAddress = gateway(cidr) + 1
+        world = WORLD[cidr.version]
+        if not _leads(seen.ipr.route_to(world)):
+            continue  # this node has no way either
+        if not _leads(seen.ipr.route_to(world, source=pod, by=link.ifindex)):
+            yield Fault(
+                PART,
+                f"the way of packets of {cidr} out of this node",
+                "nowhere, though this node itself has one",
+                "see which rule stops them, or leads to a table without a route: ip rule; "
+                f"ip route get {world} from {pod} iif {DEVICE}",
+                Weight.DEGRADED,
+            )
+
+
+def _leads(route: Route | None) -> bool:
+    return route is not None and route.kind == RTN_UNICAST
 
 
 def _selected(d: Description, seen: Seen) -> Iterator[IPNetwork]:

@@ -416,6 +416,11 @@ DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
 DEVICE_PART = f"device {DEVICE}"
 ASTRAY = "10.244.1.128/25"
 """A part of the second node's pods."""
+STOPPING = {
+    "by interface": ("iif", DEVICE, "blackhole"),
+    "by source": ("from", "10.244.0.0/16", "prohibit"),
+}
+"""Rules of others, in ip-rule(8)'s words."""
 FAR_POD = "10.244.1.77/32"
 """One of them."""
 ALL6_OFF = "net/ipv6/conf/all/disable_ipv6"
@@ -527,6 +532,9 @@ DAMAGES = (
            undo=_remount_bpffs("rw")),
     Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
            undo=_rule("del")),
+    *(Damage(f"a rule that stops pods {what}", _ip("rule", "add", *words, "priority", "50"),
+             "routes", "nowhere, though", undo=_ip("rule", "del", "priority", "50"))
+      for what, words in STOPPING.items()),
     Damage("a rule that leads packets for another node's pods away",
            _ip("rule", "add", "to", ASTRAY, "blackhole", "priority", "50"), "routes",
            f"{ASTRAY} is nowhere", undo=_ip("rule", "del", "priority", "50")),
