@@ -65,7 +65,6 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
             Chain("prerouting", tuple(_prerouting(node)), Hook("filter", "prerouting", RAW)),
             Chain("input", tuple(_input(node)), Hook("filter", "input", FILTER)),
             Chain("forward", tuple(_forward(node)), Hook("filter", "forward", FILTER)),
-            Chain("output_raw", tuple(_output_raw(node)), Hook("filter", "output", RAW)),
             Chain("output", tuple(_output(settings, node)), Hook("filter", "output", FILTER)),
             Chain(
                 "postrouting",
@@ -157,7 +156,6 @@ def _prerouting(node: Node) -> Iterator[str]:
     for ifname in INSIDE:
         yield f'iifname "{ifname}" accept'
     yield from _plain(node, 'meta iifkind != "bridge" meta iifkind != "vrf"')
-    yield f"{_to_vxlan(node)} {_family(node.vtep)} daddr {node.vtep} notrack"
 
 
 def _plain(node: Node, when: str) -> Iterator[str]:
@@ -187,13 +185,6 @@ def _input(node: Node) -> Iterator[str]:
 def _forward(node: Node) -> Iterator[str]:
     yield f"{_to_vxlan(node)} jump vxlan_forward"
     yield 'meta iifkind "bridge" meta oifkind != "bridge" jump bridged'
-
-
-def _output_raw(node: Node) -> Iterator[str]:
-    """The overlay's packets between nodes are no connections: each flow inside has another source
-    port, so they would fill the kernel's table, and cost time. What others make with this node's
-    VTEP as source is dropped behind (`output`)."""
-    yield f"{_to_vxlan(node)} {_family(node.vtep)} saddr {node.vtep} notrack"
 
 
 def _output(settings: Settings, node: Node) -> Iterator[str]:

@@ -6,7 +6,6 @@ A packet counts as delivered if a server hears it before it hears a client that 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -17,7 +16,6 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Packet, Raw
 
 from pycni.kernel import nft
-from pycni.kernel.ctnetlink import Ctnetlink, Entry
 from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, UNDERLAY4, UNDERLAY6, LabNode, Pod
@@ -383,34 +381,6 @@ def test_processes_of_a_node_reach_pods_of_others(lab: Lab, family: int, encap: 
     finally:
         write_settings(node, encap="auto")
         labs.setup(node)
-
-
-def test_the_overlay_between_nodes_is_no_connection(lab: Lab) -> None:
-    """Each flow of pods has another source port: the table of connections would be full of them."""
-    one, two = lab.layout.pods[0], lab.layout.pods[-1]
-    for node in lab.layout.nodes:
-        write_settings(node, encap="kernel")
-        labs.setup(node)
-    try:
-        for family in FAMILIES:
-            with answering(two.netns, address(lab, two, family)) as (port, _):
-                assert ask(one.netns, address(lab, two, family), port)
-
-        for node in lab.layout.nodes:
-            assert within(node.netns, connections_to_vxlan) == []
-    finally:
-        for node in lab.layout.nodes:
-            write_settings(node, encap="auto")
-            labs.setup(node)
-
-
-def connections_to_vxlan() -> list[Entry]:
-    with Ctnetlink() as known:
-        return [
-            one
-            for version in FAMILIES
-            for one in known.entries_to(version, socket.IPPROTO_UDP, [PORT])
-        ]
 
 
 @both_families
