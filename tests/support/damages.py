@@ -533,7 +533,8 @@ DAMAGES = (
     Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
            undo=_rule("del")),
     *(Damage(f"a rule that stops pods {what}", _ip("rule", "add", *words, "priority", "50"),
-             "routes", "nowhere, though", is_broken=False, undo=_ip("rule", "del", "priority", "50"))
+             "routes", "nowhere, though", is_broken=False, plugin_tells=False,
+             undo=_ip("rule", "del", "priority", "50"))
       for what, words in STOPPING.items()),
     Damage("a rule that leads packets for another node's pods away",
            _ip("rule", "add", "to", ASTRAY, "blackhole", "priority", "50"), "routes",
