@@ -543,9 +543,9 @@ DAMAGES = (
            _ip("route", "add", "blackhole", ASTRAY), "routes", f"{ASTRAY} is nowhere",
            undo=_ip("route", "del", "blackhole", ASTRAY)),
     Damage("an address of another node's pod on this host",
-           _ip("address", "add", FAR_POD, "dev", NODE_UPLINK), "routes",
+           _ip("address", "add", FAR_POD, "dev", "lo"), "routes",
            f"{FAR_POD} is to this host",
-           undo=_ip("address", "del", FAR_POD, "dev", NODE_UPLINK)),
+           undo=_ip("address", "del", FAR_POD, "dev", "lo")),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""
