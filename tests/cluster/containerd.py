@@ -34,7 +34,7 @@ class Containerd(Product):
 
     title = "containerd"
     module = PACKAGE
-    cost = "about 3 minutes on two free processors, once"
+    cost = "6.5 minutes on a busy machine, once"
     version_variable = f"{PACKAGE}/version.Version"
     tags = ("no_btrfs", "no_devmapper", "no_zfs")
 

@@ -49,7 +49,7 @@ class Multus(Product):
 
     title = "Multus"
     module = PACKAGE
-    cost = "about 2 minutes on two free processors, once"
+    cost = "8 minutes on a busy machine, once"
     version_variable = f"{PACKAGE}/pkg/multus.version"
 
     def __post_init__(self) -> None:
