@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Private directories (mode 0700) and files (mode 0600) of a node; files are replaced atomically.
 
-Knows no file's content. Turns OSError into FileError, which names the path. `stage` alone is for
-files that others read, and raises OSError.
+Knows no file's content. Turns OSError into FileError, which names the path. `stage`, for files that
+others read, and `read_regular`, for files that others name or write, raise OSError.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -20,6 +21,8 @@ from pycni.errors import FileError
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 WRITABLE_BY_OTHERS = 0o022
+REGULAR_MAX = 16 << 20
+"""Bytes of a file that somebody names or may replace. The largest, the plugin, has less than 2."""
 STAGED_SUFFIX = ".new"
 
 SYSTEM_DIRECTORIES = frozenset(
@@ -58,6 +61,40 @@ SYSTEM_DIRECTORIES = frozenset(
     )
 )
 """hier(7). Others need them, whatever is in them."""
+
+
+KINDS = (
+    (stat.S_ISDIR, "it is a directory"),
+    (stat.S_ISFIFO, "it is a pipe"),
+    (stat.S_ISCHR, "it is a device"),
+    (stat.S_ISBLK, "it is a device"),
+    (stat.S_ISSOCK, "it is a socket"),
+)
+
+
+def read_regular(path: Path, *, at_most: int = REGULAR_MAX, pipes: bool = False) -> bytes:
+    """The content of a file that others name or write. Never waits, and is never without end.
+
+    Raises OSError, whose `strerror` says what is wrong, for a file that has more than `at_most`
+    bytes, and for what is no regular file. With `pipes` those that the shell opened are read, too
+    (/dev/stdin), and waited for.
+    """
+    if pipes and _is_given(path):
+        with path.open("rb") as pipe:
+            return _bounded(pipe.read(at_most + 1), path, at_most)
+    refuse_irregular(path, at_most=at_most)  # a device must not even be opened
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        _refuse(os.fstat(descriptor), path)
+        return _bounded(file.read(at_most + 1), path, at_most)
+
+
+def refuse_irregular(path: Path, *, at_most: int = REGULAR_MAX) -> None:
+    """Raise OSError as `read_regular` does, for a file that a library is to read."""
+    found = path.stat()
+    _refuse(found, path)
+    if found.st_size > at_most:
+        raise _too_large(path, at_most)
 
 
 def make_private_directory(path: Path) -> None:
@@ -201,6 +238,28 @@ def remove_file(path: Path) -> None:
                 f"the file {one} cannot be removed: {error.strerror}",
                 hint="run as root, and check that the file system is not mounted read-only",
             ) from error
+
+
+def _is_given(path: Path) -> bool:
+    """Whether it is a pipe that this process was started with: it has no name of its own."""
+    is_descriptor = os.path.realpath(path).startswith("/proc/")
+    return is_descriptor and stat.S_ISFIFO(path.stat().st_mode)
+
+
+def _refuse(found: os.stat_result, path: Path) -> None:
+    for is_kind, words in KINDS:
+        if is_kind(found.st_mode):
+            raise OSError(errno.EINVAL, f"{words}, not a regular file", str(path))
+
+
+def _bounded(content: bytes, path: Path, at_most: int) -> bytes:
+    if len(content) > at_most:
+        raise _too_large(path, at_most)
+    return content
+
+
+def _too_large(path: Path, at_most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {at_most} bytes", str(path))
 
 
 def _temporary(path: Path) -> Path:

@@ -23,7 +23,7 @@ from pathlib import Path
 from pycni.cni import network_lists, plugin
 from pycni.cni.launcher import MARKER, PATHS, is_marked, launcher, render_paths
 from pycni.errors import FileError, NoLauncher
-from pycni.files import stage
+from pycni.files import read_regular, stage
 from pycni.settings import Settings
 from pycni.setup import conflist
 from pycni.setup.conflist import CONFLIST, PLUGIN, UNSPECIFIED, Network
@@ -244,7 +244,7 @@ def _plan_list(request: Request) -> File:
     if target.is_symlink():
         target = target.resolve()
     with _errors_about(target):
-        before = target.read_bytes() if os.path.lexists(target) else None
+        before = read_regular(target) if os.path.lexists(target) else None
     new = conflist.render(request.network)
     if before is None or _is_cut(before, new):
         return File(target, new, 0o644)
@@ -303,7 +303,7 @@ def _remove_plugin_file(target: Path) -> None:
 def _read(path: Path) -> bytes | None:
     """The content of a file; None if it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError:
         return None
 
@@ -339,5 +339,5 @@ def _is_cut(content: bytes, whole: bytes) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file with its mode; a copy that fails leaves none."""
-    temporary = stage(target, source.read_bytes(), mode=source.stat().st_mode & 0o777)
+    temporary = stage(target, read_regular(source), mode=source.stat().st_mode & 0o777)
     temporary.replace(target)

@@ -16,6 +16,7 @@ from pathlib import Path
 from pycni.cni import network_lists
 from pycni.cni.launcher import is_marked
 from pycni.faults import Fault, Weight
+from pycni.files import read_regular
 from pycni.settings import Settings
 from pycni.upkeep import installed
 from pycni.upkeep.description import Description
@@ -79,7 +80,7 @@ def _moved(held: Installed) -> Iterator[tuple[Path, str]]:
 
 def _plugin_faults(settings: Settings, file: InstalledFile) -> Iterator[Fault]:
     try:
-        content = file.path.read_bytes()
+        content = read_regular(file.path)
         mode = file.path.stat().st_mode & 0o777
     except FileNotFoundError:
         yield _mendable(file, GONE)
@@ -116,7 +117,7 @@ def _missing_list(settings: Settings, held: Installed, other: Path | None) -> Fa
         todo = f"remove {other}: the agent then writes pycni's list; or uninstall pycni"
         return _fault(ours, f"gone, and {other} is used instead", todo=todo)
     try:
-        content = ours.read_bytes()
+        content = read_regular(ours)
     except FileNotFoundError:
         return _mendable(held.listed, GONE)
     except OSError as error:

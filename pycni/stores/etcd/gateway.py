@@ -18,9 +18,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pycni.errors import FileError, PycniError, StoreError, TryAgain
+from pycni.files import read_regular, refuse_irregular
 from pycni.stores.etcd.keys import Document
 from pycni.stores.etcd.location import Location
 from pycni.stores.interrupt import ended_by
+
+PASSWORD_MAX = 4 << 10
+"""Bytes of a file with a password."""
 
 CALL_TIMEOUT = 5.0
 """Seconds to wait for an answer; then the next endpoint is asked."""
@@ -124,7 +128,7 @@ class Gateway:
         file = self.location.password_file
         assert file is not None
         try:
-            password = file.read_text(encoding="utf-8").rstrip("\n")
+            password = read_regular(file, at_most=PASSWORD_MAX).decode().rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(
                 f"the password of etcd's user {self.location.user} cannot be read: {error}",
@@ -193,12 +197,15 @@ CLOCK_ERRORS = (9, 10)
 
 
 def _tls_context(location: Location) -> ssl.SSLContext:
+    given = [one for one in (location.ca, location.cert, location.key) if one]
     try:
+        for file in given:
+            refuse_irregular(file)
         context = ssl.create_default_context(cafile=location.ca)
         if location.cert is not None:
             context.load_cert_chain(location.cert, location.key)
     except OSError as error:
-        files = ", ".join(str(one) for one in (location.ca, location.cert, location.key) if one)
+        files = ", ".join(map(str, given))
         raise FileError(
             f"a certificate or key for {location} cannot be used: {error}",
             hint=f"correct ca, cert and key in store; they are {files}",

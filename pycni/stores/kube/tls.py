@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from pycni.errors import FileError
+from pycni.files import refuse_irregular
 from pycni.stores.kube.access import Access
 
 KEPT = 4
@@ -66,6 +67,8 @@ def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
 
 
 def _stamp(file: Path) -> Stamp:
-    """Changes when a file is replaced or written, also behind a symbolic link."""
+    """Changes when a file is replaced or written, also behind a symbolic link. Raises OSError for
+    what is no regular file."""
+    refuse_irregular(file)
     found = file.stat()
     return found.st_ino, found.st_mtime_ns, found.st_size

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -628,6 +629,17 @@ def test_hosts_ports_and_prefix_have_defaults() -> None:
     assert location.endpoints == (("one", 2379), ("2001:db8::1", 4001))
     assert location.prefix == "/pycni/"
     assert str(location) == "etcd at one:2379,[2001:db8::1]:4001"
+
+
+def test_files_that_never_end_are_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    location = gateway.Location.parse(f"etcd://127.0.0.1:1?user=me&password_file={pipe}")
+
+    with pytest.raises(FileError, match=r"cannot be used: .*it is a device"):
+        gateway.Gateway(gateway.Location.parse("etcds://127.0.0.1:1?ca=/dev/zero"))
+    with pytest.raises(FileError, match=r"cannot be read: .*it is a pipe"):
+        gateway.Gateway(location).call("kv/range", {})
 
 
 # Users

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 import time
@@ -525,6 +526,18 @@ def test_a_kubeconfig_that_is_no_mapping_or_no_file(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("[]")
     with pytest.raises(InvalidSettings, match="is not a kubeconfig"):
         open_store(f"kube:{tmp_path}/list", CLUSTER)
+
+
+def test_files_of_a_kubeconfig_that_never_end_are_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match="pipe cannot be read: it is a pipe"):
+        open_store(f"kube:{pipe}", CLUSTER)
+    servers = (("127.0.0.1", 1),)
+    with pytest.raises(FileError, match=r"cannot be used: .*it is a device"):
+        Client(Access(servers, ca_file=Path("/dev/zero"))).get("/x")
+    with pytest.raises(FileError, match=r"cannot be read: .*it is a pipe"):
+        Access(servers, token_file=pipe).bearer()
 
 
 # Clusters and Nodes

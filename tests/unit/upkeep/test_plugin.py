@@ -219,7 +219,9 @@ def test_a_file_that_cannot_be_read_is_a_persons(host: Host) -> None:
     program, listed = host.faults()
     host.mend()
 
-    assert program.found == listed.found == "not to be read: Is a directory"
+    assert (
+        program.found == listed.found == ("not to be read: it is a directory, not a regular file")
+    )
     assert program.todo == f"look at it: ls -ld {host.plugin}"
     assert listed.todo == f"look at it: ls -ld {host.listed}"
 
