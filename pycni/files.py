@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pycni.directories import refuse_unwritable
 from pycni.errors import FileError
 
 DIRECTORY_MODE = 0o700
@@ -111,6 +112,10 @@ def make_private_directory(path: Path) -> None:
             f"the directory {path} cannot be made: {error.strerror}",
             hint="run as root, and choose a path on a writable file system",
         ) from error
+    _refuse_plantable(path, found)
+
+
+def _refuse_plantable(path: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise FileError(
             f"the directory {path} belongs to user {found.st_uid}, not to user {os.geteuid()}",
@@ -130,24 +135,38 @@ def make_own_directory(path: Path, *, marks: frozenset[str]) -> None:
     Raises FileError for any other, and for a directory of the system (hier(7)).
     """
     make_private_directory(path)
-    found = path.stat()
-    if not found.st_mode & ~DIRECTORY_MODE & 0o777:
-        return
     try:
-        names = {entry.name for entry in path.iterdir()}
-        is_ours = path.resolve() not in SYSTEM_DIRECTORIES and (not names or names & marks)
-        if not is_ours:
-            raise FileError(
-                f"the directory {path} (mode {stat.S_IMODE(found.st_mode):04o}) is open to others, "
-                "and has files that are not pycni's",
-                hint=f"name a directory of pycni's own in the settings, such as {path / 'pycni'}",
-            )
-        path.chmod(DIRECTORY_MODE)
+        if _is_to_be_closed(path, marks):
+            path.chmod(DIRECTORY_MODE)
     except OSError as error:
         raise FileError(
             f"the directory {path} cannot be closed to others: {error.strerror}",
             hint=f"run as root, or: chmod 0700 {path}",
         ) from error
+
+
+def refuse_own_directory(path: Path, *, marks: frozenset[str]) -> None:
+    """Raise FileError if `make_own_directory` would, as far as can be told without a change."""
+    refuse_unwritable(path)
+    if path.is_dir():
+        _refuse_plantable(path, path.stat())
+        _is_to_be_closed(path, marks)
+
+
+def _is_to_be_closed(path: Path, marks: frozenset[str]) -> bool:
+    """Whether others may enter a directory of ours. Raises FileError for one that is not ours."""
+    found = path.stat()
+    if not found.st_mode & ~DIRECTORY_MODE & 0o777:
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    is_ours = path.resolve() not in SYSTEM_DIRECTORIES and (not names or names & marks)
+    if not is_ours:
+        raise FileError(
+            f"the directory {path} (mode {stat.S_IMODE(found.st_mode):04o}) is open to others, "
+            "and has files that are not pycni's",
+            hint=f"name a directory of pycni's own in the settings, such as {path / 'pycni'}",
+        )
+    return True
 
 
 @contextmanager

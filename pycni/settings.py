@@ -38,9 +38,14 @@ from pycni.cluster import (
     is_routable,
     mtu_needed,
 )
-from pycni.directories import conflicts
+from pycni.directories import conflicts, refuse_unwritable
 from pycni.errors import ClusterError, InvalidSettings
-from pycni.files import make_own_directory, make_private_directory, read_regular
+from pycni.files import (
+    make_own_directory,
+    make_private_directory,
+    read_regular,
+    refuse_own_directory,
+)
 from pycni.names import DEVICE, SETTINGS_PATH, is_host_ifname, is_node_name
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
@@ -257,6 +262,13 @@ class Settings(BaseModel):
         return self.store or f"sqlite:{self.state_dir}/cluster.db"
 
     @property
+    def store_file(self) -> Path | None:
+        """The file of an embedded store."""
+        kind, _, rest = self.store_url.partition(":")
+        file = Path(rest.removeprefix("//"))
+        return file if kind == "sqlite" and file.is_absolute() else None
+
+    @property
     def socket_path(self) -> Path:
         """Where the agent listens."""
         return self.run_dir / AGENT_SOCKET
@@ -336,6 +348,21 @@ def make_directories(settings: Settings) -> None:
     make_private_directory(settings.cache_dir)
 
 
+def refuse_directories(settings: Settings) -> None:
+    """Raise FileError if `make_directories` would, or if the embedded store could not be written to
+    where it is; changes nothing. Whether there is room is not asked."""
+    refuse_own_directory(settings.state_dir, marks=STATE_MARKS)
+    refuse_own_directory(settings.run_dir, marks=RUN_MARKS)
+    refuse_unwritable(settings.cache_dir)
+    refuse_store(settings)
+
+
+def refuse_store(settings: Settings) -> None:
+    """Raise FileError if an embedded store could not be written to, or made."""
+    if (file := settings.store_file) is not None:
+        refuse_unwritable(file.parent)
+
+
 def _read(file: Path, *, must_exist: bool) -> str:
     try:
         return read_regular(file, at_most=SIZE_MAX).decode()
@@ -406,10 +433,8 @@ def about(settings: Settings, key: str, problem: str, lines: Mapping[str, int]) 
 
 def _paths(settings: Settings) -> dict[str, Path]:
     """`directories`, and that of the embedded store."""
-    kind, _, rest = settings.store.partition(":")
-    file = Path(rest.removeprefix("//"))
-    own = {"store": file.parent} if kind == "sqlite" and file.is_absolute() else {}
-    return settings.directories | own
+    file = settings.store_file if settings.store else None
+    return settings.directories | ({"store": file.parent} if file else {})
 
 
 def _lines(text: str) -> dict[str, int]:

@@ -243,6 +243,23 @@ def test_setup_says_what_it_would_do_and_does_it(bare: Lab) -> None:
     assert pycni(node, "setup", "--dry-run").stdout == b"setup would change nothing\n"
 
 
+@pytest.mark.parametrize("verb", ["setup", "teardown"])
+def test_a_dry_run_names_a_directory_that_is_none(bare: Lab, verb: str) -> None:
+    (node,) = bare.layout.nodes
+    if verb == "teardown":
+        setup(node)
+    before, run = take(node), load(node.settings_path).run_dir
+    shutil.rmtree(run, ignore_errors=True)
+    run.touch()
+
+    done = pycni(node, verb, "--dry-run")
+
+    assert done.returncode == 1
+    assert f"{run} is no directory".encode() in done.stderr
+    assert differences(before, take(node), without=("files",)) == []
+    run.unlink()
+
+
 def test_setup_says_each_thing_that_it_would_mend_once(bare: Lab) -> None:
     (node,) = bare.layout.nodes
     setup(node)

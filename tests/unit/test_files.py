@@ -17,6 +17,7 @@ from pycni.files import (
     make_private_directory,
     read_regular,
     refuse_irregular,
+    refuse_own_directory,
     remove_file,
     replace_file,
 )
@@ -222,3 +223,22 @@ def test_a_pipe_with_a_name_is_not_waited_for(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="it is a pipe"):
         read_regular(tmp_path / "pipe", pipes=True)
+
+
+def test_what_would_be_refused_is_told_before_and_nothing_is_changed(tmp_path: Path) -> None:
+    strangers, ours = tmp_path / "strangers", tmp_path / "ours"
+    for directory, name in ((strangers, "letter"), (ours, "locks")):
+        directory.mkdir(mode=0o755)
+        (directory / name).touch()
+
+    refuse_own_directory(ours, marks=MARKS)
+    refuse_own_directory(tmp_path / "new", marks=MARKS)
+
+    assert (mode(ours), (tmp_path / "new").exists()) == (0o755, False)
+    with pytest.raises(FileError, match="has files that are not pycni's"):
+        refuse_own_directory(strangers, marks=MARKS)
+    ours.chmod(0o777)
+    with pytest.raises(FileError, match="is writable by others"):
+        refuse_own_directory(ours, marks=MARKS)
+    with pytest.raises(FileError, match="locks is no directory"):
+        refuse_own_directory(ours / "locks" / "x", marks=MARKS)

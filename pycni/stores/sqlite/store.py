@@ -61,6 +61,11 @@ class SqliteStore:
         """
         if create:
             make_private_directory(path.parent)
+        if path.exists() and not path.is_file():  # SQLite would wait for a pipe
+            raise StoreError(
+                f"the cluster store {path} cannot be used: it is no regular file",
+                hint="name a file in store; the first `pycni setup` makes it",
+            )
         with connection.explained(path):
             if create and not path.exists():
                 schema.create(path, cluster)

@@ -474,3 +474,10 @@ def test_an_infinite_heartbeat_is_none(store: SqliteStore, file: Path, heartbeat
         db.execute(f"UPDATE nodes SET heartbeat = {heartbeat}")
 
     assert store.listing().liveness == {NODE_ONE: Liveness(alive=False)}
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(StoreError, match="it is no regular file"):
+        SqliteStore.open(tmp_path / "pipe", CLUSTER)
