@@ -106,7 +106,7 @@ def plan(request: Request, *, report: Callable[[str], object] = lambda _: None) 
     listed = _plan_list(request)
     files = _plan_plugin(request, report)
     for file in files:
-        with _errors_about(file.path):
+        with _errors_about(file.path, "replaced"):
             _refuse_foreign(file)
     return [*files, listed]
 
@@ -207,7 +207,7 @@ def plan_removal(bin_dir: Path, conf_dir: Path) -> Removal:
 def remove(removal: Removal) -> list[Path]:
     """Remove what `plan_removal` found; returns the paths. Raises FileError."""
     for path in removal.paths:
-        with _errors_about(path):
+        with _errors_about(path, "removed"):
             path.unlink(missing_ok=True)
     return list(removal.paths)
 
@@ -243,7 +243,7 @@ def _plan_list(request: Request) -> File:
     target = users[0] if users else request.conf_dir / CONFLIST
     if target.is_symlink():
         target = target.resolve()
-    with _errors_about(target):
+    with _errors_about(target, "read"):
         before = read_regular(target) if os.path.lexists(target) else None
     new = conflist.render(request.network)
     if before is None or _is_cut(before, new):
@@ -296,7 +296,7 @@ def _launcher(places: Places, report: Callable[[str], object]) -> bytes | None:
 
 def _remove_plugin_file(target: Path) -> None:
     if is_ours(target):
-        with _errors_about(target):
+        with _errors_about(target, "removed"):
             target.unlink()
 
 
@@ -309,25 +309,26 @@ def _read(path: Path) -> bytes | None:
 
 
 @contextmanager
-def _errors_about(target: Path) -> Iterator[None]:
-    """Turn an OSError into a FileError that names `target`."""
+def _errors_about(target: Path, verb: str = "written") -> Iterator[None]:
+    """Turn an OSError into a FileError that names `target`, and what could not be done with it."""
     try:
         yield
     except OSError as error:
         raise FileError(
-            f"{target} cannot be written or removed: {error.strerror}",
+            f"{target} cannot be {verb}: {error.strerror}",
             hint="run as root, and choose directories on a writable file system",
         ) from error
 
 
 def _refuse_foreign(file: File) -> None:
+    """Raise FileError for what is neither marked nor the beginning of ours. Raises OSError."""
     target = file.path
-    if not os.path.lexists(target) or is_ours(target):
+    if not os.path.lexists(target):
         return
-    content = _read(target)
-    if content is None or not _is_cut(content, file.content):
+    content = read_regular(target)
+    if not is_marked(content) and not _is_cut(content, file.content):
         raise FileError(
-            f"{target} exists, and pycni did not write it, or somebody changed it",
+            f"{target} exists, and has no mark of pycni's: pycni did not write it",
             hint="move it away, or choose another directory",
         )
 

@@ -175,6 +175,6 @@ def _plain(what: str, path: Path) -> str:
 def _refuse_foreign(target: Path) -> None:
     if (target.exists() or target.is_symlink()) and not is_ours(target):
         raise FileError(
-            f"{target} exists, and pycni did not write it, or somebody changed it",
+            f"{target} exists, and has no mark of pycni's: pycni did not write it",
             hint="move it away, or choose another directory with --unit-dir",
         )

@@ -25,7 +25,7 @@ from pycni.upkeep.seen import Seen
 
 PART = "plugin"
 GONE = "gone"
-CUT = "empty or cut short"
+EMPTY, CUT = "empty", "cut short"
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _plugin_faults(settings: Settings, file: InstalledFile) -> Iterator[Fault]:
 
 def _changed(settings: Settings, file: InstalledFile, content: bytes) -> Fault:
     if installed.is_part_of(settings, file, content):
-        return _mendable(file, CUT)
+        return _mendable(file, CUT if content else EMPTY)
     if is_marked(content):
         return _mendable(file, "not as it was installed")
     todo = "move it away: the agent then writes pycni's; or uninstall pycni"
@@ -124,7 +124,7 @@ def _missing_list(settings: Settings, held: Installed, other: Path | None) -> Fa
         todo = f"look at it: ls -ld {ours}"
         return _fault(ours, f"not to be read: {error.strerror}", todo=todo)
     if installed.is_part_of(settings, held.listed, content):
-        return _mendable(held.listed, CUT)
+        return _mendable(held.listed, CUT if content else EMPTY)
     todo = "name pycni in it, or move it away: the agent then writes pycni's list"
     return _fault(ours, f"a list that does not name the plugin {held.executable.path.name}",
                   todo=todo)  # fmt: skip

@@ -62,9 +62,11 @@ class Access:
 
 def _checked(token: str, where: str) -> str:
     """A token that a header can have. Raises FileError, which does not show it."""
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    lines = len(token.splitlines())
+    what = "more than one line" if lines > 1 else "blanks" if " " in token else ""
+    if what or not (token.isascii() and token.isprintable()):
         raise FileError(
-            f"the token {where} is none: it has blanks, or characters that no token has",
+            f"the token {where} is none: it has {what or 'characters that no token has'}",
             hint="write the token alone, on one line: `kubectl create token` makes one",
         )
     return token

@@ -166,9 +166,10 @@ class SqliteStore:
                         yield Synced()
                     version = latest
                 stop.wait(POLL_INTERVAL)
-                if _file_id(self.path) != opened:
+                if (now := _file_id(self.path)) != opened:
+                    what = "removed" if now is None else "replaced by another file"
                     raise StoreError(
-                        f"the cluster store {self.path} was removed or replaced while in use",
+                        f"the cluster store {self.path} was {what} while in use",
                         hint="put it back, or restart the agents of all nodes that share it",
                     )
 

@@ -851,9 +851,8 @@ def _eventually(url: str) -> str:
 def test_a_certificate_that_cannot_be_used_is_told(encrypted: Etcd, broken: str) -> None:
     options = credentials(encrypted) | {broken: Path("/none.pem")}
 
-    with pytest.raises(
-        FileError, match=r"certificate or key for etcd at .* cannot be used"
-    ) as caught:
+    what = "certificate authority" if broken == "ca" else "client certificate with its key"
+    with pytest.raises(FileError, match=rf"^the {what} for etcd at .* cannot be used") as caught:
         EtcdStore.open(encrypted.url(**options), CLUSTER)
 
     assert "/none.pem" in caught.value.hint

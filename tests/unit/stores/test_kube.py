@@ -327,6 +327,17 @@ def test_a_token_that_was_replaced_is_shown_at_the_next_request(api: Api, tmp_pa
     assert asking.get(f"{NODE_NETWORKS}/x") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("a b", "blanks"), ("a\nb", "more than one line"), ("a\x07b", "characters that no token has")],
+)
+def test_what_a_wrong_token_has_is_told(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "token").write_text(text)
+
+    with pytest.raises(FileError, match=f"is none: it has {what}$"):
+        Access((("127.0.0.1", 1),), token_file=tmp_path / "token").bearer()
+
+
 def test_a_token_that_cannot_be_read_is_an_error(api: Api, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         ask(api, token_file=tmp_path / "none").get(f"{NODE_NETWORKS}/x")

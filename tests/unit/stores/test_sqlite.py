@@ -219,7 +219,7 @@ def test_a_store_removed_under_a_watch_is_an_error(store: SqliteStore) -> None:
 
         store.path.unlink()
 
-        with pytest.raises(StoreError, match="was removed or replaced while in use"):
+        with pytest.raises(StoreError, match="was removed while in use"):
             next(events)
 
 
@@ -231,7 +231,7 @@ def test_a_store_replaced_under_a_watch_is_an_error(store: SqliteStore) -> None:
         shutil.copy(store.path, copy)
         copy.replace(store.path)
 
-        with pytest.raises(StoreError, match="was removed or replaced while in use"):
+        with pytest.raises(StoreError, match="was replaced by another file while in use"):
             next(events)
 
 
