@@ -355,7 +355,8 @@ class Keeper:
                             quoted(self._doer(fault) or "unknown"), took)  # fmt: skip
         for part, count in told.items():
             if count > NAMED:
-                log.warning("mended part=%s more=%d", quoted(part), count - NAMED)
+                log.warning("mended, and not named one by one part=%s things=%d",
+                            quoted(part), count - NAMED)  # fmt: skip
         self._write_book()
 
     def _read_book(self) -> None:

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from pycni.cluster import Cluster, IPNetwork
+from pycni.files import read_regular
 
 SUFFIXES = (".conf", ".conflist", ".json")
 """Of the files that a runtime reads (libcni, api.go: ConfFiles)."""
 
 GOES_FIRST = "sorts before {ours}, so the runtime uses that one"
 GIVE_WAY = "remove it, or rename it so that it sorts after"
+
+SIZE_MAX = 1 << 20
+"""Bytes of a list."""
 
 MULTUS = ("multus", "multus-shim")
 
@@ -89,8 +93,8 @@ def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
 
 def _read(path: Path) -> ListFile:
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        document = json.loads(read_regular(path, at_most=SIZE_MAX))
+    except (OSError, ValueError, RecursionError):
         return ListFile(path, ())
     if not isinstance(document, dict):
         return ListFile(path, ())

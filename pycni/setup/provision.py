@@ -54,7 +54,7 @@ from pycni.node.uplink import Wish
 from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings, make_directories
-from pycni.setup import plan
+from pycni.setup import new_directories, plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import (
@@ -113,6 +113,13 @@ def setup(
     Without `needs_store`, a host that was this node before is set up by the list that it heard last
     (node/last_list.py) if the store does not answer, or has no place for it any more.
     """
+    with new_directories.taken_back(settings):
+        return _setup(settings, report, mending=mending, needs_store=needs_store)
+
+
+def _setup(
+    settings: Settings, report: Report, *, mending: Mending | None, needs_store: bool
+) -> Outcome:
     if mending is None:  # what an agent mounts lasts as long as the agent
         refuse_hidden_mount(settings)
     report("probing the kernel")

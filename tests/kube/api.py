@@ -153,6 +153,7 @@ def test_agents_need_all_their_rights_and_no_more(
     one.remove(NODE_ONE)
     people.pool("four", WHOLE4), people.pool("six", WHOLE6)
     register_one(replace(one, pooled=True))
+    list(ServiceLists(one.client).documents())
 
     rules = [rule for part in documents("rbac.yaml") for rule in part.get("rules", ())]
     given = {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
@@ -202,6 +203,7 @@ def whole_life(agent: KubeStore) -> str:
         agent.listing()
         with closing(watch(agent)) as events:
             next_change(events)
+        list(ServiceLists(agent.client).documents())
         agent.remove(NODE_ONE)
     except (StoreError, TryAgain) as error:
         return f"{error.message}; {error.hint}"
