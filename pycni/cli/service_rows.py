@@ -70,8 +70,8 @@ def endpoints(found: Overview, name: str) -> list[Row]:
     if whole not in known:
         raise InvalidParameter(
             f"there is no Service {whole} that nodes forward",
-            hint="`pycni services` lists all; write NAMESPACE/NAME. Headless Services, ExternalName, "
-            "and those of other proxies are none",
+            hint="`pycni services` lists all; write NAMESPACE/NAME. Headless Services, "
+            "ExternalName, and those of other proxies are none",
         )
     return [
         _endpoint(key, one, found.selections[key])

@@ -26,7 +26,9 @@ ENDPOINTS = ("port_name", "address", "port", "protocol", "node", "cluster", "loc
     "May be given several times.",
 )
 @click.option("--node", help="Look as this node does. Default: this node.")
-@click.option("--zone", help="The zone of that node. Default: as its Node object says; none with -f.")
+@click.option(
+    "--zone", help="The zone of that node. Default: as its Node object says; none with -f."
+)
 @output_option
 @pass_invocation
 def services(

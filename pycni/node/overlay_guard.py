@@ -181,8 +181,8 @@ def _plain(node: Node, when: str) -> Iterator[str]:
 
 
 def _from_node(node: Node) -> str:
-    """Of another node to this node's VTEP: no other rule of the chain would match. It is asked first,
-    since that is every packet of the kernel's VXLAN, and each term costs its packets some ns."""
+    """Of another node to this node's VTEP: no other rule of the chain would match. It is asked
+    first, since that is every packet of the kernel's VXLAN, and each further rule costs time."""
     family, version = _family(node.vtep), node.vtep.version
     return f"{family} daddr {node.vtep} {family} saddr @{_set(version)}"
 

@@ -109,9 +109,7 @@ def _frontend(service: Service, port: ServicePort, kind: Kind, address: IPAddres
         port.port,
         port.protocol,
         PortKey(service.name, port.name, port.protocol, version),
-        spec.internal_traffic_policy
-        if kind is Kind.CLUSTER_IP
-        else spec.external_traffic_policy,
+        spec.internal_traffic_policy if kind is Kind.CLUSTER_IP else spec.external_traffic_policy,
         service.affinity,
         _of_family(ranges, version),
     )

@@ -42,8 +42,8 @@ class Selection:
         return self.local if policy == LOCAL else self.cluster
 
     def refusal(self, policy: str) -> str:
-        """What happens to a new flow: "reject" if there is no endpoint anywhere, "drop" if all are on
-        other nodes and the policy is Local (KEP-2086); empty if there is one."""
+        """What happens to a new flow: "reject" if there is no endpoint anywhere, "drop" if all are
+        on other nodes and the policy is Local (KEP-2086); empty if there is one."""
         if self.of_policy(policy):
             return ""
         return "drop" if self.cluster else "reject"

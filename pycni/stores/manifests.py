@@ -22,12 +22,17 @@ _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Every object of the files, those in lists one by one. Raises FileError or DecodingError, which
-    name the file."""
+    """Every object of the files, those in lists one by one. Raises FileError or DecodingError,
+    which name the file."""
     for path in paths:
         try:
-            text = read_regular(path, at_most=FILE_MAX, pipes=True).decode()
-            whole = list(yaml.load_all(text, _LOADER))
+            content = read_regular(path, at_most=FILE_MAX, pipes=True)
+        except OSError as error:
+            raise FileError(
+                f"{path} cannot be read: {error.strerror}", hint="name a file of YAML or JSON"
+            ) from error
+        try:
+            whole = list(yaml.load_all(content.decode(), _LOADER))
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise DecodingError(
                 f"{path} is no YAML: {' '.join(str(error).split())}",

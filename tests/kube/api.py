@@ -27,6 +27,7 @@ from pycni.stores.kube import KubeStore, following, objects, own, parameters
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.connection import Request
 from pycni.stores.kube.objects import CLUSTER_NETWORK, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
+from pycni.stores.kube.service_lists import ServiceLists
 from unit.stores.kube_schemas import documents
 from unit.stores.stores_in_tests import (
     CLUSTER,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+
 from pycni.node import overlay_guard
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -72,9 +73,7 @@ def test_what_other_nodes_send_to_the_vtep_meets_one_rule(vtep, first) -> None:
     node = replace(NODE, vtep=vtep)
 
     assert rules("prerouting", node=node)[0] == f"{first} accept"
-    assert rules("input", node=node)[0] == (
-        f'{first} iifname != "pycni0" iifname != "pcn*" accept'
-    )
+    assert rules("input", node=node)[0] == (f'{first} iifname != "pycni0" iifname != "pcn*" accept')
 
 
 def test_a_cluster_of_one_family_has_rules_for_one() -> None:

@@ -29,7 +29,9 @@ def service(name: str = "web", **spec: Any) -> dict[str, Any]:
     }
 
 
-def endpoint(*addresses: str, node: str = "", ready: bool | None = None, **more: Any) -> dict[str, Any]:
+def endpoint(
+    *addresses: str, node: str = "", ready: bool | None = None, **more: Any
+) -> dict[str, Any]:
     """`more` may have serving, terminating, zones and nodes, and other fields as they are."""
     hints: dict[str, Any] = {}
     for key, field in (("zones", "forZones"), ("nodes", "forNodes")):

@@ -6,8 +6,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from pycni.services.endpoints import Endpoint, PortKey, collect
 
+from pycni.services.endpoints import Endpoint, PortKey, collect
 from unit.services.objects_made import endpoint, endpoint_slice, slices
 
 HERE, THERE = "node1", "node2"

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
+
 from pycni.services.endpoints import PortKey
 from pycni.services.frontends import Kind, frontends
-
 from unit.services.objects_made import CLUSTER_IP, PORTS, service, services
 
 CLUSTER_IP6 = "fd00:96::10"
@@ -28,7 +29,7 @@ def told(ones) -> list[tuple[str, str, int]]:
     return [(one.kind.value, str(one.address or "node"), one.port) for one in ones]
 
 
-def balancer(*entries) -> dict:
+def balancer(*entries: dict[str, str]) -> dict[str, Any]:
     return {"loadBalancer": {"ingress": list(entries)}}
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from pycni.services.objects import DEFAULT_AFFINITY, read
 
+from pycni.services.objects import DEFAULT_AFFINITY, read
 from unit.services.objects_made import endpoint_slice, service
 
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pycni.services.endpoints import Endpoint
 from pycni.services.selection import (
     HINTED,
