@@ -421,6 +421,18 @@ STOPPING = {
     "by source": ("from", "10.244.0.0/16", "prohibit"),
 }
 """Rules of others, in ip-rule(8)'s words."""
+STOPS = "table ip others {{ chain it {{ type filter hook {}; ip saddr 10.244.0.0/16 drop; }}\n}}"
+FIREWALLS = {
+    "at prerouting": STOPS.format("prerouting priority -300"),
+    "before routing, at an interface": STOPS.format(f"ingress device {DEVICE} priority 0").replace(
+        "table ip ", "table netdev "),
+    "in a chain of a chain": """
+        table ip others {
+            chain late { ip saddr 10.244.0.0/16 drop; }
+            chain it { type filter hook forward priority 7; jump late; }
+        }""",
+}  # fmt: skip
+"""Rules of others, in nft(8)'s words."""
 FAR_POD = "10.244.1.77/32"
 """One of them."""
 ALL6_OFF = "net/ipv6/conf/all/disable_ipv6"
@@ -536,6 +548,10 @@ DAMAGES = (
              "routes", "nowhere, though", is_broken=False, plugin_tells=False,
              undo=_ip("rule", "del", "priority", "50"))
       for what, words in STOPPING.items()),
+    *(Damage(f"a firewall of others that stops pods {where}", _nft(script), "firewalls",
+             "stopping pods' IPv4 packets", is_broken=False, plugin_tells=False,
+             undo=_nft(f"delete table {script.split()[1]} others"))
+      for where, script in FIREWALLS.items()),
     Damage("a rule that leads packets for another node's pods away",
            _ip("rule", "add", "to", ASTRAY, "blackhole", "priority", "50"), "routes",
            f"{ASTRAY} is nowhere", undo=_ip("rule", "del", "priority", "50")),
