@@ -34,7 +34,7 @@ class Stopping:
 
     base: BaseChain
     stop: Stop
-    whats: tuple[str, ...]
+    stopped: tuple[str, ...]
     """The kinds of packets, in words."""
 
     @property
@@ -48,7 +48,7 @@ class Stopping:
     def found(self) -> str:
         """What it does."""
         away = "" if self.stop.chain == self.base.name else f" (from chain {self.base.name})"
-        return f"stopping {', '.join(self.whats)}, at the hook {self.base.hook}{away}"
+        return f"stopping {', '.join(self.stopped)}, at the hook {self.base.hook}{away}"
 
     @property
     def is_iptables(self) -> bool:
@@ -110,9 +110,9 @@ def find(
         if isinstance(end, Stop):
             key = chain, end.chain, end.number
             before = found.get(key)
-            whats = (*(before.whats if before else ()), packets.what)
+            stopped = (*(before.stopped if before else ()), packets.what)
             names = end.names or bool(before and before.stop.names)
-            found[key] = Stopping(chain, end._replace(names=names), tuple(dict.fromkeys(whats)))
+            found[key] = Stopping(chain, end._replace(names=names), tuple(dict.fromkeys(stopped)))
     return list(found.values())
 
 
@@ -138,9 +138,9 @@ def _remedy(stop: Stop) -> str:
 
 
 def _matches(one: Stopping, port: int) -> Iterator[str]:
-    if any(what.startswith("VXLAN") for what in one.whats):
+    if any(what.startswith("VXLAN") for what in one.stopped):
         yield f"udp dport {port}"
-    if all(what.startswith("VXLAN") for what in one.whats):
+    if all(what.startswith("VXLAN") for what in one.stopped):
         return
     if one.base.hook in ("prerouting", "input", "forward", "ingress"):
         yield f"iifname {DEVICE}"
