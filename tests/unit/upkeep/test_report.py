@@ -30,7 +30,7 @@ FULL = Fault(
 
 def part_rows(*faults: Fault, book: Book | None = None, serving: bool = True) -> list[Row]:
     part = Part("routes", lambda _, __: faults)
-    made = report._part_rows(part, NO_NODE, NO_NODE, book or Book(), serving=serving)
+    made = report._part_rows(part, [*faults], NO_NODE, NO_NODE, book or Book(), serving=serving)
     return list(made)
 
 
