@@ -139,8 +139,8 @@ class Keeper:
         """What tells the record that was read from a later one."""
         self._book = Book()
         self._settled = Settled()
-        self._aliases: dict[str, str] = {}
-        """Of the pods' links, by their names."""
+        self._aliases: dict[int, str] = {}
+        """Of the pods' links, by their indexes."""
         self._doers: dict[Subject, tuple[float, str]] = {}
         """When who last did something about a subject, if that was said."""
         self.found = False

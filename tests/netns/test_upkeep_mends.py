@@ -4,12 +4,14 @@ said once, counted, and everything forwards again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from pycni.lab import cluster, processes
+from pycni.kernel.links import Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.lab import cluster, processes, runtime
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import WORLD, LabNode
 from pycni.lab.topology import open_rtnl
@@ -96,6 +98,49 @@ def test_an_alias_that_somebody_changed_comes_back(lab: Lab) -> None:
         assert [link.alias for link in pod_links(ipr)] == before
         assert faults(node) == []
         assert any("part=leases" in line for line in told(node)[count:])
+
+
+RENAMED = "lan7"
+
+
+def _rename(ipr: Rtnl, link: Link) -> None:
+    ipr.rename(link, RENAMED)
+
+
+def _edit(ipr: Rtnl, link: Link) -> None:
+    ipr.set_alias(link.ifindex, "mine")
+
+
+def _both(ipr: Rtnl, link: Link) -> None:
+    _rename(ipr, link)
+    _edit(ipr, link)
+
+
+@pytest.mark.parametrize("change", [_rename, _edit, _both], ids=["name", "alias", "both"])
+def test_a_pods_link_keeps_its_name_and_its_lease(
+    lab: Lab, change: Callable[[Rtnl, Link], object]
+) -> None:
+    """The pod is served all the time, and CHECK and DEL find it."""
+    node = lab.layout.nodes[0]
+    (pod,) = node.pods
+    book.close(load(node.settings_path))
+    with open_rtnl(node.netns) as ipr:
+        (before,) = pod_links(ipr)
+        count = len(told(node))
+        change(ipr, before)
+        lost = forwards(lab, node)
+        wait_until(lambda: len(told(node)) > count, "it is mended", seconds=EVENT)
+
+        now = ipr.link_at(before.ifindex)
+        assert now is not None
+        assert (now.ifname, now.alias) == (before.ifname, before.alias)
+        assert lost == []
+        assert faults(node) == []
+        runtime.check(node, pod, lab.results[pod.name])
+        lab.detach(pod)
+        assert ipr.link_at(before.ifindex) is None
+    lab.attach(pod)
+    assert forwards(lab, node) == []
 
 
 @pytest.mark.parametrize("name", ["overlay device deleted", "uplink's MTU lowered", "all pins"])
