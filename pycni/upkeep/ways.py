@@ -2,7 +2,7 @@
 """Part "underlay": the kernel has a way to each other node, by an interface of other machines.
 
 A route of the underlay is not pycni's: what is missing is told, and never made. All nodes are asked
-for, since each may have a route of its own. To ask for 5,000 takes a tenth of a second, so that is
+for, since each may have a route of its own. To ask for 5,000 takes a third of a second, so that is
 done only if the node's links, addresses, routes or rules, or the other nodes, are not as they were
 at a look without a fault (`state`, upkeep/settled.py); else every ten minutes. While something is
 wrong, it is done at each look.

@@ -16,7 +16,7 @@ from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import WORLD, LabNode
 from pycni.lab.topology import open_rtnl
 from pycni.settings import load
-from pycni.upkeep import book, report
+from pycni.upkeep import book, parts, report
 from pycni.upkeep.report import Row, State
 from support.damages import DAMAGES, EVENT, FORGOTTEN_RECORD, LOOK, Damage, pod_links
 from support.flood import unanswered
@@ -48,6 +48,13 @@ def faults(node: LabNode) -> list[Row]:
 def told(node: LabNode) -> list[str]:
     """The agent's lines about mends."""
     return [line for line in node.log_path.read_text().splitlines() if " mended part=" in line]
+
+
+def said(node: LabNode, damage: Damage, at: int) -> bool:
+    """Whether the agent's log has named, since it had this length, what others must mend."""
+    new = node.log_path.read_text()[at:].splitlines()
+    lines = [line for line in new if f"left to a person part={damage.part}" in line]
+    return any(damage.words in line for line in lines)
 
 
 def forwards(lab: Lab, node: LabNode) -> list[Any]:
@@ -192,7 +199,7 @@ def test_an_agent_that_never_heard_of_the_store_forgets_no_node(lab: Lab) -> Non
 def test_what_an_agent_must_leave_is_said_with_what_to_do(lab: Lab, damage: Damage) -> None:
     node = lab.layout.nodes[0]
     assert damage.undo is not None
-    before = len(told(node))
+    before, at = len(told(node)), len(node.log_path.read_text())
 
     damage.do(lab, node)
     try:
@@ -201,6 +208,8 @@ def test_what_an_agent_must_leave_is_said_with_what_to_do(lab: Lab, damage: Dama
         )
         row = next(row for row in faults(node) if row.name == damage.part)
         assert damage.words in row.cause
+        if parts.named(damage.part).is_others:
+            wait_until(lambda: said(node, damage, at), f"the log tells of {damage}", seconds=EVENT)
         assert row.todo
         assert row.todo != report.WAIT
         assert not any(f"part={damage.part}" in line for line in told(node)[before:])
