@@ -7,12 +7,13 @@ nodes than the maps hold, pools that cannot be used, nodes that do not answer. L
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.node import next_hops, place, reachability, report
+from pycni.node.reachability import Local
 from pycni.settings import Settings
 from pycni.stores import DIRECT, Listing
 
@@ -20,10 +21,12 @@ NAMED = 3
 """Records or nodes that a fault names."""
 
 
-def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
+def faults(
+    settings: Settings, listing: Listing | None, *, local: Sequence[Local] = ()
+) -> list[Fault]:
     """Empty if the agent reports none, or no agent reports.
 
-    `listing` is None if the store is away.
+    `listing` is None if the store is away. `local` is as in reachability.faults.
     """
     told = report.read(settings)
     peers = report.table(told, report.PEERS)
@@ -35,7 +38,11 @@ def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
         *_left_out(told),
         *_blocks(told),
         *reachability.faults(
-            peers.values(), port=settings.port, silent=silent, directly=_directly(settings, peers)
+            peers.values(),
+            port=settings.port,
+            silent=silent,
+            directly=_directly(settings, peers),
+            local=local,
         ),
     ]
 
