@@ -135,33 +135,48 @@ static __always_inline int send_directly(struct __sk_buff *ctx,
  * heard of it yet.
  */
 static __noinline bool is_kernels_neighbour(struct __sk_buff *ctx,
-					    const struct packet *packet,
+					    const __u8 *mac,
 					    const union ip_addr *vtep)
 {
 	struct bpf_fib_lookup fib = { .ifindex = ctx->ifindex };
 
 	return !ask_kernel(ctx, vtep, &fib, BPF_FIB_LOOKUP_OUTPUT) &&
-	       fib.ifindex == ctx->ifindex && is_on_link(&fib, vtep) &&
-	       same_mac(fib.dmac, packet->src_mac);
+	       fib.ifindex == ctx->ifindex &&
+	       is_on_link(&fib, vtep) &&
+	       same_mac(fib.dmac, mac);
 }
 
-/* Whether the node at `vtep` itself sent a packet by this link. No station has the
- * MAC that is all zeros, which an unresolved next hop has.
+/* Whether the node at `vtep` itself, whose next hop is given or NULL, sent a packet
+ * from `mac` by this link. No station has the MAC that is all zeros, which an
+ * unresolved next hop has.
  */
-static __always_inline bool came_from(struct __sk_buff *ctx,
-				      const struct packet *packet,
+static __always_inline bool came_from(struct __sk_buff *ctx, const __u8 *mac,
+				      const struct nexthop *nexthop,
 				      const union ip_addr *vtep)
 {
 	const __u8 none[ETH_ALEN] = {};
-	struct nexthop *nexthop = lookup_nexthop(vtep);
 
-	if (same_mac(packet->src_mac, none))
+	if (same_mac(mac, none))
 		return false;
 	if (nexthop && nexthop->flags & NEXTHOP_ON_LINK &&
-	    nexthop->ifindex == ctx->ifindex &&
-	    same_mac(nexthop->dst_mac, packet->src_mac))
+	    nexthop->ifindex == ctx->ifindex && same_mac(nexthop->dst_mac, mac))
 		return true;
-	return is_kernels_neighbour(ctx, packet, vtep);
+	return is_kernels_neighbour(ctx, mac, vtep);
+}
+
+/* Whether VXLAN with the outer source `vtep` may be that node's. A node that gets
+ * packets without outer headers is known by its MAC in VXLAN, too: else a stranger
+ * on the link would take that way in. While nobody knows its MAC, the outer source
+ * has to do.
+ */
+static __always_inline bool may_be_from(struct __sk_buff *ctx, const __u8 *mac,
+					const union ip_addr *vtep)
+{
+	struct nexthop *nexthop = lookup_nexthop(vtep);
+
+	return !nexthop || !(nexthop->flags & NEXTHOP_DIRECT) ||
+	       nexthop->flags & NEXTHOP_UNRESOLVED ||
+	       came_from(ctx, mac, nexthop, vtep);
 }
 
 /* The VTEP of the node that an address belongs to, or NULL. */
@@ -195,7 +210,7 @@ static __always_inline int receive_directly(struct __sk_buff *ctx,
 		return NOT_OURS;
 	if (!vtep || is_own_vtep(vtep))
 		return -DROP_SPOOFED_INNER;
-	if (!came_from(ctx, packet, vtep))
+	if (!came_from(ctx, packet->src_mac, lookup_nexthop(vtep), vtep))
 		return -DROP_WRONG_NEIGHBOUR;
 	drop = find_receiver(ctx, packet, &route);
 	if (drop)

@@ -8,39 +8,22 @@ over both underlays (`make test-modes`), otherwise over IPv4.
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
-from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Packet, Raw
 
-from loader import attach
-from netns.test_path_mtu import FORWARDING, ROUTERS, write_parameters
-from pycni.dataplane import dumps
-from pycni.kernel.routes import Route
-from pycni.kernel.rtnl import Rtnl
 from pycni.lab import cluster
-from pycni.lab.cluster import Lab
-from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME, WORLD, LabNode, Pod
-from pycni.lab.topology import open_rtnl
+from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, WORLD
 from pycni.node import next_hops, overlay, report
 from pycni.settings import load
-from pycni.stores import DIRECT
-from pycni.upkeep import hooks
-from support.flood import Flood, unanswered
-from support.flows import FAMILIES, answering, ask, pumping, running, send_frames
+from support.flood import Flood
+from support.flows import FAMILIES, answering, ask, pumping
 from support.kernel import open_iproute
-from support.labs import made_pod, prepared_lab, pycni, within, write_settings
+from support.labs import made_pod, pycni
 from support.matrix import exchange_between, plan
+from support.on_link import UNDERLAYS, Nodes, nodes_on_link
 from support.plugin import execute
-from support.underlay import STRANGER_MAC, far_end, ip, mac, second_link
+from support.underlay import ip
 from support.waiting import wait_until
 
 UPLINK_MTU = 1500
@@ -51,92 +34,14 @@ SECOND = "eth7"
 both_families = pytest.mark.parametrize("family", FAMILIES)
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Three nodes: one has two pods, the others one each at least."""
-
-    lab: Lab
-    underlay: int
-
-    @property
-    def one(self) -> LabNode:
-        return self.lab.layout.nodes[0]
-
-    @property
-    def two(self) -> LabNode:
-        return self.lab.layout.nodes[1]
-
-    @property
-    def routed(self) -> LabNode:
-        return self.lab.layout.nodes[2]
-
-    def vtep(self, node: LabNode) -> str:
-        return next(str(one.ip) for one in node.underlay if one.version == self.underlay)
-
-    def pod(self, pod: Pod, family: int) -> str:
-        return next(one for one in self.lab.addresses(pod) if ip_address(one).version == family)
-
-    def modes(self, node: LabNode) -> dict[str, str]:
-        """How packets leave to the other nodes, by VTEP."""
-        found = next_hops.modes(load(node.settings_path))
-        return {str(vtep): mode for vtep, mode in found.items()}
-
-    def left_directly(self, node: LabNode) -> int:
-        """Packets that left without VXLAN so far."""
-        found = dumps.dump(load(node.settings_path).pin_root, "forwarded")[0]
-        return sum(row["packets"] for row in found if dumps.spelled(row["path"]) == "DIRECT")
-
-    def dropped(self) -> Counter[str]:
-        """What `from_underlay` of node one dropped so far, by reason."""
-        found = dumps.dump(load(self.one.settings_path).pin_root, "drops")[0]
-        counts = Counter[str]()
-        for row in found:
-            if row["program"] == "from_underlay":
-                counts[dumps.spelled(row["reason"])] += row["packets"]
-        return counts
-
-
 @pytest.fixture(
     scope="module",
-    params=(4, 6) if os.environ.get("PYCNI_MATRIX") == "whole" else (4,),
+    params=UNDERLAYS,
     ids=lambda underlay: f"IPv{underlay} underlay",
 )
 def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
-    with prepared_lab(nodes=3, pods=2, encap="direct") as lab:
-        made = Nodes(lab, request.param)
-        within(lab.layout.underlay_netns, lambda: write_parameters(FORWARDING))
-        for node in lab.layout.nodes:
-            write_settings(node, vtep=made.vtep(node))
-        for node in (made.one, made.two):
-            for here, there in ((node, made.routed), (made.routed, node)):
-                route_by_router(made, here, there)
-        for node in lab.layout.nodes:
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
-        wait_for_modes(made)
+    with nodes_on_link(request.param) as made:
         yield made
-
-
-def route_by_router(nodes: Nodes, here: LabNode, there: LabNode) -> None:
-    with open_rtnl(here.netns) as ipr:
-        to, router = ip_network(nodes.vtep(there)), ROUTERS[nodes.underlay]
-        ipr.add_route(Route(to, ipr.ifindex(NODE_UPLINK), router))
-
-
-def wait_for_modes(nodes: Nodes) -> None:
-    """Until the two nodes on one link send to each other without VXLAN."""
-
-    def ready() -> bool:
-        others = (nodes.vtep(nodes.two), nodes.vtep(nodes.routed))
-        unanswered(nodes.lab, nodes.one.netns, others, count=1)
-        there = nodes.modes(nodes.one).get(nodes.vtep(nodes.two))
-        return (there, nodes.modes(nodes.two).get(nodes.vtep(nodes.one))) == (DIRECT, DIRECT)
-
-    wait_until(ready, "the nodes send to each other without VXLAN")
 
 
 # Forwarding
@@ -252,99 +157,6 @@ def test_nodes_that_ask_each_other_get_answers(nodes: Nodes) -> None:
         return [row["forwards"] for row in told.values()] == [True, True]
 
     wait_until(answered, "both other nodes answered through the overlay")
-
-
-# Attacks
-
-
-def ping(source: str, target: str) -> Packet:
-    if ":" in source:
-        return IPv6(src=source, dst=target) / ICMPv6EchoRequest()
-    return IP(src=source, dst=target) / ICMP()
-
-
-@dataclass(frozen=True)
-class Attack:
-    """Whose MAC and whose address a packet has, and by which interface it comes."""
-
-    sender: str
-    source: str
-    reason: str
-    ifname: str = NODE_UPLINK
-
-
-ATTACKS = (
-    Attack("a stranger", "a pod of two", "WRONG_NEIGHBOUR"),
-    Attack("node two", "a pod of three", "WRONG_NEIGHBOUR"),
-    Attack("the router", "a pod of three", "WRONG_NEIGHBOUR"),
-    Attack("node two", "a pod of two", "WRONG_NEIGHBOUR", SECOND),
-    Attack("node two", "a pod of one", "SPOOFED_INNER"),
-    Attack("node two", "nobody", "SPOOFED_INNER"),
-    Attack("nobody", "a pod of two", "WRONG_NEIGHBOUR"),
-)
-"""The n-th comes 2^n times: what is counted tells which of them were refused."""
-
-
-@pytest.fixture
-def second(nodes: Nodes) -> Iterator[None]:
-    """Node one has an interface to another link, with its program."""
-    with second_link(nodes.lab, nodes.one, SECOND):
-        ip(nodes.one.netns, "address", "add", "198.51.100.1/24", "dev", SECOND)
-        wait_until(lambda: has_program(nodes.one.netns, SECOND), "the interface has its program")
-        yield
-
-
-def has_program(netns: str, ifname: str) -> bool:
-    def look() -> bool:
-        with Rtnl() as ipr:
-            return hooks.OUTSIDE in attach.attached(ipr, ipr.ifindex(ifname))
-
-    return within(netns, look)
-
-
-@both_families
-@pytest.mark.usefixtures("second")
-def test_who_is_not_the_node_of_the_source_is_refused(nodes: Nodes, family: int) -> None:
-    pods, underlay = nodes.lab.layout.pods, nodes.lab.layout.underlay_netns
-    sources = {
-        "a pod of one": nodes.pod(pods[1], family),
-        "a pod of two": nodes.pod(pods[2], family),
-        "a pod of three": nodes.pod(pods[4], family),
-        "nobody": {4: "10.244.200.9", 6: "fd00:10:244:c8::9"}[family],
-    }
-    macs = {
-        "a stranger": STRANGER_MAC,
-        "node two": mac(nodes.two.netns, NODE_UPLINK),
-        "the router": mac(underlay, BRIDGE),
-        "nobody": "00:00:00:00:00:00",
-    }
-    before, expected = nodes.dropped(), Counter[str]()
-
-    for number, attack in enumerate(ATTACKS):
-        head = Ether(src=macs[attack.sender], dst=mac(nodes.one.netns, attack.ifname))
-        frame = bytes(head / ping(sources[attack.source], nodes.pod(pods[0], family)))
-        by = BRIDGE if attack.ifname == NODE_UPLINK else far_end(attack.ifname)
-        send_frames(underlay, by, [frame] * 2**number)
-        expected[attack.reason] += 2**number
-
-    wait_until(lambda: nodes.dropped() - before == expected, "all of them are counted as refused")
-
-
-@both_families
-def test_a_packet_of_a_vlan_reaches_nobody(nodes: Nodes, family: int) -> None:
-    source, target = nodes.lab.layout.pods[2], nodes.lab.layout.pods[0]
-    packet = ping(nodes.pod(source, family), nodes.pod(target, family))
-    head = Ether(src=mac(nodes.two.netns, NODE_UPLINK), dst=mac(nodes.one.netns, NODE_UPLINK))
-    tagged = bytes(head / Dot1Q(vlan=7) / packet / Raw(b"tagged"))
-    plain = bytes(head / packet / Raw(b"plain."))
-    with running(target.netns, "capture", POD_IFNAME) as receiver:
-        assert receiver.heard() == "ready"
-        send_frames(nodes.two.netns, NODE_UPLINK, [tagged, plain])
-        receiver.tell()
-        heard: list[Any] = receiver.heard()
-
-    assert any(b"plain.".hex() in str(one).replace(" ", "") for one in heard)
-    assert not any(b"tagged".hex() in str(one).replace(" ", "") for one in heard)
 
 
 # Without an agent, without a neighbour
