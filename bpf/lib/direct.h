@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Between nodes on one link, packets need no outer headers: the MACs say from which
  * node to which. A node takes such a packet only from the neighbour that is the node
- * of its source, by the interface on which it has that neighbour.
+ * of its source, by the interface on which it has that neighbour. Where routers know
+ * where pods are (`config.routed`), the neighbour may also be the router to that node.
  *
  * Who is whose neighbour, `nexthops` says as long as the agent does. Beyond that the
  * kernel is asked, packet by packet: so a node without an agent sends and receives.
@@ -70,8 +71,8 @@ static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib,
 }
 
 /* By the kernel's own neighbour table: nobody vouches for ours, or the kernel has
- * forgotten the neighbour, and asks for it. NOT_OURS if the node is on no link; and
- * for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes for an IPv6
+ * forgotten the neighbour, and asks for it. NOT_OURS if the node was on the link and
+ * is no more; and for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes for an IPv6
  * one (bpf_out_neigh_v6(), net/core/filter.c): the VXLAN device has it asked for.
  */
 static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
@@ -84,8 +85,9 @@ static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
 	__u32 ifindex = nexthop->ifindex;
 	long result = ask_kernel(ctx, vtep, &fib, 0);
 
-	if ((result && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
-	    !is_on_link(&fib, vtep))
+	if (result && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return NOT_OURS;
+	if (nexthop->flags & NEXTHOP_ON_LINK && !is_on_link(&fib, vtep))
 		return NOT_OURS;
 	if (!result) {
 		if (write_macs(ctx, fib.dmac, fib.smac))
@@ -142,7 +144,7 @@ static __noinline bool is_kernels_neighbour(struct __sk_buff *ctx,
 
 	return !ask_kernel(ctx, vtep, &fib, BPF_FIB_LOOKUP_OUTPUT) &&
 	       fib.ifindex == ctx->ifindex &&
-	       is_on_link(&fib, vtep) &&
+	       (config.routed || is_on_link(&fib, vtep)) &&
 	       same_mac(fib.dmac, mac);
 }
 
@@ -158,7 +160,7 @@ static __always_inline bool came_from(struct __sk_buff *ctx, const __u8 *mac,
 
 	if (same_mac(mac, none))
 		return false;
-	if (nexthop && nexthop->flags & NEXTHOP_ON_LINK &&
+	if (nexthop && (config.routed || nexthop->flags & NEXTHOP_ON_LINK) &&
 	    nexthop->ifindex == ctx->ifindex && same_mac(nexthop->dst_mac, mac))
 		return true;
 	return is_kernels_neighbour(ctx, mac, vtep);
