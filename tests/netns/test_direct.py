@@ -13,16 +13,13 @@ from collections.abc import Iterator
 import pytest
 
 from pycni.lab import cluster
-from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, WORLD
-from pycni.node import next_hops, overlay, report
+from pycni.lab.layout import NODE_UPLINK
+from pycni.node import next_hops, report
 from pycni.settings import load
 from support.flood import Flood
-from support.flows import FAMILIES, answering, ask, pumping
-from support.kernel import open_iproute
-from support.labs import made_pod, pycni
-from support.matrix import exchange_between, plan
+from support.flows import FAMILIES
+from support.labs import pycni
 from support.on_link import UNDERLAYS, Nodes, nodes_on_link
-from support.plugin import execute
 from support.underlay import ip
 from support.waiting import wait_until
 
@@ -42,98 +39,6 @@ both_families = pytest.mark.parametrize("family", FAMILIES)
 def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
     with nodes_on_link(request.param) as made:
         yield made
-
-
-# Forwarding
-
-
-@both_families
-@pytest.mark.parametrize(
-    ("source", "target", "carries"),
-    [(0, 1, UPLINK_MTU), (0, 2, UPLINK_MTU), (0, 4, 0), (4, 0, 0)],
-    ids=["same node", "other node", "behind a router", "from behind a router"],
-)
-def test_all_sizes_and_kinds_arrive(
-    nodes: Nodes, family: int, source: int, target: int, carries: int
-) -> None:
-    """Up to the MTU of the way, in fragments above it."""
-    pods = nodes.lab.layout.pods
-    mtu = carries or UPLINK_MTU - OVERHEAD[nodes.underlay]
-    way = pods[source].netns, pods[target].netns, nodes.pod(pods[target], family)
-    if family == 6 and not carries:
-        exchange_between(*way, [("fragments", 5000, 0)])  # its sender is told, and cuts it smaller
-    before = nodes.left_directly(nodes.one)
-
-    done = exchange_between(*way, plan(family, mtu))
-
-    assert done.came == done.sent
-    assert done.bad == []
-    is_direct = nodes.left_directly(nodes.one) - before > len(done.sent) / 2
-    assert is_direct == (target == 2)
-
-
-@both_families
-def test_pods_have_the_full_mtu(nodes: Nodes, family: int) -> None:
-    for pod in nodes.lab.layout.pods:
-        with open_iproute(pod.netns) as ipr:
-            (link,) = ipr.get_links(ifname=POD_IFNAME)
-            assert link.get("IFLA_MTU") == UPLINK_MTU
-    source, target = nodes.lab.layout.pods[0], nodes.lab.layout.pods[4]
-    with pumping(source.netns, target.netns, nodes.pod(target, family)) as send:
-        assert send() is not None  # told by ICMP of what VXLAN leaves
-
-
-@both_families
-def test_a_node_reaches_pods_of_the_other_and_is_seen_by_its_gateway(
-    nodes: Nodes, family: int
-) -> None:
-    target = nodes.lab.layout.pods[2]
-    before = nodes.left_directly(nodes.one)
-    with answering(target.netns, nodes.pod(target, family)) as (port, _):
-        seen = ask(nodes.one.netns, nodes.pod(target, family), port, size=1400)
-    with pumping(nodes.one.netns, target.netns, nodes.pod(target, family)) as send:
-        assert send() is not None
-
-    with open_iproute(nodes.one.netns) as ipr:
-        (device,) = ipr.link_lookup(ifname=overlay.DEVICE)
-        gateways = [one.get("IFA_ADDRESS") for one in ipr.get_addr(index=device)]
-    assert seen in gateways
-    assert nodes.left_directly(nodes.one) > before
-
-
-def test_a_pod_reaches_another_nodes_own_address(nodes: Nodes) -> None:
-    source, to = nodes.lab.layout.pods[0], nodes.vtep(nodes.two)
-    before = nodes.left_directly(nodes.one)
-    with answering(nodes.two.netns, to) as (port, _):
-        seen = ask(source.netns, to, port, size=5000)
-
-    assert seen == nodes.pod(source, nodes.underlay)
-    assert nodes.left_directly(nodes.one) > before
-
-
-@both_families
-def test_the_world_sees_the_node(nodes: Nodes, family: int) -> None:
-    world = next(str(one) for one in WORLD if one.version == family)
-    with answering(nodes.lab.layout.underlay_netns, world) as (port, _):
-        seen = ask(nodes.lab.layout.pods[0].netns, world, port)
-
-    assert seen == next(str(one.ip) for one in nodes.one.underlay if one.version == family)
-
-
-def test_a_host_port_leads_to_a_pod_from_both_nodes_and_the_world(nodes: Nodes) -> None:
-    ports = {"portMappings": [{"hostPort": HOST_PORT, "containerPort": 80, "protocol": "udp"}]}
-    to = str(nodes.two.underlay[0].ip)
-    clients = [nodes.lab.layout.pods[0].netns, nodes.one.netns, nodes.lab.layout.underlay_netns]
-    with made_pod(nodes.lab, nodes.two) as pod:
-        added = execute(nodes.lab, pod, "ADD", runtimeConfig=ports)
-        assert added.status == 0, added.text
-        address = added.document["ips"][0]["address"].partition("/")[0]
-        try:
-            for client in clients:
-                with answering(pod.netns, address, 80):
-                    assert ask(client, to, HOST_PORT) is not None, client
-        finally:
-            assert execute(nodes.lab, pod, "DEL", runtimeConfig=ports).status == 0
 
 
 # What is said

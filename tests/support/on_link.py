@@ -25,6 +25,8 @@ from support.labs import prepared_lab, within, write_settings
 from support.underlay import FORWARDING, ROUTERS, write_parameters
 from support.waiting import wait_until
 
+SEND_DIRECTLY = ("direct", "auto-direct")
+"""Values of `encap`."""
 UNDERLAYS = (4, 6) if os.environ.get("PYCNI_MATRIX") == "whole" else (4,)
 
 
@@ -58,6 +60,20 @@ class Nodes:
         found = next_hops.modes(load(node.settings_path))
         return {str(vtep): mode for vtep, mode in found.items()}
 
+    def wait_for_modes(self, mode: str, *, routed: str = "") -> None:
+        """Until the two nodes on one link send to each other so; and node one, and the node behind
+        the router, as `routed` says, if that is not empty."""
+        one, two, three = (self.vtep(node) for node in self.lab.layout.nodes)
+        want = [(self.one, two, mode), (self.two, one, mode)]
+        if routed:
+            want += [(self.one, three, routed), (self.routed, one, routed)]
+
+        def ready() -> bool:
+            unanswered(self.lab, self.one.netns, (two, three), count=1)
+            return all(self.modes(node).get(vtep) == found for node, vtep, found in want)
+
+        wait_until(ready, f"packets on the link leave {mode}, by the router {routed or mode}")
+
     def left_directly(self, node: LabNode) -> int:
         """Packets that left without VXLAN so far."""
         found = dumps.dump(load(node.settings_path).pin_root, "forwarded")[0]
@@ -81,7 +97,7 @@ class Nodes:
 
 @contextmanager
 def nodes_on_link(underlay: int, *, encap: str = "direct", **settings: Any) -> Iterator[Nodes]:
-    """All send each other what `settings` let them by the time this is entered."""
+    """Nodes on the link send each other what `encap` lets them by the time this is entered."""
     with prepared_lab(nodes=3, pods=2, encap=encap, **settings) as lab:
         made = Nodes(lab, underlay)
         within(lab.layout.underlay_netns, lambda: write_parameters(FORWARDING))
@@ -97,7 +113,8 @@ def nodes_on_link(underlay: int, *, encap: str = "direct", **settings: Any) -> I
         cluster.wait_for_members(lab)
         for pod in lab.layout.pods:
             lab.attach(pod)
-        wait_for_modes(made)
+        if encap in SEND_DIRECTLY:
+            made.wait_for_modes(DIRECT)
         yield made
 
 
@@ -105,15 +122,3 @@ def route_by_router(nodes: Nodes, here: LabNode, there: LabNode) -> None:
     with open_rtnl(here.netns) as ipr:
         to, router = ip_network(nodes.vtep(there)), ROUTERS[nodes.underlay]
         ipr.add_route(Route(to, ipr.ifindex(NODE_UPLINK), router))
-
-
-def wait_for_modes(nodes: Nodes) -> None:
-    """Until the two nodes on one link send to each other without VXLAN."""
-
-    def ready() -> bool:
-        others = (nodes.vtep(nodes.two), nodes.vtep(nodes.routed))
-        unanswered(nodes.lab, nodes.one.netns, others, count=1)
-        there = nodes.modes(nodes.one).get(nodes.vtep(nodes.two))
-        return (there, nodes.modes(nodes.two).get(nodes.vtep(nodes.one))) == (DIRECT, DIRECT)
-
-    wait_until(ready, "the nodes send to each other without VXLAN")
