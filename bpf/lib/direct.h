@@ -107,6 +107,17 @@ static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
 	return went(PATH_DIRECT, TC_ACT_REDIRECT);
 }
 
+/* Routers know pod CIDRs and VTEPs: not an address that a pod has asked for, and not
+ * all that a node has. Neighbours know each other by the MAC.
+ */
+static __always_inline bool is_known_to_routers(const struct packet *packet,
+						const union ip_addr *vtep)
+{
+	return is_of_this_node(&packet->src) &&
+	       (same_address(&packet->dst, vtep) ||
+		lookup_remote_node(&packet->dst));
+}
+
 /* `measured` as measure_packet() says. NOT_OURS, and nothing is changed, if the
  * packet is longer than the way allows, or needs outer headers to be known.
  */
@@ -120,6 +131,9 @@ static __always_inline int send_directly(struct __sk_buff *ctx,
 
 	if (!is_of_overlay(packet) || measured > nexthop->mtu ||
 	    (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu))
+		return NOT_OURS;
+	if (!(nexthop->flags & NEXTHOP_ON_LINK) &&
+	    !is_known_to_routers(packet, vtep))
 		return NOT_OURS;
 	if (!nexthop->used) /* as in encap.h */
 		nexthop->used = 1;

@@ -14,17 +14,15 @@ import pytest
 
 from bpf.cases import Case, Dataplanes, check, in_all_families
 from bpf.dataplane import Dataplane
-from bpf.outcomes import directly, dropped, to_neighbour, to_node, with_macs
-from bpf.test_direct import HERE, OTHER_LINK, OWN_MAC, arriving, in_pod_two, tables
+from bpf.outcomes import directly, dropped, to_neighbour, with_macs
+from bpf.test_direct import HERE, OTHER_LINK, OWN_MAC, arriving, in_pod_two, in_vxlan, tables
 from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,
-    GATEWAY_MAC,
     IPV4,
     NO_NEIGHBOUR,
     NODE_THREE_MAC,
     NODE_TWO_MAC,
-    OVERLAY_MAC,
     POD_TWO_MAC,
     ROUTER_MAC,
     UPLINK_IFINDEX,
@@ -99,9 +97,8 @@ def sent(family: Family, underlay: Family) -> Iterator[Case]:
     there = directly(with_macs(packet, src=UPLINK_MAC, dst=ROUTER_MAC))
     yield Case("to the router", packet, there, behind_router(underlay, UPLINK_IFINDEX))
     older = behind_router(underlay, UPLINK_IFINDEX, direct=False)
-    vxlan = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
-    inside = to_node(underlay.node_two, vxlan)
-    yield Case("to a node that takes none of routers", packet, inside, older)
+    yield Case("to a node that takes none of routers", packet, in_vxlan(underlay, packet), older)
+    inside = in_vxlan(underlay, packet, may_be_cut=True)
     forgotten = behind_router(underlay, UPLINK_IFINDEX, unresolved=True)
     now = Fib(0, OTHER_LINK, FOREIGN_MAC, POD_TWO_MAC, gateway=underlay.stranger)
     moved = directly(with_macs(packet, src=POD_TWO_MAC, dst=FOREIGN_MAC), OTHER_LINK)
@@ -114,6 +111,25 @@ def sent(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("without a route", packet, inside, forgotten)
     near = tables(underlay, UPLINK_IFINDEX, unresolved=True)
     yield Case("a node that was on the link", packet, inside, near, fib=now)
+    for what, to in {"asked for": family.nobody, "of a node": family.seconds[1]}.items():
+        known = behind_router(underlay, UPLINK_IFINDEX)
+        published = {**known.remotes, f"{family.nobody}/{family.bits}": underlay.node_two}
+        further = family.from_pod_one(to)
+        cut = in_vxlan(underlay, further, may_be_cut=True)
+        yield Case(f"to a further address, {what}", further, cut, replace(known, remotes=published))
+    if family is underlay:
+        packet = family.from_pod_one(underlay.node_two)
+        there = directly(with_macs(packet, src=UPLINK_MAC, dst=ROUTER_MAC))
+        yield Case("to the node", packet, there, behind_router(underlay, UPLINK_IFINDEX))
+
+
+def from_elsewhere(family: Family, underlay: Family) -> Iterator[Case]:
+    """A pod of this node has an address that the router does not know."""
+    packet = family.from_pod_one(family.pod_far, src=family.nobody)
+    known = behind_router(underlay, UPLINK_IFINDEX)
+    asked_for = {**known.endpoints, family.nobody: known.endpoints[family.pod_one]}
+    cut = in_vxlan(underlay, packet, may_be_cut=True)
+    yield Case("to a pod", packet, cut, replace(known, endpoints=asked_for))
 
 
 @in_all_families(taken)
@@ -132,6 +148,13 @@ def test_nobody_else_is_believed(
 
 @in_all_families(sent)
 def test_packets_leave_for_the_router(
+    routed_dataplanes: Dataplanes, underlay: Family, case: Case
+) -> None:
+    check(routed_dataplanes, "from_container", underlay, case)
+
+
+@in_all_families(from_elsewhere)
+def test_what_routers_do_not_know_leaves_in_vxlan(
     routed_dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
     check(routed_dataplanes, "from_container", underlay, case)

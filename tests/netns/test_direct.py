@@ -19,14 +19,12 @@ from pycni.settings import load
 from support.flood import Flood
 from support.flows import FAMILIES
 from support.labs import pycni
+from support.matrix import IP_HEADER, exchange_between
 from support.on_link import UNDERLAYS, Nodes, nodes_on_link
 from support.underlay import ip
 from support.waiting import wait_until
 
 UPLINK_MTU = 1500
-OVERHEAD = {4: 50, 6: 70}
-HOST_PORT = 18080
-SECOND = "eth7"
 
 both_families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -81,6 +79,21 @@ def test_a_neighbour_that_the_kernel_has_forgotten_costs_no_packet(nodes: Nodes)
 
     assert set(lost.values()) == {0}
     assert nodes.left_directly(nodes.one) - before > 200
+
+
+@both_families
+def test_a_long_packet_arrives_while_the_kernel_asks_for_the_neighbour(
+    nodes: Nodes, family: int
+) -> None:
+    """Where it has to leave as VXLAN meanwhile, it is cut."""
+    source, target = nodes.lab.layout.pods[0], nodes.lab.layout.pods[2]
+    size = UPLINK_MTU - IP_HEADER[family] - 8
+    for _ in range(3):
+        ip(nodes.one.netns, "neigh", "del", nodes.vtep(nodes.two), "dev", NODE_UPLINK)
+        done = exchange_between(
+            source.netns, target.netns, nodes.pod(target, family), [("udp", size, 0)]
+        )
+        assert done.came == done.sent
 
 
 def test_without_agents_the_kernel_finds_the_way(nodes: Nodes) -> None:
