@@ -130,11 +130,15 @@ enum exit {
 
 /* The way of a known next hop, or NOT_OURS. Without an agent that vouches for it,
  * outer headers are left to the device; a packet without them needs only a MAC.
+ *
+ * `may_be_cut`: pods were told what fits without outer headers. A packet that needs
+ * them all the same may be too long then, and nobody can be told: it is cut.
  */
 static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 					   const struct packet *packet,
 					   const union ip_addr *vtep,
-					   __u32 measured, enum exit exit)
+					   __u32 measured, enum exit exit,
+					   bool *may_be_cut)
 {
 	struct self *own = get_self();
 	struct nexthop *nexthop;
@@ -145,9 +149,11 @@ static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 	nexthop = lookup_nexthop(vtep);
 	if (!nexthop)
 		return NOT_OURS;
-	if (config.direct && nexthop->flags & NEXTHOP_DIRECT)
+	if (config.direct && nexthop->flags & NEXTHOP_DIRECT) {
+		*may_be_cut = true;
 		return send_directly(ctx, packet, nexthop, vtep, measured,
 				     fresh);
+	}
 	if (!fresh || !config.own_encap || exit != ANY_EXIT)
 		return NOT_OURS;
 	return encap_ourselves(ctx, packet, own, nexthop, vtep, measured);
@@ -167,11 +173,13 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 					__u32 measured, enum exit exit)
 {
 	__u32 path_mtu = config.overlay_mtu, sender_mtu;
+	bool may_be_cut = false;
 	int verdict = NOT_OURS;
 	__u64 tunnel_flags;
 
 	if (config.direct || (config.own_encap && exit == ANY_EXIT))
-		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit);
+		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit,
+					  &may_be_cut);
 	if (verdict != NOT_OURS)
 		return verdict;
 	if (!config.vxlan_ifindex)
@@ -180,7 +188,8 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	if (exit == ANY_EXIT || packet->l3_proto == bpf_htons(ETH_P_IPV6))
 		path_mtu = get_path_mtu(vtep);
 	sender_mtu = get_sender_mtu(packet, path_mtu);
-	tunnel_flags = sender_mtu > path_mtu ? 0 : BPF_F_DONT_FRAGMENT;
+	may_be_cut = may_be_cut || sender_mtu > path_mtu;
+	tunnel_flags = may_be_cut ? 0 : BPF_F_DONT_FRAGMENT;
 	if (exit == ANY_EXIT)
 		return measured > sender_mtu ?
 			       -DROP_TOO_BIG :

@@ -21,6 +21,7 @@ class EndpointFlag(IntFlag):
 
 class VtepFlag(IntFlag):
     DIRECT = 1
+    ROUTED = 2
 
 
 class NexthopFlag(IntFlag):
@@ -204,7 +205,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBBB1x16s16s32s32s20s20s16sI",
+    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sI",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -220,6 +221,7 @@ CONFIG = Layout(
         ("decap_l3", "int"),
         ("netkit", "int"),
         ("direct", "int"),
+        ("routed", "int"),
         ("gateway4", "address"),
         ("gateway6", "address"),
         ("cluster4", "struct prefix"),

@@ -82,6 +82,8 @@ class Vtep:
 
     node: int
     direct: bool = False
+    routed: bool = False
+    """Whether it takes them from routers, too."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Config:
     netkit: bool
     direct: bool
     """Nodes send to each other without outer headers."""
+    routed: bool
+    """Even by routers, which know where pods are."""
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -142,6 +146,7 @@ class Config:
                 "decap_l3": self.decap_l3,
                 "netkit": self.netkit,
                 "direct": self.direct,
+                "routed": self.routed,
                 "gateway4": self._gateway(4),
                 "gateway6": self._gateway(6),
                 "cluster4": self._cluster(4),

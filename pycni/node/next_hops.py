@@ -36,6 +36,7 @@ from pycni.kernel.fib import (
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
 from pycni.node import direct, overlay, path_mtus
+from pycni.node.direct import Scope
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.stores import DIRECT, VXLAN
@@ -55,12 +56,12 @@ class Copy:
         self._fib = fib
         self.vtep: IPAddress | None = None
         """This node's; None until everything was asked for."""
-        self._others: dict[IPAddress, bool] = {}
-        """The other nodes, and which of them this one sends to without outer headers if it can."""
+        self._others: dict[IPAddress, Scope] = {}
+        """The other nodes, and how far packets without outer headers may go to each."""
         self._reviewed = 0
         """How many of them had their turn."""
-        self.sends_directly = False
-        """Whether this node sends without outer headers to nodes that take that."""
+        self.node: Node | None = None
+        """This node's record, by which that was found."""
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._overlay = 0
@@ -73,9 +74,9 @@ class Copy:
         self.nodes_digest = b""
         """Of the table of nodes, as it was read."""
 
-    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, bool]) -> None:
-        """Ask for everything. `others` says of each node whether packets to it shall have no outer
-        headers where it is on one link with this one."""
+    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, Scope]) -> None:
+        """Ask for everything. `others` says of each node how far packets without outer headers may
+        go to it."""
         self.vtep, self._others = vtep, dict(others)
         self._neighbours = self._fib.neighbours()
         self.take_paths()
@@ -87,7 +88,7 @@ class Copy:
             self._overlay = overlay.ifindex()
             self._take_links()
 
-    def take_nodes(self, others: Mapping[IPAddress, bool]) -> None:
+    def take_nodes(self, others: Mapping[IPAddress, Scope]) -> None:
         """These are the other nodes now, as for `take_all`: ask for the paths to those that
         came."""
         before, self._others = self._others, dict(others)
@@ -144,8 +145,7 @@ class Copy:
 
     @property
     def _directly(self) -> set[IPAddress]:
-        takers = [vtep for vtep, takes in self._others.items() if takes]
-        return direct.chosen(takers, self._paths, self._links)
+        return direct.chosen(self._others, self._paths, self._links)
 
     @property
     def narrow(self) -> dict[IPAddress, int]:
@@ -199,7 +199,7 @@ def wanted(
         on_link, is_direct = path.neighbour == vtep, vtep in directly
         unresolved = mac is None
         if mac is None and is_direct:
-            mac = _last_mac(former.get(vtep), path.ifindex)
+            mac = _last_mac(former.get(vtep), path.ifindex, on_link=on_link)
         if mac is not None:
             mtu = path_mtus.inner_mtu(vtep, path, link, is_direct=is_direct)
             key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved
@@ -209,9 +209,9 @@ def wanted(
     return found
 
 
-def _last_mac(former: NextHop | None, ifindex: int) -> str:
-    """That of a node, by its entry of before; NO_MAC if none is known."""
-    if former is None or not former.on_link or former.ifindex != ifindex:
+def _last_mac(former: NextHop | None, ifindex: int, *, on_link: bool) -> str:
+    """That of a node, or of the router to it, by its entry of before; NO_MAC if none is known."""
+    if former is None or former.on_link != on_link or former.ifindex != ifindex:
         return direct.NO_MAC
     return former.dst_mac
 
@@ -224,8 +224,8 @@ def review(settings: Settings, copy: Copy) -> None:
     node = Node.load(settings)
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
         copy.nodes_digest = vteps.digest()
-        copy.sends_directly = node.direct
-        copy.take_all(node.vtep, _others(vteps, copy))
+        copy.node = node
+        copy.take_all(node.vtep, _others(vteps, node))
         copy.written, copy.written_digest = dict(hops.items()), hops.digest(but="used")
     write(settings, copy)
 
@@ -235,7 +235,7 @@ def review_some(settings: Settings, copy: Copy) -> None:
     the paths, and the table is read only if it is not as it was written. Callers hold the network
     lock."""
     node = Node.load(settings)
-    if (node.vtep, node.direct) != (copy.vtep, copy.sends_directly):
+    if copy.node is None or _sends(node) != _sends(copy.node):
         review(settings, copy)
         return
     differs = copy.take_turn()
@@ -259,14 +259,22 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
     with maps.open_vteps(settings.pin_root) as vteps:
         if (found := vteps.digest()) == copy.nodes_digest:
             return False
-        copy.take_nodes(_others(vteps, copy))
+        copy.take_nodes(_others(vteps, copy.node or Node.load(settings)))
         copy.nodes_digest = found
     return True
 
 
-def _others(vteps: Table[IPAddress, Vtep], copy: Copy) -> dict[IPAddress, bool]:
-    """The other nodes, as `Copy.take_all` takes them."""
-    return {vtep: known.direct and copy.sends_directly for vtep, known in vteps.items()}
+def _sends(node: Node) -> tuple[IPAddress, bool, bool]:
+    """What of a node's record decides how it sends."""
+    return node.vtep, node.direct, node.routed
+
+
+def _others(vteps: Table[IPAddress, Vtep], node: Node) -> dict[IPAddress, Scope]:
+    """The other nodes of `node`, as `Copy.take_all` takes them."""
+    return {
+        vtep: direct.scope(node, takes=known.direct, from_routers=known.routed)
+        for vtep, known in vteps.items()
+    }
 
 
 def write(settings: Settings, copy: Copy) -> None:
@@ -317,7 +325,7 @@ def write_vtep(root: Path, vtep: IPAddress) -> None:
         own.put(None, maps.Self(vtep, before.fresh_until if before else 0))
 
 
-def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, bool]) -> None:
+def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, Scope]) -> None:
     """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them;
     `others` as for `Copy.take_all`.
 

@@ -38,6 +38,7 @@ from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.node import direct, overlay
+from pycni.node.direct import Scope
 from pycni.node.overlay import DEVICE, NEXT_HOPS
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -177,17 +178,16 @@ def write(settings: Settings, nodes: Mapping[IPAddress, int]) -> bool:
 def write_all(
     root: Path,
     vtep: IPAddress,
-    others: Sequence[IPAddress],
+    others: Mapping[IPAddress, Scope],
     *,
     overlay_mtu: int,
-    takers: Collection[IPAddress] = (),
 ) -> None:
-    """Fill a map that no program uses yet, as the kernel has the paths; `takers` get packets
-    without outer headers where they are on one link with this node. Raises OSError."""
+    """Fill a map that no program uses yet, as the kernel has the paths; `others` says of each node
+    how far packets without outer headers may go to it. Raises OSError."""
     with Fib() as fib, maps.open_path_mtus(root) as table:
         paths = fib.paths(others, vtep)
         links = fib.links({path.ifindex for path in paths.values()})
-        directly = direct.chosen(takers, paths, links)
+        directly = direct.chosen(others, paths, links)
         found = narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
         for other, mtu in found.items():
             table.put(other, mtu)

@@ -52,6 +52,11 @@ class Node:
     """Unix time in seconds until which it still takes them, though it sends none; 0: it does not.
     The next setup after that ends it."""
 
+    routed: bool = False
+    """Whether it sends such packets by routers, too, and takes them from these."""
+    routed_until: float = 0.0
+    """As `direct_until`, for packets from routers."""
+
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
         """All networks of this node's pods, its pod CIDRs first."""
@@ -61,6 +66,18 @@ class Node:
     def takes_direct(self) -> bool:
         """Whether its programs take packets without outer headers."""
         return self.direct or self.direct_until > 0
+
+    @property
+    def takes_routed(self) -> bool:
+        """Whether they take them from routers, too."""
+        return self.routed or self.routed_until > 0
+
+    @property
+    def door_open_until(self) -> float:
+        """When the next setup closes a door, as Unix time in seconds; 0: none is to be closed."""
+        return min(
+            (until for until in (self.direct_until, self.routed_until) if until), default=0.0
+        )
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -100,6 +117,8 @@ class Node:
             "blocks": [str(block) for block in self.blocks],
             "direct": self.direct,
             "direct_until": self.direct_until,
+            "routed": self.routed,
+            "routed_until": self.routed_until,
         }
         replace_file(record_path(settings), json.dumps(document, indent=2).encode())
 

@@ -65,6 +65,8 @@ def node(
         blocks=record.blocks,
         direct=direct.is_wanted(settings),
         direct_until=direct.lingers_until(settings, before, now),
+        routed=direct.is_routed(settings),
+        routed_until=direct.routed_until(settings, before, now),
     )
 
 
@@ -108,6 +110,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         decap_l3=_has(features, "decap_l3"),
         netkit=_has(features, "netkit"),
         direct=node.takes_direct,
+        routed=node.takes_routed,
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,

@@ -273,8 +273,7 @@ class Provisioning:
         accepts: tuple[str, ...] = ()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
-            if direct.is_wanted(settings):
-                accepts = former.accepts
+            accepts = direct.still_accepts(settings, former.accepts)
         had = self._had()
         record = store.register(
             settings.node_name,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader import NewMaps
-from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import direct, directory, next_hops, path_mtus, peers
@@ -62,21 +61,12 @@ def _write_nodes(root: Path, facts: Facts) -> None:
 
 
 def _write_next_hops(root: Path, facts: Facts) -> None:
-    takers = _takers(facts)
-    others = {other.vtep: other.vtep in takers for other in facts.others}
-    next_hops.write_all(root, facts.node.vtep, others)
+    next_hops.write_all(root, facts.node.vtep, direct.scopes(facts.node, facts.others))
 
 
 def _write_path_mtus(root: Path, facts: Facts) -> None:
-    vteps = [other.vtep for other in facts.others]
-    path_mtus.write_all(
-        root, facts.node.vtep, vteps, overlay_mtu=facts.node.mtu, takers=_takers(facts)
-    )
-
-
-def _takers(facts: Facts) -> set[IPAddress]:
-    """The nodes that this one sends to without outer headers, if they are on one link with it."""
-    return direct.takers(facts.others) if facts.node.direct else set()
+    scopes = direct.scopes(facts.node, facts.others)
+    path_mtus.write_all(root, facts.node.vtep, scopes, overlay_mtu=facts.node.mtu)
 
 
 def _write_endpoints(root: Path, facts: Facts) -> None:

@@ -16,7 +16,7 @@ HEARTBEAT_INTERVAL = 10.0
 HEARTBEAT_FRESH = 30.0
 """Seconds after a heartbeat for which its node counts as alive: three intervals."""
 
-VXLAN, DIRECT = "vxlan", "direct"
+VXLAN, DIRECT, ROUTED = "vxlan", "direct", "routed"
 """What a node may accept: packets in VXLAN, and without outer headers."""
 
 NAMED = 3
@@ -41,7 +41,8 @@ class NodeRecord:
     blocks: tuple[IPNetwork, ...] = ()
     """Further networks of its pods, each of the length of a pod CIDR of its family."""
     accepts: tuple[str, ...] = ()
-    """What it takes of other nodes besides VXLAN, which all take: DIRECT."""
+    """What it takes of other nodes besides VXLAN, which all take: DIRECT, and ROUTED if from
+    routers, too."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:

@@ -23,12 +23,14 @@ from pathlib import Path as FilePath
 from bench import limit, routed
 from bench.wires import add_veth, join_nodes, open_iproute, set_address, set_up
 from loader.compile import compile_programs
+from pycni import stores
 from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.files import make_private_directory
 from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode, draw
+from pycni.node import direct, next_hops
 from pycni.settings import Settings, load
 from pycni.stores import open_store
 
@@ -36,6 +38,7 @@ BETWEEN_NODES, ON_A_NODE = "between nodes", "on a node"
 
 NODE_TO_NODE, ROUTED, METADATA, OWN = "node-to-node", "routed vxlan", "metadata vxlan", "own encap"
 CROWDED = "own encap, many nodes"
+DIRECT = "direct"
 VETH, BRIDGE, OWN_LOCAL = "veth pair", "bridge", "pycni"
 LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
@@ -82,6 +85,7 @@ def laid(*, nodes: int, between: Callable[[], None]) -> Iterator[tuple[Path, ...
             _between_own_nodes(METADATA, encap="kernel"),
             _between_own_nodes(OWN, encap="ebpf"),
             _between_own_nodes(CROWDED, encap="ebpf", nodes=nodes),
+            _between_own_nodes(DIRECT, encap=direct.ALL),
             _redirect_only(),
             _veth_pair(),
             _bridge(),
@@ -234,6 +238,8 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
             cluster.wait_for_agent(lab, node)
         for node in lab.layout.nodes:
             _wait_until_known(load(node.settings_path), max(known, nodes))
+            if encap == direct.ALL:
+                _wait_until_direct(load(node.settings_path))
         for pod in lab.layout.pods:
             topology.make_netns(pod.netns)
             lab.attach(pod)
@@ -273,10 +279,26 @@ def _crowd(lab: Lab, nodes: int) -> None:
 
 def _wait_until_known(settings: Settings, nodes: int) -> None:
     """Raises PycniError if a node does not know all others within a minute."""
-    deadline = time.monotonic() + cluster.AGENT_TIMEOUT
-    while time.monotonic() < deadline:
+
+    def known() -> bool:
         with maps.open_vteps(settings.pin_root) as vteps:
-            if len(list(vteps.items())) == nodes - 1:
-                return
+            return len(list(vteps.items())) == nodes - 1
+
+    _wait(known, f"{settings.node_name} does not know all {nodes} nodes")
+
+
+def _wait_until_direct(settings: Settings) -> None:
+    """Raises PycniError if a node does not send to all others without VXLAN within a minute."""
+
+    def is_direct() -> bool:
+        return set(next_hops.modes(settings).values()) == {stores.DIRECT}
+
+    _wait(is_direct, f"{settings.node_name} does not send without VXLAN")
+
+
+def _wait(condition: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + cluster.AGENT_TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise PycniError(problem)
         time.sleep(0.1)
-    raise PycniError(f"{settings.node_name} does not know all {nodes} nodes")

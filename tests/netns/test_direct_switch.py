@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes that go over to packets without VXLAN and back, one by one, under traffic in both
-directions."""
+"""Nodes that go over from each way to each other one, one by one, under traffic in both directions.
+
+PYCNI_MATRIX=whole switches between every two of them (`make test-modes`), otherwise between those
+that have least in common.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -24,8 +29,23 @@ from support.labs import made_lab, setup, write_settings
 from support.waiting import wait_until
 
 SEND = ("direct", "auto-direct")
-STEPS = ("direct", "auto-direct", "kernel", "auto-direct", "auto")
-"""Of `encap`, on one node after the other. Between `direct` and all others the MTU changes, too."""
+WAYS = ("ebpf", "kernel", "auto", "direct", "auto-direct")
+"""Values of `encap`. Between `direct` and all others the MTU changes, too."""
+CUT = ("auto", "direct", "auto-direct", "kernel", "direct", "ebpf", "auto-direct", "auto")
+
+
+def every_pair() -> list[str]:
+    """From way to way, so that each follows each other one once: a tour through WAYS, round by
+    round in longer steps. Their number must be a prime."""
+    tour = [WAYS[0]]
+    for step in range(1, len(WAYS)):
+        for _ in WAYS:
+            tour.append(WAYS[(WAYS.index(tour[-1]) + step) % len(WAYS)])
+    return tour
+
+
+TOUR = every_pair() if os.environ.get("PYCNI_MATRIX") == "whole" else CUT
+SWITCHES = list(itertools.pairwise(TOUR))
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +96,30 @@ def traffic(lab: Lab) -> Iterator[None]:
     assert [set(one.values()) for one in lost] == [{0}, {0}]
 
 
-def test_no_packet_is_lost_from_way_to_way(lab: Lab) -> None:
-    for encap in STEPS:
-        with traffic(lab):
-            for node in lab.layout.nodes:
-                switch(node, encap)
-            wait_for_mode(lab, DIRECT if encap in SEND else VXLAN)
+def go_over(lab: Lab, encap: str) -> None:
+    """All nodes, one after the other, until packets leave so; those that do already stay."""
+    for node in lab.layout.nodes:
+        if load(node.settings_path).encap != encap:
+            switch(node, encap)
+    wait_for_mode(lab, DIRECT if encap in SEND else VXLAN)
 
-        accepts = (DIRECT,) if encap in SEND else ()
-        assert [accepted(node) for node in lab.layout.nodes] == [accepts] * 2
+
+def test_the_tour_has_every_pair_once() -> None:
+    found = list(itertools.pairwise(every_pair()))
+
+    assert sorted(found) == sorted(itertools.permutations(WAYS, 2))
+    assert {way for pair in itertools.pairwise(CUT) for way in pair} == set(WAYS)
+
+
+@pytest.mark.parametrize(("before", "after"), SWITCHES, ids=[" to ".join(one) for one in SWITCHES])
+def test_no_packet_is_lost_from_way_to_way(lab: Lab, before: str, after: str) -> None:
+    go_over(lab, before)
+
+    with traffic(lab):
+        go_over(lab, after)
+
+    accepts = (DIRECT,) if after in SEND else ()
+    assert [accepted(node) for node in lab.layout.nodes] == [accepts] * 2
 
 
 def test_one_node_alone_gets_and_sends_vxlan(lab: Lab) -> None:

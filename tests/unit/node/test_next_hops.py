@@ -19,7 +19,7 @@ from pycni.kernel.fib import (
 )
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.node import next_hops, overlay
-from pycni.node.direct import NO_MAC
+from pycni.node.direct import NO_MAC, Scope
 from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
@@ -71,9 +71,17 @@ def test_a_mac_of_another_link_or_of_a_router_is_no_nodes(former: NextHop | None
 
 def test_a_node_on_no_link_with_this_one_gets_outer_headers() -> None:
     copy = copied()[1]
-    copy.take_nodes({FAR: True})
+    copy.take_nodes({FAR: Scope.LINK})
 
     assert [hop.direct for hop in copy.wanted.values()] == [False]
+
+
+def test_a_node_behind_a_router_that_knows_pods_gets_none() -> None:
+    copy = copied()[1]
+    copy.take_nodes({FAR: Scope.ROUTERS})
+
+    (hop,) = copy.wanted.values()
+    assert (hop.direct, hop.on_link, hop.dst_mac) == (True, False, GATEWAY_MAC)
 
 
 def test_all_nodes_behind_a_gateway_have_its_mac() -> None:
@@ -140,7 +148,7 @@ class Kernel:
 def copied() -> tuple[Kernel, Copy]:
     kernel = Kernel()
     copy = Copy(kernel)
-    copy.take_all(NODE, {FAR: False})
+    copy.take_all(NODE, {FAR: Scope.NOWHERE})
     return kernel, copy
 
 
@@ -221,17 +229,17 @@ OTHER = ip_address("198.51.100.8")
 def test_only_nodes_that_came_are_asked_for() -> None:
     kernel, copy = copied()
 
-    copy.take_nodes({FAR: False, OTHER: False})
+    copy.take_nodes(dict.fromkeys([FAR, OTHER], Scope.NOWHERE))
     assert (set(copy.wanted), kernel.addresses) == ({FAR, OTHER}, [[FAR], [OTHER]])
 
-    copy.take_nodes({OTHER: False})
+    copy.take_nodes({OTHER: Scope.NOWHERE})
     assert (set(copy.wanted), kernel.asked) == ({OTHER}, 2)
 
 
 def test_a_node_that_could_not_be_reached_has_its_turn_again() -> None:
     kernel, copy = copied()
     kernel.unreachable = True
-    copy.take_nodes({FAR: False, OTHER: False})
+    copy.take_nodes(dict.fromkeys([FAR, OTHER], Scope.NOWHERE))
     assert set(copy.wanted) == {FAR}
 
     kernel.unreachable = False
@@ -246,7 +254,7 @@ def test_each_node_has_its_turn_and_narrow_paths_always_have(
     monkeypatch.setattr(next_hops, "REVIEWED", 2)
     kernel, copy = copied()
     many = [OTHER + number for number in range(5)]
-    copy.take_all(NODE, dict.fromkeys(many, False))
+    copy.take_all(NODE, dict.fromkeys(many, Scope.NOWHERE))
     kernel.narrow = {many[4]}
     copy.take_again([many[4]])
     kernel.addresses.clear()

@@ -54,10 +54,12 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Vtep]:
     return vteps
 
 
-def described(encap: str, *, until: float = 0.0) -> Any:
+def described(encap: str, *, until: float = 0.0, routed: bool = False) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(encap=encap, pin_root=None),
-        node=SimpleNamespace(vtep=OWN, direct="direct" in encap, direct_until=until),
+        node=SimpleNamespace(
+            vtep=OWN, direct="direct" in encap, routed=routed, door_open_until=until
+        ),
         others=(SimpleNamespace(name="far", vtep=FAR),),
     )
 
@@ -82,10 +84,18 @@ def test_a_node_behind_a_router_is_named_with_what_to_do(known: dict[Any, Vtep])
     assert "auto-direct" in fault.todo
 
 
-def test_a_node_over_a_link_without_macs_is_named(known: dict[Any, Vtep]) -> None:
-    known[TUNNELLED] = Vtep(3)
+def test_a_node_behind_a_router_that_knows_pods_is_no_fault(known: dict[Any, Vtep]) -> None:
+    known[FAR] = Vtep(3, direct=True, routed=True)
+    assert found(described("direct", routed=True)) == []
 
-    assert found(described("direct")) == [
+    known[FAR] = Vtep(3, direct=True)
+    assert len(found(described("direct", routed=True))) == 1
+
+
+def test_a_node_over_a_link_without_macs_is_named(known: dict[Any, Vtep]) -> None:
+    known[TUNNELLED] = Vtep(3, direct=True, routed=True)
+
+    assert found(described("direct", routed=True)) == [
         "node 192.0.2.9 is on wg0, which is no Ethernet, so packets to it leave as VXLAN"
     ]
 
@@ -114,6 +124,8 @@ def test_what_is_taken_too_long_is_ended_by_a_setup() -> None:
     (fault,) = direct.faults(described("auto", until=NOW), None)  # type: ignore[arg-type]
 
     assert fault.todo == ""
+    (fault,) = direct.faults(described("auto-direct", until=NOW), None)  # type: ignore[arg-type]
+    assert "from routers" in fault.sentence
 
 
 @pytest.mark.usefixtures("known")
