@@ -12,9 +12,11 @@ Source of names and keys: libcni, api.go, "cachedInfo".
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,8 @@ class Result:
 
     path: Path
     key: AttachmentKey
+    is_further: bool = False
+    """Of a network that Multus adds to the pod's own."""
 
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
@@ -55,7 +59,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
         cut = _without_link((one for one in cut if one.path.exists()), seen)
     for one in cut:
         name, todo = _name_and_todo(one)
-        yield Fault(PART, name, "without a network: its link is gone", todo)
+        lost = f"its interface {quoted(one.key.ifname)}" if one.is_further else "a network"
+        yield Fault(PART, name, f"without {lost}: its link is gone", todo)
 
 
 def details(d: Description) -> str:
@@ -66,17 +71,23 @@ def details(d: Description) -> str:
 
 
 def results(settings: Settings) -> Iterator[Result]:
-    """Those of pycni's network since this host has booted."""
+    """Those of pycni's networks since this host has booted.
+
+    Lists name a network, and Multus has others that stand in the Kubernetes API and in no file:
+    what libcni keeps has the configuration of each.
+    """
     held = installed.load(settings)
     if held is None:
         return
     lists = network_lists.read_all(held.listed.path.parent)
-    networks = {one.network for one in lists if one.uses(held.executable.path.name)}
+    plugin = held.executable.path.name
+    networks = {one.network for one in lists if one.uses(plugin)}
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     for path in _files(_keeper(lists) / "results"):
-        for network in networks:
-            if (key := _key(path.name, network)) and _is_after(path, booted):
-                yield Result(path, key)
+        if not _is_after(path, booted):
+            continue
+        named = [Result(path, key) for network in networks if (key := _key(path.name, network))]
+        yield from named or (Result(path, key, is_further=True) for key in _keys_of(path, plugin))
 
 
 def _keeper(lists: list[ListFile]) -> Path:
@@ -106,6 +117,17 @@ def _key(name: str, network: str) -> AttachmentKey | None:
     if not network or not name.startswith(head) or not dash:
         return None
     return AttachmentKey(network, container, ifname)
+
+
+def _keys_of(path: Path, plugin: str) -> Iterator[AttachmentKey]:
+    """The attachment that a file is of, if its configuration has our plugin; none if that cannot be
+    read."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        conf: dict[str, Any] = json.loads(base64.b64decode(document["config"]))
+        if plugin in (one.get("type") for one in conf.get("plugins", [conf])):
+            names = (document[field] for field in ("networkName", "containerId", "ifName"))
+            yield AttachmentKey(*map(str, names))
 
 
 def _is_after(path: Path, moment: float) -> bool:

@@ -91,7 +91,7 @@ def _rows(
         yield node.phase("start", lambda: node.start(known=options.nodes))
         yield node.phase("settle", lambda: time.sleep(options.settle))
         yield node.phase("outage", lambda: _outage(counting, options.outage))
-        yield node.phase("return", lambda: node.wait_for_store(counting))
+        yield node.phase("return", lambda: _return(node, counting))
 
 
 def _join(node: RealNode, server: Server, others: range) -> None:
@@ -118,7 +118,12 @@ def _share(before: Moment, after: Moment) -> float:
 def _outage(counting: Counting, seconds: float) -> None:
     counting.cut()
     time.sleep(seconds)
+
+
+def _return(node: RealNode, counting: Counting) -> None:
+    """Mended inside of this phase, so that no connection comes between two."""
     counting.mend()
+    node.wait_for_store(counting)
 
 
 def _options() -> argparse.Namespace:

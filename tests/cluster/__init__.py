@@ -30,6 +30,10 @@
     failing        a plugin whose first calls fail
     rest           nothing is written where nothing happens
     reboot         a node that loses its power
+    boots, logind  one that is full of pods does, and is shut down in good order
+    rollout        pycni comes, changes and goes: installers, helm, release, upgrades
+    refusals, foreign, others  what cannot be, and what others do
+    options        of the commands: which cluster, and what it is made of
     kills/         components killed and stopped under traffic
     suites, junit, e2e  Kubernetes' own tests: which, what they found, how they are run
 

@@ -8,20 +8,20 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 
 from cluster import (
+    boots,
     build,
     checks,
-    containerd,
     e2e,
+    installers,
     life,
     multus,
     multus_checks,
@@ -31,65 +31,25 @@ from cluster import (
     runtime,
 )
 from cluster.kills import short, stage, storm
-from cluster.layout import KUBE_PROXY_MODES, Cluster
+from cluster.layout import Cluster
 from cluster.life import Running
 from cluster.machine import Machine
+from cluster.options import (
+    cluster_options,
+    containerd_option,
+    kubernetes_option,
+    name_option,
+)
 from cluster.suites import FOCUS
 from pycni.errors import PycniError
 from pycni.lab import processes
 from pycni.lab.checks import Check
 from vm.apt import ArchiveError
 
-Option = Callable[..., Any]
-
 AS_GIVEN = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """Of a command whose arguments another program takes, "--" with them."""
 
 TELL = partial(click.echo, err=True)
-
-name_option: Option = click.option(
-    "--name", default="k8s", show_default=True, help="Name of the cluster."
-)
-nodes_option: Option = click.option("--nodes", type=int, default=2, show_default=True)
-kube_proxy_option: Option = click.option(
-    "--kube-proxy",
-    type=click.Choice(KUBE_PROXY_MODES),
-    default="nftables",
-    show_default=True,
-    help="How Services are made.",
-)
-kubernetes_option: Option = click.option(
-    "--kubernetes", default=recipe.KUBERNETES, show_default=True, help="Its version."
-)
-containerd_option: Option = click.option(
-    "--containerd", "containerd_version", default="", metavar="2.X.Y",
-    help=f"Its version, such as {containerd.EXAMPLE}; without the option, Debian's.",
-)  # fmt: skip
-
-
-def cluster_options(name: str) -> Option:
-    """A cluster's name, `name` by default, and what it is made of; the command gets a Cluster."""
-
-    def decorate(command: Callable[..., None]) -> Option:
-        @wraps(command)
-        def called(
-            *, name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd_version: str,
-            **others: Any,
-        ) -> None:  # fmt: skip
-            base = life.base()
-            made = Cluster(name, nodes, kube_proxy, kubernetes, base, containerd_version)
-            command(made, **others)
-
-        naming = click.option(
-            "--name", default=name, show_default=True, help="Name of the cluster."
-        )
-        options = (naming, nodes_option, kube_proxy_option, kubernetes_option, containerd_option)
-        decorated: Option = called
-        for option in reversed(options):
-            decorated = option(decorated)
-        return decorated
-
-    return decorate
 
 
 @click.group()
@@ -149,14 +109,16 @@ def run(cluster: Cluster, focus: str | None) -> None:
 
 @main.command("rollout")
 @cluster_options("rollout")
-def roll_out(cluster: Cluster) -> None:
+@click.option("--by", type=click.Choice(tuple(installers.BY)), default=rollout.MANIFEST,
+              show_default=True, help="How it is installed.")  # fmt: skip
+def roll_out(cluster: Cluster, *, by: str) -> None:
     """Install, upgrade, roll back and uninstall pycni, in a cluster of that name without a network
     plugin: one that is up (`up --bare`), or a new one."""
     if cluster.name in life.names():
-        results = _roll_out(life.load(cluster.name))
+        results = _roll_out(life.load(cluster.name), by)
     else:
         with life.lifetime(cluster, TELL, bare=True) as running:
-            results = _roll_out(running)
+            results = _roll_out(running, by)
     sys.exit(_report(results))
 
 
@@ -198,6 +160,18 @@ def run_kills(cluster: Cluster, pods: int | None, seed: int | None) -> None:
         group = partial(storm.storm, pods=pods, seed=number)
     with _up(cluster) as running:
         results = _told(stage.framed(group, running))
+    sys.exit(_report(results))
+
+
+@main.command("boots")
+@cluster_options("boots")
+@click.option("--pods", type=click.IntRange(min=20), default=boots.FULL, show_default=True,
+              help="On the node, all together.")  # fmt: skip
+def full_node_boots(cluster: Cluster, *, pods: int) -> None:
+    """A node full of pods loses its power, and is shut down in good order, in a cluster of that
+    name: one that is up, or a new one."""
+    with _up(cluster) as running:
+        results = _told(boots.everything(running, pods=pods))
     sys.exit(_report(results))
 
 
@@ -307,8 +281,8 @@ def _run_checks(running: Running) -> list[Check]:
     return _told(checks.everything(running))
 
 
-def _roll_out(running: Running) -> list[Check]:
-    return _told(rollout.everything(rollout.prepare(running, TELL)))
+def _roll_out(running: Running, by: str) -> list[Check]:
+    return _told(rollout.everything(rollout.prepare(running, TELL, by)))
 
 
 def _told(found: Iterable[Check]) -> list[Check]:

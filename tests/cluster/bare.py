@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster import hosts
+from cluster.installers import Installer, Manifest
 from cluster.scene import Scene
 from cluster.waiting import until
 from pycni.errors import PycniError
@@ -23,8 +24,14 @@ class Rollout(Scene):
 
     releases: tuple[str, str] = ("", "")
     """The images of a release and of the next one."""
+    installer: Installer | None = None
+    """How pycni comes, changes and goes; by the manifest if nothing else is said."""
     bare: hosts.Hosts = field(default_factory=dict)
     """The machines as they were before."""
+
+    @property
+    def by(self) -> Installer:
+        return self.installer or Manifest(self.running)
 
 
 def bare_again(rollout: Rollout, *, but: str = "") -> Iterator[Check]:

@@ -28,6 +28,8 @@ ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 ETCD_PEER = "http://127.0.0.1:2380"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 CNI_BIN, CNI_CONF = "/opt/cni/bin", "/etc/cni/net.d"
+SHUTDOWN_PERIODS = {"shutdownGracePeriod": "150s", "shutdownGracePeriodCriticalPods": "30s"}
+"""Of kubelet, for all pods and, of that, for those of the node itself, the network's with them."""
 
 Command = list[str | Path]
 

@@ -21,7 +21,7 @@ from cluster.product import Part, Product
 from pycni.errors import PycniError
 from pycni.files import stage
 from pycni.lab.layout import NODE_UPLINK, LabNode
-from pycni.setup.conflist import CONFLIST
+from pycni.setup.conflist import CONFLIST, PLUGIN
 
 VERSION = "4.2.2"
 PATTERN = re.compile(r"4\.\d{1,3}\.\d{1,3}")
@@ -37,6 +37,8 @@ WISHES, OUTCOME = (f"k8s.v1.cni.cncf.io/{name}" for name in ("networks", "networ
 """Annotations of a pod: the networks that it asks for, and what it was given."""
 SECOND = "second"
 """The name of the second network."""
+OF_PYCNI = "again"
+"""The name of one more, which is pycni's, too."""
 REFERENCE = Path("/usr/lib/cni")
 PLUGINS = ("macvlan", "static")
 """Of the second network; of Debian's containernetworking-plugins."""
@@ -92,25 +94,41 @@ def definitions() -> list[Json]:
 
 def second_network() -> Json:
     """A macvlan of the nodes' uplinks, with the addresses that each pod asks for."""
-    config = {
+    return _attachment_definition(SECOND, {
         "cniVersion": "1.0.0",
         "type": "macvlan",
         "master": NODE_UPLINK,
         "mode": "bridge",
         "capabilities": {"ips": True},
         "ipam": {"type": "static"},
-    }
+    })  # fmt: skip
+
+
+def network_of_pycni() -> Json:
+    """pycni once more: another interface, with addresses of the node's own."""
+    return _attachment_definition(OF_PYCNI, {"cniVersion": "1.1.0", "type": PLUGIN})
+
+
+def _attachment_definition(name: str, config: Json) -> Json:
     return {
         "apiVersion": f"{GROUP}/v1",
         "kind": "NetworkAttachmentDefinition",
-        "metadata": {"name": SECOND},
+        "metadata": {"name": name},
         "spec": {"config": json.dumps(config)},
     }
 
 
 def with_second(pod: Json, interface: str, addresses: list[str]) -> Json:
     """The same pod, which asks for the second network."""
-    wish = {"name": SECOND, "interface": interface, "ips": addresses}
+    return _wishing(pod, {"name": SECOND, "interface": interface, "ips": addresses})
+
+
+def with_pycni_twice(pod: Json, interface: str) -> Json:
+    """The same pod, which asks for one more interface of pycni's."""
+    return _wishing(pod, {"name": OF_PYCNI, "interface": interface})
+
+
+def _wishing(pod: Json, wish: Json) -> Json:
     pod["metadata"].setdefault("annotations", {})[WISHES] = json.dumps([wish])
     return pod
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import ip_address, ip_network
+from itertools import permutations
 from pathlib import Path
 
 from cluster import agents, manifests, multus, network, traces
@@ -52,7 +54,7 @@ def everything(running: Running, program: Path) -> Iterator[Check]:
     yield ready
     try:
         if ready.passed:
-            for group in (installed, second_networks, cut_pods, early_pods, pods_anew):
+            for group in (installed, second_networks, pycni_twice, cut_pods, early_pods, pods_anew):
                 yield from to_the_end(group, scene)
         yield one("the namespace is deleted with all in it", partial(tear_down, scene))
         for node in nodes:
@@ -69,7 +71,7 @@ def everything(running: Running, program: Path) -> Iterator[Check]:
 def installed(scene: Second) -> Iterator[Check]:
     """Multus goes first; pycni says that all is well, and the nodes stay Ready."""
     multus.define(scene.running.kubectl)
-    scene.kubectl.apply([multus.second_network()])
+    scene.kubectl.apply([multus.second_network(), multus.network_of_pycni()])
     for node in scene.cluster.workers:
         multus.put_first(scene.cluster, node, scene.program)
     time.sleep(STATUS_SECONDS)
@@ -95,12 +97,41 @@ def second_networks(scene: Second) -> Iterator[Check]:
         yield one(f"pycni on {node.name} is well with such pods", partial(_is_well, scene, node))
 
 
+def pycni_twice(scene: Second) -> Iterator[Check]:
+    """Pods with two interfaces of pycni's are reached at both, answer by the same, and a lost one
+    is named."""
+    nodes = scene.cluster.workers
+    names = [f"twice-{node.name}" for node in nodes]
+    scene.kubectl.apply([multus.with_pycni_twice(manifests.server(name, node.name), SECOND_IFNAME)
+                         for name, node in zip(names, nodes, strict=True)])  # fmt: skip
+    second = {}
+    for name in names:
+        scene.wait_until_ready(name)
+        scene.servers[name] = scene.kubectl.get("pod", name)
+        second[name] = _told(scene, name).get(SECOND_IFNAME, [])
+        yield one(f"{name} has addresses of pycni's on {POD_IFNAME} and {SECOND_IFNAME}",
+                  partial(_has_two_of_pycni, scene, name))  # fmt: skip
+    for source in scene.servers:
+        for target in names:
+            if source != target:
+                yield from _reaches(scene, source, target, second[target])
+    for source, target in permutations(names, 2):
+        for own, place in zip(second[source], second[target], strict=True):
+            yield one(f"{target} sees {source} as {own} from its {SECOND_IFNAME}",
+                      partial(_is_seen_as, scene, source, own, place))  # fmt: skip
+    for node, name in zip(nodes, names, strict=True):
+        yield one(f"pycni on {node.name} is well with {name}", partial(_is_well, scene, node))
+        yield one(f"status names {name}, which has lost {SECOND_IFNAME}",
+                  partial(_is_cut, scene, node, name, second[name][0]))  # fmt: skip
+        yield one(f"all is well without {name}", partial(_is_well_without, scene, node, name))
+
+
 def cut_pods(scene: Second) -> Iterator[Check]:
     """A pod that Multus attached and whose link is gone is named, until it is deleted."""
     for node in scene.cluster.workers:
         name = f"two-{node.name}"
         yield one(f"status names {name}, which has lost its link",
-                  partial(_is_cut, scene, node, name))  # fmt: skip
+                  partial(_is_cut, scene, node, name, scene.addresses(name)[0]))  # fmt: skip
         yield one(f"all is well without {name}", partial(_is_well_without, scene, node, name))
 
 
@@ -175,9 +206,8 @@ def _is_well(scene: Second, node: LabNode) -> Found:
 
 def _has_both(scene: Second, name: str, number: int) -> Found:
     """As Multus tells it, and as Kubernetes does: the pod's addresses are pycni's."""
-    pod = scene.servers[name]
-    told = json.loads(pod["metadata"]["annotations"].get(multus.OUTCOME, "[]"))
-    found = {one["interface"]: set(one["ips"]) for one in told}
+    told = _told(scene, name)
+    found = {interface: set(ips) for interface, ips in told.items()}
     wanted = {POD_IFNAME: set(scene.addresses(name)),
               SECOND_IFNAME: {place.format(number) for place, _ in SECONDS}}  # fmt: skip
     is_right = found == wanted and len(wanted[POD_IFNAME]) == len(addresses(scene.cluster.control))
@@ -191,8 +221,31 @@ def _reaches(scene: Second, source: str, target: str, places: list[str]) -> Iter
         yield Check(f"{source} -> {target} {address}", answers[url] == target, answers[url])
 
 
-def _is_cut(scene: Second, node: LabNode, name: str) -> Found:
-    cut_link(scene, node, scene.addresses(name)[0])
+def _has_two_of_pycni(scene: Second, name: str) -> Found:
+    """Of both families each, all of the node's pod CIDRs, and Kubernetes has the first ones."""
+    found = _told(scene, name)
+    both = [*found.get(POD_IFNAME, []), *found.get(SECOND_IFNAME, [])]
+    node = scene.kubectl.get("nodenetwork", scene.node(name))["spec"]["podCIDRs"]
+    inside = [any(ip_address(address) in ip_network(cidr) for cidr in node) for address in both]
+    is_right = all(inside) and len(set(both)) == 2 * len(node) == 2 * len(found[POD_IFNAME])
+    return None if is_right and found[POD_IFNAME] == scene.addresses(name) else str(found)
+
+
+def _is_seen_as(scene: Second, source: str, own: str, place: str) -> Found:
+    url = hostname_url(place, HTTP_PORT).replace("/hostname", "/clientip")
+    said = scene.kubectl.execute(source, "curl", "-g", "-s", "-m", "10", "--interface", own, url)
+    return None if said.strip().rpartition(":")[0].strip("[]") == own else said or "no answer"
+
+
+def _told(scene: Second, name: str) -> dict[str, list[str]]:
+    """What Multus tells of a pod: addresses by interface."""
+    told = json.loads(scene.servers[name]["metadata"]["annotations"].get(multus.OUTCOME, "[]"))
+    return {one["interface"]: one["ips"] for one in told}
+
+
+def _is_cut(scene: Second, node: LabNode, name: str, address: str) -> Found:
+    """`address` is of the interface that is lost."""
+    cut_link(scene, node, address)
     row = agents.row(scene.running.kubectl, node, "attachments")
     is_right = row["state"] == "broken" and f"{NAMESPACE}/{name}" in row["cause"]
     return None if is_right and f"delete pod {name}" in row["to_do"] else str(row)

@@ -44,9 +44,14 @@ def load_image(cluster: Cluster, node: LabNode, archive: Path) -> None:
     Machine(node).run(command, timeout=IMPORT_SECONDS)
 
 
-def start_kubelet(cluster: Cluster, programs: Path, node: LabNode) -> None:
+def start_kubelet(
+    cluster: Cluster, programs: Path, node: LabNode, *, graceful: bool = False
+) -> None:
+    """kubelet; a `graceful` one ends its pods when the machine's logind announces a shutdown."""
     machine = Machine(node)
     configuration = commands.kubelet_configuration(cluster, node)
+    if graceful:
+        configuration |= commands.SHUTDOWN_PERIODS
     replace_file(node.directory / "kubelet.json", json.dumps(configuration, indent=2).encode())
     replace_file(machine.path("/etc/resolv.conf"), RESOLVERS.encode())
     machine.start_daemon("kubelet", commands.kubelet(cluster, programs, node))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What others do on nodes that pycni serves: a second installation, another network, an edit."""
+"""What others do on nodes that pycni serves: a second installation, another network, an edit; and
+what a release to come writes."""
 
 from __future__ import annotations
 
@@ -26,6 +27,26 @@ OTHER_NETWORK = {"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "l
 MEND_SECONDS = 60.0
 UNUSED = "198.18.50.199"
 """No machine has this address."""
+NEWER_NODE = "of-a-newer-release"
+LATER = "later"
+"""A field that this release does not know."""
+NEWER = {
+    "apiVersion": f"{release.GROUP}/v1alpha1",
+    "kind": "NodeNetwork",
+    "metadata": {"name": NEWER_NODE},
+    "spec": {
+        "nodeID": 4242,
+        "vtep": UNUSED,
+        "podCIDRs": ["10.244.250.0/24", "fd00:10:244:fa::/64"],
+        "accepts": ["what-comes-later"],
+        LATER: {"key": ["of", "a", "release", "to", "come"]},
+    },
+}
+NODE_NETWORKS = f"nodenetworks.{release.GROUP}"
+SCHEMA = "/spec/versions/0/schema/openAPIV3Schema"
+UNKNOWN_FIELDS = f"{SCHEMA}/properties/spec/x-kubernetes-preserve-unknown-fields"
+WIDER: list[Json] = [{"op": "add", "path": UNKNOWN_FIELDS, "value": True}]
+"""As the kind of a release that knows more."""
 
 
 def another_installation(rollout: Rollout) -> Iterator[Check]:
@@ -68,6 +89,42 @@ def altered(rollout: Rollout) -> Iterator[Check]:
         "a deleted object of a node is made again", partial(_is_mended, rollout, node, before)
     )
     yield from upgrades.reached(rollout, rollout.servers)
+
+
+def newer_records(rollout: Rollout) -> Iterator[Check]:
+    """Agents read an object of a release to come as far as they know it, and set nothing aside."""
+    kubectl = rollout.running.kubectl
+    path = release.write(rollout.cluster, "newer", [NEWER])
+    _patch_kind(rollout, WIDER)
+    try:
+        until(lambda: kubectl.run("apply", "--server-side", f"--filename={path}").returncode == 0,
+              "the API takes a newer release's object", MEND_SECONDS)  # fmt: skip
+        written = kubectl.get("nodenetwork", NEWER_NODE)["spec"]
+        yield Check("the API keeps what a newer release writes", LATER in written, str(written))
+        for node in rollout.cluster.workers:
+            yield one(f"{node.name} reads a newer release's object",
+                      partial(_knows, rollout, node, NEWER_NODE))  # fmt: skip
+    finally:
+        kubectl("delete", f"--filename={path}", "--ignore-not-found")
+        _patch_kind(rollout, [WIDER[0] | {"op": "remove"}])
+    yield from upgrades.reached(rollout, rollout.servers)
+
+
+def _patch_kind(rollout: Rollout, patch: list[Json]) -> None:
+    rollout.running.kubectl("patch", "crd", NODE_NETWORKS, "--type=json",
+                            f"--patch={json.dumps(patch)}")  # fmt: skip
+
+
+def _knows(rollout: Rollout, node: LabNode, name: str) -> Found:
+    """It has the node in its maps, and no fault."""
+    kubectl = rollout.running.kubectl
+
+    def is_there() -> bool:
+        said = network.run(kubectl, node, "maps", "dump", "vteps", "--output=json")
+        return UNUSED in said
+
+    until(is_there, f"{node.name} knows {name}", MEND_SECONDS)
+    return "; ".join(network.faults(kubectl, node))
 
 
 def _second(rollout: Rollout) -> Json:

@@ -51,6 +51,15 @@ def boot(running: Running, one: LabNode) -> None:
     node.start_proxy(cluster, programs, one)
 
 
+def supervise(one: LabNode) -> None:
+    """Start kubelet again if it has ended, as a supervisor does: it ends if it asks a containerd
+    that is still reading what it knows of many pods. Raises PycniError."""
+    machine = Machine(one)
+    kubelet = machine.daemon("kubelet")
+    if kubelet is not None and not kubelet.alive:
+        machine.start_again("kubelet")
+
+
 def _disk(machine: Machine) -> Path:
     return machine.directory / "disk"
 

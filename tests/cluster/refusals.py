@@ -7,18 +7,21 @@ Each is the manifest with one thing wrong, on one node of a cluster without a ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from cluster import release
+from cluster import foreign, release
 from cluster.bare import Rollout, bare_again
 from cluster.kubectl import Json
 from cluster.layout import Cluster
+from cluster.machine import Machine
 from cluster.network import DAEMONSET, NAMESPACE
 from cluster.verdicts import Found, one
 from cluster.waiting import until
 from pycni.errors import PycniError
 from pycni.lab.checks import Check
+from pycni.lab.layout import LabNode
 
 SAID_SECONDS = 90.0
 GONE_SECONDS = 180.0
@@ -28,6 +31,13 @@ NOBODY_LISTENS = "1"
 """A port."""
 LONG_NAME = "n" * 64
 """A label of DNS has 63 characters."""
+READ_ONLY = "/run/read-only"
+"""A directory of the machine, on a file system that is mounted so."""
+POOLS = {"ipv4": "10.244.0.0/24", "ipv6": "fd00:10:244::/64"}
+"""Each has one block."""
+HOLDER = "another-node"
+IMAGE_REFUSED = "image might be filtered out"
+"""containerd's words."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,28 @@ def _name_too_long(_: Cluster, made: list[Json]) -> list[Json]:
     return made
 
 
+def _read_only(volume: str) -> Callable[[Cluster, list[Json]], list[Json]]:
+    def change(_: Cluster, made: list[Json]) -> list[Json]:
+        _volume(made, volume)["hostPath"]["path"] = READ_ONLY
+        return made
+
+    return change
+
+
+def _full_pools(_: Cluster, made: list[Json]) -> list[Json]:
+    """Another node has claimed the only block of each pool."""
+    _find(made, "ClusterNetwork", "default")["spec"]["ipam"] = "pool"
+    for family, cidr in POOLS.items():
+        block = cidr.translate(str.maketrans(".:/", "---"))
+        made.append(_of_ours("IPPool", family, {"cidr": cidr}))
+        made.append(_of_ours("PodBlock", block, {"cidr": cidr, "node": HOLDER}))
+    return made
+
+
+def _programs_of_another_architecture(_: Cluster, made: list[Json]) -> list[Json]:
+    return release.with_image(made, foreign.UNNAMED)
+
+
 REFUSALS = (
     Refusal("no API server", _api_server_elsewhere,
             (f":{NOBODY_LISTENS}: Connection refused", "check that the API server runs")),
@@ -110,15 +142,46 @@ REFUSALS = (
             ("the BPF file system at /sys/fs/bpf is not the host's", "by hostPath")),
     Refusal("a node name of 64 characters", _name_too_long,
             (f"PYCNI_NODE_NAME = '{LONG_NAME}'", "labels of 63")),
+    Refusal("a read-only directory for plugins", _read_only("cni-bin"),
+            ("the host's directory /opt/cni/bin is read-only", "hostPath")),
+    Refusal("a read-only directory for network lists", _read_only("cni-conf"),
+            ("the host's directory /etc/cni/net.d is read-only", "hostPath")),
+    Refusal("full pools", _full_pools,
+            ("no IPPool has a free IPv4 block for the node", f"full ({POOLS['ipv4']})")),
+    Refusal("programs of another architecture", _programs_of_another_architecture,
+            ("exec format error",)),
 )  # fmt: skip
 
 
 def refusals(rollout: Rollout) -> Iterator[Check]:
     """Each is refused in words, and the machines are as they were."""
-    for refusal in REFUSALS:
-        yield one(f"{refusal.what}: the pod says so", partial(_is_said, rollout, refusal))
-        yield one(f"{refusal.what}: is taken away", partial(_take_away, rollout, refusal))
+    node = rollout.cluster.workers[0]
+    yield one("an image for another architecture: the runtime's client refuses it",
+              partial(_image_is_refused, rollout, node))  # fmt: skip
+    foreign.give(rollout.cluster, node)
+    with _read_only_directory(Machine(node)):
+        for refusal in REFUSALS:
+            yield one(f"{refusal.what}: the pod says so", partial(_is_said, rollout, refusal))
+            yield one(f"{refusal.what}: is taken away", partial(_take_away, rollout, refusal))
+    foreign.take(rollout.cluster, node)
     yield from bare_again(rollout, but=LOCK)
+
+
+@contextmanager
+def _read_only_directory(machine: Machine) -> Iterator[None]:
+    """READ_ONLY, for the block."""
+    machine.path(READ_ONLY).mkdir()
+    machine.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", READ_ONLY])
+    try:
+        yield
+    finally:
+        machine.run(["umount", READ_ONLY])
+        machine.path(READ_ONLY).rmdir()
+
+
+def _image_is_refused(rollout: Rollout, node: LabNode) -> Found:
+    said = foreign.image_says(rollout.cluster, node)
+    return None if IMAGE_REFUSED in said else said or "it was imported"
 
 
 def on_one_node(cluster: Cluster, made: list[Json]) -> list[Json]:
@@ -194,3 +257,8 @@ def pod_of(made: list[Json]) -> Json:
 def _volume(made: list[Json], name: str) -> Json:
     found: Json = next(one for one in pod_of(made)["volumes"] if one["name"] == name)
     return found
+
+
+def _of_ours(kind: str, name: str, spec: Json) -> Json:
+    return {"apiVersion": f"{release.GROUP}/v1alpha1", "kind": kind, "metadata": {"name": name},
+            "spec": spec}  # fmt: skip

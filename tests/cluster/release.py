@@ -84,6 +84,13 @@ def is_rolled_out(found: Json) -> bool:
 
 def uninstall(cluster: Cluster, kubectl: Kubectl, *, image: str = build.NAME) -> None:
     """As docs/kubernetes.md says, step by step."""
+    take_nodes_back(cluster, kubectl, image=image)
+    everything = write(cluster, "pycni", objects(cluster))
+    kubectl("delete", f"--filename={everything}", "--ignore-not-found", timeout=READY_SECONDS)
+
+
+def take_nodes_back(cluster: Cluster, kubectl: Kubectl, *, image: str) -> None:
+    """All steps but the last one, which is of the way by which pycni was installed."""
     place = f"--namespace={NAMESPACE}"
     made = with_image(
         manifests.documents((manifests.KUBERNETES / "uninstall.yaml").read_text()), image
@@ -95,8 +102,6 @@ def uninstall(cluster: Cluster, kubectl: Kubectl, *, image: str = build.NAME) ->
     kubectl("rollout", "status", "daemonset", UNINSTALL, place, f"--timeout={seconds:g}s",
             timeout=seconds + 10)  # fmt: skip
     kubectl("delete", f"--filename={path}", "--cascade=foreground", timeout=seconds)
-    everything = write(cluster, "pycni", objects(cluster))
-    kubectl("delete", f"--filename={everything}", "--ignore-not-found", timeout=seconds)
 
 
 def remaining(cluster: Cluster, kubectl: Kubectl) -> list[str]:

@@ -63,7 +63,9 @@ class Scene:
         return [name for name in self.servers if name.startswith("a-")]
 
     def addresses(self, server: str) -> list[str]:
-        """IPv4 first."""
+        """IPv4 first. Raises PycniError if there is no such server: it never ran."""
+        if server not in self.servers:
+            raise PycniError(f"{server} does not run", hint="see why it never did")
         return [one["ip"] for one in self.servers[server]["status"]["podIPs"]]
 
     def urls(self, server: str) -> list[str]:

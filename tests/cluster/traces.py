@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,16 +55,16 @@ def left(running: Running, node: LabNode, before: set[str]) -> str:
 
 def surplus(running: Running, node: LabNode, before: set[str]) -> str:
     """As `left`, by their number: on a node that has booted, every pod has another sandbox."""
-    wanted = _count(before)
+    wanted = count(before)
 
     def wrong() -> str:
-        now = _count(of_pods(running, node))
+        now = count(of_pods(running, node))
         return "" if now == wanted else f"{dict(now)}, not {dict(wanted)}"
 
     return remaining(wrong, LEFT_SECONDS)
 
 
-def _count(found: set[str]) -> Counter[str]:
+def count(found: set[str]) -> Counter[str]:
     """By kind. Control groups are of kubelet, which has more of some pods than of others."""
     kinds = (line.rpartition(" ")[0] for line in found)
     return Counter(kind for kind in kinds if kind != "control group")
@@ -74,8 +75,8 @@ def _names(directory: Path) -> list[str]:
 
 
 def _control_groups(name: str) -> Iterator[Path]:
-    """Those that kubelet and the runtime made below a node's, in each hierarchy."""
+    """Those that kubelet and the runtime made below a node's, in each hierarchy; what goes at the
+    look is none."""
     for top in leftovers.cgroups(name):
-        for path in top.rglob("pod*"):
-            if path.is_dir():
-                yield path
+        for above, groups, _ in os.walk(top):  # unlike rglob, it passes over what has gone
+            yield from (Path(above, group) for group in groups if group.startswith("pod"))

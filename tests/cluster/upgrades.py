@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
@@ -26,13 +26,14 @@ PAUSE_SECONDS = 2.0
 """Between pods that are made meanwhile."""
 
 
-def change(scene: Scene, what: str, image: str) -> Iterator[Check]:
-    """To the release of an image: whether packets are lost, and pods that are made run."""
+def change(scene: Scene, what: str, image: str, apply: Callable[[str], None]) -> Iterator[Check]:
+    """To the release of an image, which `apply` puts into the API: whether packets are lost, and
+    pods that are made run."""
     before = _programs(scene)
     with ExitStack() as undo:
         flows = _start_pings(scene, undo)
         begun = time.monotonic()
-        release.apply(scene.cluster, scene.running.kubectl, image=image)
+        apply(image)
         made = _make_pods_until_done(scene, what)
         took = time.monotonic() - begun
         yield Check(f"{what}: {image} runs on every node after {took:.0f} s", passed=True)

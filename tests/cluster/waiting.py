@@ -23,9 +23,9 @@ def until(condition: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def remaining(look: Callable[[], str], seconds: float) -> str:
+def remaining(look: Callable[[], str], seconds: float, *, pause: float = PAUSE_SECONDS) -> str:
     """What is still wrong after so many seconds; empty as soon as nothing is."""
     deadline = time.monotonic() + seconds
     while (wrong := look()) and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause)
     return wrong

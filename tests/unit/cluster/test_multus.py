@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,16 @@ def test_nodes_lose_it_however_the_checks_end(monkeypatch: pytest.MonkeyPatch) -
         list(multus_checks.everything(running, Path("multus")))
 
     assert taken == ["node1", "node2", "kind"]
+
+
+def test_a_pod_may_ask_for_pycni_once_more() -> None:
+    """By the name of a network whose configuration is pycni's, and needs nothing else."""
+    network = multus.network_of_pycni()
+    pod: dict[str, Any] = {"metadata": {"name": "a"}}
+
+    (wish,) = json.loads(
+        multus.with_pycni_twice(pod, "net1")["metadata"]["annotations"][multus.WISHES]
+    )
+
+    assert wish == {"name": network["metadata"]["name"], "interface": "net1"}
+    assert json.loads(network["spec"]["config"])["type"] == "pycni"

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +23,7 @@ UNUSED: Any = None
 NETWORK = "our-net"
 LIST = {"cniVersion": "1.0.0", "name": NETWORK, "plugins": [{"type": "pycni"}]}
 WEB = AttachmentKey(NETWORK, "c0ffee", "eth0")
+FURTHER = AttachmentKey("of-multus", "c0ffee", "net1")
 DB = AttachmentKey(NETWORK, "decaf", "net-1")
 WEB_ARGS = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", "web-0"]]
 
@@ -50,13 +52,23 @@ class Host:
             self.links.add(key.host_ifname)
         return path
 
+    def attached_by(self, conf: object, **other: object) -> None:
+        """A result of a network that is in no list; `other` replaces what the file has."""
+        text = base64.b64encode(json.dumps(conf).encode()).decode()
+        document = {"kind": "cniCacheV1", "config": text, "networkName": FURTHER.network,
+                    "containerId": FURTHER.container_id, "ifName": FURTHER.ifname,
+                    "cniArgs": WEB_ARGS} | other  # fmt: skip
+        (self.results / "any-name").write_text(json.dumps(document))
+
     def link(self, ifname: str) -> object | None:
         return SimpleNamespace() if ifname in self.links else None
 
     def faults(self) -> list[tuple[str, str]]:
         seen: Any = SimpleNamespace(ipr=self)
         found = list(attachments.faults(self.description, seen))
-        assert all(fault.found == "without a network: its link is gone" for fault in found)
+        lost = {"a network", f"its interface {FURTHER.ifname}"}
+        assert {fault.found for fault in found} <= {f"without {one}: its link is gone"
+                                                    for one in lost}  # fmt: skip
         return sorted((fault.thing, fault.todo) for fault in found)
 
 
@@ -143,6 +155,35 @@ def test_results_of_other_networks_are_others(host: Host) -> None:
 
     assert host.faults() == []
     assert attachments.details(host.description) == "0 known to the runtime"
+
+
+@pytest.mark.parametrize("conf", [{"type": "pycni"}, {"plugins": [{"type": "pycni"}]}])
+def test_a_further_network_of_a_pod_is_in_no_list_and_is_known(host: Host, conf: object) -> None:
+    """Multus has it from the Kubernetes API."""
+    host.attached_by(conf)
+    (fault,) = attachments.faults(host.description, cast(Any, SimpleNamespace(ipr=host)))
+    host.links.add(FURTHER.host_ifname)
+
+    assert fault.thing == "the pod shop/web-0"
+    assert fault.found == "without its interface net1: its link is gone"
+    assert host.faults() == []
+    assert attachments.details(host.description) == "1 known to the runtime"
+
+
+@pytest.mark.parametrize("conf", [{"type": "macvlan"}, {"plugins": 7}, {"plugins": [7]}, 7, {}])
+def test_a_further_network_of_others_is_others(host: Host, conf: object) -> None:
+    host.attached_by(conf)
+
+    assert host.faults() == []
+
+
+@pytest.mark.parametrize("other", [{"config": "no base64"}, {"config": 7}, {"config": "bm8="}])
+def test_a_further_network_that_cannot_be_read_is_no_fault(
+    host: Host, other: dict[str, object]
+) -> None:
+    host.attached_by({"type": "pycni"}, **other)
+
+    assert host.faults() == []
 
 
 def test_what_is_of_an_earlier_boot_has_no_link_and_no_pod(host: Host) -> None:
