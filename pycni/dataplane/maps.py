@@ -71,6 +71,8 @@ class NextHop:
     """Whether packets to it have no outer headers."""
     unresolved: bool = False
     """Whether the kernel does not know the MAC now: `dst_mac` is the last that it knew, or zero."""
+    ipip: bool = False
+    """Whether packets to it are in IPIP."""
     used: bool = field(default=False, compare=False)
     """Whether packets went this way since this entry was written."""
 
@@ -78,10 +80,11 @@ class NextHop:
 @dataclass(frozen=True, slots=True)
 class Vtep:
     """Another node: its number in the cluster store, and whether it takes packets without outer
-    headers."""
+    headers, and in IPIP."""
 
     node: int
     direct: bool = False
+    ipip: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Config:
     dead_end_mark: int = 0
     """Of packets to cluster addresses of nobody; 0: no ICMP error for them."""
     event_mask: int = 0x0F
+    ipip: bool = False
+    """Nodes send to each other in IPIP."""
 
     def pack(self) -> bytes:
         """Bytes of `struct config`."""
@@ -142,6 +147,7 @@ class Config:
                 "decap_l3": self.decap_l3,
                 "netkit": self.netkit,
                 "direct": self.direct,
+                "ipip": self.ipip,
                 "gateway4": self._gateway(4),
                 "gateway6": self._gateway(6),
                 "cluster4": self._cluster(4),

@@ -14,7 +14,7 @@ from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.node import next_hops, place, reachability, report
 from pycni.settings import Settings
-from pycni.stores import DIRECT, Listing
+from pycni.stores import DIRECT, IPIP, Listing
 
 NAMED = 3
 """Records or nodes that a fault names."""
@@ -35,7 +35,11 @@ def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
         *_left_out(told),
         *_blocks(told),
         *reachability.faults(
-            peers.values(), port=settings.port, silent=silent, directly=_directly(settings, peers)
+            peers.values(),
+            port=settings.port,
+            silent=silent,
+            directly=_reached(settings, peers, DIRECT),
+            in_ipip=_reached(settings, peers, IPIP),
         ),
     ]
 
@@ -50,14 +54,14 @@ def summary(settings: Settings) -> str:
     return f"{through} of {len(rows)} answer through the overlay"
 
 
-def _directly(settings: Settings, peers: Mapping[str, Any]) -> set[str]:
-    """The names of nodes that packets to have no outer headers; `peers` by VTEP."""
+def _reached(settings: Settings, peers: Mapping[str, Any], by: str) -> set[str]:
+    """The names of nodes that packets leave to `by` that way; `peers` by VTEP."""
     try:
         modes = next_hops.modes(settings)
     except (NotAvailable, OSError):
         return set()
     named = ((peers.get(str(vtep)), mode) for vtep, mode in modes.items())
-    return {row["name"] for row, mode in named if row and mode == DIRECT}
+    return {row["name"] for row, mode in named if row and mode == by}
 
 
 def _place(told: dict[str, Any]) -> list[Fault]:

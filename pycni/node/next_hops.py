@@ -35,10 +35,10 @@ from pycni.kernel.fib import (
 )
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
-from pycni.node import direct, overlay, path_mtus
+from pycni.node import direct, ipip, overlay, path_mtus
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import DIRECT, VXLAN
+from pycni.stores import DIRECT, IPIP, VXLAN
 
 LEASE = 5.0
 """Seconds for which the programs use the table after the agent last vouched for it."""
@@ -61,6 +61,10 @@ class Copy:
         """How many of them had their turn."""
         self.sends_directly = False
         """Whether this node sends without outer headers to nodes that take that."""
+        self._ipip_takers: frozenset[IPAddress] = frozenset()
+        """Which of the other nodes this one sends IPIP to if it can."""
+        self.sends_ipip = False
+        """Whether this node sends IPIP to nodes that take that."""
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._overlay = 0
@@ -73,10 +77,18 @@ class Copy:
         self.nodes_digest = b""
         """Of the table of nodes, as it was read."""
 
-    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, bool]) -> None:
+    def take_all(
+        self,
+        vtep: IPAddress,
+        others: Mapping[IPAddress, bool],
+        *,
+        in_ipip: Collection[IPAddress] = (),
+    ) -> None:
         """Ask for everything. `others` says of each node whether packets to it shall have no outer
-        headers where it is on one link with this one."""
+        headers where it is on one link with this one; those to nodes `in_ipip` shall have IPIP's.
+        """
         self.vtep, self._others = vtep, dict(others)
+        self._ipip_takers = frozenset(in_ipip)
         self._neighbours = self._fib.neighbours()
         self.take_paths()
 
@@ -87,10 +99,13 @@ class Copy:
             self._overlay = overlay.ifindex()
             self._take_links()
 
-    def take_nodes(self, others: Mapping[IPAddress, bool]) -> None:
+    def take_nodes(
+        self, others: Mapping[IPAddress, bool], *, in_ipip: Collection[IPAddress] = ()
+    ) -> None:
         """These are the other nodes now, as for `take_all`: ask for the paths to those that
         came."""
         before, self._others = self._others, dict(others)
+        self._ipip_takers = frozenset(in_ipip)
         for gone in before.keys() - self._others.keys():
             self._paths.pop(gone, None)
         self._narrow = None
@@ -139,6 +154,7 @@ class Copy:
             self._links,
             self._neighbours,
             directly=self._directly,
+            in_ipip=self._in_ipip,
             former=self.written,
         )
 
@@ -148,14 +164,19 @@ class Copy:
         return direct.chosen(takers, self._paths, self._links)
 
     @property
+    def _in_ipip(self) -> set[IPAddress]:
+        return ipip.chosen(self._ipip_takers, self._paths, self._links)
+
+    @property
     def narrow(self) -> dict[IPAddress, int]:
         """What the paths carry that are narrower than the overlay device's MTU."""
         if self._narrow is None:
             device = self._links.get(self._overlay)
             overlay_mtu = device.mtu if device is not None else 0
             self._narrow = path_mtus.narrow(
-                self._paths, self._links, overlay_mtu=overlay_mtu, directly=self._directly
-            )
+                self._paths, self._links, overlay_mtu=overlay_mtu, directly=self._directly,
+                in_ipip=self._in_ipip,
+            )  # fmt: skip
         return self._narrow
 
     def path(self, vtep: IPAddress) -> Way | None:
@@ -178,18 +199,20 @@ def wanted(
     neighbours: Neighbours,
     *,
     directly: Collection[IPAddress] = (),
+    in_ipip: Collection[IPAddress] = (),
     former: Mapping[IPAddress, NextHop] = MappingProxyType({}),
 ) -> dict[IPAddress, NextHop]:
     """The entries that `nexthops` must have; `directly`: nodes that packets to have no outer
-    headers. Pure.
+    headers; `in_ipip`: nodes that get IPIP. Pure.
 
     A node gets none, and packets to it are left to the kernel, if the link to it is down or no
     Ethernet, or if the neighbour is not known. But one of `directly` keeps the MAC that it has in
     the `former` entries: the programs ask the kernel for the neighbour when they send, and know
-    what they receive by that MAC, which the kernel forgets while only the other node sends.
+    what they receive by that MAC, which the kernel forgets while only the other node sends. One
+    that gets IPIP has an entry without a MAC: the programs ask the kernel, too.
     """
     found: dict[IPAddress, NextHop] = {}
-    made: dict[tuple[int, int, str, str, bool, bool, bool], NextHop] = {}
+    made: dict[tuple[int, int, str, str, bool, bool, bool, bool], NextHop] = {}
     """Thousands of nodes may be behind one gateway."""
     for vtep, path in paths.items():
         link = links.get(path.ifindex)
@@ -200,9 +223,12 @@ def wanted(
         unresolved = mac is None
         if mac is None and is_direct:
             mac = _last_mac(former.get(vtep), path.ifindex)
+        takes_ipip = vtep in in_ipip
+        if mac is None and takes_ipip:
+            mac = direct.NO_MAC
         if mac is not None:
-            mtu = path_mtus.inner_mtu(vtep, path, link, is_direct=is_direct)
-            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved
+            mtu = path_mtus.inner_mtu(vtep, path, link, is_direct=is_direct, in_ipip=takes_ipip)
+            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved, takes_ipip
             if key not in made:
                 made[key] = NextHop(*key)
             found[vtep] = made[key]
@@ -225,7 +251,8 @@ def review(settings: Settings, copy: Copy) -> None:
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
         copy.nodes_digest = vteps.digest()
         copy.sends_directly = node.direct
-        copy.take_all(node.vtep, _others(vteps, copy))
+        copy.sends_ipip = node.ipip
+        copy.take_all(node.vtep, _others(vteps, copy), in_ipip=_in_ipip(vteps, copy))
         copy.written, copy.written_digest = dict(hops.items()), hops.digest(but="used")
     write(settings, copy)
 
@@ -235,7 +262,8 @@ def review_some(settings: Settings, copy: Copy) -> None:
     the paths, and the table is read only if it is not as it was written. Callers hold the network
     lock."""
     node = Node.load(settings)
-    if (node.vtep, node.direct) != (copy.vtep, copy.sends_directly):
+    before = copy.vtep, copy.sends_directly, copy.sends_ipip
+    if (node.vtep, node.direct, node.ipip) != before:
         review(settings, copy)
         return
     differs = copy.take_turn()
@@ -259,7 +287,7 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
     with maps.open_vteps(settings.pin_root) as vteps:
         if (found := vteps.digest()) == copy.nodes_digest:
             return False
-        copy.take_nodes(_others(vteps, copy))
+        copy.take_nodes(_others(vteps, copy), in_ipip=_in_ipip(vteps, copy))
         copy.nodes_digest = found
     return True
 
@@ -267,6 +295,11 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
 def _others(vteps: Table[IPAddress, Vtep], copy: Copy) -> dict[IPAddress, bool]:
     """The other nodes, as `Copy.take_all` takes them."""
     return {vtep: known.direct and copy.sends_directly for vtep, known in vteps.items()}
+
+
+def _in_ipip(vteps: Table[IPAddress, Vtep], copy: Copy) -> set[IPAddress]:
+    """Those that this node sends IPIP to."""
+    return {vtep for vtep, known in vteps.items() if known.ipip and copy.sends_ipip}
 
 
 def write(settings: Settings, copy: Copy) -> None:
@@ -280,9 +313,9 @@ def write(settings: Settings, copy: Copy) -> None:
         apply(changes, table)
         copy.written_digest = table.digest(but="used")
     copy.written = want
-    log.info("next hops written nexthops=%d direct=%d changed=%d gone=%d", len(want),
-             sum(hop.direct for hop in want.values()), len(changes.upserts),
-             len(changes.deletes))  # fmt: skip
+    log.info("next hops written nexthops=%d direct=%d ipip=%d changed=%d gone=%d", len(want),
+             sum(hop.direct for hop in want.values()), sum(hop.ipip for hop in want.values()),
+             len(changes.upserts), len(changes.deletes))  # fmt: skip
 
 
 def confirm(settings: Settings, copy: Copy) -> set[IPAddress]:
@@ -317,15 +350,21 @@ def write_vtep(root: Path, vtep: IPAddress) -> None:
         own.put(None, maps.Self(vtep, before.fresh_until if before else 0))
 
 
-def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, bool]) -> None:
+def write_all(
+    root: Path,
+    vtep: IPAddress,
+    others: Mapping[IPAddress, bool],
+    *,
+    in_ipip: Collection[IPAddress] = (),
+) -> None:
     """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them;
-    `others` as for `Copy.take_all`.
+    `others` and `in_ipip` as for `Copy.take_all`.
 
     For a map that no program uses yet. Callers hold the network lock. Raises OSError.
     """
     with Fib() as fib, maps.open_nexthops(root) as table:
         copy = Copy(fib)
-        copy.take_all(vtep, others)
+        copy.take_all(vtep, others, in_ipip=in_ipip)
         for other, hop in copy.wanted.items():
             table.put(other, hop)
 
@@ -337,11 +376,14 @@ def fresh_until_ns() -> int:
 
 
 def modes(settings: Settings) -> dict[IPAddress, str]:
-    """DIRECT or VXLAN for each other node, by VTEP: how packets to it leave. Raises NotAvailable or
-    OSError."""
+    """DIRECT, IPIP or VXLAN for each other node, by VTEP: how packets to it leave. Raises
+    NotAvailable or OSError."""
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
         found = dict.fromkeys((vtep for vtep, _ in vteps.items()), VXLAN)
-        return found | {vtep: DIRECT for vtep, hop in hops.items() if hop.direct and vtep in found}
+        for vtep, hop in hops.items():
+            if vtep in found and (hop.direct or hop.ipip):
+                found[vtep] = DIRECT if hop.direct else IPIP
+    return found
 
 
 def is_fresh(settings: Settings) -> bool:

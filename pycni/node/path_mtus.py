@@ -37,7 +37,7 @@ from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import direct, overlay
+from pycni.node import direct, ipip, overlay
 from pycni.node.overlay import DEVICE, NEXT_HOPS
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -61,9 +61,15 @@ class PathMtus:
     """By what is behind those VTEPs: the routes."""
 
 
-def inner_mtu(vtep: IPAddress, path: Way, link: Link, *, is_direct: bool = False) -> int:
+def inner_mtu(
+    vtep: IPAddress, path: Way, link: Link, *, is_direct: bool = False, in_ipip: bool = False
+) -> int:
     """The largest IP packet of a pod that fits a path, in bytes."""
-    overhead = 0 if is_direct else cluster.VXLAN_OVERHEAD[vtep.version]
+    overhead = cluster.VXLAN_OVERHEAD[vtep.version]
+    if is_direct:
+        overhead = 0
+    elif in_ipip:
+        overhead = ipip.overhead(vtep.version)
     return min(link.mtu, path.mtu or link.mtu) - overhead
 
 
@@ -73,11 +79,14 @@ def narrow(
     *,
     overlay_mtu: int,
     directly: Collection[IPAddress] = (),
+    in_ipip: Collection[IPAddress] = (),
 ) -> dict[IPAddress, int]:
     """What the paths carry that are narrower than the overlay's MTU, by VTEP. Packets to the nodes
-    `directly` have no outer headers. Pure."""
+    `directly` have no outer headers, those to nodes `in_ipip` have IPIP's. Pure."""
     found = {
-        vtep: inner_mtu(vtep, path, links[path.ifindex], is_direct=vtep in directly)
+        vtep: inner_mtu(
+            vtep, path, links[path.ifindex], is_direct=vtep in directly, in_ipip=vtep in in_ipip
+        )
         for vtep, path in paths.items()
         if path.ifindex in links
     }
@@ -109,12 +118,12 @@ def untracked_errors(node: Node) -> tuple[str, ...]:
     tracked, and so are errors about it ("related"). `@th` counts bits from the ICMP header on: the
     protocol in the quoted IP header, 17 for UDP, and the quoted destination port.
     """
-    if node.encap != "ebpf":
-        return ()
-    if node.vtep.version == 4:
-        kind = "icmp type destination-unreachable icmp code frag-needed"
-        return (f"{kind} @th,136,8 17 @th,240,16 {node.port} notrack",)
-    return (f"icmpv6 type packet-too-big @th,112,8 17 @th,400,16 {node.port} notrack",)
+    kind, protocol, port = "icmp type destination-unreachable icmp code frag-needed", 136, 240
+    if node.vtep.version == 6:
+        kind, protocol, port = "icmpv6 type packet-too-big", 112, 400
+    quoted = [f"17 @th,{port},16 {node.port}"] if node.encap == "ebpf" else []
+    quoted += ["4", "41"] if node.ipip else []
+    return tuple(f"{kind} @th,{protocol},8 {one} notrack" for one in quoted)
 
 
 def differences(have: PathMtus, want: PathMtus) -> list[Fault]:
@@ -181,14 +190,17 @@ def write_all(
     *,
     overlay_mtu: int,
     takers: Collection[IPAddress] = (),
+    ipip_takers: Collection[IPAddress] = (),
 ) -> None:
     """Fill a map that no program uses yet, as the kernel has the paths; `takers` get packets
-    without outer headers where they are on one link with this node. Raises OSError."""
+    without outer headers where they are on one link with this node, `ipip_takers` get IPIP. Raises
+    OSError."""
     with Fib() as fib, maps.open_path_mtus(root) as table:
         paths = fib.paths(others, vtep)
         links = fib.links({path.ifindex for path in paths.values()})
         directly = direct.chosen(takers, paths, links)
-        found = narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
+        in_ipip = ipip.chosen(ipip_takers, paths, links)
+        found = narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly, in_ipip=in_ipip)
         for other, mtu in found.items():
             table.put(other, mtu)
 
@@ -207,13 +219,15 @@ def _narrow_now(settings: Settings) -> dict[IPAddress, int]:
     root = settings.pin_root
     with maps.open_vteps(root) as table, maps.open_nexthops(root) as hops:
         others = [vtep for vtep, _ in table.items()]
-        directly = {vtep for vtep, hop in hops.items() if hop.direct}
+        known = dict(hops.items())
+        directly = {vtep for vtep, hop in known.items() if hop.direct}
+        in_ipip = {vtep for vtep, hop in known.items() if hop.ipip}
     with Fib(groups=0) as fib, Rtnl() as ipr:
         device = overlay.find(ipr)
         paths = fib.paths(others, Node.load(settings).vtep)
         links = fib.links({path.ifindex for path in paths.values()})
     overlay_mtu = device.mtu if device is not None else 0
-    return narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
+    return narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly, in_ipip=in_ipip)
 
 
 def _remotes(settings: Settings) -> dict[IPNetwork, IPAddress]:

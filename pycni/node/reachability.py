@@ -174,9 +174,10 @@ def faults(
     port: int,
     silent: Collection[str],
     directly: Collection[str] = (),
+    in_ipip: Collection[str] = (),
 ) -> list[Fault]:
     """What is wrong with other nodes, by rows of the agent's report. `directly`: names of nodes
-    that packets to have no outer headers.
+    that packets to have no outer headers; `in_ipip`: that get IPIP.
 
     A node that does not answer at all is none of this node's faults if its agent is `silent`, too:
     it is down.
@@ -187,7 +188,12 @@ def faults(
         if forwards is not False:
             continue
         if answers:
-            found.append(_refused(str(name)) if name in directly else _eaten(str(name), port))
+            if name in directly:
+                found.append(_refused(str(name)))
+            elif name in in_ipip:
+                found.append(_ipip_eaten(str(name)))
+            else:
+                found.append(_eaten(str(name), port))
         elif name not in silent:
             found.append(_lost(str(name)))
     return found[:NAMED]
@@ -212,6 +218,18 @@ def _refused(name: str) -> Fault:
         "packets with addresses of pods, or its dataplane does not work",
         "let packets with pods' addresses pass between the nodes (in clouds: switch the check of "
         f'sources off); or set encap = "auto" on both. On {name}: pycni status',
+        Weight.DEGRADED,
+    )
+
+
+def _ipip_eaten(name: str) -> Fault:
+    return Fault(
+        PART,
+        f"node {name}",
+        "not reached through the overlay, though it answers beside it: something between the "
+        "nodes drops IPIP (IP protocols 4 and 41), or its dataplane does not work",
+        "let IP protocols 4 and 41 pass between the nodes, in both directions; or set "
+        f'encap = "auto" on both. On {name}: pycni status',
         Weight.DEGRADED,
     )
 

@@ -51,6 +51,10 @@ class Node:
     direct_until: float = 0.0
     """Unix time in seconds until which it still takes them, though it sends none; 0: it does not.
     The next setup after that ends it."""
+    ipip: bool = False
+    """Whether this node sends IPIP to nodes that take it, and takes it itself (ipip.py)."""
+    ipip_until: float = 0.0
+    """As `direct_until`, for IPIP."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
@@ -61,6 +65,11 @@ class Node:
     def takes_direct(self) -> bool:
         """Whether its programs take packets without outer headers."""
         return self.direct or self.direct_until > 0
+
+    @property
+    def takes_ipip(self) -> bool:
+        """Whether its programs take IPIP."""
+        return self.ipip or self.ipip_until > 0
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -100,6 +109,8 @@ class Node:
             "blocks": [str(block) for block in self.blocks],
             "direct": self.direct,
             "direct_until": self.direct_until,
+            "ipip": self.ipip,
+            "ipip_until": self.ipip_until,
         }
         replace_file(record_path(settings), json.dumps(document, indent=2).encode())
 

@@ -35,7 +35,6 @@ from pycni.logfmt import quoted
 from pycni.node import (
     claim,
     dead_ends,
-    direct,
     directory,
     firewall_accepts,
     last_list,
@@ -47,6 +46,7 @@ from pycni.node import (
     peers,
     underlay,
     uplink,
+    ways,
 )
 from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
@@ -266,8 +266,7 @@ class Provisioning:
         accepts: tuple[str, ...] = ()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
-            if direct.is_wanted(settings):
-                accepts = former.accepts
+            accepts = ways.still_accepts(settings, former.accepts)
         had = self._had()
         record = store.register(
             settings.node_name,
@@ -309,7 +308,7 @@ class Provisioning:
         now. Other nodes send to them, and send that, from then on, which programs of before do not
         expect: so this is last.
         """
-        record, accepts = target.record, direct.accepts(target.node)
+        record, accepts = target.record, ways.accepts(target.node)
         if tuple(record.addresses) == tuple(self._addresses()) and record.accepts == accepts:
             return
         try:

@@ -18,6 +18,8 @@ HEARTBEAT_FRESH = 30.0
 
 VXLAN, DIRECT = "vxlan", "direct"
 """What a node may accept: packets in VXLAN, and without outer headers."""
+IPIP = "ipip"
+"""And in IPIP."""
 
 NAMED = 3
 """How many rejected records a summary names."""
@@ -41,7 +43,7 @@ class NodeRecord:
     blocks: tuple[IPNetwork, ...] = ()
     """Further networks of its pods, each of the length of a pod CIDR of its family."""
     accepts: tuple[str, ...] = ()
-    """What it takes of other nodes besides VXLAN, which all take: DIRECT."""
+    """What it takes of other nodes besides VXLAN, which all take: DIRECT, IPIP."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:

@@ -25,7 +25,7 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.node import cluster_faults, next_hops, reachability
 from pycni.node.overlay import DEVICE
 from pycni.settings import Settings
-from pycni.stores import DIRECT, VXLAN, Listing, open_store
+from pycni.stores import DIRECT, IPIP, VXLAN, Listing, open_store
 from pycni.upkeep import (
     attachments,
     device,
@@ -165,7 +165,9 @@ def _encap(d: Description) -> Row:
     """Who makes VXLAN now, and who gets packets without it."""
     chosen = d.settings.encap
     if d.node.direct:
-        return _direct(d)
+        return _besides(d, DIRECT, "without VXLAN")
+    if d.node.ipip:
+        return _besides(d, IPIP, "in IPIP")
     if d.node.encap == "kernel":
         return Row("encap", State.OK, f"kernel (settings: {chosen})")
     try:
@@ -182,9 +184,9 @@ def _encap(d: Description) -> Row:
     return Row("encap", State.OK, f"ebpf (settings: {chosen}), next hops known: {known}")
 
 
-def _direct(d: Description) -> Row:
-    """How many nodes get packets without VXLAN. Where they shall not all be named, `pycni nodes`
-    does."""
+def _besides(d: Description, way: str, words: str) -> Row:
+    """How many nodes get packets by another way than VXLAN, which `words` name. Where they shall
+    not all be named, `pycni nodes` does."""
     try:
         modes = next_hops.modes(d.settings)
         fresh = next_hops.is_fresh(d.settings)
@@ -195,9 +197,9 @@ def _direct(d: Description) -> Row:
         cause = f"VXLAN: the next hops cannot be read: {error.strerror}"
         return Row("encap", State.DEGRADED, cause, "see the row programs")
     by = Counter(modes.values())
-    cause = f"{d.settings.encap}: {by[DIRECT]} of {len(modes)} nodes without VXLAN"
+    cause = f"{d.settings.encap}: {by[way]} of {len(modes)} nodes {words}"
     others = [other for other in d.others if modes.get(other.vtep) == VXLAN]
-    unable = sorted(other.name for other in others if DIRECT not in other.accepts)
+    unable = sorted(other.name for other in others if way not in other.accepts)
     if others:
         cause += f"; {by[VXLAN]} by VXLAN, made by {d.node.encap}"
     if unable:

@@ -76,6 +76,30 @@ def test_a_node_on_no_link_with_this_one_gets_outer_headers() -> None:
     assert [hop.direct for hop in copy.wanted.values()] == [False]
 
 
+@pytest.mark.parametrize("gateway", [NODE, GATEWAY], ids=["on the link", "by a router"])
+def test_a_node_that_gets_ipip_has_an_entry_though_its_neighbour_is_not_known(
+    gateway: IPAddress,
+) -> None:
+    paths = {NODE: Path(2, gateway, 0)}
+    known = wanted(paths, {2: UPLINK}, NEIGHBOURS, in_ipip={NODE})[NODE]
+    unknown = wanted(paths, {2: UPLINK}, {}, in_ipip={NODE})[NODE]
+
+    on_link = gateway == NODE
+    expected = NextHop(2, 1480, NEIGHBOURS[2, gateway], UPLINK.mac, on_link=on_link, ipip=True)
+    assert known == expected
+    assert unknown == replace(expected, dst_mac=NO_MAC, unresolved=True)
+
+
+def test_only_nodes_that_take_it_get_ipip() -> None:
+    copy = copied()[1]
+    copy.take_nodes({FAR: False}, in_ipip={FAR})
+    assert [(hop.ipip, hop.mtu) for hop in copy.wanted.values()] == [(True, 1480)]
+
+    copy.take_nodes({FAR: False})
+
+    assert [(hop.ipip, hop.mtu) for hop in copy.wanted.values()] == [(False, 1450)]
+
+
 def test_all_nodes_behind_a_gateway_have_its_mac() -> None:
     paths = {FAR: Path(2, GATEWAY, 0), FAR6: Path(2, GATEWAY, 0)}
 

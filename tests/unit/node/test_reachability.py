@@ -145,6 +145,14 @@ def test_a_node_that_gets_no_vxlan_is_not_said_to_lack_its_port() -> None:
     assert 'encap = "auto"' in fault.todo
 
 
+def test_for_a_node_that_gets_ipip_the_protocols_are_named() -> None:
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), in_ipip={"n2"})
+
+    assert "drops IPIP (IP protocols 4 and 41)" in fault.sentence
+    assert "4789" not in fault.todo
+    assert 'encap = "auto"' in fault.todo
+
+
 def test_what_does_not_answer_at_all_is_a_fault_unless_it_is_down() -> None:
     rows = [peer("n2", FAILS, FAILS).row, peer("n3", FAILS, UNKNOWN).row]
 
