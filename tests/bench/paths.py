@@ -29,13 +29,15 @@ from pycni.files import make_private_directory
 from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode, draw
+from pycni.node import next_hops
 from pycni.settings import Settings, load
-from pycni.stores import open_store
+from pycni.stores import IPIP, open_store
 
 BETWEEN_NODES, ON_A_NODE = "between nodes", "on a node"
 
 NODE_TO_NODE, ROUTED, METADATA, OWN = "node-to-node", "routed vxlan", "metadata vxlan", "own encap"
 CROWDED = "own encap, many nodes"
+OWN_IPIP = "own ipip"
 VETH, BRIDGE, OWN_LOCAL = "veth pair", "bridge", "pycni"
 LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
@@ -82,6 +84,7 @@ def laid(*, nodes: int, between: Callable[[], None]) -> Iterator[tuple[Path, ...
             _between_own_nodes(METADATA, encap="kernel"),
             _between_own_nodes(OWN, encap="ebpf"),
             _between_own_nodes(CROWDED, encap="ebpf", nodes=nodes),
+            _between_own_nodes(OWN_IPIP, encap="ipip"),
             _redirect_only(),
             _veth_pair(),
             _bridge(),
@@ -128,6 +131,9 @@ def _between_own_nodes(name: str, *, encap: str, nodes: int = 2) -> Iterator[Pat
     with _own_lab(name, nodes=2, pods=1, encap=encap, known=nodes) as lab:
         one, two = lab.layout.nodes
         settings = load(one.settings_path), load(two.settings_path)
+        if encap == "ipip":
+            for each in settings:
+                _wait_until_sent(each, IPIP)
         yield Path(
             name,
             BETWEEN_NODES,
@@ -269,6 +275,16 @@ def _crowd(lab: Lab, nodes: int) -> None:
     ]
     with closing(sqlite3.connect(settings.store_url.removeprefix("sqlite:"))) as db, db:
         db.executemany("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _wait_until_sent(settings: Settings, way: str) -> None:
+    """Until packets to all other nodes leave so. Raises PycniError if that takes a minute."""
+    deadline = time.monotonic() + cluster.AGENT_TIMEOUT
+    while time.monotonic() < deadline:
+        if set(next_hops.modes(settings).values()) == {way}:
+            return
+        time.sleep(0.1)
+    raise PycniError(f"{settings.node_name} does not send {way}")
 
 
 def _wait_until_known(settings: Settings, nodes: int) -> None:
