@@ -15,11 +15,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from pycni.cluster import IPIP_OVERHEAD
 from pycni.lab.layout import BRIDGE, POD_IFNAME, WORLD, LabNode
 from pycni.node import overlay
 from pycni.node.record import Node
 from pycni.settings import load
-from pycni.stores import DIRECT, VXLAN
+from pycni.stores import DIRECT, IPIP, VXLAN
 from support.flows import FAMILIES, answering, ask, pumping
 from support.kernel import open_iproute
 from support.labs import made_pod, setup, write_settings
@@ -47,11 +48,14 @@ class Mode:
         """How packets leave, between nodes by number; empty: not at all."""
         if source == target:
             return ""
+        if self.encap == "ipip":
+            return IPIP
         is_near = self.routed or 2 not in (source, target)
         return DIRECT if self.encap in SEND_DIRECTLY and is_near else VXLAN
 
     def pod_mtu(self, underlay: int) -> int:
-        return UPLINK_MTU - (0 if self.encap == "direct" else OVERHEAD[underlay])
+        kept = {"direct": 0, "ipip": IPIP_OVERHEAD[underlay]}
+        return UPLINK_MTU - kept.get(self.encap, OVERHEAD[underlay])
 
 
 ALL = [
@@ -59,6 +63,7 @@ ALL = [
     Mode("direct", routed=True),
     Mode("auto-direct"),
     Mode("auto-direct", routed=True),
+    Mode("ipip"),
     Mode("auto"),
     Mode("kernel"),
     Mode("ebpf"),
