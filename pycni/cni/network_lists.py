@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from pycni.cluster import Cluster, IPNetwork
+from pycni.cluster import Cluster, IPNetwork, overlap
 from pycni.files import read_regular
 
 SUFFIXES = (".conf", ".conflist", ".json")
@@ -86,7 +86,7 @@ def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
             " change one of them, or remove that file"
             for network in _ranges(one, plugin)
             for cidr in cluster.cidrs
-            if network.version == cidr.version and network.overlaps(cidr)
+            if overlap(network, cidr)
         ]
     return found
 

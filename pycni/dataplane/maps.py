@@ -120,6 +120,8 @@ class Config:
     """Nodes send to each other without outer headers."""
     routed: bool
     """Even by routers, which know where pods are."""
+    ipip: bool
+    """In IPIP."""
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -129,8 +131,6 @@ class Config:
     dead_end_mark: int = 0
     """Of packets to cluster addresses of nobody; 0: no ICMP error for them."""
     event_mask: int = 0x0F
-    ipip: bool = False
-    """Nodes send to each other in IPIP."""
 
     def pack(self) -> bytes:
         """Bytes of `struct config`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
-from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable
+from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable, overlap
 from pycni.names import NODE_NAME_MAX, is_node_name
 from pycni.stores.registry import DIRECT, IPIP, ROUTED, VXLAN, NodeRecord
 
@@ -365,7 +365,7 @@ def _canonical(what: str, value: object, parse: Callable[[str], T]) -> T:
         raise ValueError(f"its {what} {_shown(value)} is not a valid one") from None
     if "%" in value:  # an IPv6 zone (RFC 4007), which means something on one machine only
         raise ValueError(f"its {what} {_shown(value)} has a zone")
-    if value.startswith("::ffff:") and ip_network(value).overlaps(V4_MAPPED):
+    if value.startswith("::ffff:") and overlap(ip_network(value), V4_MAPPED):
         raise ValueError(f"its {what} {_shown(value)} is IPv4 written as IPv6 (v4-mapped)")
     if str(parsed) != value:
         raise ValueError(f"its {what} {_shown(value)} is not in the usual form, {parsed}")
@@ -387,9 +387,7 @@ def _one_per_family(
 
 def _overlapping(one: IPNetwork, others: Iterable[IPNetwork]) -> IPNetwork | None:
     """The first of `others` that overlaps."""
-    return next(
-        (other for other in others if other.version == one.version and other.overlaps(one)), None
-    )
+    return next((other for other in others if overlap(other, one)), None)
 
 
 def _shown(value: object) -> str:
