@@ -35,6 +35,8 @@ SETTINGS = {
     "a kernel with netkit": {"netkit": b"\1"},
     "direct": {"direct": b"\1"},
     "direct, own encapsulation": {"direct": b"\1", "own_encap": b"\1"},
+    "direct by routers": {"direct": b"\1", "routed": b"\1"},
+    "direct by routers, own encapsulation": {"direct": b"\1", "routed": b"\1", "own_encap": b"\1"},
     "direct, no VXLAN device": {"direct": b"\1", "vxlan_ifindex": bytes(4)},
     "every drop an event": {"event_mask": struct.pack("=I", 0)},
     "dead ends": {"dead_end_mark": struct.pack("=I", 7)},
