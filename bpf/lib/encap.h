@@ -132,7 +132,8 @@ enum exit {
  * outer headers are left to the device; a packet without them needs only a MAC.
  *
  * `may_be_cut`: pods were told what fits without outer headers. A packet that needs
- * them all the same may be too long then, and nobody can be told: it is cut.
+ * them all the same may be too long then, and nobody can be told: the underlay cuts
+ * it, if it is IPv4.
  */
 static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 					   const struct packet *packet,

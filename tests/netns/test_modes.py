@@ -175,10 +175,13 @@ def test_nodes_and_pods_reach_each_other(stage: Stage, mode: Mode, place: str, f
     with pumping(nodes.one.netns, pod.netns, nodes.pod(pod, family)) as send:
         assert send() is not None
     to = nodes.own(node, family)
+    # what is too long for VXLAN, an IPv6 underlay cannot cut (bpf/lib/too_big.h)
+    is_lost = mode.encap == "direct" and target == 2 and (family, nodes.underlay) == (4, 6)
+    size = 1200 if is_lost else 5000
     with answering(node.netns, to) as (port, _):
         if family == 6:
-            ask(own_pod.netns, to, port, size=5000)  # its sender may be told to cut it smaller
-        pod_seen_as = ask(own_pod.netns, to, port, size=5000)
+            ask(own_pod.netns, to, port, size=size)  # its sender may be told to cut it smaller
+        pod_seen_as = ask(own_pod.netns, to, port, size=size)
 
     assert seen_as in gateways(nodes.one)
     assert pod_seen_as == nodes.pod(own_pod, family)
