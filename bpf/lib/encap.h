@@ -134,7 +134,8 @@ enum exit {
  * VXLAN is left to the device; any other packet needs only a MAC.
  *
  * `may_be_cut`: pods were told what fits without VXLAN. A packet that needs it all the
- * same may be too long then, and nobody can be told: it is cut.
+ * same may be too long then, and nobody can be told: the underlay cuts it, if it is
+ * IPv4.
  */
 static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 					   const struct packet *packet,
