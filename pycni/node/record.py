@@ -83,8 +83,8 @@ class Node:
     @property
     def door_open_until(self) -> float:
         """When the next setup closes a door, as Unix time in seconds; 0: none is to be closed."""
-        untils = self.direct_until, self.routed_until, self.ipip_until
-        return min((until for until in untils if until), default=0.0)
+        times = self.direct_until, self.routed_until, self.ipip_until
+        return min((until for until in times if until), default=0.0)
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:

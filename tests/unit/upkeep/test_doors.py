@@ -24,9 +24,9 @@ WORDS = {
 SEEN: Any = None
 
 
-def described(monkeypatch: pytest.MonkeyPatch, **untils: float) -> Any:
+def described(monkeypatch: pytest.MonkeyPatch, **times: float) -> Any:
     monkeypatch.setattr(doors.time, "time", lambda: NOW)
-    return SimpleNamespace(node=replace(NODE, **untils))
+    return SimpleNamespace(node=replace(NODE, **times))
 
 
 @pytest.mark.parametrize("door", WORDS)
