@@ -7,8 +7,9 @@
  * or not.
  *
  * Fragments, and packets with IPv6 extension headers, escape these checks.
- * from_overlay makes the same checks on VXLAN that the kernel unwraps, and the guard
- * in the stack drops IPIP.
+ * from_overlay makes the same ones on VXLAN that the kernel unwraps, and the guard in
+ * the stack drops IPIP; but the MAC is seen only here, so it is checked of all that
+ * may be VXLAN.
  */
 
 #include "lib/types.h"
@@ -18,17 +19,31 @@
 #include "lib/ipip.h"
 #include "lib/parse.h"
 #include "lib/self.h"
+#include "lib/upper.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
+
+static __always_inline bool may_be_vxlan(struct __sk_buff *ctx,
+					 const struct packet *packet)
+{
+	return is_extension(packet->l4_proto) ||
+	       (packet->l4_proto == IPPROTO_UDP && !packet->l4_present) ||
+	       is_udp_to(ctx, packet, config.vxlan_port);
+}
 
 static __always_inline int guard_overlay(struct __sk_buff *ctx,
 					 const struct packet *packet)
 {
 	int drop;
 
-	if (!is_own_vtep(&packet->dst) ||
-	    !is_udp_to(ctx, packet, config.vxlan_port))
+	if (!is_own_vtep(&packet->dst))
+		return NOT_OURS;
+	if (config.direct && ctx->pkt_type == PACKET_HOST &&
+	    may_be_vxlan(ctx, packet) &&
+	    !may_be_from(ctx, packet->src_mac, &packet->src))
+		return -DROP_WRONG_NEIGHBOUR;
+	if (!is_udp_to(ctx, packet, config.vxlan_port))
 		return NOT_OURS;
 
 	if (!is_known_vtep(&packet->src))

@@ -57,7 +57,8 @@ def probe() -> list[Feature]:
              needed_by="drop events (BPF_MAP_TYPE_RINGBUF, 5.8)"),
         _try("btf", _has_btf, needed_by="the layout check of pinned maps (BPF_BTF_LOAD, 4.18)"),
         _try("prog_test_run", _can_test_run,
-             fallback="features that only a run shows count as missing"),
+             fallback="no program is tried on a packet: tunnel_key_local, own_encap and decap_l3, "
+             "which only that shows, count as missing"),
         _try("tunnel_key_local", _sets_local_address,
              fallback="the kernel's routes choose the outer source address"),
         _try("own_encap", _encapsulates,
@@ -68,9 +69,10 @@ def probe() -> list[Feature]:
              fallback="clsact filters; a chained bandwidth plugin cannot limit what a pod sends: "
              "use the capability `bandwidth`"),
         _try("netkit", netkit.probe,
-             fallback='pods have veth pairs; a network with "device": "netkit" gets none'),
+             fallback='pods have veth pairs; in a network with "device": "netkit" each ADD fails'),
         _try("netkit_headroom", netkit.probe_headroom,
-             fallback="own encapsulation copies the heads of packets that have no room for it"),
+             fallback="packets of pods with netkit come without room for VXLAN's headers: each to "
+             "another node is copied in part, which is slower"),
         _try("jit", _is_jited, fallback="programs are interpreted, many times slower"),
     ]  # fmt: skip
 

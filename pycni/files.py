@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Private directories (mode 0700) and files (mode 0600) of a node; files are replaced atomically.
 
-Knows no file's content. Turns OSError into FileError, which names the path. `stage` alone is for
-files that others read, and raises OSError.
+Knows no file's content. Turns OSError into FileError, which names the path. `stage`, for files that
+others read, and `read_regular`, for files that others name or write, raise OSError.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -15,11 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pycni.directories import refuse_unwritable
 from pycni.errors import FileError
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 WRITABLE_BY_OTHERS = 0o022
+REGULAR_MAX = 16 << 20
+"""Bytes of a file that somebody names or may replace. The largest, the plugin, has less than 2."""
 STAGED_SUFFIX = ".new"
 
 SYSTEM_DIRECTORIES = frozenset(
@@ -60,6 +64,40 @@ SYSTEM_DIRECTORIES = frozenset(
 """hier(7). Others need them, whatever is in them."""
 
 
+KINDS = (
+    (stat.S_ISDIR, "it is a directory"),
+    (stat.S_ISFIFO, "it is a pipe"),
+    (stat.S_ISCHR, "it is a device"),
+    (stat.S_ISBLK, "it is a device"),
+    (stat.S_ISSOCK, "it is a socket"),
+)
+
+
+def read_regular(path: Path, *, at_most: int = REGULAR_MAX, pipes: bool = False) -> bytes:
+    """The content of a file that others name or write. Never waits, and is never without end.
+
+    Raises OSError, whose `strerror` says what is wrong, for a file that has more than `at_most`
+    bytes, and for what is no regular file. With `pipes` those that the shell opened are read, too
+    (/dev/stdin), and waited for.
+    """
+    if pipes and _is_given(path):
+        with path.open("rb") as pipe:
+            return _bounded(pipe.read(at_most + 1), path, at_most)
+    refuse_irregular(path, at_most=at_most)  # a device must not even be opened
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        _refuse(os.fstat(descriptor), path)
+        return _bounded(file.read(at_most + 1), path, at_most)
+
+
+def refuse_irregular(path: Path, *, at_most: int = REGULAR_MAX) -> None:
+    """Raise OSError as `read_regular` does, for a file that a library is to read."""
+    found = path.stat()
+    _refuse(found, path)
+    if found.st_size > at_most:
+        raise _too_large(path, at_most)
+
+
 def make_private_directory(path: Path) -> None:
     """Make `path` with mode 0700, and missing parents with the umask's mode.
 
@@ -74,6 +112,10 @@ def make_private_directory(path: Path) -> None:
             f"the directory {path} cannot be made: {error.strerror}",
             hint="run as root, and choose a path on a writable file system",
         ) from error
+    _refuse_plantable(path, found)
+
+
+def _refuse_plantable(path: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise FileError(
             f"the directory {path} belongs to user {found.st_uid}, not to user {os.geteuid()}",
@@ -93,24 +135,38 @@ def make_own_directory(path: Path, *, marks: frozenset[str]) -> None:
     Raises FileError for any other, and for a directory of the system (hier(7)).
     """
     make_private_directory(path)
-    found = path.stat()
-    if not found.st_mode & ~DIRECTORY_MODE & 0o777:
-        return
     try:
-        names = {entry.name for entry in path.iterdir()}
-        is_ours = path.resolve() not in SYSTEM_DIRECTORIES and (not names or names & marks)
-        if not is_ours:
-            raise FileError(
-                f"the directory {path} (mode {stat.S_IMODE(found.st_mode):04o}) is open to others, "
-                "and has files that are not pycni's",
-                hint=f"name a directory of pycni's own in the settings, such as {path / 'pycni'}",
-            )
-        path.chmod(DIRECTORY_MODE)
+        if _is_to_be_closed(path, marks):
+            path.chmod(DIRECTORY_MODE)
     except OSError as error:
         raise FileError(
             f"the directory {path} cannot be closed to others: {error.strerror}",
             hint=f"run as root, or: chmod 0700 {path}",
         ) from error
+
+
+def refuse_own_directory(path: Path, *, marks: frozenset[str]) -> None:
+    """Raise FileError if `make_own_directory` would, as far as can be told without a change."""
+    refuse_unwritable(path)
+    if path.is_dir():
+        _refuse_plantable(path, path.stat())
+        _is_to_be_closed(path, marks)
+
+
+def _is_to_be_closed(path: Path, marks: frozenset[str]) -> bool:
+    """Whether others may enter a directory of ours. Raises FileError for one that is not ours."""
+    found = path.stat()
+    if not found.st_mode & ~DIRECTORY_MODE & 0o777:
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    is_ours = path.resolve() not in SYSTEM_DIRECTORIES and (not names or names & marks)
+    if not is_ours:
+        raise FileError(
+            f"the directory {path} (mode {stat.S_IMODE(found.st_mode):04o}) is open to others, "
+            "and has files that are not pycni's",
+            hint=f"name a directory of pycni's own in the settings, such as {path / 'pycni'}",
+        )
+    return True
 
 
 @contextmanager
@@ -201,6 +257,28 @@ def remove_file(path: Path) -> None:
                 f"the file {one} cannot be removed: {error.strerror}",
                 hint="run as root, and check that the file system is not mounted read-only",
             ) from error
+
+
+def _is_given(path: Path) -> bool:
+    """Whether it is a pipe that this process was started with: it has no name of its own."""
+    is_descriptor = os.path.realpath(path).startswith("/proc/")
+    return is_descriptor and stat.S_ISFIFO(path.stat().st_mode)
+
+
+def _refuse(found: os.stat_result, path: Path) -> None:
+    for is_kind, words in KINDS:
+        if is_kind(found.st_mode):
+            raise OSError(errno.EINVAL, f"{words}, not a regular file", str(path))
+
+
+def _bounded(content: bytes, path: Path, at_most: int) -> bytes:
+    if len(content) > at_most:
+        raise _too_large(path, at_most)
+    return content
+
+
+def _too_large(path: Path, at_most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {at_most} bytes", str(path))
 
 
 def _temporary(path: Path) -> Path:

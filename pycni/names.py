@@ -21,6 +21,9 @@ NAME_HEAD = "pcn"
 ALIAS_HEAD = "pycni:1"
 """First word of the alias of a link that is ours; the number is the alias format's version."""
 
+DEVICE = "pycni0"
+"""The overlay device."""
+
 VETH, NETKIT = "veth", "netkit"
 """The kinds of links that pods have."""
 
@@ -67,6 +70,11 @@ class AttachmentKey:
 def host_ifname(digest: str) -> str:
     """Deterministic name of the host end of the attachment with that digest."""
     return NAME_HEAD + digest[:12]
+
+
+def is_host_ifname(name: str) -> bool:
+    """Whether `host_ifname` could be the maker of a name."""
+    return re.fullmatch(rf"{NAME_HEAD}[0-9a-f]{{12}}", name) is not None
 
 
 def is_node_name(name: str) -> bool:

@@ -38,9 +38,15 @@ from pycni.cluster import (
     is_routable,
     mtu_needed,
 )
+from pycni.directories import conflicts, refuse_unwritable
 from pycni.errors import ClusterError, InvalidSettings
-from pycni.files import make_own_directory, make_private_directory
-from pycni.names import SETTINGS_PATH, is_node_name
+from pycni.files import (
+    make_own_directory,
+    make_private_directory,
+    read_regular,
+    refuse_own_directory,
+)
+from pycni.names import DEVICE, SETTINGS_PATH, is_host_ifname, is_node_name
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
@@ -72,6 +78,9 @@ MTU_MAX = 2**16 - 1
 PROBE_MIN, PROBE_MAX = 5, 3600
 """Seconds between probes of a node."""
 
+SIZE_MAX = 1 << 20
+"""Bytes of a settings file."""
+
 AT = re.compile(r"line (\d+): ")
 TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
 TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
@@ -89,6 +98,10 @@ def _node_name(value: str) -> str:
 def _ifname(value: str) -> str:
     if len(value.encode()) > IFNAME_MAX or value in (".", "..") or re.search(r"[/:%\s]", value):
         raise ValueError("must be the name of a network interface, or empty")
+    if value == DEVICE:
+        raise ValueError("is pycni's own device; name the interface towards the other nodes")
+    if is_host_ifname(value):
+        raise ValueError("is the name of a pod's link; name the interface towards the other nodes")
     return value
 
 
@@ -234,6 +247,9 @@ class Settings(BaseModel):
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them. With
     "direct" and "auto-direct", nodes on one link send to each other without VXLAN, and with "ipip"
     all in IPIP; the others as with "auto"."""
+    routers_know_pods: StrictBool = False
+    """Whether the routers between nodes have routes to the pods behind each node. With "direct" and
+    "auto-direct", nodes behind them get packets without VXLAN, too."""
     probe_interval: Annotated[StrictInt, AfterValidator(_probe_interval)] = 20
     """Seconds between two probes of another node, through the overlay and beside it; 0: none."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000
@@ -250,6 +266,13 @@ class Settings(BaseModel):
         return self.store or f"sqlite:{self.state_dir}/cluster.db"
 
     @property
+    def store_file(self) -> Path | None:
+        """The file of an embedded store."""
+        kind, _, rest = self.store_url.partition(":")
+        file = Path(rest.removeprefix("//"))
+        return file if kind == "sqlite" and file.is_absolute() else None
+
+    @property
     def socket_path(self) -> Path:
         """Where the agent listens."""
         return self.run_dir / AGENT_SOCKET
@@ -263,6 +286,12 @@ class Settings(BaseModel):
     def pin_root(self) -> Path:
         """The directory below which programs and maps are pinned."""
         return self.bpffs / "pycni"
+
+    @property
+    def directories(self) -> dict[str, Path]:
+        """By their keys."""
+        keys = ("state_dir", "run_dir", "bpffs", "cache_dir")
+        return {key: getattr(self, key) for key in keys}
 
     @property
     def cluster(self) -> Cluster:
@@ -323,9 +352,24 @@ def make_directories(settings: Settings) -> None:
     make_private_directory(settings.cache_dir)
 
 
+def refuse_directories(settings: Settings) -> None:
+    """Raise FileError if `make_directories` would, or if the embedded store could not be written to
+    where it is; changes nothing. Whether there is room is not asked."""
+    refuse_own_directory(settings.state_dir, marks=STATE_MARKS)
+    refuse_own_directory(settings.run_dir, marks=RUN_MARKS)
+    refuse_unwritable(settings.cache_dir)
+    refuse_store(settings)
+
+
+def refuse_store(settings: Settings) -> None:
+    """Raise FileError if an embedded store could not be written to, or made."""
+    if (file := settings.store_file) is not None:
+        refuse_unwritable(file.parent)
+
+
 def _read(file: Path, *, must_exist: bool) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_regular(file, at_most=SIZE_MAX).decode()
     except FileNotFoundError as error:
         if not must_exist:
             return ""
@@ -338,7 +382,9 @@ def _read(file: Path, *, must_exist: bool) -> str:
         is_for_root = isinstance(error, PermissionError) and os.geteuid() != 0
         raise InvalidSettings(
             f"{file} cannot be read: {error.strerror}",
-            hint="run it as root" if is_for_root else "it must be a file root can read",
+            hint="run it as root"
+            if is_for_root
+            else "it must be a regular file that root can read",
         ) from error
 
 
@@ -379,6 +425,20 @@ def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) ->
         limit = SOCKET_PATH_MAX - len("/") - len(settings.socket_path.name)
         problem = f"run_dir = '{settings.run_dir}': must be {limit} bytes or less, for a socket"
         raise _wrong(file, [_at(lines, "run_dir") + problem])
+    if wrong := dict(conflicts(_paths(settings))):
+        raise _wrong(file, [about(settings, key, why, lines) for key, why in wrong.items()])
+
+
+def about(settings: Settings, key: str, problem: str, lines: Mapping[str, int]) -> str:
+    """A problem of one of `directories` or of the store, as the others are told. `lines` are those
+    of the file's keys."""
+    return f"{_at(lines, key)}{key} = '{getattr(settings, key)}': {problem}"
+
+
+def _paths(settings: Settings) -> dict[str, Path]:
+    """`directories`, and that of the embedded store."""
+    file = settings.store_file if settings.store else None
+    return settings.directories | ({"store": file.parent} if file else {})
 
 
 def _lines(text: str) -> dict[str, int]:

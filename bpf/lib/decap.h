@@ -11,6 +11,7 @@
 
 #include "classify.h"
 #include "deliver.h"
+#include "direct.h"
 #include "messages.h"
 #include "outer.h"
 #include "remotes.h"
@@ -30,6 +31,7 @@ struct underlay {
 	__u32 l3_length;
 	__u32 headers; /* bytes between the two Ethernet headers, with one */
 	__be16 l3_proto;
+	__u8 src_mac[ETH_ALEN]; /* at an even place, as copy_mac() needs it */
 	__u8 ecn;
 };
 
@@ -156,6 +158,8 @@ static __always_inline int receive_inner(struct __sk_buff *ctx,
 		return NOT_OURS;
 	if (!is_behind(&from->src, &packet.src))
 		return NOT_OURS;
+	if (config.direct && !may_be_from(ctx, from->src_mac, &from->src))
+		return NOT_OURS;
 	if (classify_here(&packet.dst, &route) != LOCAL_POD ||
 	    !may_skip_kernel(ctx, &packet, route.ep))
 		return NOT_OURS;
@@ -177,6 +181,7 @@ static __always_inline int decap_ourselves4(struct __sk_buff *ctx,
 	    !is_plain_vxlan((void *)(eth + 1) + sizeof(struct iphdr),
 			    from.l3_length - sizeof(struct iphdr)))
 		return NOT_OURS;
+	copy_mac(from.src_mac, eth->h_source);
 	return receive_inner(ctx, &from);
 }
 
@@ -191,6 +196,7 @@ static __always_inline int decap_ourselves6(struct __sk_buff *ctx,
 	    !is_plain_vxlan((void *)(eth + 1) + sizeof(struct ipv6hdr),
 			    from.l3_length - sizeof(struct ipv6hdr)))
 		return NOT_OURS;
+	copy_mac(from.src_mac, eth->h_source);
 	return receive_inner(ctx, &from);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Between nodes on one link, packets need no outer headers: the MACs say from which
  * node to which. A node takes such a packet only from the neighbour that is the node
- * of its source, by the interface on which it has that neighbour.
+ * of its source, by the interface on which it has that neighbour. Where routers know
+ * where pods are (`config.routed`), the neighbour may also be the router to that node.
  *
  * Who is whose neighbour, `nexthops` says as long as the agent does. Beyond that the
  * kernel is asked, packet by packet: so a node without an agent sends and receives.
@@ -70,8 +71,8 @@ static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib,
 }
 
 /* By the kernel's own neighbour table: nobody vouches for ours, or the kernel has
- * forgotten the neighbour, and asks for it. NOT_OURS if the node is on no link; and
- * for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes for an IPv6
+ * forgotten the neighbour, and asks for it. NOT_OURS if the node was on the link and
+ * is no more; and for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes for an IPv6
  * one (bpf_out_neigh_v6(), net/core/filter.c): the VXLAN device has it asked for.
  */
 static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
@@ -84,8 +85,9 @@ static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
 	__u32 ifindex = nexthop->ifindex;
 	long result = ask_kernel(ctx, vtep, &fib, 0);
 
-	if ((result && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
-	    !is_on_link(&fib, vtep))
+	if (result && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return NOT_OURS;
+	if (nexthop->flags & NEXTHOP_ON_LINK && !is_on_link(&fib, vtep))
 		return NOT_OURS;
 	if (!result) {
 		if (write_macs(ctx, fib.dmac, fib.smac))
@@ -105,6 +107,17 @@ static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
 	return went(PATH_DIRECT, TC_ACT_REDIRECT);
 }
 
+/* Routers know pod CIDRs and VTEPs: not an address that a pod has asked for, and not
+ * all that a node has. Neighbours know each other by the MAC.
+ */
+static __always_inline bool is_known_to_routers(const struct packet *packet,
+						const union ip_addr *vtep)
+{
+	return is_of_this_node(&packet->src) &&
+	       (same_address(&packet->dst, vtep) ||
+		lookup_remote_node(&packet->dst));
+}
+
 /* `measured` as measure_packet() says. NOT_OURS, and nothing is changed, if the
  * packet is longer than the way allows, or needs outer headers to be known.
  */
@@ -118,6 +131,9 @@ static __always_inline int send_directly(struct __sk_buff *ctx,
 
 	if (!is_of_overlay(packet) || measured > nexthop->mtu ||
 	    (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu))
+		return NOT_OURS;
+	if (!(nexthop->flags & NEXTHOP_ON_LINK) &&
+	    !is_known_to_routers(packet, vtep))
 		return NOT_OURS;
 	if (!nexthop->used) /* as in encap.h */
 		nexthop->used = 1;
@@ -135,33 +151,48 @@ static __always_inline int send_directly(struct __sk_buff *ctx,
  * heard of it yet.
  */
 static __noinline bool is_kernels_neighbour(struct __sk_buff *ctx,
-					    const struct packet *packet,
+					    const __u8 *mac,
 					    const union ip_addr *vtep)
 {
 	struct bpf_fib_lookup fib = { .ifindex = ctx->ifindex };
 
 	return !ask_kernel(ctx, vtep, &fib, BPF_FIB_LOOKUP_OUTPUT) &&
-	       fib.ifindex == ctx->ifindex && is_on_link(&fib, vtep) &&
-	       same_mac(fib.dmac, packet->src_mac);
+	       fib.ifindex == ctx->ifindex &&
+	       (config.routed || is_on_link(&fib, vtep)) &&
+	       same_mac(fib.dmac, mac);
 }
 
-/* Whether the node at `vtep` itself sent a packet by this link. No station has the
- * MAC that is all zeros, which an unresolved next hop has.
+/* Whether the node at `vtep` itself, whose next hop is given or NULL, sent a packet
+ * from `mac` by this link. No station has the MAC that is all zeros, which an
+ * unresolved next hop has.
  */
-static __always_inline bool came_from(struct __sk_buff *ctx,
-				      const struct packet *packet,
+static __always_inline bool came_from(struct __sk_buff *ctx, const __u8 *mac,
+				      const struct nexthop *nexthop,
 				      const union ip_addr *vtep)
 {
 	const __u8 none[ETH_ALEN] = {};
+
+	if (same_mac(mac, none))
+		return false;
+	if (nexthop && (config.routed || nexthop->flags & NEXTHOP_ON_LINK) &&
+	    nexthop->ifindex == ctx->ifindex && same_mac(nexthop->dst_mac, mac))
+		return true;
+	return is_kernels_neighbour(ctx, mac, vtep);
+}
+
+/* Whether VXLAN with the outer source `vtep` may be that node's. A node that gets
+ * packets without outer headers is known by its MAC in VXLAN, too: else a stranger
+ * on the link would take that way in. While nobody knows its MAC, the outer source
+ * has to do.
+ */
+static __always_inline bool may_be_from(struct __sk_buff *ctx, const __u8 *mac,
+					const union ip_addr *vtep)
+{
 	struct nexthop *nexthop = lookup_nexthop(vtep);
 
-	if (same_mac(packet->src_mac, none))
-		return false;
-	if (nexthop && nexthop->flags & NEXTHOP_ON_LINK &&
-	    nexthop->ifindex == ctx->ifindex &&
-	    same_mac(nexthop->dst_mac, packet->src_mac))
-		return true;
-	return is_kernels_neighbour(ctx, packet, vtep);
+	return !nexthop || !(nexthop->flags & NEXTHOP_DIRECT) ||
+	       nexthop->flags & NEXTHOP_UNRESOLVED ||
+	       came_from(ctx, mac, nexthop, vtep);
 }
 
 /* The VTEP of the node that an address belongs to, or NULL. */
@@ -195,7 +226,7 @@ static __always_inline int receive_directly(struct __sk_buff *ctx,
 		return NOT_OURS;
 	if (!vtep || is_own_vtep(vtep))
 		return -DROP_SPOOFED_INNER;
-	if (!came_from(ctx, packet, vtep))
+	if (!came_from(ctx, packet->src_mac, lookup_nexthop(vtep), vtep))
 		return -DROP_WRONG_NEIGHBOUR;
 	drop = find_receiver(ctx, packet, &route);
 	if (drop)

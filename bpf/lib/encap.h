@@ -132,11 +132,16 @@ enum exit {
 
 /* The way of a known next hop, or NOT_OURS. Without an agent that vouches for it,
  * VXLAN is left to the device; any other packet needs only a MAC.
+ *
+ * `may_be_cut`: pods were told what fits without VXLAN. A packet that needs it all the
+ * same may be too long then, and nobody can be told: the underlay cuts it, if it is
+ * IPv4.
  */
 static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 					   const struct packet *packet,
 					   const union ip_addr *vtep,
-					   __u32 measured, enum exit exit)
+					   __u32 measured, enum exit exit,
+					   bool *may_be_cut)
 {
 	struct self *own = get_self();
 	struct nexthop *nexthop;
@@ -147,19 +152,23 @@ static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 	nexthop = lookup_nexthop(vtep);
 	if (!nexthop)
 		return NOT_OURS;
-	if (config.direct && nexthop->flags & NEXTHOP_DIRECT)
+	if (config.direct && nexthop->flags & NEXTHOP_DIRECT) {
+		*may_be_cut = true;
 		return send_directly(ctx, packet, nexthop, vtep, measured,
 				     fresh);
-	if (config.ipip && nexthop->flags & NEXTHOP_IPIP)
+	}
+	if (config.ipip && nexthop->flags & NEXTHOP_IPIP) {
+		*may_be_cut = true;
 		return send_in_ipip(ctx, packet, own, nexthop, vtep, measured,
 				    fresh);
+	}
 	if (!fresh || !config.own_encap || exit != ANY_EXIT)
 		return NOT_OURS;
 	return encap_ourselves(ctx, packet, own, nexthop, vtep, measured);
 }
 
-/* Whether a path is so wide because it is meant for IPIP. A packet that takes VXLAN
- * there all the same may be longer than VXLAN leaves room for: it may be cut.
+/* Whether a path of which nothing is known is so wide because it is meant for IPIP. A
+ * packet that takes VXLAN there may be longer than that leaves room for.
  */
 static __always_inline bool is_for_ipip(__u32 path_mtu)
 {
@@ -180,12 +189,14 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 					__u32 measured, enum exit exit)
 {
 	__u32 path_mtu = config.overlay_mtu, sender_mtu;
+	bool may_be_cut = false;
 	int verdict = NOT_OURS;
 	__u64 tunnel_flags;
 
 	if (config.direct || config.ipip ||
 	    (config.own_encap && exit == ANY_EXIT))
-		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit);
+		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit,
+					  &may_be_cut);
 	if (verdict != NOT_OURS)
 		return verdict;
 	if (!config.vxlan_ifindex)
@@ -195,9 +206,9 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	    packet->l3_proto == bpf_htons(ETH_P_IPV6))
 		path_mtu = get_path_mtu(vtep);
 	sender_mtu = get_sender_mtu(packet, path_mtu);
-	tunnel_flags = BPF_F_DONT_FRAGMENT;
-	if (sender_mtu > path_mtu || is_for_ipip(path_mtu))
-		tunnel_flags = 0;
+	may_be_cut = may_be_cut || sender_mtu > path_mtu ||
+		     is_for_ipip(path_mtu);
+	tunnel_flags = may_be_cut ? 0 : BPF_F_DONT_FRAGMENT;
 	if (exit == ANY_EXIT)
 		return measured > sender_mtu ?
 			       -DROP_TOO_BIG :

@@ -53,6 +53,7 @@ struct vtep {
 
 enum vtep_flag {
 	VTEP_DIRECT = 1, /* takes packets without outer headers, too */
+	VTEP_ROUTED = 2, /* and takes them from routers */
 	VTEP_IPIP = 4, /* takes IPIP, too */
 };
 
@@ -208,7 +209,7 @@ struct config {
 	__u8 decap_l3; /* kernel >= 6.3 takes IPv4 out of IPv6, and back */
 	__u8 netkit; /* kernel >= 6.7: pods may have netkit pairs */
 	__u8 direct; /* nodes send to each other without outer headers */
-	__u8 pad[1];
+	__u8 routed; /* even by routers, which know where pods are */
 	union ip_addr gateway4; /* this node's address in its pod CIDR */
 	union ip_addr gateway6;
 	struct prefix cluster4; /* all pods of all nodes; if the family is off:

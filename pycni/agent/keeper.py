@@ -22,6 +22,7 @@ from pycni.agent.budget import Rest
 from pycni.agent.current import Current
 from pycni.agent.glance import Glance
 from pycni.agent.known import Known
+from pycni.agent.left import Left
 from pycni.agent.loops import Run
 from pycni.backoff import Backoff
 from pycni.errors import FileError, PycniError, TryAgain
@@ -139,8 +140,9 @@ class Keeper:
         """What tells the record that was read from a later one."""
         self._book = Book()
         self._settled = Settled()
-        self._aliases: dict[str, str] = {}
-        """Of the pods' links, by their names."""
+        self._aliases: dict[int, str] = {}
+        """Of the pods' links, by their indexes."""
+        self._left = Left()
         self._doers: dict[Subject, tuple[float, str]] = {}
         """When who last did something about a subject, if that was said."""
         self.found = False
@@ -189,6 +191,7 @@ class Keeper:
         self._read_book()
         begin = time.monotonic()
         faults = self._faults(scope)
+        self._left.tell(faults, {part.name for part in scope.parts if part.is_others})
         self._note(self._mended_since(faults, scope), begin)
         found = self._to_mend(faults)
         self.found, self.left, self.mended = bool(found), False, False
@@ -355,7 +358,8 @@ class Keeper:
                             quoted(self._doer(fault) or "unknown"), took)  # fmt: skip
         for part, count in told.items():
             if count > NAMED:
-                log.warning("mended part=%s more=%d", quoted(part), count - NAMED)
+                log.warning("mended, and not named one by one part=%s things=%d",
+                            quoted(part), count - NAMED)  # fmt: skip
         self._write_book()
 
     def _read_book(self) -> None:

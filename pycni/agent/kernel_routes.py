@@ -137,7 +137,7 @@ def hearing_errors() -> Iterator[IcmpErrors | None]:
     try:
         errors = IcmpErrors()
     except PermissionError as error:
-        log.warning("path MTUs are learnt late seconds=%d error=%s todo=%s", REVIEW,
+        log.warning("path MTUs are learnt late seconds=%d error=%s to_do=%s", REVIEW,
                     quoted(str(error)), quoted("give the agent CAP_NET_RAW"))  # fmt: skip
         yield None
         return

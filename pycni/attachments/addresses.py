@@ -27,7 +27,7 @@ from pycni.pods.resting import Resting
 def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
     """Take the addresses that another IPAM plugin gave, or else addresses of our own pools."""
 
-    def claim(address: IPAddress) -> bool:
+    def claim(address: IPAddress) -> str:
         return _claim(one, table, address)
 
     if given is None:
@@ -36,8 +36,8 @@ def take(one: Attaching, table: Endpoints, given: IpamResult | None) -> None:
         taken = tuple(ip.address.ip for ip in given.ips)
         for address in taken:
             published.refuse_unusable(one.ipr, address, node=one.node, settings=one.settings)
-            if not claim(address):
-                raise published.taken(address)
+            if owner := claim(address):
+                raise published.taken(address, owner)
     _forget_former(one, taken)
     one.lease = replace(one.lease, addresses=taken)
 
@@ -46,11 +46,11 @@ def _allocate(one: Attaching, table: Endpoints) -> tuple[IPAddress, ...]:
     """Addresses of our own pools; if there are none left, when the node has more."""
     claimed = []
 
-    def claim(address: IPAddress) -> bool:
-        is_ours = _claim(one, table, address)
-        if is_ours:
+    def claim(address: IPAddress) -> str:
+        owner = _claim(one, table, address)
+        if not owner:
             claimed.append(address)
-        return is_ours
+        return owner
 
     def allocate() -> tuple[IPAddress, ...]:
         return allocation.allocate(
@@ -86,15 +86,17 @@ def _forget_former(one: Attaching, taken: Collection[IPAddress]) -> None:
         one.call.forgetting.now(former)
 
 
-def _claim(one: Attaching, table: Endpoints, address: IPAddress) -> bool:
+def _claim(one: Attaching, table: Endpoints, address: IPAddress) -> str:
+    """Who has the address, in words; "": it is this attachment's now."""
     if not reserve(one, table, address):
-        return False
+        return "another pod of this node"
     if not published.is_outside(address, one.node):
-        return True
-    if published.publish(one.ipr, address, node=one.node, settings=one.settings):
-        return True
-    _give_back(one, address)
-    return False
+        return ""
+    owner = published.publish(one.ipr, address, node=one.node, settings=one.settings)
+    if owner:
+        _give_back(one, address)
+        return f"node {owner}"
+    return ""
 
 
 def _give_back(one: Attaching, address: IPAddress) -> None:

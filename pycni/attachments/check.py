@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pycni import locks
+from pycni.attachments import lookup
 from pycni.cni.call import Call
 from pycni.dataplane import maps
 from pycni.errors import CheckMismatch, UnknownContainer
@@ -11,7 +12,6 @@ from pycni.ipam import delegation
 from pycni.kernel.rtnl import Rtnl
 from pycni.node.record import Node
 from pycni.pods import endpoints, host_ports, link_changes, link_kinds, pod_end, rate_limits
-from pycni.pods.lease import find_lease
 
 
 def check(call: Call) -> None:
@@ -31,7 +31,7 @@ def check(call: Call) -> None:
         Rtnl() as ipr,
         maps.open_endpoints(call.settings.pin_root) as table,
     ):
-        lease = find_lease(ipr, call.key.digest)
+        lease = lookup.find(ipr, call.settings, call.key.digest)
         if lease is None or not lease.addresses:
             raise UnknownContainer(
                 f"nothing is attached as {ifname} of container {request.container_id}",

@@ -18,7 +18,6 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.names import host_ifname
 from pycni.pods import host_end, port_records, source_rules
-from pycni.pods.lease import Lease, find_lease
 from pycni.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ def take_back(call: Call, ifindex: int) -> None:
     settings, digest = call.settings, call.key.digest
     late = replace(call, end=time.monotonic() + SECONDS[b"DEL"])
     with locks.attachment_lock(settings.run_dir, digest) as lock, Rtnl() as ipr:
-        lease = _find(ipr, settings, digest)
+        lease = lookup.find(ipr, settings, digest)
         if lease is not None and lease.ifindex == ifindex:
             _delete(late, ipr, lock)
 
@@ -64,7 +63,7 @@ def detach(
     Callers hold the attachment's lock. `netns_fd` is the pod's namespace, -1 if it is gone: source
     rules do not go with the link.
     """
-    lease = _find(ipr, settings, digest)
+    lease = lookup.find(ipr, settings, digest)
     if lease is None:
         if ifindex := host_end.teardown(ipr, host_ifname(digest)):
             reclaim.release_link(ipr, settings, ifindex)
@@ -92,10 +91,6 @@ def _delete(call: Call, ipr: Rtnl, lock: int) -> bool:
         plugin=call.conf.delegate if known is None else known.plugin,
     )
     return any(detached)
-
-
-def _find(ipr: Rtnl, settings: Settings, digest: str) -> Lease | None:
-    return find_lease(ipr, digest) or lookup.find_renamed(ipr, settings, digest)
 
 
 def _forget_ports(settings: Settings, digest: str) -> None:

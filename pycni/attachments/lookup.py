@@ -13,6 +13,11 @@ from pycni.pods.lease import Lease
 from pycni.settings import Settings
 
 
+def find(ipr: Rtnl, settings: Settings, digest: str) -> Lease | None:
+    """The lease of the attachment whose key has that digest, whatever its link's name."""
+    return lease.find_lease(ipr, digest) or find_renamed(ipr, settings, digest)
+
+
 def find_renamed(ipr: Rtnl, settings: Settings, digest: str) -> Lease | None:
     """The lease of the attachment whose key has that digest, among renamed links with addresses."""
     with suppress(NotAvailable), maps.open_endpoints(settings.pin_root) as table:

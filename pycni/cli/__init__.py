@@ -36,6 +36,7 @@ COMMANDS = {
     "ports": "pycni.cli.ports",
     "nodes": "pycni.cli.nodes",
     "pools": "pycni.cli.pools",
+    "services": "pycni.cli.services",
     "maps": "pycni.cli.maps",
     "drops": "pycni.cli.drops",
     "lab": "pycni.cli.lab",

@@ -88,6 +88,7 @@ def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) 
     Without a settings file the defaults are checked.
     """
     from pycni.errors import InvalidSettings
+    from pycni.settings import lines as lines_of
     from pycni.settings import load
     from pycni.setup import config_check
     from pycni.stores import check_url
@@ -100,7 +101,8 @@ def check(invocation: Invocation, /, *, file: Path | None, listed: Path | None) 
         problems = list(error.problems) or [f"{error.message}; {error.hint}"]
         found = [_row(named or SETTINGS_PATH, problems)]
     else:
-        found = [_row(named or SETTINGS_PATH, [])]
+        wrong = config_check.settings_problems(settings, lines_of(named))
+        found = [_row(named or SETTINGS_PATH, wrong)]
         if listed is not None:
             found.append(_row(listed, config_check.problems(listed, settings)))
     if named is None and not SETTINGS_PATH.exists() and not invocation.as_json:

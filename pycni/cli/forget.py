@@ -29,6 +29,7 @@ def forget(invocation: Invocation, /, *, node: str, yes: bool, dry_run: bool) ->
     Asks first if the node shows signs of life, for afterwards no other node reaches its pods.
     """
     from pycni.errors import StoreError
+    from pycni.settings import refuse_store
     from pycni.stores import open_store
 
     settings = invocation.settings()
@@ -38,6 +39,7 @@ def forget(invocation: Invocation, /, *, node: str, yes: bool, dry_run: bool) ->
         raise StoreError(f"the cluster has no node {node}", hint="`pycni nodes` lists them")
     signs = _signs_of_life(settings, listing, node)
     if dry_run:
+        refuse_store(settings)
         alive = f"would ask first: {'; '.join(signs)}" if signs else "it shows no sign of life"
         invocation.say(f"would forget node {node}", alive, node=node, signs=signs, dry_run=True)
         return

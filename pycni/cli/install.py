@@ -104,6 +104,7 @@ def install(invocation: Invocation, /, *, dry_run: bool, **options: Any) -> None
     ]
     plan = files
     files, told = _part(plan, options["only"])
+    _refuse_unwritable([*(file.path for file in files if not file.unchanged), *services])
     if not dry_run:
         installation.write(files)
         installation.hold_again(settings, plan)
@@ -132,6 +133,7 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
         where["bin_dir"] or runtime.bin_dir, where["conf_dir"] or runtime.conf_dir
     )
     services = units.plan_removal(where["unit_dir"])
+    _refuse_unwritable([*removal.paths, *services])
     if not dry_run:
         installation.let_go(invocation.settings(), removal)
         units.remove(services)
@@ -169,6 +171,15 @@ def write_list(settings: Settings, config: Path | None, options: dict[str, Any])
     written = installation.write(files)
     installation.hold(settings, plan)
     return written
+
+
+def _refuse_unwritable(paths: Iterable[Path]) -> None:
+    """Raise FileError for a directory in which nothing can be written or removed, so that a dry run
+    finds what the real one would, and the real one finds it before it begins."""
+    from pycni.directories import refuse_unwritable
+
+    for directory in dict.fromkeys(path.parent for path in paths):
+        refuse_unwritable(directory)
 
 
 def _is_node(settings: Settings) -> bool:

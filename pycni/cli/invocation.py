@@ -92,7 +92,10 @@ output_option: Callable[..., Any] = click.option(
 """`-o` of every command and group: the last one given counts."""
 
 dry_run_option: Callable[..., Any] = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done, and change nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done, and change nothing. Directories that cannot be written to are "
+    "refused as without it; whether there is room is not asked.",
 )
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -51,7 +51,11 @@ def list_maps(invocation: Invocation) -> None:
 @output_option
 @pass_invocation
 def dump_map(invocation: Invocation, name: str) -> None:
-    """The entries of the map NAME, field by field. `pycni maps list` shows the names."""
+    """The entries of the map NAME, field by field. `pycni maps list` shows the names.
+
+    Fields are as in bpf/lib/types.h. MTUs and lengths are in bytes. What ends in NS is a time of
+    the clock that counts from the boot (CLOCK_MONOTONIC), in nanoseconds.
+    """
     privilege.require(CAP_BPF, CAP_SYS_ADMIN)
     from pycni.cli import rows
 

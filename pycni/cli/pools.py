@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from pycni.cli.invocation import Invocation, output_option, pass_invocation
+from pycni.cli.invocation import Invocation, note, output_option, pass_invocation
 
 
 @click.command()
@@ -15,9 +15,12 @@ def pools(invocation: Invocation) -> None:
     """The pools of addresses, and how much of each is claimed.
 
     SILENT NODES have claims and give no sign of life. If one is gone for good,
-    `kubectl delete node NODE` frees what it has.
+    `kubectl delete node NODE` frees what it has. Where there are no pools, stderr says why.
     """
     from pycni.cli import rows
 
     columns = ("name", "cidr", "blocks", "claimed", "silent_nodes", "state")
-    invocation.emit(rows.pools(invocation.settings()), columns=columns)
+    found, why = rows.pools(invocation.settings())
+    invocation.emit(found, columns=columns)
+    if why:
+        note(why)

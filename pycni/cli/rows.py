@@ -19,7 +19,7 @@ from pycni.dataplane import dumps, events
 from pycni.dataplane import maps as tables
 from pycni.dataplane.dumps import spelled
 from pycni.dataplane.events import Lost
-from pycni.errors import NotAvailable, StoreError
+from pycni.errors import NotAvailable
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import next_hops, overlay_guard, report
 from pycni.pods import port_records, port_table
@@ -134,15 +134,15 @@ def _node(
     }
 
 
-def pools(settings: Settings) -> list[Row]:
-    """The pools that nodes claim blocks of. Raises StoreError, also if the store has none."""
+def pools(settings: Settings) -> tuple[list[Row], str]:
+    """The pools that nodes claim blocks of; and why there are none, if so. Raises StoreError."""
     registry = open_store(settings.store_url, settings.cluster, create=False).blocks()
     if registry is None:
-        raise StoreError(
-            "the nodes of this cluster have no pools: each has its pod CIDRs",
-            hint="see docs/pools.md for clusters in Kubernetes that have some",
+        return [], (
+            f"no pools: each node of the cluster in {settings.store_url} has one network of each "
+            "IP version for its pods, and claims no blocks (docs/pools.md)"
         )
-    return [
+    found = [
         {
             "name": one.name,
             "cidr": str(one.cidr or ""),
@@ -153,6 +153,8 @@ def pools(settings: Settings) -> list[Row]:
         }
         for one in registry.census()
     ]
+    why = "no pools: nobody has made an IPPool yet, so no node gets addresses (docs/pools.md)"
+    return found, "" if found else why
 
 
 def maps(settings: Settings) -> list[Row]:

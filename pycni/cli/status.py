@@ -30,7 +30,8 @@ LOOK = 0.5
     is_flag=False,
     flag_value=WAIT,
     metavar="[SECONDS]",
-    help=f"Wait until the node forwards, at most so long. Without a number: {WAIT:.0f} s.",
+    help=f"Wait until the node forwards, at most so long. Without a number: {WAIT:.0f} s. There is "
+    "one look at least, however long it takes.",
 )
 @output_option
 @click.pass_context
@@ -57,13 +58,16 @@ def status(invocation: Invocation, context: click.Context, *, wait: float | None
 
 
 def _look(settings: Settings, *, wait: float) -> list[Row]:
-    """The rows once the node forwards, or after `wait` seconds."""
+    """The rows once the node forwards, or after `wait` seconds. No look begins that would end
+    later, if it takes as long as the one before."""
     from pycni.upkeep import report
 
     deadline = time.monotonic() + wait
     while True:
+        begin = time.monotonic()
         found = [*report.rows(settings), *_other_networks()]
-        left = deadline - time.monotonic()
+        now = time.monotonic()
+        left = deadline - now - (now - begin)
         if report.worst(found) is not report.State.BROKEN or left <= 0:
             return found
         time.sleep(min(LOOK, left))

@@ -1,34 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows as a table for people. Values are printed as they are: no markup, no emoji, no colours."""
+"""Rows as a table for people. Values are printed as they are: no markup, no emoji, no colours.
+
+No value is ever split. At a terminal texts of several words are wrapped between words; if there is
+no room even so, each row becomes a paragraph with a line for each value. Elsewhere each row is one
+line, however long, for grep and awk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pycni.cli.output import cell
 
-PIPE_WIDTH = 200
-"""Columns where stdout is no terminal: a table cut at 80 columns is of no use to grep."""
+GAP = 2
+"""Blanks between two columns."""
 
 
 def show(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
     """Print a table with a column for each of `columns`, which are keys of every row."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(Text(column.replace("_", " ").upper()), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(row[column])) for column in columns))
-    console().print(table)
+    heads = [column.replace("_", " ").upper() for column in columns]
+    cells = [[cell(row[column]) for column in columns] for row in rows]
+    lines = [list(one) for one in zip(heads, *cells, strict=True)]
+    to = console()
+    wholes = [max(map(cell_len, column)) for column in lines]
+    if not to.is_terminal:
+        to.width = max(1, sum(wholes) + GAP * len(wholes))
+    widths = plan([_least(column) for column in lines], wholes, room=to.width)
+    if widths is None:
+        _show_paragraphs(to, heads, cells)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for head, width in zip(heads, widths, strict=True):
+        table.add_column(Text(head), width=width)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    to.print(table)
+
+
+def plan(leasts: Sequence[int], wholes: Sequence[int], *, room: int) -> list[int] | None:
+    """The width of each column in a line of `room`: as wide as its values are whole, the widest
+    made narrower as far as their words allow. None if there is too little room. Pure."""
+    widths = list(wholes)
+    excess = sum(widths) + GAP * (len(widths) - 1) - room
+    while excess > 0:
+        wide = [at for at, width in enumerate(widths) if width > leasts[at]]
+        if not wide:
+            return None
+        widths[max(wide, key=widths.__getitem__)] -= 1
+        excess -= 1
+    return widths
+
+
+def _least(column: Sequence[str]) -> int:
+    """The width of the longest word of a column."""
+    return max((cell_len(word) for text in column for word in text.split(" ")), default=0)
+
+
+def _show_paragraphs(to: Console, heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    width = max(map(cell_len, heads))
+    for number, row in enumerate(cells):
+        if number:
+            to.print()
+        for head, value in zip(heads, row, strict=True):
+            to.print(Text(f"{head:{width}}{GAP * ' '}{value}".rstrip()), soft_wrap=True)
 
 
 def console() -> Console:
     """stdout, for text that is never read as markup."""
-    made = Console(markup=False, emoji=False, highlight=False)
-    if not made.is_terminal:
-        made.width = PIPE_WIDTH
-    return made
+    return Console(markup=False, emoji=False, highlight=False)

@@ -14,13 +14,17 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from pycni.cluster import Cluster, IPNetwork
+from pycni.cluster import Cluster, IPNetwork, overlap
+from pycni.files import read_regular
 
 SUFFIXES = (".conf", ".conflist", ".json")
 """Of the files that a runtime reads (libcni, api.go: ConfFiles)."""
 
 GOES_FIRST = "sorts before {ours}, so the runtime uses that one"
 GIVE_WAY = "remove it, or rename it so that it sorts after"
+
+SIZE_MAX = 1 << 20
+"""Bytes of a list."""
 
 MULTUS = ("multus", "multus-shim")
 
@@ -82,15 +86,15 @@ def warnings(ours: Path, cluster: Cluster, *, plugin: str) -> list[str]:
             " change one of them, or remove that file"
             for network in _ranges(one, plugin)
             for cidr in cluster.cidrs
-            if network.version == cidr.version and network.overlaps(cidr)
+            if overlap(network, cidr)
         ]
     return found
 
 
 def _read(path: Path) -> ListFile:
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        document = json.loads(read_regular(path, at_most=SIZE_MAX))
+    except (OSError, ValueError, RecursionError):
         return ListFile(path, ())
     if not isinstance(document, dict):
         return ListFile(path, ())

@@ -21,6 +21,7 @@ class EndpointFlag(IntFlag):
 
 class VtepFlag(IntFlag):
     DIRECT = 1
+    ROUTED = 2
     IPIP = 4
 
 
@@ -208,7 +209,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBBB1x16s16s32s32s20s20s16sII",
+    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sII",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -224,6 +225,7 @@ CONFIG = Layout(
         ("decap_l3", "int"),
         ("netkit", "int"),
         ("direct", "int"),
+        ("routed", "int"),
         ("gateway4", "address"),
         ("gateway6", "address"),
         ("cluster4", "struct prefix"),

@@ -36,6 +36,8 @@ COUNTERS = {
     "drops": Counters("drop_reason", "reason", abi.DROP_COUNT),
     "forwarded": Counters("packet_path", "path", abi.PATH_COUNT),
 }
+WITH_UNIT = {"fresh_until": "fresh_until_ns"}
+"""Members of entries whose names in C do not say their unit."""
 NORMAL = frozenset({"MULTICAST", "UNANSWERED_PROBE"})
 """Reasons of drops, as they are spelled, of packets that every host sends: nothing is wrong."""
 NAMES = (*maps.TABLES, *COUNTERS)
@@ -66,7 +68,7 @@ def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
         rows = _read_counters(root, name)
     else:
         codec = maps.TABLES[name]
-        columns = (*filter(None, [codec.key.name]), *codec.value.layout.names)
+        columns = (*filter(None, [codec.key.name]), *map(_column, codec.value.layout.names))
         rows = _read_table(root, name)
     return sorted(rows, key=lambda row: [_rank(str(row[key])) for key in columns[:2]]), columns
 
@@ -110,6 +112,10 @@ def _rank(value: str) -> tuple[int, Any]:
         return 9, value
 
 
+def _column(name: str) -> str:
+    return WITH_UNIT.get(name, name)
+
+
 def _cell(value: Any) -> Any:
     """A member of an entry; addresses as text."""
     return str(value) if isinstance(value, IPv4Address | IPv6Address) else value
@@ -123,7 +129,7 @@ def _read_table(root: Path, name: str) -> list[Row]:
         for key, value in table.items():
             head = {codec.key.name: str(key)} if codec.key.name else {}
             members = [getattr(value, one) for one in names] if is_dataclass(value) else [value]
-            rows.append(head | dict(zip(names, map(_cell, members), strict=True)))
+            rows.append(head | dict(zip(map(_column, names), map(_cell, members), strict=True)))
     return rows
 
 

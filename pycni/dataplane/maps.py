@@ -84,6 +84,8 @@ class Vtep:
 
     node: int
     direct: bool = False
+    routed: bool = False
+    """Whether it takes them from routers, too."""
     ipip: bool = False
 
 
@@ -116,6 +118,10 @@ class Config:
     netkit: bool
     direct: bool
     """Nodes send to each other without outer headers."""
+    routed: bool
+    """Even by routers, which know where pods are."""
+    ipip: bool
+    """In IPIP."""
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -125,8 +131,6 @@ class Config:
     dead_end_mark: int = 0
     """Of packets to cluster addresses of nobody; 0: no ICMP error for them."""
     event_mask: int = 0x0F
-    ipip: bool = False
-    """Nodes send to each other in IPIP."""
 
     def pack(self) -> bytes:
         """Bytes of `struct config`."""
@@ -147,6 +151,7 @@ class Config:
                 "decap_l3": self.decap_l3,
                 "netkit": self.netkit,
                 "direct": self.direct,
+                "routed": self.routed,
                 "ipip": self.ipip,
                 "gateway4": self._gateway(4),
                 "gateway6": self._gateway(6),

@@ -22,7 +22,7 @@ from pycni.ipam.pools import Pool, Rotation
 from pycni.node.record import Node
 from pycni.pods.resting import Resting
 
-Claim = Callable[[IPAddress], bool]
+Claim = Callable[[IPAddress], str]
 
 
 def allocate(
@@ -43,16 +43,20 @@ def allocate(
     wanted = requests.addresses(request, conf)
     for address in wanted:
         _check(address, node)
-        if not claim(address):
+        if owner := claim(address):
             raise AddressUnavailable(
-                f"the address {address} that was asked for is another pod's or another node's",
+                f"the address {address} that was asked for is taken by {owner}",
                 hint="ask for another, or delete the pod that has it",
             )
+
+    def is_free(address: IPAddress) -> bool:
+        return not claim(address)
+
     picked = {}
     taken = list(wanted)
     for version, own in pools_of(conf, node).items():
         if all(address.version != version for address in wanted):
-            pool, address = pools.take_of(own, rotation.last, claim, since=resting.since)
+            pool, address = pools.take_of(own, rotation.last, is_free, since=resting.since)
             picked[pool.name] = address
             taken.append(address)
     if picked:

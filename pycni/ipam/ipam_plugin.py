@@ -63,9 +63,12 @@ def add(
             details=error.message,
             hint=f"set cniVersion in the network list to one that {plugin} speaks, too",
         ) from error
-    if not given.ips or any(one.interface is not None for one in given.ips):
+    wrong = "" if given.ips else "has no address"
+    if of_interfaces := [one for one in given.ips if one.interface is not None]:
+        wrong = f"has {of_interfaces[0].address} with an interface, which IPAM has none of"
+    if wrong:
         raise DelegateFailed(
-            f"{what} has no address, or one of an interface",
+            f"{what} {wrong}",
             details=_quote(output),
             hint="correct `ipam` in the network list",
         )

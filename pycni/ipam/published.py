@@ -32,14 +32,17 @@ def is_outside(address: IPAddress, node: Node) -> bool:
     return not (address.is_link_local or any(address in cidr for cidr in node.networks))
 
 
-def publish(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> bool:
-    """Make an address reachable; False if another node has it. Raises StoreError."""
+def publish(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> str:
+    """Make an address reachable; returns the node that has it already, "" if no other has it.
+
+    Raises StoreError.
+    """
     owner = _store(settings).publish(node.name, ip_network(address))
     if owner != node.name:
-        return False
+        return owner
     if _needs_route(address, node):
         ipr.replace_route(_route(address))
-    return True
+    return ""
 
 
 def withdraw(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> None:
@@ -105,26 +108,34 @@ def refuse_others(networks: Iterable[IPNetwork], *, node: Node, settings: Settin
 def refuse_unusable(ipr: Rtnl, address: IPAddress, *, node: Node, settings: Settings) -> None:
     """Raise AddressUnavailable for an address from IPAM that a node has itself, or that no packet
     can reach. Raises StoreError."""
-    if is_usable(ip_network(address)) and address not in node.gateways:
-        if not is_outside(address, node):
-            return
-        nodes = _store(settings).nodes()
-        taken = {one.vtep for one in nodes}.union(*(one.addresses for one in nodes))
-        if address not in taken and all(address != one.ip for one in ipr.addresses()):
-            return
-    raise AddressUnavailable(
-        f"the address {address} that IPAM gave cannot be a pod's: it is a node's, a gateway's or "
-        "of a special network",
-        hint="correct the ranges in the IPAM configuration",
-    )
+    if why := _unusable(ipr, address, node, settings):
+        raise AddressUnavailable(
+            f"the address {address} that IPAM gave cannot be a pod's: it is {why}",
+            hint="correct the ranges in the IPAM configuration",
+        )
 
 
-def taken(address: IPAddress) -> AddressUnavailable:
-    """The error for an address that `publish` or the endpoints table refused."""
+def taken(address: IPAddress, owner: str) -> AddressUnavailable:
+    """The error for an address that somebody has, who is the `owner` in words."""
     return AddressUnavailable(
-        f"the address {address} that IPAM gave is another pod's or another node's",
+        f"the address {address} that IPAM gave is taken by {owner}",
         hint="give each node, and each IPAM configuration, addresses of its own",
     )
+
+
+def _unusable(ipr: Rtnl, address: IPAddress, node: Node, settings: Settings) -> str:
+    if not is_usable(ip_network(address)):
+        return "of a network for special use, to which nobody routes packets"
+    if address in node.gateways:
+        return "the gateway of this node's pods"
+    if not is_outside(address, node):
+        return ""
+    if any(address == one.ip for one in ipr.addresses()):
+        return "this node's own"
+    nodes = _store(settings).nodes()
+    owners = (one.name for one in nodes if address == one.vtep or address in one.addresses)
+    owner = next(owners, None)
+    return "" if owner is None else f"an address of node {owner}"
 
 
 def _needs_route(address: IPAddress, node: Node) -> bool:

@@ -149,18 +149,7 @@ class Fib:
 
         Where the kernel has several paths, this is the one it takes for these two addresses.
         """
-        asked = list(addresses)
-        bodies = [_pack_route_question(address, source) for address in asked]
-        found: dict[IPAddress, Path] = {}
-        shared: dict[tuple[int, int, int], Path] = {}
-        """Thousands of nodes may be behind one gateway."""
-        answers = self._asker.requests(RTM_GETROUTE, 0, bodies)
-        for address, answer in zip(asked, answers, strict=True):
-            path = None if answer is None else _read_path(answer, address)
-            if path is not None:
-                key = path.ifindex, int(path.neighbour), path.mtu
-                found[address] = shared.setdefault(key, path)
-        return found
+        return ask_paths(self._asker, addresses, source)
 
     def links(self, indexes: Iterable[int]) -> dict[int, Link]:
         """Interfaces by index; those that are gone are left out."""
@@ -196,6 +185,24 @@ class Fib:
             if answer is not None and not NDMSG.unpack_from(answer)[2] & NUD_WRITTEN
         ]
         self._asker.requests(RTM_NEWNEIGH, NLM_F_ACK, used)
+
+
+def ask_paths(
+    asker: NetlinkSocket, addresses: Iterable[IPAddress], source: IPAddress
+) -> dict[IPAddress, Path]:
+    """As Fib.paths, by a socket of rtnetlink."""
+    asked = list(addresses)
+    bodies = [_pack_route_question(address, source) for address in asked]
+    found: dict[IPAddress, Path] = {}
+    shared: dict[tuple[int, int, int], Path] = {}
+    """Thousands of nodes may be behind one gateway."""
+    answers = asker.requests(RTM_GETROUTE, 0, bodies)
+    for address, answer in zip(asked, answers, strict=True):
+        path = None if answer is None else _read_path(answer, address)
+        if path is not None:
+            key = path.ifindex, int(path.neighbour), path.mtu
+            found[address] = shared.setdefault(key, path)
+    return found
 
 
 def _changes(data: bytes) -> Iterator[Change]:

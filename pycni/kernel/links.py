@@ -276,6 +276,16 @@ def pack_mac_change(ifindex: int, mac: str) -> bytes:
     return IFINFOMSG.pack(0, 0, ifindex, 0, 0) + attribute(IFLA_ADDRESS, pack_mac(mac))
 
 
+def pack_name_change(ifindex: int, ifname: str) -> bytes:
+    """An RTM_NEWLINK that gives a link another name."""
+    return IFINFOMSG.pack(0, 0, ifindex, 0, 0) + text(IFLA_IFNAME, ifname)
+
+
+def pack_down(ifindex: int) -> bytes:
+    """An RTM_NEWLINK that sets a link down."""
+    return IFINFOMSG.pack(0, 0, ifindex, 0, IFF_UP)
+
+
 def pack_ipv4_parameters(values: Mapping[int, int]) -> bytes:
     """The part of an RTM_NEWLINK that sets net.ipv4.conf of the link, by IPV4_DEVCONF_*.
 

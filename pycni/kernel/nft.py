@@ -111,6 +111,20 @@ def _unreadable(commands: str | Sequence[dict[str, Any]]) -> list[NamedSet]:
     return unreadable()
 
 
+def contains(family: str, table: str, name: str, element: str, *, what: str) -> bool:
+    """Whether a named set has an element, or an interval with it. The set is not listed: it may
+    have a hundred thousand. Raises SetupError if libnftables must not be called."""
+    if found := unreadable((family, table)):
+        raise SetupError(f"cannot look into {found[0]}", hint=NEWER_HINT)
+    question = f"get element {family} {table} {name} {{ {element} }}"
+    try:
+        with _one_at_a_time:
+            _run(question.encode(), what, NFT_CTX_OUTPUT_TERSE)
+    except SetupError:
+        return False
+    return True
+
+
 def table_exists(name: str, *, what: str) -> bool:
     """Whether there is a table of this name in our family. Raises SetupError."""
     return table_flags(name, what=what) is not None
@@ -121,6 +135,14 @@ def table_flags(name: str, *, what: str, family: str = FAMILY) -> int | None:
     (nft_tables.py). Raises SetupError."""
     try:
         return nft_tables.flags().get((family, name))
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
+def devices(*, what: str) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """As nft_tables.devices. Raises SetupError."""
+    try:
+        return nft_tables.devices()
     except OSError as error:
         raise _silent(what, error) from error
 

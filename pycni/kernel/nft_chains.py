@@ -8,6 +8,7 @@ thread; every function raises SetupError.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,10 @@ Expression = dict[str, Any]
 
 
 XT_REJECT = {"type": "target", "name": "REJECT"}
+FAMILIES = ("ip", "ip6", "inet")
+ON_DEVICES = ("ingress", "egress")
+"""Hooks of single interfaces: those of the family netdev are there, and `ingress` of inet."""
+NETDEV = frozenset(("netdev", hook) for hook in ON_DEVICES)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class BaseChain:
     name: str
     hook: str
     policy: str
+    priority: int = 0
+    kind: str = "filter"
+    """"filter", "nat" or "route"."""
+    devices: tuple[str, ...] = ()
+    """Names of the interfaces, of a hook among ON_DEVICES."""
 
     def __str__(self) -> str:
         return f"chain {self.name} of table {self.family} {self.table}"
@@ -66,29 +76,54 @@ class NewRule:
 
 
 def base_chains(*hooks: str, what: str) -> list[BaseChain]:
-    """The filter chains of IP at these hooks."""
-    listed = nft.run([{"list": {"chains": None}}], what=what)
-    chains = (entry["chain"] for entry in listed if "chain" in entry)
-    return [
-        BaseChain(one["family"], one["table"], one["name"], one["hook"], one.get("policy", ""))
-        for one in chains
-        if one.get("hook") in hooks and one["family"] in ("ip", "ip6", "inet")
+    """The chains of IP at these hooks, and where these are of interfaces, those of netdev."""
+    found = [
+        BaseChain(
+            one["family"],
+            one["table"],
+            one["name"],
+            one["hook"],
+            one.get("policy", ""),
+            one.get("prio", 0),
+            one.get("type", ""),
+        )
+        for one in _all_chains(what)
+        if one.get("hook") in hooks
+        and (one["family"] in FAMILIES or (one["family"], one["hook"]) in NETDEV)
     ]
+    if any(one.hook in ON_DEVICES for one in found):
+        devices = nft.devices(what=what)
+        found = [
+            dataclasses.replace(one, devices=devices.get((one.family, one.table, one.name), ()))
+            for one in found
+        ]
+    return found
 
 
 def rules(chain: BaseChain, *, what: str) -> list[Rule]:
     """The rules of a chain in their order; none if it is gone."""
-    place = {"family": chain.family, "table": chain.table, "name": chain.name}
+    return rules_in(chain.family, chain.table, chain.name, what=what)
+
+
+def rules_in(family: str, table: str, name: str, *, what: str) -> list[Rule]:
+    """The rules of any chain in their order; none if it is gone. Elements of named sets are not
+    read."""
+    place = {"family": family, "table": table, "name": name}
     try:
-        listed = nft.run([{"list": {"chain": place}}], what=what)
+        listed = nft.run([{"list": {"chain": place}}], what=what, elements=False)
     except SetupError:
-        if chain in base_chains(chain.hook, what=what):
+        if any(place.items() <= one.items() for one in _all_chains(what)):
             raise
         return []
     return [
         Rule(one["handle"], one.get("comment", ""), tuple(one.get("expr", [])))
         for one in (entry["rule"] for entry in listed if "rule" in entry)
     ]
+
+
+def _all_chains(what: str) -> list[dict[str, Any]]:
+    listed = nft.run([{"list": {"chains": None}}], what=what)
+    return [entry["chain"] for entry in listed if "chain" in entry]
 
 
 def table_names(chain: BaseChain, word: str | int, *, what: str) -> bool:

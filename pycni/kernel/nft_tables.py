@@ -18,13 +18,17 @@ from pycni.kernel.netlink_socket import NetlinkSocket
 NETLINK_NETFILTER = 12
 GET_TABLE = 10 << 8 | 1
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE."""
+GET_CHAIN = 10 << 8 | 4
+"""NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN."""
 GET_GENERATION = 10 << 8 | 16
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN."""
 NFTA_GEN_ID, NFTA_GEN_PROC_PID = 1, 2
 NFGENMSG = 4
 """Bytes of struct nfgenmsg: the address family, a version, a resource."""
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
-FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
+NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK = 1, 3, 4
+NFTA_HOOK_DEV, NFTA_HOOK_DEVS, NFTA_DEVICE_NAME = 3, 4, 1
+FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
 """NFPROTO_*, by nft(8)'s words."""
 
 Table = tuple[str, str]
@@ -32,10 +36,19 @@ Table = tuple[str, str]
 
 
 def flags() -> dict[Table, int]:
-    """NFT_TABLE_F_* of each table of IP. Raises OSError."""
+    """NFT_TABLE_F_* of each table of IP or netdev. Raises OSError."""
     with closing(open_asker()) as asker:
         bodies = asker.dump(GET_TABLE, bytes(NFGENMSG))
     return dict(_read(body) for body in bodies if body[0] in FAMILIES)
+
+
+def devices() -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """The names of the interfaces that base chains are of, by family, table and name; libnftables
+    before 1.0.7 lists none. Chains of no interface are left out. Raises OSError."""
+    with closing(open_asker()) as asker:
+        bodies = asker.dump(GET_CHAIN, bytes(NFGENMSG))
+    chains = (_read_chain(body) for body in bodies if body[0] in FAMILIES)
+    return {chain: ifnames for chain, ifnames in chains if ifnames}
 
 
 def generation() -> int:
@@ -68,3 +81,13 @@ def _read(body: bytes) -> tuple[Table, int]:
     found = dict(attributes(body, NFGENMSG))
     name = read_text(found[NFTA_TABLE_NAME])
     return (FAMILIES[body[0]], name), int.from_bytes(found.get(NFTA_TABLE_FLAGS, b""), "big")
+
+
+def _read_chain(body: bytes) -> tuple[tuple[str, str, str], tuple[str, ...]]:
+    found = dict(attributes(body, NFGENMSG))
+    hook = dict(attributes(found.get(NFTA_CHAIN_HOOK, b"")))
+    listed = attributes(hook.get(NFTA_HOOK_DEVS, b""))
+    names = [value for kind, value in listed if kind == NFTA_DEVICE_NAME]
+    names += [hook[NFTA_HOOK_DEV]] if NFTA_HOOK_DEV in hook else []
+    table, name = read_text(found[NFTA_CHAIN_TABLE]), read_text(found[NFTA_CHAIN_NAME])
+    return (FAMILIES[body[0]], table, name), tuple(dict.fromkeys(map(read_text, names)))

@@ -22,6 +22,7 @@ from pycni.kernel.addresses import (
     pack_address_question,
     read_address_message,
 )
+from pycni.kernel.fib import Path, ask_paths
 from pycni.kernel.iproute import RareRequests
 from pycni.kernel.links import (
     IFF_UP,
@@ -33,9 +34,11 @@ from pycni.kernel.links import (
     FarEnd,
     Link,
     pack_changes,
+    pack_down,
     pack_ipv4_parameters,
     pack_link_question,
     pack_mac_change,
+    pack_name_change,
     pack_netkit,
     pack_no_ipv6_address,
     pack_veth,
@@ -196,6 +199,25 @@ class Rtnl(RareRequests):
         """Give a link an alias: at most 255 bytes."""
         self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_changes(ifindex, alias=alias))
 
+    def rename(self, link: Link, ifname: str) -> None:
+        """Give a link another name. EEXIST if another one has it.
+
+        Before Linux 6.2 a link that is up cannot be renamed: then it is down for a moment.
+        """
+        try:
+            self._rename(link.ifindex, ifname)
+        except NetlinkError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_down(link.ifindex))
+            try:
+                self._rename(link.ifindex, ifname)
+            finally:
+                self.set_up(link.ifindex)
+
+    def _rename(self, ifindex: int, ifname: str) -> None:
+        self._asker.request(RTM_NEWLINK, NLM_F_ACK, pack_name_change(ifindex, ifname))
+
     def generate_no_address(self, ifindex: int) -> None:
         """Have the kernel make no link-local address, with its DAD and MLD, when a link rises.
 
@@ -274,6 +296,10 @@ class Rtnl(RareRequests):
                 raise
             return None
 
+    def paths(self, addresses: Iterable[IPAddress], source: IPAddress) -> dict[IPAddress, Path]:
+        """The ways from one of our addresses to others, as Fib.paths. Many at once are cheap."""
+        return ask_paths(self._asker, addresses, source)
+
     def ingress_qdisc(self, ifindex: int) -> str | None:
         """Kind of the qdisc at a link's ingress, or None. ENODEV if there is no such link.
 
@@ -351,7 +377,7 @@ class Rtnl(RareRequests):
         """The rules of an IP version that select packets from one address."""
         return [
             Rule(one.source.network_address, one.priority, one.table)
-            for one in self._rules(version)
+            for one in self.listed_rules(version)
             if one.source is not None and one.source.prefixlen == one.source.max_prefixlen
         ]
 
@@ -360,7 +386,9 @@ class Rtnl(RareRequests):
 
         EAFNOSUPPORT if the kernel has no rules for that version.
         """
-        return [one.destination for one in self._rules(version) if one.destination is not None]
+        return [
+            one.destination for one in self.listed_rules(version) if one.destination is not None
+        ]
 
     def add_dead_end(self, rule: DeadEnd) -> None:
         """Add a rule, beside others: for NLM_F_EXCL, one about fewer packets is the same."""
@@ -377,11 +405,12 @@ class Rtnl(RareRequests):
         """
         return [
             DeadEnd(version, one.mark, one.priority)
-            for one in self._rules(version)
+            for one in self.listed_rules(version)
             if one.action == FR_ACT_UNREACHABLE and one.is_of_mark
         ]
 
-    def _rules(self, version: int) -> list[Listed]:
+    def listed_rules(self, version: int) -> list[Listed]:
+        """All rules of an IP version. EAFNOSUPPORT if the kernel has none for that version."""
         return [
             read_rule(one) for one in self._asker.dump(RTM_GETRULE, pack_rules_question(version))
         ]

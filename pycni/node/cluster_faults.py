@@ -7,23 +7,26 @@ nodes than the maps hold, pools that cannot be used, nodes that do not answer. L
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.node import next_hops, place, reachability, report
+from pycni.node.reachability import Local
 from pycni.settings import Settings
-from pycni.stores import DIRECT, IPIP, Listing
+from pycni.stores import Listing
 
 NAMED = 3
 """Records or nodes that a fault names."""
 
 
-def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
+def faults(
+    settings: Settings, listing: Listing | None, *, local: Sequence[Local] = ()
+) -> list[Fault]:
     """Empty if the agent reports none, or no agent reports.
 
-    `listing` is None if the store is away.
+    `listing` is None if the store is away. `local` is as in reachability.faults.
     """
     told = report.read(settings)
     peers = report.table(told, report.PEERS)
@@ -38,8 +41,8 @@ def faults(settings: Settings, listing: Listing | None) -> list[Fault]:
             peers.values(),
             port=settings.port,
             silent=silent,
-            directly=_reached(settings, peers, DIRECT),
-            in_ipip=_reached(settings, peers, IPIP),
+            modes=_modes(settings, peers),
+            local=local,
         ),
     ]
 
@@ -54,14 +57,14 @@ def summary(settings: Settings) -> str:
     return f"{through} of {len(rows)} answer through the overlay"
 
 
-def _reached(settings: Settings, peers: Mapping[str, Any], by: str) -> set[str]:
-    """The names of nodes that packets leave to `by` that way; `peers` by VTEP."""
+def _modes(settings: Settings, peers: Mapping[str, Any]) -> dict[str, str]:
+    """How packets to other nodes leave, by their names; `peers` by VTEP."""
     try:
         modes = next_hops.modes(settings)
     except (NotAvailable, OSError):
-        return set()
+        return {}
     named = ((peers.get(str(vtep)), mode) for vtep, mode in modes.items())
-    return {row["name"] for row, mode in named if row and mode == by}
+    return {row["name"]: mode for row, mode in named if row}
 
 
 def _place(told: dict[str, Any]) -> list[Fault]:

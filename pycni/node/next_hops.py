@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -35,10 +35,11 @@ from pycni.kernel.fib import (
 )
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
-from pycni.node import direct, ipip, overlay, path_mtus
+from pycni.node import direct, overlay, path_mtus
+from pycni.node import modes as node_modes
+from pycni.node.modes import Mode
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import DIRECT, IPIP, VXLAN
 
 LEASE = 5.0
 """Seconds for which the programs use the table after the agent last vouched for it."""
@@ -55,16 +56,12 @@ class Copy:
         self._fib = fib
         self.vtep: IPAddress | None = None
         """This node's; None until everything was asked for."""
-        self._others: dict[IPAddress, bool] = {}
-        """The other nodes, and which of them this one sends to without outer headers if it can."""
+        self._others: dict[IPAddress, Mode] = {}
+        """The other nodes, and how packets may leave to each."""
         self._reviewed = 0
         """How many of them had their turn."""
-        self.sends_directly = False
-        """Whether this node sends without outer headers to nodes that take that."""
-        self._ipip_takers: frozenset[IPAddress] = frozenset()
-        """Which of the other nodes this one sends IPIP to if it can."""
-        self.sends_ipip = False
-        """Whether this node sends IPIP to nodes that take that."""
+        self.node: Node | None = None
+        """This node's record, by which that was found."""
         self._paths: dict[IPAddress, Way] = {}
         self._links: dict[int, Link] = {}
         self._overlay = 0
@@ -77,18 +74,9 @@ class Copy:
         self.nodes_digest = b""
         """Of the table of nodes, as it was read."""
 
-    def take_all(
-        self,
-        vtep: IPAddress,
-        others: Mapping[IPAddress, bool],
-        *,
-        in_ipip: Collection[IPAddress] = (),
-    ) -> None:
-        """Ask for everything. `others` says of each node whether packets to it shall have no outer
-        headers where it is on one link with this one; those to nodes `in_ipip` shall have IPIP's.
-        """
+    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, Mode]) -> None:
+        """Ask for everything. `others` says of each node how packets may leave to it."""
         self.vtep, self._others = vtep, dict(others)
-        self._ipip_takers = frozenset(in_ipip)
         self._neighbours = self._fib.neighbours()
         self.take_paths()
 
@@ -99,13 +87,10 @@ class Copy:
             self._overlay = overlay.ifindex()
             self._take_links()
 
-    def take_nodes(
-        self, others: Mapping[IPAddress, bool], *, in_ipip: Collection[IPAddress] = ()
-    ) -> None:
+    def take_nodes(self, others: Mapping[IPAddress, Mode]) -> None:
         """These are the other nodes now, as for `take_all`: ask for the paths to those that
         came."""
         before, self._others = self._others, dict(others)
-        self._ipip_takers = frozenset(in_ipip)
         for gone in before.keys() - self._others.keys():
             self._paths.pop(gone, None)
         self._narrow = None
@@ -153,19 +138,13 @@ class Copy:
             self._paths,
             self._links,
             self._neighbours,
-            directly=self._directly,
-            in_ipip=self._in_ipip,
+            modes=self._modes,
             former=self.written,
         )
 
     @property
-    def _directly(self) -> set[IPAddress]:
-        takers = [vtep for vtep, takes in self._others.items() if takes]
-        return direct.chosen(takers, self._paths, self._links)
-
-    @property
-    def _in_ipip(self) -> set[IPAddress]:
-        return ipip.chosen(self._ipip_takers, self._paths, self._links)
+    def _modes(self) -> dict[IPAddress, Mode]:
+        return node_modes.chosen(self._others, self._paths, self._links)
 
     @property
     def narrow(self) -> dict[IPAddress, int]:
@@ -174,9 +153,8 @@ class Copy:
             device = self._links.get(self._overlay)
             overlay_mtu = device.mtu if device is not None else 0
             self._narrow = path_mtus.narrow(
-                self._paths, self._links, overlay_mtu=overlay_mtu, directly=self._directly,
-                in_ipip=self._in_ipip,
-            )  # fmt: skip
+                self._paths, self._links, overlay_mtu=overlay_mtu, modes=self._modes
+            )
         return self._narrow
 
     def path(self, vtep: IPAddress) -> Way | None:
@@ -198,18 +176,17 @@ def wanted(
     links: Mapping[int, Link],
     neighbours: Neighbours,
     *,
-    directly: Collection[IPAddress] = (),
-    in_ipip: Collection[IPAddress] = (),
+    modes: Mapping[IPAddress, Mode] = MappingProxyType({}),
     former: Mapping[IPAddress, NextHop] = MappingProxyType({}),
 ) -> dict[IPAddress, NextHop]:
-    """The entries that `nexthops` must have; `directly`: nodes that packets to have no outer
-    headers; `in_ipip`: nodes that get IPIP. Pure.
+    """The entries that `nexthops` must have; `modes`: how packets leave to the nodes that get
+    something else than VXLAN. Pure.
 
     A node gets none, and packets to it are left to the kernel, if the link to it is down or no
-    Ethernet, or if the neighbour is not known. But one of `directly` keeps the MAC that it has in
-    the `former` entries: the programs ask the kernel for the neighbour when they send, and know
-    what they receive by that MAC, which the kernel forgets while only the other node sends. One
-    that gets IPIP has an entry without a MAC: the programs ask the kernel, too.
+    Ethernet, or if the neighbour is not known. But one that `modes` names has an entry all the
+    same: the programs ask the kernel for the neighbour when they send. With DIRECT it keeps the MAC
+    that it has in the `former` entries: the programs know what they receive by that, and the kernel
+    forgets it while only the other node sends.
     """
     found: dict[IPAddress, NextHop] = {}
     made: dict[tuple[int, int, str, str, bool, bool, bool, bool], NextHop] = {}
@@ -219,25 +196,25 @@ def wanted(
         if link is None or not link.is_running or not link.is_ethernet:
             continue
         mac = neighbours.get((path.ifindex, path.neighbour))
-        on_link, is_direct = path.neighbour == vtep, vtep in directly
+        on_link, mode = path.neighbour == vtep, modes.get(vtep, Mode.VXLAN)
+        is_direct, in_ipip = mode is Mode.DIRECT, mode is Mode.IPIP
         unresolved = mac is None
         if mac is None and is_direct:
-            mac = _last_mac(former.get(vtep), path.ifindex)
-        takes_ipip = vtep in in_ipip
-        if mac is None and takes_ipip:
+            mac = _last_mac(former.get(vtep), path.ifindex, on_link=on_link)
+        elif mac is None and in_ipip:
             mac = direct.NO_MAC
         if mac is not None:
-            mtu = path_mtus.inner_mtu(vtep, path, link, is_direct=is_direct, in_ipip=takes_ipip)
-            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved, takes_ipip
+            mtu = path_mtus.inner_mtu(vtep, path, link, mode)
+            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved, in_ipip
             if key not in made:
                 made[key] = NextHop(*key)
             found[vtep] = made[key]
     return found
 
 
-def _last_mac(former: NextHop | None, ifindex: int) -> str:
-    """That of a node, by its entry of before; NO_MAC if none is known."""
-    if former is None or not former.on_link or former.ifindex != ifindex:
+def _last_mac(former: NextHop | None, ifindex: int, *, on_link: bool) -> str:
+    """That of a node, or of the router to it, by its entry of before; NO_MAC if none is known."""
+    if former is None or former.on_link != on_link or former.ifindex != ifindex:
         return direct.NO_MAC
     return former.dst_mac
 
@@ -250,9 +227,8 @@ def review(settings: Settings, copy: Copy) -> None:
     node = Node.load(settings)
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
         copy.nodes_digest = vteps.digest()
-        copy.sends_directly = node.direct
-        copy.sends_ipip = node.ipip
-        copy.take_all(node.vtep, _others(vteps, copy), in_ipip=_in_ipip(vteps, copy))
+        copy.node = node
+        copy.take_all(node.vtep, _others(vteps, node))
         copy.written, copy.written_digest = dict(hops.items()), hops.digest(but="used")
     write(settings, copy)
 
@@ -262,8 +238,7 @@ def review_some(settings: Settings, copy: Copy) -> None:
     the paths, and the table is read only if it is not as it was written. Callers hold the network
     lock."""
     node = Node.load(settings)
-    before = copy.vtep, copy.sends_directly, copy.sends_ipip
-    if (node.vtep, node.direct, node.ipip) != before:
+    if copy.node is None or _sends(node) != _sends(copy.node):
         review(settings, copy)
         return
     differs = copy.take_turn()
@@ -287,19 +262,21 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
     with maps.open_vteps(settings.pin_root) as vteps:
         if (found := vteps.digest()) == copy.nodes_digest:
             return False
-        copy.take_nodes(_others(vteps, copy), in_ipip=_in_ipip(vteps, copy))
+        copy.take_nodes(_others(vteps, copy.node or Node.load(settings)))
         copy.nodes_digest = found
     return True
 
 
-def _others(vteps: Table[IPAddress, Vtep], copy: Copy) -> dict[IPAddress, bool]:
-    """The other nodes, as `Copy.take_all` takes them."""
-    return {vtep: known.direct and copy.sends_directly for vtep, known in vteps.items()}
+def _sends(node: Node) -> tuple[IPAddress, bool, bool, bool]:
+    """What of a node's record decides how it sends."""
+    return node.vtep, node.direct, node.routed, node.ipip
 
 
-def _in_ipip(vteps: Table[IPAddress, Vtep], copy: Copy) -> set[IPAddress]:
-    """Those that this node sends IPIP to."""
-    return {vtep for vtep, known in vteps.items() if known.ipip and copy.sends_ipip}
+def _others(vteps: Table[IPAddress, Vtep], node: Node) -> dict[IPAddress, Mode]:
+    """The other nodes of `node`, as `Copy.take_all` takes them."""
+    return {
+        vtep: node_modes.towards(node, node_modes.accepted(known)) for vtep, known in vteps.items()
+    }
 
 
 def write(settings: Settings, copy: Copy) -> None:
@@ -350,21 +327,15 @@ def write_vtep(root: Path, vtep: IPAddress) -> None:
         own.put(None, maps.Self(vtep, before.fresh_until if before else 0))
 
 
-def write_all(
-    root: Path,
-    vtep: IPAddress,
-    others: Mapping[IPAddress, bool],
-    *,
-    in_ipip: Collection[IPAddress] = (),
-) -> None:
+def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, Mode]) -> None:
     """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them;
-    `others` and `in_ipip` as for `Copy.take_all`.
+    `others` as for `Copy.take_all`.
 
     For a map that no program uses yet. Callers hold the network lock. Raises OSError.
     """
     with Fib() as fib, maps.open_nexthops(root) as table:
         copy = Copy(fib)
-        copy.take_all(vtep, others, in_ipip=in_ipip)
+        copy.take_all(vtep, others)
         for other, hop in copy.wanted.items():
             table.put(other, hop)
 
@@ -375,15 +346,12 @@ def fresh_until_ns() -> int:
     return time.monotonic_ns() + int(LEASE * 1e9)
 
 
-def modes(settings: Settings) -> dict[IPAddress, str]:
+def modes(settings: Settings) -> dict[IPAddress, Mode]:
     """DIRECT, IPIP or VXLAN for each other node, by VTEP: how packets to it leave. Raises
     NotAvailable or OSError."""
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
-        found = dict.fromkeys((vtep for vtep, _ in vteps.items()), VXLAN)
-        for vtep, hop in hops.items():
-            if vtep in found and (hop.direct or hop.ipip):
-                found[vtep] = DIRECT if hop.direct else IPIP
-    return found
+        found = dict.fromkeys((vtep for vtep, _ in vteps.items()), Mode.VXLAN)
+        return found | {vtep: node_modes.leaves(hop) for vtep, hop in hops.items() if vtep in found}
 
 
 def is_fresh(settings: Settings) -> bool:

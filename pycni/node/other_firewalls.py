@@ -3,23 +3,26 @@
 
 A packet that is forwarded must be accepted in every table. iptables' chains get rules of ours
 (firewall_accepts.py); of other tables this module says which may drop pods' packets, or the VXLAN
-that the programs leave to the kernel, and how to open them. Looks only, in the network namespace of
-the calling thread.
+that the programs leave to the kernel, and how to open them. What a single rule stops for sure, at
+any hook and in any chain, is stopping_rules.py's. Looks only, in the network namespace of the
+calling thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from pycni.faults import Fault, Weight
-from pycni.kernel import nft, nft_chains, xtables
+from pycni.kernel import nft, nft_chains, nft_tables, xtables
 from pycni.kernel.nft_chains import BaseChain
-from pycni.node import firewall_accepts
+from pycni.node import firewall_accepts, stopping_rules
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 
 WHAT = "other firewalls' chains"
 PART = "firewalls"
+CLOSED_AT = ("forward", "input")
+"""Hooks whose chains are judged as a whole here."""
 FIREWALLD = "firewalld"
 LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 OTHER_FAMILY = {4: "ip6", 6: "ip"}
@@ -28,15 +31,48 @@ OWN = "pycni"
 """Names of our tables begin so."""
 
 
-def faults(node: Node) -> list[Fault]:
+def faults(node: Node, ways: Collection[str] = ()) -> list[Fault]:
     """The chains that drop or reject in the end, in tables that do not name the overlay device or
-    the cluster; for packets to the host, the port of VXLAN. Raises SetupError.
+    the cluster; for packets to the host, the port of VXLAN. And the rules that stop all packets of
+    a kind. Raises SetupError.
 
-    Only the words of the rules are compared: whether a packet passes depends on all its fields.
-    Where sets of others keep our own tables from being written, the first of them is all that is
-    said of tables.
+    `ways`: names of the interfaces by which packets may leave for the world; none: the uplink. Of a
+    chain's end only the words of the table are compared: whether a packet passes depends on all its
+    fields. Where sets of others keep our own tables from being written, the first of them is all
+    that is said of tables.
     """
-    return [*_legacy(node), *(_unreadable() or [*_tables(node), *_inputs(node)])]
+    return [*_legacy(node), *(_unreadable() or _of_tables(node, ways))]
+
+
+def state(node: Node) -> object:
+    """What differs if others changed their firewalls: cheap. Raises SetupError or OSError."""
+    versions = sorted({cidr.version for cidr in node.cluster_cidrs})
+    return nft_tables.generation(), [xtables.forward_rules(version) for version in versions]
+
+
+def _of_tables(node: Node, ways: Collection[str]) -> list[Fault]:
+    chains = nft_chains.base_chains(*stopping_rules.HOOKS, what=WHAT)
+    others = [one for one in chains if not one.table.startswith(OWN)]
+    closed = [one for one in others if one.hook in CLOSED_AT and _is_closed(one)]
+    return [*_tables(node, closed), *_inputs(node, closed), *_rules(node, ways, others, closed)]
+
+
+def _rules(
+    node: Node, ways: Collection[str], others: Iterable[BaseChain], closed: Collection[BaseChain]
+) -> Iterator[Fault]:
+    """Where a chain stops all that comes to its end, pycni's own words in its table are taken for
+    somebody's thought about them; and iptables' chains get rules of ours."""
+    for one in stopping_rules.find(node, ways or (node.uplink,), others, what=WHAT):
+        chain = one.base
+        if one.stop.names or not (
+            chain in closed or firewall_accepts.is_iptables(chain) or _names(chain, *_words(node))
+        ):
+            todo = stopping_rules.todo(one, port=node.port)
+            yield Fault(PART, one.thing, one.found, todo, Weight.DEGRADED)
+
+
+def _words(node: Node) -> list[str | int]:
+    return [DEVICE, node.port, *(str(cidr.network_address) for cidr in node.cluster_cidrs)]
 
 
 def _unreadable() -> list[Fault]:
@@ -81,7 +117,7 @@ def _read_legacy(rules: list[xtables.Rule]) -> tuple[str, set[str]]:
     return "", accepted
 
 
-def _tables(node: Node) -> list[Fault]:
+def _tables(node: Node, closed: Iterable[BaseChain]) -> list[Fault]:
     return [
         Fault(
             PART,
@@ -90,12 +126,13 @@ def _tables(node: Node) -> list[Fault]:
             todo=_todo(chain),
             weight=Weight.DEGRADED,
         )
-        for chain in _closed("forward")
-        if not _names(chain, DEVICE, *(str(cidr.network_address) for cidr in node.cluster_cidrs))
+        for chain in closed
+        if chain.hook == "forward"
+        and not _names(chain, DEVICE, *(str(cidr.network_address) for cidr in node.cluster_cidrs))
     ]
 
 
-def _inputs(node: Node) -> list[Fault]:
+def _inputs(node: Node, closed: Iterable[BaseChain]) -> list[Fault]:
     """Most VXLAN is taken before a firewall sees it, but not fragments, what comes for pods with
     limits, or by a tunnel without Ethernet headers."""
     return [
@@ -106,18 +143,19 @@ def _inputs(node: Node) -> list[Fault]:
             todo=_input_todo(chain, node.port),
             weight=Weight.DEGRADED,
         )
-        for chain in _closed("input")
-        if chain.family != OTHER_FAMILY[node.vtep.version] and not _names(chain, node.port)
+        for chain in closed
+        if chain.hook == "input"
+        and chain.family != OTHER_FAMILY[node.vtep.version]
+        and not _names(chain, node.port)
     ]
 
 
-def _closed(hook: str) -> Iterator[BaseChain]:
-    for chain in nft_chains.base_chains(hook, what=WHAT):
-        if firewall_accepts.is_iptables(chain) or chain.table.startswith(OWN):
-            continue
-        rules = [] if chain.policy == "drop" else nft_chains.rules(chain, what=WHAT)
-        if chain.policy == "drop" or (rules and rules[-1].stops_all):
-            yield chain
+def _is_closed(chain: BaseChain) -> bool:
+    """Whether it stops all that comes to its end; iptables' chains are not judged here."""
+    if firewall_accepts.is_iptables(chain):
+        return False
+    rules = [] if chain.policy == "drop" else nft_chains.rules(chain, what=WHAT)
+    return chain.policy == "drop" or bool(rules and rules[-1].stops_all)
 
 
 def _names(chain: BaseChain, *words: str | int) -> bool:

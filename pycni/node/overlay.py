@@ -23,9 +23,8 @@ from pycni.kernel.links import IFF_NOARP, Link, Vxlan
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_TABLE_MAIN, RTN_LOCAL, Route, local_route
 from pycni.kernel.rtnl import Rtnl
+from pycni.names import DEVICE as DEVICE
 from pycni.names import GATEWAY_MAC
-
-DEVICE = "pycni0"
 
 NEXT_HOPS: dict[int, IPAddress] = {4: ip_address("169.254.1.1"), 6: ip_address("fe80::1")}
 """Next hop of the cluster route, per family. No host has these addresses. On a NOARP device a next

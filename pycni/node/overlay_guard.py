@@ -79,7 +79,6 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
             Chain("prerouting", tuple(_prerouting(node)), Hook("filter", "prerouting", RAW)),
             Chain("input", tuple(_input(node)), Hook("filter", "input", FILTER)),
             Chain("forward", tuple(_forward(node)), Hook("filter", "forward", FILTER)),
-            Chain("output", tuple(_output(settings, node)), Hook("filter", "output", FILTER)),
             Chain(
                 "postrouting",
                 tuple(_postrouting(settings, node)),
@@ -103,7 +102,10 @@ def setup(settings: Settings, node: Node, nodes: frozenset[IPAddress] | None = N
     """
     table = wanted(settings, node, known_nodes(settings.pin_root) if nodes is None else nodes)
     if nft_table.differences(table, what=WHAT):
-        chains = (replace(c, rules=()) if c.name == "output" else c for c in table.chains)
+        chains = (
+            replace(one, rules=tuple(rule for rule in one.rules if OF_PROCESS not in rule))
+            for one in table.chains
+        )
         nft_table.write(replace(table, chains=tuple(chains)), what=WHAT)
         nft_table.write(table, what=WHAT)
 
@@ -168,6 +170,7 @@ def _prerouting(node: Node) -> Iterator[str]:
     What comes by a bridge may only pass through it (br_netfilter), which is none of our business;
     that is known at the hooks input and forward. A VRF receives again what its interfaces received.
     """
+    yield f"{_from_node(node)} accept"
     for ifname in INSIDE:
         yield f'iifname "{ifname}" accept'
     yield from _plain(node, 'meta iifkind != "bridge" meta iifkind != "vrf"')
@@ -192,10 +195,19 @@ def _plain(node: Node, when: str) -> Iterator[str]:
             yield f"{to_pod} fib saddr type local {when} {_drop(NODE_SOURCE)}"
 
 
+def _from_node(node: Node) -> str:
+    """Of another node to this node's VTEP: no rule behind this one would match. It is asked early,
+    since that is every packet of the kernel's VXLAN, and each further rule costs time."""
+    family, version = _family(node.vtep), node.vtep.version
+    return f"{family} daddr {node.vtep} {family} saddr @{_set(version)}"
+
+
 def _input(node: Node) -> Iterator[str]:
+    outside = " ".join(f'iifname != "{ifname}"' for ifname in INSIDE[1:])
+    yield from (f"{kind} jump ipip_input" for kind in _ipip(node))
+    yield f"{_from_node(node)} {outside} accept"
     yield f"{_to_vxlan(node)} jump vxlan_input"
     yield 'meta iifkind "bridge" jump bridged'
-    yield from (f"{kind} jump ipip_input" for kind in _ipip(node))
 
 
 def _forward(node: Node) -> Iterator[str]:
@@ -204,27 +216,24 @@ def _forward(node: Node) -> Iterator[str]:
     yield from (f"{kind} jump ipip_forward" for kind in _ipip(node))
 
 
-def _output(settings: Settings, node: Node) -> Iterator[str]:
-    """The kernel's own packets belong to the socket that sent what is inside of them, so the owner
-    alone does not tell them from a process's. What is inside has passed `postrouting`."""
-    if settings.vxlan_by_kernel_only:
-        unmarked = f"meta mark & {settings.masquerade_mark:#x} == 0"
-        yield (
-            f'{_to_vxlan(node)} oifname != "{DEVICE}" meta skuid >= 0 {unmarked} '
-            f"{_drop(OF_PROCESS)}"
-        )
-    for kind in _ipip(node):
-        yield f"{kind} {_to_nodes(node)} {_drop(IPIP_OF_PROCESS)}"
-
-
 def _postrouting(settings: Settings, node: Node) -> Iterator[str]:
-    """After NAT: its other rules do not see the mark on the way into the overlay."""
+    """After NAT: its other rules do not see the mark on the way into the overlay.
+
+    The kernel's own packets belong to the socket that sent what is inside of them, so the owner
+    alone does not tell them from a process's. What is inside has passed here before. The terms that
+    are false for most packets come first.
+    """
     vtep, family = node.vtep, _family(node.vtep)
     if settings.vxlan_by_kernel_only:
-        yield f'oifname "{DEVICE}" meta mark set meta mark | {settings.masquerade_mark:#x}'
+        mark = f"{settings.masquerade_mark:#x}"
+        yield f'oifname "{DEVICE}" meta mark set meta mark | {mark}'
+        yield (
+            f'meta skuid >= 0 {_to_vxlan(node)} oifname != "{DEVICE}" meta mark & {mark} == 0 '
+            f"{_drop(OF_PROCESS)}"
+        )
     yield (
-        f"{_to_vxlan(node)} {family} saddr {vtep} ct original {family} saddr != {vtep} "
-        f"{_drop(BY_NAT)}"
+        f"ct status snat,dnat {_to_vxlan(node)} {family} saddr {vtep} "
+        f"ct original {family} saddr != {vtep} {_drop(BY_NAT)}"
     )
     for kind in _ipip(node):
         yield (
@@ -257,6 +266,8 @@ def _ipip_chains(node: Node) -> Iterator[Chain]:
     other addresses of this node is none of our business."""
     if not node.takes_ipip:
         return
+    to_nodes = (f"{kind} {_to_nodes(node)} {_drop(IPIP_OF_PROCESS)}" for kind in _ipip(node))
+    yield Chain("output", tuple(to_nodes), Hook("filter", "output", FILTER))
     of_pod = [f'iifname "{ifname}" {_drop(IPIP_OF_POD)}' for ifname in INSIDE[1:]]
     to_vtep = f"{_family(node.vtep)} daddr {node.vtep} {_drop(IPIP_NOT_TAKEN)}"
     yield Chain("ipip_input", (*of_pod, to_vtep))

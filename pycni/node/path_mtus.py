@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from pycni import cluster
@@ -37,7 +38,9 @@ from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import direct, ipip, overlay
+from pycni.node import modes as node_modes
+from pycni.node import overlay
+from pycni.node.modes import Mode
 from pycni.node.overlay import DEVICE, NEXT_HOPS
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -61,16 +64,9 @@ class PathMtus:
     """By what is behind those VTEPs: the routes."""
 
 
-def inner_mtu(
-    vtep: IPAddress, path: Way, link: Link, *, is_direct: bool = False, in_ipip: bool = False
-) -> int:
+def inner_mtu(vtep: IPAddress, path: Way, link: Link, mode: Mode = Mode.VXLAN) -> int:
     """The largest IP packet of a pod that fits a path, in bytes."""
-    overhead = cluster.VXLAN_OVERHEAD[vtep.version]
-    if is_direct:
-        overhead = 0
-    elif in_ipip:
-        overhead = ipip.overhead(vtep.version)
-    return min(link.mtu, path.mtu or link.mtu) - overhead
+    return min(link.mtu, path.mtu or link.mtu) - node_modes.header(mode, vtep.version)
 
 
 def narrow(
@@ -78,15 +74,12 @@ def narrow(
     links: Mapping[int, Link],
     *,
     overlay_mtu: int,
-    directly: Collection[IPAddress] = (),
-    in_ipip: Collection[IPAddress] = (),
+    modes: Mapping[IPAddress, Mode] = MappingProxyType({}),
 ) -> dict[IPAddress, int]:
-    """What the paths carry that are narrower than the overlay's MTU, by VTEP. Packets to the nodes
-    `directly` have no outer headers, those to nodes `in_ipip` have IPIP's. Pure."""
+    """What the paths carry that are narrower than the overlay's MTU, by VTEP. `modes`: how packets
+    leave to nodes that get something else than VXLAN. Pure."""
     found = {
-        vtep: inner_mtu(
-            vtep, path, links[path.ifindex], is_direct=vtep in directly, in_ipip=vtep in in_ipip
-        )
+        vtep: inner_mtu(vtep, path, links[path.ifindex], modes.get(vtep, Mode.VXLAN))
         for vtep, path in paths.items()
         if path.ifindex in links
     }
@@ -186,21 +179,17 @@ def write(settings: Settings, nodes: Mapping[IPAddress, int]) -> bool:
 def write_all(
     root: Path,
     vtep: IPAddress,
-    others: Sequence[IPAddress],
+    others: Mapping[IPAddress, Mode],
     *,
     overlay_mtu: int,
-    takers: Collection[IPAddress] = (),
-    ipip_takers: Collection[IPAddress] = (),
 ) -> None:
-    """Fill a map that no program uses yet, as the kernel has the paths; `takers` get packets
-    without outer headers where they are on one link with this node, `ipip_takers` get IPIP. Raises
-    OSError."""
+    """Fill a map that no program uses yet, as the kernel has the paths; `others` says of each node
+    how packets may leave to it. Raises OSError."""
     with Fib() as fib, maps.open_path_mtus(root) as table:
         paths = fib.paths(others, vtep)
         links = fib.links({path.ifindex for path in paths.values()})
-        directly = direct.chosen(takers, paths, links)
-        in_ipip = ipip.chosen(ipip_takers, paths, links)
-        found = narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly, in_ipip=in_ipip)
+        modes = node_modes.chosen(others, paths, links)
+        found = narrow(paths, links, overlay_mtu=overlay_mtu, modes=modes)
         for other, mtu in found.items():
             table.put(other, mtu)
 
@@ -219,15 +208,13 @@ def _narrow_now(settings: Settings) -> dict[IPAddress, int]:
     root = settings.pin_root
     with maps.open_vteps(root) as table, maps.open_nexthops(root) as hops:
         others = [vtep for vtep, _ in table.items()]
-        known = dict(hops.items())
-        directly = {vtep for vtep, hop in known.items() if hop.direct}
-        in_ipip = {vtep for vtep, hop in known.items() if hop.ipip}
+        modes = {vtep: node_modes.leaves(hop) for vtep, hop in hops.items()}
     with Fib(groups=0) as fib, Rtnl() as ipr:
         device = overlay.find(ipr)
         paths = fib.paths(others, Node.load(settings).vtep)
         links = fib.links({path.ifindex for path in paths.values()})
     overlay_mtu = device.mtu if device is not None else 0
-    return narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly, in_ipip=in_ipip)
+    return narrow(paths, links, overlay_mtu=overlay_mtu, modes=modes)
 
 
 def _remotes(settings: Settings) -> dict[IPNetwork, IPAddress]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
+from pycni.stores import DIRECT, IPIP, VXLAN
 
 PART = "reachability"
 OVERLAY, BESIDE = "overlay", "beside"
@@ -168,16 +170,29 @@ class Peer:
         }
 
 
+class Local(NamedTuple):
+    """Something wrong on this node that may keep it from others."""
+
+    row: str
+    """Of `pycni status`."""
+    cause: str
+    beside: bool
+    """Whether it may stop what is sent beside the overlay, too."""
+    node: str = ""
+    """The only node that it keeps this one from; empty: all of them."""
+
+
 def faults(
     rows: Iterable[Mapping[str, Any]],
     *,
     port: int,
     silent: Collection[str],
-    directly: Collection[str] = (),
-    in_ipip: Collection[str] = (),
+    modes: Mapping[str, str] = MappingProxyType({}),
+    local: Sequence[Local] = (),
 ) -> list[Fault]:
-    """What is wrong with other nodes, by rows of the agent's report. `directly`: names of nodes
-    that packets to have no outer headers; `in_ipip`: that get IPIP.
+    """What is wrong with other nodes, by rows of the agent's report. `modes`: how packets to them
+    leave, by name. `local`: what is wrong here, the first cause first; it is named before anything
+    is said of others.
 
     A node that does not answer at all is none of this node's faults if its agent is `silent`, too:
     it is down.
@@ -187,16 +202,33 @@ def faults(
         name, forwards, answers = (row.get(key) for key in ("name", "forwards", "answers"))
         if forwards is not False:
             continue
-        if answers:
-            if name in directly:
-                found.append(_refused(str(name)))
-            elif name in in_ipip:
-                found.append(_ipip_eaten(str(name)))
-            else:
-                found.append(_eaten(str(name), port))
+        may_be = (one for one in local if one.node in ("", name) and (one.beside or answers))
+        here = next(may_be, None)
+        if here is not None and (answers or name not in silent):
+            found.append(_kept_here(str(name), here, answers=bool(answers)))
+        elif answers:
+            found.append(_kept_outside(str(name), modes.get(str(name), VXLAN), port))
         elif name not in silent:
             found.append(_lost(str(name)))
     return found[:NAMED]
+
+
+def _kept_here(name: str, here: Local, *, answers: bool) -> Fault:
+    how = "through the overlay, though it answers beside it" if answers else "in any way"
+    return Fault(
+        PART,
+        f"node {name}",
+        f"not reached {how}; this node's row {here.row} may say why: {here.cause}",
+        f"first do what the row {here.row} says; if {name} is still not reached a minute later, "
+        f"look again here, and on {name}: pycni status",
+        Weight.DEGRADED,
+    )
+
+
+def _kept_outside(name: str, mode: str, port: int) -> Fault:
+    if mode == DIRECT:
+        return _refused(name)
+    return _ipip_eaten(name) if mode == IPIP else _eaten(name, port)
 
 
 def _eaten(name: str, port: int) -> Fault:
@@ -204,8 +236,10 @@ def _eaten(name: str, port: int) -> Fault:
         PART,
         f"node {name}",
         "not reached through the overlay, though it answers beside it: something between the "
-        f"nodes drops VXLAN (UDP port {port}), or its dataplane does not work",
-        f"let UDP port {port} pass between the nodes, in both directions; on {name}: pycni status",
+        f"nodes, or at either end, drops VXLAN (UDP port {port}), or one of the two dataplanes "
+        "does not work",
+        f"let UDP port {port} pass between the nodes, in both directions: at this one, at {name}, "
+        f"and on the way; on {name}, too: pycni status",
         Weight.DEGRADED,
     )
 
@@ -215,9 +249,9 @@ def _refused(name: str) -> Fault:
         PART,
         f"node {name}",
         "not reached without VXLAN, though it answers beside it: something between the nodes drops "
-        "packets with addresses of pods, or its dataplane does not work",
+        "packets with addresses of pods, or one of the two dataplanes does not work",
         "let packets with pods' addresses pass between the nodes (in clouds: switch the check of "
-        f'sources off); or set encap = "auto" on both. On {name}: pycni status',
+        f'sources off); or set encap = "auto" on both. On {name}, too: pycni status',
         Weight.DEGRADED,
     )
 
@@ -227,9 +261,10 @@ def _ipip_eaten(name: str) -> Fault:
         PART,
         f"node {name}",
         "not reached through the overlay, though it answers beside it: something between the "
-        "nodes drops IPIP (IP protocols 4 and 41), or its dataplane does not work",
-        "let IP protocols 4 and 41 pass between the nodes, in both directions; or set "
-        f'encap = "auto" on both. On {name}: pycni status',
+        "nodes, or at either end, drops IPIP (IP protocols 4 and 41), or one of the two dataplanes "
+        "does not work",
+        "let IP protocols 4 and 41 pass between the nodes, in both directions: at this one, at "
+        f'{name}, and on the way; or set encap = "auto" on both. On {name}, too: pycni status',
         Weight.DEGRADED,
     )
 
@@ -239,7 +274,7 @@ def _lost(name: str) -> Fault:
         PART,
         f"node {name}",
         "not reached, neither through the overlay nor beside it",
-        f"look at {name} and at the network between; if it is gone for good: pycni forget {name}, "
-        f"or in Kubernetes: kubectl delete node {name}",
+        f"look at {name}, at this node's way to it, and at the network between; if it is gone for "
+        f"good: pycni forget {name}, or in Kubernetes: kubectl delete node {name}",
         Weight.DEGRADED,
     )

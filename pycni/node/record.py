@@ -51,6 +51,10 @@ class Node:
     direct_until: float = 0.0
     """Unix time in seconds until which it still takes them, though it sends none; 0: it does not.
     The next setup after that ends it."""
+    routed: bool = False
+    """Whether it sends such packets by routers, too, and takes them from these."""
+    routed_until: float = 0.0
+    """As `direct_until`, for packets from routers."""
     ipip: bool = False
     """Whether this node sends IPIP to nodes that take it, and takes it itself (ipip.py)."""
     ipip_until: float = 0.0
@@ -67,9 +71,20 @@ class Node:
         return self.direct or self.direct_until > 0
 
     @property
+    def takes_routed(self) -> bool:
+        """Whether they take them from routers, too."""
+        return self.routed or self.routed_until > 0
+
+    @property
     def takes_ipip(self) -> bool:
         """Whether its programs take IPIP."""
         return self.ipip or self.ipip_until > 0
+
+    @property
+    def door_open_until(self) -> float:
+        """When the next setup closes a door, as Unix time in seconds; 0: none is to be closed."""
+        times = self.direct_until, self.routed_until, self.ipip_until
+        return min((until for until in times if until), default=0.0)
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -109,6 +124,8 @@ class Node:
             "blocks": [str(block) for block in self.blocks],
             "direct": self.direct,
             "direct_until": self.direct_until,
+            "routed": self.routed,
+            "routed_until": self.routed_until,
             "ipip": self.ipip,
             "ipip_until": self.ipip_until,
         }

@@ -147,9 +147,9 @@ def find_lease(ipr: Rtnl, digest: str) -> Lease | None:
 
 
 def find_lease_at(ipr: Rtnl, ifindex: int) -> Lease | None:
-    """The lease of the link with that index, or None."""
+    """The lease of the link with that index, which somebody may have renamed, or None."""
     link = ipr.link_at(ifindex)
-    return None if link is None else read_lease(link)
+    return None if link is None else held_by(link)
 
 
 def find_renamed(ipr: Rtnl, digest: str, ifindexes: Iterable[int]) -> Lease | None:

@@ -54,6 +54,10 @@ Rules = Mapping[str, Sequence[str]]
 """By chain, each rule as nft(8) takes it, in their order."""
 
 
+SWITCHED_OFF = "switched off"
+SET_UP = "run: pycni setup (the agent does it when it starts)"
+
+
 @dataclass(frozen=True)
 class Forward:
     """One element: a port of the node, at one of its addresses or all (None), leads to a pod."""
@@ -174,11 +178,28 @@ class Contents:
     """The sets of nodes' addresses that only a newer nft can read."""
 
 
+def look() -> Contents | str:
+    """The table, without other nodes' addresses; or what follows "it is" if `setup` has to make it:
+    gone, switched off (the flag `dormant` of nft(8)), without a map. Raises SetupError."""
+    try:
+        flags = nft.table_flags(TABLE, what=WHAT)
+        if flags is None:
+            return "gone"
+        return SWITCHED_OFF if flags else _look()
+    except NotAvailable:  # gone since
+        return "gone"
+
+
 def read() -> Contents:
-    """The table, without other nodes' addresses. Raises SetupError; NotAvailable if the node has
-    none, or an incomplete one, or if somebody switched it off (the flag `dormant` of nft(8)):
-    `setup` undoes that."""
-    _refuse_switched_off()
+    """The table, without other nodes' addresses. Raises SetupError, and NotAvailable with what
+    `look` says."""
+    found = look()
+    if isinstance(found, str):
+        raise NotAvailable(f"the table of host ports, inet {TABLE}, is {found}", hint=SET_UP)
+    return found
+
+
+def _look() -> Contents | str:
     listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}], elements=False)
     marks: dict[str, list[str]] = {}
     maps, closed = set(), set()
@@ -191,10 +212,7 @@ def read() -> Contents:
             rule = entry["rule"]
             marks.setdefault(rule["chain"], []).append(rule.get("comment", ""))
     if lost := set(MAPS.values()) - maps:
-        raise NotAvailable(
-            f"the table inet {TABLE} has lost its map {', '.join(sorted(lost))}",
-            hint="run: pycni setup (the agent does it when it starts)",
-        )
+        return f"without its map {', '.join(sorted(lost))}"
     return Contents(_forwards(), marks, frozenset(closed), _demanding())
 
 
@@ -214,20 +232,19 @@ def nodes() -> frozenset[IPAddress]:
     return frozenset(address for addresses in found for address in addresses)
 
 
-def faults(contents: Contents | None, wanted: Rules) -> list[Fault]:
-    """What is not as `setup` wrote it; None: the table is gone. Pure: elements are not compared."""
-    if contents is None:
-        thing = f"nftables table inet {TABLE}"
-        return [Fault(PART, thing, "gone, incomplete or switched off")]
+def faults(found: Contents | str, wanted: Rules) -> list[Fault]:
+    """What is not as `setup` wrote it, of what `look` found. Pure: elements are not compared."""
+    if isinstance(found, str):
+        return [Fault(PART, f"nftables table inet {TABLE}", found)]
     where = f"of nftables table {TABLE}"
     return [
         *(Fault(PART, f"chain {name} {where}", "dropping all packets by its policy")
-          for name in sorted(contents.closed & CHAINS.keys())),
+          for name in sorted(found.closed & CHAINS.keys())),
         *(Fault(PART, f"set {name} {where}", nft_table.FOR_NEWER, weight=Weight.DEGRADED)
-          for name in sorted(contents.demanding)),
+          for name in sorted(found.demanding)),
         *(Fault(PART, f"chain {name} {where}", "without rules of ours")
           for name, lines in wanted.items()
-          if not _is_subsequence([_mark(one) for one in lines], contents.marks.get(name, ()))),
+          if not _is_subsequence([_mark(one) for one in lines], found.marks.get(name, ()))),
     ]  # fmt: skip
 
 
@@ -284,7 +301,7 @@ def _set(version: int) -> dict[str, str]:
 def _refuse_switched_off() -> None:
     """Raise NotAvailable if the table has flags: libnftables must not list it (nft_tables.py)."""
     if nft.table_flags(TABLE, what=WHAT):
-        raise NotAvailable(f"the table inet {TABLE} is switched off", hint="run: pycni setup")
+        raise NotAvailable(f"the table inet {TABLE} is {SWITCHED_OFF}", hint=SET_UP)
 
 
 def _forwards() -> tuple[Forward, ...]:
@@ -310,7 +327,7 @@ def _run(commands: Sequence[dict[str, Any]], *, elements: bool = True) -> list[d
             raise
         raise NotAvailable(
             "this node is not set up for host ports",
-            hint="run: pycni setup (the agent does it when it starts)",
+            hint=SET_UP,
         ) from None
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from pycni import locks
-from pycni.errors import FileError, NotAvailable, TryAgain
+from pycni.errors import FileError, TryAgain
 from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
@@ -37,8 +37,8 @@ class State:
     table, so a pod that is in one of them and not in the next has ended, or somebody works on it.
     """
 
-    contents: Contents | None
-    """None: the table is gone, or has lost a map."""
+    contents: Contents | str
+    """Or what the table is as a whole, as in "it is gone"."""
     present: frozenset[Forward]
     records: Records
     held: tuple[Lease, ...]
@@ -75,10 +75,8 @@ class State:
 
 def look(ipr: Rtnl, settings: Settings) -> State:
     """What there is now. Raises SetupError, NetlinkError."""
-    contents: Contents | None = None
-    with suppress(NotAvailable):
-        contents = port_table.read()
-    present = frozenset(contents.forwards if contents else ())
+    contents = port_table.look()
+    present = frozenset(() if isinstance(contents, str) else contents.forwards)
     records = port_records.read_all(settings)
     named = frozenset(link.ifname for link in ipr.links() if is_ours(link))
     return State(contents, present, records, tuple(leases(ipr)), named)

@@ -14,22 +14,31 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from pycni import directories
+from pycni.cni import network_lists
 from pycni.cni.netconf import KEYS, parse_netconf
 from pycni.errors import PycniError
+from pycni.files import read_regular
 from pycni.ipam import ranges
 from pycni.node.record import Node
-from pycni.settings import Settings
+from pycni.settings import Settings, about
 from pycni.setup import conflist, pod_mtu
 
 NOT_OURS = frozenset({"type", "capabilities", "args", "disableGC", "disableCheck"})
 """Keys of a plugin's configuration that the runtime reads."""
 
 
+def settings_problems(settings: Settings, lines: Mapping[str, int]) -> list[str]:
+    """What this host says against settings that are right by themselves: what is in the way of a
+    directory. `lines` are those of the file's keys."""
+    found = directories.obstacles(settings.directories)
+    return [about(settings, key, why, lines) for key, why in found]
+
+
 def problems(path: Path, settings: Settings) -> list[str]:
     """Each problem of the list at `path` in words; none: ADD would take it with these settings."""
     try:
-        content = path.read_bytes()
-        document = json.loads(content)
+        document = json.loads(read_regular(path, at_most=network_lists.SIZE_MAX))
     except OSError as error:
         return [f"it cannot be read: {error.strerror}"]
     except (ValueError, RecursionError) as error:

@@ -104,7 +104,7 @@ def refuse_no_execution(bin_dir: Path) -> None:
 def warn_without_loopback(bin_dir: Path) -> None:
     """Say that containerd makes no pod without the plugin `loopback`; other runtimes need none."""
     if not (bin_dir / LOOPBACK).exists():
-        log.warning("the plugin loopback is missing directory=%s todo=%s", quoted(bin_dir),
+        log.warning("the plugin loopback is missing directory=%s to_do=%s", quoted(bin_dir),
                     quoted("containerd needs it: install the CNI plugins, such as Debian's package "
                            "containernetworking-plugins, where containerd looks"))  # fmt: skip
 

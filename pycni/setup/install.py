@@ -23,7 +23,7 @@ from pathlib import Path
 from pycni.cni import network_lists, plugin
 from pycni.cni.launcher import MARKER, PATHS, is_marked, launcher, render_paths
 from pycni.errors import FileError, NoLauncher
-from pycni.files import stage
+from pycni.files import read_regular, stage
 from pycni.settings import Settings
 from pycni.setup import conflist
 from pycni.setup.conflist import CONFLIST, PLUGIN, UNSPECIFIED, Network
@@ -106,7 +106,7 @@ def plan(request: Request, *, report: Callable[[str], object] = lambda _: None) 
     listed = _plan_list(request)
     files = _plan_plugin(request, report)
     for file in files:
-        with _errors_about(file.path):
+        with _errors_about(file.path, "replaced"):
             _refuse_foreign(file)
     return [*files, listed]
 
@@ -207,7 +207,7 @@ def plan_removal(bin_dir: Path, conf_dir: Path) -> Removal:
 def remove(removal: Removal) -> list[Path]:
     """Remove what `plan_removal` found; returns the paths. Raises FileError."""
     for path in removal.paths:
-        with _errors_about(path):
+        with _errors_about(path, "removed"):
             path.unlink(missing_ok=True)
     return list(removal.paths)
 
@@ -243,8 +243,8 @@ def _plan_list(request: Request) -> File:
     target = users[0] if users else request.conf_dir / CONFLIST
     if target.is_symlink():
         target = target.resolve()
-    with _errors_about(target):
-        before = target.read_bytes() if os.path.lexists(target) else None
+    with _errors_about(target, "read"):
+        before = read_regular(target) if os.path.lexists(target) else None
     new = conflist.render(request.network)
     if before is None or _is_cut(before, new):
         return File(target, new, 0o644)
@@ -296,38 +296,39 @@ def _launcher(places: Places, report: Callable[[str], object]) -> bytes | None:
 
 def _remove_plugin_file(target: Path) -> None:
     if is_ours(target):
-        with _errors_about(target):
+        with _errors_about(target, "removed"):
             target.unlink()
 
 
 def _read(path: Path) -> bytes | None:
     """The content of a file; None if it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError:
         return None
 
 
 @contextmanager
-def _errors_about(target: Path) -> Iterator[None]:
-    """Turn an OSError into a FileError that names `target`."""
+def _errors_about(target: Path, verb: str = "written") -> Iterator[None]:
+    """Turn an OSError into a FileError that names `target`, and what could not be done with it."""
     try:
         yield
     except OSError as error:
         raise FileError(
-            f"{target} cannot be written or removed: {error.strerror}",
+            f"{target} cannot be {verb}: {error.strerror}",
             hint="run as root, and choose directories on a writable file system",
         ) from error
 
 
 def _refuse_foreign(file: File) -> None:
+    """Raise FileError for what is neither marked nor the beginning of ours. Raises OSError."""
     target = file.path
-    if not os.path.lexists(target) or is_ours(target):
+    if not os.path.lexists(target):
         return
-    content = _read(target)
-    if content is None or not _is_cut(content, file.content):
+    content = read_regular(target)
+    if not is_marked(content) and not _is_cut(content, file.content):
         raise FileError(
-            f"{target} exists, and pycni did not write it, or somebody changed it",
+            f"{target} exists, and has no mark of pycni's: pycni did not write it",
             hint="move it away, or choose another directory",
         )
 
@@ -339,5 +340,5 @@ def _is_cut(content: bytes, whole: bytes) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file with its mode; a copy that fails leaves none."""
-    temporary = stage(target, source.read_bytes(), mode=source.stat().st_mode & 0o777)
+    temporary = stage(target, read_regular(source), mode=source.stat().st_mode & 0o777)
     temporary.replace(target)

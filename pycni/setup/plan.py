@@ -13,7 +13,7 @@ from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import dead_ends, direct, ipip, uplink, ways
+from pycni.node import dead_ends, direct, ipip, modes, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
@@ -65,6 +65,8 @@ def node(
         blocks=record.blocks,
         direct=direct.is_wanted(settings),
         direct_until=direct.lingers_until(settings, before, now),
+        routed=direct.is_routed(settings),
+        routed_until=direct.routed_until(settings, before, now),
         ipip=ipip.is_wanted(settings),
         ipip_until=ipip.lingers_until(settings, before, now),
     )
@@ -72,7 +74,7 @@ def node(
 
 def overlay_mtu(settings: Settings, link: Uplink) -> int:
     """The settings' MTU, or the largest that fits. InvalidSettings if the settings' does not."""
-    overhead = ways.overhead(settings, link.vtep.version)
+    overhead = modes.overhead(settings, link.vtep.version)
     largest = cluster.overlay_mtu(link.mtu, overhead, settings.cluster)
     if settings.mtu > largest:
         raise InvalidSettings(
@@ -110,6 +112,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         decap_l3=_has(features, "decap_l3"),
         netkit=_has(features, "netkit"),
         direct=node.takes_direct,
+        routed=node.takes_routed,
         ipip=node.takes_ipip,
         gateways=node.gateways,
         clusters=node.cluster_cidrs,

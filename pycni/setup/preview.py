@@ -23,7 +23,7 @@ from pycni.node import masquerade, overlay, overlay_guard
 from pycni.node.record import Node
 from pycni.pods import port_table
 from pycni.pods.lease import leases
-from pycni.settings import Settings
+from pycni.settings import Settings, refuse_directories
 from pycni.setup import plan, provision
 from pycni.setup.plan import Host
 from pycni.stores import NodeRecord, open_store
@@ -41,6 +41,7 @@ def steps(settings: Settings) -> list[str]:
     Raises what setup would raise before its first change: PycniError or LoaderError.
     """
     provision.refuse_hidden_mount(settings)
+    refuse_directories(settings)
     features = probe.probe()
     probe.require(features)
     with Rtnl() as ipr:

@@ -39,6 +39,7 @@ from pycni.node import (
     firewall_accepts,
     last_list,
     masquerade,
+    modes,
     next_hops,
     overlay,
     overlay_guard,
@@ -46,7 +47,6 @@ from pycni.node import (
     peers,
     underlay,
     uplink,
-    ways,
 )
 from pycni.node.directory import Directory
 from pycni.node.record import Node, record_path
@@ -54,7 +54,7 @@ from pycni.node.uplink import Wish
 from pycni.pods import port_records, port_table
 from pycni.pods.lease import leases
 from pycni.settings import Settings, make_directories
-from pycni.setup import plan
+from pycni.setup import new_directories, plan
 from pycni.setup.plan import Host
 from pycni.setup.refill import Facts, refill
 from pycni.stores import (
@@ -113,6 +113,13 @@ def setup(
     Without `needs_store`, a host that was this node before is set up by the list that it heard last
     (node/last_list.py) if the store does not answer, or has no place for it any more.
     """
+    with new_directories.taken_back(settings):
+        return _setup(settings, report, mending=mending, needs_store=needs_store)
+
+
+def _setup(
+    settings: Settings, report: Report, *, mending: Mending | None, needs_store: bool
+) -> Outcome:
     if mending is None:  # what an agent mounts lasts as long as the agent
         refuse_hidden_mount(settings)
     report("probing the kernel")
@@ -266,7 +273,7 @@ class Provisioning:
         accepts: tuple[str, ...] = ()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
-            accepts = ways.still_accepts(settings, former.accepts)
+            accepts = modes.still_accepts(settings, former.accepts)
         had = self._had()
         record = store.register(
             settings.node_name,
@@ -308,7 +315,7 @@ class Provisioning:
         now. Other nodes send to them, and send that, from then on, which programs of before do not
         expect: so this is last.
         """
-        record, accepts = target.record, ways.accepts(target.node)
+        record, accepts = target.record, modes.accepts(target.node)
         if tuple(record.addresses) == tuple(self._addresses()) and record.accepts == accepts:
             return
         try:

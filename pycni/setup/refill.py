@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader import NewMaps
-from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import direct, directory, ipip, next_hops, path_mtus, peers
+from pycni.node import directory, modes, next_hops, path_mtus, peers
 from pycni.node.directory import Directory
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -62,27 +61,12 @@ def _write_nodes(root: Path, facts: Facts) -> None:
 
 
 def _write_next_hops(root: Path, facts: Facts) -> None:
-    takers = _takers(facts)
-    others = {other.vtep: other.vtep in takers for other in facts.others}
-    next_hops.write_all(root, facts.node.vtep, others, in_ipip=_ipip_takers(facts))
+    next_hops.write_all(root, facts.node.vtep, modes.towards_all(facts.node, facts.others))
 
 
 def _write_path_mtus(root: Path, facts: Facts) -> None:
-    vteps = [other.vtep for other in facts.others]
-    path_mtus.write_all(
-        root, facts.node.vtep, vteps, overlay_mtu=facts.node.mtu, takers=_takers(facts),
-        ipip_takers=_ipip_takers(facts),
-    )  # fmt: skip
-
-
-def _takers(facts: Facts) -> set[IPAddress]:
-    """The nodes that this one sends to without outer headers, if they are on one link with it."""
-    return direct.takers(facts.others) if facts.node.direct else set()
-
-
-def _ipip_takers(facts: Facts) -> set[IPAddress]:
-    """The nodes that this one sends IPIP to."""
-    return ipip.takers(facts.others) if facts.node.ipip else set()
+    others = modes.towards_all(facts.node, facts.others)
+    path_mtus.write_all(root, facts.node.vtep, others, overlay_mtu=facts.node.mtu)
 
 
 def _write_endpoints(root: Path, facts: Facts) -> None:

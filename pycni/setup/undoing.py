@@ -16,6 +16,7 @@ from typing import NamedTuple
 import loader
 from loader import attach, pins
 from pycni import locks
+from pycni.directories import refuse_unwritable
 from pycni.errors import PycniError
 from pycni.files import remove_file
 from pycni.ipam import delegation
@@ -47,10 +48,14 @@ class Step(NamedTuple):
 def words(settings: Settings) -> list[str]:
     """Each step of a teardown in words; none: nothing of pycni is there. Changes nothing.
 
-    Raises SetupError if this host is the node of other settings.
+    Raises SetupError if this host is the node of other settings, FileError if a teardown could not
+    write to the state or run directory.
     """
     with Rtnl() as ipr:
         steps = [*_look(settings, ipr, lambda _: None), *_last(settings)]
+    if steps:
+        refuse_unwritable(settings.state_dir)
+        refuse_unwritable(settings.run_dir)
     return [step.words for step in steps]
 
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pycni.errors import FileError, InvalidSettings
+from pycni.files import read_regular
 from pycni.settings import Settings
 
 UNITS = ("pycni-setup.service", "pycni-agent.service")
@@ -108,7 +109,7 @@ def uninstall(unit_dir: Path) -> list[Path]:
 def is_ours(target: Path) -> bool:
     """Whether `install` wrote `target`."""
     try:
-        return target.read_text(encoding="utf-8").startswith(f"{MARKER}\n")
+        return read_regular(target).decode().startswith(f"{MARKER}\n")
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -174,6 +175,6 @@ def _plain(what: str, path: Path) -> str:
 def _refuse_foreign(target: Path) -> None:
     if (target.exists() or target.is_symlink()) and not is_ours(target):
         raise FileError(
-            f"{target} exists, and pycni did not write it, or somebody changed it",
+            f"{target} exists, and has no mark of pycni's: pycni did not write it",
             hint="move it away, or choose another directory with --unit-dir",
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Protocol
 
-from pycni.cluster import Cluster, IPNetwork, node_capacity
+from pycni.cluster import Cluster, IPNetwork, node_capacity, overlap
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,6 @@ def _misfit(pool: IPPool, cluster: Cluster) -> str:
 
 def _overlap(pool: IPPool, older: Iterable[IPPool]) -> str:
     for one in older:
-        if one.cidr.version == pool.cidr.version and one.cidr.overlaps(pool.cidr):
+        if overlap(one.cidr, pool.cidr):
             return f"its CIDR {pool.cidr} overlaps {one.cidr} of the older pool {one.name}"
     return ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from itertools import count
 
-from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity
+from pycni.cluster import Cluster, IPAddress, IPNetwork, node_capacity, overlap
 from pycni.errors import ClusterError, NameTaken, StoreError
 from pycni.stores.former import NEW, Former
 from pycni.stores.records import EXTRA_MAX, NODE_ID_MAX, Claim, Raw, printable, read, write
@@ -154,7 +154,7 @@ def owner(roster: Roster, prefix: IPNetwork) -> str:
         if prefix in claim.extra or prefix.network_address == claim.vtep:
             return claim.name
     for claim in claims:
-        if any(_overlap(prefix, cidr) for cidr in claim.networks):
+        if any(overlap(prefix, cidr) for cidr in claim.networks):
             return claim.name
     return ""
 
@@ -256,15 +256,15 @@ def _pod_cidr(
     or one that no record claims or has an address of: the one it had, or the first."""
     if former:
         for part in former.pod_cidrs:
-            if _overlap(part, cidr) and roster.holder(part) in ("", former.name):
+            if overlap(part, cidr) and roster.holder(part) in ("", former.name):
                 return part
     length = roster.cluster.node_prefix(cidr.version)
     taken: set[IPNetwork] = set()
     for claim in others:
         taken.update(one for one in claim.networks if one.version == cidr.version)
-        taken.update(one.supernet(new_prefix=length) for one in claim.extra if _overlap(one, cidr))
+        taken.update(one.supernet(new_prefix=length) for one in claim.extra if overlap(one, cidr))
     for part in had.pod_cidrs:
-        if _overlap(part, cidr) and part.prefixlen == length and part not in taken:
+        if overlap(part, cidr) and part.prefixlen == length and part not in taken:
             return part
     capacity = node_capacity(cidr, length)
     if len(taken) >= capacity:
@@ -284,7 +284,3 @@ def _part(cidr: IPNetwork, length: int, index: int) -> IPNetwork:
 
 def _by_family(cluster: Cluster) -> list[IPNetwork]:
     return sorted(cluster.cidrs, key=lambda cidr: cidr.version)
-
-
-def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)

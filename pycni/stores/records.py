@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
-from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable
+from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable, overlap
 from pycni.names import NODE_NAME_MAX, is_node_name
-from pycni.stores.registry import DIRECT, IPIP, VXLAN, NodeRecord
+from pycni.stores.registry import DIRECT, IPIP, ROUTED, VXLAN, NodeRecord
 
 NODE_ID_MAX = 2**32 - 1
 """`struct vtep` of bpf/lib/types.h has 32 bits for it."""
@@ -30,7 +30,7 @@ EXTRA_MAX = 1024
 A node has a few hundred pods."""
 BLOCKS_MAX = 64
 """Blocks that one node may have besides its pod CIDRs: each costs every node an entry in a map."""
-ACCEPTS_KNOWN = (DIRECT, IPIP)
+ACCEPTS_KNOWN = (DIRECT, ROUTED, IPIP)
 """What a node may take besides VXLAN. Words of later releases are ignored."""
 ACCEPTS_MAX, WORD_MAX = 16, 32
 """Words in a record, and characters of each."""
@@ -365,7 +365,7 @@ def _canonical(what: str, value: object, parse: Callable[[str], T]) -> T:
         raise ValueError(f"its {what} {_shown(value)} is not a valid one") from None
     if "%" in value:  # an IPv6 zone (RFC 4007), which means something on one machine only
         raise ValueError(f"its {what} {_shown(value)} has a zone")
-    if value.startswith("::ffff:") and ip_network(value).overlaps(V4_MAPPED):
+    if value.startswith("::ffff:") and overlap(ip_network(value), V4_MAPPED):
         raise ValueError(f"its {what} {_shown(value)} is IPv4 written as IPv6 (v4-mapped)")
     if str(parsed) != value:
         raise ValueError(f"its {what} {_shown(value)} is not in the usual form, {parsed}")
@@ -387,9 +387,7 @@ def _one_per_family(
 
 def _overlapping(one: IPNetwork, others: Iterable[IPNetwork]) -> IPNetwork | None:
     """The first of `others` that overlaps."""
-    return next(
-        (other for other in others if other.version == one.version and other.overlaps(one)), None
-    )
+    return next((other for other in others if overlap(other, one)), None)
 
 
 def _shown(value: object) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 from pycni.cni import network_lists
 from pycni.cni.network_lists import ListFile
 from pycni.faults import Fault
+from pycni.files import read_regular
 from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
 from pycni.settings import Settings
@@ -133,7 +134,7 @@ def _name_and_todo(result: Result) -> tuple[str, str]:
 def _arguments(path: Path) -> dict[str, str]:
     """The runtime's CNI_ARGS of an ADD; empty if they cannot be read."""
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
+        document: dict[str, Any] = json.loads(read_regular(path))
         return {str(key): str(value) for key, value in document["cniArgs"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.kernel.fib import Fib
-from pycni.node import direct
+from pycni.node import direct, modes
+from pycni.node.modes import Mode
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -19,35 +19,36 @@ NAMED = 5
 """Nodes that faults name one by one."""
 TODO = (
     'if that is on purpose, set encap = "auto-direct"; or give this node a route to it without a '
-    "router"
+    "router; or, if the routers have routes to the pods of each node, set routers_know_pods = true "
+    "on all nodes"
 )
 
 
 def faults(d: Description, _: Seen) -> Iterator[Fault]:
-    """What is taken too long, and nodes that are to be reached without a router and are not."""
-    if 0 < d.node.direct_until <= time.time():
-        found = "taken still, though no node has reason to send any"
-        yield Fault(PART, "packets without VXLAN", found, weight=Weight.DEGRADED)
+    """Nodes that are to be reached without a router and are not."""
     if d.settings.encap == direct.ALL and d.node.direct:
         yield from _far(d)
 
 
 def state(d: Description, seen: Seen) -> object:
-    """Whether a time is over, the nodes, and the next hops, which follow the kernel's routes.
-    Raises NotAvailable or OSError."""
-    root, is_over = d.settings.pin_root, 0 < d.node.direct_until <= time.time()
+    """The nodes, and the next hops, which follow the kernel's routes. Raises NotAvailable or
+    OSError."""
+    root = d.settings.pin_root
     if d.settings.encap != direct.ALL:
-        return is_over
+        return None
     with maps.open_nexthops(root) as table:
-        near = {vtep for vtep, hop in table.items() if hop.on_link}
-    return is_over, seen.digest(root, "vteps"), near
+        near = {vtep for vtep, hop in table.items() if hop.on_link or hop.direct}
+    return seen.digest(root, "vteps"), near
 
 
 def _far(d: Description) -> Iterator[Fault]:
-    """The nodes that are behind a router, or on a link that has no MACs."""
+    """The nodes that are behind a router, and may not be reached by it, or on a link that has no
+    MACs."""
     try:
         with maps.open_vteps(d.settings.pin_root) as table:
-            others = [vtep for vtep, _ in table.items()]
+            others = {
+                vtep: modes.towards(d.node, modes.accepted(known)) for vtep, known in table.items()
+            }
     except NotAvailable:  # pinned.py says so
         return
     with Fib(groups=0) as fib:
@@ -57,7 +58,9 @@ def _far(d: Description) -> Iterator[Fault]:
     far = {
         vtep: path
         for vtep, path in paths.items()
-        if (link := links.get(path.ifindex)) is not None and not direct.is_on_link(vtep, path, link)
+        if (link := links.get(path.ifindex)) is not None
+        and not direct.is_on_link(vtep, path, link)
+        and not (others[vtep] is Mode.ROUTED and link.is_ethernet)
     }
     for vtep, path in list(far.items())[:NAMED]:
         where = f"behind the router {path.neighbour}"

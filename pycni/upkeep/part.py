@@ -38,3 +38,5 @@ class Part:
     """Whether a fault stops ADDs even if it does not stop packets."""
     setup_helps: bool = True
     """Whether a whole setup makes what `mend` could not."""
+    is_others: bool = False
+    """Whether it is about what belongs to others: never mended, and told in the agent's log."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from pycni.cni import network_lists
 from pycni.cni.launcher import is_marked
 from pycni.faults import Fault, Weight
+from pycni.files import read_regular
 from pycni.settings import Settings
 from pycni.upkeep import installed
 from pycni.upkeep.description import Description
@@ -24,7 +25,7 @@ from pycni.upkeep.seen import Seen
 
 PART = "plugin"
 GONE = "gone"
-CUT = "empty or cut short"
+EMPTY, CUT = "empty", "cut short"
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _moved(held: Installed) -> Iterator[tuple[Path, str]]:
 
 def _plugin_faults(settings: Settings, file: InstalledFile) -> Iterator[Fault]:
     try:
-        content = file.path.read_bytes()
+        content = read_regular(file.path)
         mode = file.path.stat().st_mode & 0o777
     except FileNotFoundError:
         yield _mendable(file, GONE)
@@ -96,7 +97,7 @@ def _plugin_faults(settings: Settings, file: InstalledFile) -> Iterator[Fault]:
 
 def _changed(settings: Settings, file: InstalledFile, content: bytes) -> Fault:
     if installed.is_part_of(settings, file, content):
-        return _mendable(file, CUT)
+        return _mendable(file, CUT if content else EMPTY)
     if is_marked(content):
         return _mendable(file, "not as it was installed")
     todo = "move it away: the agent then writes pycni's; or uninstall pycni"
@@ -116,14 +117,14 @@ def _missing_list(settings: Settings, held: Installed, other: Path | None) -> Fa
         todo = f"remove {other}: the agent then writes pycni's list; or uninstall pycni"
         return _fault(ours, f"gone, and {other} is used instead", todo=todo)
     try:
-        content = ours.read_bytes()
+        content = read_regular(ours)
     except FileNotFoundError:
         return _mendable(held.listed, GONE)
     except OSError as error:
         todo = f"look at it: ls -ld {ours}"
         return _fault(ours, f"not to be read: {error.strerror}", todo=todo)
     if installed.is_part_of(settings, held.listed, content):
-        return _mendable(held.listed, CUT)
+        return _mendable(held.listed, CUT if content else EMPTY)
     todo = "name pycni in it, or move it away: the agent then writes pycni's list"
     return _fault(ours, f"a list that does not name the plugin {held.executable.path.name}",
                   todo=todo)  # fmt: skip

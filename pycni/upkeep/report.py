@@ -22,21 +22,33 @@ from pycni.dataplane import dumps, maps
 from pycni.errors import PycniError
 from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import cluster_faults, next_hops, reachability
+from pycni.node import (
+    cluster_faults,
+    firewall_accepts,
+    next_hops,
+    other_firewalls,
+    overlay_guard,
+    reachability,
+)
 from pycni.node.overlay import DEVICE
+from pycni.node.reachability import Local
 from pycni.settings import Settings
 from pycni.stores import DIRECT, IPIP, VXLAN, Listing, open_store
 from pycni.upkeep import (
     attachments,
     device,
+    direct,
     hooks,
     parts,
+    peers,
     pinned,
     plugin,
     pods,
     record,
     registration,
     routing,
+    underlay,
+    ways,
 )
 from pycni.upkeep.book import Book, key_of
 from pycni.upkeep.description import Description, describe
@@ -85,15 +97,19 @@ def rows(settings: Settings) -> list[Row]:
     serving = _is_serving(settings)
     d = describe(settings, listing.nodes if listing else None)
     found: list[Row] = []
+    local: list[Local] = []
     if d is None:
         found.append(_fault_row(record.absent(settings), Book(), serving=serving))
     else:
         with Rtnl() as ipr:
             seen, book = Seen(ipr), Book.load(settings)
             for part in parts.PARTS:
-                found += _part_rows(part, d, seen, book, serving=serving)
+                faults = list(parts.faults_of(part, d, seen))
+                found += _part_rows(part, faults, d, seen, book, serving=serving)
+                local += _local(faults, d)
         found += [_encap(d), *_traffic(settings)]
-    found += [*store_rows, *_cluster(settings, listing, serving=serving), _agent(serving=serving)]
+    cluster = _cluster(settings, listing, local, serving=serving)
+    found += [*store_rows, *cluster, _agent(serving=serving)]
     return [*found, *map(_feature, probe.probe())]
 
 
@@ -104,9 +120,8 @@ def worst(found: list[Row]) -> State:
 
 
 def _part_rows(
-    part: Part, d: Description, seen: Seen, book: Book, *, serving: bool
+    part: Part, faults: list[Fault], d: Description, seen: Seen, book: Book, *, serving: bool
 ) -> Iterator[Row]:
-    faults = list(parts.faults_of(part, d, seen))
     for fault in faults:
         yield _fault_row(fault, book, serving=serving)
     if not faults:
@@ -147,6 +162,14 @@ def _hooks(_: Description, seen: Seen) -> str:
     ways = Counter(attach.way(hook).value for hook in wanted)
     return ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
 
+
+AROUND = frozenset({underlay.PART, ways.PART, other_firewalls.PART})
+"""Rows that may say why another node is not reached in any way."""
+OF_OVERLAY = frozenset({
+    pinned.PART, device.PART, device.ADDRESSES, routing.PART, firewall_accepts.PART,
+    overlay_guard.PART, hooks.PART, peers.PART, direct.PART,
+})  # fmt: skip
+"""Rows that may say why it is not reached through the overlay."""
 
 DETAILS: dict[str, Callable[[Description, Seen], str]] = {
     record.PART: lambda d, _: d.node.name,
@@ -196,7 +219,7 @@ def _besides(d: Description, way: str, words: str) -> Row:
     except OSError as error:
         cause = f"VXLAN: the next hops cannot be read: {error.strerror}"
         return Row("encap", State.DEGRADED, cause, "see the row programs")
-    by = Counter(modes.values())
+    by = Counter[str](modes.values())
     cause = f"{d.settings.encap}: {by[way]} of {len(modes)} nodes {words}"
     others = [other for other in d.others if modes.get(other.vtep) == VXLAN]
     unable = sorted(other.name for other in others if way not in other.accepts)
@@ -204,7 +227,7 @@ def _besides(d: Description, way: str, words: str) -> Row:
         cause += f"; {by[VXLAN]} by VXLAN, made by {d.node.encap}"
     if unable:
         named = ", ".join(unable[:NAMED]) + (" and others" if len(unable) > NAMED else "")
-        cause += f"; by their records {named} take nothing else"
+        cause += f"; by their records {named} do not take that"
     if not fresh:
         cause += "; no agent confirms the next hops, so the kernel is asked for each packet"
     return Row("encap", State.OK, cause)
@@ -246,9 +269,20 @@ def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
     return listing, [*found, Row("records", State.OK, listing.summary)]
 
 
-def _cluster(settings: Settings, listing: Listing | None, *, serving: bool) -> list[Row]:
+def _local(faults: list[Fault], d: Description) -> Iterator[Local]:
+    """Of these faults, those that may keep this node from others."""
+    nodes = {ways.thing(one): one.name for one in d.others} if faults else {}
+    for fault in faults:
+        if fault.part in AROUND or fault.part in OF_OVERLAY:
+            node = nodes.get(fault.thing, "")
+            yield Local(fault.part, fault.sentence, fault.part in AROUND, node)
+
+
+def _cluster(
+    settings: Settings, listing: Listing | None, local: list[Local], *, serving: bool
+) -> list[Row]:
     """What the agent found out about the other nodes."""
-    faults = cluster_faults.faults(settings, listing)
+    faults = cluster_faults.faults(settings, listing, local=local)
     if not faults:
         return [Row(reachability.PART, State.OK, cluster_faults.summary(settings))]
     return [_fault_row(fault, Book(), serving=serving) for fault in faults]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
-from pycni.cluster import IPAddress, IPNetwork, gateway
+from pycni.cluster import IPAddress, IPNetwork, gateway, overlap
 from pycni.faults import Fault, Weight
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST, Route
@@ -98,7 +98,7 @@ def _selected(d: Description, seen: Seen) -> Iterator[IPNetwork]:
     for version in sorted({cidr.version for cidr in d.node.cluster_cidrs}):
         clusters = [cidr for cidr in d.node.cluster_cidrs if cidr.version == version]
         for to in _destinations(seen, version):
-            yield from (max(to, cidr, key=_length) for cidr in clusters if cidr.overlaps(to))
+            yield from (max(to, cidr, key=_length) for cidr in clusters if overlap(cidr, to))
 
 
 def _destinations(seen: Seen, version: int) -> list[IPNetwork]:

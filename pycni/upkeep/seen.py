@@ -16,7 +16,6 @@ from pycni.kernel.addresses import Address
 from pycni.kernel.links import FarEnd, Link
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import host_ifname
 from pycni.node import underlay
 from pycni.node.underlay import Underlay
 from pycni.pods.lease import Lease, held_by
@@ -26,7 +25,7 @@ class Seen:
     """What the kernel has now. Properties raise NetlinkError.
 
     `only`: of the pods' links, look at those with these indexes; None: at all. `aliases`: what an
-    agent remembers of them, by the links' names; what is seen now is added.
+    agent remembers of them, by the links' indexes; what is seen now is added.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Seen:
         ipr: Rtnl,
         *,
         only: Collection[int] | None = None,
-        aliases: dict[str, str] | None = None,
+        aliases: dict[int, str] | None = None,
     ) -> None:
         self.ipr = ipr
         self.aliases = aliases
@@ -82,16 +81,21 @@ class Seen:
         held = ((link, held_by(link)) for link in self.pods_links)
         found = [(link, lease) for link, lease in held if lease is not None]
         if self.aliases is not None:
-            self.aliases |= {
-                link.ifname: link.alias
-                for link, lease in found
-                if link.ifname == host_ifname(lease.key_digest)
-            }
+            for link, lease in found:
+                before = self.remembered(link)
+                if before is None or before.key_digest == lease.key_digest:
+                    self.aliases[link.ifindex] = link.alias
             if self._only is None:
-                present = {link.ifname for link in self.links}
+                present = {link.ifindex for link in self.links}
                 for gone in self.aliases.keys() - present:
                     del self.aliases[gone]
         return found
+
+    def remembered(self, link: Link) -> Lease | None:
+        """The lease that a link had when its alias was seen first, or None. An index belongs to one
+        attachment."""
+        alias = (self.aliases or {}).get(link.ifindex)
+        return None if alias is None else held_by(link._replace(alias=alias))
 
     @cached_property
     def pods_ends(self) -> list[FarEnd]:

@@ -49,9 +49,21 @@ def mend_accepts(d: Description, _: Seen) -> None:
     firewall_accepts.setup(d.node)
 
 
-def firewall_faults(d: Description, _: Seen) -> Iterable[Fault]:
+def firewall_faults(d: Description, seen: Seen) -> Iterable[Fault]:
     """Of other people's firewalls, which are never changed."""
-    return other_firewalls.faults(d.node)
+    return other_firewalls.faults(d.node, _ways_out(seen))
+
+
+def firewall_state(d: Description, seen: Seen) -> object:
+    """What they have, and which interfaces lead to the world. Raises SetupError, OSError."""
+    return other_firewalls.state(d.node), _ways_out(seen)
+
+
+def _ways_out(seen: Seen) -> list[str]:
+    """Names of the interfaces of all default routes."""
+    around = seen.around
+    routes = (route for version in (4, 6) for route in around.default_routes(version))
+    return sorted({link.ifname for route in routes for link in around.links_of(route)})
 
 
 def leave(_: Description, __: Seen) -> None:

@@ -17,6 +17,7 @@ from bench.figures import Figure, Goal
 from bench.paths import (
     BETWEEN_NODES,
     CROWDED,
+    DIRECT,
     METADATA,
     NODE_TO_NODE,
     OWN,
@@ -70,6 +71,10 @@ GOALS = (
     Goal("… its median time", "rr_median", OWN, 1 / 0.95, NODE_TO_NODE, at_least=False),
     Goal("TCP_CRR ÷ node-to-node", "crr", OWN, 0.95, NODE_TO_NODE),
     Goal("… its median time", "crr_median", OWN, 1 / 0.95, NODE_TO_NODE, at_least=False),
+    Goal("direct, 64-byte UDP packets/s ÷ node-to-node", "udp", DIRECT, 0.76, NODE_TO_NODE),
+    Goal("… per CPU second", "udp_cpu_rate", DIRECT, 0.76, NODE_TO_NODE),
+    Goal("direct, TCP, 1 stream ÷ node-to-node", "tcp1", DIRECT, 0.98, NODE_TO_NODE),
+    Goal("direct, TCP_RR ÷ node-to-node", "rr", DIRECT, 0.88, NODE_TO_NODE),
     Goal("same node, TCP_RR ÷ veth pair", "rr", OWN_LOCAL, 1.0, VETH),
     Goal("… its median time", "rr_median", OWN_LOCAL, 1.0, VETH, at_least=False),
     Goal("same node, 64-byte UDP packets/s ÷ veth pair", "udp", OWN_LOCAL, 1.0, VETH),

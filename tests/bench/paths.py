@@ -23,24 +23,28 @@ from pathlib import Path as FilePath
 from bench import limit, routed
 from bench.wires import add_veth, join_nodes, open_iproute, set_address, set_up
 from loader.compile import compile_programs
+from pycni import stores
 from pycni.dataplane import maps
 from pycni.errors import PycniError
 from pycni.files import make_private_directory
 from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode, draw
-from pycni.node import next_hops
+from pycni.node import direct, ipip, next_hops
 from pycni.settings import Settings, load
-from pycni.stores import IPIP, open_store
+from pycni.stores import open_store
 
 BETWEEN_NODES, ON_A_NODE = "between nodes", "on a node"
 
 NODE_TO_NODE, ROUTED, METADATA, OWN = "node-to-node", "routed vxlan", "metadata vxlan", "own encap"
 CROWDED = "own encap, many nodes"
 OWN_IPIP = "own ipip"
+DIRECT = "direct"
 VETH, BRIDGE, OWN_LOCAL = "veth pair", "bridge", "pycni"
 LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
+WAYS = {direct.ALL: stores.DIRECT, ipip.ENCAP: stores.IPIP}
+"""By `encap`, where packets are not in VXLAN."""
 CLUSTER = ["10.128.0.0/9", "fd00:10::/48"]
 """Room for more than 5,000 nodes."""
 BASE = FilePath(f"/run/bench{os.getpid()}")
@@ -84,7 +88,8 @@ def laid(*, nodes: int, between: Callable[[], None]) -> Iterator[tuple[Path, ...
             _between_own_nodes(METADATA, encap="kernel"),
             _between_own_nodes(OWN, encap="ebpf"),
             _between_own_nodes(CROWDED, encap="ebpf", nodes=nodes),
-            _between_own_nodes(OWN_IPIP, encap="ipip"),
+            _between_own_nodes(OWN_IPIP, encap=ipip.ENCAP),
+            _between_own_nodes(DIRECT, encap=direct.ALL),
             _redirect_only(),
             _veth_pair(),
             _bridge(),
@@ -131,9 +136,6 @@ def _between_own_nodes(name: str, *, encap: str, nodes: int = 2) -> Iterator[Pat
     with _own_lab(name, nodes=2, pods=1, encap=encap, known=nodes) as lab:
         one, two = lab.layout.nodes
         settings = load(one.settings_path), load(two.settings_path)
-        if encap == "ipip":
-            for each in settings:
-                _wait_until_sent(each, IPIP)
         yield Path(
             name,
             BETWEEN_NODES,
@@ -240,6 +242,8 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
             cluster.wait_for_agent(lab, node)
         for node in lab.layout.nodes:
             _wait_until_known(load(node.settings_path), max(known, nodes))
+            if encap in WAYS:
+                _wait_until_sent(load(node.settings_path), WAYS[encap])
         for pod in lab.layout.pods:
             topology.make_netns(pod.netns)
             lab.attach(pod)
@@ -277,22 +281,28 @@ def _crowd(lab: Lab, nodes: int) -> None:
         db.executemany("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def _wait_until_sent(settings: Settings, way: str) -> None:
-    """Until packets to all other nodes leave so. Raises PycniError if that takes a minute."""
-    deadline = time.monotonic() + cluster.AGENT_TIMEOUT
-    while time.monotonic() < deadline:
-        if set(next_hops.modes(settings).values()) == {way}:
-            return
-        time.sleep(0.1)
-    raise PycniError(f"{settings.node_name} does not send {way}")
-
-
 def _wait_until_known(settings: Settings, nodes: int) -> None:
     """Raises PycniError if a node does not know all others within a minute."""
-    deadline = time.monotonic() + cluster.AGENT_TIMEOUT
-    while time.monotonic() < deadline:
+
+    def known() -> bool:
         with maps.open_vteps(settings.pin_root) as vteps:
-            if len(list(vteps.items())) == nodes - 1:
-                return
+            return len(list(vteps.items())) == nodes - 1
+
+    _wait(known, f"{settings.node_name} does not know all {nodes} nodes")
+
+
+def _wait_until_sent(settings: Settings, way: str) -> None:
+    """Raises PycniError if a node does not send to all others that way within a minute."""
+
+    def is_so() -> bool:
+        return set(next_hops.modes(settings).values()) == {way}
+
+    _wait(is_so, f"{settings.node_name} does not send {way}")
+
+
+def _wait(condition: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + cluster.AGENT_TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise PycniError(problem)
         time.sleep(0.1)
-    raise PycniError(f"{settings.node_name} does not know all {nodes} nodes")

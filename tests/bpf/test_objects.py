@@ -35,6 +35,8 @@ SETTINGS = {
     "a kernel with netkit": {"netkit": b"\1"},
     "direct": {"direct": b"\1"},
     "direct, own encapsulation": {"direct": b"\1", "own_encap": b"\1"},
+    "direct by routers": {"direct": b"\1", "routed": b"\1"},
+    "direct by routers, own encapsulation": {"direct": b"\1", "routed": b"\1", "own_encap": b"\1"},
     "direct, no VXLAN device": {"direct": b"\1", "vxlan_ifindex": bytes(4)},
     "IPIP": {"ipip": ON},
     "IPIP before 6.3": {"ipip": ON, "decap_l3": b"\0"},

@@ -335,7 +335,7 @@ def _run() -> None:
     try:
         main(prog_name="python -m cluster")
     except PycniError as error:
-        lines = (error.message, error.details, error.hint and f"What to do: {error.hint}")
+        lines = (error.message, error.details, error.hint and f"to do: {error.hint}")
         sys.exit("\n".join(["cluster: " + lines[0], *filter(None, lines[1:])]))
     except ArchiveError as error:
         sys.exit(f"cluster: {error}")

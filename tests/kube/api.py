@@ -27,6 +27,7 @@ from pycni.stores.kube import KubeStore, following, objects, own, parameters
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.connection import Request
 from pycni.stores.kube.objects import CLUSTER_NETWORK, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
+from pycni.stores.kube.service_lists import ServiceLists
 from unit.stores.kube_schemas import documents
 from unit.stores.stores_in_tests import (
     CLUSTER,
@@ -153,6 +154,7 @@ def test_agents_need_all_their_rights_and_no_more(
     one.remove(NODE_ONE)
     people.pool("four", WHOLE4), people.pool("six", WHOLE6)
     register_one(replace(one, pooled=True))
+    list(ServiceLists(one.client).documents())
 
     rules = [rule for part in documents("rbac.yaml") for rule in part.get("rules", ())]
     given = {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
@@ -202,6 +204,7 @@ def whole_life(agent: KubeStore) -> str:
         agent.listing()
         with closing(watch(agent)) as events:
             next_change(events)
+        list(ServiceLists(agent.client).documents())
         agent.remove(NODE_ONE)
     except (StoreError, TryAgain) as error:
         return f"{error.message}; {error.hint}"

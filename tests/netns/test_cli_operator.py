@@ -243,6 +243,37 @@ def test_setup_says_what_it_would_do_and_does_it(bare: Lab) -> None:
     assert pycni(node, "setup", "--dry-run").stdout == b"setup would change nothing\n"
 
 
+@pytest.mark.parametrize("verb", ["setup", "teardown"])
+def test_a_dry_run_names_a_directory_that_is_none(bare: Lab, verb: str) -> None:
+    (node,) = bare.layout.nodes
+    if verb == "teardown":
+        setup(node)
+    before, run = take(node), load(node.settings_path).run_dir
+    shutil.rmtree(run, ignore_errors=True)
+    run.touch()
+
+    done = pycni(node, verb, "--dry-run")
+
+    assert done.returncode == 1
+    assert f"{run} is no directory".encode() in done.stderr
+    assert differences(before, take(node), without=("files",)) == []
+    run.unlink()
+
+
+def test_a_setup_that_fails_leaves_no_directory(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    write_settings(node, uplink="nowhere0", cache_dir=str(bare.layout.directory / "new" / "cache"))
+    files = sorted(bare.layout.directory.rglob("*"))
+
+    done = pycni(node, "setup")
+
+    assert done.returncode == 1
+    assert b"nowhere0" in done.stderr
+    new = set(bare.layout.directory.rglob("*")) - set(files)
+    assert {path for path in new if path.is_dir() and not list(path.iterdir())} == set()
+    assert not any(path.name in ("run", "state", "locks") for path in new)
+
+
 def test_setup_says_each_thing_that_it_would_mend_once(bare: Lab) -> None:
     (node,) = bare.layout.nodes
     setup(node)

@@ -63,7 +63,7 @@ def in_iptables(lab: Lab, node: LabNode) -> Iterator[None]:
 
 def remove_chains(node: LabNode) -> None:
     for family in ("ip", "ip6"):
-        for table in ("filter", "nat", "mangle"):
+        for table in ("filter", "nat", "mangle", "raw"):
             script = f"add table {family} {table}\ndelete table {family} {table}"
             within(node.netns, partial(nft.run, script, what="a test"))
 
@@ -335,9 +335,11 @@ def test_a_table_of_others_with_flags_is_never_listed(
     listed: list[str] = []
     run = nft.run
 
-    def record(commands: str | Sequence[dict[str, Any]], *, what: str) -> list[dict[str, Any]]:
+    def record(
+        commands: str | Sequence[dict[str, Any]], *, what: str, elements: bool = True
+    ) -> list[dict[str, Any]]:
         listed.extend(one for command in commands for one in command["list"])  # type: ignore[index]
-        return run(commands, what=what)
+        return run(commands, what=what, elements=elements)
 
     within(node.netns, lambda: run(FLAGGED.format(known=known), what="a test"))
     monkeypatch.setattr(nft, "run", record)
@@ -351,3 +353,207 @@ def test_a_table_of_others_with_flags_is_never_listed(
     assert len(found) == faults, found
     assert "chains" in listed
     assert not {"table", "tables"} & {*listed}
+
+
+STOPPING = {
+    "prerouting": """
+        table ip mine {
+            chain early {
+                type filter hook prerouting priority -300; policy accept;
+                ip saddr 192.0.2.77 drop
+                ip saddr 10.244.0.0/16 drop
+            }
+        }""",
+    "prerouting of IPv6": """
+        table inet mine {
+            chain early {
+                type filter hook prerouting priority -300; policy accept;
+                meta nfproto ipv4 accept
+                iifname "pycni*" drop
+            }
+        }""",
+    "a chain that is jumped to": """
+        table inet mine {
+            set inside {
+                type ifname
+                elements = { "pycni0" }
+            }
+            chain last {
+                counter reject
+            }
+            chain later {
+                meta mark 0 tcp dport 25 drop
+                iifname @inside goto last
+            }
+            chain base {
+                type filter hook forward priority 5; policy accept;
+                ct state established,related accept
+                jump later
+            }
+        }""",
+    "postrouting": """
+        table ip mine {
+            chain base {
+                type filter hook postrouting priority 0; policy accept;
+                ip saddr 10.0.0.0/8 oifname != "pycni0" drop
+            }
+        }""",
+    "answers at postrouting": """
+        table inet mine {
+            chain base {
+                type filter hook postrouting priority 0; policy drop;
+                oifname { "eth0", "lo" } accept
+            }
+        }""",
+    "ingress of an interface": """
+        table netdev mine {
+            chain base {
+                type filter hook ingress device "pycni0" priority 0; policy accept;
+                ip saddr 10.244.0.0/16 drop
+            }
+        }""",
+    "ingress in a table of IP": """
+        table inet mine {
+            chain base {
+                type filter hook ingress device "pycni0" priority 0; policy drop;
+            }
+        }""",
+}
+"""Tables of others that stop pods of IPv4, or in the second of IPv6, on their way to the world."""
+HARMLESS = """
+table inet mine {
+    set bad {
+        type ipv4_addr
+        elements = { 198.51.100.7 }
+    }
+    chain early {
+        type filter hook prerouting priority -300; policy accept;
+        meta nfproto ipv6 fib saddr . iif oif missing drop
+        ip saddr @bad drop
+        iifname "pycni0" limit rate over 100000/second drop
+        ip saddr 10.244.0.0/16 tcp dport 25 drop
+        ip daddr 100.127.0.0/16 drop
+    }
+    chain out {
+        type filter hook output priority 0; policy drop;
+        oifname "lo" accept
+        ct state vmap { invalid : drop, established : accept, new : goto new }
+    }
+    chain new {
+        skuid 65534 drop
+        accept
+    }
+}
+"""
+
+
+def stopping(node: LabNode) -> list[str]:
+    record = Node.load(load(node.settings_path))
+    found = within(node.netns, lambda: other_firewalls.faults(record))
+    return [f"{one.sentence}; {one.todo}" for one in found]
+
+
+@contextmanager
+def table_of_others(node: LabNode, script: str) -> Iterator[None]:
+    within(node.netns, lambda: nft.run(script, what="a test"))
+    _, family, name, *_ = script.split()
+    try:
+        yield
+    finally:
+        within(node.netns, lambda: nft.run(f"delete table {family} {name}", what="a test"))
+
+
+@pytest.mark.parametrize("hook", STOPPING)
+def test_a_rule_that_stops_pods_is_named_at_every_hook(lab: Lab, hook: str) -> None:
+    node, family = lab.layout.nodes[0], 6 if "IPv6" in hook else 4
+    assert stopping(node) == []
+    with table_of_others(node, STOPPING[hook]):
+        found = stopping(node)
+
+        assert not reaches_the_world(lab, family)
+    assert reaches_the_world(lab, family)
+    assert any("mine" in one and "stopping" in one and "IPv" in one for one in found), found
+    assert all("nft" in one for one in found), found
+
+
+def test_the_rule_is_told_by_its_place_and_how_to_see_it(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    with table_of_others(node, STOPPING["prerouting"]):
+        (early,) = stopping(node)
+    with table_of_others(node, STOPPING["a chain that is jumped to"]):
+        (later,) = stopping(node)
+
+    assert early.startswith(
+        "rule 2 of chain early of table ip mine is stopping pods' IPv4 packets to the world, "
+        "pods' IPv4 answers to this node, at the hook prerouting; see it: "
+        "nft -a list chain ip mine early; "
+    ), early
+    assert later.startswith("rule 1 of chain last of table inet mine is stopping pods'")
+    assert "at the hook forward (from chain base)" in later
+
+
+@both_families
+@pytest.mark.parametrize(
+    ("place", "table"),
+    [(("PREROUTING",), "raw"), (("FORWARD",), "mangle"), (("FORWARD",), "filter")],
+    ids=["prerouting", "mangle", "forward"],
+)
+def test_a_rule_of_iptables_is_named_with_its_chain(
+    lab: Lab, family: int, place: tuple[str, ...], table: str
+) -> None:
+    node = lab.layout.nodes[0]
+    source = next(str(one) for one in Node.load(load(node.settings_path)).pod_cidrs
+                  if one.version == family)  # fmt: skip
+    with in_iptables(lab, node):
+        iptables(node, family, "-t", table, "-N", "mine")
+        iptables(node, family, "-t", table, "-A", "mine", "-s", source, "-j", "DROP")
+        iptables(node, family, "-t", table, "-I", *place, "-j", "mine")
+        (found,) = stopping(node)
+
+        assert not reaches_the_world(lab, family)
+    name = "iptables" if family == 4 else "ip6tables"
+    assert f"rule 1 of chain mine of table {('ip', 'ip6')[family == 6]} {table}" in found
+    assert f"see it: {name} -t {table} -S mine" in found
+
+
+def test_the_rules_of_pycni_before_a_rule_of_others_let_pods_pass(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    with in_iptables(lab, node):
+        iptables(node, 4, "-A", "FORWARD", "-s", "10.244.0.0/16", "-j", "DROP")
+        before = stopping(node)
+        mend(node)
+
+        assert stopping(node) == []
+        assert reaches_the_world(lab, 4)
+        assert len(before) == 1
+
+
+@pytest.mark.parametrize("hook", ["prerouting", "input", "output", "postrouting"])
+def test_a_rule_that_stops_vxlan_is_named(lab: Lab, hook: str) -> None:
+    node = lab.layout.nodes[0]
+    script = f"""
+        table inet mine {{
+            chain base {{
+                type filter hook {hook} priority 0; policy accept;
+                udp dport {{ 53, 4789 }} drop
+            }}
+        }}"""
+    with table_of_others(node, script):
+        (found,) = stopping(node)
+
+    assert "stopping VXLAN" in found
+    assert f"at the hook {hook}" in found
+
+
+def test_rules_that_stop_some_packets_or_cannot_be_judged_are_no_fault(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    with table_of_others(node, HARMLESS):
+        assert stopping(node) == []
+        assert reaches_the_world(lab, 4)
+    with in_iptables(lab, node):
+        docker = ("-d", "172.17.0.2", "!", "-i", "docker0", "-j", "DROP")
+        iptables(node, 4, "-t", "raw", "-A", "PREROUTING", *docker)
+        iptables(node, 4, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+        iptables(node, 4, "-A", "OUTPUT", "-m", "owner", "--uid-owner", "65534", "-j", "REJECT")
+
+        assert stopping(node) == []

@@ -8,13 +8,10 @@ over both underlays (`make test-modes`), otherwise over IPv4.
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -23,13 +20,10 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from netns.test_path_mtu import FORWARDING, ROUTERS, write_parameters
+from pycni.cluster import IPIP_OVERHEAD
 from pycni.dataplane import dumps
-from pycni.kernel.routes import Route
 from pycni.lab import cluster
-from pycni.lab.cluster import Lab
-from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, WORLD, LabNode
-from pycni.lab.topology import open_rtnl
+from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, WORLD
 from pycni.names import GATEWAY_MAC
 from pycni.node import next_hops, overlay, overlay_guard, report
 from pycni.settings import load
@@ -37,14 +31,14 @@ from pycni.stores import IPIP
 from support.flood import Flood
 from support.flows import FAMILIES, answering, ask, pumping, running, send_datagrams, send_frames
 from support.kernel import open_iproute
-from support.labs import drops, made_pod, prepared_lab, pycni, within, write_settings
+from support.labs import drops, made_pod, pycni, within
 from support.matrix import exchange_between, plan
+from support.on_link import UNDERLAYS, Nodes, nodes_on_link
 from support.plugin import execute
 from support.underlay import ip, mac, send_by_stranger
 from support.waiting import wait_until
 
 UPLINK_MTU = 1500
-OVERHEAD = {4: 20, 6: 40}
 HOST_PORT = 18080
 PROTOCOL = {4: 4, 6: 41}
 NOBODY = {4: "10.244.200.9", 6: "fd00:10:244:c8::9"}
@@ -54,42 +48,17 @@ ELSEWHERE = {4: "203.0.113.9", 6: "2001:db8:99::9"}
 both_families = pytest.mark.parametrize("family", FAMILIES)
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Three nodes, each with two pods."""
-
-    lab: Lab
-    underlay: int
-
-    @property
-    def one(self) -> LabNode:
-        return self.lab.layout.nodes[0]
-
-    @property
-    def two(self) -> LabNode:
-        return self.lab.layout.nodes[1]
-
-    @property
-    def routed(self) -> LabNode:
-        return self.lab.layout.nodes[2]
+class Tunnelled(Nodes):
+    """Three nodes that send IPIP to each other, each with two pods."""
 
     @property
     def mtu(self) -> int:
         """Of pods."""
-        return UPLINK_MTU - OVERHEAD[self.underlay]
+        return UPLINK_MTU - IPIP_OVERHEAD[self.underlay]
 
-    def vtep(self, node: LabNode) -> str:
-        return next(str(one.ip) for one in node.underlay if one.version == self.underlay)
-
-    def pod(self, number: int, family: int) -> str:
-        """The address of a pod: 0 and 1 are of node one, 2 and 3 of two, 4 and 5 of three."""
-        found = self.lab.addresses(self.lab.layout.pods[number])
-        return next(one for one in found if ip_address(one).version == family)
-
-    def modes(self, node: LabNode) -> dict[str, str]:
-        """How packets leave to the other nodes, by VTEP."""
-        found = next_hops.modes(load(node.settings_path))
-        return {str(vtep): mode for vtep, mode in found.items()}
+    def address(self, number: int, family: int) -> str:
+        """Of a pod: 0 and 1 are of node one, 2 and 3 of two, 4 and 5 of three."""
+        return self.pod(self.lab.layout.pods[number], family)
 
     def paths(self) -> Counter[str]:
         """What node one forwarded so far, by program and path."""
@@ -98,11 +67,11 @@ class Nodes:
             counts[f"{row['program']} {dumps.spelled(row['path'])}"] += row["packets"]
         return counts
 
-    def dropped(self, *, by: str) -> Counter[str]:
+    def dropped_by(self, name: str) -> Counter[str]:
         """What a program of node one, or its guard (nft), dropped so far, by reason."""
         counts = Counter[str]()
         for (reason, program), packets in drops(self.lab, self.one).items():
-            if program == by:
+            if program == name:
                 counts[reason] += packets
         return counts
 
@@ -113,34 +82,11 @@ class Nodes:
         return IPv6(src=src, dst=dst, nh=PROTOCOL[family], **fields)
 
 
-@pytest.fixture(
-    scope="module",
-    params=(4, 6) if os.environ.get("PYCNI_MATRIX") == "whole" else (4,),
-    ids=lambda underlay: f"IPv{underlay} underlay",
-)
-def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
-    with prepared_lab(nodes=3, pods=2, encap="ipip") as lab:
-        made = Nodes(lab, request.param)
-        within(lab.layout.underlay_netns, lambda: write_parameters(FORWARDING))
-        for node in lab.layout.nodes:
-            write_settings(node, vtep=made.vtep(node))
-        for node in (made.one, made.two):
-            for here, there in ((node, made.routed), (made.routed, node)):
-                with open_rtnl(here.netns) as ipr:
-                    to, router = ip_network(made.vtep(there)), ROUTERS[made.underlay]
-                    ipr.add_route(Route(to, ipr.ifindex(NODE_UPLINK), router))
-        for node in lab.layout.nodes:
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
-        wait_until(
-            lambda: all(set(made.modes(node).values()) == {IPIP} for node in lab.layout.nodes),
-            "the nodes send IPIP to each other",
-        )
-        yield made
+@pytest.fixture(scope="module", params=UNDERLAYS, ids=lambda one: f"IPv{one} underlay")
+def nodes(request: pytest.FixtureRequest) -> Iterator[Tunnelled]:
+    with nodes_on_link(request.param, encap="ipip") as made:
+        made.wait_for_modes(IPIP, routed=IPIP)
+        yield Tunnelled(made.lab, made.underlay)
 
 
 # Forwarding
@@ -158,14 +104,17 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
     ids=["same node", "other node", "behind a router", "from behind a router"],
 )
 def test_all_sizes_and_kinds_arrive(
-    nodes: Nodes, family: int, source: int, target: int, counted: str
+    nodes: Tunnelled, family: int, source: int, target: int, counted: str
 ) -> None:
     """Up to the MTU of the way, in fragments above it."""
     pods = nodes.lab.layout.pods
     before = nodes.paths()
 
     done = exchange_between(
-        pods[source].netns, pods[target].netns, nodes.pod(target, family), plan(family, nodes.mtu)
+        pods[source].netns,
+        pods[target].netns,
+        nodes.address(target, family),
+        plan(family, nodes.mtu),
     )
 
     assert done.came == done.sent
@@ -176,22 +125,22 @@ def test_all_sizes_and_kinds_arrive(
 
 
 @both_families
-def test_pods_have_all_but_the_outer_header(nodes: Nodes, family: int) -> None:
+def test_pods_have_all_but_the_outer_header(nodes: Tunnelled, family: int) -> None:
     for pod in nodes.lab.layout.pods:
         with open_iproute(pod.netns) as ipr:
             (link,) = ipr.get_links(ifname=POD_IFNAME)
             assert link.get("IFLA_MTU") == nodes.mtu
     source, target = nodes.lab.layout.pods[0], nodes.lab.layout.pods[4]
-    with pumping(source.netns, target.netns, nodes.pod(4, family)) as send:
+    with pumping(source.netns, target.netns, nodes.address(4, family)) as send:
         assert send() is not None
 
 
 @both_families
 @pytest.mark.parametrize("target", [2, 4], ids=["other node", "behind a router"])
 def test_a_node_reaches_pods_of_another_and_is_seen_by_its_gateway(
-    nodes: Nodes, family: int, target: int
+    nodes: Tunnelled, family: int, target: int
 ) -> None:
-    netns, to = nodes.lab.layout.pods[target].netns, nodes.pod(target, family)
+    netns, to = nodes.lab.layout.pods[target].netns, nodes.address(target, family)
     before = nodes.paths()
     with answering(netns, to) as (port, _):
         seen = ask(nodes.one.netns, to, port, size=1400)
@@ -206,16 +155,16 @@ def test_a_node_reaches_pods_of_another_and_is_seen_by_its_gateway(
 
 
 @pytest.mark.parametrize("size", [8, 1400, 5000])
-def test_a_pod_reaches_another_nodes_own_address(nodes: Nodes, size: int) -> None:
+def test_a_pod_reaches_another_nodes_own_address(nodes: Tunnelled, size: int) -> None:
     source, to = nodes.lab.layout.pods[0], nodes.vtep(nodes.two)
     with answering(nodes.two.netns, to) as (port, _):
         seen = ask(source.netns, to, port, size=size)
 
-    assert seen == nodes.pod(0, nodes.underlay)
+    assert seen == nodes.address(0, nodes.underlay)
 
 
 @both_families
-def test_the_world_sees_the_node(nodes: Nodes, family: int) -> None:
+def test_the_world_sees_the_node(nodes: Tunnelled, family: int) -> None:
     world = next(str(one) for one in WORLD if one.version == family)
     with answering(nodes.lab.layout.underlay_netns, world) as (port, _):
         seen = ask(nodes.lab.layout.pods[0].netns, world, port)
@@ -223,7 +172,7 @@ def test_the_world_sees_the_node(nodes: Nodes, family: int) -> None:
     assert seen == next(str(one.ip) for one in nodes.one.underlay if one.version == family)
 
 
-def test_a_host_port_leads_to_a_pod_from_both_nodes_and_the_world(nodes: Nodes) -> None:
+def test_a_host_port_leads_to_a_pod_from_both_nodes_and_the_world(nodes: Tunnelled) -> None:
     ports = {"portMappings": [{"hostPort": HOST_PORT, "containerPort": 80, "protocol": "udp"}]}
     to = str(nodes.two.underlay[0].ip)
     clients = [nodes.lab.layout.pods[0].netns, nodes.one.netns, nodes.lab.layout.underlay_netns]
@@ -243,12 +192,12 @@ def test_a_host_port_leads_to_a_pod_from_both_nodes_and_the_world(nodes: Nodes) 
 
 
 @both_families
-def test_on_the_wire_there_is_one_ip_header_in_front(nodes: Nodes, family: int) -> None:
+def test_on_the_wire_there_is_one_ip_header_in_front(nodes: Tunnelled, family: int) -> None:
     """Byte by byte: a pod's datagram, as the other node's interface receives it."""
     source = nodes.lab.layout.pods[0]
     with running(nodes.two.netns, "capture", NODE_UPLINK) as receiver:
         assert receiver.heard() == "ready"
-        send_datagrams(source.netns, nodes.pod(2, family), 7, [b"on the wire"])
+        send_datagrams(source.netns, nodes.address(2, family), 7, [b"on the wire"])
         receiver.tell()
         frames = [bytes.fromhex(one) for one in receiver.heard()]
 
@@ -261,14 +210,14 @@ def test_on_the_wire_there_is_one_ip_header_in_front(nodes: Nodes, family: int) 
     ends = nodes.vtep(nodes.one), nodes.vtep(nodes.two)
     assert outer == bytes(nodes.outer(*ends, family, **plain) / Raw(inner))
     seen = (IP if family == 4 else IPv6)(inner)
-    assert (seen.src, seen.dst) == (nodes.pod(0, family), nodes.pod(2, family))
+    assert (seen.src, seen.dst) == (nodes.address(0, family), nodes.address(2, family))
     assert seen[UDP].dport == 7
 
 
 # What is said
 
 
-def test_the_way_is_said(nodes: Nodes) -> None:
+def test_the_way_is_said(nodes: Tunnelled) -> None:
     modes = {row["name"]: row["mode"] for row in nodes.lab.pycni(nodes.one, "nodes")}
     assert modes == {"node1": None, "node2": "ipip", "node3": "ipip"}
     found = json.loads(pycni(nodes.one, "status", "-o", "json").stdout)
@@ -279,7 +228,7 @@ def test_the_way_is_said(nodes: Nodes) -> None:
     assert by_name["ipip"]["state"] == "ok"
 
 
-def test_nodes_that_ask_each_other_get_answers(nodes: Nodes) -> None:
+def test_nodes_that_ask_each_other_get_answers(nodes: Tunnelled) -> None:
     def answered() -> bool:
         told = report.read_table(load(nodes.one.settings_path), report.PEERS)
         return [row["forwards"] for row in told.values()] == [True, True]
@@ -297,34 +246,34 @@ def ping(source: str, target: str) -> Packet:
 
 
 @both_families
-def test_who_is_not_the_node_of_the_source_is_refused(nodes: Nodes, family: int) -> None:
+def test_who_is_not_the_node_of_the_source_is_refused(nodes: Tunnelled, family: int) -> None:
     one, two, three = map(nodes.vtep, nodes.lab.layout.nodes)
     attacks = (
-        (STRANGER[nodes.underlay], nodes.pod(2, family), "UNKNOWN_VTEP"),
-        (one, nodes.pod(2, family), "UNKNOWN_VTEP"),
-        (two, nodes.pod(4, family), "SPOOFED_INNER"),
-        (three, nodes.pod(2, family), "SPOOFED_INNER"),
-        (two, nodes.pod(1, family), "SPOOFED_INNER"),
+        (STRANGER[nodes.underlay], nodes.address(2, family), "UNKNOWN_VTEP"),
+        (one, nodes.address(2, family), "UNKNOWN_VTEP"),
+        (two, nodes.address(4, family), "SPOOFED_INNER"),
+        (three, nodes.address(2, family), "SPOOFED_INNER"),
+        (two, nodes.address(1, family), "SPOOFED_INNER"),
         (two, NOBODY[family], "SPOOFED_INNER"),
         (two, ELSEWHERE[family], "SPOOFED_INNER"),
     )
-    before, expected = nodes.dropped(by="from_underlay"), Counter[str]()
+    before, expected = nodes.dropped_by("from_underlay"), Counter[str]()
 
     for number, (outer, inner, reason) in enumerate(attacks):
-        packet = nodes.outer(outer, one, family) / ping(inner, nodes.pod(0, family))
+        packet = nodes.outer(outer, one, family) / ping(inner, nodes.address(0, family))
         send_by_stranger(nodes.lab, nodes.one, [packet] * 2**number)
         expected[reason] += 2**number
 
     wait_until(
-        lambda: nodes.dropped(by="from_underlay") - before == expected,
+        lambda: nodes.dropped_by("from_underlay") - before == expected,
         "all of them are counted as refused",
     )
 
 
 @both_families
-def test_the_node_of_the_source_is_heard(nodes: Nodes, family: int) -> None:
+def test_the_node_of_the_source_is_heard(nodes: Tunnelled, family: int) -> None:
     """By the same means as the attacks, which would be heard, too."""
-    inside = ping(nodes.pod(2, family), nodes.pod(0, family)) / Raw(b"as it should be")
+    inside = ping(nodes.address(2, family), nodes.address(0, family)) / Raw(b"as it should be")
     ends = nodes.vtep(nodes.two), nodes.vtep(nodes.one)
     with running(nodes.lab.layout.pods[0].netns, "capture", POD_IFNAME) as receiver:
         assert receiver.heard() == "ready"
@@ -342,15 +291,15 @@ def test_the_node_of_the_source_is_heard(nodes: Nodes, family: int) -> None:
     ids=["to another node", "to the node itself"],
 )
 def test_a_process_of_a_node_cannot_send_it(
-    nodes: Nodes, family: int, to: int, counter: str
+    nodes: Tunnelled, family: int, to: int, counter: str
 ) -> None:
-    inside = bytes(ping(nodes.pod(2, family), nodes.pod(1, family)))
+    inside = bytes(ping(nodes.address(2, family), nodes.address(1, family)))
     target = nodes.vtep(nodes.lab.layout.nodes[to])
-    before = nodes.dropped(by="nft")[counter.upper()]
+    before = nodes.dropped_by("nft")[counter.upper()]
 
     within(nodes.one.netns, partial(send_raw, nodes.underlay, family, target, inside))
 
-    assert nodes.dropped(by="nft")[counter.upper()] == before + 1
+    assert nodes.dropped_by("nft")[counter.upper()] == before + 1
 
 
 def send_raw(underlay: int, family: int, to: str, inside: bytes) -> None:
@@ -364,18 +313,18 @@ def send_raw(underlay: int, family: int, to: str, inside: bytes) -> None:
 
 
 @both_families
-def test_a_pod_cannot_send_it_to_a_node_or_the_world(nodes: Nodes, family: int) -> None:
-    inside = ping(nodes.pod(4, family), nodes.pod(2, family))
-    own, netns = nodes.pod(0, nodes.underlay), nodes.lab.layout.pods[0].netns
+def test_a_pod_cannot_send_it_to_a_node_or_the_world(nodes: Tunnelled, family: int) -> None:
+    inside = ping(nodes.address(4, family), nodes.address(2, family))
+    own, netns = nodes.address(0, nodes.underlay), nodes.lab.layout.pods[0].netns
     targets = [nodes.vtep(nodes.two), nodes.vtep(nodes.one), ELSEWHERE[nodes.underlay]]
     head = Ether(src=mac(netns, POD_IFNAME), dst=GATEWAY_MAC)
-    before = nodes.dropped(by="from_container")["FORGED_IPIP"]
+    before = nodes.dropped_by("from_container")["FORGED_IPIP"]
 
     frames = [bytes(head / nodes.outer(own, to, family) / inside) for to in targets]
     send_frames(netns, POD_IFNAME, frames)
 
     wait_until(
-        lambda: nodes.dropped(by="from_container")["FORGED_IPIP"] == before + len(targets),
+        lambda: nodes.dropped_by("from_container")["FORGED_IPIP"] == before + len(targets),
         "each of them is counted",
     )
 
@@ -383,7 +332,7 @@ def test_a_pod_cannot_send_it_to_a_node_or_the_world(nodes: Nodes, family: int) 
 # Without an agent, without a neighbour
 
 
-def flooded(nodes: Nodes, target: int, count: int) -> None:
+def flooded(nodes: Tunnelled, target: int, count: int) -> None:
     """Packets from the moment on at which the kernels have forgotten their neighbours."""
     to = nodes.lab.addresses(nodes.lab.layout.pods[target])
     before = nodes.paths()
@@ -400,12 +349,12 @@ def flooded(nodes: Nodes, target: int, count: int) -> None:
 
 @pytest.mark.parametrize("target", [2, 4], ids=["other node", "behind a router"])
 def test_a_neighbour_that_the_kernel_has_forgotten_costs_no_packet(
-    nodes: Nodes, target: int
+    nodes: Tunnelled, target: int
 ) -> None:
     flooded(nodes, target, 200)
 
 
-def test_without_agents_the_kernel_finds_the_way(nodes: Nodes) -> None:
+def test_without_agents_the_kernel_finds_the_way(nodes: Tunnelled) -> None:
     """The lease of the next hops ends, and the kernel forgets the neighbours."""
     for node in nodes.lab.layout.nodes:
         nodes.lab.stop_agent(node)

@@ -9,13 +9,12 @@ import pytest
 
 from netns.test_path_mtu import (
     FORGETTING,
-    FORWARDING,
     NARROW,
     WIDE,
     Routed,
     learnt_mtu,
-    write_parameters,
 )
+from pycni.cluster import IPIP_OVERHEAD
 from pycni.kernel import nft
 from pycni.lab import checks
 from pycni.node import next_hops
@@ -24,9 +23,8 @@ from pycni.stores import IPIP
 from support.flows import FAMILIES, answering, ask, pumping
 from support.labs import within
 from support.matrix import Surroundings, choose_way, surrounded
+from support.underlay import FORWARDING, write_parameters
 from support.waiting import wait_until
-
-OVERHEAD = {4: 20, 6: 40}
 
 
 class Tunnelled(Routed):
@@ -34,7 +32,7 @@ class Tunnelled(Routed):
 
     @property
     def fitting(self) -> int:
-        return NARROW - OVERHEAD[self.underlay]
+        return NARROW - IPIP_OVERHEAD[self.underlay]
 
     def bulk(self, source: str, target: str, to: str) -> None:
         """Fails unless much of it arrives."""

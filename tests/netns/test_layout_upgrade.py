@@ -175,13 +175,13 @@ def contents(lab: Lab, node: LabNode, sources: Path | None = None) -> dict[str, 
     found = tables(node, sources) | {"ports": lab.pycni(node, "ports")}
     for row in (*found["nexthops"], *found["self"]):
         row.pop("used", None)
-        row.pop("fresh_until", None)
+        row.pop("fresh_until_ns", None)
     return found
 
 
 def vouched(lab: Lab, node: LabNode) -> bool:
     (own,) = lab.pycni(node, "maps", "dump", "self")
-    return bool(own["fresh_until"])
+    return bool(own["fresh_until_ns"])
 
 
 def pinned(node: LabNode) -> dict[str, Map]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
@@ -13,26 +13,26 @@ from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.dataplane.maps import open_path_mtus
 from pycni.faults import Fault
-from pycni.kernel import nft, sysctl
+from pycni.kernel import nft
 from pycni.kernel.routes import Route
 from pycni.lab import checks
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import (
     BRIDGE,
     NODE_UPLINK,
-    UNDERLAY4,
-    UNDERLAY6,
     LabNode,
     Pod,
 )
 from pycni.lab.topology import open_rtnl
 from pycni.node import overlay
+from pycni.node.modes import Mode
 from pycni.node.path_mtus import PathMtus, faults, look, write_all
 from pycni.settings import load
 from support.flows import FAMILIES, answering, ask, pumping
 from support.kernel import open_iproute
 from support.labs import rows, within
 from support.matrix import Surroundings, choose_way, surrounded
+from support.underlay import FORWARDING, ROUTERS, write_parameters
 from support.waiting import wait_until
 
 OVERHEAD = {4: 50, 6: 70}
@@ -40,14 +40,7 @@ WIDE, NARROW = 1500, 1400
 """MTU of the nodes' links, and of the router's to them."""
 TINY = 1300
 """An IPv6 packet of 1280 bytes, which every sender may send, does not fit with outer headers."""
-ROUTERS: dict[int, IPAddress] = {4: UNDERLAY4.ip, 6: UNDERLAY6.ip}
 ENCAPS = ("ebpf", "kernel")
-FORWARDING = {
-    "net/ipv4/ip_forward": "1",
-    "net/ipv6/conf/all/forwarding": "1",
-    "net/ipv4/conf/all/send_redirects": "0",
-    f"net/ipv4/conf/{BRIDGE}/send_redirects": "0",
-}
 FORGETTING = {"net/ipv4/route/mtu_expires": "3", "net/ipv6/route/mtu_expires": "3"}
 """Seconds for which pods remember a path's MTU: each test begins with pods that know nothing."""
 PRIORITY = 7
@@ -132,11 +125,6 @@ def routed(request: pytest.FixtureRequest) -> Iterator[Routed]:
         for pod in lab.layout.pods:
             within(pod.netns, lambda: write_parameters(FORGETTING))
         yield Routed(lab, request.param)
-
-
-def write_parameters(parameters: Mapping[str, str]) -> None:
-    for name, value in parameters.items():
-        sysctl.write(name, value)
 
 
 @pytest.fixture(scope="module", params=ENCAPS)
@@ -271,7 +259,7 @@ def test_what_is_missing_is_a_fault_and_a_new_map_gets_it(narrowed: Routed) -> N
             table.remove(far)
             missing = faults(settings)
             vtep = ip_address(narrowed.vtep(narrowed.near))
-            write_all(settings.pin_root, vtep, [far], overlay_mtu=mtu)
+            write_all(settings.pin_root, vtep, {far: Mode.VXLAN}, overlay_mtu=mtu)
             return missing, faults(settings), dict(table.items())
 
     missing, then, written = within(narrowed.near.netns, check)

@@ -91,6 +91,27 @@ def test_an_alias_that_nobody_knows_any_more_is_named(node: LabNode) -> None:
     assert "delete the pod, so that it is made anew" in row.todo
 
 
+def test_a_renamed_link_is_named_and_its_pod_is_checked_by_its_lease(
+    lab: Lab, node: LabNode
+) -> None:
+    (pod,) = node.pods
+    with open_rtnl(node.netns) as ipr:
+        (before,) = pod_links(ipr)
+        ipr.rename(before, "lan7")
+        try:
+            (row,) = faults(node)
+            runtime.check(node, pod, lab.results[pod.name])
+            ipr.set_alias(before.ifindex, "mine")
+            (lost,) = faults(node)
+        finally:
+            ipr.set_alias(before.ifindex, before.alias)
+            ipr.rename(before, before.ifname)
+
+    assert (row.name, row.cause) == ("leases", f"{before.ifname} is renamed: it is lan7 now")
+    assert (lost.name, lost.state) == ("leases", State.DEGRADED)
+    assert "lan7 is without its lease" in lost.cause
+
+
 def test_a_route_of_others_into_the_cluster_stops_no_mend(lab: Lab, node: LabNode) -> None:
     """A new node is refused there: its networks may be somebody else's."""
     route = next(damage for damage in DAMAGES if damage.name.startswith("a route that leads"))

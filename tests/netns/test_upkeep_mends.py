@@ -4,17 +4,19 @@ said once, counted, and everything forwards again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from pycni.lab import cluster, processes
+from pycni.kernel.links import Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.lab import cluster, processes, runtime
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import WORLD, LabNode
 from pycni.lab.topology import open_rtnl
 from pycni.settings import load
-from pycni.upkeep import book, report
+from pycni.upkeep import book, parts, report
 from pycni.upkeep.report import Row, State
 from support.damages import DAMAGES, EVENT, FORGOTTEN_RECORD, LOOK, Damage, pod_links
 from support.flood import unanswered
@@ -46,6 +48,13 @@ def faults(node: LabNode) -> list[Row]:
 def told(node: LabNode) -> list[str]:
     """The agent's lines about mends."""
     return [line for line in node.log_path.read_text().splitlines() if " mended part=" in line]
+
+
+def said(node: LabNode, damage: Damage, at: int) -> bool:
+    """Whether the agent's log has named, since it had this length, what others must mend."""
+    new = node.log_path.read_text()[at:].splitlines()
+    lines = [line for line in new if f"left to a person part={damage.part}" in line]
+    return any(damage.words in line for line in lines)
 
 
 def forwards(lab: Lab, node: LabNode) -> list[Any]:
@@ -98,6 +107,49 @@ def test_an_alias_that_somebody_changed_comes_back(lab: Lab) -> None:
         assert any("part=leases" in line for line in told(node)[count:])
 
 
+RENAMED = "lan7"
+
+
+def _rename(ipr: Rtnl, link: Link) -> None:
+    ipr.rename(link, RENAMED)
+
+
+def _edit(ipr: Rtnl, link: Link) -> None:
+    ipr.set_alias(link.ifindex, "mine")
+
+
+def _both(ipr: Rtnl, link: Link) -> None:
+    _rename(ipr, link)
+    _edit(ipr, link)
+
+
+@pytest.mark.parametrize("change", [_rename, _edit, _both], ids=["name", "alias", "both"])
+def test_a_pods_link_keeps_its_name_and_its_lease(
+    lab: Lab, change: Callable[[Rtnl, Link], object]
+) -> None:
+    """The pod is served all the time, and CHECK and DEL find it."""
+    node = lab.layout.nodes[0]
+    (pod,) = node.pods
+    book.close(load(node.settings_path))
+    with open_rtnl(node.netns) as ipr:
+        (before,) = pod_links(ipr)
+        count = len(told(node))
+        change(ipr, before)
+        lost = forwards(lab, node)
+        wait_until(lambda: len(told(node)) > count, "it is mended", seconds=EVENT)
+
+        now = ipr.link_at(before.ifindex)
+        assert now is not None
+        assert (now.ifname, now.alias) == (before.ifname, before.alias)
+        assert lost == []
+        assert faults(node) == []
+        runtime.check(node, pod, lab.results[pod.name])
+        lab.detach(pod)
+        assert ipr.link_at(before.ifindex) is None
+    lab.attach(pod)
+    assert forwards(lab, node) == []
+
+
 @pytest.mark.parametrize("name", ["overlay device deleted", "uplink's MTU lowered", "all pins"])
 def test_what_takes_a_setup_is_mended_without_the_store(lab: Lab, name: str) -> None:
     node, store = lab.layout.nodes[0], lab.layout.directory / "store"
@@ -147,7 +199,7 @@ def test_an_agent_that_never_heard_of_the_store_forgets_no_node(lab: Lab) -> Non
 def test_what_an_agent_must_leave_is_said_with_what_to_do(lab: Lab, damage: Damage) -> None:
     node = lab.layout.nodes[0]
     assert damage.undo is not None
-    before = len(told(node))
+    before, at = len(told(node)), len(node.log_path.read_text())
 
     damage.do(lab, node)
     try:
@@ -156,6 +208,8 @@ def test_what_an_agent_must_leave_is_said_with_what_to_do(lab: Lab, damage: Dama
         )
         row = next(row for row in faults(node) if row.name == damage.part)
         assert damage.words in row.cause
+        if parts.named(damage.part).is_others:
+            wait_until(lambda: said(node, damage, at), f"the log tells of {damage}", seconds=EVENT)
         assert row.todo
         assert row.todo != report.WAIT
         assert not any(f"part={damage.part}" in line for line in told(node)[before:])

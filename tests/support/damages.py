@@ -25,7 +25,7 @@ from pycni.kernel.routes import Route, local_route
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import NODE_UPLINK, UNDERLAY6, LabNode
+from pycni.lab.layout import NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode
 from pycni.lab.topology import open_rtnl
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.overlay import DEVICE
@@ -410,6 +410,30 @@ def _enslave_overlay(lab: Lab, node: LabNode) -> None:
     _ip("link", "set", DEVICE, "master", OTHER_BRIDGE)(lab, node)
 
 
+def _other_vtep(lab: Lab, node: LabNode) -> str:
+    return str(next(one for one in lab.layout.nodes if one != node).underlay[0].ip)
+
+
+def _to_other(*words: str) -> Callable[[Lab, LabNode], object]:
+    """ip(8) with the VTEP of another node in the place of `VTEP`."""
+    return lambda lab, node: _ip(*(w.replace("VTEP", _other_vtep(lab, node)) for w in words))(
+        lab, node
+    )
+
+
+def _unroute(lab: Lab, node: LabNode) -> None:
+    """The underlay's network and the default route of IPv4, as `ip route flush` takes them."""
+    with open_rtnl(node.netns) as ipr:
+        _ip("-4", "route", "flush", "dev", _uplink(ipr).ifname)(lab, node)
+
+
+def _reroute(_: Lab, node: LabNode) -> None:
+    with open_rtnl(node.netns) as ipr:
+        uplink, own = _uplink(ipr), node.underlay[0]
+        ipr.add_route(Route(own.network, uplink.ifindex, source=own.ip))
+        ipr.add_route(Route(ip_network("0.0.0.0/0"), uplink.ifindex, UNDERLAY4.ip))
+
+
 UPLINK4 = f"net/ipv4/conf/{NODE_UPLINK}/forwarding"
 DEVICE4 = f"net/ipv4/conf/{DEVICE}/forwarding"
 DEVICE6_OFF = f"net/ipv6/conf/{DEVICE}/disable_ipv6"
@@ -421,6 +445,18 @@ STOPPING = {
     "by source": ("from", "10.244.0.0/16", "prohibit"),
 }
 """Rules of others, in ip-rule(8)'s words."""
+STOPS = "table ip others {{ chain it {{ type filter hook {}; ip saddr 10.244.0.0/16 drop; }}\n}}"
+FIREWALLS = {
+    "at prerouting": STOPS.format("prerouting priority -300"),
+    "before routing, at an interface": STOPS.format(f"ingress device {DEVICE} priority 0").replace(
+        "table ip ", "table netdev "),
+    "in a chain of a chain": """
+        table ip others {
+            chain late { ip saddr 10.244.0.0/16 drop; }
+            chain it { type filter hook forward priority 7; jump late; }
+        }""",
+}  # fmt: skip
+"""Rules of others, in nft(8)'s words."""
 FAR_POD = "10.244.1.77/32"
 """One of them."""
 ALL6_OFF = "net/ipv6/conf/all/disable_ipv6"
@@ -536,6 +572,10 @@ DAMAGES = (
              "routes", "nowhere, though", is_broken=False, plugin_tells=False,
              undo=_ip("rule", "del", "priority", "50"))
       for what, words in STOPPING.items()),
+    *(Damage(f"a firewall of others that stops pods {where}", _nft(script), "firewalls",
+             "stopping pods' IPv4 packets", is_broken=False, plugin_tells=False,
+             undo=_nft(f"delete table {script.split()[1]} others"))
+      for where, script in FIREWALLS.items()),
     Damage("a rule that leads packets for another node's pods away",
            _ip("rule", "add", "to", ASTRAY, "blackhole", "priority", "50"), "routes",
            f"{ASTRAY} is nowhere", undo=_ip("rule", "del", "priority", "50")),
@@ -546,6 +586,17 @@ DAMAGES = (
            _ip("address", "add", FAR_POD, "dev", "lo"), "routes",
            f"{FAR_POD} is to this host",
            undo=_ip("address", "del", FAR_POD, "dev", "lo")),
+    Damage("the underlay's routes flushed", _unroute, "underlay", "this node has no route there",
+           plugin_tells=False, undo=_reroute),
+    Damage("a route to another node that leads nowhere",
+           _to_other("route", "add", "unreachable", "VTEP"), "underlay", "nowhere",
+           plugin_tells=False, undo=_to_other("route", "del", "unreachable", "VTEP")),
+    Damage("a route to another node that leads into the host",
+           _to_other("route", "add", "VTEP", "dev", "lo"), "underlay", "out of lo",
+           plugin_tells=False, undo=_to_other("route", "del", "VTEP", "dev", "lo")),
+    Damage("a rule that keeps VXLAN in",
+           _to_other("rule", "add", "to", "VTEP", "prohibit", "priority", "51"), "underlay",
+           "nowhere", plugin_tells=False, undo=_ip("rule", "del", "priority", "51")),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from scapy.layers.inet import UDP
@@ -11,10 +11,11 @@ from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
+from pycni.cluster import IPAddress
 from pycni.kernel import sysctl
 from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import BRIDGE, NODE_UPLINK, LabNode
+from pycni.lab.layout import BRIDGE, NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode
 from pycni.names import GATEWAY_MAC, OVERLAY_MAC
 from support.flows import send_frames
 from support.kernel import open_iproute
@@ -22,6 +23,14 @@ from support.labs import within
 
 VNI, PORT = 7, 4789
 STRANGER_MAC = "02:00:00:00:00:66"
+ROUTERS: dict[int, IPAddress] = {4: UNDERLAY4.ip, 6: UNDERLAY6.ip}
+FORWARDING = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv4/conf/all/send_redirects": "0",
+    f"net/ipv4/conf/{BRIDGE}/send_redirects": "0",
+}
+"""Of the underlay's namespace, if it is to be a router between nodes."""
 
 
 def ip(netns: str, *words: object) -> None:
@@ -38,6 +47,11 @@ def write_sysctl(netns: str, name: str, value: object) -> None:
         return sysctl.read(name)
 
     assert within(netns, written) == str(value), name
+
+
+def write_parameters(parameters: Mapping[str, str]) -> None:
+    for name, value in parameters.items():
+        sysctl.write(name, value)
 
 
 def mac(netns: str, ifname: str) -> str:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pycni.cluster import (
     VXLAN_OVERHEAD,
@@ -14,6 +16,7 @@ from pycni.cluster import (
     check_underlay,
     mtu_needed,
     node_capacity,
+    overlap,
     overlay_mtu,
 )
 from pycni.errors import ClusterError
@@ -129,3 +132,33 @@ def test_an_uplink_too_small_for_ipv6_is_refused_with_what_is_needed() -> None:
 def test_an_uplink_too_small_for_ipv4_is_refused_with_what_is_needed() -> None:
     with pytest.raises(ClusterError, match="leaves 575 bytes for pods, IPv4 needs 576"):
         overlay_mtu(625, VXLAN_OVERHEAD[4], IPV4_ONLY)
+
+
+def networks(
+    kind: type[IPv4Network] | type[IPv6Network], bits: int
+) -> st.SearchStrategy[IPNetwork]:
+    """Few addresses, so that many overlap."""
+    number = st.integers(0, 7).map(lambda high: high << (bits - 3))
+    return st.builds(
+        lambda address, length: kind((address, length), strict=False), number, st.integers(0, bits)
+    )
+
+
+NETWORKS = st.one_of(networks(IPv4Network, 32), networks(IPv6Network, 128))
+
+
+@given(NETWORKS, NETWORKS)
+def test_what_overlaps_is_what_the_library_says(one: IPNetwork, other: IPNetwork) -> None:
+    expected = one.version == other.version and one.overlaps(other)
+
+    assert overlap(one, other) == expected
+    assert overlap(other, one) == expected
+
+
+def test_asking_leaves_nothing_at_a_network() -> None:
+    one, other = ip_network("10.244.1.0/24"), ip_network("fd00:10:244:1::/64")
+    before = [set(vars(network)) for network in (one, other)]
+
+    for network in (one, other):
+        overlap(network, PODS4), overlap(PODS6, network)
+    assert [set(vars(network)) for network in (one, other)] == before

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from pycni.errors import FileError
 from pycni.files import (
     make_own_directory,
     make_private_directory,
+    read_regular,
+    refuse_irregular,
+    refuse_own_directory,
     remove_file,
     replace_file,
 )
@@ -164,3 +168,77 @@ def test_what_a_killed_writer_left_is_removed_with_the_file(tmp_path: Path) -> N
     remove_file(path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_regular_file_is_read_also_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+
+    assert read_regular(tmp_path / "link", at_most=7) == b"content"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "socket", "huge"])
+def test_what_is_no_regular_file_of_that_size_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, files.REGULAR_MAX + 1)
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+
+    said = "it has more than" if kind == "huge" else f"it is a {kind}, not a regular file"
+    for read in (read_regular, refuse_irregular):
+        with pytest.raises(OSError, match=said) as caught:
+            read(path)
+
+        assert caught.value.filename == str(path)
+
+
+def test_a_file_in_proc_is_read_though_it_has_no_size() -> None:
+    assert read_regular(Path("/proc/self/status")).startswith(b"Name:")
+
+
+def test_a_pipe_that_the_shell_opened_is_read_only_where_that_is_meant() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"content")
+    os.close(writer)
+    path = Path(f"/dev/fd/{reader}")
+
+    with pytest.raises(OSError, match="it is a pipe"):
+        read_regular(path)
+
+    assert read_regular(path, pipes=True) == b"content"
+    os.close(reader)
+
+
+def test_a_pipe_with_a_name_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(OSError, match="it is a pipe"):
+        read_regular(tmp_path / "pipe", pipes=True)
+
+
+def test_what_would_be_refused_is_told_before_and_nothing_is_changed(tmp_path: Path) -> None:
+    strangers, ours = tmp_path / "strangers", tmp_path / "ours"
+    for directory, name in ((strangers, "letter"), (ours, "locks")):
+        directory.mkdir(mode=0o755)
+        (directory / name).touch()
+
+    refuse_own_directory(ours, marks=MARKS)
+    refuse_own_directory(tmp_path / "new", marks=MARKS)
+
+    assert (mode(ours), (tmp_path / "new").exists()) == (0o755, False)
+    with pytest.raises(FileError, match="has files that are not pycni's"):
+        refuse_own_directory(strangers, marks=MARKS)
+    ours.chmod(0o777)
+    with pytest.raises(FileError, match="is writable by others"):
+        refuse_own_directory(ours, marks=MARKS)
+    with pytest.raises(FileError, match="locks is no directory"):
+        refuse_own_directory(ours / "locks" / "x", marks=MARKS)

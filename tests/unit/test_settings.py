@@ -150,6 +150,20 @@ ENCAPS = 'must be "ebpf", "kernel", "auto", "direct", "auto-direct" or "ipip"'
         ),
         (f'run_dir = "/{"x" * 96}"', "must be 96 bytes or less, for a socket"),
         ("vni = ", "is not TOML"),
+        ('uplink = "pycni0"', "uplink = 'pycni0': is pycni's own device"),
+        ('uplink = "pcn0123456789ab"', "is the name of a pod's link"),
+        ('state_dir = "/run/pycni"', "run_dir = '/run/pycni': must not be state_dir"),
+        ('state_dir = "/srv"\nrun_dir = "/srv/x/.."', "line 2: run_dir = '/srv/x/..': must not"),
+        (
+            'state_dir = "/run/pycni/state"',
+            "state_dir = '/run/pycni/state': must not be in run_dir",
+        ),
+        ('state_dir = "/sys/fs/bpf/pycni"', "must not be in /sys, where only the kernel"),
+        ('run_dir = "/run/../proc/1"', "must not be in /proc"),
+        ('cache_dir = "/proc/1"', "line 1: cache_dir = '/proc/1': must not be in /proc"),
+        ('bpffs = "/var/lib"', "state_dir = '/var/lib/pycni': must not be in bpffs (/var/lib)"),
+        ('bpffs = "/proc/bpf"', "must not be in /proc, where nothing can be mounted"),
+        ('store = "sqlite:/proc/x.db"', "store = 'sqlite:/proc/x.db': must not be in /proc"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_value_and_file(text: str, message: str) -> None:
@@ -260,7 +274,37 @@ def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="cannot be read") as caught:
         settings.load(tmp_path)
 
-    assert caught.value.hint == "it must be a file root can read"
+    assert caught.value.hint == "it must be a regular file that root can read"
+
+
+def test_what_never_ends_is_refused_at_once(tmp_path: Path) -> None:
+    pipe, huge = tmp_path / "pipe", tmp_path / "huge"
+    os.mkfifo(pipe)
+    with huge.open("wb") as file:
+        file.truncate(1 << 40)
+
+    for path, why in (
+        (Path("/dev/zero"), "it is a device, not a regular file"),
+        (pipe, "it is a pipe, not a regular file"),
+        (huge, "it has more than 1048576 bytes"),
+    ):
+        with pytest.raises(InvalidSettings) as caught:
+            settings.load(path)
+
+        assert caught.value.message == f"{path} cannot be read: {why}"
+
+
+def test_directories_are_compared_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "run")
+
+    error = refused(f'state_dir = "{tmp_path}/state"\nrun_dir = "{tmp_path}/run"')
+
+    assert f"must not be state_dir ({tmp_path}/state)" in error.message
+
+
+def test_a_run_directory_in_the_state_directory_is_allowed() -> None:
+    assert parse('run_dir = "/var/lib/pycni/run"').run_dir == Path("/var/lib/pycni/run")
 
 
 def test_a_user_who_may_not_read_the_file_is_told_to_be_root(
@@ -269,7 +313,7 @@ def test_a_user_who_may_not_read_the_file_is_told_to_be_root(
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(settings, "read_regular", refuse)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with pytest.raises(InvalidSettings, match="cannot be read") as caught:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pycni.cni import plugin, protocol
 from pycni.errors import FileError, NoLauncher
-from pycni.names import ALIAS_HEAD, AWAY_NOTE, GATEWAY_MAC, NAME_HEAD
+from pycni.names import ALIAS_HEAD, AWAY_NOTE, DEVICE, GATEWAY_MAC, NAME_HEAD
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.c")))
 
@@ -43,10 +43,9 @@ runtimes look plugins up by `type`, so none takes it for a plugin."""
 USUAL = {"socket": "/run/pycni/agent.sock", "run_dir": "/run/pycni", "pins": "/sys/fs/bpf/pycni"}
 """What the launcher assumes of what PATHS does not say: a node's default settings."""
 
-DEVICE = "pycni0"
 RULE_PRIORITY = 7079
 LOCK_SECONDS = 10.0
-"""As in node.overlay, pods.source_rules and locks, which the launcher is not to import."""
+"""As in pods.source_rules and locks, which the launcher is not to import."""
 
 AWAY_SECONDS = 120
 """How long an agent may be away, to restart or for its image to come, until STATUS fails."""

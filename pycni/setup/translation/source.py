@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pycni.errors import DecodingError, FileError, InvalidConfig
+from pycni.files import read_regular
 from pycni.setup.conflist import PLUGIN
 from pycni.setup.translation import net_conf
 from pycni.setup.translation.finding import kind
@@ -26,15 +27,11 @@ Document = dict[str, Any]
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file, or of a pipe such as /dev/stdin. Raises FileError."""
+    """The bytes of a file, or of a pipe of the shell's, such as /dev/stdin. Raises FileError."""
     try:
-        with path.open("rb") as file:
-            content = file.read(SIZE_MAX + 1)
+        return read_regular(path, at_most=SIZE_MAX, pipes=True)
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}", hint=NAME_A_LIST) from error
-    if len(content) > SIZE_MAX:
-        raise FileError(f"{path} has more than {SIZE_MAX} bytes", hint=NAME_A_LIST)
-    return content
 
 
 def decode(content: bytes, path: Path) -> Document:

@@ -14,13 +14,18 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from pycni.errors import FileError, PycniError, StoreError, TryAgain
+from pycni.files import read_regular, refuse_irregular
 from pycni.stores.etcd.keys import Document
 from pycni.stores.etcd.location import Location
 from pycni.stores.interrupt import ended_by
+
+PASSWORD_MAX = 4 << 10
+"""Bytes of a file with a password."""
 
 CALL_TIMEOUT = 5.0
 """Seconds to wait for an answer; then the next endpoint is asked."""
@@ -124,7 +129,7 @@ class Gateway:
         file = self.location.password_file
         assert file is not None
         try:
-            password = file.read_text(encoding="utf-8").rstrip("\n")
+            password = read_regular(file, at_most=PASSWORD_MAX).decode().rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(
                 f"the password of etcd's user {self.location.user} cannot be read: {error}",
@@ -193,17 +198,28 @@ CLOCK_ERRORS = (9, 10)
 
 
 def _tls_context(location: Location) -> ssl.SSLContext:
-    try:
+    authority = [one for one in (location.ca,) if one]
+    own = [one for one in (location.cert, location.key) if one]
+    with _errors_about("certificate authority", location, authority):
         context = ssl.create_default_context(cafile=location.ca)
+    with _errors_about("client certificate with its key", location, own):
         if location.cert is not None:
             context.load_cert_chain(location.cert, location.key)
-    except OSError as error:
-        files = ", ".join(str(one) for one in (location.ca, location.cert, location.key) if one)
-        raise FileError(
-            f"a certificate or key for {location} cannot be used: {error}",
-            hint=f"correct ca, cert and key in store; they are {files}",
-        ) from error
     return context
+
+
+@contextmanager
+def _errors_about(what: str, location: Location, files: list[Path]) -> Iterator[None]:
+    """Refuse files that are no regular ones, and turn an OSError about any into a FileError."""
+    try:
+        for file in files:
+            refuse_irregular(file)
+        yield
+    except OSError as error:
+        raise FileError(
+            f"the {what} for {location} cannot be used: {error}",
+            hint=f"correct it in store, or in {' and '.join(map(str, files))}",
+        ) from error
 
 
 def _document(text: bytes, location: Location) -> Document:

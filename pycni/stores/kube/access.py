@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni.errors import FileError, InvalidSettings
+from pycni.files import read_regular
 from pycni.stores.kube.location import Location, host_and_port
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -49,8 +50,7 @@ class Access:
         if self.token_file is None:
             return _checked(self.token, "of the kubeconfig")
         try:
-            with self.token_file.open("rb") as file:
-                token = file.read(TOKEN_MAX).decode("ascii").strip()
+            token = read_regular(self.token_file, at_most=TOKEN_MAX).decode("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(
                 f"the token {self.token_file} cannot be read: {error}",
@@ -62,9 +62,11 @@ class Access:
 
 def _checked(token: str, where: str) -> str:
     """A token that a header can have. Raises FileError, which does not show it."""
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    lines = len(token.splitlines())
+    what = "more than one line" if lines > 1 else "blanks" if " " in token else ""
+    if what or not (token.isascii() and token.isprintable()):
         raise FileError(
-            f"the token {where} is none: it has blanks, or characters that no token has",
+            f"the token {where} is none: it has {what or 'characters that no token has'}",
             hint="write the token alone, on one line: `kubectl create token` makes one",
         )
     return token

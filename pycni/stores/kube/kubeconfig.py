@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 import yaml
 
 from pycni.errors import FileError, InvalidSettings
+from pycni.files import read_regular
 from pycni.logfmt import quoted
 from pycni.stores.kube.access import Access
 from pycni.stores.kube.location import DEFAULT_PORT, Location
 
 Fields = dict[str, object]
 PORTS = {"https": DEFAULT_PORT, "http": 80}
+SIZE_MAX = 1 << 20
+"""Bytes of a kubeconfig."""
 RUNS_PROGRAMS = ("exec", "auth-provider")
 NOT_TAKEN = ("username", "password", "as", "as-uid", "as-groups", "as-user-extra")
 
@@ -62,10 +65,11 @@ class _Config:
     def __init__(self, file: Path) -> None:
         self.file = file
         try:
-            whole = yaml.safe_load(file.read_text(encoding="utf-8"))
+            whole = yaml.safe_load(read_regular(file, at_most=SIZE_MAX).decode())
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(
-                f"the kubeconfig {file} cannot be read: {error}",
+                f"the kubeconfig {file} cannot be read: "
+                + (getattr(error, "strerror", None) or "it is not UTF-8"),
                 hint="correct its path in store, and run as root",
             ) from error
         except (yaml.YAMLError, RecursionError) as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from pycni.cluster import Cluster, IPAddress, IPNetwork
+from pycni.cluster import Cluster, IPAddress, IPNetwork, overlap
 from pycni.errors import ClusterError, NameTaken, StoreError
 from pycni.stores import places
 from pycni.stores.former import NEW, Former
@@ -221,7 +221,7 @@ class KubeStore:
     def _refuse_nodes_own(self, prefix: IPNetwork) -> None:
         """Raise StoreError for an address that Kubernetes may give to a node at any time."""
         for cidr in self.cluster.cidrs:
-            if cidr.version == prefix.version and cidr.overlaps(prefix):
+            if overlap(cidr, prefix):
                 raise StoreError(
                     f"the address {prefix.network_address} is in {cidr}, which Kubernetes gives to "
                     "nodes, and is not in this node's pod CIDR",

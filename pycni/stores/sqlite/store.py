@@ -61,6 +61,11 @@ class SqliteStore:
         """
         if create:
             make_private_directory(path.parent)
+        if path.exists() and not path.is_file():  # SQLite would wait for a pipe
+            raise StoreError(
+                f"the cluster store {path} cannot be used: it is no regular file",
+                hint="name a file in store; the first `pycni setup` makes it",
+            )
         with connection.explained(path):
             if create and not path.exists():
                 schema.create(path, cluster)
@@ -161,9 +166,10 @@ class SqliteStore:
                         yield Synced()
                     version = latest
                 stop.wait(POLL_INTERVAL)
-                if _file_id(self.path) != opened:
+                if (now := _file_id(self.path)) != opened:
+                    what = "removed" if now is None else "replaced by another file"
                     raise StoreError(
-                        f"the cluster store {self.path} was removed or replaced while in use",
+                        f"the cluster store {self.path} was {what} while in use",
                         hint="put it back, or restart the agents of all nodes that share it",
                     )
 

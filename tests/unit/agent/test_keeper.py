@@ -423,7 +423,9 @@ def test_many_things_of_one_part_are_few_lines(
         held.look(everything())
 
     assert len(caplog.messages) == keeper.NAMED + 1
-    assert caplog.messages[-1] == f"mended part=light more={250 - keeper.NAMED}"
+    assert caplog.messages[-1] == (
+        f"mended, and not named one by one part=light things={250 - keeper.NAMED}"
+    )
 
 
 def test_events_of_pods_links_wake_what_looks_at_them_only(held: Keeper) -> None:

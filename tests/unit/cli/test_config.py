@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,33 @@ def test_a_file_that_cannot_be_translated_is_an_error(tmp_path: Path, content: s
     assert isinstance(done.exception, PycniError)
     assert done.exception.hint
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("kind", ["/dev/zero", "pipe"])
+def test_a_check_of_what_never_ends_ends_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+
+    status, rows = check("--settings", str(path))
+    assert status == 1
+    assert "not a regular file" in rows[0]["problems"][0]
+
+    settings = tmp_path / "pycni.toml"
+    settings.write_text("node_name = 'n1'\n")
+    status, rows = check("--settings", str(settings), "--conflist", str(path))
+    assert status == 1
+    assert "not a regular file" in rows[1]["problems"][0]
+
+
+def test_a_file_where_a_directory_is_to_be_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "pycni.toml"
+    file.write_text(f"# first\nstate_dir = '{file}'\nrun_dir = '{file}/run'\n")
+
+    status, rows = check("--settings", str(file))
+
+    assert status == 1
+    assert rows[0]["problems"] == [
+        f"line 2: state_dir = '{file}': is there, and is no directory",
+        f"line 3: run_dir = '{file}/run': cannot be made: {file} is no directory",
+    ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from ipaddress import ip_address
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from pycni.cli import cli, forget
 from pycni.cli.invocation import Invocation
+from pycni.errors import FileError
 from pycni.kernel import echo
 from pycni.settings import Settings
 from pycni.stores import open_store
@@ -145,6 +147,17 @@ def test_a_dry_run_says_the_signs_and_forgets_nobody(cluster: Cluster) -> None:
 
     assert "would forget node node-two" in done.stdout
     assert "would ask first: the gateway" in done.stdout
+    assert cluster.names == ["node-two"]
+
+
+def test_a_dry_run_names_a_store_that_cannot_be_written_to(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+
+    done = cluster.forget("node-two", "--dry-run")
+
+    assert isinstance(done.exception, FileError)
     assert cluster.names == ["node-two"]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -328,6 +329,33 @@ def test_a_dry_run_changes_nothing(call: Call, tmp_path: Path, verb: str) -> Non
     assert "10-pycni.conflist" in done.stdout
     assert done.stdout.startswith("would ")
     assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("way", [("--dry-run",), ()])
+@pytest.mark.parametrize("option", ["--bin-dir", "--conf-dir", "--unit-dir"])
+def test_a_directory_that_is_none_is_refused_also_by_a_dry_run(
+    call: Call, tmp_path: Path, option: str, way: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+
+    done = call("install", "--systemd", option, str(tmp_path / "file" / "x"), *way)
+
+    assert isinstance(done.exception, FileError)
+    assert f"{tmp_path}/file is no directory" in done.exception.message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_removal_that_cannot_be_is_refused_by_a_dry_run(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("install")
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+
+    done = call("uninstall", "--dry-run")
+
+    assert isinstance(done.exception, FileError)
+    assert "may not write to" in done.exception.message
 
 
 def test_a_list_that_is_there_stays_and_is_said(call: Call, runtime: Runtime) -> None:

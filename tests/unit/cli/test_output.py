@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from collections import Counter
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pycni.cli import table
 from pycni.cli.invocation import Invocation, note
@@ -77,10 +81,51 @@ def test_cells(value: object, shown: str) -> None:
     assert cell(value) == shown
 
 
-def test_a_pipe_gets_wide_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    table.show([{"a": "x" * 100, "b": "y" * 60}], columns=("a", "b"))
+ROWS = [
+    {
+        "name": name,
+        "cidrs": ["10.244.100.0/24", "fd00:10:244:aaaa:bbbb::/64"],
+        "cause": "the route to it by eth0 is gone, and the agent mends it",
+    }
+    for name in ("node-one.example.net", "node-two.example.net")
+]
 
-    assert len(capsys.readouterr().out.splitlines()) == 2
+
+def printed(width: int | None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a terminal of a width shows; None: a pipe."""
+    out = io.StringIO()
+    made = Console(file=out, force_terminal=width is not None, width=width, no_color=True)
+    monkeypatch.setattr(table, "console", lambda: made)
+    table.show(ROWS, columns=tuple(ROWS[0]))
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+
+
+def test_a_pipe_gets_a_line_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ROWS[0]["cause"] = f"{ROWS[0]['cause']} {'x ' * 200}"
+
+    assert len(printed(None, monkeypatch).splitlines()) == 3
+
+
+@pytest.mark.parametrize("width", range(20, 130))
+def test_no_value_is_split_at_a_terminal_of_any_width(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    shown = printed(width, monkeypatch)
+
+    wanted = Counter(word for row in ROWS for one in row.values() for word in cell(one).split())
+    found = Counter(shown.split())
+    assert all(found[word] >= count for word, count in wanted.items())
+    if "NAME" not in shown.splitlines()[-3]:  # a table
+        assert max(map(len, shown.splitlines())) <= width
+
+
+def test_where_nothing_fits_each_value_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(40, monkeypatch).splitlines()
+
+    assert lines[0] == "NAME   node-one.example.net"
+    assert lines[1] == "CIDRS  10.244.100.0/24 fd00:10:244:aaaa:bbbb::/64"
+    assert lines[3] == ""
 
 
 def test_json_is_ascii_and_has_addresses_as_text() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
-from pycni.cli import rows
+from pycni.cli import cli, rows
+from pycni.cli.invocation import Invocation
 from pycni.dataplane import dumps, events
 from pycni.dataplane.events import DropEvent, Lost
-from pycni.errors import StoreError
 from pycni.settings import Settings
 from pycni.stores.ip_pools import Census
 
@@ -137,7 +138,9 @@ def test_pools_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SimpleNamespace(blocks=lambda: SimpleNamespace(census=lambda: found))
     monkeypatch.setattr(rows, "open_store", lambda *_, **__: store)
 
-    tiny, wrong = rows.pools(SETTINGS)
+    (tiny, wrong), why = rows.pools(SETTINGS)
+
+    assert why == ""
 
     assert tiny == {
         "name": "tiny", "cidr": "10.244.8.0/23", "blocks": 2, "claimed": 1,
@@ -146,9 +149,17 @@ def test_pools_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (wrong["cidr"], wrong["state"]) == ("", "set aside: it overlaps")
 
 
-def test_a_store_without_pools_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = SimpleNamespace(blocks=lambda: None)
+@pytest.mark.parametrize(
+    ("registry", "why"),
+    [(None, "claims no blocks"), (SimpleNamespace(census=list), "nobody has made an IPPool yet")],
+)
+def test_a_store_without_pools_is_no_error_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, registry: object, why: str
+) -> None:
+    store = SimpleNamespace(blocks=lambda: registry)
     monkeypatch.setattr(rows, "open_store", lambda *_, **__: store)
 
-    with pytest.raises(StoreError, match="have no pools"):
-        rows.pools(SETTINGS)
+    done = CliRunner().invoke(cli, ["pools", "-o", "json"], obj=Invocation())
+
+    assert (done.exit_code, json.loads(done.stdout)) == (0, [])
+    assert why in done.stderr

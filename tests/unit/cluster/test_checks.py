@@ -234,4 +234,4 @@ def test_a_cluster_that_is_not_there_is_said_with_what_to_do(
         program._run()
 
     assert "there is no cluster nobody" in str(end.value)
-    assert "What to do:" in str(end.value)
+    assert "to do:" in str(end.value)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,21 @@ def test_a_directory_that_is_not_there_has_no_lists(tmp_path: Path) -> None:
     assert read_all(tmp_path / "net.d") == []
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", '{"plugins": 3}', '{"plugins": [3]}', ""])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "3", '{"plugins": 3}', '{"plugins": [3]}', "", "[" * 100_000]
+)
 def test_a_file_that_is_no_list_uses_nothing(tmp_path: Path, text: str) -> None:
     put(tmp_path, "x.conflist", text)
 
     assert users(tmp_path, "pycni") == []
+
+
+def test_a_pipe_among_the_lists_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "10-pipe.conf")
+
+    (one,) = read_all(tmp_path)
+
+    assert one.plugins == ()
 
 
 def test_users_of_a_plugin_are_found_in_lists_and_in_single_networks(tmp_path: Path) -> None:

@@ -35,29 +35,32 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
     return compile_programs(tmp_path_factory.mktemp("abi") / "cache")
 
 
+CONFIG = Config(
+    vni=7,
+    port=4789,
+    stack_ifindex=12,
+    vxlan_ifindex=13,
+    overlay_mtu=1450,
+    masquerade_mark=0x20000000,
+    tunnel_key_local=True,
+    own_encap=True,
+    decap_l3=True,
+    netkit=True,
+    direct=True,
+    routed=True,
+    ipip=True,
+    gateways=(ip_address("10.244.1.1"),),
+    clusters=(ip_network("10.244.0.0/16"),),
+    pod_cidrs=(NODE_CIDR,),
+    link_local_services=(IPv4Address("169.254.169.254"), IPv4Address("169.254.20.10")),
+    dead_end_mark=0x790021,
+)
+
+
 def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None:
-    config = Config(
-        vni=7,
-        port=4789,
-        stack_ifindex=12,
-        vxlan_ifindex=13,
-        overlay_mtu=1450,
-        masquerade_mark=0x20000000,
-        tunnel_key_local=True,
-        own_encap=True,
-        decap_l3=True,
-        netkit=True,
-        direct=True,
-        ipip=True,
-        gateways=(ip_address("10.244.1.1"),),
-        clusters=(ip_network("10.244.0.0/16"),),
-        pod_cidrs=(NODE_CIDR,),
-        link_local_services=(IPv4Address("169.254.169.254"), IPv4Address("169.254.20.10")),
-        dead_end_mark=0x790021,
-    )
     types = btf.of_object(objects.path("from_container"))
     found = {
-        member.name: config.pack()[member.offset : member.offset + member.size]
+        member.name: CONFIG.pack()[member.offset : member.offset + member.size]
         for member, _ in types.members(types.find(btf.STRUCT, "config"))
     }
 
@@ -74,6 +77,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["decap_l3"] == b"\x01"
     assert found["netkit"] == b"\x01"
     assert found["direct"] == b"\x01"
+    assert found["routed"] == b"\x01"
     assert found["ipip"] == struct.pack("=I", 1)
     assert found["gateway4"] == pack_address(ip_address("10.244.1.1"))
     assert found["gateway6"] == bytes(16)
@@ -88,7 +92,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
 
 def test_there_is_room_for_as_many_link_local_services_as_the_settings_allow() -> None:
     most = tuple(IPv4Address("169.254.0.1") + number for number in range(LINK_LOCAL_MAX))
-    config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, True, (), (), (), most)
+    config = replace(CONFIG, link_local_services=most)
 
     assert b"".join(one.packed for one in most) in config.pack()
     with pytest.raises(ValueError, match="5 link-local services"):
@@ -223,7 +227,7 @@ def test_every_table_has_rows_of_its_members(monkeypatch: pytest.MonkeyPatch) ->
         {"prefix": str(NODE_CIDR), "vtep": str(POD)}
     ]
     assert dumps.dump(Path("/nowhere"), "vteps")[0] == [
-        {"vtep": str(POD6), "node": 7, "direct": False, "ipip": False}
+        {"vtep": str(POD6), "node": 7, "direct": False, "routed": False, "ipip": False}
     ]
 
 

@@ -40,10 +40,10 @@ class Node1:
         self.used: set[IPAddress] = set()
         self.directory = directory
 
-    def claim(self, address: IPAddress) -> bool:
+    def claim(self, address: IPAddress) -> str:
         free = address not in self.used
         self.used.add(address)
-        return free
+        return "" if free else "node two"
 
     def take(self, conf: NetConf, *, at: Node = NODE, **args: str) -> list[str]:
         taken = allocation.allocate(
@@ -90,7 +90,9 @@ def test_an_address_of_nobodys_or_reserved_is_unavailable(node: Node1, address: 
 def test_an_address_in_use_is_unavailable(node: Node1) -> None:
     node.take(conf(), IP="10.244.1.77")
 
-    with pytest.raises(AddressUnavailable, match=r"10\.244\.1\.77"):
+    with pytest.raises(
+        AddressUnavailable, match=r"10\.244\.1\.77 that was asked for is taken by node two"
+    ):
         node.take(conf(), IP="10.244.1.77")
 
 

@@ -102,6 +102,18 @@ def test_a_result_that_is_none_is_told(plugin: Plugin, said: str, error: type[Py
         plugin.add()
 
 
+def test_what_is_wrong_with_a_result_is_told_as_it_is(plugin: Plugin) -> None:
+    plugin.does("print('{}')")
+    with pytest.raises(DelegateFailed, match="of the IPAM plugin ipam has no address"):
+        plugin.add()
+
+    of_interface = {"address": "10.1.0.5/24", "interface": 0}
+    given = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}], "ips": [of_interface]}
+    plugin.does(f"print({json.dumps(json.dumps(given))})")
+    with pytest.raises(DelegateFailed, match=r"has 10\.1\.0\.5/24 with an interface"):
+        plugin.add()
+
+
 def test_its_own_error_is_passed_on_word_for_word(plugin: Plugin) -> None:
     told = {"code": 123, "msg": "address not found", "details": "no such file or directory"}
     plugin.does(f"print({json.dumps(json.dumps(told))}); sys.exit(1)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/node/direct.py: which nodes get packets without outer headers."""
+"""pycni/node/direct.py: who sends and takes packets without outer headers."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from pycni.kernel.fib import Path
-from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.node import direct
-from pycni.node.direct import LINGER, accepts, chosen, is_wanted, lingers_until, overhead, takers
+from pycni.node.direct import (
+    LINGER,
+    accepts,
+    is_wanted,
+    lingers_until,
+    overhead,
+    routed_until,
+)
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import DIRECT, NodeRecord
+from pycni.stores import DIRECT, ROUTED
 
 NOW = 1_700_000_000.0
-UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
-NO_ETHERNET = Link(3, IFF_UP | IFF_RUNNING, mac="", mtu=1420, hardware=768)
-NEAR, FAR, OVER_TUNNEL = (ip_address(f"192.0.2.{number}") for number in (7, 8, 9))
-GATEWAY = ip_address("192.0.2.1")
 NODE = Node(
     "one", 1, ip_address("192.0.2.3"), (ip_network("10.244.0.0/24"),),
     (ip_network("10.244.0.0/16"),), "eth0", 1450, 4789,
 )  # fmt: skip
 
 
-def settings(encap: str) -> Settings:
-    return Settings.model_validate({"node_name": "one", "encap": encap})
+def settings(encap: str, *, routed: bool = False) -> Settings:
+    return Settings.model_validate(
+        {"node_name": "one", "encap": encap, "routers_know_pods": routed}
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,24 +45,11 @@ def test_only_direct_itself_leaves_no_room_for_vxlan(
     assert overhead(settings(encap), 4) == bytes_kept
 
 
-def test_only_nodes_that_say_so_take_it() -> None:
-    old = NodeRecord("two", 2, NEAR, ())
-    new = replace(old, name="three", vtep=FAR, accepts=(DIRECT,))
-
-    assert takers([old, new]) == {FAR}
-
-
 def test_a_nodes_record_says_it_only_while_it_sends_so_itself() -> None:
     assert accepts(replace(NODE, direct=True)) == (DIRECT,)
     assert accepts(replace(NODE, direct_until=NOW)) == ()
-
-
-def test_only_nodes_on_one_link_get_it() -> None:
-    paths = {NEAR: Path(2, NEAR, 0), FAR: Path(2, GATEWAY, 0), OVER_TUNNEL: Path(3, OVER_TUNNEL, 0)}
-    links = {2: UPLINK, 3: NO_ETHERNET}
-
-    assert chosen([NEAR, FAR, OVER_TUNNEL, GATEWAY], paths, links) == {NEAR}
-    assert chosen([NEAR], paths, {}) == set()
+    assert accepts(replace(NODE, direct=True, routed=True)) == (DIRECT, ROUTED)
+    assert accepts(replace(NODE, direct=True, routed_until=NOW)) == (DIRECT,)
 
 
 def test_a_node_that_sends_no_more_takes_it_for_a_while() -> None:
@@ -71,6 +61,20 @@ def test_a_node_that_sends_no_more_takes_it_for_a_while() -> None:
     assert lingers.takes_direct
     assert lingers_until(settings("auto"), lingers, NOW + 1) == until
     assert lingers_until(settings("auto"), lingers, until) == 0.0
+
+
+def test_routers_stop_before_the_link_does() -> None:
+    sent = replace(NODE, direct=True, routed=True)
+    until = routed_until(settings("direct"), sent, NOW)
+    assert until == NOW + LINGER
+    assert lingers_until(settings("direct"), sent, NOW) == 0.0
+
+    lingers = replace(NODE, direct=True, routed_until=until)
+    assert lingers.takes_routed
+    assert lingers.door_open_until == until
+    assert replace(lingers, direct_until=until - 1).door_open_until == until - 1
+    assert routed_until(settings("direct"), lingers, until) == 0.0
+    assert routed_until(settings("direct", routed=True), lingers, NOW) == 0.0
 
 
 @pytest.mark.parametrize("before", [None, NODE])

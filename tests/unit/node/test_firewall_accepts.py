@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pycni.faults import Weight
+from pycni.kernel import nft_chains
 from pycni.kernel.nft_chains import BaseChain, Rule
 from pycni.node import firewall_accepts, other_firewalls
 from pycni.node.firewall_accepts import Found
@@ -115,8 +116,10 @@ def test_what_lets_no_packet_pass(expressions, stops) -> None:
 
 
 def test_firewalld_is_opened_in_its_own_words(monkeypatch) -> None:
-    chain = BaseChain("inet", "firewalld", "filter_FORWARD", "forward", "accept")
-    monkeypatch.setattr(other_firewalls, "_closed", lambda _: iter([chain]))
+    table = BaseChain("inet", "firewalld", "filter_FORWARD", "forward", "drop")
+    chains = [table, replace(table, name="filter_INPUT", hook="input")]
+    monkeypatch.setattr(nft_chains, "base_chains", lambda *_, **__: chains)
+    monkeypatch.setattr(nft_chains, "rules_in", lambda *_, **__: [])
     monkeypatch.setattr(other_firewalls, "_names", lambda *_: False)
 
     (forward, into_host) = other_firewalls.faults(NODE)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from pycni.node import overlay_guard
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -40,23 +42,24 @@ def test_only_the_vtep_takes_vxlan() -> None:
 
 
 def test_the_port_is_the_settings() -> None:
-    assert rules("input", node=replace(NODE, port=8472))[0] == (
+    assert rules("input", node=replace(NODE, port=8472))[1] == (
         "meta l4proto udp th dport 8472 jump vxlan_input"
     )
 
 
 def test_processes_are_told_by_owner_and_mark() -> None:
-    assert rules("output") == (
-        'meta l4proto udp th dport 4789 oifname != "pycni0" meta skuid >= 0 '
+    assert rules("postrouting")[:2] == (
+        'oifname "pycni0" meta mark set meta mark | 0x20000000',
+        'meta skuid >= 0 meta l4proto udp th dport 4789 oifname != "pycni0" '
         "meta mark & 0x20000000 == 0 counter name vxlan_of_process drop",
     )
-    assert rules("postrouting")[0] == 'oifname "pycni0" meta mark set meta mark | 0x20000000'
 
 
 def test_ipip_is_guarded_where_nodes_send_it() -> None:
+    """Also that of nodes, which another rule would accept."""
     takes = replace(NODE, ipip=True, vtep=VTEP6)
 
-    for number, protocol in enumerate((4, 41), -2):
+    for number, protocol in enumerate((4, 41)):
         kind = f"meta l4proto {protocol}"
         assert rules("input", node=takes)[number] == f"{kind} jump ipip_input"
         assert rules("output", node=takes)[number] == (
@@ -72,13 +75,28 @@ def test_where_nodes_do_not_send_ipip_it_is_nobodys_business() -> None:
 
     assert "l4proto 4" not in str(table.chains)
     assert not any(chain.name.startswith("ipip") for chain in table.chains)
+    assert "output" not in {chain.name for chain in table.chains}
 
 
 def test_a_setting_leaves_processes_alone() -> None:
     lenient = Settings(node_name="node1", vxlan_by_kernel_only=False)
 
-    assert rules("output", settings=lenient) == ()
-    assert len(rules("postrouting", settings=lenient)) == 1
+    (only,) = rules("postrouting", settings=lenient)
+    assert overlay_guard.BY_NAT in only
+
+
+@pytest.mark.parametrize(
+    ("vtep", "first"),
+    [
+        (VTEP, "ip daddr 198.18.0.1 ip saddr @nodes4"),
+        (VTEP6, "ip6 daddr fd00:99::1 ip6 saddr @nodes6"),
+    ],
+)
+def test_what_other_nodes_send_to_the_vtep_meets_one_rule(vtep, first) -> None:
+    node = replace(NODE, vtep=vtep)
+
+    assert rules("prerouting", node=node)[0] == f"{first} accept"
+    assert rules("input", node=node)[0] == (f'{first} iifname != "pycni0" iifname != "pcn*" accept')
 
 
 def test_a_cluster_of_one_family_has_rules_for_one() -> None:

@@ -12,6 +12,7 @@ from pycni.cluster import IPAddress
 from pycni.faults import Weight
 from pycni.kernel.fib import Path
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
+from pycni.node.modes import Mode
 from pycni.node.path_mtus import PathMtus, differences, narrow, untracked_errors, wanted
 from pycni.node.record import Node
 
@@ -86,7 +87,7 @@ def test_errors_about_ipip_are_not_tracked_either(vtep: IPAddress) -> None:
 def test_nodes_that_get_vxlan_beside_ipip_are_behind_narrow_paths() -> None:
     paths = {NODE: Path(2, NODE, 0), NODE6: Path(2, NODE6, 0)}
 
-    assert narrow(paths, {2: UPLINK}, overlay_mtu=1460, in_ipip={NODE6}) == {NODE: 1450}
+    assert narrow(paths, {2: UPLINK}, overlay_mtu=1460, modes={NODE6: Mode.IPIP}) == {NODE: 1450}
 
 
 def test_what_differs_is_a_fault_by_name() -> None:

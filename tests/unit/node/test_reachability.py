@@ -14,11 +14,13 @@ from pycni.node.reachability import (
     MISSES,
     RATE,
     SENT_TO,
+    Local,
     Peer,
     Schedule,
     Way,
     faults,
 )
+from pycni.stores import DIRECT, IPIP
 
 INTERVAL = 20.0
 MANY = 5000
@@ -138,7 +140,7 @@ def test_what_answers_beside_and_not_through_the_overlay_names_the_port() -> Non
 
 
 def test_a_node_that_gets_no_vxlan_is_not_said_to_lack_its_port() -> None:
-    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), directly={"n2"})
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), modes={"n2": DIRECT})
 
     assert "node n2 is not reached without VXLAN, though it answers beside it" in fault.sentence
     assert "4789" not in fault.todo
@@ -146,7 +148,7 @@ def test_a_node_that_gets_no_vxlan_is_not_said_to_lack_its_port() -> None:
 
 
 def test_for_a_node_that_gets_ipip_the_protocols_are_named() -> None:
-    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), in_ipip={"n2"})
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), modes={"n2": IPIP})
 
     assert "drops IPIP (IP protocols 4 and 41)" in fault.sentence
     assert "4789" not in fault.todo
@@ -160,6 +162,39 @@ def test_what_does_not_answer_at_all_is_a_fault_unless_it_is_down() -> None:
 
     assert [fault.thing for fault in found] == ["node n2"]
     assert "forget n2" in found[0].todo
+
+
+NO_WAY = Local("underlay", "the way to node n2 is nowhere", beside=True, node="n2")
+GUARD = Local("guard", "nftables table inet pycni_guard is gone", beside=False)
+
+
+def test_a_cause_on_this_node_is_named_before_others() -> None:
+    lost, eaten = peer("n2", FAILS, FAILS).row, peer("n3", FAILS, WORKS).row
+
+    first, second = faults([lost, eaten], port=4789, silent=(), local=[GUARD, NO_WAY])
+
+    assert "not reached in any way; this node's row underlay may say why" in first.found
+    assert "the way to node n2 is nowhere" in first.found
+    assert "though it answers beside it; this node's row guard may say why" in second.found
+    assert "first do what the row guard says" in second.todo
+    assert not any("4789" in one.todo or "forget" in one.todo for one in (first, second))
+
+
+def test_a_cause_that_is_not_about_a_node_is_not_named_for_it() -> None:
+    lost, eaten = peer("n3", FAILS, FAILS).row, peer("n4", FAILS, WORKS).row
+
+    first, second = faults([lost, eaten], port=4789, silent=(), local=[NO_WAY])
+    (third,) = faults([lost], port=4789, silent=(), local=[GUARD])
+
+    assert "at n4, and on the way; on n4, too: pycni status" in second.todo
+    assert "at this node's way to it" in first.todo
+    assert first == third
+
+
+def test_a_node_that_is_down_is_no_fault_of_this_one() -> None:
+    row = peer("n2", FAILS, FAILS).row
+
+    assert faults([row], port=4789, silent={"n2"}, local=[NO_WAY]) == []
 
 
 @pytest.mark.parametrize("beside", [WORKS, FAILS, UNKNOWN])

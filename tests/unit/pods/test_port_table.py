@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pycni.errors import NotAvailable, SetupError
 from pycni.pods import port_table
 from pycni.pods.port_table import Forward
 
@@ -45,3 +46,36 @@ def test_an_address_with_a_comment_is_a_nodes_too(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(port_table.nft, "run", lambda *_, **__: answer)
 
     assert port_table.nodes() == {ip_address("192.0.2.8"), ip_address("192.0.2.9")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "maps", "said"),
+    [
+        (None, (), "gone"),
+        (1, (), "switched off"),
+        (0, ("any4", "any6", "host6"), "without its map host4"),
+    ],
+)
+def test_what_is_wrong_with_the_table_as_a_whole_is_said_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, flags: int | None, maps: tuple[str, ...], said: str
+) -> None:
+    listed = [{"map": {"name": name}} for name in maps]
+    monkeypatch.setattr(port_table.nft, "table_flags", lambda *_, **__: flags)
+    monkeypatch.setattr(port_table.nft, "run", lambda *_, **__: listed)
+
+    (fault,) = port_table.faults(port_table.look(), {})
+
+    assert fault.sentence == f"nftables table inet {port_table.TABLE} is {said}"
+    with pytest.raises(NotAvailable, match=said):
+        port_table.read()
+
+
+def test_a_table_that_goes_while_it_is_read_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SetupError("no such table", hint="none")
+
+    monkeypatch.setattr(port_table.nft, "table_flags", lambda *_, **__: 0)
+    monkeypatch.setattr(port_table.nft, "run", fail)
+    monkeypatch.setattr(port_table, "exists", lambda: False)
+
+    assert port_table.look() == "gone"

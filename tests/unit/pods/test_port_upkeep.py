@@ -52,10 +52,13 @@ class Node:
     forgotten: list[Forward] = field(default_factory=list)
     without_alias: set[str] = field(default_factory=set)
 
-    def read(self) -> Contents:
+    def look(self) -> Contents | str:
+        return "gone" if self.table is None else Contents(tuple(self.table), {})
+
+    def forwards(self) -> tuple[Forward, ...]:
         if self.table is None:
             raise NotAvailable("the table is gone")
-        return Contents(tuple(self.table), {})
+        return tuple(self.table)
 
     def change(self, *, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) -> None:
         if self.table is None:
@@ -100,8 +103,8 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     made = Node(Settings(node_name="one", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
-    monkeypatch.setattr(port_table, "read", made.read)
-    monkeypatch.setattr(port_table, "forwards", lambda: made.read().forwards)
+    monkeypatch.setattr(port_table, "look", made.look)
+    monkeypatch.setattr(port_table, "forwards", made.forwards)
     monkeypatch.setattr(port_table, "change", made.change)
     monkeypatch.setattr(host_ports, "forget_former", made.forgotten.extend)
     return made

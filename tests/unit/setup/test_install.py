@@ -385,6 +385,25 @@ def test_a_copy_that_fails_leaves_the_list_as_it_was(dirs, monkeypatch):
     assert os.listdir(dirs[1]) == [listed.name]
 
 
+def test_what_cannot_be_removed_is_said_to_be_so(dirs):
+    put(dirs)
+    removal = installer.plan_removal(*dirs)
+    for path in removal.paths:
+        path.unlink()
+        path.mkdir()
+
+    with pytest.raises(FileError, match="cannot be removed: Is a directory"):
+        installer.remove(removal)
+
+
+def test_a_pipe_in_the_place_of_the_plugin_is_not_waited_for(dirs):
+    dirs[0].mkdir()
+    os.mkfifo(dirs[0] / "pycni")
+
+    with pytest.raises(FileError, match="cannot be replaced: it is a pipe"):
+        put(dirs)
+
+
 def test_a_directory_that_cannot_be_made_is_told(dirs, tmp_path):
     dirs[1].write_text("a file, not a directory")
 

@@ -176,3 +176,13 @@ def test_a_runtime_that_runs_without_configuration_has_the_defaults(
 
     assert (runtime.name, runtime.bin_dir) == (name, BIN_DIR)
     assert "runs without" in runtime.source
+
+
+def test_a_configuration_that_never_ends_is_a_doubt(root: Path) -> None:
+    path = root / runtimes.CONTAINERD
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/dev/zero")
+
+    found = find(root)
+
+    assert found.doubts == (f"{path} cannot be read: it is a device, not a regular file",)

@@ -28,8 +28,10 @@ COLLECTIONS = (
     "/apis/pycni.dev/v1alpha1/podblocks",
     "/apis/pycni.dev/v1alpha1/clusternetworks",
     "/apis/pycni.dev/v1alpha1/ippools",
+    "/api/v1/services",
+    "/apis/discovery.k8s.io/v1/endpointslices",
 )
-NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS = COLLECTIONS
+NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS, SERVICES, SLICES = COLLECTIONS
 PAGE = 500
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "AlreadyExists",
            410: "Expired", 422: "Invalid", 429: "TooManyRequests"}  # fmt: skip
@@ -120,6 +122,11 @@ class Api:
     def bookmark(self, path: str = NODE_NETWORKS) -> None:
         """Tell watches of the current version, and nothing else."""
         self.objects.bookmark(path)
+
+
+def _unwanted(selector: str) -> list[str]:
+    """The labels that a selector of `!label,!label` wants nobody to have."""
+    return [part.removeprefix("!") for part in selector.split(",") if part]
 
 
 class _Server(ThreadingHTTPServer):
@@ -221,6 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted := self.query.get("fieldSelector"):
             node = wanted.removeprefix("spec.node=")
             found = [one for one in found if one["spec"].get("node") == node]
+        for key in _unwanted(self.query.get("labelSelector", "")):
+            found = [one for one in found if key not in (one["metadata"].get("labels") or {})]
         size = int(self.query.get("limit", PAGE))
         end = int(begin) + size
         head: Document = {"resourceVersion": version}

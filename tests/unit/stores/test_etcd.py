@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -630,6 +631,17 @@ def test_hosts_ports_and_prefix_have_defaults() -> None:
     assert str(location) == "etcd at one:2379,[2001:db8::1]:4001"
 
 
+def test_files_that_never_end_are_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    location = gateway.Location.parse(f"etcd://127.0.0.1:1?user=me&password_file={pipe}")
+
+    with pytest.raises(FileError, match=r"cannot be used: .*it is a device"):
+        gateway.Gateway(gateway.Location.parse("etcds://127.0.0.1:1?ca=/dev/zero"))
+    with pytest.raises(FileError, match=r"cannot be read: .*it is a pipe"):
+        gateway.Gateway(location).call("kv/range", {})
+
+
 # Users
 
 
@@ -839,9 +851,8 @@ def _eventually(url: str) -> str:
 def test_a_certificate_that_cannot_be_used_is_told(encrypted: Etcd, broken: str) -> None:
     options = credentials(encrypted) | {broken: Path("/none.pem")}
 
-    with pytest.raises(
-        FileError, match=r"certificate or key for etcd at .* cannot be used"
-    ) as caught:
+    what = "certificate authority" if broken == "ca" else "client certificate with its key"
+    with pytest.raises(FileError, match=rf"^the {what} for etcd at .* cannot be used") as caught:
         EtcdStore.open(encrypted.url(**options), CLUSTER)
 
     assert "/none.pem" in caught.value.hint

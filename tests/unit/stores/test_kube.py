@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 import time
@@ -326,6 +327,17 @@ def test_a_token_that_was_replaced_is_shown_at_the_next_request(api: Api, tmp_pa
     assert asking.get(f"{NODE_NETWORKS}/x") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("a b", "blanks"), ("a\nb", "more than one line"), ("a\x07b", "characters that no token has")],
+)
+def test_what_a_wrong_token_has_is_told(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "token").write_text(text)
+
+    with pytest.raises(FileError, match=f"is none: it has {what}$"):
+        Access((("127.0.0.1", 1),), token_file=tmp_path / "token").bearer()
+
+
 def test_a_token_that_cannot_be_read_is_an_error(api: Api, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         ask(api, token_file=tmp_path / "none").get(f"{NODE_NETWORKS}/x")
@@ -525,6 +537,18 @@ def test_a_kubeconfig_that_is_no_mapping_or_no_file(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("[]")
     with pytest.raises(InvalidSettings, match="is not a kubeconfig"):
         open_store(f"kube:{tmp_path}/list", CLUSTER)
+
+
+def test_files_of_a_kubeconfig_that_never_end_are_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match="pipe cannot be read: it is a pipe"):
+        open_store(f"kube:{pipe}", CLUSTER)
+    servers = (("127.0.0.1", 1),)
+    with pytest.raises(FileError, match=r"cannot be used: .*it is a device"):
+        Client(Access(servers, ca_file=Path("/dev/zero"))).get("/x")
+    with pytest.raises(FileError, match=r"cannot be read: .*it is a pipe"):
+        Access(servers, token_file=pipe).bearer()
 
 
 # Clusters and Nodes

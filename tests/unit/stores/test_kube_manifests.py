@@ -103,6 +103,8 @@ def test_agents_may_neither_list_nodes_nor_change_them() -> None:
 
     assert verbs == {
         "nodes": {"get"},
+        "services": {"list"},
+        "endpointslices": {"list"},
         "clusternetworks": {"get"},
         "ippools": {"list"},
         "nodenetworks": {"get", "list", "watch", "create", "patch", "delete"},

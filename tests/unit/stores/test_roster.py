@@ -382,3 +382,10 @@ def test_a_further_block_is_held_by_the_node_that_had_it_first() -> None:
     assert roster.holder(block) == "one"
     assert roster.rejected == {"two": "its pod CIDR 10.244.77.0/24 overlaps 10.244.77.0/24 of one"}
     assert roster.change({"one": raw(ONE, order=0)}) == [Put("one", ONE), Put("two", two)]
+
+
+def test_networks_of_a_record_keep_nothing_but_themselves() -> None:
+    """A cluster has two for each node: what the library computes and keeps costs megabytes."""
+    for record in roster_of(ONE, TWO).nodes.values():
+        for network in record.networks:
+            assert set(vars(network)) == {"network_address", "netmask", "_prefixlen"}

@@ -219,7 +219,7 @@ def test_a_store_removed_under_a_watch_is_an_error(store: SqliteStore) -> None:
 
         store.path.unlink()
 
-        with pytest.raises(StoreError, match="was removed or replaced while in use"):
+        with pytest.raises(StoreError, match="was removed while in use"):
             next(events)
 
 
@@ -231,7 +231,7 @@ def test_a_store_replaced_under_a_watch_is_an_error(store: SqliteStore) -> None:
         shutil.copy(store.path, copy)
         copy.replace(store.path)
 
-        with pytest.raises(StoreError, match="was removed or replaced while in use"):
+        with pytest.raises(StoreError, match="was replaced by another file while in use"):
             next(events)
 
 
@@ -474,3 +474,10 @@ def test_an_infinite_heartbeat_is_none(store: SqliteStore, file: Path, heartbeat
         db.execute(f"UPDATE nodes SET heartbeat = {heartbeat}")
 
     assert store.listing().liveness == {NODE_ONE: Liveness(alive=False)}
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(StoreError, match="it is no regular file"):
+        SqliteStore.open(tmp_path / "pipe", CLUSTER)

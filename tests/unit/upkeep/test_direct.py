@@ -15,7 +15,6 @@ from pycni.kernel.fib import Path
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.upkeep import direct
 
-NOW = 1_700_000_000.0
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
 TUNNEL = UPLINK._replace(ifindex=3, ifname="wg0", hardware=768)
 OWN, NEAR, FAR, TUNNELLED = (ip_address(f"192.0.2.{number}") for number in (3, 7, 8, 9))
@@ -50,14 +49,13 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Vtep]:
     vteps = {NEAR: Vtep(2, direct=True)}
     monkeypatch.setattr(direct.maps, "open_vteps", lambda _: Opened(vteps))
     monkeypatch.setattr(direct, "Fib", lambda **_: Opened({}))
-    monkeypatch.setattr(direct.time, "time", lambda: NOW)
     return vteps
 
 
-def described(encap: str, *, until: float = 0.0) -> Any:
+def described(encap: str, *, routed: bool = False) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(encap=encap, pin_root=None),
-        node=SimpleNamespace(vtep=OWN, direct="direct" in encap, direct_until=until),
+        node=SimpleNamespace(vtep=OWN, direct="direct" in encap, routed=routed, ipip=False),
         others=(SimpleNamespace(name="far", vtep=FAR),),
     )
 
@@ -82,10 +80,18 @@ def test_a_node_behind_a_router_is_named_with_what_to_do(known: dict[Any, Vtep])
     assert "auto-direct" in fault.todo
 
 
-def test_a_node_over_a_link_without_macs_is_named(known: dict[Any, Vtep]) -> None:
-    known[TUNNELLED] = Vtep(3)
+def test_a_node_behind_a_router_that_knows_pods_is_no_fault(known: dict[Any, Vtep]) -> None:
+    known[FAR] = Vtep(3, direct=True, routed=True)
+    assert found(described("direct", routed=True)) == []
 
-    assert found(described("direct")) == [
+    known[FAR] = Vtep(3, direct=True)
+    assert len(found(described("direct", routed=True))) == 1
+
+
+def test_a_node_over_a_link_without_macs_is_named(known: dict[Any, Vtep]) -> None:
+    known[TUNNELLED] = Vtep(3, direct=True, routed=True)
+
+    assert found(described("direct", routed=True)) == [
         "node 192.0.2.9 is on wg0, which is no Ethernet, so packets to it leave as VXLAN"
     ]
 
@@ -105,15 +111,6 @@ def test_where_vxlan_is_on_purpose_it_is_no_fault(known: dict[Any, Vtep], encap:
     known[FAR] = Vtep(3)
 
     assert found(described(encap)) == []
-
-
-@pytest.mark.usefixtures("known")
-def test_what_is_taken_too_long_is_ended_by_a_setup() -> None:
-    assert found(described("auto", until=NOW + 1)) == []
-
-    (fault,) = direct.faults(described("auto", until=NOW), None)  # type: ignore[arg-type]
-
-    assert fault.todo == ""
 
 
 @pytest.mark.usefixtures("known")

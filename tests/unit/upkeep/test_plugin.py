@@ -84,10 +84,10 @@ DAMAGES: dict[str, tuple[Callable[[Host], object], str]] = {
     "plugin gone": (lambda host: host.plugin.unlink(), "gone"),
     "paths gone": (lambda host: host.paths.unlink(), "gone"),
     "list gone": (lambda host: host.listed.unlink(), "gone"),
-    "plugin empty": (lambda host: host.plugin.write_bytes(b""), "empty or cut short"),
-    "plugin cut": (lambda host: host.plugin.write_bytes(PROGRAM[:50]), "empty or cut short"),
-    "list empty": (lambda host: host.listed.write_bytes(b""), "empty or cut short"),
-    "list cut": (lambda host: host.listed.write_bytes(LIST[:20]), "empty or cut short"),
+    "plugin empty": (lambda host: host.plugin.write_bytes(b""), "empty"),
+    "plugin cut": (lambda host: host.plugin.write_bytes(PROGRAM[:50]), "cut short"),
+    "list empty": (lambda host: host.listed.write_bytes(b""), "empty"),
+    "list cut": (lambda host: host.listed.write_bytes(LIST[:20]), "cut short"),
     "plugin of an old release": (
         lambda host: host.plugin.write_bytes(PROGRAM.replace(b"more", b"less")),
         "not as it was installed",
@@ -219,7 +219,9 @@ def test_a_file_that_cannot_be_read_is_a_persons(host: Host) -> None:
     program, listed = host.faults()
     host.mend()
 
-    assert program.found == listed.found == "not to be read: Is a directory"
+    assert (
+        program.found == listed.found == ("not to be read: it is a directory, not a regular file")
+    )
     assert program.todo == f"look at it: ls -ld {host.plugin}"
     assert listed.todo == f"look at it: ls -ld {host.listed}"
 

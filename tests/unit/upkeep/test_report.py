@@ -14,9 +14,10 @@ import pytest
 from loader.probe import Feature
 from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
+from pycni.node.reachability import Local
 from pycni.settings import Settings
-from pycni.stores import DIRECT, IPIP, VXLAN
-from pycni.upkeep import report
+from pycni.stores import DIRECT, IPIP, VXLAN, NodeRecord
+from pycni.upkeep import report, ways
 from pycni.upkeep.book import Book, Rest, Tally
 from pycni.upkeep.part import Part
 from pycni.upkeep.report import Row, State
@@ -30,7 +31,7 @@ FULL = Fault(
 
 def part_rows(*faults: Fault, book: Book | None = None, serving: bool = True) -> list[Row]:
     part = Part("routes", lambda _, __: faults)
-    made = report._part_rows(part, NO_NODE, NO_NODE, book or Book(), serving=serving)
+    made = report._part_rows(part, [*faults], NO_NODE, NO_NODE, book or Book(), serving=serving)
     return list(made)
 
 
@@ -85,7 +86,7 @@ def test_nodes_that_take_nothing_but_vxlan_are_named(monkeypatch: pytest.MonkeyP
 
     assert row.cause == (
         "direct: 1 of 3 nodes without VXLAN; 2 by VXLAN, made by ebpf; "
-        "by their records n3, n4 take nothing else"
+        "by their records n3, n4 do not take that"
     )
 
 
@@ -234,3 +235,17 @@ def test_the_nodes_of_the_store_are_counted(
     _, (row, *_) = report._store(Settings(state_dir=tmp_path))
 
     assert row.cause.startswith(words)
+
+
+def test_causes_on_this_node_are_told_with_the_node_that_they_are_about() -> None:
+    other = NodeRecord("n2", 2, VTEPS[0], ())
+    d: Any = SimpleNamespace(others=(other,))
+    way = Fault(ways.PART, ways.thing(other), "nowhere", "give it a route")
+    guard = Fault("guard", "nftables table inet pycni_guard", "gone")
+
+    found = list(report._local([way, guard, FULL], d))
+
+    assert found == [
+        Local("underlay", "the way to node n2 (192.0.2.2) is nowhere", beside=True, node="n2"),
+        Local("guard", "nftables table inet pycni_guard is gone", beside=False),
+    ]

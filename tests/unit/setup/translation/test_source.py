@@ -83,12 +83,18 @@ def test_plugins_that_cannot_be_in_one_list(plugins: list[object], message: str)
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="Is a directory"):
+    with pytest.raises(FileError, match="it is a directory, not a regular file"):
         source.read(tmp_path)
     with pytest.raises(FileError, match="No such file"):
         source.read(tmp_path / "nothing")
 
 
-def test_a_huge_file_is_not_read_to_its_end() -> None:
-    with pytest.raises(FileError, match=f"/dev/zero has more than {source.SIZE_MAX} bytes"):
+def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "huge"
+    with file.open("wb") as huge:
+        huge.truncate(1 << 40)
+
+    with pytest.raises(FileError, match=f"it has more than {source.SIZE_MAX} bytes"):
+        source.read(file)
+    with pytest.raises(FileError, match="/dev/zero cannot be read: it is a device"):
         source.read(Path("/dev/zero"))

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of a kind of packets a rule of nftables is about, as far as that can be told from its
+text (libnftables-json(5)).
+
+Judges interfaces, addresses, protocols, the port of VXLAN and states of connections. Of all else,
+such as marks, limits and most that iptables adds, it says that it cannot tell. Pure, but for named
+sets, which the caller looks into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from ipaddress import ip_address, ip_network
+from typing import Any, NamedTuple
+
+from pycni.cluster import IPAddress, IPNetwork
+from pycni.kernel.nft_chains import Expression
+from pycni.node.overlay import DEVICE
+from pycni.node.passing import NEW, Addresses, Packets
+
+Contains = Callable[[str, str], bool]
+"""Whether a named set has an element."""
+
+
+class Part(IntEnum):
+    """Which packets of a kind a rule is about."""
+
+    NONE = 0
+    UNKNOWN = 1
+    SOME = 2
+    """Those of one protocol, to one port, of one address among several."""
+    ALL = 3
+
+
+class Match(NamedTuple):
+    """A verdict on one expression, or on a whole rule."""
+
+    part: Part
+    names: bool = False
+    """Whether it says the name of what is pycni's: its device, pods' addresses, VXLAN's port."""
+
+
+INTERFACES = {"iif": "iifs", "iifname": "iifs", "oif": "oifs", "oifname": "oifs"}
+PROTOCOLS = frozenset(("tcp", "udp", "th", "icmp", "icmpv6", "sctp", "dccp", "udplite", "esp",
+                       "ah", "comp", "igmp"))  # fmt: skip
+UDP = ("udp", 17)
+IP = {4: "ip", 6: "ip6"}
+FAMILY_WORDS = {4: ("ipv4", "ip"), 6: ("ipv6", "ip6")}
+SILENT = frozenset(("counter", "log", "mangle", "notrack", "secmark", "comment"))
+"""Statements that neither choose packets nor end their way."""
+STATES = ("conntrack", "state")
+"""iptables' matches by the state of a connection. The listing does not tell which state."""
+
+OPPOSITE = {Part.ALL: Part.NONE, Part.NONE: Part.ALL}
+
+
+def of_rule(
+    expressions: Iterable[Expression], packets: Packets, contains: Contains, *, lets: bool = False
+) -> Match:
+    """What a rule is about, all its conditions together. `lets`: it lets packets pass. Then what
+    iptables says of states is about connections that are known already."""
+    part, names = Part.ALL, False
+    for one in expressions:
+        if "match" in one:
+            match = of_match(one["match"], packets, contains)
+        elif "xt" in one:
+            match = Match(_xt(one["xt"], packets, lets=lets))
+        else:
+            continue
+        part, names = min(part, match.part), names or match.names
+    return Match(part, names and part is not Part.NONE)
+
+
+def of_match(match: dict[str, Any], packets: Packets, contains: Contains) -> Match:
+    """One condition: `left`, `op` and `right` of a statement "match"."""
+    operator, left, right = match["op"], match["left"], match["right"]
+    if operator not in ("==", "!=", "in"):
+        part = Part.SOME if _is_of_transport(left, packets) else Part.UNKNOWN
+        return Match(part)
+    if not isinstance(left, dict) or _is_foreign(left, packets):
+        return Match(Part.NONE if isinstance(left, dict) else Part.UNKNOWN)
+    found = of_key(left, right, packets, contains)
+    if operator == "!=":
+        return Match(OPPOSITE.get(found.part, found.part))
+    return found
+
+
+def of_key(left: dict[str, Any], right: object, packets: Packets, contains: Contains) -> Match:
+    """Whether what `left` names in packets is `right`, or among it."""
+    if _is_foreign(left, packets):
+        return Match(Part.NONE)
+    meta, payload = left.get("meta", {}), left.get("payload", {})
+    key, protocol = meta.get("key", ""), payload.get("protocol", "")
+    field = payload.get("field", "")
+    if key in INTERFACES:
+        return _interfaces(getattr(packets, INTERFACES[key]), right, contains)
+    if key in ("nfproto", "protocol"):
+        return Match(_among(FAMILY_WORDS[packets.version], right))
+    if key == "l4proto" or (protocol, field) in (("ip", "protocol"), ("ip6", "nexthdr")):
+        return Match(_among(UDP, right) if packets.port else Part.SOME)
+    if protocol in IP.values() and field in ("saddr", "daddr"):
+        own = packets.source if field == "saddr" else packets.destination
+        return _addresses(own, right, packets.version, contains)
+    if protocol in PROTOCOLS:
+        return _transport(field, right, packets)
+    if left.get("ct", {}).get("key") == "state" and "dir" not in left["ct"]:
+        part = _among((packets.state,), right) if packets.state else Part.UNKNOWN
+        return Match(part)
+    return Match(Part.UNKNOWN)
+
+
+def _is_foreign(left: dict[str, Any], packets: Packets) -> bool:
+    """Whether it asks for a header that none of the packets has: then no operator holds."""
+    protocol = left.get("payload", {}).get("protocol", "")
+    if protocol in IP.values():
+        return bool(protocol != IP[packets.version])
+    return bool(packets.port and protocol in PROTOCOLS - {"udp", "th"})
+
+
+def _is_of_transport(left: object, packets: Packets) -> bool:
+    payload = left.get("payload", {}) if isinstance(left, dict) else {}
+    return not packets.port and payload.get("protocol") in PROTOCOLS
+
+
+def _xt(said: dict[str, Any] | None, packets: Packets, *, lets: bool) -> Part:
+    """Of what iptables adds to nftables."""
+    if said is None:
+        return Part.UNKNOWN
+    if said.get("type") == "target" or said.get("name") == "comment":
+        return Part.ALL
+    if said.get("name") in STATES and packets.state == NEW and lets:
+        return Part.NONE
+    return Part.UNKNOWN
+
+
+def _interfaces(ifnames: frozenset[str], right: object, contains: Contains) -> Match:
+    if not ifnames:
+        return Match(Part.UNKNOWN)
+    values = list(_values(right))
+    if any(not isinstance(one, str) for one in values):
+        return Match(Part.UNKNOWN)
+
+    def is_meant(ifname: str) -> bool:
+        return any(_is_named(ifname, str(one), contains) for one in values)
+
+    meant = {ifname for ifname in ifnames if is_meant(ifname)}
+    part = Part.ALL if meant == ifnames else Part.SOME if meant else Part.NONE
+    return Match(part, DEVICE in meant)
+
+
+def _is_named(ifname: str, value: str, contains: Contains) -> bool:
+    if value.startswith("@"):
+        return contains(value[1:], ifname)
+    return ifname.startswith(value[:-1]) if value.endswith("*") else ifname == value
+
+
+def _addresses(own: Addresses | None, right: object, version: int, contains: Contains) -> Match:
+    if own is None:
+        return Match(Part.UNKNOWN)
+    ranges: list[tuple[int, int]] = []
+    for value in _values(right):
+        if isinstance(value, str) and value.startswith("@"):
+            return _in_set(own, value[1:], contains)
+        found = _range(value)
+        if found is None:
+            return Match(Part.UNKNOWN)
+        ranges.append(found)
+    nets = [_ends(one) for one in own.networks]
+    if own.outside:
+        largest = 2 ** (32 if version == 4 else 128) - 1
+        if any(first == 0 and last == largest for first, last in ranges):
+            return Match(Part.ALL)
+        is_apart = all(any(_covers(net, one) for net in nets) for one in ranges)
+        return Match(Part.NONE if is_apart else Part.SOME)
+    if all(any(_covers(one, net) for one in ranges) for net in nets):
+        return Match(Part.ALL, names=True)
+    is_met = any(first <= net[1] and net[0] <= last for first, last in ranges for net in nets)
+    return Match(Part.SOME, names=True) if is_met else Match(Part.NONE)
+
+
+def _in_set(own: Addresses, name: str, contains: Contains) -> Match:
+    """By the first and the last address of each network."""
+    if own.outside:
+        return Match(Part.SOME)
+    ends = [str(one[at]) for one in own.networks for at in ((1, -2) if one.num_addresses > 2
+            else (0,))]  # fmt: skip
+    found = [contains(name, end) for end in ends]
+    if all(found):
+        return Match(Part.ALL, names=True)
+    return Match(Part.SOME, names=True) if any(found) else Match(Part.NONE)
+
+
+def _transport(field: str, right: object, packets: Packets) -> Match:
+    if not packets.port or field != "dport":
+        return Match(Part.SOME)
+    for value in _values(right):
+        if isinstance(value, dict) and "range" in value:
+            first, last = value["range"]
+            is_meant = isinstance(first, int) and first <= packets.port <= last
+        elif isinstance(value, str) and value.startswith("@"):
+            return Match(Part.UNKNOWN)
+        else:
+            is_meant = value == packets.port
+        if is_meant:
+            return Match(Part.ALL, names=True)
+    return Match(Part.NONE)
+
+
+def _among(words: Iterable[object], right: object) -> Part:
+    values = list(_values(right))
+    if any(isinstance(one, dict) or str(one).startswith("@") for one in values):
+        return Part.UNKNOWN
+    return Part.ALL if any(word in values for word in words) else Part.NONE
+
+
+def _values(right: object) -> Iterator[Any]:
+    """All that an expression may be: members of a set, flags of a list, one value. An element with
+    a comment or a timeout is an object."""
+    members = right.get("set") if isinstance(right, dict) else right
+    if isinstance(members, str) or not isinstance(members, list):
+        members = [right if members is None else members]
+    for one in members:
+        yield one["elem"]["val"] if isinstance(one, dict) and "elem" in one else one
+
+
+def _range(value: object) -> tuple[int, int] | None:
+    try:
+        if isinstance(value, dict) and "prefix" in value:
+            prefix = value["prefix"]
+            return _ends(ip_network((prefix["addr"], prefix["len"]), strict=False))
+        if isinstance(value, dict) and "range" in value:
+            first, last = map(ip_address, value["range"])
+            return int(first), int(last)
+        return (int(_address(value)),) * 2
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _address(value: object) -> IPAddress:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return ip_address(value)
+
+
+def _ends(network: IPNetwork) -> tuple[int, int]:
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def _covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[0] and other[1] <= one[1]

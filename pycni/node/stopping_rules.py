@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of others that stop all packets of a kind that a node needs: found at every hook and in
+every chain, never changed.
+
+One question of the kernel for each chain that such packets meet. Chains of NAT, which decide where
+packets go and seldom whether, are left out, as are those that only some packets jump to. Looks
+only, in the network namespace of the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pycni.errors import SetupError
+from pycni.kernel import nft, nft_chains
+from pycni.kernel.nft_chains import BaseChain, Rule
+from pycni.node import passing, rule_walk
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node
+from pycni.node.rule_walk import Stop
+
+HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress", "egress")
+IPTABLES = {"ip": "iptables", "ip6": "ip6tables"}
+TABLES = ("filter", "raw", "mangle", "security")
+"""Of iptables."""
+MOST_CHAINS = 200
+"""Chains that one look reads, at most."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """A rule, or a base chain's policy, and what it stops."""
+
+    base: BaseChain
+    stop: Stop
+    stopped: tuple[str, ...]
+    """The kinds of packets, in words."""
+
+    @property
+    def thing(self) -> str:
+        """Which rule."""
+        base, stop = self.base, self.stop
+        where = f"chain {stop.chain} of table {base.family} {base.table}"
+        return f"rule {stop.number} of {where}" if stop.rule else f"the policy of {where}"
+
+    @property
+    def found(self) -> str:
+        """What it does."""
+        away = "" if self.stop.chain == self.base.name else f" (from chain {self.base.name})"
+        return f"stopping {', '.join(self.stopped)}, at the hook {self.base.hook}{away}"
+
+    @property
+    def is_iptables(self) -> bool:
+        """Whether iptables made it."""
+        base = self.base
+        return base.family in IPTABLES and base.table in TABLES and base.name.isupper()
+
+
+@dataclass
+class TableReader:
+    """What the kernel says of one table, each thing asked for once. Raises SetupError."""
+
+    family: str
+    table: str
+    what: str
+    left: list[int]
+    """How many chains may still be read, shared by all readers of a look."""
+    _rules: dict[str, list[Rule]] = field(default_factory=dict)
+    _found: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def rules(self, chain: str) -> list[Rule] | None:
+        """The rules of a chain in their order; none if it is gone. None: too many were read."""
+        if chain not in self._rules:
+            if not self.left[0]:
+                return None
+            self.left[0] -= 1
+            found = nft_chains.rules_in(self.family, self.table, chain, what=self.what)
+            self._rules[chain] = found
+        return self._rules[chain]
+
+    def contains(self, name: str, element: str) -> bool:
+        """Whether a named set has an element."""
+        key = name, element
+        if key not in self._found:
+            self._found[key] = nft.contains(self.family, self.table, *key, what=self.what)
+        return self._found[key]
+
+
+def find(
+    node: Node, ways: Collection[str], chains: Iterable[BaseChain], *, what: str
+) -> list[Stopping]:
+    """What stops packets for sure in these base chains. Raises SetupError.
+
+    `ways`: names of the interfaces by which packets may leave for the world.
+    """
+    kinds = list(passing.kinds(node, ways))
+    left = [MOST_CHAINS]
+    readers: dict[tuple[str, str], TableReader] = {}
+    found: dict[tuple[BaseChain, str, int], Stopping] = {}
+    for chain, packets in _met(chains, kinds):
+        table = chain.family, chain.table
+        reader = readers.setdefault(table, TableReader(*table, what, left))
+        try:
+            end = rule_walk.walk(chain, packets, reader)
+        except SetupError:
+            if not nft.unreadable(table):
+                raise
+            continue  # an older libnftables must not read it: nothing is known of it
+        if isinstance(end, Stop):
+            key = chain, end.chain, end.number
+            before = found.get(key)
+            stopped = (*(before.stopped if before else ()), packets.what)
+            names = end.names or bool(before and before.stop.names)
+            found[key] = Stopping(chain, end._replace(names=names), tuple(dict.fromkeys(stopped)))
+    return list(found.values())
+
+
+def todo(one: Stopping, *, port: int) -> str:
+    """What a person has to do; `port` is VXLAN's."""
+    base, stop = one.base, one.stop
+    if one.is_iptables:
+        command = f"{IPTABLES[base.family]} -t {base.table}"
+        return f"see it: {command} -S {stop.chain}; {_remedy(stop)}"
+    place = f"{base.family} {base.table} {stop.chain}"
+    if stop.names and stop.rule:
+        handle = f"nft delete rule {place} handle {stop.rule.handle}"
+        return f"see it: nft -a list chain {place}; {_remedy(stop)} ({handle})"
+    accept = "; ".join(
+        f"nft insert rule {base.family} {base.table} {base.name} {match} accept"
+        for match in _matches(one, port)
+    )
+    return f"let them pass: {accept}"
+
+
+def _remedy(stop: Stop) -> str:
+    return "remove it, or accept these packets before it" if stop.rule else "accept these packets"
+
+
+def _matches(one: Stopping, port: int) -> Iterator[str]:
+    if any(what.startswith("VXLAN") for what in one.stopped):
+        yield f"udp dport {port}"
+    if all(what.startswith("VXLAN") for what in one.stopped):
+        return
+    if one.base.hook in ("prerouting", "input", "forward", "ingress"):
+        yield f"iifname {DEVICE}"
+    if one.base.hook in ("forward", "output", "postrouting", "egress"):
+        yield f"oifname {DEVICE}"
+
+
+def _met(
+    chains: Iterable[BaseChain], kinds: Collection[passing.Packets]
+) -> Iterator[tuple[BaseChain, passing.Packets]]:
+    for chain in chains:
+        for packets in kinds:
+            now = packets.at(chain) if chain.kind != "nat" else None
+            if now is not None:
+                yield chain, now

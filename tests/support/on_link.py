@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two nodes on one link, and a third one behind a router, all with agents and pods."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from pycni.dataplane import dumps
+from pycni.kernel.routes import Route
+from pycni.lab import cluster
+from pycni.lab.cluster import Lab
+from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
+from pycni.lab.topology import open_rtnl
+from pycni.node import next_hops, overlay_guard
+from pycni.settings import load
+from pycni.stores import DIRECT
+from support.flood import unanswered
+from support.labs import prepared_lab, within, write_settings
+from support.underlay import FORWARDING, ROUTERS, write_parameters
+from support.waiting import wait_until
+
+SEND_DIRECTLY = ("direct", "auto-direct")
+"""Values of `encap`."""
+UNDERLAYS = (4, 6) if os.environ.get("PYCNI_MATRIX") == "whole" else (4,)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Three nodes: one has two pods, the others one each at least."""
+
+    lab: Lab
+    underlay: int
+
+    @property
+    def one(self) -> LabNode:
+        return self.lab.layout.nodes[0]
+
+    @property
+    def two(self) -> LabNode:
+        return self.lab.layout.nodes[1]
+
+    @property
+    def routed(self) -> LabNode:
+        return self.lab.layout.nodes[2]
+
+    def vtep(self, node: LabNode) -> str:
+        return self.own(node, self.underlay)
+
+    def pod(self, pod: Pod, family: int) -> str:
+        return next(one for one in self.lab.addresses(pod) if ip_address(one).version == family)
+
+    def modes(self, node: LabNode) -> dict[str, str]:
+        """How packets leave to the other nodes, by VTEP."""
+        found = next_hops.modes(load(node.settings_path))
+        return {str(vtep): mode for vtep, mode in found.items()}
+
+    def wait_for_modes(self, mode: str, *, routed: str = "") -> None:
+        """Until the two nodes on one link send to each other so; and node one, and the node behind
+        the router, as `routed` says, if that is not empty."""
+        one, two, three = (self.vtep(node) for node in self.lab.layout.nodes)
+        want = [(self.one, two, mode), (self.two, one, mode)]
+        if routed:
+            want += [(self.one, three, routed), (self.routed, one, routed)]
+
+        def ready() -> bool:
+            unanswered(self.lab, self.one.netns, (two, three), count=1)
+            return all(self.modes(node).get(vtep) == found for node, vtep, found in want)
+
+        wait_until(ready, f"packets on the link leave {mode}, by the router {routed or mode}")
+
+    def left_directly(self, node: LabNode) -> int:
+        """Packets that left without VXLAN so far."""
+        found = dumps.dump(load(node.settings_path).pin_root, "forwarded")[0]
+        return sum(row["packets"] for row in found if dumps.spelled(row["path"]) == "DIRECT")
+
+    def own(self, node: LabNode, family: int) -> str:
+        """The node's own address on the link."""
+        return next(str(one.ip) for one in node.underlay if one.version == family)
+
+    def dropped(self) -> Counter[str]:
+        """What `from_underlay` of node one, and the guard in its stack, dropped so far, by
+        reason."""
+        found = dumps.dump(load(self.one.settings_path).pin_root, "drops")[0]
+        guarded = within(self.one.netns, overlay_guard.drops)
+        counts = Counter({name.upper(): count.packets for name, count in guarded.items()})
+        for row in found:
+            if row["program"] == "from_underlay":
+                counts[dumps.spelled(row["reason"])] += row["packets"]
+        return counts
+
+
+@contextmanager
+def nodes_on_link(underlay: int, *, encap: str = "direct", **settings: Any) -> Iterator[Nodes]:
+    """Nodes on the link send each other what `encap` lets them by the time this is entered."""
+    with prepared_lab(nodes=3, pods=2, encap=encap, **settings) as lab:
+        made = Nodes(lab, underlay)
+        within(lab.layout.underlay_netns, lambda: write_parameters(FORWARDING))
+        for node in lab.layout.nodes:
+            write_settings(node, vtep=made.vtep(node))
+        for node in (made.one, made.two):
+            for here, there in ((node, made.routed), (made.routed, node)):
+                route_by_router(made, here, there)
+        for node in lab.layout.nodes:
+            lab.start_agent(node)
+        for node in lab.layout.nodes:
+            cluster.wait_for_agent(lab, node)
+        cluster.wait_for_members(lab)
+        for pod in lab.layout.pods:
+            lab.attach(pod)
+        if encap in SEND_DIRECTLY:
+            made.wait_for_modes(DIRECT)
+        yield made
+
+
+def route_by_router(nodes: Nodes, here: LabNode, there: LabNode) -> None:
+    with open_rtnl(here.netns) as ipr:
+        to, router = ip_network(nodes.vtep(there)), ROUTERS[nodes.underlay]
+        ipr.add_route(Route(to, ipr.ifindex(NODE_UPLINK), router))
