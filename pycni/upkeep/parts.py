@@ -85,7 +85,7 @@ PARTS = (
     Part(node_addresses.PART, node_addresses.faults, node_addresses.mend,
          _on(Subject.TABLES), state=node_addresses.state),
     Part(paths.PART, paths.faults, paths.mend, state=paths.state),
-    Part(direct.PART, direct.faults, None, state=direct.state),
+    Part(direct.PART, direct.faults, None, state=direct.state, setup_helps=False),
     Part(doors.PART, doors.faults, None, state=doors.state),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
     Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),
