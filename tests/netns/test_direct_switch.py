@@ -31,6 +31,8 @@ from support.waiting import wait_until
 SEND = ("direct", "auto-direct")
 WAYS = ("ebpf", "kernel", "auto", "direct", "auto-direct")
 """Values of `encap`. Between `direct` and all others the MTU changes, too."""
+INTERVAL = 0.003
+"""Seconds from packet to packet: two setups on a busy machine take more than a minute."""
 CUT = ("auto", "direct", "auto-direct", "kernel", "direct", "ebpf", "auto-direct", "auto")
 
 
@@ -87,7 +89,7 @@ def traffic(lab: Lab) -> Iterator[None]:
     one, two = lab.layout.pods
     with ExitStack() as stack:
         floods = [
-            stack.enter_context(Flood(source, lab.addresses(target), count=500))
+            stack.enter_context(Flood(source, lab.addresses(target), count=500, interval=INTERVAL))
             for source, target in ((one, two), (two, one))
         ]
         yield
