@@ -32,6 +32,8 @@ SENT = {"direct": DIRECT, "auto-direct": DIRECT, "ipip": IPIP}
 """By `encap`, to nodes on the link that take it; else VXLAN."""
 WAYS = ("ebpf", "kernel", "auto", "direct", "auto-direct", "ipip")
 """Values of `encap`. From and to `direct` and `ipip` the MTU changes, too."""
+INTERVAL = 0.003
+"""Seconds from packet to packet: two setups on a busy machine take more than a minute."""
 CUT = ("auto", "direct", "ipip", "auto-direct", "kernel", "ipip", "direct", "ebpf", "auto-direct",
        "ipip", "auto")  # fmt: skip
 
@@ -94,7 +96,7 @@ def traffic(lab: Lab) -> Iterator[None]:
     one, two = lab.layout.pods
     with ExitStack() as stack:
         floods = [
-            stack.enter_context(Flood(source, lab.addresses(target), count=500))
+            stack.enter_context(Flood(source, lab.addresses(target), count=500, interval=INTERVAL))
             for source, target in ((one, two), (two, one))
         ]
         yield
