@@ -74,7 +74,7 @@ test-matrix: $(VENV)/test ## every cell of the correctness matrix between nodes,
 	PYCNI_MATRIX=whole $(BIN)/pytest tests/netns/test_matrix.py tests/netns/test_differential.py
 
 test-modes: $(VENV)/test ## all ways between nodes, over both underlays, and live switches from way to way
-	PYCNI_MATRIX=whole $(BIN)/pytest -n 1 $(wildcard tests/netns/test_direct*.py) tests/netns/test_modes.py
+	PYCNI_MATRIX=whole $(BIN)/pytest -n 1 $(foreach one,direct ipip modes,$(wildcard tests/netns/test_$(one)*.py))
 
 lint: check-python check-types check-layers ## of `make check` what takes seconds
 

@@ -127,7 +127,7 @@ static __always_inline int check_exit(struct __sk_buff *ctx,
 	default:
 		return packet->l4_proto == IPPROTO_TCP ?
 			       0 :
-			       refuse_vxlan(ctx, packet);
+			       refuse_tunnel(ctx, packet);
 	}
 }
 

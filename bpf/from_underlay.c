@@ -2,18 +2,21 @@
 /* tc ingress of each interface by which packets of other machines come in. VXLAN
  * from other nodes goes straight into pods where that can be done (lib/decap.h).
  * The rest of it goes on to the VXLAN device's UDP socket, if it may. What nodes
- * send without it is taken where nodes do that (lib/direct.h). All other traffic of
- * the host goes on to filters of others, malformed or not.
+ * send without outer headers, or in IPIP, is taken where nodes do that (lib/direct.h,
+ * lib/ipip.h). All other traffic of the host goes on to filters of others, malformed
+ * or not.
  *
- * Fragments, and packets with IPv6 extension headers, escape the checks of VXLAN.
- * from_overlay makes the same checks on what the kernel unwraps; but the MAC is seen
- * only here, so it is checked of all that may be VXLAN.
+ * Fragments, and packets with IPv6 extension headers, escape these checks.
+ * from_overlay makes the same ones on VXLAN that the kernel unwraps, and the guard in
+ * the stack drops IPIP; but the MAC is seen only here, so it is checked of all that
+ * may be VXLAN.
  */
 
 #include "lib/types.h"
 #include "lib/config.h"
 #include "lib/decap.h"
 #include "lib/direct.h"
+#include "lib/ipip.h"
 #include "lib/parse.h"
 #include "lib/self.h"
 #include "lib/upper.h"
@@ -60,6 +63,8 @@ static __always_inline int receive_packet(struct __sk_buff *ctx)
 		return verdict;
 	if (config.direct)
 		verdict = receive_directly(ctx, &packet);
+	if (config.ipip && verdict == NOT_OURS)
+		verdict = receive_ipip(ctx, &packet);
 	return verdict != NOT_OURS ? verdict : guard_overlay(ctx, &packet);
 }
 

@@ -34,6 +34,9 @@ VNI_MAX = 2**24 - 1
 VXLAN_OVERHEAD = {4: 50, 6: 70}
 """By family of the VTEPs: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, 5)."""
 
+IPIP_OVERHEAD = {4: 20, 6: 40}
+"""By family of the VTEPs: the outer IP header (RFC 2003, RFC 2473)."""
+
 IPV4_MTU_MIN = 576
 """RFC 791, section 3.1: what every host must be able to receive."""
 

@@ -243,12 +243,13 @@ class Settings(BaseModel):
     mtu: Annotated[StrictInt, AfterValidator(_mtu)] = 0
     """Bytes of a pod's IP packet; 0: that of the narrowest interface to other nodes, less what
     encapsulation takes."""
-    encap: Literal["ebpf", "kernel", "auto", "direct", "auto-direct"] = "auto"
+    encap: Literal["ebpf", "kernel", "auto", "direct", "auto-direct", "ipip"] = "auto"
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them. With
-    the last two, nodes on one link send to each other without VXLAN; the others as with "auto"."""
+    "direct" and "auto-direct", nodes on one link send to each other without VXLAN, and with "ipip"
+    all in IPIP; the others as with "auto"."""
     routers_know_pods: StrictBool = False
-    """Whether the routers between nodes have routes to the pods behind each node. With the last two
-    values of `encap`, nodes behind them get packets without VXLAN, too."""
+    """Whether the routers between nodes have routes to the pods behind each node. With "direct" and
+    "auto-direct", nodes behind them get packets without VXLAN, too."""
     probe_interval: Annotated[StrictInt, AfterValidator(_probe_interval)] = 20
     """Seconds between two probes of another node, through the overlay and beside it; 0: none."""
     masquerade_mark: Annotated[StrictInt, AfterValidator(_mark)] = 0x20000000

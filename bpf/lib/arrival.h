@@ -25,7 +25,7 @@ static __always_inline int find_receiver(struct __sk_buff *ctx,
 		return 0;
 	if (dst != OWN_GATEWAY && !is_own_address(&packet->dst))
 		return -DROP_UNKNOWN_DESTINATION;
-	return refuse_vxlan(ctx, packet);
+	return refuse_tunnel(ctx, packet);
 }
 
 #endif

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* To another node: without outer headers if it takes such packets (direct.h), with
- * outer headers of our own if a fresh next hop is known, else through the VXLAN
- * device, for which the kernel finds one. The latter two make the same bytes on the
- * wire.
+/* To another node: without outer headers or in IPIP if it takes such packets
+ * (direct.h, ipip.h); in VXLAN with outer headers of our own if a fresh next hop is
+ * known, else through the VXLAN device, for which the kernel finds one. The latter
+ * two make the same bytes on the wire.
  */
 #ifndef PYCNI_ENCAP_H
 #define PYCNI_ENCAP_H
 
 #include "direct.h"
 #include "ethernet.h"
+#include "ipip.h"
 #include "mtu.h"
 #include "outer.h"
 #include "path_mtus.h"
@@ -95,6 +96,7 @@ encap_ourselves(struct __sk_buff *ctx, const struct packet *packet,
 	if (!nexthop->used) /* no write for each packet: CPUs share the line */
 		nexthop->used = 1;
 	outer.ecn = packet->ecn; /* RFC 6040 4.1 */
+	outer.protocol = IPPROTO_UDP;
 	outer.source_port = choose_source_port(ctx, packet);
 	outer.inner_proto = packet->l3_proto;
 	if (is_mapped_ip4(vtep))
@@ -129,10 +131,11 @@ enum exit {
 };
 
 /* The way of a known next hop, or NOT_OURS. Without an agent that vouches for it,
- * outer headers are left to the device; a packet without them needs only a MAC.
+ * VXLAN is left to the device; any other packet needs only a MAC.
  *
- * `may_be_cut`: pods were told what fits without outer headers. A packet that needs
- * them all the same may be too long then, and nobody can be told: it is cut.
+ * `may_be_cut`: pods were told what fits without VXLAN. A packet that needs it all the
+ * same may be too long then, and nobody can be told: the underlay cuts it, if it is
+ * IPv4.
  */
 static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 					   const struct packet *packet,
@@ -144,7 +147,7 @@ static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 	struct nexthop *nexthop;
 	bool fresh = own && is_fresh(own);
 
-	if (!fresh && !config.direct)
+	if (!own || (!fresh && !config.direct && !config.ipip))
 		return NOT_OURS;
 	nexthop = lookup_nexthop(vtep);
 	if (!nexthop)
@@ -154,9 +157,22 @@ static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 		return send_directly(ctx, packet, nexthop, vtep, measured,
 				     fresh);
 	}
+	if (config.ipip && nexthop->flags & NEXTHOP_IPIP) {
+		*may_be_cut = true;
+		return send_in_ipip(ctx, packet, own, nexthop, vtep, measured,
+				    fresh);
+	}
 	if (!fresh || !config.own_encap || exit != ANY_EXIT)
 		return NOT_OURS;
 	return encap_ourselves(ctx, packet, own, nexthop, vtep, measured);
+}
+
+/* Whether a path of which nothing is known is so wide because it is meant for IPIP. A
+ * packet that takes VXLAN there may be longer than that leaves room for.
+ */
+static __always_inline bool is_for_ipip(__u32 path_mtu)
+{
+	return config.ipip && path_mtu == config.overlay_mtu;
 }
 
 /* The way out to another node. Every packet that leaves a pod or the host's stack
@@ -177,7 +193,8 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	int verdict = NOT_OURS;
 	__u64 tunnel_flags;
 
-	if (config.direct || (config.own_encap && exit == ANY_EXIT))
+	if (config.direct || config.ipip ||
+	    (config.own_encap && exit == ANY_EXIT))
 		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit,
 					  &may_be_cut);
 	if (verdict != NOT_OURS)
@@ -185,10 +202,12 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	if (!config.vxlan_ifindex)
 		return -DROP_UNKNOWN_DESTINATION;
 
-	if (exit == ANY_EXIT || packet->l3_proto == bpf_htons(ETH_P_IPV6))
+	if (exit == ANY_EXIT || config.ipip ||
+	    packet->l3_proto == bpf_htons(ETH_P_IPV6))
 		path_mtu = get_path_mtu(vtep);
 	sender_mtu = get_sender_mtu(packet, path_mtu);
-	may_be_cut = may_be_cut || sender_mtu > path_mtu;
+	may_be_cut = may_be_cut || sender_mtu > path_mtu ||
+		     is_for_ipip(path_mtu);
 	tunnel_flags = may_be_cut ? 0 : BPF_F_DONT_FRAGMENT;
 	if (exit == ANY_EXIT)
 		return measured > sender_mtu ?

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* VXLAN that a pod makes by itself, and errors about paths between nodes that it
- * makes up. To pods it may send what it likes.
+/* VXLAN and IPIP that a pod makes by itself, and errors about paths between nodes that
+ * it makes up. To pods it may send what it likes.
  */
 #ifndef PYCNI_FORGED_H
 #define PYCNI_FORGED_H
@@ -44,12 +44,17 @@ static __always_inline int refuse_error(struct __sk_buff *ctx,
 	return lookup_node(&dst) ? -DROP_FORGED_ERROR : 0;
 }
 
+static __always_inline bool is_ipip(__u8 proto)
+{
+	return proto == IPPROTO_IPIP || proto == IPPROTO_IPV6;
+}
+
 /* A packet that leaves a pod, or the overlay, for another than a pod: a node would
- * take VXLAN for that of the node that it seems to come from. Fragments behind the
- * first pass, since they cannot become a packet without it.
+ * take VXLAN or IPIP for that of the node that it seems to come from. Fragments
+ * behind the first pass, since they cannot become a packet without it.
  */
-static __noinline int refuse_vxlan(struct __sk_buff *ctx,
-				   const struct packet *packet)
+static __noinline int refuse_tunnel(struct __sk_buff *ctx,
+				    const struct packet *packet)
 {
 	struct upper upper = {};
 	int drop = find_upper(ctx, packet, ETH_HLEN, &upper);
@@ -57,6 +62,8 @@ static __noinline int refuse_vxlan(struct __sk_buff *ctx,
 
 	if (drop || !upper.present)
 		return drop;
+	if (config.ipip && is_ipip(upper.proto))
+		return -DROP_FORGED_IPIP;
 	if (upper.proto != IPPROTO_UDP)
 		return refuse_error(ctx, &upper);
 	if (bpf_skb_load_bytes(ctx, upper.off + offsetof(struct udphdr, dest),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The outer headers of VXLAN (RFC 7348 5), byte for byte as the kernel's device
- * writes them. RFC 6935 allows the zero UDP checksum in IPv6.
+ * writes them. RFC 6935 allows the zero UDP checksum in IPv6. The outer IP header is
+ * that of IPIP, too (ipip.h).
  */
 #ifndef PYCNI_OUTER_H
 #define PYCNI_OUTER_H
@@ -25,6 +26,7 @@
 struct outer {
 	__u32 l3_length; /* bytes, with the outer IP header */
 	__u8 ecn;
+	__u8 protocol; /* what the outer IP header carries */
 	__be16 source_port;
 	__be16 inner_proto;
 };
@@ -52,14 +54,14 @@ static __always_inline void write_outer_ip4(struct iphdr *ip4,
 	*(__be16 *)ip4 = bpf_htons(IP4_VERSION_IHL << 8 | outer->ecn);
 	ip4->tot_len = bpf_htons(outer->l3_length);
 	*(__be32 *)&ip4->id = bpf_htonl(IP4_DONT_FRAGMENT);
-	*(__be16 *)&ip4->ttl = bpf_htons(UNDERLAY_TTL << 8 | IPPROTO_UDP);
+	*(__be16 *)&ip4->ttl = bpf_htons(UNDERLAY_TTL << 8 | outer->protocol);
 	ip4->saddr = src->words[3];
 	ip4->daddr = dst->words[3];
 
 	sum = bpf_htons(IP4_VERSION_IHL << 8 | outer->ecn);
 	sum += bpf_htons(outer->l3_length);
 	sum += bpf_htons(IP4_DONT_FRAGMENT);
-	sum += bpf_htons(UNDERLAY_TTL << 8 | IPPROTO_UDP);
+	sum += bpf_htons(UNDERLAY_TTL << 8 | outer->protocol);
 	sum += (src->words[3] & 0xffff) + (src->words[3] >> 16);
 	sum += (dst->words[3] & 0xffff) + (dst->words[3] >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -74,7 +76,8 @@ static __always_inline void write_outer_ip6(struct ipv6hdr *ip6,
 	*(__be32 *)ip6 =
 		bpf_htonl(IP6_VERSION | outer->ecn << IP6_TRAFFIC_CLASS_SHIFT);
 	ip6->payload_len = bpf_htons(outer->l3_length - sizeof(*ip6));
-	*(__be16 *)&ip6->nexthdr = bpf_htons(IPPROTO_UDP << 8 | UNDERLAY_TTL);
+	*(__be16 *)&ip6->nexthdr =
+		bpf_htons(outer->protocol << 8 | UNDERLAY_TTL);
 	for (int i = 0; i < 4; i++) {
 		ip6->saddr.in6_u.u6_addr32[i] = src->words[i];
 		ip6->daddr.in6_u.u6_addr32[i] = dst->words[i];

@@ -54,6 +54,7 @@ struct vtep {
 enum vtep_flag {
 	VTEP_DIRECT = 1, /* takes packets without outer headers, too */
 	VTEP_ROUTED = 2, /* and takes them from routers */
+	VTEP_IPIP = 4, /* takes IPIP, too */
 };
 
 /* nodes: an address of a node, this one included -> its VTEP */
@@ -75,6 +76,7 @@ enum nexthop_flag {
 	NEXTHOP_ON_LINK = 1, /* the neighbour is the node itself */
 	NEXTHOP_DIRECT = 2, /* what goes to it has no outer headers */
 	NEXTHOP_UNRESOLVED = 4, /* dst_mac was the neighbour's, or is zero */
+	NEXTHOP_IPIP = 8, /* what goes to it is in IPIP */
 };
 
 /* path_mtus: underlay address of another node -> the path to it, where less fits
@@ -150,6 +152,8 @@ enum drop_reason {
 	DROP_NOT_VTEP, /* VXLAN to another address of this node */
 	DROP_FORGED_ERROR, /* of a pod, about a path between nodes */
 	DROP_WRONG_NEIGHBOUR, /* without outer headers, not from its node */
+	DROP_FORGED_IPIP, /* of a pod, to another than a pod */
+	DROP_CONGESTED, /* congestion that its sender cannot be told of */
 	DROP_REASONS, /* size of the table, not a reason */
 };
 
@@ -219,6 +223,7 @@ struct config {
 	__u32 link_local[4]; /* IPv4, network order: link-local addresses that
 			      * pods may reach; 0: none
 			      */
+	__u32 ipip; /* 1: nodes send to each other in IPIP */
 	__u32 dead_end_mark; /* skb->mark of what the stack shall answer with an
 			      * ICMP error; 0: it answers nothing
 			      */
@@ -237,6 +242,6 @@ _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct path_count) == 16, "path_count");
 _Static_assert(sizeof(struct event) == 8, "event");
 _Static_assert(sizeof(struct drop_event) == 96, "drop_event");
-_Static_assert(sizeof(struct config) == 200, "config");
+_Static_assert(sizeof(struct config) == 204, "config");
 
 #endif

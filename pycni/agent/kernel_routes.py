@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
 
 from pycni import locks
@@ -19,10 +19,11 @@ from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
 from pycni.kernel.fib import Fib
 from pycni.kernel.icmp_errors import IcmpErrors
+from pycni.kernel.tunnel_sockets import TunnelSockets
 from pycni.logfmt import quoted
 from pycni.node import next_hops, path_mtus
 from pycni.node.next_hops import Copy
-from pycni.node.record import record_path
+from pycni.node.record import Node, record_path
 from pycni.settings import Settings
 
 RENEWAL = 2.0
@@ -86,7 +87,7 @@ def follow(
 ) -> None:
     """Until the agent stops, in the node's namespace; tells `used` the VTEPs of the nodes that
     packets were sent to. Raises PycniError or OSError."""
-    with Fib() as fib, hearing_errors() as errors:
+    with Fib() as fib, hearing_errors() as errors, Learning() as learning:
         copy, rest = Copy(fib), Rest(run.budget)
         narrowed, mark = False, None
         review = confirmation = 0.0
@@ -105,6 +106,8 @@ def follow(
                 else:
                     differs = copy.take_in(changes) | copy.take_again(narrower)
                     look = _look(news, is_review=is_review, differs=differs)
+                if is_review:
+                    learning.follow(Node.load_if_any(settings))
                 if look is not None:
                     look(settings, copy)
                     if is_review or copy.narrow or narrowed:
@@ -140,6 +143,33 @@ def hearing_errors() -> Iterator[IcmpErrors | None]:
         return
     with errors:
         yield errors
+
+
+class Learning:
+    """Has the kernel learn what the paths carry by which this node sends IPIP; owns the sockets for
+    that."""
+
+    def __init__(self) -> None:
+        self._sockets = ExitStack()
+        self._version = 0
+
+    def __enter__(self) -> Learning:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sockets.close()
+
+    def follow(self, node: Node | None) -> None:
+        """Make the sockets what the node needs, by its record. Without CAP_NET_RAW there are none,
+        and `hearing_errors` has said so. Raises OSError."""
+        wanted = node.vtep.version if node is not None and node.ipip else 0
+        if wanted == self._version:
+            return
+        self._sockets.close()
+        if wanted:
+            with suppress(PermissionError):
+                self._sockets.enter_context(TunnelSockets(wanted))
+        self._version = wanted
 
 
 def _take_errors(errors: IcmpErrors | None, settings: Settings, run: Run) -> set[IPAddress]:

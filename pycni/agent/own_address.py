@@ -23,7 +23,7 @@ from pycni.errors import SetupError
 from pycni.kernel.fib import PLACE_GROUPS, Fib
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import direct, underlay, uplink
+from pycni.node import modes, underlay, uplink
 from pycni.node.record import Node
 from pycni.node.uplink import Wish
 from pycni.settings import Settings
@@ -96,7 +96,7 @@ class Place:
         node = Node.load(self.settings)
         around = underlay.look(self.ipr)
         self._addresses = around.own_addresses(self.settings.cluster.cidrs, node.vtep)
-        self._accepts = direct.accepts(node)
+        self._accepts = modes.accepts(node)
         if around.held(node.vtep) is not None:
             self._problem, self.patient_until = "", None
             return None
@@ -132,7 +132,7 @@ class Place:
             return
         # a setup that is under way writes its record first: what its programs take, after it
         with locks.network_lock(self.settings.run_dir, shared=True):
-            self._accepts = direct.accepts(Node.load(self.settings))
+            self._accepts = modes.accepts(Node.load(self.settings))
         now = list(self._addresses), self._accepts
         own = next((one for one in nodes if one.name == self.settings.node_name), None)
         if own is not None and (list(own.addresses), own.accepts) != now:

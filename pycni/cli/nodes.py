@@ -14,8 +14,8 @@ from pycni.cli.invocation import Invocation, output_option, pass_invocation
 def nodes(invocation: Invocation) -> None:
     """The nodes of the cluster, and which of them answer.
 
-    The store says which nodes there are. MODE: how packets of this node to it leave, in VXLAN, or
-    direct: without it. ANSWERS: whether a node's kernel answers at its address.
+    The store says which nodes there are. MODE: how packets of this node to it leave: in vxlan, in
+    ipip, or direct, without outer headers. ANSWERS: whether a node's kernel answers at its address.
     FORWARDS: whether it does so through the overlay. `-`: the agent has not asked, or not yet.
     """
     from pycni.cli import rows

@@ -89,9 +89,9 @@ def nodes(settings: Settings) -> list[Row]:
     Of a record that is set aside, `rejected` says why, and what it claims is not shown. `answers`
     and `forwards` are what this node's agent found when it asked the other: at its address, and
     through the overlay; None if it did not ask. `mode` is how packets to it leave this node: in
-    "vxlan" or "direct", without it; None for this node itself, and if nothing is loaded.
-    `seen_seconds_ago` is from the last sign of life, to the store or to this node; None if neither
-    knows of one.
+    "vxlan", in "ipip" or "direct", without either; None for this node itself, and if nothing is
+    loaded. `seen_seconds_ago` is from the last sign of life, to the store or to this node; None if
+    neither knows of one.
     """
     listing = open_store(settings.store_url, settings.cluster, create=False).listing()
     valid = {node.name: node for node in listing.nodes}

@@ -22,12 +22,14 @@ class EndpointFlag(IntFlag):
 class VtepFlag(IntFlag):
     DIRECT = 1
     ROUTED = 2
+    IPIP = 4
 
 
 class NexthopFlag(IntFlag):
     ON_LINK = 1
     DIRECT = 2
     UNRESOLVED = 4
+    IPIP = 8
 
 
 class AttachPoint(IntEnum):
@@ -76,7 +78,9 @@ class DropReason(IntEnum):
     NOT_VTEP = 22
     FORGED_ERROR = 23
     WRONG_NEIGHBOUR = 24
-    REASONS = 25
+    FORGED_IPIP = 25
+    CONGESTED = 26
+    REASONS = 27
 
 
 class EventKind(IntEnum):
@@ -205,7 +209,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sI",
+    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sII",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -229,6 +233,7 @@ CONFIG = Layout(
         ("node_prefix4", "struct remote_key"),
         ("node_prefix6", "struct remote_key"),
         ("link_local", "bytes"),
+        ("ipip", "int"),
         ("dead_end_mark", "int"),
     ),
 )

@@ -71,6 +71,8 @@ class NextHop:
     """Whether packets to it have no outer headers."""
     unresolved: bool = False
     """Whether the kernel does not know the MAC now: `dst_mac` is the last that it knew, or zero."""
+    ipip: bool = False
+    """Whether packets to it are in IPIP."""
     used: bool = field(default=False, compare=False)
     """Whether packets went this way since this entry was written."""
 
@@ -78,12 +80,13 @@ class NextHop:
 @dataclass(frozen=True, slots=True)
 class Vtep:
     """Another node: its number in the cluster store, and whether it takes packets without outer
-    headers."""
+    headers, and in IPIP."""
 
     node: int
     direct: bool = False
     routed: bool = False
     """Whether it takes them from routers, too."""
+    ipip: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class Config:
     """Nodes send to each other without outer headers."""
     routed: bool
     """Even by routers, which know where pods are."""
+    ipip: bool
+    """In IPIP."""
     gateways: tuple[IPAddress, ...]
     clusters: tuple[IPNetwork, ...]
     pod_cidrs: tuple[IPNetwork, ...]
@@ -147,6 +152,7 @@ class Config:
                 "netkit": self.netkit,
                 "direct": self.direct,
                 "routed": self.routed,
+                "ipip": self.ipip,
                 "gateway4": self._gateway(4),
                 "gateway6": self._gateway(6),
                 "cluster4": self._cluster(4),

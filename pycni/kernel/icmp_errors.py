@@ -57,7 +57,7 @@ class IcmpErrors:
 
     def take(self, port: int) -> set[IPAddress]:
         """Where the packets went that the errors since the last call are about, of those that were
-        UDP to `port`."""
+        UDP to `port`, or IPIP."""
         found: set[IPAddress] = set()
         for one, version in self._sockets.items():
             for _ in range(AT_ONCE):
@@ -86,16 +86,15 @@ class IcmpErrors:
 
 
 def read_error4(data: bytes, port: int) -> IPAddress | None:
-    """The destination of the UDP packet to `port` that an IPv4 packet with an ICMP error is about;
-    None for any other packet."""
+    """The destination of the UDP packet to `port`, or of the IPIP packet, that an IPv4 packet with
+    an ICMP error is about; None for any other packet."""
     at = _header4(data)
     quoted = at + ICMP_HEADER
-    udp = quoted + _header4(data[quoted:])
+    upper = quoted + _header4(data[quoted:])
     if (
-        len(data) < udp + 4
+        len(data) < upper + 4
         or data[at : at + 2] != bytes((ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED))
-        or data[quoted + 9] != socket.IPPROTO_UDP
-        or data[udp + 2 : udp + 4] != port.to_bytes(2, "big")
+        or not _is_between_nodes(data[quoted + 9], data[upper : upper + 4], port)
     ):
         return None
     return IPv4Address(data[quoted + 16 : quoted + 20])
@@ -104,15 +103,21 @@ def read_error4(data: bytes, port: int) -> IPAddress | None:
 def read_error6(data: bytes, port: int) -> IPAddress | None:
     """The same of an ICMPv6 message, without the IPv6 header before it (RFC 3542 3)."""
     quoted = ICMP_HEADER
-    udp = quoted + IP6_HEADER
+    upper = quoted + IP6_HEADER
     if (
-        len(data) < udp + 4
+        len(data) < upper + 4
         or data[0] != ICMPV6_PKT_TOOBIG
-        or data[quoted + 6] != socket.IPPROTO_UDP
-        or data[udp + 2 : udp + 4] != port.to_bytes(2, "big")
+        or not _is_between_nodes(data[quoted + 6], data[upper : upper + 4], port)
     ):
         return None
     return IPv6Address(data[quoted + 24 : quoted + 40])
+
+
+def _is_between_nodes(protocol: int, upper: bytes, port: int) -> bool:
+    """Of a packet by its IP protocol, and the first 4 bytes behind its IP header."""
+    if protocol == socket.IPPROTO_UDP:
+        return upper[2:] == port.to_bytes(2, "big")
+    return protocol in (socket.IPPROTO_IPIP, socket.IPPROTO_IPV6)
 
 
 def _header4(data: bytes) -> int:

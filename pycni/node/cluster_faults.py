@@ -15,7 +15,7 @@ from pycni.faults import Fault, Weight
 from pycni.node import next_hops, place, reachability, report
 from pycni.node.reachability import Local
 from pycni.settings import Settings
-from pycni.stores import DIRECT, Listing
+from pycni.stores import Listing
 
 NAMED = 3
 """Records or nodes that a fault names."""
@@ -41,7 +41,7 @@ def faults(
             peers.values(),
             port=settings.port,
             silent=silent,
-            directly=_directly(settings, peers),
+            modes=_modes(settings, peers),
             local=local,
         ),
     ]
@@ -57,14 +57,14 @@ def summary(settings: Settings) -> str:
     return f"{through} of {len(rows)} answer through the overlay"
 
 
-def _directly(settings: Settings, peers: Mapping[str, Any]) -> set[str]:
-    """The names of nodes that packets to have no outer headers; `peers` by VTEP."""
+def _modes(settings: Settings, peers: Mapping[str, Any]) -> dict[str, str]:
+    """How packets to other nodes leave, by their names; `peers` by VTEP."""
     try:
         modes = next_hops.modes(settings)
     except (NotAvailable, OSError):
-        return set()
+        return {}
     named = ((peers.get(str(vtep)), mode) for vtep, mode in modes.items())
-    return {row["name"] for row, mode in named if row and mode == DIRECT}
+    return {row["name"]: mode for row, mode in named if row}
 
 
 def _place(told: dict[str, Any]) -> list[Fault]:

@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets between nodes without outer headers: which nodes get them, and what that changes.
+"""Packets between nodes without outer headers: who sends and takes them, and what that changes.
 
 Receive first, send later: a node's record in the store says that it takes such packets, and only
 then others send them. A node sends them if its settings say so, to nodes that take them and are on
 one link with it, as the kernel's routes say; to those behind a router only if the settings of both
 say that routers know where pods are. All others get VXLAN. A node that shall do neither any
-more goes on taking them for a while. Pure: no netlink, no maps, no clock.
+more goes on taking them for a while (modes.py). Pure: no netlink, no maps, no clock.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
-from enum import Enum
 
 from pycni.cluster import VXLAN_OVERHEAD, IPAddress
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import DIRECT, ROUTED, NodeRecord
+from pycni.stores import DIRECT, ROUTED
 
 ALL, WHERE_POSSIBLE = "direct", "auto-direct"
 """Values of the setting `encap`."""
@@ -26,15 +23,6 @@ LINGER = 60.0
 """Seconds for which a node still takes what it asked the others not to send any more: longer than
 the store takes to tell them."""
 NO_MAC = "00:00:00:00:00:00"
-
-
-class Scope(Enum):
-    """How far packets without outer headers may go to another node."""
-
-    NOWHERE = 0
-    LINK = 1
-    ROUTERS = 2
-    """And behind them."""
 
 
 def is_wanted(settings: Settings) -> bool:
@@ -62,17 +50,19 @@ def lingers_until(settings: Settings, before: Node | None, now: float) -> float:
     not, or it does both. Times are Unix times in seconds."""
     if before is None or is_wanted(settings):
         return 0.0
-    return _lingers_until(now, sent=before.direct, until=before.direct_until)
+    return linger(now, sent=before.direct, until=before.direct_until)
 
 
 def routed_until(settings: Settings, before: Node | None, now: float) -> float:
     """As `lingers_until`, for what comes from routers."""
     if before is None or is_routed(settings):
         return 0.0
-    return _lingers_until(now, sent=before.routed, until=before.routed_until)
+    return linger(now, sent=before.routed, until=before.routed_until)
 
 
-def _lingers_until(now: float, *, sent: bool, until: float) -> float:
+def linger(now: float, *, sent: bool, until: float) -> float:
+    """As `lingers_until`: a node `sent` something that it shall send no more, or took it `until`
+    some time already."""
     if sent:
         return now + LINGER
     return until if until > now else 0.0
@@ -85,42 +75,6 @@ def accepts(node: Node) -> tuple[str, ...]:
     return (DIRECT, ROUTED) if node.routed else (DIRECT,)
 
 
-def still_accepts(settings: Settings, accepted: Iterable[str]) -> tuple[str, ...]:
-    """What a node that is about to change accepts before and after it, by what it `accepted`."""
-    wanted = {DIRECT: is_wanted(settings), ROUTED: is_routed(settings)}
-    return tuple(word for word in accepted if wanted.get(word, False))
-
-
-def scope(node: Node, *, takes: bool, from_routers: bool) -> Scope:
-    """How far this node's packets may go to another one, which `takes` them, or does not, and does
-    so `from_routers`."""
-    if not (node.direct and takes):
-        return Scope.NOWHERE
-    return Scope.ROUTERS if node.routed and from_routers else Scope.LINK
-
-
-def scopes(node: Node, others: Iterable[NodeRecord]) -> dict[IPAddress, Scope]:
-    """That of each other node, by its record."""
-    return {
-        other.vtep: scope(node, takes=DIRECT in other.accepts, from_routers=ROUTED in other.accepts)
-        for other in others
-    }
-
-
 def is_on_link(vtep: IPAddress, path: Way, link: Link) -> bool:
     """Whether the next hop to a node is the node itself, and a MAC leads to it."""
     return path.neighbour == vtep and link.is_ethernet
-
-
-def chosen(
-    scopes: Mapping[IPAddress, Scope], paths: Mapping[IPAddress, Way], links: Mapping[int, Link]
-) -> set[IPAddress]:
-    """The nodes that get packets without outer headers."""
-    return {
-        vtep
-        for vtep, scope in scopes.items()
-        if scope is not Scope.NOWHERE
-        and (path := paths.get(vtep)) is not None
-        and (link := links.get(path.ifindex)) is not None
-        and (link.is_ethernet if scope is Scope.ROUTERS else is_on_link(vtep, path, link))
-    }

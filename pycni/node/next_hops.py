@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -36,10 +36,10 @@ from pycni.kernel.fib import (
 from pycni.kernel.fib import Path as Way
 from pycni.kernel.links import Link
 from pycni.node import direct, overlay, path_mtus
-from pycni.node.direct import Scope
+from pycni.node import modes as node_modes
+from pycni.node.modes import Mode
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import DIRECT, VXLAN
 
 LEASE = 5.0
 """Seconds for which the programs use the table after the agent last vouched for it."""
@@ -56,8 +56,8 @@ class Copy:
         self._fib = fib
         self.vtep: IPAddress | None = None
         """This node's; None until everything was asked for."""
-        self._others: dict[IPAddress, Scope] = {}
-        """The other nodes, and how far packets without outer headers may go to each."""
+        self._others: dict[IPAddress, Mode] = {}
+        """The other nodes, and how packets may leave to each."""
         self._reviewed = 0
         """How many of them had their turn."""
         self.node: Node | None = None
@@ -74,9 +74,8 @@ class Copy:
         self.nodes_digest = b""
         """Of the table of nodes, as it was read."""
 
-    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, Scope]) -> None:
-        """Ask for everything. `others` says of each node how far packets without outer headers may
-        go to it."""
+    def take_all(self, vtep: IPAddress, others: Mapping[IPAddress, Mode]) -> None:
+        """Ask for everything. `others` says of each node how packets may leave to it."""
         self.vtep, self._others = vtep, dict(others)
         self._neighbours = self._fib.neighbours()
         self.take_paths()
@@ -88,7 +87,7 @@ class Copy:
             self._overlay = overlay.ifindex()
             self._take_links()
 
-    def take_nodes(self, others: Mapping[IPAddress, Scope]) -> None:
+    def take_nodes(self, others: Mapping[IPAddress, Mode]) -> None:
         """These are the other nodes now, as for `take_all`: ask for the paths to those that
         came."""
         before, self._others = self._others, dict(others)
@@ -139,13 +138,13 @@ class Copy:
             self._paths,
             self._links,
             self._neighbours,
-            directly=self._directly,
+            modes=self._modes,
             former=self.written,
         )
 
     @property
-    def _directly(self) -> set[IPAddress]:
-        return direct.chosen(self._others, self._paths, self._links)
+    def _modes(self) -> dict[IPAddress, Mode]:
+        return node_modes.chosen(self._others, self._paths, self._links)
 
     @property
     def narrow(self) -> dict[IPAddress, int]:
@@ -154,7 +153,7 @@ class Copy:
             device = self._links.get(self._overlay)
             overlay_mtu = device.mtu if device is not None else 0
             self._narrow = path_mtus.narrow(
-                self._paths, self._links, overlay_mtu=overlay_mtu, directly=self._directly
+                self._paths, self._links, overlay_mtu=overlay_mtu, modes=self._modes
             )
         return self._narrow
 
@@ -177,32 +176,36 @@ def wanted(
     links: Mapping[int, Link],
     neighbours: Neighbours,
     *,
-    directly: Collection[IPAddress] = (),
+    modes: Mapping[IPAddress, Mode] = MappingProxyType({}),
     former: Mapping[IPAddress, NextHop] = MappingProxyType({}),
 ) -> dict[IPAddress, NextHop]:
-    """The entries that `nexthops` must have; `directly`: nodes that packets to have no outer
-    headers. Pure.
+    """The entries that `nexthops` must have; `modes`: how packets leave to the nodes that get
+    something else than VXLAN. Pure.
 
     A node gets none, and packets to it are left to the kernel, if the link to it is down or no
-    Ethernet, or if the neighbour is not known. But one of `directly` keeps the MAC that it has in
-    the `former` entries: the programs ask the kernel for the neighbour when they send, and know
-    what they receive by that MAC, which the kernel forgets while only the other node sends.
+    Ethernet, or if the neighbour is not known. But one that `modes` names has an entry all the
+    same: the programs ask the kernel for the neighbour when they send. With DIRECT it keeps the MAC
+    that it has in the `former` entries: the programs know what they receive by that, and the kernel
+    forgets it while only the other node sends.
     """
     found: dict[IPAddress, NextHop] = {}
-    made: dict[tuple[int, int, str, str, bool, bool, bool], NextHop] = {}
+    made: dict[tuple[int, int, str, str, bool, bool, bool, bool], NextHop] = {}
     """Thousands of nodes may be behind one gateway."""
     for vtep, path in paths.items():
         link = links.get(path.ifindex)
         if link is None or not link.is_running or not link.is_ethernet:
             continue
         mac = neighbours.get((path.ifindex, path.neighbour))
-        on_link, is_direct = path.neighbour == vtep, vtep in directly
+        on_link, mode = path.neighbour == vtep, modes.get(vtep, Mode.VXLAN)
+        is_direct, in_ipip = mode is Mode.DIRECT, mode is Mode.IPIP
         unresolved = mac is None
         if mac is None and is_direct:
             mac = _last_mac(former.get(vtep), path.ifindex, on_link=on_link)
+        elif mac is None and in_ipip:
+            mac = direct.NO_MAC
         if mac is not None:
-            mtu = path_mtus.inner_mtu(vtep, path, link, is_direct=is_direct)
-            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved
+            mtu = path_mtus.inner_mtu(vtep, path, link, mode)
+            key = path.ifindex, mtu, mac, link.mac, on_link, is_direct, unresolved, in_ipip
             if key not in made:
                 made[key] = NextHop(*key)
             found[vtep] = made[key]
@@ -264,16 +267,15 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
     return True
 
 
-def _sends(node: Node) -> tuple[IPAddress, bool, bool]:
+def _sends(node: Node) -> tuple[IPAddress, bool, bool, bool]:
     """What of a node's record decides how it sends."""
-    return node.vtep, node.direct, node.routed
+    return node.vtep, node.direct, node.routed, node.ipip
 
 
-def _others(vteps: Table[IPAddress, Vtep], node: Node) -> dict[IPAddress, Scope]:
+def _others(vteps: Table[IPAddress, Vtep], node: Node) -> dict[IPAddress, Mode]:
     """The other nodes of `node`, as `Copy.take_all` takes them."""
     return {
-        vtep: direct.scope(node, takes=known.direct, from_routers=known.routed)
-        for vtep, known in vteps.items()
+        vtep: node_modes.towards(node, node_modes.accepted(known)) for vtep, known in vteps.items()
     }
 
 
@@ -288,9 +290,9 @@ def write(settings: Settings, copy: Copy) -> None:
         apply(changes, table)
         copy.written_digest = table.digest(but="used")
     copy.written = want
-    log.info("next hops written nexthops=%d direct=%d changed=%d gone=%d", len(want),
-             sum(hop.direct for hop in want.values()), len(changes.upserts),
-             len(changes.deletes))  # fmt: skip
+    log.info("next hops written nexthops=%d direct=%d ipip=%d changed=%d gone=%d", len(want),
+             sum(hop.direct for hop in want.values()), sum(hop.ipip for hop in want.values()),
+             len(changes.upserts), len(changes.deletes))  # fmt: skip
 
 
 def confirm(settings: Settings, copy: Copy) -> set[IPAddress]:
@@ -325,7 +327,7 @@ def write_vtep(root: Path, vtep: IPAddress) -> None:
         own.put(None, maps.Self(vtep, before.fresh_until if before else 0))
 
 
-def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, Scope]) -> None:
+def write_all(root: Path, vtep: IPAddress, others: Mapping[IPAddress, Mode]) -> None:
     """Write the next hops from this node's `vtep` to all other nodes once, as the kernel has them;
     `others` as for `Copy.take_all`.
 
@@ -344,12 +346,12 @@ def fresh_until_ns() -> int:
     return time.monotonic_ns() + int(LEASE * 1e9)
 
 
-def modes(settings: Settings) -> dict[IPAddress, str]:
-    """DIRECT or VXLAN for each other node, by VTEP: how packets to it leave. Raises NotAvailable or
-    OSError."""
+def modes(settings: Settings) -> dict[IPAddress, Mode]:
+    """DIRECT, IPIP or VXLAN for each other node, by VTEP: how packets to it leave. Raises
+    NotAvailable or OSError."""
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
-        found = dict.fromkeys((vtep for vtep, _ in vteps.items()), VXLAN)
-        return found | {vtep: DIRECT for vtep, hop in hops.items() if hop.direct and vtep in found}
+        found = dict.fromkeys((vtep for vtep, _ in vteps.items()), Mode.VXLAN)
+        return found | {vtep: node_modes.leaves(hop) for vtep, hop in hops.items() if vtep in found}
 
 
 def is_fresh(settings: Settings) -> bool:

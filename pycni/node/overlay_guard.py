@@ -43,7 +43,21 @@ POD_SOURCE = "plain_pod_source"
 """A packet outside of the overlay with a source in the cluster's networks."""
 NODE_SOURCE = "plain_node_source"
 """A packet outside of the overlay as this node itself, or to a pod as any node."""
-COUNTERS = (ELSEWHERE, OF_POD, OF_PROCESS, BY_NAT, POD_SOURCE, NODE_SOURCE)
+IPIP_NOT_TAKEN = "ipip_not_taken"
+"""IPIP to this node's VTEP that no program took: in fragments, or by another interface."""
+IPIP_OF_POD = "ipip_of_pod"
+"""IPIP of a pod to somebody who is no pod."""
+IPIP_OF_PROCESS = "ipip_of_process"
+"""IPIP to another node, of this node's stack: only programs send it."""
+IPIP_BY_NAT = "ipip_by_nat"
+"""IPIP of somebody else to another node, to which NAT gave this node's VTEP as source."""
+COUNTERS = (
+    ELSEWHERE, OF_POD, OF_PROCESS, BY_NAT, POD_SOURCE, NODE_SOURCE,
+    IPIP_NOT_TAKEN, IPIP_OF_POD, IPIP_OF_PROCESS, IPIP_BY_NAT,
+)  # fmt: skip
+
+IPIP_PROTOCOLS = (4, 41)
+"""Of IP, with IPv4 and with IPv6 inside."""
 
 RAW, FILTER, AFTER_SRCNAT = -300, 0, 110
 """Priorities (nft(8)). Fragments are put together at -400, connections are tracked at -200."""
@@ -73,6 +87,7 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
             Chain("vxlan_input", tuple(_vxlan_input(node))),
             Chain("vxlan_forward", tuple(_vxlan_forward())),
             Chain("bridged", tuple(_plain(node, ""))),
+            *_ipip_chains(node),
         ),
         counters=COUNTERS,
         sets=tuple(_node_sets(nodes)),
@@ -181,14 +196,15 @@ def _plain(node: Node, when: str) -> Iterator[str]:
 
 
 def _from_node(node: Node) -> str:
-    """Of another node to this node's VTEP: no other rule of the chain would match. It is asked
-    first, since that is every packet of the kernel's VXLAN, and each further rule costs time."""
+    """Of another node to this node's VTEP: no rule behind this one would match. It is asked early,
+    since that is every packet of the kernel's VXLAN, and each further rule costs time."""
     family, version = _family(node.vtep), node.vtep.version
     return f"{family} daddr {node.vtep} {family} saddr @{_set(version)}"
 
 
 def _input(node: Node) -> Iterator[str]:
     outside = " ".join(f'iifname != "{ifname}"' for ifname in INSIDE[1:])
+    yield from (f"{kind} jump ipip_input" for kind in _ipip(node))
     yield f"{_from_node(node)} {outside} accept"
     yield f"{_to_vxlan(node)} jump vxlan_input"
     yield 'meta iifkind "bridge" jump bridged'
@@ -197,6 +213,7 @@ def _input(node: Node) -> Iterator[str]:
 def _forward(node: Node) -> Iterator[str]:
     yield f"{_to_vxlan(node)} jump vxlan_forward"
     yield 'meta iifkind "bridge" meta oifkind != "bridge" jump bridged'
+    yield from (f"{kind} jump ipip_forward" for kind in _ipip(node))
 
 
 def _postrouting(settings: Settings, node: Node) -> Iterator[str]:
@@ -218,6 +235,11 @@ def _postrouting(settings: Settings, node: Node) -> Iterator[str]:
         f"ct status snat,dnat {_to_vxlan(node)} {family} saddr {vtep} "
         f"ct original {family} saddr != {vtep} {_drop(BY_NAT)}"
     )
+    for kind in _ipip(node):
+        yield (
+            f"{kind} {_to_nodes(node)} {family} saddr {vtep} ct original {family} saddr != {vtep} "
+            f"{_drop(IPIP_BY_NAT)}"
+        )
 
 
 def _vxlan_input(node: Node) -> Iterator[str]:
@@ -231,6 +253,31 @@ def _vxlan_forward() -> Iterator[str]:
     yield f'oifname "{DEVICE}" return'
     for ifname in INSIDE[1:]:
         yield f'iifname "{ifname}" {_drop(OF_POD)}'
+
+
+def _ipip(node: Node) -> Iterator[str]:
+    """What is IPIP, where nodes send it to each other."""
+    if node.takes_ipip:
+        yield from (f"meta l4proto {protocol}" for protocol in IPIP_PROTOCOLS)
+
+
+def _ipip_chains(node: Node) -> Iterator[Chain]:
+    """The programs take IPIP before it gets here, and send it past the stack. What others do with
+    other addresses of this node is none of our business."""
+    if not node.takes_ipip:
+        return
+    to_nodes = (f"{kind} {_to_nodes(node)} {_drop(IPIP_OF_PROCESS)}" for kind in _ipip(node))
+    yield Chain("output", tuple(to_nodes), Hook("filter", "output", FILTER))
+    of_pod = [f'iifname "{ifname}" {_drop(IPIP_OF_POD)}' for ifname in INSIDE[1:]]
+    to_vtep = f"{_family(node.vtep)} daddr {node.vtep} {_drop(IPIP_NOT_TAKEN)}"
+    yield Chain("ipip_input", (*of_pod, to_vtep))
+    yield Chain("ipip_forward", (f'oifname "{DEVICE}" return', *of_pod))
+
+
+def _to_nodes(node: Node) -> str:
+    """To another node itself, and not to a pod whose address it published."""
+    version = node.vtep.version
+    return f'oifname != "{DEVICE}" {_family(node.vtep)} daddr @{_set(version)}'
 
 
 def _node_sets(nodes: frozenset[IPAddress]) -> Iterator[AddressSet]:

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from pycni import cluster
@@ -37,8 +38,9 @@ from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import Route
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
-from pycni.node import direct, overlay
-from pycni.node.direct import Scope
+from pycni.node import modes as node_modes
+from pycni.node import overlay
+from pycni.node.modes import Mode
 from pycni.node.overlay import DEVICE, NEXT_HOPS
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -62,10 +64,9 @@ class PathMtus:
     """By what is behind those VTEPs: the routes."""
 
 
-def inner_mtu(vtep: IPAddress, path: Way, link: Link, *, is_direct: bool = False) -> int:
+def inner_mtu(vtep: IPAddress, path: Way, link: Link, mode: Mode = Mode.VXLAN) -> int:
     """The largest IP packet of a pod that fits a path, in bytes."""
-    overhead = 0 if is_direct else cluster.VXLAN_OVERHEAD[vtep.version]
-    return min(link.mtu, path.mtu or link.mtu) - overhead
+    return min(link.mtu, path.mtu or link.mtu) - node_modes.header(mode, vtep.version)
 
 
 def narrow(
@@ -73,12 +74,12 @@ def narrow(
     links: Mapping[int, Link],
     *,
     overlay_mtu: int,
-    directly: Collection[IPAddress] = (),
+    modes: Mapping[IPAddress, Mode] = MappingProxyType({}),
 ) -> dict[IPAddress, int]:
-    """What the paths carry that are narrower than the overlay's MTU, by VTEP. Packets to the nodes
-    `directly` have no outer headers. Pure."""
+    """What the paths carry that are narrower than the overlay's MTU, by VTEP. `modes`: how packets
+    leave to nodes that get something else than VXLAN. Pure."""
     found = {
-        vtep: inner_mtu(vtep, path, links[path.ifindex], is_direct=vtep in directly)
+        vtep: inner_mtu(vtep, path, links[path.ifindex], modes.get(vtep, Mode.VXLAN))
         for vtep, path in paths.items()
         if path.ifindex in links
     }
@@ -110,12 +111,12 @@ def untracked_errors(node: Node) -> tuple[str, ...]:
     tracked, and so are errors about it ("related"). `@th` counts bits from the ICMP header on: the
     protocol in the quoted IP header, 17 for UDP, and the quoted destination port.
     """
-    if node.encap != "ebpf":
-        return ()
-    if node.vtep.version == 4:
-        kind = "icmp type destination-unreachable icmp code frag-needed"
-        return (f"{kind} @th,136,8 17 @th,240,16 {node.port} notrack",)
-    return (f"icmpv6 type packet-too-big @th,112,8 17 @th,400,16 {node.port} notrack",)
+    kind, protocol, port = "icmp type destination-unreachable icmp code frag-needed", 136, 240
+    if node.vtep.version == 6:
+        kind, protocol, port = "icmpv6 type packet-too-big", 112, 400
+    quoted = [f"17 @th,{port},16 {node.port}"] if node.encap == "ebpf" else []
+    quoted += ["4", "41"] if node.ipip else []
+    return tuple(f"{kind} @th,{protocol},8 {one} notrack" for one in quoted)
 
 
 def differences(have: PathMtus, want: PathMtus) -> list[Fault]:
@@ -178,17 +179,17 @@ def write(settings: Settings, nodes: Mapping[IPAddress, int]) -> bool:
 def write_all(
     root: Path,
     vtep: IPAddress,
-    others: Mapping[IPAddress, Scope],
+    others: Mapping[IPAddress, Mode],
     *,
     overlay_mtu: int,
 ) -> None:
     """Fill a map that no program uses yet, as the kernel has the paths; `others` says of each node
-    how far packets without outer headers may go to it. Raises OSError."""
+    how packets may leave to it. Raises OSError."""
     with Fib() as fib, maps.open_path_mtus(root) as table:
         paths = fib.paths(others, vtep)
         links = fib.links({path.ifindex for path in paths.values()})
-        directly = direct.chosen(others, paths, links)
-        found = narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
+        modes = node_modes.chosen(others, paths, links)
+        found = narrow(paths, links, overlay_mtu=overlay_mtu, modes=modes)
         for other, mtu in found.items():
             table.put(other, mtu)
 
@@ -207,13 +208,13 @@ def _narrow_now(settings: Settings) -> dict[IPAddress, int]:
     root = settings.pin_root
     with maps.open_vteps(root) as table, maps.open_nexthops(root) as hops:
         others = [vtep for vtep, _ in table.items()]
-        directly = {vtep for vtep, hop in hops.items() if hop.direct}
+        modes = {vtep: node_modes.leaves(hop) for vtep, hop in hops.items()}
     with Fib(groups=0) as fib, Rtnl() as ipr:
         device = overlay.find(ipr)
         paths = fib.paths(others, Node.load(settings).vtep)
         links = fib.links({path.ifindex for path in paths.values()})
     overlay_mtu = device.mtu if device is not None else 0
-    return narrow(paths, links, overlay_mtu=overlay_mtu, directly=directly)
+    return narrow(paths, links, overlay_mtu=overlay_mtu, modes=modes)
 
 
 def _remotes(settings: Settings) -> dict[IPNetwork, IPAddress]:

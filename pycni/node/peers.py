@@ -23,7 +23,8 @@ from pycni.dataplane.maps import Vtep
 from pycni.dataplane.reconcile import Plan, plan
 from pycni.errors import NotAvailable
 from pycni.line_limit import LineLimit
-from pycni.stores import DIRECT, ROUTED, Event, NodeRecord, Put, Rejected, Removed, Synced
+from pycni.node import modes
+from pycni.stores import Event, NodeRecord, Put, Rejected, Removed, Synced
 
 NO_ROOM = (errno.E2BIG, errno.ENOSPC)
 LINES_A_NAME, NAMES_TOLD = 4, 20
@@ -204,15 +205,10 @@ def pinned(root: Path) -> list[NodeRecord]:
             tuple(one for one, at in behind.items() if at == vtep and not _is_single(one)),
             tuple(one for one, at in behind.items() if at == vtep and _is_single(one)),
             tuple(one for one, at in owners.items() if at == vtep),
-            accepts=_accepts(known),
+            accepts=modes.accepted(known),
         )
         for vtep, known in known_vteps.items()
     ]
-
-
-def _accepts(known: Vtep) -> tuple[str, ...]:
-    words = {DIRECT: known.direct, ROUTED: known.routed}
-    return tuple(word for word, is_so in words.items() if is_so)
 
 
 def _is_single(prefix: IPNetwork) -> bool:
@@ -222,7 +218,7 @@ def _is_single(prefix: IPNetwork) -> bool:
 def wanted_vteps(nodes: Iterable[NodeRecord]) -> dict[IPAddress, Vtep]:
     """The entries of `vteps`, by VTEP."""
     return {
-        node.vtep: Vtep(node.node_id, DIRECT in node.accepts, ROUTED in node.accepts)
+        node.vtep: Vtep(node.node_id, **{word: word in node.accepts for word in modes.BESIDE})
         for node in nodes
     }
 

@@ -13,10 +13,12 @@ import heapq
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
+from pycni.stores import DIRECT, IPIP, VXLAN
 
 PART = "reachability"
 OVERLAY, BESIDE = "overlay", "beside"
@@ -185,12 +187,12 @@ def faults(
     *,
     port: int,
     silent: Collection[str],
-    directly: Collection[str] = (),
+    modes: Mapping[str, str] = MappingProxyType({}),
     local: Sequence[Local] = (),
 ) -> list[Fault]:
-    """What is wrong with other nodes, by rows of the agent's report. `directly`: names of nodes
-    that packets to have no outer headers. `local`: what is wrong here, the first cause first; it is
-    named before anything is said of others.
+    """What is wrong with other nodes, by rows of the agent's report. `modes`: how packets to them
+    leave, by name. `local`: what is wrong here, the first cause first; it is named before anything
+    is said of others.
 
     A node that does not answer at all is none of this node's faults if its agent is `silent`, too:
     it is down.
@@ -205,7 +207,7 @@ def faults(
         if here is not None and (answers or name not in silent):
             found.append(_kept_here(str(name), here, answers=bool(answers)))
         elif answers:
-            found.append(_refused(str(name)) if name in directly else _eaten(str(name), port))
+            found.append(_kept_outside(str(name), modes.get(str(name), VXLAN), port))
         elif name not in silent:
             found.append(_lost(str(name)))
     return found[:NAMED]
@@ -221,6 +223,12 @@ def _kept_here(name: str, here: Local, *, answers: bool) -> Fault:
         f"look again here, and on {name}: pycni status",
         Weight.DEGRADED,
     )
+
+
+def _kept_outside(name: str, mode: str, port: int) -> Fault:
+    if mode == DIRECT:
+        return _refused(name)
+    return _ipip_eaten(name) if mode == IPIP else _eaten(name, port)
 
 
 def _eaten(name: str, port: int) -> Fault:
@@ -244,6 +252,19 @@ def _refused(name: str) -> Fault:
         "packets with addresses of pods, or one of the two dataplanes does not work",
         "let packets with pods' addresses pass between the nodes (in clouds: switch the check of "
         f'sources off); or set encap = "auto" on both. On {name}, too: pycni status',
+        Weight.DEGRADED,
+    )
+
+
+def _ipip_eaten(name: str) -> Fault:
+    return Fault(
+        PART,
+        f"node {name}",
+        "not reached through the overlay, though it answers beside it: something between the "
+        "nodes, or at either end, drops IPIP (IP protocols 4 and 41), or one of the two dataplanes "
+        "does not work",
+        "let IP protocols 4 and 41 pass between the nodes, in both directions: at this one, at "
+        f'{name}, and on the way; or set encap = "auto" on both. On {name}, too: pycni status',
         Weight.DEGRADED,
     )
 

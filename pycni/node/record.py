@@ -51,11 +51,14 @@ class Node:
     direct_until: float = 0.0
     """Unix time in seconds until which it still takes them, though it sends none; 0: it does not.
     The next setup after that ends it."""
-
     routed: bool = False
     """Whether it sends such packets by routers, too, and takes them from these."""
     routed_until: float = 0.0
     """As `direct_until`, for packets from routers."""
+    ipip: bool = False
+    """Whether this node sends IPIP to nodes that take it, and takes it itself (ipip.py)."""
+    ipip_until: float = 0.0
+    """As `direct_until`, for IPIP."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
@@ -73,11 +76,15 @@ class Node:
         return self.routed or self.routed_until > 0
 
     @property
+    def takes_ipip(self) -> bool:
+        """Whether its programs take IPIP."""
+        return self.ipip or self.ipip_until > 0
+
+    @property
     def door_open_until(self) -> float:
         """When the next setup closes a door, as Unix time in seconds; 0: none is to be closed."""
-        return min(
-            (until for until in (self.direct_until, self.routed_until) if until), default=0.0
-        )
+        times = self.direct_until, self.routed_until, self.ipip_until
+        return min((until for until in times if until), default=0.0)
 
     @property
     def gateways(self) -> tuple[IPAddress, ...]:
@@ -119,6 +126,8 @@ class Node:
             "direct_until": self.direct_until,
             "routed": self.routed,
             "routed_until": self.routed_until,
+            "ipip": self.ipip,
+            "ipip_until": self.ipip_until,
         }
         replace_file(record_path(settings), json.dumps(document, indent=2).encode())
 

@@ -7,6 +7,7 @@ Looks before setup and changes nothing. None of it is an error: `pycni setup` an
 from __future__ import annotations
 
 from pycni.errors import PycniError
+from pycni.node import direct
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.stores.existence import what_is_missing
@@ -25,6 +26,11 @@ def look(settings: Settings) -> list[str]:
         found.append(
             f"{missing}: setup makes a new cluster, which has no other node. If this node was to "
             "join one, `store` is wrong: correct it, run `pycni teardown` and `pycni setup`"
+        )
+    if settings.routers_know_pods and not direct.is_wanted(settings):
+        found.append(
+            f'routers_know_pods = true says nothing with encap = "{settings.encap}": all packets '
+            'to other nodes leave as VXLAN. Set encap = "direct" or "auto-direct", or remove it'
         )
     return found
 

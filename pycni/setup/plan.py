@@ -13,7 +13,7 @@ from loader.probe import Feature
 from pycni import cluster
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import dead_ends, direct, uplink
+from pycni.node import dead_ends, direct, ipip, modes, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
@@ -67,12 +67,14 @@ def node(
         direct_until=direct.lingers_until(settings, before, now),
         routed=direct.is_routed(settings),
         routed_until=direct.routed_until(settings, before, now),
+        ipip=ipip.is_wanted(settings),
+        ipip_until=ipip.lingers_until(settings, before, now),
     )
 
 
 def overlay_mtu(settings: Settings, link: Uplink) -> int:
     """The settings' MTU, or the largest that fits. InvalidSettings if the settings' does not."""
-    overhead = direct.overhead(settings, link.vtep.version)
+    overhead = modes.overhead(settings, link.vtep.version)
     largest = cluster.overlay_mtu(link.mtu, overhead, settings.cluster)
     if settings.mtu > largest:
         raise InvalidSettings(
@@ -111,6 +113,7 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         netkit=_has(features, "netkit"),
         direct=node.takes_direct,
         routed=node.takes_routed,
+        ipip=node.takes_ipip,
         gateways=node.gateways,
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,

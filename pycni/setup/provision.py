@@ -35,11 +35,11 @@ from pycni.logfmt import quoted
 from pycni.node import (
     claim,
     dead_ends,
-    direct,
     directory,
     firewall_accepts,
     last_list,
     masquerade,
+    modes,
     next_hops,
     overlay,
     overlay_guard,
@@ -273,7 +273,7 @@ class Provisioning:
         accepts: tuple[str, ...] = ()
         if former is not None:
             addresses = [one for one in former.addresses if one in addresses]
-            accepts = direct.still_accepts(settings, former.accepts)
+            accepts = modes.still_accepts(settings, former.accepts)
         had = self._had()
         record = store.register(
             settings.node_name,
@@ -315,7 +315,7 @@ class Provisioning:
         now. Other nodes send to them, and send that, from then on, which programs of before do not
         expect: so this is last.
         """
-        record, accepts = target.record, direct.accepts(target.node)
+        record, accepts = target.record, modes.accepts(target.node)
         if tuple(record.addresses) == tuple(self._addresses()) and record.accepts == accepts:
             return
         try:

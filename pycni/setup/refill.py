@@ -15,7 +15,7 @@ from pathlib import Path
 from loader import NewMaps
 from pycni.errors import SetupError
 from pycni.kernel.rtnl import Rtnl
-from pycni.node import direct, directory, next_hops, path_mtus, peers
+from pycni.node import directory, modes, next_hops, path_mtus, peers
 from pycni.node.directory import Directory
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -61,12 +61,12 @@ def _write_nodes(root: Path, facts: Facts) -> None:
 
 
 def _write_next_hops(root: Path, facts: Facts) -> None:
-    next_hops.write_all(root, facts.node.vtep, direct.scopes(facts.node, facts.others))
+    next_hops.write_all(root, facts.node.vtep, modes.towards_all(facts.node, facts.others))
 
 
 def _write_path_mtus(root: Path, facts: Facts) -> None:
-    scopes = direct.scopes(facts.node, facts.others)
-    path_mtus.write_all(root, facts.node.vtep, scopes, overlay_mtu=facts.node.mtu)
+    others = modes.towards_all(facts.node, facts.others)
+    path_mtus.write_all(root, facts.node.vtep, others, overlay_mtu=facts.node.mtu)
 
 
 def _write_endpoints(root: Path, facts: Facts) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from pycni.cluster import V4_MAPPED, Cluster, IPAddress, IPNetwork, is_routable, is_usable, overlap
 from pycni.names import NODE_NAME_MAX, is_node_name
-from pycni.stores.registry import DIRECT, ROUTED, VXLAN, NodeRecord
+from pycni.stores.registry import DIRECT, IPIP, ROUTED, VXLAN, NodeRecord
 
 NODE_ID_MAX = 2**32 - 1
 """`struct vtep` of bpf/lib/types.h has 32 bits for it."""
@@ -30,7 +30,7 @@ EXTRA_MAX = 1024
 A node has a few hundred pods."""
 BLOCKS_MAX = 64
 """Blocks that one node may have besides its pod CIDRs: each costs every node an entry in a map."""
-ACCEPTS_KNOWN = (DIRECT, ROUTED)
+ACCEPTS_KNOWN = (DIRECT, ROUTED, IPIP)
 """What a node may take besides VXLAN. Words of later releases are ignored."""
 ACCEPTS_MAX, WORD_MAX = 16, 32
 """Words in a record, and characters of each."""

@@ -16,8 +16,9 @@ HEARTBEAT_INTERVAL = 10.0
 HEARTBEAT_FRESH = 30.0
 """Seconds after a heartbeat for which its node counts as alive: three intervals."""
 
-VXLAN, DIRECT, ROUTED = "vxlan", "direct", "routed"
-"""What a node may accept: packets in VXLAN, and without outer headers."""
+VXLAN, DIRECT, ROUTED, IPIP = "vxlan", "direct", "routed", "ipip"
+"""What a node may accept: packets in VXLAN, without outer headers, those from routers, too, and in
+IPIP."""
 
 NAMED = 3
 """How many rejected records a summary names."""
@@ -42,7 +43,7 @@ class NodeRecord:
     """Further networks of its pods, each of the length of a pod CIDR of its family."""
     accepts: tuple[str, ...] = ()
     """What it takes of other nodes besides VXLAN, which all take: DIRECT, and ROUTED if from
-    routers, too."""
+    routers, too; IPIP."""
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:

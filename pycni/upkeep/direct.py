@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.kernel.fib import Fib
-from pycni.node import direct
-from pycni.node.direct import Scope
-from pycni.node.record import Node
+from pycni.node import direct, modes
+from pycni.node.modes import Mode
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -27,29 +25,20 @@ TODO = (
 
 
 def faults(d: Description, _: Seen) -> Iterator[Fault]:
-    """What is taken too long, and nodes that are to be reached without a router and are not."""
-    if _is_over(d.node):
-        found = "taken still, though no node has reason to send any"
-        what = "packets without VXLAN" + (" from routers" if d.node.direct else "")
-        yield Fault(PART, what, found, weight=Weight.DEGRADED)
+    """Nodes that are to be reached without a router and are not."""
     if d.settings.encap == direct.ALL and d.node.direct:
         yield from _far(d)
 
 
 def state(d: Description, seen: Seen) -> object:
-    """Whether a time is over, the nodes, and the next hops, which follow the kernel's routes.
-    Raises NotAvailable or OSError."""
-    root, is_over = d.settings.pin_root, _is_over(d.node)
+    """The nodes, and the next hops, which follow the kernel's routes. Raises NotAvailable or
+    OSError."""
+    root = d.settings.pin_root
     if d.settings.encap != direct.ALL:
-        return is_over
+        return None
     with maps.open_nexthops(root) as table:
         near = {vtep for vtep, hop in table.items() if hop.on_link or hop.direct}
-    return is_over, seen.digest(root, "vteps"), near
-
-
-def _is_over(node: Node) -> bool:
-    """Whether the time is over for which it takes what it does not send any more."""
-    return 0 < node.door_open_until <= time.time()
+    return seen.digest(root, "vteps"), near
 
 
 def _far(d: Description) -> Iterator[Fault]:
@@ -58,8 +47,7 @@ def _far(d: Description) -> Iterator[Fault]:
     try:
         with maps.open_vteps(d.settings.pin_root) as table:
             others = {
-                vtep: direct.scope(d.node, takes=known.direct, from_routers=known.routed)
-                for vtep, known in table.items()
+                vtep: modes.towards(d.node, modes.accepted(known)) for vtep, known in table.items()
             }
     except NotAvailable:  # pinned.py says so
         return
@@ -72,7 +60,7 @@ def _far(d: Description) -> Iterator[Fault]:
         for vtep, path in paths.items()
         if (link := links.get(path.ifindex)) is not None
         and not direct.is_on_link(vtep, path, link)
-        and not (others[vtep] is Scope.ROUTERS and link.is_ethernet)
+        and not (others[vtep] is Mode.ROUTED and link.is_ethernet)
     }
     for vtep, path in list(far.items())[:NAMED]:
         where = f"behind the router {path.neighbour}"

@@ -33,7 +33,7 @@ from pycni.node import (
 from pycni.node.overlay import DEVICE
 from pycni.node.reachability import Local
 from pycni.settings import Settings
-from pycni.stores import DIRECT, VXLAN, Listing, open_store
+from pycni.stores import DIRECT, IPIP, VXLAN, Listing, open_store
 from pycni.upkeep import (
     attachments,
     device,
@@ -188,7 +188,9 @@ def _encap(d: Description) -> Row:
     """Who makes VXLAN now, and who gets packets without it."""
     chosen = d.settings.encap
     if d.node.direct:
-        return _direct(d)
+        return _besides(d, DIRECT, "without VXLAN")
+    if d.node.ipip:
+        return _besides(d, IPIP, "in IPIP")
     if d.node.encap == "kernel":
         return Row("encap", State.OK, f"kernel (settings: {chosen})")
     try:
@@ -205,9 +207,9 @@ def _encap(d: Description) -> Row:
     return Row("encap", State.OK, f"ebpf (settings: {chosen}), next hops known: {known}")
 
 
-def _direct(d: Description) -> Row:
-    """How many nodes get packets without VXLAN. Where they shall not all be named, `pycni nodes`
-    does."""
+def _besides(d: Description, way: str, words: str) -> Row:
+    """How many nodes get packets by another way than VXLAN, which `words` name. Where they shall
+    not all be named, `pycni nodes` does."""
     try:
         modes = next_hops.modes(d.settings)
         fresh = next_hops.is_fresh(d.settings)
@@ -217,15 +219,15 @@ def _direct(d: Description) -> Row:
     except OSError as error:
         cause = f"VXLAN: the next hops cannot be read: {error.strerror}"
         return Row("encap", State.DEGRADED, cause, "see the row programs")
-    by = Counter(modes.values())
-    cause = f"{d.settings.encap}: {by[DIRECT]} of {len(modes)} nodes without VXLAN"
+    by = Counter[str](modes.values())
+    cause = f"{d.settings.encap}: {by[way]} of {len(modes)} nodes {words}"
     others = [other for other in d.others if modes.get(other.vtep) == VXLAN]
-    unable = sorted(other.name for other in others if DIRECT not in other.accepts)
+    unable = sorted(other.name for other in others if way not in other.accepts)
     if others:
         cause += f"; {by[VXLAN]} by VXLAN, made by {d.node.encap}"
     if unable:
         named = ", ".join(unable[:NAMED]) + (" and others" if len(unable) > NAMED else "")
-        cause += f"; by their records {named} take nothing else"
+        cause += f"; by their records {named} do not take that"
     if not fresh:
         cause += "; no agent confirms the next hops, so the kernel is asked for each packet"
     return Row("encap", State.OK, cause)

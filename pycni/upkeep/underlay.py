@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pycni import cluster
 from pycni.errors import ClusterError, SetupError
 from pycni.faults import Fault, Weight
-from pycni.node import direct, uplink
+from pycni.node import modes, uplink
 from pycni.node.uplink import Uplink, Wish
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -90,7 +90,7 @@ def _next_setup(d: Description, seen: Seen) -> Iterator[Fault]:
 def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
     """The overlay's MTU follows the uplink's, and that of other ways to other nodes."""
     node = d.node
-    overhead = direct.overhead(d.settings, node.vtep.version)
+    overhead = modes.overhead(d.settings, node.vtep.version)
     try:
         largest = cluster.overlay_mtu(link.mtu, overhead, d.settings.cluster)
     except ClusterError as error:

@@ -48,7 +48,7 @@ ONE_SECOND = ("--time", "1")
 PLANS = {
     "full": Plan(12, 570, 5000, Lengths(ONE_SECOND, 0.5, 0.7, 0.4, 0.2)),
     "quick": Plan(3, 110, 5000, Lengths(ONE_SECOND, 0.3, 0.4, 0.3, 0.1)),
-    "smoke": Plan(1, 60, 50, Lengths(("--bytes", "8M"), 0.05, 0.1, 0.05, 0.02)),
+    "smoke": Plan(1, 120, 50, Lengths(("--bytes", "8M"), 0.05, 0.1, 0.05, 0.02)),
 }
 
 

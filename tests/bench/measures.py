@@ -21,6 +21,7 @@ from bench.paths import (
     METADATA,
     NODE_TO_NODE,
     OWN,
+    OWN_IPIP,
     OWN_LOCAL,
     ROUTED,
     VETH,
@@ -80,6 +81,21 @@ GOALS = (
     Goal("… per CPU second", "udp_cpu_rate", OWN_LOCAL, 1.0, VETH),
     Goal("from_container + from_underlay, ns", "run_both", OWN, 250, at_least=False),
     Goal("the same, many nodes ÷ 2 nodes", "run_both", CROWDED, 1.05, OWN, at_least=False),
+    Goal("ipip, 64-byte UDP packets/s ÷ own encap", "udp", OWN_IPIP, 1.0, OWN),
+    Goal("… per CPU second", "udp_cpu_rate", OWN_IPIP, 1.0, OWN),
+    Goal("ipip, TCP, 1 stream ÷ own encap", "tcp1", OWN_IPIP, 1.0, OWN),
+    Goal("ipip, TCP, 4 streams ÷ own encap", "tcp4", OWN_IPIP, 1.0, OWN),
+    Goal("ipip, TCP, 1 stream, no offloads ÷ own encap", "wire", OWN_IPIP, 1.0, OWN),
+    Goal("ipip, TCP_RR ÷ own encap", "rr", OWN_IPIP, 1.0, OWN),
+    Goal("ipip, TCP_CRR ÷ own encap", "crr", OWN_IPIP, 1.0, OWN),
+    Goal(
+        "ipip, from_container + from_underlay ÷ own encap",
+        "run_both",
+        OWN_IPIP,
+        1.0,
+        OWN,
+        at_least=False,
+    ),
 )
 
 

@@ -30,7 +30,7 @@ from pycni.files import make_private_directory
 from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode, draw
-from pycni.node import direct, next_hops
+from pycni.node import direct, ipip, next_hops
 from pycni.settings import Settings, load
 from pycni.stores import open_store
 
@@ -38,10 +38,13 @@ BETWEEN_NODES, ON_A_NODE = "between nodes", "on a node"
 
 NODE_TO_NODE, ROUTED, METADATA, OWN = "node-to-node", "routed vxlan", "metadata vxlan", "own encap"
 CROWDED = "own encap, many nodes"
+OWN_IPIP = "own ipip"
 DIRECT = "direct"
 VETH, BRIDGE, OWN_LOCAL = "veth pair", "bridge", "pycni"
 LIMIT, LIMIT_LOCAL = "redirect only", "redirect only, on a node"
 
+WAYS = {direct.ALL: stores.DIRECT, ipip.ENCAP: stores.IPIP}
+"""By `encap`, where packets are not in VXLAN."""
 CLUSTER = ["10.128.0.0/9", "fd00:10::/48"]
 """Room for more than 5,000 nodes."""
 BASE = FilePath(f"/run/bench{os.getpid()}")
@@ -85,6 +88,7 @@ def laid(*, nodes: int, between: Callable[[], None]) -> Iterator[tuple[Path, ...
             _between_own_nodes(METADATA, encap="kernel"),
             _between_own_nodes(OWN, encap="ebpf"),
             _between_own_nodes(CROWDED, encap="ebpf", nodes=nodes),
+            _between_own_nodes(OWN_IPIP, encap=ipip.ENCAP),
             _between_own_nodes(DIRECT, encap=direct.ALL),
             _redirect_only(),
             _veth_pair(),
@@ -238,8 +242,8 @@ def _own_lab(name: str, *, nodes: int, pods: int, encap: str, known: int = 0) ->
             cluster.wait_for_agent(lab, node)
         for node in lab.layout.nodes:
             _wait_until_known(load(node.settings_path), max(known, nodes))
-            if encap == direct.ALL:
-                _wait_until_direct(load(node.settings_path))
+            if encap in WAYS:
+                _wait_until_sent(load(node.settings_path), WAYS[encap])
         for pod in lab.layout.pods:
             topology.make_netns(pod.netns)
             lab.attach(pod)
@@ -287,13 +291,13 @@ def _wait_until_known(settings: Settings, nodes: int) -> None:
     _wait(known, f"{settings.node_name} does not know all {nodes} nodes")
 
 
-def _wait_until_direct(settings: Settings) -> None:
-    """Raises PycniError if a node does not send to all others without VXLAN within a minute."""
+def _wait_until_sent(settings: Settings, way: str) -> None:
+    """Raises PycniError if a node does not send to all others that way within a minute."""
 
-    def is_direct() -> bool:
-        return set(next_hops.modes(settings).values()) == {stores.DIRECT}
+    def is_so() -> bool:
+        return set(next_hops.modes(settings).values()) == {way}
 
-    _wait(is_direct, f"{settings.node_name} does not send without VXLAN")
+    _wait(is_so, f"{settings.node_name} does not send {way}")
 
 
 def _wait(condition: Callable[[], bool], problem: str) -> None:

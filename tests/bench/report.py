@@ -21,6 +21,7 @@ from bench.paths import (
     METADATA,
     NODE_TO_NODE,
     OWN,
+    OWN_IPIP,
     OWN_LOCAL,
     ROUTED,
     VETH,
@@ -29,13 +30,14 @@ from bench.table import markdown
 from bench.traffic import CLIENT_CPU, SERVER_CPU
 from pycni.kernel import sysctl
 
-BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED, DIRECT, LIMIT)
+BETWEEN = (NODE_TO_NODE, ROUTED, METADATA, OWN, CROWDED, DIRECT, OWN_IPIP, LIMIT)
 LOCAL = (VETH, BRIDGE, OWN_LOCAL, LIMIT_LOCAL)
 COLOURS = {
     ROUTED: "#c0c0c0",
     BRIDGE: "#c0c0c0",
     METADATA: "#8fb3d9",
     OWN: "#1f5fa8",
+    OWN_IPIP: "#8a5fb0",
     DIRECT: "#2e8b57",
     OWN_LOCAL: "#1f5fa8",
     LIMIT: "#e0a030",

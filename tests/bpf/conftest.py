@@ -13,6 +13,7 @@ import pytest
 
 from bpf.cases import Dataplanes
 from bpf.dataplane import Dataplane, compile_recorded
+from bpf.layout import ON
 from bpf.world import FAMILIES, IPV4, Family, cluster
 from loader.compile import Objects
 
@@ -76,6 +77,16 @@ def direct_dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
     with ExitStack() as stack:
         yield {
             underlay.name: stack.enter_context(Dataplane(recorded, underlay, direct=b"\1"))
+            for underlay in FAMILIES
+        }
+
+
+@pytest.fixture(scope="session")
+def ipip_dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
+    """The same, sending to nodes in IPIP; VXLAN is left to the device."""
+    with ExitStack() as stack:
+        yield {
+            underlay.name: stack.enter_context(Dataplane(recorded, underlay, ipip=ON))
             for underlay in FAMILIES
         }
 

@@ -149,7 +149,7 @@ class Dataplane:
         for vtep, hop in tables.nexthops.items():
             value = NEXTHOP.pack(
                 hop.ifindex, hop.mtu, mac(hop.dst_mac), mac(hop.src_mac),
-                hop.on_link + 2 * hop.direct + 4 * hop.unresolved, 0,
+                hop.on_link + 2 * hop.direct + 4 * hop.unresolved + 8 * hop.ipip, 0,
             )  # fmt: skip
             self.maps["nexthops"].update(address(vtep), value)
         for vtep, mtu in tables.path_mtus.items():
@@ -200,19 +200,17 @@ class Dataplane:
         raw = bytes(packet)
         segments = -(-len(raw) // gso_size) if gso_size else 0
         fields = {"gso_size": gso_size, "gso_segs": segments, "ingress_ifindex": came_in_on}
-        return self._observe(
-            program, len(raw), lambda: self.test_run(program, raw, mark=mark, **fields)
-        )
+        return self._observe(program, lambda: self.test_run(program, raw, mark=mark, **fields))
 
-    def _observe(self, program: str, length: int, run: Callable[[], TestRun]) -> Outcome:
-        """What a run of a packet of `length` bytes did."""
+    def _observe(self, program: str, run: Callable[[], TestRun]) -> Outcome:
+        """What the run of one packet did."""
         drops, forwarded = self.drops(program), self.forwarded(program)
         self.maps["last_redirect"].update(FIRST, bytes(REDIRECT_RECORD.size))
         self.maps["last_tunnel"].update(FIRST, NO_TUNNEL)
         result = run()
         return Outcome(
             Action(result.action), result.packet, self.last_redirect(), *self.last_tunnel(),
-            result.mark, self._dropped(program, drops, length),
+            result.mark, self._dropped(program, drops, len(result.packet)),
             self._path(program, forwarded, len(result.packet)),
         )  # fmt: skip
 
@@ -221,7 +219,7 @@ class Dataplane:
         real = int.from_bytes(packet[12:14], "big")
         claims = packet[:12] + claimed.to_bytes(2, "big") + packet[14:]
         liar = self._unusual["lie", program]
-        return self._observe(program, len(packet), lambda: liar.test_run(claims, priority=real))
+        return self._observe(program, lambda: liar.test_run(claims, priority=real))
 
     def test_run(self, program: str, packet: bytes, **fields: int) -> TestRun:
         """Program.test_run() for packets of any length, and nothing more."""

@@ -23,6 +23,9 @@ from loader import btf
 from loader.objects import Objects
 from loader.places import PROGRAMS
 
+ON = struct.pack("=I", 1)
+"""A switch of 4 bytes."""
+
 
 def address(text: str) -> bytes:
     """union ip_addr"""
@@ -68,6 +71,7 @@ def config(objects: Objects, **changes: bytes) -> bytes:
         "decap_l3": b"\1",
         "netkit": b"\0",
         "direct": b"\0",
+        "ipip": bytes(4),
         "gateway4": address(IPV4.gateway),
         "gateway6": address(IPV6.gateway),
         "cluster4": prefix(IPV4.cluster),

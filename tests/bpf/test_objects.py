@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from bpf.dataplane import Dataplane
-from bpf.layout import config, prefix
+from bpf.layout import ON, config, prefix
 from bpf.outcomes import dropped, to_node, to_stack, with_macs
 from bpf.world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 from loader import btf
@@ -35,7 +35,14 @@ SETTINGS = {
     "a kernel with netkit": {"netkit": b"\1"},
     "direct": {"direct": b"\1"},
     "direct, own encapsulation": {"direct": b"\1", "own_encap": b"\1"},
+    "direct by routers": {"direct": b"\1", "routed": b"\1"},
+    "direct by routers, own encapsulation": {"direct": b"\1", "routed": b"\1", "own_encap": b"\1"},
     "direct, no VXLAN device": {"direct": b"\1", "vxlan_ifindex": bytes(4)},
+    "IPIP": {"ipip": ON},
+    "IPIP before 6.3": {"ipip": ON, "decap_l3": b"\0"},
+    "IPIP and direct, own encapsulation": {"ipip": ON, "direct": b"\1", "own_encap": b"\1"},
+    "IPIP, no VXLAN device": {"ipip": ON, "vxlan_ifindex": bytes(4)},
+    "IPIP on a kernel with netkit": {"ipip": ON, "netkit": b"\1"},
     "every drop an event": {"event_mask": struct.pack("=I", 0)},
     "dead ends": {"dead_end_mark": struct.pack("=I", 7)},
     "no masquerade mark": {"masquerade_mark": struct.pack("=I", 0)},

@@ -125,6 +125,7 @@ class NextHop:
     on_link: bool = False
     direct: bool = False
     unresolved: bool = False
+    ipip: bool = False
 
 
 @dataclass(frozen=True)

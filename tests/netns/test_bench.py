@@ -13,7 +13,7 @@ import pytest
 from bench import dataplane, lookups
 from bench.figures import Samples
 from bench.measures import FIGURES
-from bench.paths import CROWDED, DIRECT, METADATA, OWN, OWN_LOCAL
+from bench.paths import CROWDED, DIRECT, METADATA, OWN, OWN_IPIP, OWN_LOCAL
 from pycni.lab.topology import NETNS_DIR
 from support.kernel import needs_root
 from support.waiting import wait_until
@@ -33,9 +33,10 @@ def test_every_figure_of_every_path_is_measured(samples: Samples) -> None:
     everywhere = samples.of("udp")
 
     assert {figure.key for figure in FIGURES} == set(samples)
-    assert len(everywhere) == 11
+    assert len(everywhere) == 12
     assert set(samples.of("rr")) == set(everywhere) - {CROWDED}
-    assert set(samples.of("run_from_container")) == {METADATA, OWN, CROWDED, DIRECT, OWN_LOCAL}
+    own = {METADATA, OWN, CROWDED, DIRECT, OWN_IPIP}
+    assert set(samples.of("run_from_container")) == {*own, OWN_LOCAL}
     assert set(samples.of("run_from_overlay")) == {METADATA}
     assert all(len(values) == 1 and values[0] > 0 for values in everywhere.values())
 
@@ -43,7 +44,8 @@ def test_every_figure_of_every_path_is_measured(samples: Samples) -> None:
 def test_own_encapsulation_is_what_is_measured_as_such(samples: Samples) -> None:
     """Else its packets would pass from_overlay, as those of the metadata device do."""
     assert OWN not in samples.of("run_from_overlay")
-    assert samples.of("run_from_underlay").keys() == {METADATA, OWN, CROWDED, DIRECT}
+    own = {METADATA, OWN, CROWDED, DIRECT, OWN_IPIP}
+    assert set(samples.of("run_from_underlay")) == own
 
 
 def test_a_bench_that_is_stopped_leaves_nothing() -> None:

@@ -15,11 +15,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from pycni.cluster import IPIP_OVERHEAD
 from pycni.lab.layout import BRIDGE, POD_IFNAME, WORLD, LabNode
 from pycni.node import overlay
 from pycni.node.record import Node
 from pycni.settings import load
-from pycni.stores import DIRECT, VXLAN
+from pycni.stores import DIRECT, IPIP, VXLAN
 from support.flows import FAMILIES, answering, ask, pumping
 from support.kernel import open_iproute
 from support.labs import made_pod, setup, write_settings
@@ -47,11 +48,14 @@ class Mode:
         """How packets leave, between nodes by number; empty: not at all."""
         if source == target:
             return ""
+        if self.encap == "ipip":
+            return IPIP
         is_near = self.routed or 2 not in (source, target)
         return DIRECT if self.encap in SEND_DIRECTLY and is_near else VXLAN
 
     def pod_mtu(self, underlay: int) -> int:
-        return UPLINK_MTU - (0 if self.encap == "direct" else OVERHEAD[underlay])
+        kept = {"direct": 0, "ipip": IPIP_OVERHEAD[underlay]}
+        return UPLINK_MTU - kept.get(self.encap, OVERHEAD[underlay])
 
 
 ALL = [
@@ -59,6 +63,7 @@ ALL = [
     Mode("direct", routed=True),
     Mode("auto-direct"),
     Mode("auto-direct", routed=True),
+    Mode("ipip"),
     Mode("auto"),
     Mode("kernel"),
     Mode("ebpf"),
@@ -72,7 +77,6 @@ PLACES = {
 NODES = {"own": 0, "on the link": 1, "behind a router": 2}
 
 both_families = pytest.mark.parametrize("family", FAMILIES, ids=lambda one: f"IPv{one}")
-by_modes = pytest.mark.parametrize("mode", MODES, ids=str)
 
 
 class Stage:
@@ -80,21 +84,17 @@ class Stage:
 
     def __init__(self, underlay: int) -> None:
         self._lab = ExitStack()
-        self.nodes = self._lab.enter_context(nodes_on_link(underlay, encap="auto"))
-        self._mode = Mode("auto")
+        # probes by which nodes ask each other would be counted among what tests send
+        self.nodes = self._lab.enter_context(
+            nodes_on_link(underlay, encap="auto", probe_interval=0)
+        )
         self._route_to_pods()
-
-    def set(self, mode: Mode) -> Nodes:
-        """All nodes in that mode, with pods that are made in it."""
-        if mode != self._mode:
-            self._go_over(mode)
-            self._mode = mode
-        return self.nodes
 
     def close(self) -> None:
         self._lab.close()
 
-    def _go_over(self, mode: Mode) -> None:
+    def go_over(self, mode: Mode) -> None:
+        """All nodes, to a mode in which pods are made then."""
         lab = self.nodes.lab
         for node in lab.layout.nodes:
             write_settings(node, encap=mode.encap, routers_know_pods=mode.routed)
@@ -119,16 +119,23 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
+@pytest.fixture(scope="module", params=MODES, ids=str)
+def mode(request: pytest.FixtureRequest, stage: Stage) -> Mode:
+    """The cluster is in it: pytest runs all tests of a mode before it goes over to the next."""
+    chosen: Mode = request.param
+    stage.go_over(chosen)
+    return chosen
+
+
 def leaves_directly(nodes: Nodes, node: int) -> int:
     return nodes.left_directly(nodes.lab.layout.nodes[node])
 
 
-@by_modes
 @pytest.mark.parametrize("place", PLACES)
 @both_families
 def test_all_sizes_and_kinds_arrive(stage: Stage, mode: Mode, place: str, family: int) -> None:
     """From pod to pod: up to the MTU of the way, and above it in fragments."""
-    nodes, (source, target) = stage.set(mode), PLACES[place]
+    nodes, (source, target) = stage.nodes, PLACES[place]
     pods = nodes.lab.layout.pods
     there = pods[2 * target + 1]
     is_vxlan = mode.between(source, target) == VXLAN
@@ -146,12 +153,11 @@ def test_all_sizes_and_kinds_arrive(stage: Stage, mode: Mode, place: str, family
     assert is_direct == (mode.between(source, target) == DIRECT)
 
 
-@by_modes
 @both_families
 def test_pods_have_the_mtu_of_the_mode_and_adapt_to_each_way(
     stage: Stage, mode: Mode, family: int
 ) -> None:
-    nodes = stage.set(mode)
+    nodes = stage.nodes
     pods = nodes.lab.layout.pods
     for pod in pods:
         with open_iproute(pod.netns) as ipr:
@@ -162,12 +168,11 @@ def test_pods_have_the_mtu_of_the_mode_and_adapt_to_each_way(
             assert send() is not None
 
 
-@by_modes
 @pytest.mark.parametrize("place", NODES)
 @both_families
 def test_nodes_and_pods_reach_each_other(stage: Stage, mode: Mode, place: str, family: int) -> None:
     """Node one and a pod of another; a pod of node one and the other node itself."""
-    nodes, target = stage.set(mode), NODES[place]
+    nodes, target = stage.nodes, NODES[place]
     node, pod = nodes.lab.layout.nodes[target], nodes.lab.layout.pods[2 * target]
     own_pod, before = nodes.lab.layout.pods[1], leaves_directly(nodes, 0)
     with answering(pod.netns, nodes.pod(pod, family)) as (port, _):
@@ -175,10 +180,13 @@ def test_nodes_and_pods_reach_each_other(stage: Stage, mode: Mode, place: str, f
     with pumping(nodes.one.netns, pod.netns, nodes.pod(pod, family)) as send:
         assert send() is not None
     to = nodes.own(node, family)
+    # what is too long for VXLAN, an IPv6 underlay cannot cut (bpf/lib/too_big.h)
+    is_lost = mode.encap == "direct" and target == 2 and (family, nodes.underlay) == (4, 6)
+    size = 1200 if is_lost else 5000
     with answering(node.netns, to) as (port, _):
         if family == 6:
-            ask(own_pod.netns, to, port, size=5000)  # its sender may be told to cut it smaller
-        pod_seen_as = ask(own_pod.netns, to, port, size=5000)
+            ask(own_pod.netns, to, port, size=size)  # its sender may be told to cut it smaller
+        pod_seen_as = ask(own_pod.netns, to, port, size=size)
 
     assert seen_as in gateways(nodes.one)
     assert pod_seen_as == nodes.pod(own_pod, family)
@@ -192,10 +200,10 @@ def gateways(node: LabNode) -> list[str]:
         return [one.get("IFA_ADDRESS") for one in ipr.get_addr(index=device)]
 
 
-@by_modes
 @both_families
-def test_the_world_sees_the_node(stage: Stage, mode: Mode, family: int) -> None:
-    nodes = stage.set(mode)
+@pytest.mark.usefixtures("mode")
+def test_the_world_sees_the_node(stage: Stage, family: int) -> None:
+    nodes = stage.nodes
     world = next(str(one) for one in WORLD if one.version == family)
     for number, node in enumerate(nodes.lab.layout.nodes):
         with answering(nodes.lab.layout.underlay_netns, world) as (port, _):
@@ -204,9 +212,9 @@ def test_the_world_sees_the_node(stage: Stage, mode: Mode, family: int) -> None:
         assert seen == nodes.own(node, family)
 
 
-@by_modes
-def test_a_host_port_leads_to_a_pod_from_everywhere(stage: Stage, mode: Mode) -> None:
-    nodes = stage.set(mode)
+@pytest.mark.usefixtures("mode")
+def test_a_host_port_leads_to_a_pod_from_everywhere(stage: Stage) -> None:
+    nodes = stage.nodes
     layout = nodes.lab.layout
     clients = {
         "a pod of the node": layout.pods[2].netns,

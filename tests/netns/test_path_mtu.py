@@ -25,7 +25,7 @@ from pycni.lab.layout import (
 )
 from pycni.lab.topology import open_rtnl
 from pycni.node import overlay
-from pycni.node.direct import Scope
+from pycni.node.modes import Mode
 from pycni.node.path_mtus import PathMtus, faults, look, write_all
 from pycni.settings import load
 from support.flows import FAMILIES, answering, ask, pumping
@@ -259,7 +259,7 @@ def test_what_is_missing_is_a_fault_and_a_new_map_gets_it(narrowed: Routed) -> N
             table.remove(far)
             missing = faults(settings)
             vtep = ip_address(narrowed.vtep(narrowed.near))
-            write_all(settings.pin_root, vtep, {far: Scope.NOWHERE}, overlay_mtu=mtu)
+            write_all(settings.pin_root, vtep, {far: Mode.VXLAN}, overlay_mtu=mtu)
             return missing, faults(settings), dict(table.items())
 
     missing, then, written = within(narrowed.near.netns, check)

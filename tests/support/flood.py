@@ -17,12 +17,16 @@ from support.waiting import wait_until
 class Flood:
     """Echo requests from a pod, in each family at once, each sent one time and counted.
 
-    One per millisecond, `count` of them and more: until `lost` is asked for.
+    One per `interval`, in seconds, `count` of them and more: until `lost` is asked for, or 65,536
+    are sent.
     """
 
-    def __init__(self, source: Pod, addresses: Sequence[str], *, count: int) -> None:
+    def __init__(
+        self, source: Pod, addresses: Sequence[str], *, count: int, interval: float = 0.001
+    ) -> None:
         self._source = source
         self._count = count
+        self._interval = interval
         self._addresses = addresses
         self._senders: list[subprocess.Popen[bytes]] = []
 
@@ -30,8 +34,9 @@ class Flood:
         sent = self._sent()
         for address in self._addresses:
             command = peer_command(
-                "echo", address, "--count", str(self._count), "--until-eof", "--interval", "0.001"
-            )
+                "echo", address, "--count", str(self._count), "--until-eof",
+                "--interval", str(self._interval),
+            )  # fmt: skip
             self._senders.append(
                 subprocess.Popen(
                     processes.inside(self._source.netns, command),

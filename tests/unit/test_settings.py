@@ -93,7 +93,7 @@ def test_settings_cannot_be_changed() -> None:
         parse("").vni = 8
 
 
-ENCAPS = 'must be "ebpf", "kernel", "auto", "direct" or "auto-direct"'
+ENCAPS = 'must be "ebpf", "kernel", "auto", "direct", "auto-direct" or "ipip"'
 
 
 @pytest.mark.parametrize(

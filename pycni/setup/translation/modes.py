@@ -47,9 +47,8 @@ MODES = {
     ),
     "ipip": Mode(
         "IPIP",
-        exists=False,
+        exists=True,
         settings={"encap": "ipip"},
-        instead="it takes 50 bytes of each packet in the place of 20, and needs no BIRD",
     ),
     "ipvlan": Mode("ipvlan", exists=False, network={"device": "ipvlan"}, instead=LAN),
     "macvlan": Mode("macvlan", exists=False, network={"device": "macvlan"}, instead=LAN),

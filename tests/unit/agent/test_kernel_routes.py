@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import nullcontext
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -196,3 +199,45 @@ def test_a_waker_wakes_once_for_the_most_that_was_told() -> None:
     assert [waker.take(), waker.take()] == [News.EVERYTHING, News.NOTHING]
     waker.tell_nodes()
     assert waker.take() is News.NODES
+
+
+class Sockets:
+    """In the place of TunnelSockets; `kept` are those that are open."""
+
+    kept: ClassVar[list[int]] = []
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def __enter__(self) -> Sockets:
+        self.kept.append(self.version)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kept.remove(self.version)
+
+
+def test_sockets_for_ipip_are_there_while_the_node_sends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel_routes, "TunnelSockets", Sockets)
+    node: Any = SimpleNamespace(vtep=ip_address("192.0.2.3"), ipip=True)
+    kept = []
+    with kernel_routes.Learning() as learning:
+        for one in (None, node, node, SimpleNamespace(vtep=ip_address("2001:db8::3"), ipip=True),
+                    SimpleNamespace(vtep=node.vtep, ipip=False), node):  # fmt: skip
+            learning.follow(one)
+            kept.append(tuple(Sockets.kept))
+
+    assert kept == [(), (4,), (4,), (6,), (), (4,)]
+    assert Sockets.kept == []
+
+
+def test_without_the_right_to_it_nothing_is_learnt_of_ipip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> Any:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(kernel_routes, "TunnelSockets", refuse)
+    node: Any = SimpleNamespace(vtep=ip_address("192.0.2.3"), ipip=True)
+    with kernel_routes.Learning() as learning:
+        learning.follow(node)

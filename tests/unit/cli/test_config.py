@@ -251,14 +251,14 @@ def test_long_values_and_what_a_terminal_would_obey_are_cut_and_escaped(tmp_path
 
 
 def test_a_refused_key_is_told_and_nothing_is_proposed(tmp_path: Path) -> None:
-    file = old(tmp_path, mode="ipip", colour=1)
+    file = old(tmp_path, mode="geneve", colour=1)
 
     done = call("config", "translate", file)
     told = call("config", "translate", file, "-o", "json")
 
     assert isinstance(done.exception, InvalidConfig)
     assert "2 of 7 keys refused: mode, colour" in done.exception.details
-    assert "    refused: pycni has no IPIP yet" in done.stdout
+    assert "    refused: pycni knows no 'geneve' between nodes" in done.stdout
     assert "pycni.toml" not in done.stdout
     document = json.loads(told.stdout)
     assert (told.exit_code, document["ok"]) == (1, False)

@@ -48,6 +48,7 @@ CONFIG = Config(
     netkit=True,
     direct=True,
     routed=True,
+    ipip=True,
     gateways=(ip_address("10.244.1.1"),),
     clusters=(ip_network("10.244.0.0/16"),),
     pod_cidrs=(NODE_CIDR,),
@@ -77,6 +78,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["netkit"] == b"\x01"
     assert found["direct"] == b"\x01"
     assert found["routed"] == b"\x01"
+    assert found["ipip"] == struct.pack("=I", 1)
     assert found["gateway4"] == pack_address(ip_address("10.244.1.1"))
     assert found["gateway6"] == bytes(16)
     assert found["cluster4"][:16] == pack_address(ip_address("10.244.0.0"))
@@ -219,13 +221,13 @@ def test_every_table_has_rows_of_its_members(monkeypatch: pytest.MonkeyPatch) ->
     assert dumps.dump(Path("/nowhere"), "nexthops")[0] == [
         {"vtep": str(POD), "ifindex": 3, "mtu": 1450, "dst_mac": hop.dst_mac,
          "src_mac": hop.src_mac, "on_link": False, "direct": False, "unresolved": False,
-         "used": True}
+         "ipip": False, "used": True}
     ]  # fmt: skip
     assert dumps.dump(Path("/nowhere"), "remotes")[0] == [
         {"prefix": str(NODE_CIDR), "vtep": str(POD)}
     ]
     assert dumps.dump(Path("/nowhere"), "vteps")[0] == [
-        {"vtep": str(POD6), "node": 7, "direct": False, "routed": False}
+        {"vtep": str(POD6), "node": 7, "direct": False, "routed": False, "ipip": False}
     ]
 
 

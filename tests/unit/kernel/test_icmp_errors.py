@@ -40,6 +40,14 @@ def test_an_error_about_vxlan_names_the_node(options: bytes, payload: bytes) -> 
     assert read_error6(error6(IPv6(dst=FAR6) / OURS / Raw(payload)), PORT) == ip_address(FAR6)
 
 
+@pytest.mark.parametrize("protocol", [4, 41])
+def test_an_error_about_ipip_names_the_node(protocol: int) -> None:
+    inner = Raw(bytes(8))
+
+    assert read_error4(error4(IP(dst=FAR, proto=protocol) / inner), PORT) == ip_address(FAR)
+    assert read_error6(error6(IPv6(dst=FAR6, nh=protocol) / inner), PORT) == ip_address(FAR6)
+
+
 @pytest.mark.parametrize(
     ("why", "data"),
     [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/node/direct.py: which nodes get packets without outer headers."""
+"""pycni/node/direct.py: who sends and takes packets without outer headers."""
 
 from __future__ import annotations
 
@@ -8,30 +8,20 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from pycni.kernel.fib import Path
-from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.node import direct
 from pycni.node.direct import (
     LINGER,
-    Scope,
     accepts,
-    chosen,
     is_wanted,
     lingers_until,
     overhead,
     routed_until,
-    scopes,
-    still_accepts,
 )
 from pycni.node.record import Node
 from pycni.settings import Settings
-from pycni.stores import DIRECT, ROUTED, NodeRecord
+from pycni.stores import DIRECT, ROUTED
 
 NOW = 1_700_000_000.0
-UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
-NO_ETHERNET = Link(3, IFF_UP | IFF_RUNNING, mac="", mtu=1420, hardware=768)
-NEAR, FAR, OVER_TUNNEL = (ip_address(f"192.0.2.{number}") for number in (7, 8, 9))
-GATEWAY = ip_address("192.0.2.1")
 NODE = Node(
     "one", 1, ip_address("192.0.2.3"), (ip_network("10.244.0.0/24"),),
     (ip_network("10.244.0.0/16"),), "eth0", 1450, 4789,
@@ -55,49 +45,11 @@ def test_only_direct_itself_leaves_no_room_for_vxlan(
     assert overhead(settings(encap), 4) == bytes_kept
 
 
-def test_only_nodes_that_say_so_take_it() -> None:
-    old = NodeRecord("two", 2, NEAR, ())
-    new = replace(old, name="three", vtep=FAR, accepts=(DIRECT,))
-    routed = replace(old, name="four", vtep=OVER_TUNNEL, accepts=(DIRECT, ROUTED))
-    others = [old, new, routed]
-    on_links, everywhere = replace(NODE, direct=True), replace(NODE, direct=True, routed=True)
-
-    assert set(scopes(NODE, others).values()) == {Scope.NOWHERE}
-    assert scopes(on_links, others) == {
-        NEAR: Scope.NOWHERE,
-        FAR: Scope.LINK,
-        OVER_TUNNEL: Scope.LINK,
-    }
-    assert scopes(everywhere, others) == {
-        NEAR: Scope.NOWHERE,
-        FAR: Scope.LINK,
-        OVER_TUNNEL: Scope.ROUTERS,
-    }
-
-
 def test_a_nodes_record_says_it_only_while_it_sends_so_itself() -> None:
     assert accepts(replace(NODE, direct=True)) == (DIRECT,)
     assert accepts(replace(NODE, direct_until=NOW)) == ()
     assert accepts(replace(NODE, direct=True, routed=True)) == (DIRECT, ROUTED)
     assert accepts(replace(NODE, direct=True, routed_until=NOW)) == (DIRECT,)
-
-
-def test_before_a_change_it_says_what_it_takes_before_and_after() -> None:
-    both = (DIRECT, ROUTED)
-    assert still_accepts(settings("auto", routed=True), both) == ()
-    assert still_accepts(settings("direct"), both) == (DIRECT,)
-    assert still_accepts(settings("direct", routed=True), both) == both
-    assert still_accepts(settings("direct", routed=True), ()) == ()
-
-
-def test_only_nodes_on_one_link_get_it() -> None:
-    paths = {NEAR: Path(2, NEAR, 0), FAR: Path(2, GATEWAY, 0), OVER_TUNNEL: Path(3, OVER_TUNNEL, 0)}
-    links = {2: UPLINK, 3: NO_ETHERNET}
-
-    assert chosen(dict.fromkeys([*paths, GATEWAY], Scope.LINK), paths, links) == {NEAR}
-    assert chosen(dict.fromkeys([*paths, GATEWAY], Scope.ROUTERS), paths, links) == {NEAR, FAR}
-    assert chosen(dict.fromkeys(paths, Scope.NOWHERE), paths, links) == set()
-    assert chosen({NEAR: Scope.ROUTERS}, paths, {}) == set()
 
 
 def test_a_node_that_sends_no_more_takes_it_for_a_while() -> None:

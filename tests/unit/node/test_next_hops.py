@@ -19,7 +19,8 @@ from pycni.kernel.fib import (
 )
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.node import next_hops, overlay
-from pycni.node.direct import NO_MAC, Scope
+from pycni.node.direct import NO_MAC
+from pycni.node.modes import Mode
 from pycni.node.next_hops import Copy, wanted
 
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
@@ -44,7 +45,7 @@ def test_a_node_on_the_link_is_its_own_next_hop() -> None:
 def directly(neighbours: Neighbours, former: Mapping[IPAddress, NextHop]) -> NextHop:
     """The next hop to NODE, which takes packets without outer headers."""
     return wanted(
-        {NODE: Path(2, NODE, 0)}, {2: UPLINK}, neighbours, directly={NODE}, former=former
+        {NODE: Path(2, NODE, 0)}, {2: UPLINK}, neighbours, modes={NODE: Mode.DIRECT}, former=former
     )[NODE]
 
 
@@ -71,17 +72,41 @@ def test_a_mac_of_another_link_or_of_a_router_is_no_nodes(former: NextHop | None
 
 def test_a_node_on_no_link_with_this_one_gets_outer_headers() -> None:
     copy = copied()[1]
-    copy.take_nodes({FAR: Scope.LINK})
+    copy.take_nodes({FAR: Mode.DIRECT})
 
     assert [hop.direct for hop in copy.wanted.values()] == [False]
 
 
 def test_a_node_behind_a_router_that_knows_pods_gets_none() -> None:
     copy = copied()[1]
-    copy.take_nodes({FAR: Scope.ROUTERS})
+    copy.take_nodes({FAR: Mode.ROUTED})
 
     (hop,) = copy.wanted.values()
     assert (hop.direct, hop.on_link, hop.dst_mac) == (True, False, GATEWAY_MAC)
+
+
+@pytest.mark.parametrize("gateway", [NODE, GATEWAY], ids=["on the link", "by a router"])
+def test_a_node_that_gets_ipip_has_an_entry_though_its_neighbour_is_not_known(
+    gateway: IPAddress,
+) -> None:
+    paths = {NODE: Path(2, gateway, 0)}
+    known = wanted(paths, {2: UPLINK}, NEIGHBOURS, modes={NODE: Mode.IPIP})[NODE]
+    unknown = wanted(paths, {2: UPLINK}, {}, modes={NODE: Mode.IPIP})[NODE]
+
+    on_link = gateway == NODE
+    expected = NextHop(2, 1480, NEIGHBOURS[2, gateway], UPLINK.mac, on_link=on_link, ipip=True)
+    assert known == expected
+    assert unknown == replace(expected, dst_mac=NO_MAC, unresolved=True)
+
+
+def test_only_nodes_that_take_it_get_ipip() -> None:
+    copy = copied()[1]
+    copy.take_nodes({FAR: Mode.IPIP})
+    assert [(hop.ipip, hop.mtu) for hop in copy.wanted.values()] == [(True, 1480)]
+
+    copy.take_nodes({FAR: Mode.VXLAN})
+
+    assert [(hop.ipip, hop.mtu) for hop in copy.wanted.values()] == [(False, 1450)]
 
 
 def test_all_nodes_behind_a_gateway_have_its_mac() -> None:
@@ -148,7 +173,7 @@ class Kernel:
 def copied() -> tuple[Kernel, Copy]:
     kernel = Kernel()
     copy = Copy(kernel)
-    copy.take_all(NODE, {FAR: Scope.NOWHERE})
+    copy.take_all(NODE, {FAR: Mode.VXLAN})
     return kernel, copy
 
 
@@ -229,17 +254,17 @@ OTHER = ip_address("198.51.100.8")
 def test_only_nodes_that_came_are_asked_for() -> None:
     kernel, copy = copied()
 
-    copy.take_nodes(dict.fromkeys([FAR, OTHER], Scope.NOWHERE))
+    copy.take_nodes(dict.fromkeys([FAR, OTHER], Mode.VXLAN))
     assert (set(copy.wanted), kernel.addresses) == ({FAR, OTHER}, [[FAR], [OTHER]])
 
-    copy.take_nodes({OTHER: Scope.NOWHERE})
+    copy.take_nodes({OTHER: Mode.VXLAN})
     assert (set(copy.wanted), kernel.asked) == ({OTHER}, 2)
 
 
 def test_a_node_that_could_not_be_reached_has_its_turn_again() -> None:
     kernel, copy = copied()
     kernel.unreachable = True
-    copy.take_nodes(dict.fromkeys([FAR, OTHER], Scope.NOWHERE))
+    copy.take_nodes(dict.fromkeys([FAR, OTHER], Mode.VXLAN))
     assert set(copy.wanted) == {FAR}
 
     kernel.unreachable = False
@@ -254,7 +279,7 @@ def test_each_node_has_its_turn_and_narrow_paths_always_have(
     monkeypatch.setattr(next_hops, "REVIEWED", 2)
     kernel, copy = copied()
     many = [OTHER + number for number in range(5)]
-    copy.take_all(NODE, dict.fromkeys(many, Scope.NOWHERE))
+    copy.take_all(NODE, dict.fromkeys(many, Mode.VXLAN))
     kernel.narrow = {many[4]}
     copy.take_again([many[4]])
     kernel.addresses.clear()

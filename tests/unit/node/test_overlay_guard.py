@@ -55,6 +55,29 @@ def test_processes_are_told_by_owner_and_mark() -> None:
     )
 
 
+def test_ipip_is_guarded_where_nodes_send_it() -> None:
+    """Also that of nodes, which another rule would accept."""
+    takes = replace(NODE, ipip=True, vtep=VTEP6)
+
+    for number, protocol in enumerate((4, 41)):
+        kind = f"meta l4proto {protocol}"
+        assert rules("input", node=takes)[number] == f"{kind} jump ipip_input"
+        assert rules("output", node=takes)[number] == (
+            f'{kind} oifname != "pycni0" ip6 daddr @nodes6 counter name ipip_of_process drop'
+        )
+    assert rules("ipip_input", node=takes)[-1] == (
+        "ip6 daddr fd00:99::1 counter name ipip_not_taken drop"
+    )
+
+
+def test_where_nodes_do_not_send_ipip_it_is_nobodys_business() -> None:
+    table = overlay_guard.wanted(SETTINGS, NODE, OTHERS)
+
+    assert "l4proto 4" not in str(table.chains)
+    assert not any(chain.name.startswith("ipip") for chain in table.chains)
+    assert "output" not in {chain.name for chain in table.chains}
+
+
 def test_a_setting_leaves_processes_alone() -> None:
     lenient = Settings(node_name="node1", vxlan_by_kernel_only=False)
 

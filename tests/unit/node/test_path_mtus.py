@@ -12,6 +12,7 @@ from pycni.cluster import IPAddress
 from pycni.faults import Weight
 from pycni.kernel.fib import Path
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
+from pycni.node.modes import Mode
 from pycni.node.path_mtus import PathMtus, differences, narrow, untracked_errors, wanted
 from pycni.node.record import Node
 
@@ -71,6 +72,22 @@ def test_errors_about_what_our_programs_encapsulate_are_not_tracked(vtep: IPAddr
     assert " 8472 " in rule
     assert rule.endswith("notrack")
     assert untracked_errors(replace(node, encap="kernel")) == ()
+
+
+@pytest.mark.parametrize("vtep", [NODE, NODE6], ids=["IPv4", "IPv6"])
+def test_errors_about_ipip_are_not_tracked_either(vtep: IPAddress) -> None:
+    node = Node("one", 1, vtep, (CIDR,), (CIDR,), "eth0", 1480, 8472, encap="kernel", ipip=True)
+
+    of4, of6 = untracked_errors(node)
+    assert of4.endswith(",8 4 notrack")
+    assert of6.endswith(",8 41 notrack")
+    assert len(untracked_errors(replace(node, encap="ebpf"))) == 3
+
+
+def test_nodes_that_get_vxlan_beside_ipip_are_behind_narrow_paths() -> None:
+    paths = {NODE: Path(2, NODE, 0), NODE6: Path(2, NODE6, 0)}
+
+    assert narrow(paths, {2: UPLINK}, overlay_mtu=1460, modes={NODE6: Mode.IPIP}) == {NODE: 1450}
 
 
 def test_what_differs_is_a_fault_by_name() -> None:

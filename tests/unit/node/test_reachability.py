@@ -20,6 +20,7 @@ from pycni.node.reachability import (
     Way,
     faults,
 )
+from pycni.stores import DIRECT, IPIP
 
 INTERVAL = 20.0
 MANY = 5000
@@ -139,9 +140,17 @@ def test_what_answers_beside_and_not_through_the_overlay_names_the_port() -> Non
 
 
 def test_a_node_that_gets_no_vxlan_is_not_said_to_lack_its_port() -> None:
-    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), directly={"n2"})
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), modes={"n2": DIRECT})
 
     assert "node n2 is not reached without VXLAN, though it answers beside it" in fault.sentence
+    assert "4789" not in fault.todo
+    assert 'encap = "auto"' in fault.todo
+
+
+def test_for_a_node_that_gets_ipip_the_protocols_are_named() -> None:
+    (fault,) = faults([peer("n2", FAILS, WORKS).row], port=4789, silent=(), modes={"n2": IPIP})
+
+    assert "drops IPIP (IP protocols 4 and 41)" in fault.sentence
     assert "4789" not in fault.todo
     assert 'encap = "auto"' in fault.todo
 

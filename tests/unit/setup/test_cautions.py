@@ -26,6 +26,17 @@ def test_a_store_that_is_not_set_is_said(tmp_path: Path) -> None:
     assert f"set store = 'sqlite:{tmp_path}/state/cluster.db'" in text
 
 
+@pytest.mark.parametrize(("encap", "said"), [("auto", 2), ("direct", 1), ("auto-direct", 1)])
+def test_routers_that_know_pods_are_for_packets_without_vxlan(
+    tmp_path: Path, encap: str, said: int
+) -> None:
+    chosen = {"encap": encap, "routers_know_pods": True}
+    found = look(settings(tmp_path, "").model_copy(update=chosen))
+
+    assert len(found) == said
+    assert ("routers_know_pods" in found[-1]) == (said == 2)
+
+
 def test_it_is_said_again_when_the_node_is_set_up(tmp_path: Path) -> None:
     made(tmp_path)
 

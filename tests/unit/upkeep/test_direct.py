@@ -15,7 +15,6 @@ from pycni.kernel.fib import Path
 from pycni.kernel.links import IFF_RUNNING, IFF_UP, Link
 from pycni.upkeep import direct
 
-NOW = 1_700_000_000.0
 UPLINK = Link(2, IFF_UP | IFF_RUNNING, mac="02:00:00:00:00:02", mtu=1500)
 TUNNEL = UPLINK._replace(ifindex=3, ifname="wg0", hardware=768)
 OWN, NEAR, FAR, TUNNELLED = (ip_address(f"192.0.2.{number}") for number in (3, 7, 8, 9))
@@ -50,16 +49,13 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Vtep]:
     vteps = {NEAR: Vtep(2, direct=True)}
     monkeypatch.setattr(direct.maps, "open_vteps", lambda _: Opened(vteps))
     monkeypatch.setattr(direct, "Fib", lambda **_: Opened({}))
-    monkeypatch.setattr(direct.time, "time", lambda: NOW)
     return vteps
 
 
-def described(encap: str, *, until: float = 0.0, routed: bool = False) -> Any:
+def described(encap: str, *, routed: bool = False) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(encap=encap, pin_root=None),
-        node=SimpleNamespace(
-            vtep=OWN, direct="direct" in encap, routed=routed, door_open_until=until
-        ),
+        node=SimpleNamespace(vtep=OWN, direct="direct" in encap, routed=routed, ipip=False),
         others=(SimpleNamespace(name="far", vtep=FAR),),
     )
 
@@ -115,17 +111,6 @@ def test_where_vxlan_is_on_purpose_it_is_no_fault(known: dict[Any, Vtep], encap:
     known[FAR] = Vtep(3)
 
     assert found(described(encap)) == []
-
-
-@pytest.mark.usefixtures("known")
-def test_what_is_taken_too_long_is_ended_by_a_setup() -> None:
-    assert found(described("auto", until=NOW + 1)) == []
-
-    (fault,) = direct.faults(described("auto", until=NOW), None)  # type: ignore[arg-type]
-
-    assert fault.todo == ""
-    (fault,) = direct.faults(described("auto-direct", until=NOW), None)  # type: ignore[arg-type]
-    assert "from routers" in fault.sentence
 
 
 @pytest.mark.usefixtures("known")

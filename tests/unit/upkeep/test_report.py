@@ -16,7 +16,7 @@ from pycni.errors import NotAvailable
 from pycni.faults import Fault, Weight
 from pycni.node.reachability import Local
 from pycni.settings import Settings
-from pycni.stores import DIRECT, VXLAN, NodeRecord
+from pycni.stores import DIRECT, IPIP, VXLAN, NodeRecord
 from pycni.upkeep import report, ways
 from pycni.upkeep.book import Book, Rest, Tally
 from pycni.upkeep.part import Part
@@ -86,8 +86,18 @@ def test_nodes_that_take_nothing_but_vxlan_are_named(monkeypatch: pytest.MonkeyP
 
     assert row.cause == (
         "direct: 1 of 3 nodes without VXLAN; 2 by VXLAN, made by ebpf; "
-        "by their records n3, n4 take nothing else"
+        "by their records n3, n4 do not take that"
     )
+
+
+def test_how_many_nodes_get_ipip_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    other: Any = SimpleNamespace(name="n2", vtep=VTEPS[0], accepts=(IPIP,))
+    monkeypatch.setattr(report.next_hops, "modes", lambda _: {VTEPS[0]: IPIP})
+    monkeypatch.setattr(report.next_hops, "is_fresh", lambda _: True)
+    node = SimpleNamespace(direct=False, ipip=True, encap="ebpf")
+    d: Any = SimpleNamespace(settings=SimpleNamespace(encap="ipip"), node=node, others=[other])
+
+    assert report._encap(d) == Row("encap", State.OK, "ipip: 1 of 1 nodes in IPIP")
 
 
 def test_without_an_agent_the_kernel_is_said_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

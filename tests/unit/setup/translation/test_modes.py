@@ -36,17 +36,18 @@ def test_a_mode_that_is_not_there_is_refused_with_the_one_that_works(name: str) 
 
 
 def test_one_line_of_the_table_switches_a_mode_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(modes.MODES, "ipip", replace(modes.MODES["ipip"], exists=True))
+    monkeypatch.setitem(modes.MODES, "ipvlan", replace(modes.MODES["ipvlan"], exists=True))
 
-    found = finding(PROTOTYPE | {"mode": "ipip"}, "mode")
+    found = finding(PROTOTYPE | {"mode": "ipvlan"}, "mode")
 
-    assert (found.fate, dict(found.settings)) == ("becomes", {"encap": "ipip"})
+    assert (found.fate, dict(found.network)) == ("becomes", {"device": "ipvlan"})
 
 
-def test_routes_to_the_other_nodes_are_the_direct_mode() -> None:
-    found = finding(PROTOTYPE | {"mode": "host-gw"}, "mode")
+@pytest.mark.parametrize(("name", "encap"), [("host-gw", "direct"), ("ipip", "ipip")])
+def test_a_mode_that_is_there_is_a_setting(name: str, encap: str) -> None:
+    found = finding(PROTOTYPE | {"mode": name}, "mode")
 
-    assert (found.fate, dict(found.settings)) == ("becomes", {"encap": "direct"})
+    assert (found.fate, dict(found.settings)) == ("becomes", {"encap": encap})
 
 
 def test_a_mode_that_nobody_knows_is_refused_by_its_name() -> None:

@@ -67,7 +67,8 @@ def test_a_key_of_net_conf(keys: dict[str, Any], key: str, fate: str, says: str)
     [
         ({"Type": "vxlan"}, "Type", "becomes", 'encap = "auto"'),
         ({"Type": "host-gw"}, "Type", "becomes", 'encap = "direct"'),
-        ({"Type": "ipip"}, "Type", "refused", '"Type": "vxlan"'),
+        ({"Type": "ipip"}, "Type", "becomes", 'encap = "ipip"'),
+        ({"Type": "ipvlan"}, "Type", "refused", '"Type": "vxlan"'),
         ({"Type": "udp"}, "Type", "refused", "knows no 'udp'"),
         ({"Type": "wireguard"}, "Type", "refused", "knows no 'wireguard'"),
         ({"Type": 3}, "Type", "refused", "text in quotes"),

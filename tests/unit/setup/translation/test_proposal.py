@@ -96,7 +96,7 @@ def test_the_name_of_this_host_does_not_matter(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_refusal_leaves_nothing_to_be_copied_by_mistake() -> None:
-    done = result(PROTOTYPE | {"mode": "ipip"})
+    done = result(PROTOTYPE | {"mode": "geneve"})
 
     assert [one.key for one in done.refused] == ["mode"]
     assert (done.settings, done.network) == ("", None)
