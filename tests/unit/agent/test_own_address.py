@@ -32,7 +32,7 @@ class World:
     """A node, its kernel and its store."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.node = SimpleNamespace(vtep=VTEP, uplink="eth0", mtu=1450, direct=False)
+        self.node = SimpleNamespace(vtep=VTEP, uplink="eth0", mtu=1450, direct=False, routed=False)
         self.addresses = [ADDRESS]
         self.routes = [DEFAULT]
         self.links = [ETH0, ETH1, WIREGUARD]

@@ -88,7 +88,7 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
 
 def test_there_is_room_for_as_many_link_local_services_as_the_settings_allow() -> None:
     most = tuple(IPv4Address("169.254.0.1") + number for number in range(LINK_LOCAL_MAX))
-    config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, True, (), (), (), most)
+    config = Config(7, 4789, 1, 1, 1450, 1, True, True, True, True, True, True, (), (), (), most)
 
     assert b"".join(one.packed for one in most) in config.pack()
     with pytest.raises(ValueError, match="5 link-local services"):
