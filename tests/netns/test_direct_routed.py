@@ -89,8 +89,12 @@ def test_nodes_reach_pods_and_pods_reach_nodes(nodes: Nodes, family: int) -> Non
     with pumping(nodes.one.netns, pod.netns, nodes.pod(pod, family)) as send:
         assert send() is not None
     to = nodes.own(nodes.one, family)
+    # routers know a node by its VTEP; for VXLAN an IPv6 underlay cuts nothing (docs/direct.md)
+    size = 1200 if (family, nodes.underlay) == (4, 6) else 5000
     with answering(nodes.one.netns, to) as (port, _):
-        assert ask(pod.netns, to, port, size=5000) == nodes.pod(pod, family)
+        if family == 6:
+            ask(pod.netns, to, port, size=size)  # its sender may be told to cut it smaller
+        assert ask(pod.netns, to, port, size=size) == nodes.pod(pod, family)
 
 
 def test_it_is_no_fault(nodes: Nodes) -> None:
