@@ -225,7 +225,7 @@ def test_the_way_is_said(nodes: Tunnelled) -> None:
 
     assert by_name["encap"]["cause"] == "ipip: 2 of 2 nodes in IPIP"
     assert by_name["encap"]["state"] == "ok"
-    assert by_name["ipip"]["state"] == "ok"
+    assert by_name["doors"]["state"] == "ok"
 
 
 def test_nodes_that_ask_each_other_get_answers(nodes: Tunnelled) -> None:
