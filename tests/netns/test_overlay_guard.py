@@ -156,7 +156,7 @@ def test_a_stranger_is_no_pod_to_the_nodes_own_stack(lab: Lab, family: int, way:
 
 
 @contextmanager
-def published(lab: Lab, by: LabNode, one: str, *, heard_by: LabNode) -> Iterator[None]:
+def published(by: LabNode, one: str, *, heard_by: LabNode) -> Iterator[None]:
     """A node publishes an address of the cluster's networks, as that of a pod, and another hears
     it."""
     settings = load(by.settings_path)
@@ -176,7 +176,7 @@ def test_a_stranger_is_no_pod_whose_address_was_published(lab: Lab) -> None:
     target = underlay(node, 4)
 
     with (
-        published(lab, other, PUBLISHED, heard_by=node),
+        published(other, PUBLISHED, heard_by=node),
         counted(lab, node, overlay_guard.POD_SOURCE),
         nothing_heard(node.netns, target, friend=(other.netns, underlay(other, 4))) as port,
     ):
