@@ -21,8 +21,9 @@ from functools import cache
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft_sets, nft_tables
+from pycni.kernel import nft_sets, nft_states, nft_tables
 from pycni.kernel.nft_sets import NamedSet
+from pycni.kernel.nft_states import States
 from pycni.kernel.nft_tables import Table
 
 NFT_CTX_OUTPUT_JSON, NFT_CTX_OUTPUT_TERSE = 1 << 4, 1 << 11
@@ -133,8 +134,13 @@ def table_exists(name: str, *, what: str) -> bool:
 def table_flags(name: str, *, what: str, family: str = FAMILY) -> int | None:
     """The flags of a table; None if there is none of this name. One with flags must not be listed
     (nft_tables.py). Raises SetupError."""
+    return flags(what=what).get((family, name))
+
+
+def flags(*, what: str) -> dict[Table, int]:
+    """As nft_tables.flags. Raises SetupError."""
     try:
-        return nft_tables.flags().get((family, name))
+        return nft_tables.flags()
     except OSError as error:
         raise _silent(what, error) from error
 
@@ -143,6 +149,14 @@ def devices(*, what: str) -> dict[tuple[str, str, str], tuple[str, ...]]:
     """As nft_tables.devices. Raises SetupError."""
     try:
         return nft_tables.devices()
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
+def states(family: str, table: str, chain: str, *, what: str) -> dict[int, list[States | None]]:
+    """As nft_states.read. Raises SetupError."""
+    try:
+        return nft_states.read(family, table, chain)
     except OSError as error:
         raise _silent(what, error) from error
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft
+from pycni.kernel import nft, nft_states, nft_tables
+from pycni.kernel.nft_states import States
 
 Expression = dict[str, Any]
 """A statement of a rule, as libnftables-json(5) has it."""
@@ -76,7 +77,9 @@ class NewRule:
 
 
 def base_chains(*hooks: str, what: str) -> list[BaseChain]:
-    """The chains of IP at these hooks, and where these are of interfaces, those of netdev."""
+    """The chains of IP at these hooks, and where these are of interfaces, those of netdev. The
+    kernel calls none of a dormant table."""
+    flags = nft.flags(what=what)
     found = [
         BaseChain(
             one["family"],
@@ -90,6 +93,7 @@ def base_chains(*hooks: str, what: str) -> list[BaseChain]:
         for one in _all_chains(what)
         if one.get("hook") in hooks
         and (one["family"] in FAMILIES or (one["family"], one["hook"]) in NETDEV)
+        and not flags.get((one["family"], one["table"]), 0) & nft_tables.DORMANT
     ]
     if any(one.hook in ON_DEVICES for one in found):
         devices = nft.devices(what=what)
@@ -106,8 +110,9 @@ def rules(chain: BaseChain, *, what: str) -> list[Rule]:
 
 
 def rules_in(family: str, table: str, name: str, *, what: str) -> list[Rule]:
-    """The rules of any chain in their order; none if it is gone. Elements of named sets are not
-    read."""
+    """The rules of any chain in their order; none if it is gone. What iptables asks of a
+    connection's state is told (`_with_states`). Elements of named sets are not, but older releases
+    of libnftables read them all the same: half a second for 100,000."""
     place = {"family": family, "table": table, "name": name}
     try:
         listed = nft.run([{"list": {"chain": place}}], what=what, elements=False)
@@ -115,10 +120,29 @@ def rules_in(family: str, table: str, name: str, *, what: str) -> list[Rule]:
         if any(place.items() <= one.items() for one in _all_chains(what)):
             raise
         return []
-    return [
+    found = [
         Rule(one["handle"], one.get("comment", ""), tuple(one.get("expr", [])))
         for one in (entry["rule"] for entry in listed if "rule" in entry)
     ]
+    if not any(_asks_for_states(one) for rule in found for one in rule.expressions):
+        return found
+    states = nft.states(family, table, name, what=what)
+    return [_with_states(rule, iter(states.get(rule.handle, ()))) for rule in found]
+
+
+def _asks_for_states(expression: Expression) -> bool:
+    said = expression.get("xt") or {}
+    return said.get("type") == "match" and said.get("name") in nft_states.NAMES
+
+
+def _with_states(rule: Rule, states: Iterator[States | None]) -> Rule:
+    """A rule whose matches by state say what they ask: "states", and "all" if nothing else."""
+    expressions = []
+    for one in rule.expressions:
+        said = next(states, None) if _asks_for_states(one) else None
+        more = {"states": sorted(said.words), "all": said.is_all} if said else {}
+        expressions.append({"xt": {**one["xt"], **more}} if more else one)
+    return dataclasses.replace(rule, expressions=tuple(expressions))
 
 
 def _all_chains(what: str) -> list[dict[str, Any]]:
@@ -126,14 +150,15 @@ def _all_chains(what: str) -> list[dict[str, Any]]:
     return [entry["chain"] for entry in listed if "chain" in entry]
 
 
-def table_names(chain: BaseChain, word: str | int, *, what: str) -> bool:
-    """Whether a rule or set in the chain's table has a word: an interface, an address, a port."""
+def table_names(chain: BaseChain, *words: str | int, what: str) -> bool:
+    """Whether a rule or set in the chain's table has one of these words: interfaces, addresses,
+    ports."""
     if nft.table_flags(chain.table, family=chain.family, what=what):
         listed = _list_parts(chain, what=what)
     else:
         place = {"family": chain.family, "name": chain.table}
         listed = nft.run([{"list": {"table": place}}], what=what)
-    return any(word in _words(entry) for entry in listed)
+    return any(one in words for entry in listed for one in _words(entry))
 
 
 def _words(entry: object) -> Iterator[str | int]:

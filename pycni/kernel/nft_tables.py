@@ -31,6 +31,9 @@ NFTA_HOOK_DEV, NFTA_HOOK_DEVS, NFTA_DEVICE_NAME = 3, 4, 1
 FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
 """NFPROTO_*, by nft(8)'s words."""
 
+DORMANT = 1
+"""NFT_TABLE_F_DORMANT: the kernel calls none of the table's chains."""
+
 Table = tuple[str, str]
 """Family and name."""
 

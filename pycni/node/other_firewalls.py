@@ -18,6 +18,7 @@ from pycni.kernel.nft_chains import BaseChain
 from pycni.node import firewall_accepts, stopping_rules
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
+from pycni.node.stopping_rules import Readers, Stopping
 
 WHAT = "other firewalls' chains"
 PART = "firewalls"
@@ -33,8 +34,8 @@ OWN = "pycni"
 
 def faults(node: Node, ways: Collection[str] = ()) -> list[Fault]:
     """The chains that drop or reject in the end, in tables that do not name the overlay device or
-    the cluster; for packets to the host, the port of VXLAN. And the rules that stop all packets of
-    a kind. Raises SetupError.
+    the cluster, unless they accept all that a node needs before; for packets to the host, the port
+    of VXLAN. And the rules that stop all packets of a kind. Raises SetupError.
 
     `ways`: names of the interfaces by which packets may leave for the world; none: the uplink. Of a
     chain's end only the words of the table are compared: whether a packet passes depends on all its
@@ -53,16 +54,22 @@ def state(node: Node) -> object:
 def _of_tables(node: Node, ways: Collection[str]) -> list[Fault]:
     chains = nft_chains.base_chains(*stopping_rules.HOOKS, what=WHAT)
     others = [one for one in chains if not one.table.startswith(OWN)]
-    closed = [one for one in others if one.hook in CLOSED_AT and _is_closed(one)]
-    return [*_tables(node, closed), *_inputs(node, closed), *_rules(node, ways, others, closed)]
+    readers = Readers(WHAT)
+    found = stopping_rules.judge(node, ways or (node.uplink,), others, readers)
+    closed = [
+        one
+        for one in others
+        if one.hook in CLOSED_AT and one not in found.letting and _is_closed(one, readers)
+    ]
+    return [*_tables(node, closed), *_inputs(node, closed), *_rules(node, found.stopping, closed)]
 
 
 def _rules(
-    node: Node, ways: Collection[str], others: Iterable[BaseChain], closed: Collection[BaseChain]
+    node: Node, stopping: Iterable[Stopping], closed: Collection[BaseChain]
 ) -> Iterator[Fault]:
     """Where a chain stops all that comes to its end, pycni's own words in its table are taken for
     somebody's thought about them; and iptables' chains get rules of ours."""
-    for one in stopping_rules.find(node, ways or (node.uplink,), others, what=WHAT):
+    for one in stopping:
         chain = one.base
         if one.stop.names or not (
             chain in closed or firewall_accepts.is_iptables(chain) or _names(chain, *_words(node))
@@ -150,16 +157,18 @@ def _inputs(node: Node, closed: Iterable[BaseChain]) -> list[Fault]:
     ]
 
 
-def _is_closed(chain: BaseChain) -> bool:
+def _is_closed(chain: BaseChain, readers: Readers) -> bool:
     """Whether it stops all that comes to its end; iptables' chains are not judged here."""
     if firewall_accepts.is_iptables(chain):
         return False
-    rules = [] if chain.policy == "drop" else nft_chains.rules(chain, what=WHAT)
-    return chain.policy == "drop" or bool(rules and rules[-1].stops_all)
+    if chain.policy == "drop":
+        return True
+    rules = readers.of(chain).rules(chain.name)
+    return bool(rules and rules[-1].stops_all)
 
 
 def _names(chain: BaseChain, *words: str | int) -> bool:
-    return any(nft_chains.table_names(chain, word, what=WHAT) for word in words)
+    return nft_chains.table_names(chain, *words, what=WHAT)
 
 
 def _todo(chain: BaseChain) -> str:

@@ -197,9 +197,14 @@ def _plain(node: Node, when: str) -> Iterator[str]:
 
 def _from_node(node: Node) -> str:
     """Of another node to this node's VTEP: no rule behind this one would match. It is asked early,
-    since that is every packet of the kernel's VXLAN, and each further rule costs time."""
-    family, version = _family(node.vtep), node.vtep.version
-    return f"{family} daddr {node.vtep} {family} saddr @{_set(version)}"
+    since that is every packet of the kernel's VXLAN, and each further rule costs time.
+
+    The sets also have single addresses of pods that their nodes published. Those in the cluster's
+    networks are no nodes' own, and come through the overlay only."""
+    vtep, family = node.vtep, _family(node.vtep)
+    clusters = [str(one) for one in node.cluster_cidrs if one.version == vtep.version]
+    pods = "".join(f" {family} saddr != {one}" for one in clusters)
+    return f"{family} daddr {vtep} {family} saddr @{_set(vtep.version)}{pods}"
 
 
 def _input(node: Node) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from pycni.cluster import IPAddress, IPNetwork
+from pycni.kernel import nft_states
 from pycni.kernel.nft_chains import Expression
 from pycni.node.overlay import DEVICE
 from pycni.node.passing import NEW, Addresses, Packets
@@ -27,9 +28,10 @@ class Part(IntEnum):
     """Which packets of a kind a rule is about."""
 
     NONE = 0
-    UNKNOWN = 1
-    SOME = 2
-    """Those of one protocol, to one port, of one address among several."""
+    SOME = 1
+    """A few, whatever else is asked of them: those to some ports, of ICMP, of a small network."""
+    UNKNOWN = 2
+    """Perhaps a few, perhaps most or all."""
     ALL = 3
 
 
@@ -49,17 +51,20 @@ IP = {4: "ip", 6: "ip6"}
 FAMILY_WORDS = {4: ("ipv4", "ip"), 6: ("ipv6", "ip6")}
 SILENT = frozenset(("counter", "log", "mangle", "notrack", "secmark", "comment"))
 """Statements that neither choose packets nor end their way."""
-STATES = ("conntrack", "state")
-"""iptables' matches by the state of a connection. The listing does not tell which state."""
-
 OPPOSITE = {Part.ALL: Part.NONE, Part.NONE: Part.ALL}
+COMMON = frozenset(("tcp", "udp", 6, 17))
+"""Protocols that make most packets."""
+FEW_PORTS = 1024
+FEW_BITS = 6
+"""Of a network's length: a 64th of all addresses. Private networks are less (RFC 1918, RFC 4193),
+those that the IPv6 Internet uses are more."""
 
 
 def of_rule(
     expressions: Iterable[Expression], packets: Packets, contains: Contains, *, lets: bool = False
 ) -> Match:
     """What a rule is about, all its conditions together. `lets`: it lets packets pass. Then what
-    iptables says of states is about connections that are known already."""
+    iptables says of states that it does not name is about connections that are known already."""
     part, names = Part.ALL, False
     for one in expressions:
         if "match" in one:
@@ -76,13 +81,12 @@ def of_match(match: dict[str, Any], packets: Packets, contains: Contains) -> Mat
     """One condition: `left`, `op` and `right` of a statement "match"."""
     operator, left, right = match["op"], match["left"], match["right"]
     if operator not in ("==", "!=", "in"):
-        part = Part.SOME if _is_of_transport(left, packets) else Part.UNKNOWN
-        return Match(part)
+        return Match(Part.UNKNOWN)
     if not isinstance(left, dict) or _is_foreign(left, packets):
         return Match(Part.NONE if isinstance(left, dict) else Part.UNKNOWN)
     found = of_key(left, right, packets, contains)
     if operator == "!=":
-        return Match(OPPOSITE.get(found.part, found.part))
+        return Match(OPPOSITE.get(found.part, Part.UNKNOWN))
     return found
 
 
@@ -98,15 +102,14 @@ def of_key(left: dict[str, Any], right: object, packets: Packets, contains: Cont
     if key in ("nfproto", "protocol"):
         return Match(_among(FAMILY_WORDS[packets.version], right))
     if key == "l4proto" or (protocol, field) in (("ip", "protocol"), ("ip6", "nexthdr")):
-        return Match(_among(UDP, right) if packets.port else Part.SOME)
+        return Match(_among(UDP, right) if packets.port else _few_protocols(right))
     if protocol in IP.values() and field in ("saddr", "daddr"):
         own = packets.source if field == "saddr" else packets.destination
         return _addresses(own, right, packets.version, contains)
     if protocol in PROTOCOLS:
-        return _transport(field, right, packets)
+        return _transport(protocol, field, right, packets)
     if left.get("ct", {}).get("key") == "state" and "dir" not in left["ct"]:
-        part = _among((packets.state,), right) if packets.state else Part.UNKNOWN
-        return Match(part)
+        return Match(_state(right, packets))
     return Match(Part.UNKNOWN)
 
 
@@ -118,9 +121,15 @@ def _is_foreign(left: dict[str, Any], packets: Packets) -> bool:
     return bool(packets.port and protocol in PROTOCOLS - {"udp", "th"})
 
 
-def _is_of_transport(left: object, packets: Packets) -> bool:
-    payload = left.get("payload", {}) if isinstance(left, dict) else {}
-    return not packets.port and payload.get("protocol") in PROTOCOLS
+def _state(right: object, packets: Packets) -> Part:
+    """VXLAN is what many exempt from tracking."""
+    part = _among((packets.state,), right) if packets.state else Part.UNKNOWN
+    is_exempt = packets.port and _among(("untracked",), right) is Part.ALL
+    return Part.UNKNOWN if part is Part.NONE and is_exempt else part
+
+
+def _few_protocols(right: object) -> Part:
+    return Part.SOME if _among(COMMON, right) is Part.NONE else Part.UNKNOWN
 
 
 def _xt(said: dict[str, Any] | None, packets: Packets, *, lets: bool) -> Part:
@@ -129,7 +138,10 @@ def _xt(said: dict[str, Any] | None, packets: Packets, *, lets: bool) -> Part:
         return Part.UNKNOWN
     if said.get("type") == "target" or said.get("name") == "comment":
         return Part.ALL
-    if said.get("name") in STATES and packets.state == NEW and lets:
+    if "states" in said:
+        part = _state(said["states"], packets)
+        return part if said["all"] else min(part, Part.UNKNOWN)
+    if said.get("name") in nft_states.NAMES and packets.state == NEW and lets:
         return Part.NONE
     return Part.UNKNOWN
 
@@ -145,7 +157,7 @@ def _interfaces(ifnames: frozenset[str], right: object, contains: Contains) -> M
         return any(_is_named(ifname, str(one), contains) for one in values)
 
     meant = {ifname for ifname in ifnames if is_meant(ifname)}
-    part = Part.ALL if meant == ifnames else Part.SOME if meant else Part.NONE
+    part = Part.ALL if meant == ifnames else Part.UNKNOWN if meant else Part.NONE
     return Match(part, DEVICE in meant)
 
 
@@ -172,7 +184,8 @@ def _addresses(own: Addresses | None, right: object, version: int, contains: Con
         if any(first == 0 and last == largest for first, last in ranges):
             return Match(Part.ALL)
         is_apart = all(any(_covers(net, one) for net in nets) for one in ranges)
-        return Match(Part.NONE if is_apart else Part.SOME)
+        few = sum(last - first + 1 for first, last in ranges) <= (largest + 1) >> FEW_BITS
+        return Match(Part.NONE if is_apart else Part.SOME if few else Part.UNKNOWN)
     if all(any(_covers(one, net) for one in ranges) for net in nets):
         return Match(Part.ALL, names=True)
     is_met = any(first <= net[1] and net[0] <= last for first, last in ranges for net in nets)
@@ -182,7 +195,7 @@ def _addresses(own: Addresses | None, right: object, version: int, contains: Con
 def _in_set(own: Addresses, name: str, contains: Contains) -> Match:
     """By the first and the last address of each network."""
     if own.outside:
-        return Match(Part.SOME)
+        return Match(Part.UNKNOWN)
     ends = [str(one[at]) for one in own.networks for at in ((1, -2) if one.num_addresses > 2
             else (0,))]  # fmt: skip
     found = [contains(name, end) for end in ends]
@@ -191,9 +204,14 @@ def _in_set(own: Addresses, name: str, contains: Contains) -> Match:
     return Match(Part.SOME, names=True) if any(found) else Match(Part.NONE)
 
 
-def _transport(field: str, right: object, packets: Packets) -> Match:
-    if not packets.port or field != "dport":
-        return Match(Part.SOME)
+def _transport(protocol: str, field: str, right: object, packets: Packets) -> Match:
+    if not packets.port:
+        is_few = protocol not in COMMON | {"th"} or (
+            field in ("sport", "dport") and _ports(right) <= FEW_PORTS
+        )
+        return Match(Part.SOME if is_few else Part.UNKNOWN)
+    if field != "dport":
+        return Match(Part.UNKNOWN)
     for value in _values(right):
         if isinstance(value, dict) and "range" in value:
             first, last = value["range"]
@@ -205,6 +223,12 @@ def _transport(field: str, right: object, packets: Packets) -> Match:
         if is_meant:
             return Match(Part.ALL, names=True)
     return Match(Part.NONE)
+
+
+def _ports(right: object) -> int:
+    """How many ports an expression has, as far as it tells."""
+    ranges = (one["range"] for one in _values(right) if isinstance(one, dict) and "range" in one)
+    return sum(last - first for first, last in ranges if isinstance(first, int))
 
 
 def _among(words: Iterable[object], right: object) -> Part:

@@ -9,6 +9,7 @@ only, in the network namespace of the calling thread.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from pycni.kernel.nft_chains import BaseChain, Rule
 from pycni.node import passing, rule_walk
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
-from pycni.node.rule_walk import Stop
+from pycni.node.rule_walk import End, Outcome, Stop
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress", "egress")
 IPTABLES = {"ip": "iptables", "ip6": "ip6tables"}
@@ -26,6 +27,9 @@ TABLES = ("filter", "raw", "mangle", "security")
 """Of iptables."""
 MOST_CHAINS = 200
 """Chains that one look reads, at most."""
+MOST_SECONDS = 0.5
+"""Of processor time, after which a look asks no more. One question takes as long where a table has
+a set of 100,000 elements (nft_chains.rules_in), and all else that the agent holds waits."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,22 @@ class Stopping:
         return base.family in IPTABLES and base.table in TABLES and base.name.isupper()
 
 
+class Enough(Exception):
+    """A look has taken its time."""
+
+
+@dataclass
+class Effort:
+    """What a look may still take, shared by all its readers."""
+
+    chains: int = MOST_CHAINS
+    end: float = field(default_factory=lambda: time.thread_time() + MOST_SECONDS)
+
+    def is_over(self) -> bool:
+        """Whether its time is."""
+        return time.thread_time() >= self.end
+
+
 @dataclass
 class TableReader:
     """What the kernel says of one table, each thing asked for once. Raises SetupError."""
@@ -64,56 +84,85 @@ class TableReader:
     family: str
     table: str
     what: str
-    left: list[int]
-    """How many chains may still be read, shared by all readers of a look."""
+    effort: Effort
     _rules: dict[str, list[Rule]] = field(default_factory=dict)
     _found: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def rules(self, chain: str) -> list[Rule] | None:
         """The rules of a chain in their order; none if it is gone. None: too many were read."""
         if chain not in self._rules:
-            if not self.left[0]:
+            if not self.effort.chains or self.effort.is_over():
                 return None
-            self.left[0] -= 1
+            self.effort.chains -= 1
             found = nft_chains.rules_in(self.family, self.table, chain, what=self.what)
             self._rules[chain] = found
         return self._rules[chain]
 
     def contains(self, name: str, element: str) -> bool:
-        """Whether a named set has an element."""
+        """Whether a named set has an element. Raises Enough."""
         key = name, element
         if key not in self._found:
+            if self.effort.is_over():
+                raise Enough
             self._found[key] = nft.contains(self.family, self.table, *key, what=self.what)
         return self._found[key]
 
 
-def find(
-    node: Node, ways: Collection[str], chains: Iterable[BaseChain], *, what: str
-) -> list[Stopping]:
-    """What stops packets for sure in these base chains. Raises SetupError.
+@dataclass
+class Readers:
+    """Of all tables, for one look. `what` as in nft.run."""
+
+    what: str
+    effort: Effort = field(default_factory=Effort)
+    _made: dict[tuple[str, str], TableReader] = field(default_factory=dict)
+
+    def of(self, chain: BaseChain) -> TableReader:
+        """That of a chain's table."""
+        table = chain.family, chain.table
+        return self._made.setdefault(table, TableReader(*table, self.what, self.effort))
+
+
+@dataclass
+class Judged:
+    """Of base chains."""
+
+    stopping: list[Stopping]
+    """What stops packets for sure."""
+    letting: frozenset[BaseChain]
+    """Chains that accept all packets, of all kinds that meet them."""
+
+
+def judge(
+    node: Node, ways: Collection[str], chains: Iterable[BaseChain], readers: Readers
+) -> Judged:
+    """What these base chains do. Raises SetupError.
 
     `ways`: names of the interfaces by which packets may leave for the world.
     """
     kinds = list(passing.kinds(node, ways))
-    left = [MOST_CHAINS]
-    readers: dict[tuple[str, str], TableReader] = {}
     found: dict[tuple[BaseChain, str, int], Stopping] = {}
+    is_letting: dict[BaseChain, bool] = {}
     for chain, packets in _met(chains, kinds):
-        table = chain.family, chain.table
-        reader = readers.setdefault(table, TableReader(*table, what, left))
-        try:
-            end = rule_walk.walk(chain, packets, reader)
-        except SetupError:
-            if not nft.unreadable(table):
-                raise
-            continue  # an older libnftables must not read it: nothing is known of it
+        end = _walk(chain, packets, readers)
+        is_letting[chain] = is_letting.get(chain, True) and end is End.PASSED
         if isinstance(end, Stop):
             key = chain, end.chain, end.number
             before = found.get(key)
             stopped = (*(before.stopped if before else ()), packets.what)
             names = end.names or bool(before and before.stop.names)
             found[key] = Stopping(chain, end._replace(names=names), tuple(dict.fromkeys(stopped)))
-    return list(found.values())
+    return Judged(list(found.values()), frozenset(one for one, lets in is_letting.items() if lets))
+
+
+def _walk(chain: BaseChain, packets: passing.Packets, readers: Readers) -> Outcome:
+    try:
+        return rule_walk.walk(chain, packets, readers.of(chain))
+    except Enough:
+        return End.UNSURE
+    except SetupError:
+        if not nft.unreadable((chain.family, chain.table)):
+            raise
+        return End.UNSURE  # an older libnftables must not read it: nothing is known of it
 
 
 def todo(one: Stopping, *, port: int) -> str:

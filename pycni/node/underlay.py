@@ -61,6 +61,11 @@ class Underlay:
         used |= {hop.ifindex for route in self.routes for hop in route.hops if _is_wide(route, hop)}
         return tuple(self.links[index] for index in sorted(used) if self._is_outer(index))
 
+    def leads_on(self, ifindex: int, routes: Iterable[Route]) -> bool:
+        """Whether an interface is an outer one by these routes, which may be of other tables."""
+        hops = ((route, hop) for route in routes for hop in route.hops if hop.ifindex == ifindex)
+        return self._is_outer(ifindex) and any(_is_wide(route, hop) for route, hop in hops)
+
     def own_addresses(self, clusters: Iterable[IPNetwork], first: IPAddress) -> list[IPAddress]:
         """The addresses at which other nodes reach this one, `first` (its VTEP) before the others.
 

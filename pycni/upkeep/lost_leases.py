@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pycni.faults import Fault, Weight
 from pycni.kernel.links import Link
-from pycni.names import GATEWAY_MAC, NETKIT, VETH, host_ifname
+from pycni.names import GATEWAY_MAC, NAME_HEAD, NETKIT, VETH, host_ifname
 from pycni.pods.lease import held_by, is_ours
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -32,32 +32,45 @@ class Astray(NamedTuple):
     alias: str | None
     """What its alias must be; empty if nobody knows, None if it is right."""
 
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the name is another one."""
+        return self.ifname != self.link.ifname
+
 
 def faults(_: Description, seen: Seen) -> Iterator[Fault]:
     """Of links that are up, or that were seen before: an ADD sets a link up and writes the alias in
     one request."""
-    for one in _astray(seen):
+    astray = list(_astray(seen))
+    leaving = {one.link.ifname for one in astray if one.is_renamed}
+    for one in astray:
         now = one.link.ifname
         if one.alias is not None:
             todo = f"if the agent does not mend it at once: {ANEW}"
             if seen.aliases is not None:
                 todo = "" if one.alias else ANEW
             found = "without its lease: somebody changed its alias"
-            found += f", and its name to {now}" if now != one.ifname else ""
+            found += f", and its name to {now}" if one.is_renamed else ""
             yield Fault(PART, one.ifname, found, todo, Weight.DEGRADED)
         else:
-            todo = f"rename what has that name: ip link show {one.ifname}"
-            todo = todo if seen.link(one.ifname) is not None else ""
+            is_taken = one.ifname not in leaving and seen.link(one.ifname) is not None
+            todo = f"rename what has that name: ip link show {one.ifname}" if is_taken else ""
             found = f"renamed: it is {now} now"
             yield Fault(PART, one.ifname, found, todo, Weight.DEGRADED)
 
 
 def mend(_: Description, seen: Seen) -> None:
-    """Write the aliases that are remembered, and give names back."""
-    for one in _astray(seen):
+    """Write the aliases that are remembered, and give names back. Two links may have each other's:
+    whatever has a name that belongs to another is renamed first."""
+    astray = list(_astray(seen))
+    wanted = {one.ifname for one in astray if one.is_renamed}
+    for one in astray:
         if one.alias:
             seen.ipr.set_alias(one.link.ifindex, one.alias)
-        if one.ifname != one.link.ifname and seen.ipr.link(one.ifname) is None:
+        if one.is_renamed and one.link.ifname in wanted:
+            seen.ipr.rename(one.link, f"{NAME_HEAD}_{one.link.ifindex}")
+    for one in astray:
+        if one.is_renamed and seen.ipr.link(one.ifname) is None:
             seen.ipr.rename(one.link, one.ifname)
 
 

@@ -65,6 +65,8 @@ def _problem(path: Path | None, seen: Seen) -> str | None:
         return "nowhere: this node has no route there"
     if any(link.ifindex == path.ifindex for link in seen.around.outer):
         return None
+    if seen.around.leads_on(path.ifindex, seen.routes):
+        return None  # without an address, and by a table that rules lead to
     link = seen.ipr.link_at(path.ifindex)
     name = f"interface {path.ifindex}" if link is None else link.ifname
     return f"out of {name}, which is no uplink of this node"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pycni.kernel import nft
+from pycni.kernel import nft, nft_tables
 from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import WORLD, LabNode
@@ -283,6 +283,61 @@ def test_a_table_of_others_that_knows_pods_is_no_fault(lab: Lab) -> None:
         assert found == []
 
 
+def test_a_dormant_table_stops_nothing(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    script = """
+        table inet mine {
+            flags dormant
+            chain away { type filter hook output priority 0; policy drop; }
+            chain through { type filter hook forward priority 0; policy drop; }
+        }"""
+    with table_of_others(node, script):
+        assert stopping(node) == []
+        assert reaches_the_world(lab, 4)
+
+
+@pytest.mark.parametrize("last", ["new : accept", "new : jump known"])
+def test_a_chain_that_lets_all_pass_before_it_drops_is_no_fault(lab: Lab, last: str) -> None:
+    node = lab.layout.nodes[0]
+    script = f"""
+        table inet mine {{
+            chain known {{ meta l4proto {{ tcp, udp, icmp, icmpv6 }} accept; accept; }}
+            chain into {{
+                type filter hook input priority 0; policy drop;
+                ct state vmap {{ established : accept, related : accept, {last} }}
+            }}
+            chain through {{
+                type filter hook forward priority 0; policy drop;
+                ct state new,established,related accept
+            }}
+        }}"""
+    with table_of_others(node, script):
+        assert stopping(node) == []
+        assert reaches_the_world(lab, 4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "faults"),
+    [
+        ("-m state --state NEW,ESTABLISHED,RELATED -j ACCEPT", 0),
+        ("-m conntrack ! --ctstate INVALID -j ACCEPT", 0),
+        ("-m conntrack --ctstate NEW --ctorigdst 192.0.2.1 -j ACCEPT", 0),
+        ("-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", 1),
+    ],
+)
+def test_what_iptables_asks_of_a_connections_state_is_known(
+    lab: Lab, rule: str, faults: int
+) -> None:
+    node = lab.layout.nodes[0]
+    with in_iptables(lab, node):
+        iptables(node, 4, "-A", "OUTPUT", *rule.split())
+        iptables(node, 4, "-P", "OUTPUT", "DROP")
+        found = stopping(node)
+        iptables(node, 4, "-P", "OUTPUT", "ACCEPT")
+
+    assert len(found) == faults, found
+
+
 HOST_FIREWALL = """
 table {family} host {{
     chain into {{
@@ -343,6 +398,7 @@ def test_a_table_of_others_with_flags_is_never_listed(
 
     within(node.netns, lambda: run(FLAGGED.format(known=known), what="a test"))
     monkeypatch.setattr(nft, "run", record)
+    monkeypatch.setattr(nft_tables, "DORMANT", 0)  # other flags only live as long as their owner
     try:
         found = within(
             node.netns, lambda: other_firewalls.faults(Node.load(load(node.settings_path)))

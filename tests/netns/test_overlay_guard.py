@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
@@ -20,6 +20,8 @@ from pycni.lab import cluster, processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, UNDERLAY4, UNDERLAY6, LabNode, Pod
 from pycni.node import overlay_guard
+from pycni.settings import load
+from pycni.stores import open_store
 from support import labs
 from support.flows import FAMILIES, answering, ask, send_datagrams, throughput
 from support.labs import drops, within, write_settings
@@ -40,6 +42,8 @@ ATTACK = b"attack"
 """Shorter than what clients ask."""
 ELSEWHERE = {4: "192.0.2.7", 6: "2001:db8:99::7"}
 SECOND_ADDRESS = "198.18.0.77"
+PUBLISHED = "10.244.250.9"
+"""In the cluster's networks, and in those of no node."""
 BIG = 4000
 """Bytes; several fragments."""
 
@@ -149,6 +153,34 @@ def test_a_stranger_is_no_pod_to_the_nodes_own_stack(lab: Lab, family: int, way:
     ):
         # the friend is the one whose address the stranger claims: its question is longer
         send([datagram(claimed, target, port)] * COUNT)
+
+
+@contextmanager
+def published(by: LabNode, one: str, *, heard_by: LabNode) -> Iterator[None]:
+    """A node publishes an address of the cluster's networks, as that of a pod, and another hears
+    it."""
+    settings = load(by.settings_path)
+    store = open_store(settings.store_url, settings.cluster)
+    root, address = load(heard_by.settings_path).pin_root, ip_address(one)
+    assert store.publish(by.name, ip_network(one)) == by.name
+    try:
+        wait_until(lambda: address in overlay_guard.known_nodes(root), "nobody heard of it")
+        yield
+    finally:
+        store.withdraw(by.name, ip_network(one))
+        wait_until(lambda: address not in overlay_guard.known_nodes(root), "still there")
+
+
+def test_a_stranger_is_no_pod_whose_address_was_published(lab: Lab) -> None:
+    node, other = lab.layout.nodes
+    target = underlay(node, 4)
+
+    with (
+        published(other, PUBLISHED, heard_by=node),
+        counted(lab, node, overlay_guard.POD_SOURCE),
+        nothing_heard(node.netns, target, friend=(other.netns, underlay(other, 4))) as port,
+    ):
+        send_by_stranger(lab, node, [datagram(PUBLISHED, target, port)] * COUNT)
 
 
 @both_families

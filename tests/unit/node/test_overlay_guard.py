@@ -88,8 +88,8 @@ def test_a_setting_leaves_processes_alone() -> None:
 @pytest.mark.parametrize(
     ("vtep", "first"),
     [
-        (VTEP, "ip daddr 198.18.0.1 ip saddr @nodes4"),
-        (VTEP6, "ip6 daddr fd00:99::1 ip6 saddr @nodes6"),
+        (VTEP, "ip daddr 198.18.0.1 ip saddr @nodes4 ip saddr != 10.244.0.0/16"),
+        (VTEP6, "ip6 daddr fd00:99::1 ip6 saddr @nodes6 ip6 saddr != fd00:10:244::/56"),
     ],
 )
 def test_what_other_nodes_send_to_the_vtep_meets_one_rule(vtep, first) -> None:

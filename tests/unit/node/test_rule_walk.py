@@ -193,12 +193,76 @@ def test_what_was_accepted_before_is_not_stopped() -> None:
     assert isinstance(outcome([field_of("tcp", "dport", 22), ACCEPT], [BY_DEVICE, DROP]), Stop)
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        meta("l4proto", {"set": ["icmp", "tcp", "udp"]}),
+        field_of("ip", "protocol", "tcp"),
+        field_of("tcp", "dport", 25, "!="),
+        field_of("tcp", "dport", 1024, ">="),
+        field_of("tcp", "sport", {"range": [1024, 65535]}),
+        field_of("ip", "daddr", net("10.0.0.0", 8), "!="),
+        field_of("ip", "daddr", {"set": [net("0.0.0.0", 1), net("128.0.0.0", 1)]}),
+        field_of("ip", "daddr", "@countries"),
+        field_of("ip", "daddr", "@banned", "!="),
+    ],
+    ids=str,
+)
+def test_where_most_may_have_passed_nothing_is_said(condition: dict[str, Any]) -> None:
+    sets: dict[str, list[str]] = {"countries": [], "banned": []}
+
+    assert outcome([condition, ACCEPT], policy="drop", sets=sets) is End.UNSURE
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [meta("l4proto", "icmp")],
+        [field_of("icmp", "type", "echo-request"), {"limit": {"rate": 5, "per": "second"}}],
+        [field_of("tcp", "dport", {"set": [22, {"range": [8000, 8100]}]}), xt("match", "recent")],
+        [field_of("ip", "daddr", {"set": [net("10.0.0.0", 8), net("172.16.0.0", 12)]})],
+        [field_of("ip", "saddr", "@admins"), field_of("tcp", "dport", 22)],
+    ],
+    ids=str,
+)
+def test_where_a_few_have_passed_the_others_are_stopped(conditions: list[dict[str, Any]]) -> None:
+    found = outcome([*conditions, ACCEPT], policy="drop", sets={"admins": []})
+
+    assert found == Stop("base")
+
+
+def test_where_one_of_two_interfaces_is_let_pass_nothing_is_said() -> None:
+    both = replace(OUT, oifs=frozenset({"eth0", "eth1"}))
+
+    assert outcome([meta("oifname", "eth0"), ACCEPT], packets=both, policy="drop") is End.UNSURE
+
+
+def test_vxlan_may_be_exempt_from_tracking() -> None:
+    known = [state("established", "untracked"), ACCEPT]
+
+    assert outcome(known, packets=VXLAN, policy="drop") is End.UNSURE
+    assert outcome(known, policy="drop") == Stop("base")
+    ports = [field_of("udp", "sport", {"range": [1024, 65535]}), ACCEPT]
+    assert outcome(ports, packets=VXLAN, policy="drop") is End.UNSURE
+
+
 def test_what_iptables_accepts_by_state_is_not_new() -> None:
     known = [xt("match", "conntrack"), COUNTER, ACCEPT]
 
     assert isinstance(outcome(known, [BY_DEVICE, DROP]), Stop)
     answers = replace(OUT, state=ESTABLISHED)
     assert outcome(known, [BY_DEVICE, DROP], packets=answers) is End.UNSURE
+
+
+def test_what_iptables_names_of_states_is_judged() -> None:
+    def asking(*words: str, is_all: bool = True) -> dict[str, Any]:
+        return {"xt": {"type": "match", "name": "conntrack", "states": [*words], "all": is_all}}
+
+    assert outcome([asking("new", "established"), ACCEPT], policy="drop") is End.PASSED
+    assert outcome([asking("established"), ACCEPT], policy="drop") == Stop("base")
+    assert outcome([asking("new", is_all=False), ACCEPT], policy="drop") is End.UNSURE
+    assert isinstance(outcome([BY_DEVICE, asking("new"), DROP]), Stop)
+    assert outcome([asking("invalid"), DROP]) is End.OPEN
 
 
 def test_a_policy_stops_what_comes_to_the_end() -> None:

@@ -38,6 +38,7 @@ class FakeRtnl:
         self.kept[ifindex] = self.kept[ifindex]._replace(alias=alias)
 
     def rename(self, link: Link, ifname: str) -> None:
+        assert self.link(ifname) is None
         self.kept[link.ifindex] = self.kept[link.ifindex]._replace(ifname=ifname)
 
 
@@ -111,6 +112,22 @@ def test_a_name_that_another_link_has_is_for_a_person() -> None:
     assert sentence == f"{NAME} is renamed: it is lan7 now"
     assert f"ip link show {NAME}" in todo
     assert kernel.kept[HOST.ifindex].ifname == "lan7"
+
+
+def test_links_with_each_others_names_get_their_own_back() -> None:
+    names = [host_ifname(str(number) * 32) for number in range(3)]
+    links = [
+        Link(20 + number, IFF_UP, names[(number + 1) % 3], GATEWAY_MAC, 1450,
+             replace(LEASE, key_digest=str(number) * 32).alias(), kind="veth")
+        for number in range(3)
+    ]  # fmt: skip
+    kernel = FakeRtnl(*links)
+
+    assert [todo for _, todo in look(kernel, {})] == [""] * 3
+    mend(kernel, {})
+
+    assert [kernel.kept[20 + number].ifname for number in range(3)] == names
+    assert look(kernel, {}) == []
 
 
 def test_links_of_others_are_left_alone() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pycni.errors import NotAvailable
 from pycni.faults import Fault
 from pycni.upkeep.part import Part
-from pycni.upkeep.settled import TRUST, Settled
+from pycni.upkeep.settled import FREE, SHARE, TRUST, Settled
 
 GONE = Fault("table", "an entry", "gone")
 
@@ -136,3 +136,38 @@ def test_a_part_without_a_state_is_always_looked_at(kernel: Kernel) -> None:
         settled.look(SimpleNamespace(), lambda: SEEN, [part])
 
     assert kernel.looks == 3
+
+
+@pytest.mark.parametrize(("took", "rest"), [(1.0, 1.0 / SHARE), (60.0, TRUST)])
+def test_a_costly_look_at_what_is_others_is_paid_for_by_a_rest(
+    kernel: Kernel, took: float, rest: float
+) -> None:
+    spent = iter((0.0, took, took, took))
+    settled = Settled(lambda: kernel.now, lambda: next(spent))
+    part = Part("table", kernel.faults, state=kernel.state, is_others=True)
+    kernel.entries = []
+
+    def look() -> list[Fault]:
+        return settled.look(SimpleNamespace(), lambda: SEEN, [part])  # type: ignore[arg-type]
+
+    assert [look(), look()] == [[GONE], [GONE]]
+    kernel.entries = ["a", "b"]
+    kernel.now += rest - 1
+    assert look() == [GONE]
+    assert kernel.looks == 1
+    kernel.now += 1
+    assert look() == []
+
+
+@pytest.mark.parametrize(("is_others", "took"), [(False, 9.0), (True, FREE)])
+def test_what_is_ours_or_costs_little_never_rests(
+    kernel: Kernel, is_others: bool, took: float
+) -> None:
+    spent = iter((0.0, took, took, took))
+    settled = Settled(lambda: kernel.now, lambda: next(spent))
+    part = Part("table", kernel.faults, state=kernel.state, is_others=is_others)
+
+    for _ in range(2):
+        settled.look(SimpleNamespace(), lambda: SEEN, [part])  # type: ignore[arg-type]
+
+    assert kernel.looks == 2

@@ -83,6 +83,17 @@ def test_a_way_into_the_host_is_named_with_its_interface(link: Link) -> None:
     assert fault.found == f"out of {link.ifname}, which is no uplink of this node"
 
 
+@pytest.mark.parametrize(
+    ("where", "is_fault"), [("198.18.0.0/16", False), (f"{OTHERS[0]}/32", True)]
+)
+def test_a_way_by_another_table_needs_no_address(where: str, is_fault: bool) -> None:
+    bare = ETH1._replace(ifindex=77, ifname="eth7")
+    seen = see(by(bare, OTHERS[0]), routes=[route(where, way(bare))._replace(table=100)])
+    seen.around.links[bare.ifindex] = bare
+
+    assert bool(list(ways.faults(described(OTHERS[:1]), seen))) is is_fault
+
+
 def test_no_way_to_anybody_breaks_the_node_and_few_are_named() -> None:
     found = faults({}, OTHERS)
 
