@@ -18,7 +18,8 @@ def drops(invocation: Invocation, /, *, follow: bool) -> None:
     """Packets dropped, by reason and program.
 
     The program `nft` is the table pycni_guard, which drops in the host's stack. bpf/README.md says
-    what each reason means. With --follow, `-o json` prints one object a line.
+    what each reason means. NORMAL: every host sends such packets, and nothing is to be done.
+    With --follow, `-o json` prints one object a line.
     """
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
     from pycni.cli import rows

@@ -71,7 +71,7 @@ def endpoints(found: Overview, name: str) -> list[Row]:
         raise InvalidParameter(
             f"there is no Service {whole} that nodes forward",
             hint="`pycni services` lists all; write NAMESPACE/NAME. Headless Services, "
-            "ExternalName, and those of other proxies are none",
+            "ExternalName, and Services of other proxies are not among them",
         )
     return [
         _endpoint(key, one, found.selections[key])
@@ -87,6 +87,13 @@ def set_aside(found: Overview, name: str | None) -> Iterator[str]:
     for one in found.set_aside:
         if whole is None or one.name.split(" ")[0] == whole or one.kind != "Service":
             yield f"not used: {one.kind} {one.name}: {one.reason}"
+
+
+def strange(found: Overview, node: str) -> Iterator[str]:
+    """A line if other nodes have endpoints, and `node` has none: it may be no node of theirs."""
+    nodes = {one.node for ones in found.endpoints.values() for one in ones if one.node}
+    if nodes and node not in nodes:
+        yield f"this is how {node} sees it, which has no endpoint: --node NAME asks for another"
 
 
 def _endpoint(key: PortKey, one: Endpoint, selection: Selection) -> Row:

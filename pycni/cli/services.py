@@ -51,3 +51,6 @@ def services(
         invocation.emit(service_rows.endpoints(found, name), columns=ENDPOINTS)
     for line in service_rows.set_aside(found, name):
         warn(line)
+    if files and node is None:
+        for line in service_rows.strange(found, invocation.settings().node_name):
+            warn(line)

@@ -76,7 +76,10 @@ class Lab:
         try:
             document = json.loads((base / name / RECORD).read_bytes())
         except FileNotFoundError:
-            raise NotAvailable(f"there is no lab {name}", hint="run: pycni lab list") from None
+            raise NotAvailable(
+                f"there is no lab named {name}",
+                hint="run: pycni lab list; or bring it up: pycni lab up --name " + name,
+            ) from None
         return cls(
             layout=draw(name, nodes=document["nodes"], pods=document["pods"], base=base),
             agents={name: Kept(**kept) for name, kept in document["agents"].items()},
@@ -202,7 +205,9 @@ def up(
         )
     lab = Lab(draw(name, nodes=nodes, pods=pods, base=base))
     if (lab.layout.directory / RECORD).exists():
-        raise SetupError(f"the lab {name} is up already", hint=f"run: pycni lab down --name {name}")
+        raise SetupError(
+            f"a lab named {name} is up already", hint=f"run: pycni lab down --name {name}"
+        )
     strangers = [netns for netns in lab.layout.namespaces if topology.exists(netns)]
     if strangers:
         raise SetupError(

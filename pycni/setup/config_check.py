@@ -52,7 +52,10 @@ def problems_of(document: Mapping[str, Any], settings: Settings) -> list[str]:
     """Each problem of a list that is decoded."""
     own = conflist.find_own(dict(document))
     if own is None:
-        return [f'it has no plugin of type "{conflist.PLUGIN}" in its list `plugins`']
+        return [
+            f'it has no plugin of type "{conflist.PLUGIN}" in its list `plugins`; what the list of '
+            "another plugin is in pycni, `pycni config translate FILE` says"
+        ]
     found = [*_misspelt(own), *_refused(document, own, settings)]
     if document["plugins"][0] is not own:
         found.append(f'"{conflist.PLUGIN}" must be the first plugin: it makes the interface')

@@ -246,7 +246,7 @@ def _traffic(settings: Settings) -> Iterator[Row]:
             most = ", ".join(f"{reason} {count}" for reason, count in drops.most_common(3))
             text = f"{text} ({most})"
         if normal:
-            text = f"{text}, and {normal} of kinds that are normal: pycni drops"
+            text = f"{text}; {normal} more drops are normal: pycni drops"
         yield Row("traffic", State.OK, text)
 
 

@@ -182,7 +182,8 @@ def test_a_lab_that_is_not_up_is_an_error(name: str, verb: str) -> None:
     failed = lab(verb, name)
 
     assert failed.returncode == 1
-    assert name in failed.stderr
+    assert f"there is no lab named {name}" in failed.stderr
+    assert f"pycni lab up --name {name}" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 

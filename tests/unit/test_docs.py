@@ -150,6 +150,22 @@ def test_every_setting_has_a_row() -> None:
     assert sorted(documented) == sorted(Settings.model_fields)
 
 
+def test_the_words_of_the_glossary_are_in_order() -> None:
+    text = (TOP / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = [term.lower() for term in re.findall(r"^\*\*(.*?)\*\*", text, re.MULTILINE)]
+
+    assert terms == sorted(terms)
+
+
+def test_every_row_of_status_is_on_the_page_of_upkeep() -> None:
+    page = (TOP / "docs" / "upkeep.md").read_text(encoding="utf-8")
+    text = "".join(file.read_text(encoding="utf-8") for file in sources() if file.suffix == ".py")
+    rows = set(re.findall(r"\bRow\(\s*\"([\w ]+)\"", text))
+    rows |= set(re.findall(r'^(?:PART|ADDRESSES) = "([\w ]+)"', text, re.MULTILINE))
+
+    assert sorted(row for row in rows if f"`{row}`" not in page) == []
+
+
 def test_every_command_is_on_the_page() -> None:
     text = SETTINGS.read_text(encoding="utf-8").partition("## Commands")[2]
     words = set(re.findall(r"[\w-]+", " ".join(re.findall(r"`([^`]+)`", text))))

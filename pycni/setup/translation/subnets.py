@@ -58,9 +58,9 @@ def node(key: Key) -> Iterator[Finding]:
     around = [one for one in clusters(key.conf) if one.version == part.version]
     if not around:
         raise Unfit(
-            "is this node's part of the pods' network, and the file does not say which that is: "
-            "name it with --cluster-cidr, as kube-controller-manager has it; for a single node it "
-            f"is {part}"
+            "it is only this node's part of the network of all pods, which the file does not name: "
+            "give that with --cluster-cidr, as kube-controller-manager has it; for a single node: "
+            f"--cluster-cidr {part}"
         )
     if not any(part.subnet_of(one) for one in around):  # type: ignore[arg-type]
         raise Unfit(f"is not in the pods' network {around[0]}: correct one of the two")

@@ -168,6 +168,7 @@ def edit(**changes: Any) -> str:
         ("{", "no JSON: Expecting property name"),
         ("[]", "no JSON object"),
         ('{"plugins": [{"type": "bridge"}]}', 'no plugin of type "pycni"'),
+        ('{"plugins": [{"type": "bridge"}]}', "`pycni config translate FILE` says"),
         (edit(mtu="x"), "mtu in the network configuration is wrong"),
         (edit(mtu=1500), "MTU of 1500; it must be from 1280 to 1400, by the settings"),
         (edit(ipMask=True), "unknown key ipMask: did you mean ipMasq?"),

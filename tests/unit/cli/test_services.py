@@ -98,6 +98,19 @@ def test_another_node_sees_other_endpoints(settings: Path, tmp_path: Path) -> No
     ]
 
 
+def test_a_machine_that_the_files_do_not_know_is_told(settings: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, LOCAL, ENDPOINTS)
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text(f'node_name = "laptop"\nstate_dir = "{tmp_path}"\n')
+
+    unknown = call("--config", elsewhere, "services", "-f", file)
+    named = call("--config", elsewhere, "services", "-f", file, "--node", "node3")
+    known = call("--config", settings, "services", "-f", file)
+
+    assert "this is how laptop sees it" in unknown.stderr
+    assert (named.stderr, known.stderr) == ("", "")
+
+
 def test_people_see_a_table(settings: Path, tmp_path: Path) -> None:
     done = call("--config", settings, "services", "-f", write(tmp_path, LOCAL, ENDPOINTS))
 

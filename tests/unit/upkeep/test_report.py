@@ -144,10 +144,9 @@ def test_traffic_spells_reasons_as_all_other_commands_do(
     [
         ({}, "5 packets forwarded, 0 dropped"),
         ({"multicast": 7, "unanswered probe": 2},
-         "5 packets forwarded, 0 dropped, and 9 of kinds that are normal: pycni drops"),
+         "5 packets forwarded, 0 dropped; 9 more drops are normal: pycni drops"),
         ({"multicast": 7, "wrong vni": 1},
-         "5 packets forwarded, 1 dropped (WRONG_VNI 1), and 7 of kinds that are normal: "
-         "pycni drops"),
+         "5 packets forwarded, 1 dropped (WRONG_VNI 1); 7 more drops are normal: pycni drops"),
     ],
 )  # fmt: skip
 def test_drops_of_what_every_host_sends_are_told_apart(

@@ -141,7 +141,7 @@ def test_a_tutorials_networks_of_others_are_the_stores() -> None:
 def test_a_nodes_part_alone_needs_the_network_around_it(key: str) -> None:
     document = {"type": "bash-cni", key: "10.240.0.0/24"}
 
-    assert "--cluster-cidr" in finding(document, key).says
+    assert "for a single node: --cluster-cidr 10.240.0.0/24" in finding(document, key).says
     assert finding(document, key).fate == "refused"
     assert finding(document, key, "10.240.0.0/16").settings == {"node_prefix": {"ipv4": 24}}
     assert finding(document, key, "fd00::/56").fate == "refused"  # the other family
