@@ -209,7 +209,7 @@ def inside(tree: Path, *command: str) -> str:
     """What a program in the tree prints. Raises PycniError if it fails."""
     done = subprocess.run(
         ["chroot", tree, *emulator.command(tree, command)],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, umask=0o022,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     if done.returncode != 0:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,21 @@ def test_a_program_that_fails_in_the_tree_is_told_with_its_words(tmp_path: Path)
 
     assert "chroot" in caught.value.details
     assert "PACKAGES" in caught.value.hint
+
+
+def test_what_a_program_in_the_tree_writes_has_the_same_modes_whatever_ours_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytecode: the container cannot mend it."""
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda _, **how: run(["sh", "-c", "umask"], **how))
+    before = os.umask(0o077)
+    try:
+        said = tree.inside(tmp_path, "/usr/bin/python3")
+    finally:
+        os.umask(before)
+
+    assert said.strip() == "0022"
 
 
 def test_a_pip_that_fails_is_told_with_its_words() -> None:
