@@ -26,7 +26,7 @@ SHELL_FILES = .ci/run $(wildcard tests/vm/guest/*.sh vagrant/*.sh)
 WORKERS = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix test-modes lint guests conformance fuzz soak chaos cluster test-cluster kills test-kube e2e image image-cached manifests bench bench-quick bench-cni \
+.PHONY: help packages test-packages lab test check check-units $(STATIC) test-matrix test-modes lint guests conformance fuzz soak chaos cluster test-cluster kills test-kube e2e image test-image image-cached manifests bench bench-quick bench-cni \
 	bench-lookups test-cnitool test-kernels vagrant-test vagrant-smoke wheel wheels clean
 
 help: ## this list
@@ -144,8 +144,18 @@ e2e: $(VENV)/test ## Kubernetes' own network tests: FOCUS=conformance, services,
 test-kube: $(VENV)/test ## the store against etcd and the API server that `make cluster` built
 	$(BIN)/pytest tests/kube/api.py tests/kube/pools.py
 
+# of an image for both: ARCHITECTURES="amd64 arm64"
+ARCHITECTURES ?=
+CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 image: $(VENV)/test ## the container image, built without a daemon: dist/pycni-image.tar
-	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar
+	$(if $(filter arm64,$(ARCHITECTURES)),$(call install,$(CROSS_PACKAGES)))
+	cd tests && ../$(BIN)/python -m image build --output ../dist/pycni-image.tar \
+		$(ARCHITECTURES:%=--architecture=%)
+
+test-image: $(VENV)/test ## an image for amd64 and arm64: what is in it, and what containerd makes of it
+	$(call install,$(CROSS_PACKAGES))
+	cd tests && ../$(BIN)/python -m image build --architecture=amd64 --architecture=arm64
+	$(BIN)/pytest -n 1 tests/image/both.py
 
 image-cached: $(VENV)/test
 	cd tests && ../$(BIN)/python -m image build && ../$(BIN)/python -m image nft

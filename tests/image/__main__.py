@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from image import build, manifests, nft
+from image.architectures import ALL
 from pycni.errors import PycniError
 from vm.apt import ArchiveError
 
@@ -29,12 +30,20 @@ def main() -> None:
     help="The archive; `ctr images import` reads it. Default: in the cache, built if need be.",
 )
 @click.option("--name", default=build.NAME, show_default=True, help="Name and tag of the image.")
-def build_image(output: Path | None, name: str) -> None:
+@click.option(
+    "--architecture",
+    "names",
+    type=click.Choice(sorted(ALL)),
+    multiple=True,
+    help="What machines it is for; may be given twice. Default: machines like this one.",
+)
+def build_image(output: Path | None, name: str, names: tuple[str, ...]) -> None:
     """Build the image as an archive."""
+    wanted = [ALL[one] for one in names]
     if output is None:
-        built = build.provide(tell=TELL)
+        built = build.provide(wanted, tell=TELL)
     else:
-        built = build.build(output.absolute(), name=name, tell=TELL)
+        built = build.build(output.absolute(), name=name, architectures=wanted, tell=TELL)
     click.echo(build.summary(built))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pycni
 from image import build, proof, tree
+from image.architectures import Architecture, own
 from image.build import Built, Tell
 from pycni.errors import PycniError
 from vm import cache
@@ -53,11 +54,15 @@ def change(project: Path) -> None:
         (project / name).write_text(text.replace(former, new), encoding="utf-8")
 
 
-def unpack(archive: Path, root: Path) -> None:
-    """The tree of an image of one layer (OCI image format 1.0), in a directory that is empty."""
+def unpack(archive: Path, root: Path, architecture: Architecture | None = None) -> None:
+    """The tree of an image of one layer (OCI image format 1.0), in a directory that is empty; of
+    several architectures that of one, by default this machine's."""
     with tarfile.open(archive) as layout:
         index = _read(layout, "index.json")
-        manifest = _read(layout, _blob(index["manifests"][0]))
+        described = _read(layout, _blob(index["manifests"][0]))
+        several = {one["platform"]["architecture"]: one for one in described.get("manifests", ())}
+        wanted = several.get((architecture or own()).name)
+        manifest = _read(layout, _blob(wanted)) if wanted else described
         (layer,) = manifest["layers"]
         with tarfile.open(fileobj=layout.extractfile(_blob(layer))) as packed:
             # Python 3.11.2 of Debian 12 has no filters yet, 3.13 wants to be told of one
@@ -74,7 +79,7 @@ def _make(first: Built, output: Path, tell: Tell) -> Built:
         unpack(first.archive, root)
         _copy_sources(project)
         change(project)
-        tree.add_pycni(root, scratch, project=project)
+        tree.add_pycni(root, tree.make_wheel(scratch, project=project), own())
         tree.tidy(root)
         tree.set_modes(root)
         tree.compile_modules(root)

@@ -2,7 +2,8 @@
 """What is in the image: Debian packages, wheels and pycni, unpacked into a directory.
 
 Nothing is configured and nothing runs but Python, which compiles its modules. There is no shell, no
-package manager and no compiler: the BPF programs and the launcher are in pycni's wheel.
+package manager and no compiler: BPF programs and launcher are in pycni's wheel. The programs are
+the same for each architecture; the launcher is compiled anew for another than this machine's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pycni.errors import PycniError
+from image import emulator
+from image.architectures import Architecture, own
+from pycni.cni.launcher import compile_launcher
+from pycni.errors import NoLauncher, PycniError
 from vm.apt import Archive, run
 
 PROJECT = Path(__file__).parents[2]
@@ -32,9 +36,11 @@ PACKAGES = (
 )  # fmt: skip
 """All of them, with no others that they depend on: proof.py shows that nothing is missing."""
 
-LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
+LIBRARIES = Path("usr/lib/*-linux-gnu")
+"""A pattern: the name of the machine is in it."""
 STANDARD = Path(f"usr/lib/python{PYTHON}")
 MODULES = Path("usr/lib/python3/dist-packages")
+LAUNCHER = MODULES / "pycni/cni/launcher"
 
 OWN = ("loader", "pycni", "pycni-*.dist-info")
 """What pycni's wheel has in MODULES."""
@@ -68,14 +74,18 @@ FILES = {
     "etc/os-release": f'NAME="pycni"\nID=pycni\nID_LIKE=debian\nVERSION_CODENAME={SUITE}\n',
 }
 LINKS = {"lib": "usr/lib", "lib64": "usr/lib64", "usr/bin/python3": f"python{PYTHON}"}
+"""lib64 where the C library has something there: not on arm64."""
 COMMAND = "#!/usr/bin/python3 -I\nimport sys\n\nfrom pycni.cli import main\n\nsys.exit(main())\n"
 
-PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
+PLATFORMS = ("manylinux2014", "manylinux_2_28")
 """What the wheels may have been built for: the suite's C library is 2.41."""
 
+ASIDE = "tmp/other"
+"""Where a tree of another architecture is in that of ours while its modules are compiled."""
 
-def make(tree: Path, *, scratch: Path, archive: Archive) -> None:
-    """The whole tree, in a directory that does not exist yet.
+
+def make(tree: Path, wheel: Path, *, archive: Archive, architecture: Architecture) -> None:
+    """The tree but for its bytecode, in a directory that does not exist yet.
 
     Raises ArchiveError if packages cannot be had, PycniError if a program fails.
     """
@@ -83,34 +93,52 @@ def make(tree: Path, *, scratch: Path, archive: Archive) -> None:
     archive.update()
     for package in archive.download(PACKAGES):
         run(["dpkg-deb", "--extract", package, tree], cwd=tree)
-    add_wheels(tree, scratch)
+    install(tree, architecture, "--require-hashes", "--requirement", REQUIREMENTS)
+    add_pycni(tree, wheel, architecture)
     finish(tree)
-    compile_modules(tree)
 
 
-def add_wheels(tree: Path, scratch: Path) -> None:
-    """pycni's own wheel and those of REQUIREMENTS, into MODULES."""
-    install(tree, "--require-hashes", "--requirement", REQUIREMENTS)
-    add_pycni(tree, scratch, project=PROJECT)
-
-
-def add_pycni(tree: Path, scratch: Path, *, project: Path) -> None:
-    """The wheel of a project's sources, which replaces the one that is there."""
+def make_wheel(scratch: Path, *, project: Path = PROJECT) -> Path:
+    """The wheel of a project's sources, with the launcher for this machine."""
     wheels = scratch / "wheels"
     wheels.mkdir()
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, project)
-    (own,) = wheels.glob("pycni-*.whl")
+    (own_wheel,) = wheels.glob("pycni-*.whl")
+    return own_wheel
+
+
+def add_pycni(tree: Path, wheel: Path, architecture: Architecture) -> None:
+    """pycni's wheel, which replaces the one that is there, and the launcher for the tree."""
     for name in OWN:
         for former in (tree / MODULES).glob(name):
             shutil.rmtree(former)
-    install(tree, own)
+    install(tree, architecture, wheel)
+    if architecture != own():
+        replace_launcher(tree, architecture)
 
 
-def install(tree: Path, *what: str | Path) -> None:
+def replace_launcher(tree: Path, architecture: Architecture) -> None:
+    """The launcher for another architecture, in the place of this machine's. Raises PycniError."""
+    try:
+        content = compile_launcher((architecture.compiler,))
+    except NoLauncher as error:
+        raise PycniError(
+            f"no launcher for {architecture.name}: {error.message}",
+            details=error.details,
+            hint=f"apt install {' '.join(architecture.compiler_packages)}",
+        ) from error
+    for former in (tree / LAUNCHER).glob("launcher-*"):
+        former.unlink()
+    launcher = tree / LAUNCHER / f"launcher-{architecture.machine}"
+    launcher.write_bytes(content)
+    launcher.chmod(0o755)
+
+
+def install(tree: Path, architecture: Architecture, *what: str | Path) -> None:
     """Wheels for the image's Python, whatever runs here."""
     pip("install", "--no-deps", "--no-compile", "--target", tree / MODULES,
         "--python-version", PYTHON, "--only-binary=:all:",
-        *(f"--platform={name}" for name in PLATFORMS), *what)  # fmt: skip
+        *(f"--platform={name}_{architecture.machine}" for name in PLATFORMS), *what)  # fmt: skip
 
 
 def finish(tree: Path) -> None:
@@ -125,7 +153,8 @@ def finish(tree: Path) -> None:
     for name in DIRECTORIES:
         (tree / name).mkdir(parents=True, exist_ok=True)
     for link, target in LINKS.items():
-        (tree / link).symlink_to(target)
+        if link != "lib64" or (tree / target).exists():
+            (tree / link).symlink_to(target)
     for name, content in FILES.items():
         (tree / name).write_text(content)
     command = tree / "usr/bin/pycni"
@@ -151,20 +180,36 @@ def set_modes(tree: Path) -> None:
     (tree / "tmp").chmod(0o1777)
 
 
-def compile_modules(tree: Path) -> None:
+def compile_modules(tree: Path, *, ours: Path | None = None) -> None:
     """Bytecode that does not look at its source's time (PEP 552): the container cannot write it.
 
-    By the image's own Python, with one order of sets: the same sources give the same bytes.
+    By the image's own Python, with one order of sets: the same sources give the same bytes. A tree
+    of another architecture needs one of ours, whose Python does it: bytecode knows no machine.
     """
-    modules = [f"/{path}" for path in (STANDARD, MODULES)]
-    options = ("-q", "-j1", "--invalidation-mode", "unchecked-hash")
+    if ours is None:
+        _compile_modules(tree)
+        return
+    aside = ours / ASIDE
+    tree.rename(aside)
+    try:
+        _compile_modules(ours, below=f"/{ASIDE}")
+    finally:
+        aside.rename(tree)
+
+
+def _compile_modules(tree: Path, *, below: str = "") -> None:
+    modules = [f"{below}/{path}" for path in (STANDARD, MODULES)]
+    options = ["-q", "-j1", "--invalidation-mode", "unchecked-hash"]
+    if below:
+        options += ["-s", below, "-p", "/"]
     inside(tree, "/usr/bin/python3", "-I", "-m", "compileall", *options, *modules)
 
 
 def inside(tree: Path, *command: str) -> str:
     """What a program in the tree prints. Raises PycniError if it fails."""
     done = subprocess.run(
-        ["chroot", tree, *command], capture_output=True, text=True, check=False,
+        ["chroot", tree, *emulator.command(tree, command)],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, umask=0o022,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     if done.returncode != 0:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that share one layer, as an OCI layout in a tar archive (OCI image format 1.0).
+"""Images as an OCI layout in a tar archive (OCI image format 1.0): several that share one layer,
+or one that has a layer for each architecture.
 
 `ctr images import` reads it. The same tree gives the same bytes.
 """
@@ -12,7 +13,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,25 +64,33 @@ def write_archive(
     `packed` is the layer compressed, to be stored in its place. Returns the digest of the last
     image's manifest.
     """
-    stored = packed or layer
-    layered: dict[str, Any] = {
-        "mediaType": f"{MEDIA_TYPE}.layer.v1.tar" + ("+gzip" if packed else ""),
-        "digest": digest_of(stored),
-        "size": stored.stat().st_size,
-    }
     blobs: dict[str, bytes] = {}
-    content = digest_of(layer) if packed else layered["digest"]
+    stored, content = _layered(layer, packed), digest_of(layer)
     entries = [
-        entry for image in images for entry in _describe(image, layered, content, blobs=blobs)
+        _named(_describe(image, stored, content, blobs), name)
+        for image in images
+        for name in image.names
     ]
-    index = {"schemaVersion": 2, "manifests": entries}
-    with tarfile.open(path, "w") as archive:
-        _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add(archive, "index.json", _json(index))
-        for name, blob in blobs.items():
-            _add(archive, _blob_path(name), blob)
-        archive.add(stored, _blob_path(layered["digest"]), filter=_blob)
+    _write(path, entries, blobs, [packed or layer])
     return str(entries[-1]["digest"])
+
+
+def write_platforms(path: Path, parts: Sequence[tuple[Image, Path, Path]]) -> str:
+    """The layout of one image for several architectures: an index of manifests, under each name.
+
+    A part is an image, its layer, and that compressed; the names are the first one's. Returns the
+    digest of the index.
+    """
+    blobs: dict[str, bytes] = {}
+    described = [
+        _describe(image, _layered(layer, packed), digest_of(layer), blobs)
+        for image, layer, packed in parts
+    ]
+    index = {"schemaVersion": 2, "mediaType": f"{MEDIA_TYPE}.index.v1+json", "manifests": described}
+    entry = _put(blobs, "index.v1+json", index)
+    entries = [_named(entry, name) for name in parts[0][0].names]
+    _write(path, entries, blobs, [packed for _, _, packed in parts])
+    return str(entry["digest"])
 
 
 def digest_of(path: Path) -> str:
@@ -90,10 +99,20 @@ def digest_of(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _layered(layer: Path, packed: Path | None) -> dict[str, Any]:
+    """The descriptor of a layer as it is stored."""
+    stored = packed or layer
+    return {
+        "mediaType": f"{MEDIA_TYPE}.layer.v1.tar" + ("+gzip" if packed else ""),
+        "digest": digest_of(stored),
+        "size": stored.stat().st_size,
+    }
+
+
 def _describe(
-    image: Image, layer: dict[str, Any], content: str, *, blobs: dict[str, bytes]
-) -> Iterable[dict[str, Any]]:
-    """An image's entries in the index, one for each name; its blobs are added to `blobs`.
+    image: Image, layer: dict[str, Any], content: str, blobs: dict[str, bytes]
+) -> dict[str, Any]:
+    """The descriptor of an image's manifest; the image's blobs are added to `blobs`.
 
     `content` is the digest of the layer as it is unpacked.
     """
@@ -116,14 +135,27 @@ def _describe(
         "layers": [layer],
     }
     entry = _put(blobs, "manifest.v1+json", manifest)
-    for name in image.names:
-        tag = name.rpartition(":")[2]
-        yield {
-            **entry,
-            "platform": {"architecture": image.architecture, "os": "linux"},
-            "annotations": {"io.containerd.image.name": name,
-                            "org.opencontainers.image.ref.name": tag},
-        }  # fmt: skip
+    return entry | {"platform": {"architecture": image.architecture, "os": "linux"}}
+
+
+def _named(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    """An entry of a layout's index, by which `name` leads to an image."""
+    tag = name.rpartition(":")[2]
+    return entry | {
+        "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag}
+    }
+
+
+def _write(
+    path: Path, entries: Sequence[dict[str, Any]], blobs: dict[str, bytes], layers: Sequence[Path]
+) -> None:
+    with tarfile.open(path, "w") as archive:
+        _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
+        _add(archive, "index.json", _json({"schemaVersion": 2, "manifests": list(entries)}))
+        for name, blob in blobs.items():
+            _add(archive, _blob_path(name), blob)
+        for layer in layers:
+            archive.add(layer, _blob_path(digest_of(layer)), filter=_blob)
 
 
 def _put(blobs: dict[str, bytes], kind: str, document: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Archive:
 
     suites: tuple[str, ...]
     directory: Path
+    architecture: str = ARCHITECTURE
 
     def update(self) -> None:
         """Fetch the suites' indexes. Raises ArchiveError."""
@@ -78,8 +79,8 @@ class Archive:
     def _configuration(self) -> str:
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
         ours = {
-            "APT::Architecture": ARCHITECTURE,
-            "APT::Architectures": ARCHITECTURE,
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
             "APT::Sandbox::User": "root",
             "Acquire::Languages": "none",
             "Dir::State::Lists": self.directory / "lists",

@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -56,12 +56,14 @@ def launcher() -> bytes:
     return PREBUILT.read_bytes() if PREBUILT.exists() else compile_launcher()
 
 
-def compile_launcher() -> bytes:
-    """The launcher's executable, compiled from its sources. Raises NoLauncher."""
-    found = tuple(path for name in COMPILERS if (path := shutil.which(name)))
+def compile_launcher(compilers: Sequence[str] = ()) -> bytes:
+    """The launcher's executable, compiled from its sources by the first of `compilers` that can, by
+    default one of COMPILERS. Raises NoLauncher."""
+    compilers = compilers or COMPILERS
+    found = tuple(path for name in compilers if (path := shutil.which(name)))
     if not found:
         raise NoLauncher(
-            f"there is no C compiler ({' or '.join(COMPILERS)})", hint="apt install clang"
+            f"there is no C compiler ({' or '.join(compilers)})", hint="apt install clang"
         )
     return _compile(found, FLAGS)
 

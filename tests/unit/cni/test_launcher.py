@@ -109,6 +109,16 @@ def test_the_second_compiler_does_when_the_first_does_not(path):
     assert compile_launcher() == b"made\n"
 
 
+def test_a_compiler_that_was_asked_for_is_the_only_one(path):
+    put_compiler(path, "clang", "exit 1")
+    put_compiler(path, "other-gcc", 'while [ "$1" != -o ]; do shift; done; echo other >"$2"')
+
+    assert compile_launcher(("other-gcc",)) == b"other\n"
+    (path / "other-gcc").unlink()
+    with pytest.raises(NoLauncher, match=r"no C compiler \(other-gcc\)"):
+        compile_launcher(("other-gcc",))
+
+
 def test_what_the_compiler_says_is_in_the_error(path):
     put_compiler(path, "cc", "echo no headers >&2; exit 1")
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from image import build, proof, tree
+from image.architectures import AMD64, ARM64, own
 from pycni.errors import PycniError
 
 NAME = "example/pycni:1"
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
 @pytest.fixture
@@ -25,8 +28,8 @@ def root(tmp_path: Path) -> Path:
     """A tree as packages and wheels leave it."""
     root = tmp_path / "tree"
     for file in ("usr/bin/python3.13", "usr/share/doc/libc6/copyright", "usr/share/doc/libc6/news",
-                 "usr/share/man/man1/a.1", f"{tree.LIBRARIES}/libbcc.so.0.26.0",
-                 f"{tree.LIBRARIES}/libbcc_bpf.so.0.26.0", f"{tree.MODULES}/pycni/cli.py",
+                 "usr/share/man/man1/a.1", f"{LIBRARIES}/libbcc.so.0.26.0",
+                 f"{LIBRARIES}/libbcc_bpf.so.0.26.0", f"{tree.MODULES}/pycni/cli.py",
                  f"{tree.MODULES}/bin/pycni", f"{tree.STANDARD}/lib-dynload/readline.so",
                  f"{tree.MODULES}/pycni-1.dist-info/direct_url.json",
                  f"{tree.MODULES}/pycni-1.dist-info/METADATA"):  # fmt: skip
@@ -61,11 +64,11 @@ def manifest(archive: Path) -> tuple[str, Any, Any, bytes]:
 def test_what_nobody_needs_is_left_out_and_what_scripts_would_make_is_there(root: Path) -> None:
     tree.finish(root)
 
-    for gone in ("usr/share/man", f"{tree.LIBRARIES}/libbcc.so.0.26.0", f"{tree.MODULES}/bin",
+    for gone in ("usr/share/man", f"{LIBRARIES}/libbcc.so.0.26.0", f"{tree.MODULES}/bin",
                  "usr/share/doc/libc6/news", f"{tree.STANDARD}/lib-dynload/readline.so",
                  f"{tree.MODULES}/pycni-1.dist-info/direct_url.json"):  # fmt: skip
         assert not (root / gone).exists(), gone
-    for there in ("usr/share/doc/libc6/copyright", f"{tree.LIBRARIES}/libbcc_bpf.so.0.26.0",
+    for there in ("usr/share/doc/libc6/copyright", f"{LIBRARIES}/libbcc_bpf.so.0.26.0",
                   f"{tree.MODULES}/pycni-1.dist-info/METADATA", "host/proc/sys/net", "etc/passwd",
                   "usr/bin/pycni"):  # fmt: skip
         assert (root / there).exists(), there
@@ -157,11 +160,11 @@ def test_a_compiler_in_the_tree_is_refused(root: Path, name: str) -> None:
 
 
 def test_libraries_are_elf_files_and_no_links(root: Path) -> None:
-    library = root / tree.LIBRARIES / "libreal.so.1.2"
-    library.write_bytes(b"\x7fELF...")
+    library = root / LIBRARIES / "libreal.so.1.2"
+    library.write_bytes(b"\x7fELF".ljust(20, b"."))
     library.with_name("libreal.so.1").symlink_to(library.name)
 
-    assert proof.libraries(root) == [f"/{tree.LIBRARIES}/libreal.so.1.2"]
+    assert proof.libraries(root) == [f"/{LIBRARIES}/libreal.so.1.2"]
 
 
 def test_a_program_that_fails_in_the_tree_is_told_with_its_words(tmp_path: Path) -> None:
@@ -170,6 +173,21 @@ def test_a_program_that_fails_in_the_tree_is_told_with_its_words(tmp_path: Path)
 
     assert "chroot" in caught.value.details
     assert "PACKAGES" in caught.value.hint
+
+
+def test_what_a_program_in_the_tree_writes_has_the_same_modes_whatever_ours_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytecode: the container cannot mend it."""
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda _, **how: run(["sh", "-c", "umask"], **how))
+    before = os.umask(0o077)
+    try:
+        said = tree.inside(tmp_path, "/usr/bin/python3")
+    finally:
+        os.umask(before)
+
+    assert said.strip() == "0022"
 
 
 def test_a_pip_that_fails_is_told_with_its_words() -> None:
@@ -185,10 +203,11 @@ def test_what_proves_a_tree_can_run_in_it(root: Path, monkeypatch: pytest.Monkey
 
     proof.prove(root)
 
-    load, use, version = asked
+    load, use, version, launcher = asked
     compile(load[-1], "load", "exec")
     compile(use[-1], "use", "exec")
     assert version == ("/usr/bin/pycni", "--version")
+    assert launcher == (f"/{tree.LAUNCHER}/launcher-{own().machine}",)
 
 
 def test_wheels_are_named_by_their_digests() -> None:
@@ -196,6 +215,8 @@ def test_wheels_are_named_by_their_digests() -> None:
 
     assert len(lines) > 5
     assert all("==" in line and " --hash=sha256:" in line for line in lines)
+    compiled = [line.partition("==")[0] for line in lines if line.count(" --hash=sha256:") == 2]
+    assert compiled == ["pydantic-core", "pyyaml"], "one for each architecture"
 
 
 @pytest.fixture
@@ -226,6 +247,15 @@ def test_an_image_of_the_same_sources_is_built_once(
     first.archive.unlink()
     build.provide()
     assert len(cached) == 3
+
+
+def test_an_image_for_two_is_kept_beside_the_one_for_this_machine(cached: list[Path]) -> None:
+    one, two = build.provide(), build.provide((ARM64, AMD64))
+
+    assert one.archive != two.archive
+    assert build.provide() == one
+    assert build.provide((AMD64, ARM64)) == two
+    assert cached == [one.archive, two.archive]
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"of": "x"}', "null"])
