@@ -129,6 +129,8 @@ def roll_out(cluster: Cluster, *, by: str) -> None:
 def second_networks(cluster: Cluster, version: str) -> None:
     """Give pods a second network by Multus, in a cluster of that name: one that is up, or a new
     one."""
+    known = life.load(cluster.name).cluster if cluster.name in life.names() else cluster
+    multus.refuse_older_runtime(known)
     program = multus.provide(version, TELL)
     with _up(cluster) as running:
         results = _told(multus_checks.everything(running, program))

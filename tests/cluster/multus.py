@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import build, product
+from cluster import build, containerd, product, runtime
 from cluster.commands import CNI_BIN, CNI_CONF
 from cluster.kubectl import Json, Kubectl
 from cluster.layout import Cluster
@@ -147,6 +147,16 @@ def undefine(kubectl: Kubectl) -> None:
 def provide(version: str, tell: build.Tell) -> Path:
     """Its program; built if it was not yet. Raises PycniError."""
     return build.provide(Multus(version), PARTS, tell=tell) / PARTS[0].name
+
+
+def refuse_older_runtime(cluster: Cluster) -> None:
+    """Raises PycniError where the runtime knows no CNI 1.1.0: Multus hands it the result of pycni's
+    list as it is, in the newest version that both know."""
+    if not runtime.of(cluster).is_built:
+        raise PycniError(
+            "Multus hands results of CNI 1.1.0 on, and Debian's containerd takes none",
+            hint=f"choose another one: --containerd {containerd.EXAMPLE}",
+        )
 
 
 def put_first(cluster: Cluster, node: LabNode, program: Path) -> None:

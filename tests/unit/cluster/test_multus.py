@@ -141,3 +141,12 @@ def test_a_pod_may_ask_for_pycni_once_more() -> None:
 
     assert wish == {"name": network["metadata"]["name"], "interface": "net1"}
     assert json.loads(network["spec"]["config"])["type"] == "pycni"
+
+
+def test_a_runtime_that_does_not_know_its_results_is_refused() -> None:
+    """containerd 1.6 says `unsupported CNI result version "1.1.0"`."""
+    multus.refuse_older_runtime(drawn(containerd="2.4.2"))
+
+    with pytest.raises(PycniError, match=r"results of CNI 1\.1\.0") as error:
+        multus.refuse_older_runtime(drawn())
+    assert "--containerd 2" in error.value.hint
