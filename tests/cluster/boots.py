@@ -148,7 +148,10 @@ def _holds_back(scene: Full) -> Found:
 
 def _knows_its_pods(scene: Full) -> bool:
     done = scene.kubectl.run("get", "--raw", f"/api/v1/nodes/{scene.last.name}/proxy/pods")
-    return done.returncode == 0 and len(json.loads(done.stdout)["items"]) >= scene.pods
+    if done.returncode != 0:
+        return False
+    pods = json.loads(done.stdout)["items"] or ()  # null, if it knows none yet
+    return len(pods) >= scene.pods
 
 
 def _says_so(scene: Full) -> Found:

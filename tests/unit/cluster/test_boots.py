@@ -125,3 +125,16 @@ def test_a_control_group_that_goes_at_the_look_is_none(
     monkeypatch.setattr(os, "scandir", scan)
 
     assert list(traces._control_groups("any")) == [tmp_path / "kubepods" / "pod1"]
+
+
+@pytest.mark.parametrize(
+    ("status", "items", "known"),
+    [(0, [{}] * boots.FULL, True), (0, [{}], False), (0, None, False), (1, None, False)],
+)
+def test_a_kubelet_that_has_just_started_knows_no_pods(
+    *, status: int, items: list[Json] | None, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = SimpleNamespace(returncode=status, stdout=json.dumps({"items": items}).encode())
+    monkeypatch.setattr(Kubectl, "run", lambda *_, **__: done)
+
+    assert boots._knows_its_pods(SCENE) == known
