@@ -86,11 +86,12 @@ def _endless(chance: random.Random) -> Iterator[Damage]:
 def _suffer(lab: Lab, node: LabNode, damage: Damage) -> Wound:
     """Do it and wait. A person's `pycni setup` ends quarrels: the same thing may be hurt again."""
     book.close(load(node.settings_path))
-    before = _told(node)
+    before = _told(node, damage)
     begin = time.monotonic()
     damage.do(lab, node)
     if damage.undo is None:
-        wait_until(lambda: _told(node) > before, f"{damage} on {node.name} is mended", seconds=LOOK)
+        wait_until(lambda: _told(node, damage) > before, f"{damage} on {node.name} is mended",
+                   seconds=LOOK)  # fmt: skip
         named, since = time.monotonic() - begin, begin
     else:
         wait_until(lambda: any(row.name == damage.part for row in faults(node)),
@@ -112,9 +113,12 @@ def _wait_until_well(node: LabNode, damage: Damage) -> None:
         raise AssertionError(f"{node.name} after {damage}: {error}") from error
 
 
-def _told(node: LabNode) -> int:
-    """Mends that the node's agent has logged."""
-    return sum(" mended part=" in line for line in node.log_path.read_text().splitlines())
+def _told(node: LabNode, damage: Damage) -> int:
+    """Mends that the node's agent has logged. The loop that follows the store may come first to the
+    entries of other nodes: it says how many it changed."""
+    words = (" mended part=", " entries_changed=") if damage.part == "peers" else (" mended part=",)
+    lines = node.log_path.read_text().splitlines()
+    return sum(any(word in line for word in words) for line in lines)
 
 
 def _losses(wound: Wound, heard: list[Heard]) -> int:

@@ -73,11 +73,11 @@ def test_gc_collects_it(lab: Lab, spare: Pod, alone: bool, change: dict[str, str
     assert differences(before, take(node)) == []
 
 
-def test_a_setup_keeps_its_ports(lab: Lab, spare: Pod) -> None:
+def test_a_setup_gives_it_its_name_and_keeps_its_ports(lab: Lab, spare: Pod) -> None:
     node = lab.layout.node(spare.node)
     assert execute(lab, spare, "ADD", runtimeConfig=PORTS).status == 0
-    alter(lab, spare, ifname=NAME)
     before = take(node)
+    alter(lab, spare, ifname=NAME)
 
     setup(node)
 
