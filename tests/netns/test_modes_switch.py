@@ -24,6 +24,7 @@ from pycni.node.record import Node, record_path
 from pycni.settings import load
 from pycni.stores import DIRECT, IPIP, VXLAN, open_store
 from pycni.stores.sqlite import rows as store_rows
+from support.damages import LOOK
 from support.flood import Flood, unanswered
 from support.labs import made_lab, setup, write_settings
 from support.waiting import wait_until
@@ -183,4 +184,6 @@ def test_the_door_is_closed_when_nobody_sends_any_more(lab: Lab, encap: str) -> 
     path.write_text(json.dumps(json.loads(path.read_text()) | {f"{encap}_until": 1.0}))
 
     with traffic(lab):
-        wait_until(lambda: not takes(node_record(one)), "the agent has closed the door")
+        wait_until(
+            lambda: not takes(node_record(one)), "the agent has closed the door", seconds=LOOK
+        )
