@@ -66,7 +66,7 @@ def frontends(
     holders: dict[tuple[int, IPAddress | None, int, str], str] = {}
     for service in sorted(services, key=lambda one: one.age):
         if service.spec.external_ips and not external_ips:
-            aside.append(_aside(service, "externalIPs are switched off (setting external_ips)"))
+            aside.append(_aside(service, "externalIPs are switched off"))
         for one in _of_service(service, external_ips=external_ips):
             holder = holders.get(one.key)
             if holder == service.name:

@@ -164,7 +164,7 @@ def test_external_ips_are_off_unless_said() -> None:
 
     found, (aside,) = frontends(services(document), external_ips=False, owned=lambda _: "")
     assert told(found) == [("ClusterIP", CLUSTER_IP, 80)]
-    assert (aside.name, "external_ips" in aside.reason) == ("shop/web", True)
+    assert (aside.name, aside.reason) == ("shop/web", "externalIPs are switched off")
     assert ("ExternalIP", VIP, 80) in told(made(document))
 
 
