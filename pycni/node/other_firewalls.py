@@ -72,10 +72,16 @@ def _rules(
     for one in stopping:
         chain = one.base
         if one.stop.names or not (
-            chain in closed or firewall_accepts.is_iptables(chain) or _names(chain, *_words(node))
+            chain in closed or firewall_accepts.is_iptables(chain) or _is_meant(chain, node)
         ):
             todo = stopping_rules.todo(one, port=node.port)
             yield Fault(PART, one.thing, one.found, todo, Weight.DEGRADED)
+
+
+def _is_meant(chain: BaseChain, node: Node) -> bool:
+    """Whether somebody thought of pycni's packets. The interface of the chain itself is none of
+    these words: newer releases of libnftables tell it with the chain."""
+    return _names(chain, *(one for one in _words(node) if one not in chain.devices))
 
 
 def _words(node: Node) -> list[str | int]:
