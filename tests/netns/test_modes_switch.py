@@ -181,7 +181,11 @@ def test_the_door_is_closed_when_nobody_sends_any_more(lab: Lab, encap: str) -> 
     assert lingers.door_open_until > time.time()
 
     path = record_path(load(one.settings_path))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {f"{encap}_until": 1.0}))
+    document = json.loads(path.read_text())
+    # the door of a test before may be open, too, for a minute
+    over = {key: 1.0 for key, until in document.items() if key.endswith("_until") and until}
+    assert f"{encap}_until" in over
+    path.write_text(json.dumps(document | over))
 
     with traffic(lab):
         wait_until(
