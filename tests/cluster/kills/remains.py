@@ -7,10 +7,11 @@ cluster has: network namespaces, results of libcni, control groups, mounts and p
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +36,9 @@ OTHERS_TABLE = re.compile(r'"(table|name)": "kube-proxy"')
 """kube-proxy's rules follow the API."""
 NUMBERS = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\d+\b")
 """Of containers, pods and snapshots: they are others after each start."""
+SHIM = "containerd-shim-runc-v2"
+BUNDLES = "/run/containerd/io.containerd.runtime.v2.task"
+"""A directory for each container that containerd knows."""
 
 
 def take(running: Running, node: LabNode) -> Snapshot:
@@ -76,9 +80,23 @@ def _commands(machine: Machine) -> Iterator[str]:
     """The first words of each process in a machine, of its pods' too."""
     for path in machine.path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has just ended
-            program, *words = path.read_text(errors="replace").split("\0")[:WORDS] or [""]
-            if program:
-                yield NUMBERS.sub("N", " ".join([Path(program).name, *words]).strip())
+            words = path.read_text(errors="replace").split("\0")
+            if words[0] and not is_forgotten_shim(words, machine.path(BUNDLES)):
+                named = [Path(words[0]).name, *words[1:WORDS]]
+                yield NUMBERS.sub("N", " ".join(named).strip())
+
+
+def is_forgotten_shim(words: Sequence[str], bundles: Path) -> bool:
+    """Whether a command line is of a shim that containerd knows no more, and no container needs.
+
+    One stays when containerd is killed while it makes or ends a container (containerd's issues 6860
+    and 12600). All that its container had is looked at as everything else.
+    """
+    if Path(words[0]).name != SHIM:
+        return False
+    values = dict(itertools.pairwise(words))
+    namespace, name = values.get("-namespace", ""), values.get("-id", "")
+    return bool(namespace and name) and not (bundles / namespace / name).exists()
 
 
 def _counted(lines: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -395,3 +396,21 @@ def test_a_run_that_is_interrupted_deletes_its_pods(monkeypatch: pytest.MonkeyPa
         list(stage.framed(interrupted, RUNNING))
 
     assert [words[:3] for words in said] == [("delete", "namespace", stage.NAMESPACE)]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id gone -address /run/x", True),
+        ("/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id kept -address /run/x", False),
+        ("/usr/bin/containerd-shim-runc-v2 -namespace other -id kept", True),
+        ("/usr/bin/containerd-shim-runc-v2", False),
+        ("/usr/bin/containerd-shim-runc-v2 -id gone", False),
+        ("/pause -namespace k8s.io -id gone", False),
+    ],
+)
+def test_only_a_shim_that_containerd_forgot_does_not_count(
+    line: str, expected: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "k8s.io" / "kept").mkdir(parents=True)
+    assert remains.is_forgotten_shim(line.split(), tmp_path) is expected
