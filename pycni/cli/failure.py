@@ -29,7 +29,7 @@ from pycni.cli.output import escape, to_json
 from pycni.errors import DataplaneError, DelegateError, NotAvailable, PycniError, StoreError
 
 OK, FAILED, USAGE = 0, 1, 2
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED, ENDED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 EXIT_STATUSES = f"""\b
 Exit status:
@@ -37,6 +37,7 @@ Exit status:
   {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`, `config check`: a check failed
   {USAGE}    wrong usage; `status`: packets of pods are lost
   {INTERRUPTED}  interrupted by Ctrl-C
+  {ENDED}  `lab`: ended by SIGTERM
 """
 
 BPFFS = Path("/sys/fs/bpf")

@@ -36,7 +36,7 @@ pods_option: Option = click.option(
 def lab() -> None:
     """A cluster of namespaces on this machine."""
     # Clean up at SIGTERM, too, as at Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(failure.ENDED))
 
 
 @lab.command()

@@ -109,7 +109,7 @@ def rows(settings: Settings) -> list[Row]:
                 local += _local(faults, d)
         found += [_encap(d), *_traffic(settings)]
     cluster = _cluster(settings, listing, local, serving=serving)
-    found += [*store_rows, *cluster, _agent(serving=serving)]
+    found += [*store_rows, *cluster, _agent(serving=serving, is_node=d is not None)]
     return [*found, *map(_feature, probe.probe())]
 
 
@@ -293,9 +293,11 @@ def _is_serving(settings: Settings) -> bool:
         return agent.connect_ex(str(settings.socket_path)) == 0
 
 
-def _agent(*, serving: bool) -> Row:
+def _agent(*, serving: bool, is_node: bool) -> Row:
     if serving:
         return Row("agent", State.OK, "serving")
+    if not is_node:
+        return Row("agent", State.DEGRADED, "not running", "first set the node up")
     cause = "not running; packets still flow, but nobody follows other nodes or mends this one"
     return Row("agent", State.DEGRADED, cause, "run: pycni agent, or start its unit")
 

@@ -212,6 +212,14 @@ def test_what_cannot_be_missed_is_broken() -> None:
     assert report._feature(lacking).state is State.BROKEN
 
 
+@pytest.mark.parametrize(("is_node", "flows"), [(True, True), (False, False)])
+def test_packets_flow_without_an_agent_only_on_a_node(is_node: bool, flows: bool) -> None:
+    row = report._agent(serving=False, is_node=is_node)
+
+    assert ("packets still flow" in row.cause) is flows
+    assert row.todo
+
+
 def test_a_store_that_is_away_is_degraded(tmp_path: Path) -> None:
     settings = Settings(node_name="one", state_dir=tmp_path)
 
