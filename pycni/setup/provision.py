@@ -66,7 +66,7 @@ from pycni.stores import (
     machine_instance,
     open_store,
 )
-from pycni.upkeep import book, hooks, host_ports, pods
+from pycni.upkeep import book, hooks, host_ports, lost_leases, pods
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -429,6 +429,7 @@ class Provisioning:
     def mend_pods(self, target: Target) -> None:
         """Links and entries of the pods that are here, and the records of what was lent to them."""
         node = target.node
+        lost_leases.mend(Description(self.settings, node), Seen(self.ipr))
         restore.restore(
             self.ipr,
             self.settings,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, Pod
 from pycni.names import AttachmentKey
 from support.kernel import open_iproute
-from support.labs import setup
+from support.labs import agent_hung, setup
 from support.plugin import execute
 from support.snapshot import differences, take
 
@@ -73,15 +74,19 @@ def test_gc_collects_it(lab: Lab, spare: Pod, alone: bool, change: dict[str, str
     assert differences(before, take(node)) == []
 
 
-def test_a_setup_gives_it_its_name_and_keeps_its_ports(lab: Lab, spare: Pod) -> None:
+@both_ways
+def test_a_setup_gives_it_its_name_and_keeps_its_ports(
+    lab: Lab, spare: Pod, alone: bool
+) -> None:
     node = lab.layout.node(spare.node)
     assert execute(lab, spare, "ADD", runtimeConfig=PORTS).status == 0
     before = take(node)
-    alter(lab, spare, ifname=NAME)
+    with agent_hung(lab, node) if alone else nullcontext():
+        alter(lab, spare, ifname=NAME)
 
-    setup(node)
+        setup(node)
 
-    assert differences(before, take(node)) == []
+        assert differences(before, take(node)) == []
 
 
 @both_ways
