@@ -23,6 +23,7 @@ from pycni.errors import PycniError
 from pycni.faults import Fault, Weight
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import (
+    advice,
     cluster_faults,
     firewall_accepts,
     next_hops,
@@ -64,6 +65,8 @@ WAIT = (
 
 NAMED = 3
 """Nodes that a row names."""
+ASKED = 256
+"""Nodes whose ways are asked for, at most."""
 
 
 class State(StrEnum):
@@ -107,7 +110,7 @@ def rows(settings: Settings) -> list[Row]:
                 faults = list(parts.faults_of(part, d, seen))
                 found += _part_rows(part, faults, d, seen, book, serving=serving)
                 local += _local(faults, d)
-        found += [_encap(d), *_traffic(settings)]
+            found += [_encap(d, _advice(d, seen)), *_traffic(settings)]
     cluster = _cluster(settings, listing, local, serving=serving)
     found += [*store_rows, *cluster, _agent(serving=serving, is_node=d is not None)]
     return [*found, *map(_feature, probe.probe())]
@@ -184,8 +187,17 @@ DETAILS: dict[str, Callable[[Description, Seen], str]] = {
 }
 
 
-def _encap(d: Description) -> Row:
-    """Who makes VXLAN now, and who gets packets without it."""
+def _advice(d: Description, seen: Seen) -> str:
+    """A better way to send to the other nodes, if these tell one. To ask for all of a large
+    cluster would take long."""
+    vteps = [one.vtep for one in d.others if one.vtep.version == d.node.vtep.version][:ASKED]
+    ways = seen.ipr.paths(vteps, d.node.vtep)
+    near = advice.on_link(vteps, ways, {link.ifindex: link for link in seen.links})
+    return advice.about(d.settings, near=near, others=len(vteps))
+
+
+def _encap(d: Description, better: str) -> Row:
+    """Who makes VXLAN now, and who gets packets without it; `better` is what to try."""
     chosen = d.settings.encap
     if d.node.direct:
         return _besides(d, DIRECT, "without VXLAN")
@@ -204,7 +216,8 @@ def _encap(d: Description) -> Row:
         return Row("encap", State.DEGRADED, cause, "see the row programs")
     if not fresh:
         return Row("encap", State.OK, "kernel: no agent confirms the next hops for ebpf")
-    return Row("encap", State.OK, f"ebpf (settings: {chosen}), next hops known: {known}")
+    cause = f"ebpf (settings: {chosen}), next hops known: {known}"
+    return Row("encap", State.OK, "; ".join(filter(None, [cause, better])))
 
 
 def _besides(d: Description, way: str, words: str) -> Row:

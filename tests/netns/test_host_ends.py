@@ -75,9 +75,7 @@ def test_gc_collects_it(lab: Lab, spare: Pod, alone: bool, change: dict[str, str
 
 
 @both_ways
-def test_a_setup_gives_it_its_name_and_keeps_its_ports(
-    lab: Lab, spare: Pod, alone: bool
-) -> None:
+def test_a_setup_gives_it_its_name_and_keeps_its_ports(lab: Lab, spare: Pod, alone: bool) -> None:
     node = lab.layout.node(spare.node)
     assert execute(lab, spare, "ADD", runtimeConfig=PORTS).status == 0
     before = take(node)

@@ -28,6 +28,7 @@ from vm.cluster import (
     upgrade,
     visible,
 )
+from vm.ipip import ipip
 from vm.kernels import Kernel
 from vm.link import pair
 from vm.netkit import netkit
@@ -247,13 +248,14 @@ STEPS: dict[str, Body] = {
     "IPv6 underlay": underlay6,
     "captured": captured,
     "direct": direct,
+    "ipip": ipip,
     "jumbo": jumbo,
     "netkit": netkit,
     "refused": refused,
     "hardened": hardened,
 }
 """In the order they are run: the table's columns."""
-BASIC = ("load", "IPv6 underlay", "direct", "jumbo", "netkit")
+BASIC = ("load", "IPv6 underlay", "direct", "ipip", "jumbo", "netkit")
 """Steps without which the next ones have no nodes."""
 
 

@@ -72,7 +72,7 @@ def encap_row(monkeypatch: pytest.MonkeyPatch, modes: list[str], *, fresh: bool 
     ]
     node = SimpleNamespace(direct=True, encap="ebpf")
     d: Any = SimpleNamespace(settings=SimpleNamespace(encap="direct"), node=node, others=others)
-    return report._encap(d)
+    return report._encap(d, "")
 
 
 def test_how_many_nodes_get_packets_without_vxlan_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_how_many_nodes_get_ipip_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     node = SimpleNamespace(direct=False, ipip=True, encap="ebpf")
     d: Any = SimpleNamespace(settings=SimpleNamespace(encap="ipip"), node=node, others=[other])
 
-    assert report._encap(d) == Row("encap", State.OK, "ipip: 1 of 1 nodes in IPIP")
+    assert report._encap(d, "") == Row("encap", State.OK, "ipip: 1 of 1 nodes in IPIP")
 
 
 def test_without_an_agent_the_kernel_is_said_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_next_hops_that_cannot_be_read_are_no_silence(
         settings=SimpleNamespace(encap="direct"), node=SimpleNamespace(direct=True)
     )
 
-    assert report._encap(d).state is state
+    assert report._encap(d, "").state is state
 
 
 def test_traffic_spells_reasons_as_all_other_commands_do(

@@ -12,15 +12,15 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from pycni.names import SETTINGS_PATH
-from pycni.node import direct
+from pycni.node import modes
 from pycni.settings import load, make_directories
 from pycni.setup import install
-from pycni.stores import DIRECT, Reach, machine_identity, open_store
+from pycni.stores import DIRECT, IPIP, Reach, machine_identity, open_store
 
 settings = load()
 make_directories(settings)
 store = open_store(settings.store_url, settings.cluster)
-reach = Reach(accepts=(DIRECT,) if direct.is_wanted(settings) else ())
+reach = Reach(accepts=modes.still_accepts(settings, (DIRECT, IPIP)))
 for member in sys.argv[1:]:
     name, _, vtep = member.partition("=")
     identity = machine_identity() if name == settings.node_name else name
