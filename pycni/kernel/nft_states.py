@@ -32,8 +32,10 @@ ASKED = struct.Struct("=146x3H")
 REVISIONS = (2, 3)
 STATE, ALIAS = 0x1, 0x2000
 """XT_CONNTRACK_STATE, XT_CONNTRACK_STATE_ALIAS."""
-BITS = {"invalid": 0x1, "established": 0x2, "related": 0x4, "new": 0x8, "untracked": 0x40}
+BITS = {"invalid": 0x1, "established": 0x2, "related": 0x4, "new": 0x8, "untracked": 0x100}
 """XT_CONNTRACK_STATE_BIT and its like; the words are those of nft(8)."""
+SNAT = 0x40
+"""XT_CONNTRACK_STATE_SNAT: all that is masqueraded. Its sister for destinations is about a few."""
 
 
 class States(NamedTuple):
@@ -70,12 +72,13 @@ def _matches(expressions: bytes) -> Iterator[States | None]:
         match = dict(attributes(found[NFTA_EXPR_DATA]))
         if read_text(match[NFTA_MATCH_NAME]) in NAMES:
             revision = int.from_bytes(match[NFTA_MATCH_REV], "big")
-            yield _states(match[NFTA_MATCH_INFO]) if revision in REVISIONS else None
+            yield told(match[NFTA_MATCH_INFO], revision)
 
 
-def _states(info: bytes) -> States | None:
-    flags, inverted, mask = ASKED.unpack_from(info)
-    if not flags & STATE:
+def told(info: bytes, revision: int) -> States | None:
+    """What a match says, from its data; None where it cannot be told."""
+    flags, inverted, mask = ASKED.unpack_from(info) if revision in REVISIONS else (0, 0, 0)
+    if not flags & STATE or mask & SNAT:
         return None
     words = {word for word, bit in BITS.items() if mask & bit}
     if inverted & STATE:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chains of iptables-legacy that stop packets which a node needs: found and named, never
+changed.
+
+None of our rules can be there: an accept in nftables does not help. Looks only, in the network
+namespace of the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from pycni.faults import Fault, Weight
+from pycni.kernel import xtables
+from pycni.kernel.nft_chains import BaseChain, Rule
+from pycni.kernel.nft_elements import Answer
+from pycni.kernel.xtables_entries import Table
+from pycni.node import stopping_rules
+from pycni.node.overlay import DEVICE
+from pycni.node.record import Node
+from pycni.node.stopping_rules import Judged, Stopping
+
+COMMANDS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Of one table. It has no sets: those of ipset are matches that nobody here knows."""
+
+    table: Table
+
+    def of(self, _: BaseChain) -> Reader:
+        """That of the chain's table."""
+        return self
+
+    def rules(self, chain: str) -> list[Rule]:
+        """The rules of a chain in their order."""
+        return self.table.rules.get(chain, [])
+
+    def look_up(self, _: str, __: str | int) -> Answer:
+        """Nothing is known."""
+        return None
+
+
+def faults(node: Node, ways: Collection[str], part: str) -> Iterator[Fault]:
+    """What stops all packets of a kind, and a FORWARD that drops in the end and does not name the
+    overlay device. Raises SetupError.
+
+    `ways`: names of the interfaces by which packets may leave for the world. `part`: the row.
+    """
+    for version in sorted({cidr.version for cidr in node.cluster_cidrs}):
+        for table in xtables.tables(version):
+            found = stopping_rules.judge(node, ways, table.base_chains, Reader(table))
+            rows = [_row(one, COMMANDS[version], node.port) for one in found.stopping]
+            rows += _closed(table, found, COMMANDS[version])
+            for thing, what, accepts in dict.fromkeys(rows):
+                todo = f"run: {'; '.join(accepts)}"
+                yield Fault(part, thing, what, todo=todo, weight=Weight.BROKEN)
+
+
+def state() -> object:
+    """What differs if others changed them. Raises SetupError."""
+    return [xtables.tables(version) for version in COMMANDS]
+
+
+Row = tuple[str, str, tuple[str, ...]]
+
+
+def _row(one: Stopping, command: str, port: int) -> Row:
+    base, stop = one.base, one.stop
+    thing = f"chain {stop.chain} of {command} -t {base.table}"
+    if stop.rule:
+        thing = f"rule {stop.number} of {thing}"
+    return thing, one.found, tuple(_accepts(one, command, port))
+
+
+def _accepts(one: Stopping, command: str, port: int) -> Iterator[str]:
+    begin = f"{command} -t {one.base.table} -I {one.base.name}"
+    for match in stopping_rules.matches(one):
+        words = {
+            "iifname": f"-i {DEVICE}",
+            "oifname": f"-o {DEVICE}",
+            "udp": f"-p udp --dport {port}",
+        }
+        yield f"{begin} {words[match]} -j ACCEPT"
+
+
+def _closed(table: Table, found: Judged, command: str) -> Iterator[Row]:
+    """FORWARD, where it cannot be told what becomes of packets on their way to its end."""
+    told = {one.base for one in found.stopping} | found.letting
+    for base in table.base_chains:
+        rules = table.rules.get(base.name, [])
+        is_closed = base.policy == "drop" or bool(rules and rules[-1].stops_all)
+        if base.hook == "forward" and base not in told and is_closed and DEVICE not in str(rules):
+            begin = f"{command} -t {base.table} -I {base.name}"
+            accepts = f"{begin} -i {DEVICE} -j ACCEPT", f"{begin} -o {DEVICE} -j ACCEPT"
+            what = f"dropping what it does not know, and does not name {DEVICE}"
+            yield f"chain {base.name} of {command} -t {base.table}", what, accepts
