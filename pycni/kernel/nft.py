@@ -21,10 +21,9 @@ from functools import cache
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft_elements, nft_sets, nft_states, nft_tables
+from pycni.kernel import nft_elements, nft_sets, nft_tables, xt_matches
 from pycni.kernel.nft_elements import Answer
 from pycni.kernel.nft_sets import NamedSet
-from pycni.kernel.nft_states import States
 from pycni.kernel.nft_tables import Table
 
 NFT_CTX_OUTPUT_JSON, NFT_CTX_OUTPUT_TERSE = 1 << 4, 1 << 11
@@ -162,10 +161,12 @@ def devices(*, what: str) -> dict[tuple[str, str, str], tuple[str, ...]]:
         raise _silent(what, error) from error
 
 
-def states(family: str, table: str, chain: str, *, what: str) -> dict[int, list[States | None]]:
-    """As nft_states.read. Raises SetupError."""
+def matches(
+    family: str, table: str, chain: str, *, what: str
+) -> dict[int, list[dict[str, Any] | None]]:
+    """As xt_matches.read. Raises SetupError."""
     try:
-        return nft_states.read(family, table, chain)
+        return xt_matches.read(family, table, chain)
     except OSError as error:
         raise _silent(what, error) from error
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft, nft_states, nft_tables
-from pycni.kernel.nft_states import States
+from pycni.kernel import nft, nft_tables, xt_matches
 
 Expression = dict[str, Any]
 """A statement of a rule, as libnftables-json(5) has it."""
@@ -113,7 +112,7 @@ def rules_in(family: str, table: str, name: str, *, what: str) -> dict[str, list
     """The rules of any chain in their order, by its name; none if it is gone. Where they are not to
     be had alone, those of all chains of the table.
 
-    What iptables asks of a connection's state is told (`_with_states`).
+    What iptables asks by its own matches is told, as far as xt_matches.py knows it.
     """
     place = {"family": family, "table": table, "name": name}
     is_large = nft.is_old() and nft.are_many(family, table, what=what)
@@ -133,10 +132,10 @@ def rules_in(family: str, table: str, name: str, *, what: str) -> dict[str, list
 
 
 def _told(family: str, table: str, chain: str, rules: list[Rule], what: str) -> list[Rule]:
-    if not any(_asks_for_states(one) for rule in rules for one in rule.expressions):
+    if not any(_is_of_iptables(one) for rule in rules for one in rule.expressions):
         return rules
-    states = nft.states(family, table, chain, what=what)
-    return [_with_states(rule, iter(states.get(rule.handle, ()))) for rule in rules]
+    found = nft.matches(family, table, chain, what=what)
+    return [_with_matches(rule, iter(found.get(rule.handle, ()))) for rule in rules]
 
 
 def _without_elements(family: str, table: str, *, what: str) -> list[dict[str, Any]] | None:
@@ -157,18 +156,15 @@ def _only(entry: dict[str, Any]) -> dict[str, Any]:
     return dict(said)
 
 
-def _asks_for_states(expression: Expression) -> bool:
+def _is_of_iptables(expression: Expression) -> bool:
     said = expression.get("xt") or {}
-    return said.get("type") == "match" and said.get("name") in nft_states.NAMES
+    return said.get("type") == "match" and said.get("name") in xt_matches.NAMES
 
 
-def _with_states(rule: Rule, states: Iterator[States | None]) -> Rule:
-    """A rule whose matches by state say what they ask: "states", and "all" if nothing else."""
-    expressions = []
-    for one in rule.expressions:
-        said = next(states, None) if _asks_for_states(one) else None
-        more = {"states": sorted(said.words), "all": said.is_all} if said else {}
-        expressions.append({"xt": {**one["xt"], **more}} if more else one)
+def _with_matches(rule: Rule, found: Iterator[Expression | None]) -> Rule:
+    """A rule with what is found of its matches of iptables in their place."""
+    told = (next(found, None) if _is_of_iptables(one) else None for one in rule.expressions)
+    expressions = (said or one for said, one in zip(told, rule.expressions, strict=True))
     return dataclasses.replace(rule, expressions=tuple(expressions))
 
 

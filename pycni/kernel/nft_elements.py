@@ -9,7 +9,10 @@ Runs in the network namespace of the calling thread. Source: linux/netfilter/nf_
 from __future__ import annotations
 
 import errno
-from contextlib import closing
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -38,16 +41,23 @@ as libnftables-json(5) has it. None: it cannot be told, as where the set has oth
 def look_up(family: str, table: str, name: str, element: str | int) -> Answer:
     """What a set or map has at an element: an address, a port (a number), the name of an interface.
     Raises OSError if the kernel does not answer."""
-    key = nested(NFTA_ELEM_KEY, attribute(NFTA_DATA_VALUE, _key(element)))
     body = _head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
-    body += nested(NFTA_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, key))
-    try:
-        with closing(nft_tables.open_asker()) as asker:
-            answer = asker.request(GET_ELEMENT, 0, body)
-    except NetlinkError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
-            return False if error.errno == errno.ENOENT else None
-        raise
+    for key in _keys(element):
+        try:
+            return _get(body, key)
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    return None
+
+
+def _get(body: bytes, key: bytes) -> Answer:
+    value = nested(NFTA_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))
+    body += nested(NFTA_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, value))
+    with closing(nft_tables.open_asker()) as asker:
+        answer = asker.request(GET_ELEMENT, 0, body)
     elements = dict(attributes(answer, NFGENMSG))[NFTA_LIST_ELEMENTS]
     (found,) = (dict(attributes(value)) for _, value in attributes(elements))
     return _verdict(dict(attributes(found.get(NFTA_ELEM_DATA, b""))).get(NFTA_DATA_VERDICT))
@@ -73,13 +83,17 @@ def _head(family: str) -> bytes:
     return bytes((number,)) + bytes(NFGENMSG - 1)
 
 
-def _key(element: str | int) -> bytes:
+def _keys(element: str | int) -> Iterator[bytes]:
+    """What it may be in a set, which takes keys of one length."""
     if isinstance(element, int):
-        return element.to_bytes(2, "big")
+        yield element.to_bytes(2, "big")
+        return
     try:
-        return ip_address(element).packed
+        yield ip_address(element).packed
     except ValueError:
-        return element.encode().ljust(IFNAMSIZ, b"\0")
+        yield element.encode().ljust(IFNAMSIZ, b"\0")
+        with suppress(OSError):
+            yield socket.if_nametoindex(element).to_bytes(4, sys.byteorder)
 
 
 def _verdict(data: bytes | None) -> Answer:

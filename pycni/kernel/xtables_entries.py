@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Any, NamedTuple
 
-from pycni.kernel import nft_states
+from pycni.kernel import xt_matches
 from pycni.kernel.nft_chains import BaseChain, Expression, Rule
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -169,9 +169,8 @@ def _matches(entry: bytes, family: Family) -> Iterator[Expression]:
 
 
 def _of_match(name: str, revision: int, data: bytes) -> Iterator[Expression]:
-    if name in nft_states.NAMES and (said := nft_states.told(data, revision)):
-        states = {"states": sorted(said.words), "all": said.is_all}
-        yield {"xt": {"type": "match", "name": name, **states}}
+    if name in xt_matches.NAMES and (said := xt_matches.told(name, revision, data)):
+        yield said
     elif name in ("tcp", "udp") and any(rest := data[PORTS.size : 12 if name == "tcp" else 9]):
         yield _unknown(f"{name} {rest.hex()}")
     elif name in ("tcp", "udp"):

@@ -8,7 +8,7 @@ namespace of the calling thread.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from pycni.faults import Fault, Weight
@@ -44,8 +44,8 @@ class Reader:
 
 
 def faults(node: Node, ways: Collection[str], part: str) -> Iterator[Fault]:
-    """What stops all packets of a kind, and a FORWARD that drops in the end and does not name the
-    overlay device. Raises SetupError.
+    """What stops all packets of a kind; and chains that drop in the end, in tables that do not name
+    the overlay device, at the host's own packets VXLAN's port. Raises SetupError.
 
     `ways`: names of the interfaces by which packets may leave for the world. `part`: the row.
     """
@@ -53,7 +53,7 @@ def faults(node: Node, ways: Collection[str], part: str) -> Iterator[Fault]:
         for table in xtables.tables(version):
             found = stopping_rules.judge(node, ways, table.base_chains, Reader(table))
             rows = [_row(one, COMMANDS[version], node.port) for one in found.stopping]
-            rows += _closed(table, found, COMMANDS[version])
+            rows += _closed(table, found, COMMANDS[version], node)
             for thing, what, accepts in dict.fromkeys(rows):
                 todo = f"run: {'; '.join(accepts)}"
                 yield Fault(part, thing, what, todo=todo, weight=Weight.BROKEN)
@@ -72,12 +72,12 @@ def _row(one: Stopping, command: str, port: int) -> Row:
     thing = f"chain {stop.chain} of {command} -t {base.table}"
     if stop.rule:
         thing = f"rule {stop.number} of {thing}"
-    return thing, one.found, tuple(_accepts(one, command, port))
+    return thing, one.found, tuple(_accepts(base, stopping_rules.matches(one), command, port))
 
 
-def _accepts(one: Stopping, command: str, port: int) -> Iterator[str]:
-    begin = f"{command} -t {one.base.table} -I {one.base.name}"
-    for match in stopping_rules.matches(one):
+def _accepts(base: BaseChain, matches: Iterable[str], command: str, port: int) -> Iterator[str]:
+    begin = f"{command} -t {base.table} -I {base.name}"
+    for match in matches:
         words = {
             "iifname": f"-i {DEVICE}",
             "oifname": f"-o {DEVICE}",
@@ -86,14 +86,18 @@ def _accepts(one: Stopping, command: str, port: int) -> Iterator[str]:
         yield f"{begin} {words[match]} -j ACCEPT"
 
 
-def _closed(table: Table, found: Judged, command: str) -> Iterator[Row]:
-    """FORWARD, where it cannot be told what becomes of packets on their way to its end."""
+def _closed(table: Table, found: Judged, command: str, node: Node) -> Iterator[Row]:
+    """Where it cannot be told what becomes of packets on their way to the end of a chain."""
     told = {one.base for one in found.stopping} | found.letting
+    words = {"forward": DEVICE}
+    if command == COMMANDS[node.vtep.version]:
+        words["input"] = str(node.port)
     for base in table.base_chains:
         rules = table.rules.get(base.name, [])
         is_closed = base.policy == "drop" or bool(rules and rules[-1].stops_all)
-        if base.hook == "forward" and base not in told and is_closed and DEVICE not in str(rules):
-            begin = f"{command} -t {base.table} -I {base.name}"
-            accepts = f"{begin} -i {DEVICE} -j ACCEPT", f"{begin} -o {DEVICE} -j ACCEPT"
-            what = f"dropping what it does not know, and does not name {DEVICE}"
+        word = words.get(base.hook)
+        if word and is_closed and base not in told and word not in str(table.rules):
+            what = f"dropping what it does not know, and does not name {word}"
+            match = ("iifname", "oifname") if word == DEVICE else ("udp",)
+            accepts = tuple(_accepts(base, match, command, node.port))
             yield f"chain {base.name} of {command} -t {base.table}", what, accepts

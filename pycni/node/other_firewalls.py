@@ -24,7 +24,8 @@ WHAT = "other firewalls' chains"
 PART = "firewalls"
 CLOSED_AT = ("forward", "input")
 """Hooks whose chains are judged as a whole here."""
-FIREWALLD = "firewalld"
+FIREWALLD, PANIC = "firewalld", "firewalld_policy_drop"
+"""firewalld's table, and the one by which its panic mode drops all."""
 OTHER_FAMILY = {4: "ip6", 6: "ip"}
 """Of tables, by the IP version of a VTEP: VXLAN to it never meets them."""
 OWN = "pycni"
@@ -146,9 +147,15 @@ def _todo(chain: BaseChain) -> str:
 
 
 def _rule_todo(one: Stopping, port: int) -> str:
-    if one.base.table != FIREWALLD or one.stop.names:
+    base, stop = one.base, one.stop
+    if base.table == PANIC:
+        return "run: firewall-cmd --panic-off"
+    if base.table != FIREWALLD:
         return stopping_rules.todo(one, port=port)
-    return _input_todo(one.base, port) if one.base.hook == "input" else _todo(one.base)
+    todo = _input_todo(base, port) if base.hook == "input" else _todo(base)
+    place = f"{base.family} {base.table} {stop.chain}"
+    see = f"see which zone, policy or rich rule made it: nft list chain {place}; change it, or "
+    return f"{see if stop.names else ''}{todo}"
 
 
 def _input_todo(chain: BaseChain, port: int) -> str:

@@ -15,7 +15,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel import nft_states
+from pycni.kernel import xt_matches
 from pycni.kernel.nft_chains import Expression
 from pycni.kernel.nft_elements import Answer
 from pycni.node.overlay import DEVICE
@@ -71,7 +71,7 @@ def of_rule(
     part, names = Part.ALL, False
     for one in expressions:
         if "match" in one:
-            match = of_match(one["match"], packets, look_up)
+            match = of_match(one["match"], packets, look_up, lets=lets)
         elif "xt" in one:
             match = Match(_xt(one["xt"], packets, lets=lets))
         else:
@@ -80,14 +80,19 @@ def of_rule(
     return Match(part, names and part is not Part.NONE)
 
 
-def of_match(match: dict[str, Any], packets: Packets, look_up: LookUp) -> Match:
-    """One condition: `left`, `op` and `right` of a statement "match"."""
+def of_match(
+    match: dict[str, Any], packets: Packets, look_up: LookUp, *, lets: bool = False
+) -> Match:
+    """One condition: `left`, `op` and `right` of a statement "match". All but a few are all for a
+    rule that stops them, and not known for one that `lets` them pass."""
     operator, left, right = match["op"], match["left"], match["right"]
     if operator not in ("==", "!=", "in"):
         return Match(Part.UNKNOWN)
     if not isinstance(left, dict) or _is_foreign(left, packets):
         return Match(Part.NONE if isinstance(left, dict) else Part.UNKNOWN)
     found = of_key(left, right, packets, look_up)
+    if operator == "!=" and found == Match(Part.SOME) and not (lets or _is_of_protocol(left)):
+        return Match(Part.ALL)
     if operator == "!=":
         return Match(OPPOSITE.get(found.part, Part.UNKNOWN))
     return found
@@ -124,6 +129,11 @@ def ifnames(left: dict[str, Any], packets: Packets) -> frozenset[str]:
     return getattr(packets, INTERFACES[key]) if key in INTERFACES else frozenset()
 
 
+def _is_of_protocol(left: dict[str, Any]) -> bool:
+    """Whether only packets of one protocol have what `left` names."""
+    return left.get("payload", {}).get("protocol") in PROTOCOLS
+
+
 def _is_foreign(left: dict[str, Any], packets: Packets) -> bool:
     """Whether it asks for a header that none of the packets has: then no operator holds."""
     protocol = left.get("payload", {}).get("protocol", "")
@@ -152,7 +162,7 @@ def _xt(said: dict[str, Any] | None, packets: Packets, *, lets: bool) -> Part:
     if "states" in said:
         part = _state(said["states"], packets)
         return part if said["all"] else min(part, Part.UNKNOWN)
-    if said.get("name") in nft_states.NAMES and packets.state == NEW and lets:
+    if said.get("name") in xt_matches.OF_STATES and packets.state == NEW and lets:
         return Part.NONE
     return Part.UNKNOWN
 
