@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from pycni.kernel import xt_matches
 from pycni.kernel.nft_chains import BaseChain, Expression, Rule
@@ -25,6 +25,10 @@ PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 """Of the tables that filter."""
 HEADER = Struct("=H29sB")
 """struct xt_entry_match and xt_entry_target: size, name, revision; then data."""
+OFFSETS = Struct("=HH")
+"""Of an entry's target and of the next entry, from the entry."""
+COUNTERS = 16
+"""Bytes."""
 VERDICT = Struct("=i")
 VERDICTS = {-1: "drop", -2: "accept", -5: "return"}
 """Of struct xt_standard_target, which has no name: a verdict of netfilter is -verdict - 1; from 0
@@ -70,11 +74,21 @@ FAMILIES = (
 )
 
 
-class Table(NamedTuple):
-    """Chains that the kernel calls, and the rules of all by the name of their chain."""
+@dataclass(frozen=True)
+class Table:
+    """Chains that the kernel calls; and entries, without their counters, by the name of their
+    chain."""
 
+    family: Family
     base_chains: list[BaseChain]
-    rules: dict[str, list[Rule]]
+    entries: dict[str, list[bytes]]
+    names: dict[int, str]
+    """Of chains, by the offset at which they begin."""
+
+    def rules(self, chain: str) -> list[Rule]:
+        """The rules of a chain in their order."""
+        entries = self.entries.get(chain, [])
+        return [Rule(0, "", tuple(_expressions(one, self.names, self.family))) for one in entries]
 
 
 def read(
@@ -84,41 +98,49 @@ def read(
     policy."""
     found = list(_entries(block, family))
     names = {begin: hook.upper() for hook, (begin, _) in bounds.items()}
-    names |= {next_at: _text(data) for _, next_at, target, data in found if target == CHAIN}
+    names |= {
+        at + len(entry): _text(data)
+        for at, entry in found
+        for target, data in (_target(entry, family),)
+        if target == CHAIN
+    }
     hooks = {end: hook for hook, (_, end) in bounds.items()}
-    base_chains: list[BaseChain] = []
-    rules: dict[str, list[Rule]] = {}
+    made = Table(family, [], {}, names)
     chain = ""
-    for at, next_at, target, data in found:
+    for at, entry in found:
         chain = names.get(at, chain)
-        if target == CHAIN:
-            continue
-        verdict = list(_verdict(target, data, block[at + family.flags], names, family))
-        here = rules.setdefault(chain, [])
         if at in hooks:
-            policy = "drop" if {"drop": None} in verdict else "accept"
-            base = BaseChain(
-                family.word, table, chain, hooks[at], policy, PRIORITIES[table], "filter"
-            )
-            base_chains.append(base)
-        else:
-            entry = block[at:next_at]
-            here.append(
-                Rule(0, "", (*_conditions(entry, family), *_matches(entry, family), *verdict))
-            )
-    return Table(base_chains, rules)
+            is_closed = {"drop": None} in _expressions(entry, names, family)
+            made.base_chains.append(
+                BaseChain(family.word, table, chain, hooks[at], "drop" if is_closed else "accept",
+                          PRIORITIES[table], "filter")
+            )  # fmt: skip
+        elif _target(entry, family)[0] != CHAIN:
+            made.entries.setdefault(chain, []).append(entry)
+    return made
 
 
-def _entries(block: bytes, family: Family) -> Iterator[tuple[int, int, str, bytes]]:
-    """Offsets of each entry and of the next, the name of its target and that's data."""
-    offsets = Struct("=HH")
+def _entries(block: bytes, family: Family) -> Iterator[tuple[int, bytes]]:
+    """The offset of each entry and the entry, without its counters, which end its fixed part."""
     at = 0
     while at < len(block):
-        to_target, to_next = offsets.unpack_from(block, at + family.offsets)
-        size, name, _ = HEADER.unpack_from(block, at + to_target)
-        data = block[at + to_target + HEADER.size : at + to_target + size]
-        yield at, at + to_next, _text(name), data
+        _, to_next = OFFSETS.unpack_from(block, at + family.offsets)
+        rest = at + family.size
+        yield at, block[at : rest - COUNTERS] + bytes(COUNTERS) + block[rest : at + to_next]
         at += to_next
+
+
+def _expressions(entry: bytes, names: Mapping[int, str], family: Family) -> Iterator[Expression]:
+    yield from _conditions(entry, family)
+    yield from _matches(entry, family)
+    yield from _verdict(*_target(entry, family), entry[family.flags], names, family)
+
+
+def _target(entry: bytes, family: Family) -> tuple[str, bytes]:
+    """Name and data of an entry's target."""
+    at, _ = OFFSETS.unpack_from(entry, family.offsets)
+    _, name, _ = HEADER.unpack_from(entry, at)
+    return _text(name), entry[at + HEADER.size :]
 
 
 def _verdict(
@@ -160,7 +182,7 @@ def _conditions(entry: bytes, family: Family) -> Iterator[Expression]:
 
 
 def _matches(entry: bytes, family: Family) -> Iterator[Expression]:
-    at, end = family.size, Struct("=H").unpack_from(entry, family.offsets)[0]
+    at, (end, _) = family.size, OFFSETS.unpack_from(entry, family.offsets)
     while at < end:
         size, name, revision = HEADER.unpack_from(entry, at)
         data = entry[at + HEADER.size : at + size]

@@ -9,7 +9,7 @@ namespace of the calling thread.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pycni.faults import Fault, Weight
 from pycni.kernel import xtables
@@ -29,6 +29,7 @@ class Reader:
     """Of one table. It has no sets: those of ipset are matches that nobody here knows."""
 
     table: Table
+    known: dict[str, list[Rule]] = field(default_factory=dict)
 
     def of(self, _: BaseChain) -> Reader:
         """That of the chain's table."""
@@ -36,7 +37,9 @@ class Reader:
 
     def rules(self, chain: str) -> list[Rule]:
         """The rules of a chain in their order."""
-        return self.table.rules.get(chain, [])
+        if chain not in self.known:
+            self.known[chain] = self.table.rules(chain)
+        return self.known[chain]
 
     def look_up(self, _: str, __: str | int) -> Answer:
         """Nothing is known."""
@@ -93,11 +96,15 @@ def _closed(table: Table, found: Judged, command: str, node: Node) -> Iterator[R
     if command == COMMANDS[node.vtep.version]:
         words["input"] = str(node.port)
     for base in table.base_chains:
-        rules = table.rules.get(base.name, [])
+        rules = table.rules(base.name)
         is_closed = base.policy == "drop" or bool(rules and rules[-1].stops_all)
         word = words.get(base.hook)
-        if word and is_closed and base not in told and word not in str(table.rules):
+        if word and is_closed and base not in told and not _names(table, word):
             what = f"dropping what it does not know, and does not name {word}"
             match = ("iifname", "oifname") if word == DEVICE else ("udp",)
             accepts = tuple(_accepts(base, match, command, node.port))
             yield f"chain {base.name} of {command} -t {base.table}", what, accepts
+
+
+def _names(table: Table, word: str) -> bool:
+    return any(word in str(table.rules(chain)) for chain in table.entries)

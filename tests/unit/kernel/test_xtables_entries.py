@@ -40,7 +40,7 @@ def expressions(family, *args, **fields):
     """Of the one rule of a chain whose policy is to drop."""
     rule, policy = entry(family, *args, **fields), entry(family, target(DROP))
     table = read(rule + policy, {"forward": (0, len(rule))}, "filter", family=family)
-    (base,), (rules,) = table.base_chains, table.rules.values()
+    (base,), rules = table.base_chains, table.rules("FORWARD")
     assert (base.name, base.policy, base.family) == ("FORWARD", "drop", family.word)
     return list(rules[0].expressions)
 
@@ -111,10 +111,10 @@ def test_chains_of_others_are_known_by_the_entry_before_them(family, goto) -> No
     chain = sum(map(len, build(0)[:3]))
     table = read(b"".join(build(chain)), {"input": (0, len(build(0)[0]))}, "raw", family=family)
 
-    assert [one.expressions for one in table.rules["INPUT"]] == [
+    assert [one.expressions for one in table.rules("INPUT")] == [
         ({"goto" if goto else "jump": {"target": "late"}},)
     ]
-    assert [one.expressions for one in table.rules["late"]] == [
+    assert [one.expressions for one in table.rules("late")] == [
         ({"drop": None},),
         ({"return": None},),
     ]
