@@ -171,8 +171,9 @@ def _conditions(entry: bytes, family: Family) -> Iterator[Expression]:
         at = 4 * size + number * IFNAME
         ifname, mask = entry[at : at + IFNAME], entry[at + 2 * IFNAME : at + 3 * IFNAME]
         if any(mask):
-            is_whole = mask.count(0xFF) > len(_text(ifname))
-            name = _text(ifname) + "*" * (not is_whole)
+            compared = mask.count(0xFF)  # with the zero byte behind it, unless it is a prefix
+            name = _text(ifname[:compared])
+            name += "*" * (compared == len(name))
             yield _match({"meta": {"key": key}}, name, inverted & bit)
     protocol = int.from_bytes(entry[family.protocol : family.protocol + 2], "little")
     if protocol:

@@ -57,7 +57,7 @@ def test_addresses_interfaces_and_protocols_are_in_the_words_of_nftables(family)
     source = [(0, address), (2 * size, mask)]
     at = 4 * size
     exact = [(at, b"pycni0"), (at + 32, b"\xff" * 7)]
-    prefix = [(at + 16, b"pcn"), (at + 48, b"\xff" * 3)]
+    prefix = [(at + 16, b"pcn+"), (at + 48, b"\xff" * 3)]
 
     left, operator, right = the_match(expressions(family, fields=source, inverted=8))
     assert left == {"payload": {"protocol": family.word, "field": "saddr"}}
