@@ -67,11 +67,17 @@ def _of_tables(node: Node, ways: Collection[str]) -> list[Fault]:
 
 
 def _rules(node: Node, stopping: Iterable[Stopping], told: Collection[str]) -> Iterator[Fault]:
-    """What comes to the end of a chain that is told needs no second row, and iptables' chains get
-    rules of ours."""
+    """What comes to the end of a chain that is told needs no second row."""
     for one in stopping:
-        if one.stop.names or not (str(one.base) in told or firewall_accepts.is_iptables(one.base)):
+        if one.stop.names or not (str(one.base) in told or _is_opened(one)):
             yield Fault(PART, one.thing, one.found, _rule_todo(one, node.port), Weight.DEGRADED)
+
+
+def _is_opened(one: Stopping) -> bool:
+    """Whether rules of ours at the head of iptables' chains are for all that it stops."""
+    is_forward = one.base.hook == "forward"
+    is_ours = is_forward or list(stopping_rules.matches(one)) == ["udp"]
+    return firewall_accepts.is_iptables(one.base) and is_ours
 
 
 def _unreadable() -> list[Fault]:

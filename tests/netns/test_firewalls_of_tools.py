@@ -187,6 +187,24 @@ def test_an_output_that_csf_closes_is_named_beside_the_rules_of_pycni(lab: Lab) 
     assert one.startswith("the policy of chain OUTPUT of table ip filter is stopping this node's")
 
 
+def test_an_input_without_a_rule_for_answers_is_named(lab: Lab) -> None:
+    """As kube-proxy's rules leave it under a policy of somebody else. Ours let VXLAN in alone."""
+    node = lab.layout.nodes[0]
+    with in_iptables(lab, node):
+        iptables(node, 4, "-A", "INPUT", "-m", "mark", "--mark", "0x8000/0x8000", "-j", "DROP")
+        iptables(node, 4, "-P", "INPUT", "DROP")
+        mend(node)
+        found = stopping(node)
+        iptables(node, 4, "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j",
+                 "ACCEPT")  # fmt: skip
+        opened = stopping(node)
+        iptables(node, 4, "-P", "INPUT", "ACCEPT")
+
+    (one,) = found
+    assert "stopping pods' IPv4 answers to this node, at the hook input" in one
+    assert opened == []
+
+
 @pytest.mark.parametrize(
     ("rules", "faults"),
     [
