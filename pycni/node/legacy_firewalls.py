@@ -55,11 +55,11 @@ def faults(node: Node, ways: Collection[str], part: str) -> Iterator[Fault]:
     for version in sorted({cidr.version for cidr in node.cluster_cidrs}):
         for table in xtables.tables(version):
             found = stopping_rules.judge(node, ways, table.base_chains, Reader(table))
-            rows = [_row(one, COMMANDS[version], node.port) for one in found.stopping]
-            rows += _closed(table, found, COMMANDS[version], node)
-            for thing, what, accepts in dict.fromkeys(rows):
-                todo = f"run: {'; '.join(accepts)}"
-                yield Fault(part, thing, what, todo=todo, weight=Weight.BROKEN)
+            sure = [_row(one, COMMANDS[version], node.port) for one in found.stopping]
+            unsure = _closed(table, found, COMMANDS[version], node)
+            for weight, rows in ((Weight.BROKEN, sure), (Weight.DEGRADED, unsure)):
+                for thing, what, accepts in rows:
+                    yield Fault(part, thing, what, f"run: {'; '.join(accepts)}", weight)
 
 
 def state() -> object:
@@ -68,6 +68,7 @@ def state() -> object:
 
 
 Row = tuple[str, str, tuple[str, ...]]
+"""A thing, what it does, and commands that let packets pass."""
 
 
 def _row(one: Stopping, command: str, port: int) -> Row:
