@@ -51,6 +51,8 @@ SOCK_FPROG = struct.Struct("@HP")
 """struct sock_fprog of linux/filter.h."""
 BATCH = 64
 """Requests in one datagram, so that the answers fit the socket's default receive buffer."""
+SHORT = 8
+"""Datagrams, of 32 KB at most."""
 DUMPS = 5
 """How often a listing is asked for that changes while it is read."""
 
@@ -111,6 +113,18 @@ class NetlinkSocket:
             if is_consistent:
                 break
         return found
+
+    def is_short(self, kind: int, body: bytes) -> bool:
+        """Whether the answers to a request for a listing fit into SHORT datagrams. The others are
+        not read: close the socket. Raises NetlinkError."""
+        self._sequence += 1
+        self._socket.send(message(kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, body))
+        for _ in range(SHORT):
+            for answer in self._receive():
+                if answer.sequence == self._sequence and answer.kind in (NLMSG_DONE, NLMSG_ERROR):
+                    _check(answer)
+                    return True
+        return False
 
     def dump_strictly(self, kind: int, body: bytes) -> list[bytes]:
         """As `dump`, but the kernel lists only what matches all that `body` says."""

@@ -21,9 +21,9 @@ from functools import cache
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft_sets, nft_states, nft_tables
+from pycni.kernel import nft_elements, nft_sets, nft_tables, xt_matches
+from pycni.kernel.nft_elements import Answer
 from pycni.kernel.nft_sets import NamedSet
-from pycni.kernel.nft_states import States
 from pycni.kernel.nft_tables import Table
 
 NFT_CTX_OUTPUT_JSON, NFT_CTX_OUTPUT_TERSE = 1 << 4, 1 << 11
@@ -85,12 +85,18 @@ def release() -> str:
     return str(json.loads(output)["nftables"][0]["metainfo"]["version"])
 
 
+def is_old() -> bool:
+    """Whether libnftables is older than READ_FROM: then there are sets at which it would end the
+    process, and it reads the elements of all sets of a table where it lists one chain. Raises
+    SetupError."""
+    return tuple(map(int, re.findall(r"\d+", release())[:3])) < nft_sets.READ_FROM
+
+
 def unreadable(table: Table | None = None) -> list[NamedSet]:
     """The sets of a table, or of all, at which this libnftables would end the process. None where
     it cannot be known: libnftables then says why."""
     try:
-        known = tuple(map(int, re.findall(r"\d+", release())[:3]))
-        return [] if known >= nft_sets.READ_FROM else nft_sets.demanding(table)
+        return nft_sets.demanding(table) if is_old() else []
     except (SetupError, OSError):
         return []
 
@@ -112,18 +118,20 @@ def _unreadable(commands: str | Sequence[dict[str, Any]]) -> list[NamedSet]:
     return unreadable()
 
 
-def contains(family: str, table: str, name: str, element: str, *, what: str) -> bool:
-    """Whether a named set has an element, or an interval with it. The set is not listed: it may
-    have a hundred thousand. Raises SetupError if libnftables must not be called."""
-    if found := unreadable((family, table)):
-        raise SetupError(f"cannot look into {found[0]}", hint=NEWER_HINT)
-    question = f"get element {family} {table} {name} {{ {element} }}"
+def look_up(family: str, table: str, name: str, element: str | int, *, what: str) -> Answer:
+    """As nft_elements.look_up. Raises SetupError."""
     try:
-        with _one_at_a_time:
-            _run(question.encode(), what, NFT_CTX_OUTPUT_TERSE)
-    except SetupError:
-        return False
-    return True
+        return nft_elements.look_up(family, table, name, element)
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
+def are_many(family: str, table: str, *, what: str) -> bool:
+    """As nft_elements.are_many. Raises SetupError."""
+    try:
+        return nft_elements.are_many(family, table)
+    except OSError as error:
+        raise _silent(what, error) from error
 
 
 def table_exists(name: str, *, what: str) -> bool:
@@ -153,10 +161,12 @@ def devices(*, what: str) -> dict[tuple[str, str, str], tuple[str, ...]]:
         raise _silent(what, error) from error
 
 
-def states(family: str, table: str, chain: str, *, what: str) -> dict[int, list[States | None]]:
-    """As nft_states.read. Raises SetupError."""
+def matches(
+    family: str, table: str, chain: str, *, what: str
+) -> dict[int, list[dict[str, Any] | None]]:
+    """As xt_matches.read. Raises SetupError."""
     try:
-        return nft_states.read(family, table, chain)
+        return xt_matches.read(family, table, chain)
     except OSError as error:
         raise _silent(what, error) from error
 

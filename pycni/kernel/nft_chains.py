@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft, nft_states, nft_tables
-from pycni.kernel.nft_states import States
+from pycni.kernel import nft, nft_tables, xt_matches
 
 Expression = dict[str, Any]
 """A statement of a rule, as libnftables-json(5) has it."""
@@ -106,42 +105,66 @@ def base_chains(*hooks: str, what: str) -> list[BaseChain]:
 
 def rules(chain: BaseChain, *, what: str) -> list[Rule]:
     """The rules of a chain in their order; none if it is gone."""
-    return rules_in(chain.family, chain.table, chain.name, what=what)
+    return rules_in(chain.family, chain.table, chain.name, what=what).get(chain.name, [])
 
 
-def rules_in(family: str, table: str, name: str, *, what: str) -> list[Rule]:
-    """The rules of any chain in their order; none if it is gone. What iptables asks of a
-    connection's state is told (`_with_states`). Elements of named sets are not, but older releases
-    of libnftables read them all the same: half a second for 100,000."""
+def rules_in(family: str, table: str, name: str, *, what: str) -> dict[str, list[Rule]]:
+    """The rules of any chain in their order, by its name; none if it is gone. Where they are not to
+    be had alone, those of all chains of the table.
+
+    What iptables asks by its own matches is told, as far as xt_matches.py knows it.
+    """
     place = {"family": family, "table": table, "name": name}
-    try:
-        listed = nft.run([{"list": {"chain": place}}], what=what, elements=False)
-    except SetupError:
-        if any(place.items() <= one.items() for one in _all_chains(what)):
-            raise
-        return []
-    found = [
-        Rule(one["handle"], one.get("comment", ""), tuple(one.get("expr", [])))
-        for one in (entry["rule"] for entry in listed if "rule" in entry)
-    ]
-    if not any(_asks_for_states(one) for rule in found for one in rule.expressions):
-        return found
-    states = nft.states(family, table, name, what=what)
-    return [_with_states(rule, iter(states.get(rule.handle, ()))) for rule in found]
+    is_large = nft.is_old() and nft.are_many(family, table, what=what)
+    listed = _without_elements(family, table, what=what) if is_large else None
+    if listed is None:
+        try:
+            listed = nft.run([{"list": {"chain": place}}], what=what, elements=False)
+        except SetupError:
+            if any(place.items() <= one.items() for one in _all_chains(what)):
+                raise
+            return {}
+    found: dict[str, list[Rule]] = {one["chain"]["name"]: [] for one in listed if "chain" in one}
+    for one in (entry["rule"] for entry in listed if "rule" in entry):
+        rule = Rule(one["handle"], one.get("comment", ""), tuple(one.get("expr", [])))
+        found.setdefault(one["chain"], []).append(rule)
+    return {chain: _told(family, table, chain, rules, what) for chain, rules in found.items()}
 
 
-def _asks_for_states(expression: Expression) -> bool:
+def _told(family: str, table: str, chain: str, rules: list[Rule], what: str) -> list[Rule]:
+    if not any(_is_of_iptables(one) for rule in rules for one in rule.expressions):
+        return rules
+    found = nft.matches(family, table, chain, what=what)
+    return [_with_matches(rule, iter(found.get(rule.handle, ()))) for rule in rules]
+
+
+def _without_elements(family: str, table: str, *, what: str) -> list[dict[str, Any]] | None:
+    """All of a table but the elements of its sets. With an older libnftables that is a part of a
+    listing of all tables, so none of these may have flags; else None."""
+    if not nft.is_old():
+        place = {"family": family, "name": table}
+        return nft.run([{"list": {"table": place}}], what=what, elements=False)
+    if any(flags for (one, _), flags in nft.flags(what=what).items() if one == family):
+        return None
+    listed = nft.run(f"list ruleset {family}", what=what, elements=False)
+    return [entry for entry in listed if {"table": table}.items() <= _only(entry).items()]
+
+
+def _only(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an entry of a listing is about: it has one word."""
+    (said,) = entry.values()
+    return dict(said)
+
+
+def _is_of_iptables(expression: Expression) -> bool:
     said = expression.get("xt") or {}
-    return said.get("type") == "match" and said.get("name") in nft_states.NAMES
+    return said.get("type") == "match" and said.get("name") in xt_matches.NAMES
 
 
-def _with_states(rule: Rule, states: Iterator[States | None]) -> Rule:
-    """A rule whose matches by state say what they ask: "states", and "all" if nothing else."""
-    expressions = []
-    for one in rule.expressions:
-        said = next(states, None) if _asks_for_states(one) else None
-        more = {"states": sorted(said.words), "all": said.is_all} if said else {}
-        expressions.append({"xt": {**one["xt"], **more}} if more else one)
+def _with_matches(rule: Rule, found: Iterator[Expression | None]) -> Rule:
+    """A rule with what is found of its matches of iptables in their place."""
+    told = (next(found, None) if _is_of_iptables(one) else None for one in rule.expressions)
+    expressions = (said or one for said, one in zip(told, rule.expressions, strict=True))
     return dataclasses.replace(rule, expressions=tuple(expressions))
 
 
@@ -153,11 +176,17 @@ def _all_chains(what: str) -> list[dict[str, Any]]:
 def table_names(chain: BaseChain, *words: str | int, what: str) -> bool:
     """Whether a rule or set in the chain's table has one of these words: interfaces, addresses,
     ports."""
-    if nft.table_flags(chain.table, family=chain.family, what=what):
+    family, table = chain.family, chain.table
+    are_many = nft.are_many(family, table, what=what)
+    listed = _without_elements(family, table, what=what) if are_many else None
+    if listed is not None:
+        names = [entry["set"]["name"] for entry in listed if "set" in entry]
+        if any(nft.look_up(family, table, name, one, what=what) for name in names for one in words):
+            return True
+    elif nft.table_flags(table, family=family, what=what):
         listed = _list_parts(chain, what=what)
     else:
-        place = {"family": chain.family, "name": chain.table}
-        listed = nft.run([{"list": {"table": place}}], what=what)
+        listed = nft.run([{"list": {"table": {"family": family, "name": table}}}], what=what)
     return any(one in words for entry in listed for one in _words(entry))
 
 

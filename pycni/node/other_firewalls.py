@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from pycni.faults import Fault, Weight
-from pycni.kernel import nft, nft_chains, nft_tables, xtables
+from pycni.kernel import nft, nft_chains, nft_tables
 from pycni.kernel.nft_chains import BaseChain
-from pycni.node import firewall_accepts, stopping_rules
+from pycni.node import firewall_accepts, legacy_firewalls, stopping_rules
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.node.stopping_rules import Readers, Stopping
@@ -24,8 +24,8 @@ WHAT = "other firewalls' chains"
 PART = "firewalls"
 CLOSED_AT = ("forward", "input")
 """Hooks whose chains are judged as a whole here."""
-FIREWALLD = "firewalld"
-LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+FIREWALLD, PANIC = "firewalld", "firewalld_policy_drop"
+"""firewalld's table, and the one by which its panic mode drops all."""
 OTHER_FAMILY = {4: "ip6", 6: "ip"}
 """Of tables, by the IP version of a VTEP: VXLAN to it never meets them."""
 OWN = "pycni"
@@ -42,50 +42,42 @@ def faults(node: Node, ways: Collection[str] = ()) -> list[Fault]:
     fields. Where sets of others keep our own tables from being written, the first of them is all
     that is said of tables.
     """
-    return [*_legacy(node), *(_unreadable() or _of_tables(node, ways))]
+    ways = ways or (node.uplink,)
+    legacy = legacy_firewalls.faults(node, ways, PART)
+    return [*legacy, *(_unreadable() or _of_tables(node, ways))]
 
 
-def state(node: Node) -> object:
+def state() -> object:
     """What differs if others changed their firewalls: cheap. Raises SetupError or OSError."""
-    versions = sorted({cidr.version for cidr in node.cluster_cidrs})
-    return nft_tables.generation(), [xtables.forward_rules(version) for version in versions]
+    return nft_tables.generation(), legacy_firewalls.state()
 
 
 def _of_tables(node: Node, ways: Collection[str]) -> list[Fault]:
     chains = nft_chains.base_chains(*stopping_rules.HOOKS, what=WHAT)
     others = [one for one in chains if not one.table.startswith(OWN)]
     readers = Readers(WHAT)
-    found = stopping_rules.judge(node, ways or (node.uplink,), others, readers)
+    found = stopping_rules.judge(node, ways, others, readers)
     closed = [
         one
         for one in others
         if one.hook in CLOSED_AT and one not in found.letting and _is_closed(one, readers)
     ]
-    return [*_tables(node, closed), *_inputs(node, closed), *_rules(node, found.stopping, closed)]
+    told = [*_tables(node, closed), *_inputs(node, closed)]
+    return [*told, *_rules(node, found.stopping, {one.thing for one in told})]
 
 
-def _rules(
-    node: Node, stopping: Iterable[Stopping], closed: Collection[BaseChain]
-) -> Iterator[Fault]:
-    """Where a chain stops all that comes to its end, pycni's own words in its table are taken for
-    somebody's thought about them; and iptables' chains get rules of ours."""
+def _rules(node: Node, stopping: Iterable[Stopping], told: Collection[str]) -> Iterator[Fault]:
+    """What comes to the end of a chain that is told needs no second row."""
     for one in stopping:
-        chain = one.base
-        if one.stop.names or not (
-            chain in closed or firewall_accepts.is_iptables(chain) or _is_meant(chain, node)
-        ):
-            todo = stopping_rules.todo(one, port=node.port)
-            yield Fault(PART, one.thing, one.found, todo, Weight.DEGRADED)
+        if one.stop.names or not (str(one.base) in told or _is_opened(one)):
+            yield Fault(PART, one.thing, one.found, _rule_todo(one, node.port), Weight.DEGRADED)
 
 
-def _is_meant(chain: BaseChain, node: Node) -> bool:
-    """Whether somebody thought of pycni's packets. The interface of the chain itself is none of
-    these words: newer releases of libnftables tell it with the chain."""
-    return _names(chain, *(one for one in _words(node) if one not in chain.devices))
-
-
-def _words(node: Node) -> list[str | int]:
-    return [DEVICE, node.port, *(str(cidr.network_address) for cidr in node.cluster_cidrs)]
+def _is_opened(one: Stopping) -> bool:
+    """Whether rules of ours at the head of iptables' chains are for all that it stops."""
+    is_forward = one.base.hook == "forward"
+    is_ours = is_forward or list(stopping_rules.matches(one)) == ["udp"]
+    return firewall_accepts.is_iptables(one.base) and is_ours
 
 
 def _unreadable() -> list[Fault]:
@@ -100,34 +92,6 @@ def _unreadable() -> list[Fault]:
         )
         for one in nft.unreadable()[:1]
     ]
-
-
-def _legacy(node: Node) -> Iterator[Fault]:
-    """iptables-legacy's FORWARD, which nothing shows but its own command."""
-    for version in sorted({cidr.version for cidr in node.cluster_cidrs}):
-        closed_at, accepted = _read_legacy(xtables.forward_rules(version) or [])
-        if closed_at and not accepted >= {"in", "out"}:
-            command = LEGACY[version]
-            yield Fault(
-                PART,
-                f"chain FORWARD of {command}",
-                f"dropping pods' packets ({closed_at})",
-                todo=f"run: {command} -I FORWARD -i {DEVICE} -j ACCEPT; "
-                f"{command} -I FORWARD -o {DEVICE} -j ACCEPT",
-                weight=Weight.BROKEN,
-            )
-
-
-def _read_legacy(rules: list[xtables.Rule]) -> tuple[str, set[str]]:
-    """What lets no packet pass, or nothing; and which directions are accepted before it."""
-    accepted: set[str] = set()
-    for rule in rules:
-        if rule.for_all and rule.target in ("DROP", "REJECT"):
-            return "policy" if rule is rules[-1] else f"a rule with {rule.target}", accepted
-        if rule.target == "ACCEPT":
-            accepted |= {"in"} if rule.in_ifname == DEVICE else set()
-            accepted |= {"out"} if rule.out_ifname == DEVICE else set()
-    return "", accepted
 
 
 def _tables(node: Node, closed: Iterable[BaseChain]) -> list[Fault]:
@@ -179,13 +143,25 @@ def _names(chain: BaseChain, *words: str | int) -> bool:
 
 def _todo(chain: BaseChain) -> str:
     if chain.table == FIREWALLD:
-        command = "firewall-cmd --permanent --zone=trusted --add-interface=" + DEVICE
+        command = "firewall-cmd --permanent --zone=trusted --change-interface=" + DEVICE
         return f"run: {command} && firewall-cmd --reload"
     place = f"{chain.family} {chain.table} {chain.name}"
     return (
         f"let it accept pods: nft insert rule {place} iifname {DEVICE} accept; "
         f"nft insert rule {place} oifname {DEVICE} accept"
     )
+
+
+def _rule_todo(one: Stopping, port: int) -> str:
+    base, stop = one.base, one.stop
+    if base.table == PANIC:
+        return "run: firewall-cmd --panic-off"
+    if base.table != FIREWALLD:
+        return stopping_rules.todo(one, port=port)
+    todo = _input_todo(base, port) if base.hook == "input" else _todo(base)
+    place = f"{base.family} {base.table} {stop.chain}"
+    see = f"see which zone, policy or rich rule made it: nft list chain {place}; change it, or "
+    return f"{see if stop.names else ''}{todo}"
 
 
 def _input_todo(chain: BaseChain, port: int) -> str:

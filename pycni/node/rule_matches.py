@@ -15,13 +15,14 @@ from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.kernel import nft_states
+from pycni.kernel import xt_matches
 from pycni.kernel.nft_chains import Expression
+from pycni.kernel.nft_elements import Answer
 from pycni.node.overlay import DEVICE
 from pycni.node.passing import NEW, Addresses, Packets
 
-Contains = Callable[[str, str], bool]
-"""Whether a named set has an element."""
+LookUp = Callable[[str, str | int], Answer]
+"""What a named set has at an element (nft_elements.py)."""
 
 
 class Part(IntEnum):
@@ -54,6 +55,8 @@ SILENT = frozenset(("counter", "log", "mangle", "notrack", "secmark", "comment")
 OPPOSITE = {Part.ALL: Part.NONE, Part.NONE: Part.ALL}
 COMMON = frozenset(("tcp", "udp", 6, 17))
 """Protocols that make most packets."""
+FEW_STATUS = ("dnat", ["dnat"])
+"""Of connections to published ports and the like, which firewalld accepts."""
 FEW_PORTS = 1024
 FEW_BITS = 6
 """Of a network's length: a 64th of all addresses. Private networks are less (RFC 1918, RFC 4193),
@@ -61,14 +64,14 @@ those that the IPv6 Internet uses are more."""
 
 
 def of_rule(
-    expressions: Iterable[Expression], packets: Packets, contains: Contains, *, lets: bool = False
+    expressions: Iterable[Expression], packets: Packets, look_up: LookUp, *, lets: bool = False
 ) -> Match:
     """What a rule is about, all its conditions together. `lets`: it lets packets pass. Then what
     iptables says of states that it does not name is about connections that are known already."""
     part, names = Part.ALL, False
     for one in expressions:
         if "match" in one:
-            match = of_match(one["match"], packets, contains)
+            match = of_match(one["match"], packets, look_up, lets=lets)
         elif "xt" in one:
             match = Match(_xt(one["xt"], packets, lets=lets))
         else:
@@ -77,20 +80,25 @@ def of_rule(
     return Match(part, names and part is not Part.NONE)
 
 
-def of_match(match: dict[str, Any], packets: Packets, contains: Contains) -> Match:
-    """One condition: `left`, `op` and `right` of a statement "match"."""
+def of_match(
+    match: dict[str, Any], packets: Packets, look_up: LookUp, *, lets: bool = False
+) -> Match:
+    """One condition: `left`, `op` and `right` of a statement "match". All but a few are all for a
+    rule that stops them, and not known for one that `lets` them pass."""
     operator, left, right = match["op"], match["left"], match["right"]
     if operator not in ("==", "!=", "in"):
         return Match(Part.UNKNOWN)
     if not isinstance(left, dict) or _is_foreign(left, packets):
         return Match(Part.NONE if isinstance(left, dict) else Part.UNKNOWN)
-    found = of_key(left, right, packets, contains)
+    found = of_key(left, right, packets, look_up)
+    if operator == "!=" and found == Match(Part.SOME) and not (lets or _is_of_protocol(left)):
+        return Match(Part.ALL)
     if operator == "!=":
         return Match(OPPOSITE.get(found.part, Part.UNKNOWN))
     return found
 
 
-def of_key(left: dict[str, Any], right: object, packets: Packets, contains: Contains) -> Match:
+def of_key(left: dict[str, Any], right: object, packets: Packets, look_up: LookUp) -> Match:
     """Whether what `left` names in packets is `right`, or among it."""
     if _is_foreign(left, packets):
         return Match(Part.NONE)
@@ -98,19 +106,32 @@ def of_key(left: dict[str, Any], right: object, packets: Packets, contains: Cont
     key, protocol = meta.get("key", ""), payload.get("protocol", "")
     field = payload.get("field", "")
     if key in INTERFACES:
-        return _interfaces(getattr(packets, INTERFACES[key]), right, contains)
+        return _interfaces(ifnames(left, packets), right, look_up)
     if key in ("nfproto", "protocol"):
         return Match(_among(FAMILY_WORDS[packets.version], right))
     if key == "l4proto" or (protocol, field) in (("ip", "protocol"), ("ip6", "nexthdr")):
         return Match(_among(UDP, right) if packets.port else _few_protocols(right))
     if protocol in IP.values() and field in ("saddr", "daddr"):
         own = packets.source if field == "saddr" else packets.destination
-        return _addresses(own, right, packets.version, contains)
+        return _addresses(own, right, packets.version, look_up)
     if protocol in PROTOCOLS:
-        return _transport(protocol, field, right, packets)
+        return _transport(protocol, field, right, packets, look_up)
     if left.get("ct", {}).get("key") == "state" and "dir" not in left["ct"]:
         return Match(_state(right, packets))
+    if left.get("ct", {}).get("key") == "status" and right in FEW_STATUS:
+        return Match(Part.SOME)
     return Match(Part.UNKNOWN)
+
+
+def ifnames(left: dict[str, Any], packets: Packets) -> frozenset[str]:
+    """Names of the interfaces that `left` asks for, if they are known."""
+    key = left.get("meta", {}).get("key", "")
+    return getattr(packets, INTERFACES[key]) if key in INTERFACES else frozenset()
+
+
+def _is_of_protocol(left: dict[str, Any]) -> bool:
+    """Whether only packets of one protocol have what `left` names."""
+    return left.get("payload", {}).get("protocol") in PROTOCOLS
 
 
 def _is_foreign(left: dict[str, Any], packets: Packets) -> bool:
@@ -141,39 +162,45 @@ def _xt(said: dict[str, Any] | None, packets: Packets, *, lets: bool) -> Part:
     if "states" in said:
         part = _state(said["states"], packets)
         return part if said["all"] else min(part, Part.UNKNOWN)
-    if said.get("name") in nft_states.NAMES and packets.state == NEW and lets:
+    if said.get("name") in xt_matches.OF_STATES and packets.state == NEW and lets:
         return Part.NONE
     return Part.UNKNOWN
 
 
-def _interfaces(ifnames: frozenset[str], right: object, contains: Contains) -> Match:
+def _interfaces(ifnames: frozenset[str], right: object, look_up: LookUp) -> Match:
     if not ifnames:
         return Match(Part.UNKNOWN)
     values = list(_values(right))
     if any(not isinstance(one, str) for one in values):
         return Match(Part.UNKNOWN)
 
-    def is_meant(ifname: str) -> bool:
-        return any(_is_named(ifname, str(one), contains) for one in values)
-
-    meant = {ifname for ifname in ifnames if is_meant(ifname)}
+    answers = {one: [_is_named(one, value, look_up) for value in values] for one in ifnames}
+    meant = {ifname for ifname, found in answers.items() if True in found}
+    if any(None in found for ifname, found in answers.items() if ifname not in meant):
+        return Match(Part.UNKNOWN, DEVICE in meant)
     part = Part.ALL if meant == ifnames else Part.UNKNOWN if meant else Part.NONE
     return Match(part, DEVICE in meant)
 
 
-def _is_named(ifname: str, value: str, contains: Contains) -> bool:
+def _is_named(ifname: str, value: str, look_up: LookUp) -> bool | None:
     if value.startswith("@"):
-        return contains(value[1:], ifname)
+        return _has(value[1:], ifname, look_up)
     return ifname.startswith(value[:-1]) if value.endswith("*") else ifname == value
 
 
-def _addresses(own: Addresses | None, right: object, version: int, contains: Contains) -> Match:
+def _has(name: str, element: str | int, look_up: LookUp) -> bool | None:
+    """Whether a named set has an element; None: it cannot be told."""
+    found = look_up(name, element)
+    return None if found is None else bool(found)
+
+
+def _addresses(own: Addresses | None, right: object, version: int, look_up: LookUp) -> Match:
     if own is None:
         return Match(Part.UNKNOWN)
     ranges: list[tuple[int, int]] = []
     for value in _values(right):
         if isinstance(value, str) and value.startswith("@"):
-            return _in_set(own, value[1:], contains)
+            return _in_set(own, value[1:], look_up)
         found = _range(value)
         if found is None:
             return Match(Part.UNKNOWN)
@@ -192,19 +219,23 @@ def _addresses(own: Addresses | None, right: object, version: int, contains: Con
     return Match(Part.SOME, names=True) if is_met else Match(Part.NONE)
 
 
-def _in_set(own: Addresses, name: str, contains: Contains) -> Match:
+def _in_set(own: Addresses, name: str, look_up: LookUp) -> Match:
     """By the first and the last address of each network."""
     if own.outside:
         return Match(Part.UNKNOWN)
     ends = [str(one[at]) for one in own.networks for at in ((1, -2) if one.num_addresses > 2
             else (0,))]  # fmt: skip
-    found = [contains(name, end) for end in ends]
+    found = [_has(name, end, look_up) for end in ends]
+    if None in found:
+        return Match(Part.UNKNOWN)
     if all(found):
         return Match(Part.ALL, names=True)
     return Match(Part.SOME, names=True) if any(found) else Match(Part.NONE)
 
 
-def _transport(protocol: str, field: str, right: object, packets: Packets) -> Match:
+def _transport(
+    protocol: str, field: str, right: object, packets: Packets, look_up: LookUp
+) -> Match:
     if not packets.port:
         is_few = protocol not in COMMON | {"th"} or (
             field in ("sport", "dport") and _ports(right) <= FEW_PORTS
@@ -217,7 +248,10 @@ def _transport(protocol: str, field: str, right: object, packets: Packets) -> Ma
             first, last = value["range"]
             is_meant = isinstance(first, int) and first <= packets.port <= last
         elif isinstance(value, str) and value.startswith("@"):
-            return Match(Part.UNKNOWN)
+            found = _has(value[1:], packets.port, look_up)
+            if found is None:
+                return Match(Part.UNKNOWN)
+            is_meant = found
         else:
             is_meant = value == packets.port
         if is_meant:

@@ -13,7 +13,9 @@ from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
 from pycni.kernel.nft_chains import BaseChain, Expression, Rule
+from pycni.kernel.nft_elements import Answer
 from pycni.node import rule_matches
+from pycni.node.overlay import DEVICE
 from pycni.node.passing import Packets
 from pycni.node.rule_matches import SILENT, Match, Part
 
@@ -60,8 +62,8 @@ class Reader(Protocol):
         """The rules of a chain in their order; none if it is gone. None: they are not known."""
         ...
 
-    def contains(self, name: str, element: str) -> bool:
-        """Whether a named set has an element."""
+    def look_up(self, name: str, element: str | int) -> Answer:
+        """What a named set or map has at an element (nft_elements.py)."""
         ...
 
 
@@ -127,7 +129,7 @@ def _parts(rule: Rule, packets: Packets, reader: Reader) -> list[tuple[Match, Ve
     if verdict is None:
         return []
     lets = verdict.kind in LETTING
-    match = rule_matches.of_rule(rule.expressions, packets, reader.contains, lets=lets)
+    match = rule_matches.of_rule(rule.expressions, packets, reader.look_up, lets=lets)
     if strange:
         match = Match(min(match.part, Part.UNKNOWN), match.names)
     if verdict.kind != "vmap":
@@ -139,19 +141,34 @@ def _parts(rule: Rule, packets: Packets, reader: Reader) -> list[tuple[Match, Ve
 def _of_map(
     vmap: dict[str, Any], match: Match, packets: Packets, reader: Reader
 ) -> list[tuple[Match, Verdict]]:
-    """Of a named map nobody knows the verdicts: it may have thousands."""
+    """Of a named map of interfaces what it has for the packets': it may have thousands."""
     data = vmap["data"]
+    ifnames = rule_matches.ifnames(vmap["key"], packets)
+    if isinstance(data, str) and ifnames:
+        return [_of_name(data[1:], one, match, len(ifnames), reader) for one in sorted(ifnames)]
     if not isinstance(data, dict) or not isinstance(vmap["key"], dict):
         return [(Match(min(match.part, Part.UNKNOWN)), Verdict("queue"))]
     found = []
     for key, value in data.get("set", []):
         verdict, _ = _verdict((value,))
-        one = rule_matches.of_key(vmap["key"], key, packets, reader.contains)
+        one = rule_matches.of_key(vmap["key"], key, packets, reader.look_up)
         part = min(match.part, one.part)
         names = part is not Part.NONE and (match.names or one.names)
         if verdict is not None:
             found.append((Match(part, names), verdict))
     return found
+
+
+def _of_name(
+    name: str, ifname: str, match: Match, ifnames: int, reader: Reader
+) -> tuple[Match, Verdict]:
+    """What a named map says of the packets of one of so many interfaces."""
+    found = reader.look_up(name, ifname)
+    verdict = _verdict((found,))[0] if isinstance(found, dict) else None
+    if verdict is None:
+        return Match(Part.UNKNOWN if found is None else Part.NONE), Verdict("queue")
+    part = Part.ALL if ifnames == 1 else Part.UNKNOWN
+    return Match(min(match.part, part), match.names or ifname == DEVICE), verdict
 
 
 def _verdict(expressions: tuple[Expression, ...]) -> tuple[Verdict | None, bool]:

@@ -12,14 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pycni.errors import SetupError
 from pycni.kernel import nft, nft_chains
 from pycni.kernel.nft_chains import BaseChain, Rule
+from pycni.kernel.nft_elements import Answer
 from pycni.node import passing, rule_walk
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
-from pycni.node.rule_walk import End, Outcome, Stop
+from pycni.node.rule_walk import End, Outcome, Reader, Stop
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress", "egress")
 IPTABLES = {"ip": "iptables", "ip6": "ip6tables"}
@@ -86,7 +88,7 @@ class TableReader:
     what: str
     effort: Effort
     _rules: dict[str, list[Rule]] = field(default_factory=dict)
-    _found: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _found: dict[tuple[str, str | int], Answer] = field(default_factory=dict)
 
     def rules(self, chain: str) -> list[Rule] | None:
         """The rules of a chain in their order; none if it is gone. None: too many were read."""
@@ -95,16 +97,16 @@ class TableReader:
                 return None
             self.effort.chains -= 1
             found = nft_chains.rules_in(self.family, self.table, chain, what=self.what)
-            self._rules[chain] = found
+            self._rules |= {chain: [], **found}
         return self._rules[chain]
 
-    def contains(self, name: str, element: str) -> bool:
-        """Whether a named set has an element. Raises Enough."""
+    def look_up(self, name: str, element: str | int) -> Answer:
+        """What a named set or map has at an element. Raises Enough."""
         key = name, element
         if key not in self._found:
             if self.effort.is_over():
                 raise Enough
-            self._found[key] = nft.contains(self.family, self.table, *key, what=self.what)
+            self._found[key] = nft.look_up(self.family, self.table, *key, what=self.what)
         return self._found[key]
 
 
@@ -122,6 +124,14 @@ class Readers:
         return self._made.setdefault(table, TableReader(*table, self.what, self.effort))
 
 
+class ReadersOf(Protocol):
+    """Who answers for the table of a chain."""
+
+    def of(self, chain: BaseChain) -> Reader:
+        """Its reader."""
+        ...
+
+
 @dataclass
 class Judged:
     """Of base chains."""
@@ -133,7 +143,7 @@ class Judged:
 
 
 def judge(
-    node: Node, ways: Collection[str], chains: Iterable[BaseChain], readers: Readers
+    node: Node, ways: Collection[str], chains: Iterable[BaseChain], readers: ReadersOf
 ) -> Judged:
     """What these base chains do. Raises SetupError.
 
@@ -154,7 +164,7 @@ def judge(
     return Judged(list(found.values()), frozenset(one for one, lets in is_letting.items() if lets))
 
 
-def _walk(chain: BaseChain, packets: passing.Packets, readers: Readers) -> Outcome:
+def _walk(chain: BaseChain, packets: passing.Packets, readers: ReadersOf) -> Outcome:
     try:
         return rule_walk.walk(chain, packets, readers.of(chain))
     except Enough:
@@ -175,9 +185,11 @@ def todo(one: Stopping, *, port: int) -> str:
     if stop.names and stop.rule:
         handle = f"nft delete rule {place} handle {stop.rule.handle}"
         return f"see it: nft -a list chain {place}; {_remedy(stop)} ({handle})"
+    words = {"iifname": f"iifname {DEVICE}", "oifname": f"oifname {DEVICE}",
+             "udp": f"udp dport {port}"}  # fmt: skip
     accept = "; ".join(
-        f"nft insert rule {base.family} {base.table} {base.name} {match} accept"
-        for match in _matches(one, port)
+        f"nft insert rule {base.family} {base.table} {base.name} {words[match]} accept"
+        for match in matches(one)
     )
     return f"let them pass: {accept}"
 
@@ -186,15 +198,18 @@ def _remedy(stop: Stop) -> str:
     return "remove it, or accept these packets before it" if stop.rule else "accept these packets"
 
 
-def _matches(one: Stopping, port: int) -> Iterator[str]:
-    if any(what.startswith("VXLAN") for what in one.stopped):
-        yield f"udp dport {port}"
-    if all(what.startswith("VXLAN") for what in one.stopped):
+def matches(one: Stopping) -> Iterator[str]:
+    """What must be accepted: "iifname" and "oifname" of the overlay device, "udp" to VXLAN's
+    port."""
+    is_vxlan = [what.startswith("VXLAN") for what in one.stopped]
+    if any(is_vxlan):
+        yield "udp"
+    if all(is_vxlan):
         return
     if one.base.hook in ("prerouting", "input", "forward", "ingress"):
-        yield f"iifname {DEVICE}"
+        yield "iifname"
     if one.base.hook in ("forward", "output", "postrouting", "egress"):
-        yield f"oifname {DEVICE}"
+        yield "oifname"
 
 
 def _met(

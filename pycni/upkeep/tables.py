@@ -54,9 +54,9 @@ def firewall_faults(d: Description, seen: Seen) -> Iterable[Fault]:
     return other_firewalls.faults(d.node, _ways_out(seen))
 
 
-def firewall_state(d: Description, seen: Seen) -> object:
+def firewall_state(_: Description, seen: Seen) -> object:
     """What they have, and which interfaces lead to the world. Raises SetupError, OSError."""
-    return other_firewalls.state(d.node), _ways_out(seen)
+    return other_firewalls.state(), _ways_out(seen)
 
 
 def _ways_out(seen: Seen) -> list[str]:

@@ -237,6 +237,7 @@ table inet flagged {{
     chain forward {{
         type filter hook forward priority 10; policy drop;
         iifname @inside accept
+        oifname @inside accept
     }}
 }}
 """
@@ -268,7 +269,7 @@ def test_a_table_of_others_that_drops_is_named_and_left_alone(lab: Lab) -> None:
     with other_firewall(node, table="firewalld", end="reject with icmpx admin-prohibited") as (
         found,
     ):
-        assert "firewall-cmd --permanent --zone=trusted --add-interface=pycni0" in found
+        assert "firewall-cmd --permanent --zone=trusted --change-interface=pycni0" in found
 
 
 def test_a_table_of_others_that_knows_pods_is_no_fault(lab: Lab) -> None:
@@ -276,8 +277,8 @@ def test_a_table_of_others_that_knows_pods_is_no_fault(lab: Lab) -> None:
     accept = 'iifname "pycni0" accept; oifname "pycni0" accept'
     with other_firewall(node, table="mine", policy="drop", later=accept) as found:
         assert found == []
-    with other_firewall(node, table="mine", policy="drop", later="ip saddr 10.244.0.0/16 accept",
-                        ) as found:  # fmt: skip
+    networks = "ip saddr 10.244.0.0/16 accept; ip6 saddr fd00:10:244::/48 accept"
+    with other_firewall(node, table="mine", policy="drop", later=networks) as found:
         assert found == []
     with other_firewall(node, table="mine", end='iifname "eth9" drop') as found:
         assert found == []

@@ -119,11 +119,11 @@ def test_firewalld_is_opened_in_its_own_words(monkeypatch) -> None:
     table = BaseChain("inet", "firewalld", "filter_FORWARD", "forward", "drop")
     chains = [table, replace(table, name="filter_INPUT", hook="input")]
     monkeypatch.setattr(nft_chains, "base_chains", lambda *_, **__: chains)
-    monkeypatch.setattr(nft_chains, "rules_in", lambda *_, **__: [])
+    monkeypatch.setattr(nft_chains, "rules_in", lambda *_, **__: {})
     monkeypatch.setattr(other_firewalls, "_names", lambda *_: False)
 
     (forward, into_host) = other_firewalls.faults(NODE)
 
-    assert "firewall-cmd --permanent --zone=trusted --add-interface=pycni0" in forward.todo
+    assert "firewall-cmd --permanent --zone=trusted --change-interface=pycni0" in forward.todo
     assert "firewall-cmd --permanent --add-port=4789/udp" in into_host.todo
     assert {forward.weight, into_host.weight} == {Weight.DEGRADED}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pycni.kernel.nft_chains import BaseChain, Rule
+from pycni.kernel.nft_elements import Answer
 from pycni.node.passing import ESTABLISHED, NEW, Addresses, Packets, kinds
 from pycni.node.rule_walk import End, Outcome, Stop, walk
 from unit.node.test_overlay_guard import NODE
@@ -53,23 +54,28 @@ FROM_PODS = field_of("ip", "saddr", net("10.244.0.0", 16))
 BY_DEVICE = meta("iifname", "pycni0")
 
 
+Sets = dict[str, list[str | int] | dict[str, Answer]]
+"""By name: what a set has, or what it answers."""
+
+
 @dataclass
 class Table:
     """Chains by name, each as lists of expressions; and named sets."""
 
     chains: dict[str, list[list[dict[str, Any]]]]
-    sets: dict[str, list[str]] = field(default_factory=dict)
+    sets: Sets = field(default_factory=dict)
 
     def rules(self, chain: str) -> list[Rule] | None:
         rules = self.chains.get(chain, [])
         return [Rule(handle, "", tuple(one)) for handle, one in enumerate(rules, 7)]
 
-    def contains(self, name: str, element: str) -> bool:
-        return element in self.sets[name]
+    def look_up(self, name: str, element: str | int) -> Answer:
+        known = self.sets[name]
+        return known.get(element, False) if isinstance(known, dict) else element in known
 
 
 def outcome(*rules: list[dict[str, Any]], packets: Packets = OUT, policy: str = "accept",
-            sets: dict[str, list[str]] | None = None, **chains: list[list[dict[str, Any]]],
+            sets: Sets | None = None, **chains: list[list[dict[str, Any]]],
             ) -> Outcome:  # fmt: skip
     table = Table({"base": list(rules), **chains}, sets or {})
     return walk(replace(BASE, policy=policy), packets, table)
@@ -124,7 +130,7 @@ def test_a_rule_about_all_of_pods_packets_stops_them(condition: dict[str, Any]) 
 def test_a_rule_about_some_packets_or_about_what_cannot_be_judged_is_no_fault(
     conditions: list[dict[str, Any]],
 ) -> None:
-    sets = {"bad": ["198.51.100.1"]}
+    sets: Sets = {"bad": ["198.51.100.1"]}
 
     assert outcome([*conditions, DROP], sets=sets) is End.OPEN
 
@@ -139,7 +145,7 @@ def test_conditions_that_are_not_met_by_others_than_pods_stop_them() -> None:
 
 
 def test_named_sets_are_looked_into() -> None:
-    everybody = ["10.244.0.1", "10.244.0.254"]
+    everybody: list[str | int] = ["10.244.0.1", "10.244.0.254"]
 
     found = outcome([field_of("ip", "saddr", "@pods"), DROP], sets={"pods": everybody})
     assert isinstance(found, Stop)
@@ -172,10 +178,11 @@ def test_a_return_leaves_a_chain_and_a_goto_does_not_come_back() -> None:
     assert outcome([goto], [ACCEPT], policy="drop", one=[]) == Stop("base")
 
 
-def test_verdict_maps_are_read_and_named_ones_are_not() -> None:
-    def vmap(key: dict[str, Any], data: object) -> dict[str, Any]:
-        return {"vmap": {"key": key, "data": data}}
+def vmap(key: dict[str, Any], data: object) -> dict[str, Any]:
+    return {"vmap": {"key": key, "data": data}}
 
+
+def test_verdict_maps_are_read() -> None:
     by_name = vmap({"meta": {"key": "iifname"}}, {"set": [["lo", ACCEPT], ["pycni0", DROP]]})
     by_state = vmap({"ct": {"key": "state"}}, {"set": [["invalid", DROP], ["established", ACCEPT]]})
 
@@ -183,7 +190,47 @@ def test_verdict_maps_are_read_and_named_ones_are_not() -> None:
     assert isinstance(outcome([by_state], [BY_DEVICE, DROP]), Stop)
     assert outcome([by_state], [BY_DEVICE, DROP], packets=replace(OUT, state=ESTABLISHED)
                    ) is End.PASSED  # fmt: skip
-    assert outcome([vmap({"meta": {"key": "iifname"}}, "@names")], [DROP]) is End.UNSURE
+
+
+def test_named_verdict_maps_are_asked_for_the_interfaces_of_the_packets() -> None:
+    """As Docker's `filter-forward-in-jumps`."""
+
+    def found(answer: Answer, *rules: list[dict[str, Any]], key: str = "iifname") -> Outcome:
+        by_name = vmap({"meta": {"key": key}}, "@names")
+        return outcome([by_name], *rules, sets={"names": {"pycni0": answer}}, one=[[DROP]])
+
+    stopped = found({"jump": {"target": "one"}})
+    assert isinstance(stopped, Stop)
+    assert (stopped.chain, stopped.names) == ("one", True)
+    assert isinstance(found(answer=False), End)
+    assert isinstance(found(False, [BY_DEVICE, DROP]), Stop)
+    assert found(ACCEPT, [DROP]) is End.PASSED
+    assert found(None, [BY_DEVICE, DROP]) is End.UNSURE
+    assert found(DROP, [BY_DEVICE, DROP], key="mark") is End.UNSURE
+
+
+def test_a_named_set_of_other_keys_says_nothing() -> None:
+    sets: Sets = {
+        "others": {},
+        "silent": {"pycni0": None, "10.244.0.1": None, "10.244.0.254": None},
+    }
+
+    for condition in (meta("iif", "@silent"), field_of("ip", "saddr", "@silent")):
+        assert outcome([condition, DROP], sets=sets) is End.OPEN
+        assert outcome([condition, ACCEPT], [BY_DEVICE, DROP], sets=sets) is End.UNSURE
+    assert outcome([field_of("ip", "saddr", "@others"), ACCEPT], [BY_DEVICE, DROP], sets=sets
+                   ) == Stop("base", 2, Rule(8, "", (BY_DEVICE, DROP)), names=True)  # fmt: skip
+
+
+def test_connections_to_published_ports_are_few() -> None:
+    """firewalld accepts them before it looks at zones."""
+
+    def status(word: str) -> list[dict[str, Any]]:
+        return [match({"ct": {"key": "status"}}, word, "in"), ACCEPT]
+
+    assert isinstance(outcome(status("dnat"), [BY_DEVICE, DROP]), Stop)
+    assert outcome(status("dnat"), [ACCEPT], policy="drop") is End.PASSED
+    assert outcome(status("snat"), [BY_DEVICE, DROP]) is End.UNSURE
 
 
 def test_what_was_accepted_before_is_not_stopped() -> None:
@@ -209,7 +256,7 @@ def test_what_was_accepted_before_is_not_stopped() -> None:
     ids=str,
 )
 def test_where_most_may_have_passed_nothing_is_said(condition: dict[str, Any]) -> None:
-    sets: dict[str, list[str]] = {"countries": [], "banned": []}
+    sets: Sets = {"countries": [], "banned": []}
 
     assert outcome([condition, ACCEPT], policy="drop", sets=sets) is End.UNSURE
 
@@ -278,6 +325,8 @@ def test_a_policy_stops_what_comes_to_the_end() -> None:
         (field_of("th", "dport", {"set": [53, {"range": [4000, 5000]}]}), True),
         (meta("l4proto", "udp"), True),
         (field_of("ip", "protocol", {"set": ["tcp", 17]}), True),
+        (field_of("udp", "dport", "@ports"), True),
+        (field_of("udp", "dport", "@other ports"), False),
         (field_of("udp", "dport", 8472), False),
         (field_of("udp", "dport", 4789, "!="), False),
         (field_of("tcp", "dport", 4789, "!="), False),
@@ -287,7 +336,9 @@ def test_a_policy_stops_what_comes_to_the_end() -> None:
     ids=str,
 )
 def test_vxlan_is_known_by_its_port(condition: dict[str, Any], stops: bool) -> None:
-    assert isinstance(outcome([condition, DROP], packets=VXLAN), Stop) is stops
+    sets: Sets = {"ports": [53, 4789], "other ports": [53]}
+
+    assert isinstance(outcome([condition, DROP], packets=VXLAN, sets=sets), Stop) is stops
 
 
 def met(hook: str, family: str = "inet", priority: int = 0, **more: Any) -> Iterator[Packets]:

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named sets and maps of nftables that may have a hundred thousand elements: whether they have one,
+and whether they have that many; asked by netlink.
+
+libnftables reads all elements before it asks for one: a second and 130 MB.
+Runs in the network namespace of the calling thread. Source: linux/netfilter/nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from ipaddress import ip_address
+from typing import Any
+
+from pycni.kernel import nft_tables
+from pycni.kernel.netlink import NetlinkError, attribute, attributes, nested, read_text, text
+from pycni.kernel.nft_tables import FAMILIES, NFGENMSG
+
+GET_SET = 10 << 8 | 10
+"""NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSET."""
+NFTA_SET_TABLE, NFTA_SET_NAME = 1, 2
+GET_ELEMENT = 10 << 8 | 13
+"""NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM."""
+NFTA_LIST_TABLE, NFTA_LIST_SET, NFTA_LIST_ELEMENTS, NFTA_LIST_ELEM = 1, 2, 3, 1
+NFTA_ELEM_KEY, NFTA_ELEM_DATA = 1, 2
+NFTA_DATA_VALUE, NFTA_DATA_VERDICT = 1, 2
+NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN = 1, 2
+IFNAMSIZ = 16
+VERDICTS = {0: "drop", 1: "accept", -3: "jump", -4: "goto", -5: "return"}
+"""NF_* and NFT_*, by nft(8)'s words."""
+
+Answer = dict[str, Any] | bool | None
+"""Of a set: whether it has an element, or an interval with it; of a map of verdicts, the verdict,
+as libnftables-json(5) has it. None: it cannot be told, as where the set has other keys."""
+
+
+def look_up(family: str, table: str, name: str, element: str | int) -> Answer:
+    """What a set or map has at an element: an address, a port (a number), the name of an interface.
+    Raises OSError if the kernel does not answer."""
+    body = _head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
+    for key in _keys(element):
+        try:
+            return _get(body, key)
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    return None
+
+
+def _get(body: bytes, key: bytes) -> Answer:
+    value = nested(NFTA_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))
+    body += nested(NFTA_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, value))
+    with closing(nft_tables.open_asker()) as asker:
+        answer = asker.request(GET_ELEMENT, 0, body)
+    elements = dict(attributes(answer, NFGENMSG))[NFTA_LIST_ELEMENTS]
+    (found,) = (dict(attributes(value)) for _, value in attributes(elements))
+    return _verdict(dict(attributes(found.get(NFTA_ELEM_DATA, b""))).get(NFTA_DATA_VERDICT))
+
+
+def are_many(family: str, table: str) -> bool:
+    """Whether a set or map of a table has so many elements, some thousand, that nobody should list
+    them. Raises OSError."""
+    head = _head(family)
+    with closing(nft_tables.open_asker()) as asker:
+        bodies = asker.dump(GET_SET, head + text(NFTA_SET_TABLE, table))
+    names = (dict(attributes(body, NFGENMSG))[NFTA_SET_NAME] for body in bodies)
+    return not all(_is_short(head + text(NFTA_LIST_TABLE, table), name) for name in names)
+
+
+def _is_short(body: bytes, name: bytes) -> bool:
+    with closing(nft_tables.open_asker()) as asker:
+        return asker.is_short(GET_ELEMENT, body + attribute(NFTA_LIST_SET, name))
+
+
+def _head(family: str) -> bytes:
+    number = next(number for number, word in FAMILIES.items() if word == family)
+    return bytes((number,)) + bytes(NFGENMSG - 1)
+
+
+def _keys(element: str | int) -> Iterator[bytes]:
+    """What it may be in a set, which takes keys of one length."""
+    if isinstance(element, int):
+        yield element.to_bytes(2, "big")
+        return
+    try:
+        yield ip_address(element).packed
+    except ValueError:
+        yield element.encode().ljust(IFNAMSIZ, b"\0")
+        with suppress(OSError):
+            yield socket.if_nametoindex(element).to_bytes(4, sys.byteorder)
+
+
+def _verdict(data: bytes | None) -> Answer:
+    if data is None:
+        return True
+    said = dict(attributes(data))
+    code = int.from_bytes(said[NFTA_VERDICT_CODE], "big", signed=True)
+    word, chain = VERDICTS.get(code, "queue"), said.get(NFTA_VERDICT_CHAIN)
+    return {word: None if chain is None else {"target": read_text(chain)}}
