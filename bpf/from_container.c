@@ -179,7 +179,7 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 		return -DROP_SPOOFED_SOURCE;
 	if (!same_mac(source->mac, packet.src_mac))
 		return -DROP_SPOOFED_MAC;
-	drop = check_messages(ctx, &packet, ETH_HLEN);
+	drop = check_messages(ctx, &packet);
 	return drop ? drop : route_packet(ctx, &packet, source);
 }
 

@@ -5,12 +5,9 @@
 
 #include "lib/types.h"
 #include "lib/arrival.h"
-#include "lib/classify.h"
 #include "lib/config.h"
 #include "lib/deliver.h"
-#include "lib/nodes.h"
 #include "lib/parse.h"
-#include "lib/remotes.h"
 #include "lib/tunnel.h"
 #include "lib/verdict.h"
 #include "lib/vteps.h"
@@ -31,14 +28,7 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
-	if (packet.scope)
-		return packet.scope == SCOPE_LINK ? -DROP_LINK_LOCAL :
-						    -DROP_MULTICAST;
-	/* A node sends for its pods and for itself. */
-	if (!is_behind(&tunnel->remote, &packet.src) &&
-	    !is_of_node(&tunnel->remote, &packet.src))
-		return -DROP_SPOOFED_INNER;
-	drop = find_receiver(ctx, &packet, &route);
+	drop = admit_packet(ctx, &packet, &tunnel->remote, &route);
 	if (drop)
 		return drop;
 	return route.ep ? deliver_to_pod(ctx, route.ep) :

@@ -32,13 +32,12 @@ static __always_inline bool may_be_vxlan(struct __sk_buff *ctx,
 	       is_udp_to(ctx, packet, config.vxlan_port);
 }
 
+/* What decap.h has not taken of the VXLAN to this node's VTEP. */
 static __always_inline int guard_overlay(struct __sk_buff *ctx,
 					 const struct packet *packet)
 {
 	int drop;
 
-	if (!is_own_vtep(&packet->dst))
-		return NOT_OURS;
 	if (config.direct && ctx->pkt_type == PACKET_HOST &&
 	    may_be_vxlan(ctx, packet) &&
 	    !may_be_from(ctx, packet->src_mac, &packet->src))
@@ -57,12 +56,14 @@ static __always_inline int receive_packet(struct __sk_buff *ctx)
 	struct packet packet = {};
 	int verdict = NOT_OURS;
 
-	if (config.own_encap)
-		verdict = decap_ourselves(ctx);
-	if (verdict != NOT_OURS || parse_packet(ctx, &packet))
-		return verdict;
+	if (parse_packet(ctx, &packet))
+		return NOT_OURS;
 	if (config.direct)
 		verdict = receive_directly(ctx, &packet);
+	if (verdict != NOT_OURS || !is_own_vtep(&packet.dst))
+		return verdict;
+	if (config.own_encap)
+		verdict = decap_ourselves(ctx, &packet);
 	if (config.ipip && verdict == NOT_OURS)
 		verdict = receive_ipip(ctx, &packet);
 	return verdict != NOT_OURS ? verdict : guard_overlay(ctx, &packet);

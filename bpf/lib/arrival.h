@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What another node sent, whose source is known to be that node's: for whom it is. */
+/* What another node sent: whether it may, and for whom it is. */
 #ifndef PYCNI_ARRIVAL_H
 #define PYCNI_ARRIVAL_H
 
@@ -8,8 +8,11 @@
 #include "forged.h"
 #include "messages.h"
 #include "nodes.h"
+#include "remotes.h"
 
-/* 0 for a pod of this node, `route->ep`, or for this node's stack, if that is NULL. */
+/* Of a packet whose source is known to be the sending node's: 0 if it is for a pod of
+ * this node, `route->ep`, or for this node's stack, if that is NULL.
+ */
 static __always_inline int find_receiver(struct __sk_buff *ctx,
 					 const struct packet *packet,
 					 struct route *route)
@@ -17,7 +20,7 @@ static __always_inline int find_receiver(struct __sk_buff *ctx,
 	enum destination dst;
 	int drop;
 
-	drop = check_messages(ctx, packet, ETH_HLEN);
+	drop = check_messages(ctx, packet);
 	if (drop)
 		return drop;
 	dst = classify_here(&packet->dst, route);
@@ -26,6 +29,20 @@ static __always_inline int find_receiver(struct __sk_buff *ctx,
 	if (dst != OWN_GATEWAY && !is_own_address(&packet->dst))
 		return -DROP_UNKNOWN_DESTINATION;
 	return refuse_tunnel(ctx, packet);
+}
+
+/* The same of one that the node at `vtep` sent: for its pods or for itself. */
+static __always_inline int admit_packet(struct __sk_buff *ctx,
+					const struct packet *packet,
+					const union ip_addr *vtep,
+					struct route *route)
+{
+	if (packet->scope)
+		return packet->scope == SCOPE_LINK ? -DROP_LINK_LOCAL :
+						     -DROP_MULTICAST;
+	if (!is_behind(vtep, &packet->src) && !is_of_node(vtep, &packet->src))
+		return -DROP_SPOOFED_INNER;
+	return find_receiver(ctx, packet, route);
 }
 
 #endif

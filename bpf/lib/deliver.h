@@ -31,8 +31,7 @@ static __always_inline int pass_door(struct __sk_buff *ctx,
 /* Out of the pod's host end, for to_container, which takes it through the door. */
 static __always_inline int send_to_host_end(const struct endpoint *ep)
 {
-	bpf_redirect(ep->ifindex, 0);
-	return went(PATH_HOST_END, TC_ACT_REDIRECT);
+	return leave_by(ep->ifindex, PATH_HOST_END);
 }
 
 /* A netkit runs from_container while the pod sends, before the packet comes in
@@ -57,8 +56,7 @@ static __always_inline int enter_pair(struct __sk_buff *ctx, __u32 ifindex,
 {
 	if (is_sent_on_netkit(ctx)) {
 		ctx->mark = DELIVERED_MARK;
-		bpf_redirect(ifindex, 0);
-		return went(path, TC_ACT_REDIRECT);
+		return leave_by(ifindex, path);
 	}
 	if (ctx->pkt_type != PACKET_HOST &&
 	    bpf_skb_change_type(ctx, PACKET_HOST))
@@ -78,9 +76,7 @@ static __always_inline int deliver_to_pod(struct __sk_buff *ctx,
 	if (ep->flags & ENDPOINT_SHAPED)
 		return send_to_host_end(ep);
 	drop = pass_door(ctx, ep);
-	if (drop)
-		return drop;
-	return enter_pair(ctx, ep->ifindex, PATH_POD);
+	return drop ? drop : enter_pair(ctx, ep->ifindex, PATH_POD);
 }
 
 static __always_inline int enter_stack(void)

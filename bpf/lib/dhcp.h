@@ -55,7 +55,7 @@ lookup_dhcp_client(struct __sk_buff *ctx, const struct packet *packet,
 	struct dhcp_head head;
 	union ip_addr client;
 
-	if (packet->l3_proto != bpf_htons(ETH_P_IP) || packet->fragment ||
+	if (!is_ip4(packet) || packet->fragment ||
 	    packet->l4_proto != IPPROTO_UDP ||
 	    bpf_skb_load_bytes(ctx, packet->l4_off, &head, sizeof(head)))
 		return NULL;

@@ -13,12 +13,9 @@
 #include <linux/if_packet.h>
 
 #include "arrival.h"
-#include "ethernet.h"
+#include "fib.h"
 #include "nexthops.h"
 #include "verdict.h"
-
-#define AF_INET 2 /* no header for BPF has them */
-#define AF_INET6 10
 
 /* Only what a receiver knows by its addresses alone: its other packets are not all
  * looked up. A pod has an address outside of the cluster's only if it asked for it.
@@ -26,85 +23,6 @@
 static __always_inline bool is_of_overlay(const struct packet *packet)
 {
 	return is_in_cluster(&packet->src) || is_in_cluster(&packet->dst);
-}
-
-/* The kernel's route to `vtep` as bpf_fib_lookup() tells it; 0 and
- * BPF_FIB_LKUP_RET_NO_NEIGH say that there is one. `fib` is zero but for `ifindex`:
- * with BPF_FIB_LOOKUP_OUTPUT the interface by which packets shall leave, else any
- * that forwards.
- */
-static __always_inline long ask_kernel(struct __sk_buff *ctx,
-				       const union ip_addr *vtep,
-				       struct bpf_fib_lookup *fib, __u32 flags)
-{
-	struct self *own = get_self();
-
-	if (!own)
-		return -1;
-	if (is_mapped_ip4(vtep)) {
-		fib->family = AF_INET;
-		fib->ipv4_src = own->vtep.words[3];
-		fib->ipv4_dst = vtep->words[3];
-	} else {
-		fib->family = AF_INET6;
-		for (int i = 0; i < 4; i++) {
-			fib->ipv6_src[i] = own->vtep.words[i];
-			fib->ipv6_dst[i] = vtep->words[i];
-		}
-	}
-	return bpf_fib_lookup(ctx, fib, sizeof(*fib), flags);
-}
-
-/* Whether the route that was told leads to `vtep` by no gateway, whose address would
- * be in the place of the destination.
- */
-static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib,
-				       const union ip_addr *vtep)
-{
-	if (is_mapped_ip4(vtep))
-		return fib->family == AF_INET &&
-		       fib->ipv4_dst == vtep->words[3];
-	for (int i = 0; i < 4; i++)
-		if (fib->ipv6_dst[i] != vtep->words[i])
-			return false;
-	return fib->family == AF_INET6;
-}
-
-/* By the kernel's own neighbour table: nobody vouches for ours, or the kernel has
- * forgotten the neighbour, and asks for it. NOT_OURS if the node was on the link and
- * is no more; and for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes for an IPv6
- * one (bpf_out_neigh_v6(), net/core/filter.c): the VXLAN device has it asked for.
- */
-static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
-					    const struct packet *packet,
-					    const struct nexthop *nexthop,
-					    const union ip_addr *vtep)
-{
-	struct bpf_fib_lookup fib = { .ifindex = config.stack_ifindex };
-	struct bpf_redir_neigh neighbour = {};
-	__u32 ifindex = nexthop->ifindex;
-	long result = ask_kernel(ctx, vtep, &fib, 0);
-
-	if (result && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return NOT_OURS;
-	if (nexthop->flags & NEXTHOP_ON_LINK && !is_on_link(&fib, vtep))
-		return NOT_OURS;
-	if (!result) {
-		if (write_macs(ctx, fib.dmac, fib.smac))
-			return -DROP_REWRITE_FAILED;
-		bpf_redirect(fib.ifindex, 0);
-		return went(PATH_DIRECT, TC_ACT_REDIRECT);
-	}
-	if (packet->l3_proto == bpf_htons(ETH_P_IPV6) && fib.family == AF_INET)
-		return NOT_OURS;
-	/* Linux tells it without a neighbour, too, from 5.12 on. */
-	if (fib.ifindex != config.stack_ifindex)
-		ifindex = fib.ifindex;
-	neighbour.nh_family = fib.family;
-	for (int i = 0; i < 4; i++)
-		neighbour.ipv6_nh[i] = fib.ipv6_dst[i];
-	bpf_redirect_neigh(ifindex, &neighbour, sizeof(neighbour), 0);
-	return went(PATH_DIRECT, TC_ACT_REDIRECT);
 }
 
 /* Routers know pod CIDRs and VTEPs: not an address that a pod has asked for, and not
@@ -118,33 +36,13 @@ static __always_inline bool is_known_to_routers(const struct packet *packet,
 		lookup_remote_node(&packet->dst));
 }
 
-/* `measured` as measure_packet() says. NOT_OURS, and nothing is changed, if the
- * packet is longer than the way allows, or needs outer headers to be known.
- */
-static __always_inline int send_directly(struct __sk_buff *ctx,
-					 const struct packet *packet,
-					 struct nexthop *nexthop,
-					 const union ip_addr *vtep,
-					 __u32 measured, bool fresh)
+/* Whether a packet needs no outer headers to be known by its receiver. */
+static __always_inline bool may_go_directly(const struct packet *packet,
+					    const struct nexthop *nexthop,
+					    const union ip_addr *vtep)
 {
-	struct ethhdr *eth;
-
-	if (!is_of_overlay(packet) || measured > nexthop->mtu ||
-	    (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu))
-		return NOT_OURS;
-	if (!(nexthop->flags & NEXTHOP_ON_LINK) &&
-	    !is_known_to_routers(packet, vtep))
-		return NOT_OURS;
-	if (!nexthop->used) /* as in encap.h */
-		nexthop->used = 1;
-	if (!fresh || nexthop->flags & NEXTHOP_UNRESOLVED)
-		return send_by_kernels_table(ctx, packet, nexthop, vtep);
-	eth = pull_head(ctx, sizeof(*eth));
-	if (!eth)
-		return -DROP_REWRITE_FAILED;
-	copy_macs(eth, nexthop->dst_mac);
-	bpf_redirect(nexthop->ifindex, 0);
-	return went(PATH_DIRECT, TC_ACT_REDIRECT);
+	return is_of_overlay(packet) && (nexthop->flags & NEXTHOP_ON_LINK ||
+					 is_known_to_routers(packet, vtep));
 }
 
 /* The node may have moved since the agent wrote its next hop, or the agent has not

@@ -9,31 +9,20 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
-#include "ethernet.h"
+#include "parse.h"
 
-#define ECN_MASK 3
 #define ECN_NOT_ECT 0
 #define ECN_ECT1 1
 #define ECN_ECT0 2
 #define ECN_CE 3
 
-#define IP6_ECN_SHIFT 4 /* in the second byte of the header */
+#define ECN_BYTE 1 /* of the IP header, in both families */
 
 enum ecn_verdict {
 	ECN_KEEP,
 	ECN_CHANGE,
 	ECN_REFUSE, /* congestion, but the sender does not know ECN */
 };
-
-static __always_inline __u8 read_ecn4(const struct iphdr *ip4)
-{
-	return ip4->tos & ECN_MASK;
-}
-
-static __always_inline __u8 read_ecn6(const struct ipv6hdr *ip6)
-{
-	return ip6->flow_lbl[0] >> IP6_ECN_SHIFT & ECN_MASK;
-}
 
 /* Figure 4 of RFC 6040. */
 static __always_inline enum ecn_verdict merge_ecn(__u8 inner, __u8 outer)
@@ -45,45 +34,30 @@ static __always_inline enum ecn_verdict merge_ecn(__u8 inner, __u8 outer)
 	return outer == ECN_CE || outer == ECN_ECT1 ? ECN_CHANGE : ECN_KEEP;
 }
 
-/* The helper corrects the header's checksum by the difference (RFC 1624). Then
- * the sum over the whole packet is the same as before, and a sum that a NIC left
- * in the skb stays right.
+/* The helper corrects IPv4's checksum by the difference (RFC 1624). Then the sum over
+ * the whole packet is the same as before, and a sum that a NIC left in the skb stays
+ * right. IPv6 has no such checksum.
  */
-static __always_inline int write_ecn4(struct __sk_buff *ctx, __u8 ecn)
+static __always_inline int write_ecn(struct __sk_buff *ctx,
+				     const struct packet *packet, __u8 ecn)
 {
-	struct iphdr *ip4 = get_head(ctx, ETH_HLEN + sizeof(*ip4));
-	__be16 before, after;
-	__u8 tos;
+	bool ip4 = is_ip4(packet);
+	__u32 shift = ip4 ? 0 : IP6_ECN_SHIFT;
+	__u8 before, after;
 
-	if (!ip4)
+	if (bpf_skb_load_bytes(ctx, ETH_HLEN + ECN_BYTE, &before,
+			       sizeof(before)))
 		return -DROP_REWRITE_FAILED;
-	ip4 = (void *)ip4 + ETH_HLEN;
-	before = bpf_htons(ip4->tos);
-	tos = (ip4->tos & ~ECN_MASK) | ecn;
-	after = bpf_htons(tos);
-	if (bpf_l3_csum_replace(ctx, ETH_HLEN + offsetof(struct iphdr, check),
-				before, after, sizeof(after)) ||
-	    bpf_skb_store_bytes(ctx, ETH_HLEN + offsetof(struct iphdr, tos),
-				&tos, sizeof(tos), 0))
+	after = (before & ~(ECN_MASK << shift)) | ecn << shift;
+	if (ip4 && bpf_l3_csum_replace(
+			   ctx, ETH_HLEN + offsetof(struct iphdr, check),
+			   bpf_htons(before), bpf_htons(after), sizeof(__be16)))
 		return -DROP_REWRITE_FAILED;
-	return 0;
-}
-
-static __always_inline int write_ecn6(struct __sk_buff *ctx, __u8 ecn)
-{
-	struct ipv6hdr *ip6 = get_head(ctx, ETH_HLEN + sizeof(*ip6));
-	__u8 byte;
-
-	if (!ip6)
-		return -DROP_REWRITE_FAILED;
-	ip6 = (void *)ip6 + ETH_HLEN;
-	byte = (ip6->flow_lbl[0] & ~(ECN_MASK << IP6_ECN_SHIFT)) |
-	       ecn << IP6_ECN_SHIFT;
-	if (bpf_skb_store_bytes(ctx,
-				ETH_HLEN + offsetof(struct ipv6hdr, flow_lbl),
-				&byte, sizeof(byte), BPF_F_RECOMPUTE_CSUM))
-		return -DROP_REWRITE_FAILED;
-	return 0;
+	return bpf_skb_store_bytes(ctx, ETH_HLEN + ECN_BYTE, &after,
+				   sizeof(after),
+				   ip4 ? 0 : BPF_F_RECOMPUTE_CSUM) ?
+		       -DROP_REWRITE_FAILED :
+		       0;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* To another node: without outer headers or in IPIP if it takes such packets
- * (direct.h, ipip.h); in VXLAN with outer headers of our own if a fresh next hop is
+ * (direct.h); in VXLAN with outer headers of our own if a fresh next hop is
  * known, else through the VXLAN device, for which the kernel finds one. The latter
  * two make the same bytes on the wire.
  */
@@ -8,101 +8,13 @@
 #define PYCNI_ENCAP_H
 
 #include "direct.h"
-#include "ethernet.h"
-#include "ipip.h"
+#include "fib.h"
 #include "mtu.h"
+#include "nexthops.h"
 #include "outer.h"
 #include "path_mtus.h"
 #include "tunnel.h"
 #include "verdict.h"
-
-/* FIXED_GSO keeps the size of segments: the pods' MTU leaves room, and UDP's size
- * may not change at all. L2_ETH tells segmentation where the inner IP header is;
- * some distributions' headers lack both names.
- */
-#define ENCAP_L2_ETH (1ULL << 6)
-#define ENCAP_FLAGS                                               \
-	(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | \
-	 BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | ENCAP_L2_ETH)
-
-static __always_inline int push_outer4(struct __sk_buff *ctx,
-				       const struct nexthop *nexthop,
-				       const struct outer *outer,
-				       const union ip_addr *src,
-				       const union ip_addr *dst)
-{
-	struct ethhdr *eth;
-
-	if (bpf_skb_adjust_room(ctx, OUTER4, BPF_ADJ_ROOM_MAC,
-				ENCAP_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
-		return NOT_OURS;
-	eth = get_head(ctx, ETH_HLEN + OUTER4);
-	if (!eth)
-		return -DROP_REWRITE_FAILED;
-	copy_macs(eth, nexthop->dst_mac);
-	eth->h_proto = bpf_htons(ETH_P_IP);
-	write_outer_ip4((void *)(eth + 1), outer, src, dst);
-	write_outer_rest((void *)(eth + 1) + sizeof(struct iphdr), outer,
-			 outer->l3_length - sizeof(struct iphdr));
-	bpf_redirect(nexthop->ifindex, 0);
-	return went(PATH_NODE, TC_ACT_REDIRECT);
-}
-
-static __always_inline int push_outer6(struct __sk_buff *ctx,
-				       const struct nexthop *nexthop,
-				       const struct outer *outer,
-				       const union ip_addr *src,
-				       const union ip_addr *dst)
-{
-	struct ethhdr *eth;
-
-	if (bpf_skb_adjust_room(ctx, OUTER6, BPF_ADJ_ROOM_MAC,
-				ENCAP_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
-		return NOT_OURS;
-	eth = get_head(ctx, ETH_HLEN + OUTER6);
-	if (!eth)
-		return -DROP_REWRITE_FAILED;
-	copy_macs(eth, nexthop->dst_mac);
-	eth->h_proto = bpf_htons(ETH_P_IPV6);
-	write_outer_ip6((void *)(eth + 1), outer, src, dst);
-	write_outer_rest((void *)(eth + 1) + sizeof(struct ipv6hdr), outer,
-			 outer->l3_length - sizeof(struct ipv6hdr));
-	bpf_redirect(nexthop->ifindex, 0);
-	return went(PATH_NODE, TC_ACT_REDIRECT);
-}
-
-/* NOT_OURS if the packet is longer than the way or a length field allows, or if
- * bpf_skb_adjust_room() refuses it: it has outer headers already, or segments of
- * another protocol than TCP and UDP.
- */
-static __always_inline int
-encap_ourselves(struct __sk_buff *ctx, const struct packet *packet,
-		const struct self *own, struct nexthop *nexthop,
-		const union ip_addr *vtep, __u32 measured)
-{
-	struct outer outer = {};
-
-	if (measured > nexthop->mtu)
-		return NOT_OURS;
-	/* bytes behind the end of the IP packet, padding, count on the wire */
-	if (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu)
-		return NOT_OURS;
-
-	outer.l3_length = ctx->len + sizeof(struct vxlan_packet);
-	outer.l3_length += is_mapped_ip4(vtep) ? sizeof(struct iphdr) :
-						 sizeof(struct ipv6hdr);
-	if (outer.l3_length > L3_MAX)
-		return NOT_OURS;
-	if (!nexthop->used) /* no write for each packet: CPUs share the line */
-		nexthop->used = 1;
-	outer.ecn = packet->ecn; /* RFC 6040 4.1 */
-	outer.protocol = IPPROTO_UDP;
-	outer.source_port = choose_source_port(ctx, packet);
-	outer.inner_proto = packet->l3_proto;
-	if (is_mapped_ip4(vtep))
-		return push_outer4(ctx, nexthop, &outer, &own->vtep, vtep);
-	return push_outer6(ctx, nexthop, &outer, &own->vtep, vtep);
-}
 
 static __noinline int prepare_for_device(struct __sk_buff *ctx,
 					 const union ip_addr *vtep,
@@ -119,10 +31,7 @@ static __always_inline int send_by_device(struct __sk_buff *ctx,
 {
 	int drop = prepare_for_device(ctx, vtep, tunnel_flags);
 
-	if (drop)
-		return drop;
-	bpf_redirect(config.vxlan_ifindex, 0);
-	return went(PATH_DEVICE, TC_ACT_REDIRECT);
+	return drop ? drop : leave_by(config.vxlan_ifindex, PATH_DEVICE);
 }
 
 enum exit {
@@ -130,8 +39,70 @@ enum exit {
 	THIS_DEVICE, /* the packet is on its way out of the VXLAN device */
 };
 
-/* The way of a known next hop, or NOT_OURS. Without an agent that vouches for it,
- * VXLAN is left to the device; any other packet needs only a MAC.
+/* What shall stand before a packet to the node behind `nexthop`, as outer.h says. */
+static __always_inline __u32 choose_protocol(const struct packet *packet,
+					     const struct nexthop *nexthop)
+{
+	if (config.direct && nexthop->flags & NEXTHOP_DIRECT)
+		return NO_OUTER;
+	if (config.ipip && nexthop->flags & NEXTHOP_IPIP)
+		return is_ip4(packet) ? IPPROTO_IPIP : IPPROTO_IPV6;
+	return IPPROTO_UDP;
+}
+
+static __always_inline enum packet_path name_path(__u32 protocol)
+{
+	return protocol == NO_OUTER ? PATH_DIRECT : PATH_NODE;
+}
+
+/* By the kernel's own tables: nobody vouches for our next hops, or the kernel has
+ * forgotten the neighbour's MAC, and asks for it. NOT_OURS as push_outer() says, and if
+ * the kernel names no way. In direct mode, too, if the node was on the link and is no
+ * more; and for IPv6 if the kernel has to ask for an IPv4 neighbour, which it takes
+ * for an IPv6 one (bpf_out_neigh_v6(), net/core/filter.c): the VXLAN device has it
+ * asked for.
+ */
+static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
+					    const struct packet *packet,
+					    __u32 protocol,
+					    const struct nexthop *nexthop,
+					    const union ip_addr *vtep)
+{
+	struct bpf_fib_lookup fib = { .ifindex = config.stack_ifindex };
+	struct bpf_redir_neigh neighbour = {};
+	__u32 ifindex = nexthop->ifindex;
+	struct self *own = get_self();
+	long result = ask_kernel(ctx, vtep, &fib, 0);
+	int verdict;
+
+	if (!own || (result && result != BPF_FIB_LKUP_RET_NO_NEIGH))
+		return NOT_OURS;
+	if (protocol == NO_OUTER) {
+		if (nexthop->flags & NEXTHOP_ON_LINK && !is_on_link(&fib, vtep))
+			return NOT_OURS;
+		if (result && fib.family == AF_INET && !is_ip4(packet))
+			return NOT_OURS;
+	}
+	verdict = push_outer(ctx, packet, protocol, own, vtep, NULL);
+	if (verdict)
+		return verdict;
+	if (!result) {
+		if (write_macs(ctx, fib.dmac, fib.smac))
+			return -DROP_REWRITE_FAILED;
+		return leave_by(fib.ifindex, name_path(protocol));
+	}
+	/* Linux tells it without a neighbour, too, from 5.12 on. */
+	if (fib.ifindex != config.stack_ifindex)
+		ifindex = fib.ifindex;
+	neighbour.nh_family = fib.family;
+	for (int i = 0; i < 4; i++)
+		neighbour.ipv6_nh[i] = fib.ipv6_dst[i];
+	bpf_redirect_neigh(ifindex, &neighbour, sizeof(neighbour), 0);
+	return went(name_path(protocol), TC_ACT_REDIRECT);
+}
+
+/* The way of a known next hop, or NOT_OURS, and nothing is changed. Without an agent
+ * that vouches for it, VXLAN is left to the device; any other packet needs only a MAC.
  *
  * `may_be_cut`: pods were told what fits without VXLAN. A packet that needs it all the
  * same may be too long then, and nobody can be told: the underlay cuts it, if it is
@@ -146,25 +117,36 @@ static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 	struct self *own = get_self();
 	struct nexthop *nexthop;
 	bool fresh = own && is_fresh(own);
+	__u32 protocol;
+	int verdict;
 
 	if (!own || (!fresh && !config.direct && !config.ipip))
 		return NOT_OURS;
 	nexthop = lookup_nexthop(vtep);
 	if (!nexthop)
 		return NOT_OURS;
-	if (config.direct && nexthop->flags & NEXTHOP_DIRECT) {
-		*may_be_cut = true;
-		return send_directly(ctx, packet, nexthop, vtep, measured,
-				     fresh);
-	}
-	if (config.ipip && nexthop->flags & NEXTHOP_IPIP) {
-		*may_be_cut = true;
-		return send_in_ipip(ctx, packet, own, nexthop, vtep, measured,
-				    fresh);
-	}
-	if (!fresh || !config.own_encap || exit != ANY_EXIT)
+	protocol = choose_protocol(packet, nexthop);
+	*may_be_cut = protocol != IPPROTO_UDP;
+	if (protocol == IPPROTO_UDP &&
+	    (!fresh || !config.own_encap || exit != ANY_EXIT))
 		return NOT_OURS;
-	return encap_ourselves(ctx, packet, own, nexthop, vtep, measured);
+	if (protocol == NO_OUTER && !may_go_directly(packet, nexthop, vtep))
+		return NOT_OURS;
+	/* bytes behind the end of the IP packet, padding, count on the wire */
+	if (measured > nexthop->mtu ||
+	    (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu))
+		return NOT_OURS;
+
+	if (!nexthop->used) /* no write for each packet: CPUs share the line */
+		nexthop->used = 1;
+	if (protocol != IPPROTO_UDP &&
+	    (!fresh || nexthop->flags & NEXTHOP_UNRESOLVED))
+		return send_by_kernels_table(ctx, packet, protocol, nexthop,
+					     vtep);
+	verdict =
+		push_outer(ctx, packet, protocol, own, vtep, nexthop->dst_mac);
+	return verdict ? verdict :
+			 leave_by(nexthop->ifindex, name_path(protocol));
 }
 
 /* Whether a path of which nothing is known is so wide because it is meant for IPIP. A
@@ -202,8 +184,7 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	if (!config.vxlan_ifindex)
 		return -DROP_UNKNOWN_DESTINATION;
 
-	if (exit == ANY_EXIT || config.ipip ||
-	    packet->l3_proto == bpf_htons(ETH_P_IPV6))
+	if (exit == ANY_EXIT || config.ipip || !is_ip4(packet))
 		path_mtu = get_path_mtu(vtep);
 	sender_mtu = get_sender_mtu(packet, path_mtu);
 	may_be_cut = may_be_cut || sender_mtu > path_mtu ||

@@ -6,7 +6,6 @@
 #define PYCNI_FORGED_H
 
 #include <stddef.h>
-#include <linux/udp.h>
 
 #include "config.h"
 #include "nodes.h"
@@ -25,16 +24,14 @@ static __always_inline int refuse_error(struct __sk_buff *ctx,
 	__u32 quoted = upper->off + ICMP_ERROR;
 	union ip_addr dst = {};
 	__be32 dst4;
-	__u8 type;
 
-	if (bpf_skb_load_bytes(ctx, upper->off, &type, sizeof(type)))
-		return 0; /* it carries nothing */
-	if (upper->proto == IPPROTO_ICMP && type == ICMP4_UNREACHABLE) {
+	if (upper->proto == IPPROTO_ICMP && upper->type == ICMP4_UNREACHABLE) {
 		quoted += offsetof(struct iphdr, daddr);
 		if (bpf_skb_load_bytes(ctx, quoted, &dst4, sizeof(dst4)))
 			return -DROP_HIDDEN_HEADER;
 		map_ip4(&dst, dst4);
-	} else if (upper->proto == IPPROTO_ICMPV6 && type == ICMP6_TOO_BIG) {
+	} else if (upper->proto == IPPROTO_ICMPV6 &&
+		   upper->type == ICMP6_TOO_BIG) {
 		quoted += offsetof(struct ipv6hdr, daddr);
 		if (bpf_skb_load_bytes(ctx, quoted, &dst, sizeof(dst)))
 			return -DROP_HIDDEN_HEADER;
@@ -57,8 +54,7 @@ static __noinline int refuse_tunnel(struct __sk_buff *ctx,
 				    const struct packet *packet)
 {
 	struct upper upper = {};
-	int drop = find_upper(ctx, packet, ETH_HLEN, &upper);
-	__be16 port;
+	int drop = find_upper(ctx, packet, &upper);
 
 	if (drop || !upper.present)
 		return drop;
@@ -66,10 +62,7 @@ static __noinline int refuse_tunnel(struct __sk_buff *ctx,
 		return -DROP_FORGED_IPIP;
 	if (upper.proto != IPPROTO_UDP)
 		return refuse_error(ctx, &upper);
-	if (bpf_skb_load_bytes(ctx, upper.off + offsetof(struct udphdr, dest),
-			       &port, sizeof(port)))
-		return -DROP_TRUNCATED;
-	return port == config.vxlan_port ? -DROP_FORGED_VXLAN : 0;
+	return upper.ports[1] == config.vxlan_port ? -DROP_FORGED_VXLAN : 0;
 }
 
 #endif

@@ -13,40 +13,37 @@
 #define ICMP4_REDIRECT 5 /* RFC 792 */
 #define ICMP4_ROUTER_ADVERTISEMENT 9 /* RFC 1256 */
 
-static __always_inline bool is_of_neighbour(__be16 l3_proto, __u8 proto,
-					    __u8 type)
+static __always_inline bool is_of_neighbour(bool ip4, const struct upper *upper)
 {
-	if (l3_proto == bpf_htons(ETH_P_IP))
-		return proto == IPPROTO_ICMP &&
+	__u8 type = upper->type;
+
+	if (ip4)
+		return upper->proto == IPPROTO_ICMP &&
 		       (type == ICMP4_REDIRECT ||
 			type == ICMP4_ROUTER_ADVERTISEMENT);
-	return proto == IPPROTO_ICMPV6 && type >= ND_FIRST && type <= ND_LAST;
+	return upper->proto == IPPROTO_ICMPV6 && type >= ND_FIRST &&
+	       type <= ND_LAST;
 }
 
 static __noinline int refuse_neighbour_message(struct __sk_buff *ctx,
-					       const struct packet *packet,
-					       __u32 l3_off)
+					       const struct packet *packet)
 {
 	struct upper upper = {};
-	int drop = find_upper(ctx, packet, l3_off, &upper);
-	__u8 type;
+	int drop = find_upper(ctx, packet, &upper);
 
 	if (drop || !upper.present)
 		return drop;
-	if (bpf_skb_load_bytes(ctx, upper.off, &type, sizeof(type)))
-		return 0; /* it carries nothing */
-	return is_of_neighbour(packet->l3_proto, upper.proto, type) ?
+	return is_of_neighbour(is_ip4(packet), &upper) ?
 		       -DROP_NEIGHBOUR_MESSAGE :
 		       0;
 }
 
-/* `l3_off`: where the IP header begins. */
-static __always_inline int
-check_messages(struct __sk_buff *ctx, const struct packet *packet, __u32 l3_off)
+static __always_inline int check_messages(struct __sk_buff *ctx,
+					  const struct packet *packet)
 {
 	if (packet->l4_proto == IPPROTO_TCP || packet->l4_proto == IPPROTO_UDP)
 		return 0;
-	return refuse_neighbour_message(ctx, packet, l3_off);
+	return refuse_neighbour_message(ctx, packet);
 }
 
 #endif

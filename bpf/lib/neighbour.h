@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <linux/icmpv6.h>
 
+#include "checksum.h"
 #include "deliver.h"
 #include "endpoints.h"
 #include "parse.h"
@@ -103,22 +104,6 @@ is_neighbour_solicitation(struct __sk_buff *ctx, const struct packet *packet)
 	return type == ND_SOLICITATION;
 }
 
-/* Over the message and the pseudo header of RFC 8200 8.1, whose addresses are
- * right before the message. Length and protocol are the seed.
- */
-static __always_inline __u16 checksum_nd(struct nd_packet *nd)
-{
-	__u32 length = sizeof(*nd) - sizeof(nd->ip6);
-	__u64 sum;
-
-	sum = bpf_csum_diff(NULL, 0, (void *)&nd->ip6.saddr,
-			    length + 2 * sizeof(nd->ip6.saddr),
-			    bpf_htonl(length) + bpf_htonl(IPPROTO_ICMPV6));
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
 static __noinline int answer_neighbour_solicitation(struct __sk_buff *ctx,
 						    const struct packet *packet)
 {
@@ -150,16 +135,15 @@ static __noinline int answer_neighbour_solicitation(struct __sk_buff *ctx,
 	nd.option_length = 1;
 	copy_mac(nd.option_mac, config.gateway_mac);
 	nd.icmp6.icmp6_cksum = 0;
-	nd.icmp6.icmp6_cksum = checksum_nd(&nd);
+	nd.icmp6.icmp6_cksum =
+		checksum_icmp6(&nd.ip6, sizeof(nd) - sizeof(nd.ip6));
 
 	/* A solicitation may have no option, or several. */
 	if (bpf_skb_change_tail(ctx, ETH_HLEN + sizeof(nd), 0) ||
 	    bpf_skb_store_bytes(ctx, ETH_HLEN, &nd, sizeof(nd), 0))
 		return -DROP_REWRITE_FAILED;
 	drop = write_macs(ctx, packet->src_mac, config.gateway_mac);
-	if (drop)
-		return drop;
-	return enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
+	return drop ? drop : enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
 }
 
 #endif

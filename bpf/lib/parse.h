@@ -15,10 +15,11 @@
 #include <linux/ipv6.h>
 
 #include "address.h"
-#include "ecn.h"
 #include "ethernet.h"
 
 #define IP4_FRAGMENT_OFFSET 0x1fff /* in frag_off, RFC 791 3.1 */
+#define ECN_MASK 3 /* RFC 3168 5 */
+#define IP6_ECN_SHIFT 4 /* in the second byte of the header */
 #define IP4_MORE_FRAGMENTS 0x2000
 #define IP4_FRAGMENT (IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET)
 
@@ -41,7 +42,20 @@ struct packet {
 	bool l4_present; /* false in all fragments but the first */
 	bool fragment; /* IPv4's; IPv6 says it in l4_proto */
 	__u8 scope; /* enum scope */
+	__u8 l3_off; /* bytes, from the Ethernet header on */
 };
+
+/* Of a packet that was parsed. */
+static __always_inline bool is_ip4(const struct packet *packet)
+{
+	return packet->l3_proto == bpf_htons(ETH_P_IP);
+}
+
+/* Bytes, without options. */
+static __always_inline __u32 measure_ip_header(bool ip4)
+{
+	return ip4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
 
 /* In IPv6 only one without other extension headers before. */
 static __always_inline bool is_fragment(const struct packet *packet)
@@ -72,7 +86,7 @@ static __always_inline int parse_ip4(struct __sk_buff *ctx,
 	map_ip4(&packet->dst, ip4->daddr);
 	packet->l4_off = l3_off + header;
 	packet->l4_proto = ip4->protocol;
-	packet->ecn = read_ecn4(ip4);
+	packet->ecn = ip4->tos & ECN_MASK;
 	packet->fragment = ip4->frag_off & bpf_htons(IP4_FRAGMENT);
 	packet->l4_present = !(ip4->frag_off & bpf_htons(IP4_FRAGMENT_OFFSET));
 	return 0;
@@ -95,7 +109,7 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 	copy_ip6(&packet->dst, &ip6->daddr);
 	packet->l4_off = l3_off + sizeof(*ip6);
 	packet->l4_proto = ip6->nexthdr;
-	packet->ecn = read_ecn6(ip6);
+	packet->ecn = ip6->flow_lbl[0] >> IP6_ECN_SHIFT & ECN_MASK;
 	/* The next header of a fragment is 44, which has no ports. */
 	packet->l4_present = true;
 	packet->fragment = false;
@@ -130,6 +144,7 @@ static __always_inline int parse_packet_at(struct __sk_buff *ctx,
 	copy_mac(packet->src_mac, eth->h_source);
 	group = eth->h_dest[0] & 1;
 	packet->l3_proto = eth->h_proto;
+	packet->l3_off = off + ETH_HLEN;
 
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):

@@ -47,7 +47,7 @@ static __always_inline bool is_narrow(const union ip_addr *vtep)
 static __always_inline __u32 get_sender_mtu(const struct packet *packet,
 					    __u32 mtu)
 {
-	if (packet->l3_proto == bpf_htons(ETH_P_IPV6) && mtu < IP6_SMALLEST_MTU)
+	if (!is_ip4(packet) && mtu < IP6_SMALLEST_MTU)
 		return IP6_SMALLEST_MTU;
 	return mtu;
 }

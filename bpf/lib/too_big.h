@@ -33,16 +33,6 @@ struct icmp_error {
 	__u8 quote[QUOTE];
 };
 
-struct icmp4_packet {
-	struct iphdr ip4;
-	struct icmp_error icmp;
-};
-
-struct icmp6_packet {
-	struct ipv6hdr ip6;
-	struct icmp_error icmp;
-};
-
 /* Cuts the packet to its quote and makes room for `headers` before it. This
  * linearizes the packet, and takes the segments' size away (bpf_skb_change_tail()
  * in bpf-helpers(7)). The room is where an Ethernet header ends.
@@ -55,85 +45,41 @@ static __always_inline void *make_room(struct __sk_buff *ctx, __u32 headers)
 	    bpf_skb_adjust_room(ctx, headers, BPF_ADJ_ROOM_MAC, 0))
 		return NULL;
 	eth = pull_head(ctx, ETH_HLEN + headers + QUOTE);
-	if (!eth)
-		return NULL;
-	__builtin_memset(eth + 1, 0, headers);
-	return eth + 1;
-}
-
-static __always_inline __u16 fold_checksum(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-static __always_inline int write_error4(struct __sk_buff *ctx,
-					const struct packet *packet, __u32 mtu)
-{
-	const __u32 length = sizeof(struct icmp4_packet);
-	struct icmp4_packet *error;
-
-	error = make_room(ctx, length - QUOTE);
-	if (!error)
-		return -DROP_REWRITE_FAILED;
-	*(__u8 *)&error->ip4 = IP4_VERSION_IHL;
-	error->ip4.tos = INTERNETWORK_CONTROL;
-	error->ip4.tot_len = bpf_htons(length);
-	error->ip4.ttl = UNDERLAY_TTL;
-	error->ip4.protocol = IPPROTO_ICMP;
-	error->ip4.saddr = config.gateway4.words[3];
-	error->ip4.daddr = packet->src.words[3];
-	error->ip4.check = checksum_ip4(&error->ip4);
-	error->icmp.type = UNREACHABLE;
-	error->icmp.code = FRAGMENTATION_NEEDED;
-	error->icmp.mtu = bpf_htonl(mtu);
-	error->icmp.checksum = fold_checksum(bpf_csum_diff(
-		NULL, 0, (void *)&error->icmp, sizeof(error->icmp), 0));
-	return 0;
-}
-
-/* The checksum is as that of neighbour discovery (neighbour.h). */
-static __always_inline int write_error6(struct __sk_buff *ctx,
-					const struct packet *packet, __u32 mtu)
-{
-	const __u32 length = sizeof(struct icmp_error);
-	struct icmp6_packet *error;
-
-	error = make_room(ctx, sizeof(*error) - QUOTE);
-	if (!error)
-		return -DROP_REWRITE_FAILED;
-	*(__be32 *)&error->ip6 = bpf_htonl(IP6_VERSION);
-	error->ip6.payload_len = bpf_htons(length);
-	error->ip6.nexthdr = IPPROTO_ICMPV6;
-	error->ip6.hop_limit = UNDERLAY_TTL;
-	for (int i = 0; i < 4; i++) {
-		error->ip6.saddr.in6_u.u6_addr32[i] = config.gateway6.words[i];
-		error->ip6.daddr.in6_u.u6_addr32[i] = packet->src.words[i];
-	}
-	error->icmp.type = PACKET_TOO_BIG;
-	error->icmp.mtu = bpf_htonl(mtu);
-	error->icmp.checksum = fold_checksum(
-		bpf_csum_diff(NULL, 0, (void *)&error->ip6.saddr,
-			      length + 2 * sizeof(error->ip6.saddr),
-			      bpf_htonl(length) + bpf_htonl(IPPROTO_ICMPV6)));
-	return 0;
+	return eth ? eth + 1 : NULL;
 }
 
 static __always_inline int
 answer_too_big(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
 {
+	bool ip4 = is_ip4(packet);
+	__u32 l3_room = measure_ip_header(ip4);
+	union ip_addr gateway = ip4 ? config.gateway4 : config.gateway6;
+	struct ip_head head = { .length = l3_room + sizeof(struct icmp_error) };
+	struct icmp_error *error;
+	void *ip;
 	int drop;
 
 	if (packet->l3_length < QUOTE)
 		return -DROP_TOO_BIG;
-	if (packet->l3_proto == bpf_htons(ETH_P_IP))
-		drop = write_error4(ctx, packet, mtu);
-	else
-		drop = write_error6(ctx, packet, mtu);
-	if (!drop)
-		drop = write_macs(ctx, packet->src_mac, config.gateway_mac);
+	ip = make_room(ctx, head.length - QUOTE);
+	if (!ip)
+		return -DROP_REWRITE_FAILED;
+	error = ip + l3_room;
+	error->type = ip4 ? UNREACHABLE : PACKET_TOO_BIG;
+	error->code = ip4 ? FRAGMENTATION_NEEDED : 0;
+	error->checksum = 0;
+	error->mtu = bpf_htonl(mtu);
+	if (ip4) {
+		head.tos = INTERNETWORK_CONTROL;
+		head.protocol = IPPROTO_ICMP;
+		write_ip4(ip, &head, &gateway, &packet->src);
+		error->checksum = checksum_bytes(error, sizeof(*error), 0);
+	} else {
+		head.protocol = IPPROTO_ICMPV6;
+		write_ip6(ip, &head, &gateway, &packet->src);
+		error->checksum = checksum_icmp6(ip, sizeof(*error));
+	}
+	drop = write_macs(ctx, packet->src_mac, config.gateway_mac);
 	return drop ? drop : enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
 }
 
@@ -142,7 +88,7 @@ static __always_inline bool may_be_cut(struct __sk_buff *ctx,
 {
 	__be16 word;
 
-	return packet->l3_proto == bpf_htons(ETH_P_IP) &&
+	return is_ip4(packet) &&
 	       !bpf_skb_load_bytes(ctx, ETH_HLEN + FRAGMENT_WORD, &word,
 				   sizeof(word)) &&
 	       !(word & bpf_htons(IP4_DONT_FRAGMENT));

@@ -35,6 +35,10 @@ struct upper {
 	__u32 off; /* bytes, from the Ethernet header on */
 	__u8 proto;
 	bool present; /* false in all fragments but the first */
+	union { /* its first bytes, of what is_read(), else zero */
+		__u8 type;
+		__be16 ports[UPPER_MIN / 2];
+	};
 };
 
 static __always_inline bool is_extension(__u8 proto)
@@ -73,12 +77,11 @@ static __always_inline __u32 measure_extension(__u8 proto,
 
 /* Where the packet ends. A GSO packet above 64 KiB ("BIG TCP") has no length. */
 static __always_inline __u32 end_packet(struct __sk_buff *ctx,
-					const struct packet *packet,
-					__u32 l3_off)
+					const struct packet *packet)
 {
 	if (ctx->gso_size && packet->l3_length == sizeof(struct ipv6hdr))
 		return ctx->len;
-	return l3_off + packet->l3_length;
+	return packet->l3_off + packet->l3_length;
 }
 
 /* A packet whose header cannot be found is dropped, since a receiver might find it:
@@ -86,16 +89,16 @@ static __always_inline __u32 end_packet(struct __sk_buff *ctx,
  * Fragments behind the first have none.
  */
 static __noinline int find_upper(struct __sk_buff *ctx,
-				 const struct packet *packet, __u32 l3_off,
+				 const struct packet *packet,
 				 struct upper *upper)
 {
-	__u32 end = end_packet(ctx, packet, l3_off);
+	__u32 end = end_packet(ctx, packet);
 	struct extension head;
 	__u8 proto = packet->l4_proto;
 	__u32 off = packet->l4_off;
 
 	upper->present = packet->l4_present;
-	if (packet->l3_proto == bpf_htons(ETH_P_IPV6)) {
+	if (!is_ip4(packet)) {
 		for (int i = 0; i < EXTENSIONS_MAX; i++) {
 			if (!is_extension(proto) || !upper->present)
 				break;
@@ -113,7 +116,9 @@ static __noinline int find_upper(struct __sk_buff *ctx,
 	}
 	upper->off = off;
 	upper->proto = proto;
-	if (upper->present && is_read(proto) && off + UPPER_MIN > end)
+	if (upper->present && is_read(proto) &&
+	    (off + UPPER_MIN > end ||
+	     bpf_skb_load_bytes(ctx, off, upper->ports, sizeof(upper->ports))))
 		return -DROP_HIDDEN_HEADER;
 	return 0;
 }

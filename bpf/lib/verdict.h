@@ -19,12 +19,18 @@
 #define PATH_SHIFT 8
 #define ACTION_MASK 0xff
 
-/* The redirect helpers refuse only flags that they do not know, so what they
- * return is always TC_ACT_REDIRECT.
- */
 static __always_inline int went(enum packet_path path, int action)
 {
 	return (int)path << PATH_SHIFT | (action & ACTION_MASK);
+}
+
+/* Out of an interface. The redirect helpers refuse only flags that they do not know,
+ * so what they return is always TC_ACT_REDIRECT.
+ */
+static __always_inline int leave_by(__u32 ifindex, enum packet_path path)
+{
+	bpf_redirect(ifindex, 0);
+	return went(path, TC_ACT_REDIRECT);
 }
 
 /* Differs from every TC action and drop reason. An entry program that returns it
