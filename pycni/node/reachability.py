@@ -214,67 +214,45 @@ def faults(
 
 
 def _kept_here(name: str, here: Local, *, answers: bool) -> Fault:
-    how = "through the overlay, though it answers beside it" if answers else "in any way"
-    return Fault(
-        PART,
-        f"node {name}",
-        f"not reached {how}; this node's row {here.row} may say why: {here.cause}",
+    how = " through the overlay, though it answers beside it" if answers else " in any way"
+    return _unreached(
+        name,
+        f"{how}; this node's row {here.row} may say why: {here.cause}",
         f"first do what the row {here.row} says; if {name} is still not reached a minute later, "
         f"look again here, and on {name}: pycni status",
-        Weight.DEGRADED,
     )
 
 
 def _kept_outside(name: str, mode: str, port: int) -> Fault:
     if mode == DIRECT:
-        return _refused(name)
-    return _ipip_eaten(name) if mode == IPIP else _eaten(name, port)
-
-
-def _eaten(name: str, port: int) -> Fault:
-    return Fault(
-        PART,
-        f"node {name}",
-        "not reached through the overlay, though it answers beside it: something between the "
-        f"nodes, or at either end, drops VXLAN (UDP port {port}), or one of the two dataplanes "
-        "does not work",
-        f"let UDP port {port} pass between the nodes, in both directions: at this one, at {name}, "
-        f"and on the way; on {name}, too: pycni status",
-        Weight.DEGRADED,
-    )
-
-
-def _refused(name: str) -> Fault:
-    return Fault(
-        PART,
-        f"node {name}",
-        "not reached without VXLAN, though it answers beside it: something between the nodes drops "
-        "packets with addresses of pods, or one of the two dataplanes does not work",
-        "let packets with pods' addresses pass between the nodes (in clouds: switch the check of "
-        f'sources off); or set encap = "auto" on both. On {name}, too: pycni status',
-        Weight.DEGRADED,
-    )
-
-
-def _ipip_eaten(name: str) -> Fault:
-    return Fault(
-        PART,
-        f"node {name}",
-        "not reached through the overlay, though it answers beside it: something between the "
-        "nodes, or at either end, drops IPIP (IP protocols 4 and 41), or one of the two dataplanes "
-        "does not work",
-        "let IP protocols 4 and 41 pass between the nodes, in both directions: at this one, at "
-        f'{name}, and on the way; or set encap = "auto" on both. On {name}, too: pycni status',
-        Weight.DEGRADED,
+        return _unreached(
+            name,
+            " without VXLAN, though it answers beside it: something between the nodes drops "
+            "packets with addresses of pods, or one of the two dataplanes does not work",
+            "let packets with pods' addresses pass between the nodes (in clouds: switch the check "
+            f'of sources off); or set encap = "auto" on both. On {name}, too: pycni status',
+        )
+    if mode == IPIP:
+        what, means, other = "IPIP", "IP protocols 4 and 41", '; or set encap = "auto" on both. On'
+    else:
+        what, means, other = "VXLAN", f"UDP port {port}", "; on"
+    return _unreached(
+        name,
+        " through the overlay, though it answers beside it: something between the nodes, or at "
+        f"either end, drops {what} ({means}), or one of the two dataplanes does not work",
+        f"let {means} pass between the nodes, in both directions: at this one, at {name}, and on "
+        f"the way{other} {name}, too: pycni status",
     )
 
 
 def _lost(name: str) -> Fault:
-    return Fault(
-        PART,
-        f"node {name}",
-        "not reached, neither through the overlay nor beside it",
+    return _unreached(
+        name,
+        ", neither through the overlay nor beside it",
         f"look at {name}, at this node's way to it, and at the network between; if it is gone for "
         f"good: pycni forget {name}, or in Kubernetes: kubectl delete node {name}",
-        Weight.DEGRADED,
     )
+
+
+def _unreached(name: str, how: str, todo: str) -> Fault:
+    return Fault(PART, f"node {name}", f"not reached{how}", todo, Weight.DEGRADED)
