@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
-from typing import Self
 
+from loader.closing import Closing
 from pycni.cluster import IPAddress
 
 SOL_RAW, ICMP_FILTER, ICMP6_FILTER = 255, 1, 1
@@ -28,26 +29,19 @@ AT_ONCE = 4096
 """Errors that one call reads at most."""
 
 
-class IcmpErrors:
+class IcmpErrors(Closing):
     """The errors that reach this network namespace. Raises PermissionError without CAP_NET_RAW."""
 
     def __init__(self) -> None:
         self._sockets: dict[socket.socket, int] = {}
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             self._open(4, socket.AF_INET, socket.IPPROTO_ICMP)
             self._open(6, socket.AF_INET6, socket.IPPROTO_ICMPV6)
-        except OSError:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            undo.pop_all()
 
     def close(self) -> None:
-        """Close the sockets. A second call does nothing."""
+        """Close the sockets."""
         for one in self._sockets:
             one.close()
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import socket
 import struct
 from array import array
-from typing import Self
+from contextlib import ExitStack
+
+from loader.closing import Closing
 
 PROTOCOLS = (socket.IPPROTO_IPIP, socket.IPPROTO_IPV6)
 SO_ATTACH_FILTER = 26
@@ -26,34 +28,24 @@ RETURN_NOTHING = struct.pack("=HBBI", 0x06, 0, 0, 0)
 """struct sock_filter of linux/filter.h: BPF_RET | BPF_K, no byte."""
 
 
-class TunnelSockets:
+class TunnelSockets(Closing):
     """The sockets of this network namespace, of one IP version (4 or 6). Raises PermissionError
     without CAP_NET_RAW, or OSError."""
 
     def __init__(self, version: int) -> None:
-        self._sockets: list[socket.socket] = []
         family = socket.AF_INET if version == 4 else socket.AF_INET6
-        try:
+        with ExitStack() as undo:
             for protocol in PROTOCOLS:
                 made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-                self._sockets.append(made)
+                undo.enter_context(made)
                 _shut(made)
                 if version == 6:
                     made.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-        except OSError:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            self._owned = undo.pop_all()
 
     def close(self) -> None:
-        """Close the sockets. A second call does nothing."""
-        for one in self._sockets:
-            one.close()
+        """Close the sockets."""
+        self._owned.close()
 
 
 def _shut(one: socket.socket) -> None:
