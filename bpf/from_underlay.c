@@ -28,7 +28,8 @@ static __always_inline bool may_be_vxlan(struct __sk_buff *ctx,
 					 const struct packet *packet)
 {
 	return is_extension(packet->l4_proto) ||
-	       (packet->l4_proto == IPPROTO_UDP && !packet->l4_present) ||
+	       (packet->l4_proto == IPPROTO_UDP &&
+		is_later_fragment4(packet)) ||
 	       is_udp_to(ctx, packet, config.vxlan_port);
 }
 

@@ -40,7 +40,7 @@ static __always_inline __u32 find_plain_inner(struct __sk_buff *ctx,
 	void *head;
 
 	if (outer->l4_proto != IPPROTO_UDP || outer->l4_off != l4_off ||
-	    outer->fragment || ctx->pkt_type != PACKET_HOST ||
+	    is_fragment4(outer) || ctx->pkt_type != PACKET_HOST ||
 	    ETH_HLEN + outer->l3_length != ctx->len)
 		return 0;
 	head = pull_head(ctx, l4_off + VXLAN_ROOM);

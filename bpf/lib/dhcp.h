@@ -37,14 +37,11 @@ static __always_inline void make_link_local(union ip_addr *addr,
 {
 	addr->words[0] = bpf_htonl(0xfe800000);
 	addr->words[1] = 0;
-	addr->bytes[8] = mac[0] ^ 2;
-	addr->bytes[9] = mac[1];
-	addr->bytes[10] = mac[2];
+	__builtin_memcpy(&addr->bytes[8], mac, 3);
+	addr->bytes[8] ^= 2;
 	addr->bytes[11] = 0xff;
 	addr->bytes[12] = 0xfe;
-	addr->bytes[13] = mac[3];
-	addr->bytes[14] = mac[4];
-	addr->bytes[15] = mac[5];
+	__builtin_memcpy(&addr->bytes[13], mac + 3, 3);
 }
 
 /* The pod that sent or shall receive this DHCP message to `port`; else NULL. */
@@ -55,7 +52,7 @@ lookup_dhcp_client(struct __sk_buff *ctx, const struct packet *packet,
 	struct dhcp_head head;
 	union ip_addr client;
 
-	if (!is_ip4(packet) || packet->fragment ||
+	if (!is_ip4(packet) || is_fragment4(packet) ||
 	    packet->l4_proto != IPPROTO_UDP ||
 	    bpf_skb_load_bytes(ctx, packet->l4_off, &head, sizeof(head)))
 		return NULL;

@@ -13,9 +13,9 @@
 
 static __always_inline bool has_ports(const struct packet *packet)
 {
-	return !packet->fragment && (packet->l4_proto == IPPROTO_TCP ||
-				     packet->l4_proto == IPPROTO_UDP ||
-				     packet->l4_proto == IPPROTO_SCTP);
+	return !is_fragment4(packet) && (packet->l4_proto == IPPROTO_TCP ||
+					 packet->l4_proto == IPPROTO_UDP ||
+					 packet->l4_proto == IPPROTO_SCTP);
 }
 
 static __always_inline __u64 mix(__u64 hash, __u32 word)

@@ -25,10 +25,10 @@ static __always_inline __u8 find_inner(struct __sk_buff *ctx,
 	struct extension options;
 
 	*headers = outer->l4_off - ETH_HLEN;
-	if (outer->l4_proto != IP6_DESTINATION || is_ip4(outer) ||
+	if (outer->l4_proto != IPPROTO_DSTOPTS || is_ip4(outer) ||
 	    bpf_skb_load_bytes(ctx, outer->l4_off, &options, sizeof(options)))
 		return outer->l4_proto;
-	*headers += measure_extension(IP6_DESTINATION, &options);
+	*headers += measure_extension(IPPROTO_DSTOPTS, &options);
 	return options.next;
 }
 
@@ -40,7 +40,8 @@ static __always_inline int check_outer4(struct __sk_buff *ctx,
 
 	if (!eth)
 		return -DROP_TRUNCATED;
-	if (outer->l4_off != ETH_HLEN + sizeof(struct iphdr) || outer->fragment)
+	if (outer->l4_off != ETH_HLEN + sizeof(struct iphdr) ||
+	    is_fragment4(outer))
 		return -DROP_HIDDEN_HEADER;
 	return checksum_ip4((void *)(eth + 1)) ? -DROP_BAD_HEADER : 0;
 }

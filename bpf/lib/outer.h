@@ -28,7 +28,6 @@
 #define L3_MAX 0xffff /* both families' length fields */
 
 #define IP4_VERSION_IHL 0x45 /* no options */
-#define IP4_DONT_FRAGMENT 0x4000
 #define IP6_VERSION 0x60000000
 #define IP6_TRAFFIC_CLASS_SHIFT 20
 

@@ -17,11 +17,12 @@
 #include "address.h"
 #include "ethernet.h"
 
-#define IP4_FRAGMENT_OFFSET 0x1fff /* in frag_off, RFC 791 3.1 */
+#define IP4_DONT_FRAGMENT 0x4000 /* in frag_off, RFC 791 3.1 */
+#define IP4_MORE_FRAGMENTS 0x2000
+#define IP4_FRAGMENT_OFFSET 0x1fff
+
 #define ECN_MASK 3 /* RFC 3168 5 */
 #define IP6_ECN_SHIFT 4 /* in the second byte of the header */
-#define IP4_MORE_FRAGMENTS 0x2000
-#define IP4_FRAGMENT (IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET)
 
 /* How far a packet may go (RFC 4007 5). */
 enum scope {
@@ -39,8 +40,7 @@ struct packet {
 	__u32 l4_off; /* bytes, from the Ethernet header on */
 	__u8 l4_proto; /* IPv6: the first next header */
 	__u8 ecn; /* RFC 3168 5 */
-	bool l4_present; /* false in all fragments but the first */
-	bool fragment; /* IPv4's; IPv6 says it in l4_proto */
+	__be16 frag_off; /* IPv4: flags and offset; IPv6 says it in l4_proto */
 	__u8 scope; /* enum scope */
 	__u8 l3_off; /* bytes, from the Ethernet header on */
 };
@@ -57,10 +57,22 @@ static __always_inline __u32 measure_ip_header(bool ip4)
 	return ip4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 }
 
+static __always_inline bool is_fragment4(const struct packet *packet)
+{
+	return packet->frag_off &
+	       bpf_htons(IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET);
+}
+
+/* Without what is behind the IP header, in IPv4. */
+static __always_inline bool is_later_fragment4(const struct packet *packet)
+{
+	return packet->frag_off & bpf_htons(IP4_FRAGMENT_OFFSET);
+}
+
 /* In IPv6 only one without other extension headers before. */
 static __always_inline bool is_fragment(const struct packet *packet)
 {
-	return packet->fragment || packet->l4_proto == IPPROTO_FRAGMENT;
+	return is_fragment4(packet) || packet->l4_proto == IPPROTO_FRAGMENT;
 }
 
 static __always_inline int parse_ip4(struct __sk_buff *ctx,
@@ -87,8 +99,7 @@ static __always_inline int parse_ip4(struct __sk_buff *ctx,
 	packet->l4_off = l3_off + header;
 	packet->l4_proto = ip4->protocol;
 	packet->ecn = ip4->tos & ECN_MASK;
-	packet->fragment = ip4->frag_off & bpf_htons(IP4_FRAGMENT);
-	packet->l4_present = !(ip4->frag_off & bpf_htons(IP4_FRAGMENT_OFFSET));
+	packet->frag_off = ip4->frag_off;
 	return 0;
 }
 
@@ -110,9 +121,6 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 	packet->l4_off = l3_off + sizeof(*ip6);
 	packet->l4_proto = ip6->nexthdr;
 	packet->ecn = ip6->flow_lbl[0] >> IP6_ECN_SHIFT & ECN_MASK;
-	/* The next header of a fragment is 44, which has no ports. */
-	packet->l4_present = true;
-	packet->fragment = false;
 	if (is_link_local6(&packet->src) || is_link_local6(&packet->dst))
 		packet->scope = SCOPE_LINK;
 

@@ -16,7 +16,6 @@
  * has. A multiple of 4, for bpf_csum_diff().
  */
 #define QUOTE 128
-#define FRAGMENT_WORD 6 /* the byte where flags and offset begin, RFC 791 3.1 */
 #define INTERNETWORK_CONTROL 0xc0 /* precedence of errors, RFC 1812 4.3.2.5 */
 #define UNREACHABLE 3 /* RFC 792 */
 #define FRAGMENTATION_NEEDED 4
@@ -83,17 +82,6 @@ answer_too_big(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
 	return drop ? drop : enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
 }
 
-static __always_inline bool may_be_cut(struct __sk_buff *ctx,
-				       const struct packet *packet)
-{
-	__be16 word;
-
-	return is_ip4(packet) &&
-	       !bpf_skb_load_bytes(ctx, ETH_HLEN + FRAGMENT_WORD, &word,
-				   sizeof(word)) &&
-	       !(word & bpf_htons(IP4_DONT_FRAGMENT));
-}
-
 /* `measured` as measure_packet() says. A packet that it could not measure may fit:
  * the device knows. One that may be cut arrives in two outer packets, which an IPv6
  * underlay does not make (ip6_fragment(), net/ipv6/ip6_output.c).
@@ -104,7 +92,8 @@ static __noinline int cut_or_answer(struct __sk_buff *ctx,
 {
 	if (measured == IMMEASURABLE)
 		return send_by_device(ctx, vtep, 0);
-	if (may_be_cut(ctx, packet))
+	if (is_ip4(packet) &&
+	    !(packet->frag_off & bpf_htons(IP4_DONT_FRAGMENT)))
 		return is_mapped_ip4(vtep) ? send_by_device(ctx, vtep, 0) :
 					     -DROP_TOO_BIG;
 	return answer_too_big(ctx, packet,

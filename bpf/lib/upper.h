@@ -14,14 +14,9 @@
 #define EXTENSIONS_MAX 8
 #define UPPER_MIN 4 /* bytes: an ICMP type, two ports */
 
-/* In <linux/in6.h> only without a libc; RFC 7045 4 has the list. */
-#define IP6_HOP_BY_HOP 0
-#define IP6_ROUTING 43
-#define IP6_FRAGMENT 44
-#define IP6_DESTINATION 60
-#define IP6_MOBILITY 135
-#define IP6_HIP 139
-#define IP6_SHIM6 140
+/* The others of RFC 7045 4 are in <linux/in.h> and <linux/in6.h>. */
+#define IPPROTO_HIP 139
+#define IPPROTO_SHIM6 140
 
 struct extension {
 	__u8 next;
@@ -44,14 +39,14 @@ struct upper {
 static __always_inline bool is_extension(__u8 proto)
 {
 	switch (proto) {
-	case IP6_HOP_BY_HOP:
-	case IP6_ROUTING:
-	case IP6_FRAGMENT:
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_FRAGMENT:
 	case IPPROTO_AH:
-	case IP6_DESTINATION:
-	case IP6_MOBILITY:
-	case IP6_HIP:
-	case IP6_SHIM6:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_MH:
+	case IPPROTO_HIP:
+	case IPPROTO_SHIM6:
 		return true;
 	default:
 		return false;
@@ -68,7 +63,7 @@ static __always_inline bool is_read(__u8 proto)
 static __always_inline __u32 measure_extension(__u8 proto,
 					       const struct extension *head)
 {
-	if (proto == IP6_FRAGMENT)
+	if (proto == IPPROTO_FRAGMENT)
 		return 8;
 	if (proto == IPPROTO_AH) /* RFC 4302 2.2 */
 		return (head->length + 2) * 4;
@@ -97,7 +92,7 @@ static __noinline int find_upper(struct __sk_buff *ctx,
 	__u8 proto = packet->l4_proto;
 	__u32 off = packet->l4_off;
 
-	upper->present = packet->l4_present;
+	upper->present = !is_later_fragment4(packet);
 	if (!is_ip4(packet)) {
 		for (int i = 0; i < EXTENSIONS_MAX; i++) {
 			if (!is_extension(proto) || !upper->present)
@@ -105,7 +100,7 @@ static __noinline int find_upper(struct __sk_buff *ctx,
 			if (off + 8 > end ||
 			    bpf_skb_load_bytes(ctx, off, &head, sizeof(head)))
 				return -DROP_HIDDEN_HEADER;
-			if (proto == IP6_FRAGMENT &&
+			if (proto == IPPROTO_FRAGMENT &&
 			    head.fragment & bpf_htons(IP6_FRAGMENT_OFFSET))
 				upper->present = false;
 			off += measure_extension(proto, &head);

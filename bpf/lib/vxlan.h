@@ -24,7 +24,7 @@ static __always_inline bool is_udp_to(struct __sk_buff *ctx,
 {
 	__be16 dst_port;
 
-	if (packet->l4_proto != IPPROTO_UDP || !packet->l4_present ||
+	if (packet->l4_proto != IPPROTO_UDP || is_later_fragment4(packet) ||
 	    bpf_skb_load_bytes(ctx,
 			       packet->l4_off + offsetof(struct udphdr, dest),
 			       &dst_port, sizeof(dst_port)))
