@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Addresses of both families as 16 bytes in network order. */
-#ifndef PYCNI_ADDRESS_H
-#define PYCNI_ADDRESS_H
+#pragma once
 
-#include <stdbool.h>
-#include <linux/bpf.h>
 #include <linux/in6.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #include "types.h"
 
@@ -97,5 +92,3 @@ static __always_inline bool is_in_prefix(const union ip_addr *addr,
 			return false;
 	return true;
 }
-
-#endif

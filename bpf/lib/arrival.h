@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What another node sent: whether it may, and for whom it is. */
-#ifndef PYCNI_ARRIVAL_H
-#define PYCNI_ARRIVAL_H
+#pragma once
 
 #include "classify.h"
 #include "deliver.h"
@@ -44,5 +43,3 @@ static __always_inline int admit_packet(struct __sk_buff *ctx,
 		return -DROP_SPOOFED_INNER;
 	return find_receiver(ctx, packet, route);
 }
-
-#endif

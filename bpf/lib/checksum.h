@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Checksums, RFC 1071. */
-#ifndef PYCNI_CHECKSUM_H
-#define PYCNI_CHECKSUM_H
+#pragma once
 
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+
+#include "types.h"
 
 static __always_inline __u16 fold_checksum(__u64 sum)
 {
@@ -43,5 +42,3 @@ static __always_inline __u16 checksum_icmp6(struct ipv6hdr *ip6, __u32 length)
 	return checksum_bytes(&ip6->saddr, length + 2 * sizeof(ip6->saddr),
 			      bpf_htonl(length) + bpf_htonl(IPPROTO_ICMPV6));
 }
-
-#endif

@@ -5,8 +5,7 @@
  * classify(); what depends on the answer, as a rule about who may reach whom,
  * right after it.
  */
-#ifndef PYCNI_CLASSIFY_H
-#define PYCNI_CLASSIFY_H
+#pragma once
 
 #include "config.h"
 #include "endpoints.h"
@@ -94,5 +93,3 @@ static __always_inline enum destination classify(const union ip_addr *dst,
 	}
 	return classify_elsewhere(dst);
 }
-
-#endif

@@ -3,11 +3,7 @@
  * writes them before it loads a program. So the verifier knows the values, and
  * removes code that they switch off.
  */
-#ifndef PYCNI_CONFIG_H
-#define PYCNI_CONFIG_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "address.h"
 
@@ -45,5 +41,3 @@ static __always_inline bool is_in_cluster(const union ip_addr *addr)
 		return is_in_prefix(addr, &config.cluster4, 2);
 	return is_in_prefix(addr, &config.cluster6, 0);
 }
-
-#endif

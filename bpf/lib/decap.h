@@ -4,8 +4,7 @@
  * on unchanged to the kernel's VXLAN device and to from_overlay behind it, which
  * decide and count.
  */
-#ifndef PYCNI_DECAP_H
-#define PYCNI_DECAP_H
+#pragma once
 
 #include <linux/if_packet.h>
 
@@ -105,5 +104,3 @@ static __always_inline int decap_ourselves(struct __sk_buff *ctx,
 		verdict = write_ecn(ctx, &packet, outer->ecn);
 	return verdict ? verdict : deliver_to_pod(ctx, route.ep);
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Where a packet goes on this node: to a pod, or to the host's stack. */
-#ifndef PYCNI_DELIVER_H
-#define PYCNI_DELIVER_H
+#pragma once
 
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
@@ -97,5 +96,3 @@ static __always_inline int hand_to_stack(struct __sk_buff *ctx,
 
 	return drop ? drop : enter_stack();
 }
-
-#endif

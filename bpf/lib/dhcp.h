@@ -5,8 +5,7 @@
  * Only for pods whose IPAM is `dhcp`: for these, `endpoints` holds the link-local
  * address made of the pod's MAC.
  */
-#ifndef PYCNI_DHCP_H
-#define PYCNI_DHCP_H
+#pragma once
 
 #include <linux/udp.h>
 
@@ -63,5 +62,3 @@ lookup_dhcp_client(struct __sk_buff *ctx, const struct packet *packet,
 	make_link_local(&client, head.client_mac);
 	return lookup_endpoint(&client);
 }
-
-#endif

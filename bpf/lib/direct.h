@@ -7,8 +7,7 @@
  * Who is whose neighbour, `nexthops` says as long as the agent does. Beyond that the
  * kernel is asked, packet by packet: so a node without an agent sends and receives.
  */
-#ifndef PYCNI_DIRECT_H
-#define PYCNI_DIRECT_H
+#pragma once
 
 #include <linux/if_packet.h>
 
@@ -132,5 +131,3 @@ static __always_inline int receive_directly(struct __sk_buff *ctx,
 	return route.ep ? deliver_to_pod(ctx, route.ep) :
 			  hand_to_stack(ctx, packet);
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* drops: packets and bytes by program and reason */
-#ifndef PYCNI_DROP_H
-#define PYCNI_DROP_H
+#pragma once
 
 #include <linux/pkt_cls.h>
 
@@ -35,5 +34,3 @@ static __always_inline int drop_packet(struct __sk_buff *ctx,
 	}
 	return TC_ACT_SHOT;
 }
-
-#endif

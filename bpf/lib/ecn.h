@@ -3,8 +3,7 @@
  * the outer header begins with the inner one's mark; 4.2: how the two are merged
  * when the outer header is removed.
  */
-#ifndef PYCNI_ECN_H
-#define PYCNI_ECN_H
+#pragma once
 
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -59,5 +58,3 @@ static __always_inline int write_ecn(struct __sk_buff *ctx,
 		       -DROP_REWRITE_FAILED :
 		       0;
 }
-
-#endif

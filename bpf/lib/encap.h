@@ -4,8 +4,7 @@
  * known, else through the VXLAN device, for which the kernel finds one. The latter
  * two make the same bytes on the wire.
  */
-#ifndef PYCNI_ENCAP_H
-#define PYCNI_ENCAP_H
+#pragma once
 
 #include "direct.h"
 #include "fib.h"
@@ -197,5 +196,3 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	verdict = prepare_for_device(ctx, vtep, tunnel_flags);
 	return verdict ? verdict : went(PATH_DEVICE, TC_ACT_OK);
 }
-
-#endif

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* endpoints: address of a pod on this node -> the host end of its pair */
-#ifndef PYCNI_ENDPOINTS_H
-#define PYCNI_ENDPOINTS_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "types.h"
 
@@ -29,5 +25,3 @@ lookup_endpoint_behind(__u32 ifindex, const union ip_addr *addr)
 
 	return ep && ep->ifindex == ifindex ? ep : NULL;
 }
-
-#endif

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The Ethernet header, and how to reach the bytes of a packet at all. */
-#ifndef PYCNI_ETHERNET_H
-#define PYCNI_ETHERNET_H
+#pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
-#include <bpf/bpf_helpers.h>
 
 #include "types.h"
 
@@ -86,5 +81,3 @@ static __always_inline int write_macs(struct __sk_buff *ctx,
 	copy_mac(eth->h_source, src);
 	return 0;
 }
-
-#endif

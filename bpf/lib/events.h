@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* events: what happened to single packets, for a reader in user space */
-#ifndef PYCNI_EVENTS_H
-#define PYCNI_EVENTS_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "types.h"
 
@@ -48,5 +44,3 @@ static __noinline void send_drop_event(struct __sk_buff *ctx, __u8 point,
 		drop->head_length = head_length;
 	bpf_ringbuf_submit(drop, 0);
 }
-
-#endif

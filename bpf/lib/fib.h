@@ -2,8 +2,7 @@
 /* What the kernel's own tables say of the way to another node: packet by packet, where
  * nobody vouches for `nexthops`.
  */
-#ifndef PYCNI_FIB_H
-#define PYCNI_FIB_H
+#pragma once
 
 #include "self.h"
 
@@ -51,5 +50,3 @@ static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib,
 			return false;
 	return fib->family == AF_INET6;
 }
-
-#endif

@@ -3,8 +3,7 @@
  * headers, and by this port they keep the packets of a flow together and spread
  * flows over links and queues.
  */
-#ifndef PYCNI_FLOW_H
-#define PYCNI_FLOW_H
+#pragma once
 
 #include "parse.h"
 
@@ -53,5 +52,3 @@ static __always_inline __be16 choose_source_port(struct __sk_buff *ctx,
 		hash = hash_flow(ctx, packet);
 	return bpf_htons(SOURCE_PORTS | (hash ^ hash >> 16));
 }
-
-#endif

@@ -2,10 +2,7 @@
 /* VXLAN and IPIP that a pod makes by itself, and errors about paths between nodes that
  * it makes up. To pods it may send what it likes.
  */
-#ifndef PYCNI_FORGED_H
-#define PYCNI_FORGED_H
-
-#include <stddef.h>
+#pragma once
 
 #include "config.h"
 #include "nodes.h"
@@ -64,5 +61,3 @@ static __noinline int refuse_tunnel(struct __sk_buff *ctx,
 		return refuse_error(ctx, &upper);
 	return upper.ports[1] == config.vxlan_port ? -DROP_FORGED_VXLAN : 0;
 }
-
-#endif

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* forwarded: packets and bytes by program and path */
-#ifndef PYCNI_FORWARDED_H
-#define PYCNI_FORWARDED_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "types.h"
 
@@ -34,5 +30,3 @@ static __always_inline void count_forwarded(struct __sk_buff *ctx,
 	count->packets++;
 	count->bytes += ctx->len;
 }
-
-#endif

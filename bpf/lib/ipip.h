@@ -3,8 +3,7 @@
  * take is dropped here, or by the guard in the host's stack. What this node sends,
  * see encap.h.
  */
-#ifndef PYCNI_IPIP_H
-#define PYCNI_IPIP_H
+#pragma once
 
 #include <linux/if_packet.h>
 
@@ -102,5 +101,3 @@ static __always_inline int receive_ipip(struct __sk_buff *ctx,
 		return -DROP_REWRITE_FAILED;
 	return receive_unwrapped(ctx, outer, end - ETH_HLEN - headers);
 }
-
-#endif

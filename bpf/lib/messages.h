@@ -3,8 +3,7 @@
  * Between pods there is no link: none of them passes, wherever it is hidden. Who
  * takes one from a stranger sends its packets to the stranger.
  */
-#ifndef PYCNI_MESSAGES_H
-#define PYCNI_MESSAGES_H
+#pragma once
 
 #include "upper.h"
 
@@ -45,5 +44,3 @@ static __always_inline int check_messages(struct __sk_buff *ctx,
 		return 0;
 	return refuse_neighbour_message(ctx, packet);
 }
-
-#endif

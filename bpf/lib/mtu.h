@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* How long a packet is between nodes. */
-#ifndef PYCNI_MTU_H
-#define PYCNI_MTU_H
+#pragma once
 
-#include <stddef.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 
@@ -46,5 +44,3 @@ static __always_inline __u32 measure_packet(struct __sk_buff *ctx,
 		return IMMEASURABLE;
 	return packet->l4_off - ETH_HLEN + l4_header + ctx->gso_size;
 }
-
-#endif

@@ -8,10 +8,8 @@
  * The program rewrites the question into the answer and sends it back to the same
  * pod. No other pod sees it, so the sender is not checked.
  */
-#ifndef PYCNI_NEIGHBOUR_H
-#define PYCNI_NEIGHBOUR_H
+#pragma once
 
-#include <stddef.h>
 #include <linux/icmpv6.h>
 
 #include "checksum.h"
@@ -145,5 +143,3 @@ static __noinline int answer_neighbour_solicitation(struct __sk_buff *ctx,
 	drop = write_macs(ctx, packet->src_mac, config.gateway_mac);
 	return drop ? drop : enter_pair(ctx, ctx->ifindex, PATH_ANSWER);
 }
-
-#endif

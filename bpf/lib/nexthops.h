@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* nexthops: underlay address of another node -> how packets to it leave */
-#ifndef PYCNI_NEXTHOPS_H
-#define PYCNI_NEXTHOPS_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "types.h"
 
@@ -19,5 +15,3 @@ static __always_inline struct nexthop *lookup_nexthop(const union ip_addr *vtep)
 {
 	return bpf_map_lookup_elem(&nexthops, vtep);
 }
-
-#endif

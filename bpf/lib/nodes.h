@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* nodes: every address of every node, this one included -> its VTEP */
-#ifndef PYCNI_NODES_H
-#define PYCNI_NODES_H
-
-#include <stdbool.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "self.h"
 
@@ -41,5 +36,3 @@ static __always_inline bool is_own_address(const union ip_addr *addr)
 
 	return own && is_of_node(&own->vtep, addr);
 }
-
-#endif

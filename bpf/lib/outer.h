@@ -11,8 +11,7 @@
  * Byte for byte as the kernel's devices vxlan, ipip, sit and ip6tnl write it, which
  * the other end may be.
  */
-#ifndef PYCNI_OUTER_H
-#define PYCNI_OUTER_H
+#pragma once
 
 #include <linux/udp.h>
 
@@ -192,5 +191,3 @@ static __always_inline int pull_outer(struct __sk_buff *ctx, __u32 headers,
 	eth->h_proto = inner;
 	return 0;
 }
-
-#endif

@@ -7,8 +7,7 @@
  *
  * The caller of a parser gives it a packet of zeros.
  */
-#ifndef PYCNI_PARSE_H
-#define PYCNI_PARSE_H
+#pragma once
 
 #include <linux/in.h>
 #include <linux/ip.h>
@@ -179,5 +178,3 @@ static __always_inline int parse_packet(struct __sk_buff *ctx,
 {
 	return parse_packet_at(ctx, packet, 0);
 }
-
-#endif

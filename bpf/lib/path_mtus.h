@@ -7,11 +7,7 @@
  * learnt. It holds without an agent, too: a path that is wider by now costs only
  * smaller packets.
  */
-#ifndef PYCNI_PATH_MTUS_H
-#define PYCNI_PATH_MTUS_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "config.h"
 #include "parse.h"
@@ -51,5 +47,3 @@ static __always_inline __u32 get_sender_mtu(const struct packet *packet,
 		return IP6_SMALLEST_MTU;
 	return mtu;
 }
-
-#endif

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* remotes: pod CIDRs and single addresses of other nodes' pods -> their VTEP */
-#ifndef PYCNI_REMOTES_H
-#define PYCNI_REMOTES_H
-
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "config.h"
 
@@ -66,5 +62,3 @@ static __always_inline bool is_behind(const union ip_addr *vtep,
 
 	return remote && same_address(&remote->vtep, vtep);
 }
-
-#endif

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* self: this node's underlay address, and until when the next hops hold */
-#ifndef PYCNI_SELF_H
-#define PYCNI_SELF_H
-
-#include <stdbool.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "address.h"
 #include "config.h"
@@ -44,5 +39,3 @@ static __always_inline bool is_fresh(const struct self *own)
 
 	return now < own->fresh_until;
 }
-
-#endif

@@ -4,8 +4,7 @@
  * with an ICMP error. These it would route out of the uplink, so the program does
  * both itself.
  */
-#ifndef PYCNI_TOO_BIG_H
-#define PYCNI_TOO_BIG_H
+#pragma once
 
 #include "deliver.h"
 #include "encap.h"
@@ -99,5 +98,3 @@ static __noinline int cut_or_answer(struct __sk_buff *ctx,
 	return answer_too_big(ctx, packet,
 			      get_sender_mtu(packet, get_path_mtu(vtep)));
 }
-
-#endif

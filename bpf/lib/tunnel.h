@@ -2,10 +2,8 @@
 /* Tunnel metadata: what the VXLAN device says about the outer headers that a
  * packet came in with, and which ones it has to write.
  */
-#ifndef PYCNI_TUNNEL_H
-#define PYCNI_TUNNEL_H
+#pragma once
 
-#include <stddef.h>
 #include <linux/errno.h>
 
 #include "config.h"
@@ -94,5 +92,3 @@ static __always_inline int write_tunnel(struct __sk_buff *ctx,
 		return -DROP_REWRITE_FAILED;
 	return 0;
 }
-
-#endif

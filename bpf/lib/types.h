@@ -8,10 +8,13 @@
  * Pinned maps outlive an upgrade, and hold these numbers: a new enumerator gets a
  * new number, and no number is used again.
  */
-#ifndef PYCNI_TYPES_H
-#define PYCNI_TYPES_H
+#pragma once
 
-#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 
 union ip_addr {
 	__u8 bytes[16];
@@ -243,5 +246,3 @@ _Static_assert(sizeof(struct path_count) == 16, "path_count");
 _Static_assert(sizeof(struct event) == 8, "event");
 _Static_assert(sizeof(struct drop_event) == 96, "drop_event");
 _Static_assert(sizeof(struct config) == 204, "config");
-
-#endif

@@ -2,10 +2,7 @@
 /* What an IP packet carries: the upper-layer header behind IPv6 extension headers
  * (RFC 8200 4). TCP and UDP right behind the IP header do not come here.
  */
-#ifndef PYCNI_UPPER_H
-#define PYCNI_UPPER_H
-
-#include <stdbool.h>
+#pragma once
 
 #include "parse.h"
 #include "verdict.h"
@@ -117,5 +114,3 @@ static __noinline int find_upper(struct __sk_buff *ctx,
 		return -DROP_HIDDEN_HEADER;
 	return 0;
 }
-
-#endif

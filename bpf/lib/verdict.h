@@ -8,8 +8,7 @@
  * A step that only checks or writes returns -DROP_*, or 0 for "go on". The entry
  * program hands its verdict to settle_verdict(), the one place that counts.
  */
-#ifndef PYCNI_VERDICT_H
-#define PYCNI_VERDICT_H
+#pragma once
 
 #include <linux/pkt_cls.h>
 
@@ -60,5 +59,3 @@ static __always_inline int settle_verdict(struct __sk_buff *ctx,
 		count_forwarded(ctx, point, verdict >> PATH_SHIFT);
 	return (__s8)verdict; /* TC_ACT_UNSPEC is -1 */
 }
-
-#endif

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* vteps: underlay addresses of the other nodes */
-#ifndef PYCNI_VTEPS_H
-#define PYCNI_VTEPS_H
-
-#include <stdbool.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#pragma once
 
 #include "types.h"
 
@@ -20,5 +15,3 @@ static __always_inline bool is_known_vtep(const union ip_addr *addr)
 {
 	return bpf_map_lookup_elem(&vteps, addr);
 }
-
-#endif

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* VXLAN behind the outer IP header, RFC 7348 5. */
-#ifndef PYCNI_VXLAN_H
-#define PYCNI_VXLAN_H
+#pragma once
 
-#include <stddef.h>
 #include <linux/udp.h>
 
 #include "config.h"
@@ -57,5 +55,3 @@ static __always_inline bool has_reserved_bits(const struct vxlan_packet *vxlan)
 	return vxlan->flags & ~bpf_htonl(VXLAN_VNI_VALID) ||
 	       vxlan->vni & bpf_htonl(VXLAN_RESERVED);
 }
-
-#endif
