@@ -38,13 +38,11 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 static __always_inline int receive_packet(struct __sk_buff *ctx)
 {
 	struct tunnel tunnel;
-	long err = NO_TUNNEL;
+	long err = read_tunnel(ctx, &tunnel);
 
 	/* The VXLAN device gives metadata to every packet. One without it comes
 	 * from from_container, which has checked and counted it.
 	 */
-	if (config.vxlan_ifindex)
-		err = read_tunnel(ctx, &tunnel);
 	if (err == NO_TUNNEL)
 		return went(PATH_NONE, TC_ACT_OK);
 	return err ? -DROP_BAD_TUNNEL : receive_from_node(ctx, &tunnel);

@@ -28,11 +28,9 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	struct packet packet = {};
 	struct route route = {};
 	struct tunnel tunnel;
-	long err = NO_TUNNEL;
+	long err = read_tunnel(ctx, &tunnel);
 	int drop;
 
-	if (config.vxlan_ifindex)
-		err = read_tunnel(ctx, &tunnel);
 	if (!err) /* from_container has done everything, and counted it */
 		return went(PATH_NONE, TC_ACT_OK);
 	if (err != NO_TUNNEL)

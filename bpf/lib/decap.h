@@ -25,7 +25,8 @@ static __always_inline bool is_plain_vxlan(const struct vxlan_packet *vxlan,
 {
 	return vxlan->udp.dest == config.vxlan_port && !vxlan->udp.check &&
 	       bpf_ntohs(vxlan->udp.len) == length &&
-	       !has_reserved_bits(vxlan) && !check_overlay(vxlan);
+	       vxlan->flags == bpf_htonl(VXLAN_VNI_VALID) &&
+	       vxlan->vni == bpf_htonl(config.vni << VXLAN_VNI_SHIFT);
 }
 
 /* Bytes before the inner Ethernet header, or 0: only of VXLAN without options, no

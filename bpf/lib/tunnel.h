@@ -34,6 +34,8 @@ static __always_inline long read_tunnel(struct __sk_buff *ctx,
 	__u32 size = KEY_WITHOUT_LOCAL;
 	long err;
 
+	if (!config.vxlan_ifindex)
+		return NO_TUNNEL;
 	if (config.tunnel_key_local)
 		size = sizeof(key);
 	err = bpf_skb_get_tunnel_key(ctx, &key, size, 0);

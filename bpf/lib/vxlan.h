@@ -9,7 +9,6 @@
 
 #define VXLAN_VNI_VALID 0x08000000 /* the I flag */
 #define VXLAN_VNI_SHIFT 8
-#define VXLAN_RESERVED 0xff /* the bits below the VNI */
 
 struct vxlan_packet {
 	struct udphdr udp;
@@ -31,15 +30,6 @@ static __always_inline bool is_udp_to(struct __sk_buff *ctx,
 }
 
 /* Whether this is VXLAN of our overlay. A receiver ignores reserved bits. */
-static __always_inline int check_overlay(const struct vxlan_packet *vxlan)
-{
-	if (!(vxlan->flags & bpf_htonl(VXLAN_VNI_VALID)))
-		return -DROP_BAD_HEADER;
-	if (bpf_ntohl(vxlan->vni) >> VXLAN_VNI_SHIFT != config.vni)
-		return -DROP_WRONG_VNI;
-	return 0;
-}
-
 static __always_inline int check_vxlan(struct __sk_buff *ctx,
 				       const struct packet *packet)
 {
@@ -47,11 +37,9 @@ static __always_inline int check_vxlan(struct __sk_buff *ctx,
 
 	if (bpf_skb_load_bytes(ctx, packet->l4_off, &vxlan, sizeof(vxlan)))
 		return -DROP_TRUNCATED;
-	return check_overlay(&vxlan);
-}
-
-static __always_inline bool has_reserved_bits(const struct vxlan_packet *vxlan)
-{
-	return vxlan->flags & ~bpf_htonl(VXLAN_VNI_VALID) ||
-	       vxlan->vni & bpf_htonl(VXLAN_RESERVED);
+	if (!(vxlan.flags & bpf_htonl(VXLAN_VNI_VALID)))
+		return -DROP_BAD_HEADER;
+	return bpf_ntohl(vxlan.vni) >> VXLAN_VNI_SHIFT != config.vni ?
+		       -DROP_WRONG_VNI :
+		       0;
 }
