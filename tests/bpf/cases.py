@@ -4,14 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 from scapy.packet import Packet
 
 from bpf.dataplane import Dataplane
-from bpf.outcomes import Outcome
-from bpf.world import FAMILIES, NO_ROUTE, VNI, Family, Fib, Tables, cluster
+from bpf.outcomes import Action, Outcome, to_node, with_macs
+from bpf.world import (
+    FAMILIES,
+    GATEWAY_MAC,
+    NO_ROUTE,
+    OVERLAY_MAC,
+    VNI,
+    Family,
+    Fib,
+    Tables,
+    cluster,
+)
 
 
 @dataclass(frozen=True)
@@ -62,3 +73,30 @@ def check(dataplanes: Dataplanes, program: str, underlay: Family, case: Case) ->
     )
 
     assert outcome == case.outcome, f"{case.description}\ngot  {outcome}\nwant {case.outcome}"
+
+
+def check_tagged_is_left(dataplane: Dataplane, tables: Tables, packet: Packet) -> None:
+    """With a VLAN tag, which is in the skb, it passes `from_underlay` and is not counted."""
+    dataplane.fill(tables)
+    before = dataplane.drops(), dataplane.forwarded()
+
+    result = dataplane.test_run_tagged("from_underlay", bytes(packet))
+
+    assert Action(result.action) == Action.UNSPEC
+    assert (dataplane.drops(), dataplane.forwarded()) == before
+
+
+@contextmanager
+def unvouched(dataplane: Dataplane) -> Iterator[None]:
+    """No agent vouches for next hops meanwhile."""
+    dataplane.vouch(fresh=False)
+    try:
+        yield
+    finally:
+        dataplane.vouch(fresh=True)
+
+
+def in_vxlan(underlay: Family, packet: Packet, *, may_be_cut: bool = False) -> Outcome:
+    """To node two, by the device."""
+    inside = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
+    return to_node(underlay.node_two, inside, may_be_cut=may_be_cut)

@@ -4,8 +4,6 @@ are taken. Most rows here are attacks."""
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -15,10 +13,17 @@ from scapy.layers.inet6 import ICMPv6ND_RA
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.cases import (
+    Case,
+    Dataplanes,
+    check,
+    check_tagged_is_left,
+    in_all_families,
+    in_vxlan,
+    unvouched,
+)
 from bpf.dataplane import Dataplane
 from bpf.outcomes import (
-    Action,
     Outcome,
     directly,
     dropped,
@@ -27,11 +32,10 @@ from bpf.outcomes import (
     out_of_uplink,
     passed,
     to_neighbour,
-    to_node,
     to_stack,
     with_macs,
 )
-from bpf.test_random_packets import PACKETS, mutate, owner, read_addresses, run_fast
+from bpf.test_random_packets import entering, find_vtep, read_addresses
 from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,
@@ -265,16 +269,8 @@ def test_the_kernel_is_asked_about_the_link_that_a_packet_came_by(
 def test_a_packet_of_another_vlan_is_left_alone(
     direct_dataplanes: Dataplanes, family: Family
 ) -> None:
-    dataplane = direct_dataplanes[IPV4.name]
-    dataplane.fill(tables(IPV4, HERE))
-    before = dataplane.drops(), dataplane.forwarded()
-
-    result = dataplane.test_run_tagged(
-        "from_underlay", bytes(arriving(family, family.pod_far, family.pod_two))
-    )
-
-    assert Action(result.action) == Action.UNSPEC
-    assert (dataplane.drops(), dataplane.forwarded()) == before
+    packet = arriving(family, family.pod_far, family.pod_two)
+    check_tagged_is_left(direct_dataplanes[IPV4.name], tables(IPV4, HERE), packet)
 
 
 # What this node sends
@@ -282,11 +278,6 @@ def test_a_packet_of_another_vlan_is_left_alone(
 
 def on_link(packet: Packet) -> Outcome:
     return directly(with_macs(packet, src=UPLINK_MAC, dst=NODE_TWO_MAC))
-
-
-def in_vxlan(underlay: Family, packet: Packet, *, may_be_cut: bool = False) -> Outcome:
-    inside = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
-    return to_node(underlay.node_two, inside, may_be_cut=may_be_cut)
 
 
 def sent(family: Family, underlay: Family) -> Iterator[Case]:
@@ -343,13 +334,13 @@ def test_without_a_mac_the_kernel_is_asked(
 def test_without_an_agent_the_kernel_is_asked(
     direct_dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
-    dataplane = direct_dataplanes[underlay.name]
-    dataplane.vouch(fresh=False)
-    try:
-        known = replace(case, tables=tables(underlay, UPLINK_IFINDEX))
-        check(direct_dataplanes, "from_container", underlay, known)
-    finally:
-        dataplane.vouch(fresh=True)
+    with unvouched(direct_dataplanes[underlay.name]):
+        check(
+            direct_dataplanes,
+            "from_container",
+            underlay,
+            replace(case, tables=tables(underlay, UPLINK_IFINDEX)),
+        )
 
 
 def test_the_kernel_is_asked_as_for_a_packet_of_a_pod(direct_dataplanes: Dataplanes) -> None:
@@ -414,33 +405,12 @@ def test_no_random_packet_gets_in_by_mistake(
     direct_dataplanes: Dataplanes, family: Family, underlay: Family
 ) -> None:
     """Whatever enters is for somebody here, of another node, and from that node's MAC."""
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    chance = random.Random(f"{seed} {family.name} {underlay.name}")
-    dataplane, known = direct_dataplanes[underlay.name], tables(underlay, HERE)
-    dataplane.fill(known)
-    dataplane.answer(Fib())
+    known = tables(underlay, HERE)
     packets = [
         bytes(case.packet) for rows in (taken, refused, left) for case in rows(family, underlay)
     ]
     macs = {underlay.node_two: NODE_TWO_MAC, underlay.node_three: NODE_THREE_MAC}
-    entered = 0
-    for _ in range(PACKETS // 10):
-        packet = mutate(chance, packets)
-
-        action, _, went = run_fast(dataplane, "from_underlay", packet)
-
-        if action is not Action.REDIRECT:
-            continue
-        entered += 1
-        about = f"SEED={seed}: {went}\n{packet.hex(' ')}"
-        addresses = read_addresses(packet)
-        assert addresses is not None, about
-        source, target = addresses
-        vtep = owner(known, source) or known.nodes.get(source) or source
-        assert packet[6:12].hex(":") == macs.get(vtep), about
-        if went.helper == "redirect_peer":
-            assert known.endpoints[target].ifindex == went.ifindex, about
-        else:
-            here = (family.gateway, *(seconds.seconds[0] for seconds in FAMILIES))
-            assert target in (*here, underlay.node_one), about
-    assert entered > 100, f"SEED={seed}: the packets show nothing"
+    dataplane = direct_dataplanes[underlay.name]
+    for packet, _, about in entering(dataplane, known, family, underlay, packets):
+        source, _ = read_addresses(packet) or ("", "")
+        assert packet[6:12].hex(":") == macs.get(find_vtep(known, source)), about

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.cases import Case, Dataplanes, check, in_all_families, in_vxlan
 from bpf.dataplane import Dataplane
 from bpf.outcomes import directly, dropped, to_neighbour, with_macs
-from bpf.test_direct import HERE, OTHER_LINK, OWN_MAC, arriving, in_pod_two, in_vxlan, tables
+from bpf.test_direct import HERE, OTHER_LINK, OWN_MAC, arriving, in_pod_two, tables
 from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,

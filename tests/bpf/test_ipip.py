@@ -4,10 +4,9 @@ taken. Most rows here are attacks."""
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,12 +15,18 @@ from scapy.layers.inet6 import ICMPv6ND_RA, IPv6ExtHdrDestOpt, IPv6ExtHdrFragmen
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from bpf import test_from_container, wrapping
-from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf import cases, test_from_container, wrapping
+from bpf.cases import (
+    Case,
+    Dataplanes,
+    check,
+    check_tagged_is_left,
+    in_all_families,
+    unvouched,
+)
 from bpf.dataplane import Dataplane
 from bpf.layout import ON
 from bpf.outcomes import (
-    Action,
     Outcome,
     Redirect,
     dropped,
@@ -30,11 +35,10 @@ from bpf.outcomes import (
     out_of_uplink,
     out_of_veth,
     passed,
-    to_node,
     to_stack,
     with_macs,
 )
-from bpf.test_random_packets import PACKETS, mutate, owner, read_addresses, run_fast
+from bpf.test_random_packets import entering, find_vtep, read_addresses
 from bpf.world import (
     FAMILIES,
     FOREIGN_MAC,
@@ -316,15 +320,8 @@ def test_switched_off_nothing_is_taken(
 def test_a_packet_of_another_vlan_is_left_alone(
     ipip_dataplanes: Dataplanes, family: Family
 ) -> None:
-    dataplane = ipip_dataplanes[IPV4.name]
-    dataplane.fill(tables(IPV4))
-    before = dataplane.drops(), dataplane.forwarded()
-    inner = bytes(inner_of(family, family.pod_far, family.pod_two))
-
-    result = dataplane.test_run_tagged("from_underlay", bytes(in_ipip(IPV4, family, inner)))
-
-    assert Action(result.action) == Action.UNSPEC
-    assert (dataplane.drops(), dataplane.forwarded()) == before
+    packet = in_ipip(IPV4, family, bytes(inner_of(family, family.pod_far, family.pod_two)))
+    check_tagged_is_left(ipip_dataplanes[IPV4.name], tables(IPV4), packet)
 
 
 MERGED = {
@@ -390,9 +387,7 @@ def wrapped(underlay: Family, family: Family, packet: Packet, to: str, **fields:
     return with_macs(frame, src=UPLINK_MAC, dst=ROUTER_MAC)
 
 
-def in_vxlan(underlay: Family, packet: Packet, *, may_be_cut: bool = True) -> Outcome:
-    inside = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
-    return to_node(underlay.node_two, inside, may_be_cut=may_be_cut)
+in_vxlan = partial(cases.in_vxlan, may_be_cut=True)
 
 
 def sent(family: Family, underlay: Family) -> Iterator[Case]:
@@ -422,9 +417,14 @@ def sent(family: Family, underlay: Family) -> Iterator[Case]:
 def not_sent(family: Family, underlay: Family) -> Iterator[Case]:
     packet = family.from_pod_one(family.pod_far)
     older = tables(underlay, ipip=False)
-    yield Case("to a node that takes VXLAN only", packet, in_vxlan(underlay, packet), older)
+    yield Case(
+        "to a node that takes VXLAN only",
+        packet,
+        in_vxlan(underlay, packet),
+        older,
+    )
     narrow = replace(older, path_mtus={underlay.node_two: OVERLAY_MTU - 30})
-    out = in_vxlan(underlay, packet, may_be_cut=False)
+    out = cases.in_vxlan(underlay, packet)
     yield Case("and on a path that has room for it", packet, out, narrow)
     yield Case("without a next hop", packet, in_vxlan(underlay, packet))
     long = family.from_pod_one(family.pod_far) / Raw(bytes(OVERLAY_MTU))
@@ -500,12 +500,8 @@ def test_without_a_mac_the_kernel_is_asked(
 def test_without_an_agent_the_kernel_is_asked(
     ipip_dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
-    dataplane = ipip_dataplanes[underlay.name]
-    dataplane.vouch(fresh=False)
-    try:
+    with unvouched(ipip_dataplanes[underlay.name]):
         check(ipip_dataplanes, "from_container", underlay, replace(case, tables=tables(underlay)))
-    finally:
-        dataplane.vouch(fresh=True)
 
 
 def test_the_kernel_is_asked_as_for_a_packet_of_a_pod(ipip_dataplanes: Dataplanes) -> None:
@@ -582,33 +578,13 @@ def test_no_random_packet_gets_in_by_mistake(
     ipip_dataplanes: Dataplanes, family: Family, underlay: Family
 ) -> None:
     """Whatever enters is for somebody here, and of the node that its outer header says."""
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    chance = random.Random(f"{seed} {family.name} {underlay.name}")
-    dataplane, known = ipip_dataplanes[underlay.name], tables(underlay)
-    dataplane.fill(known)
+    known = tables(underlay)
     packets = [
         bytes(case.packet) for rows in (taken, refused, malformed, left)
         for case in rows(family, underlay)
     ]  # fmt: skip
-    entered = 0
-    for _ in range(PACKETS // 10):
-        packet = mutate(chance, packets)
-
-        action, after, went = run_fast(dataplane, "from_underlay", packet)
-
-        if action is not Action.REDIRECT:
-            continue
-        entered += 1
-        about = f"SEED={seed}: {went}\n{packet.hex(' ')}"
-        outside, inside = read_addresses(packet), read_addresses(after)
-        assert outside is not None, about
-        assert inside is not None, about
-        source, target = inside
-        vtep = owner(known, source) or known.nodes.get(source) or source
-        assert outside == (vtep, underlay.node_one), about
-        if went.helper == "redirect_peer":
-            assert known.endpoints[target].ifindex == went.ifindex, about
-        else:
-            here = (family.gateway, *(seconds.seconds[0] for seconds in FAMILIES))
-            assert target in (*here, underlay.node_one), about
-    assert entered > 100, f"SEED={seed}: the packets show nothing"
+    dataplane = ipip_dataplanes[underlay.name]
+    for packet, after, about in entering(dataplane, known, family, underlay, packets):
+        source, _ = read_addresses(after) or ("", "")
+        outside = read_addresses(packet)
+        assert outside == (find_vtep(known, source), underlay.node_one), about

@@ -15,7 +15,7 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
 from bpf import test_from_container
-from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.cases import Case, Dataplanes, check, in_all_families, unvouched
 from bpf.dataplane import Dataplane
 from bpf.outcomes import Action, Outcome, out_of_uplink, to_node, to_stack, with_macs
 from bpf.world import (
@@ -169,13 +169,10 @@ def test_nothing_else_changes_without_next_hops(
 
 
 def test_next_hops_count_only_while_somebody_vouches(own_dataplanes: Dataplanes) -> None:
-    dataplane = own_dataplanes[IPV4.name]
     packet = IPV4.from_pod_one(IPV4.pod_far)
-    dataplane.vouch(fresh=False)
-    try:
+
+    with unvouched(own_dataplanes[IPV4.name]):
         outcome = send(own_dataplanes, IPV4, packet)
-    finally:
-        dataplane.vouch(fresh=True)
 
     inside = with_macs(packet, src=OVERLAY_MAC, dst=GATEWAY_MAC)
     assert outcome == to_node(IPV4.node_two, inside)

@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from bpf.cases import Case, Dataplanes, check, in_all_families
+from bpf.cases import Case, Dataplanes, check, in_all_families, unvouched
 from bpf.outcomes import Outcome, answered, passed, to_node, to_stack, with_macs
 from bpf.test_from_container import FROM_POD_ONE, encapsulated, sized
 from bpf.test_own_encap import known
@@ -153,12 +153,8 @@ def test_the_same_without_an_agent(
     own_dataplanes: Dataplanes, underlay: Family, case: Case
 ) -> None:
     """Path MTUs need nobody who vouches for them."""
-    dataplane = own_dataplanes[underlay.name]
-    dataplane.vouch(fresh=False)
-    try:
+    with unvouched(own_dataplanes[underlay.name]):
         check(own_dataplanes, "from_container", underlay, case)
-    finally:
-        dataplane.vouch(fresh=True)
 
 
 @in_all_families(to_pods_on_tiny_paths)

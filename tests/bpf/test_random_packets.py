@@ -12,6 +12,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -36,6 +37,7 @@ from bpf.world import (
     VXLAN_IFINDEX,
     VXLAN_PORT,
     Family,
+    Fib,
     Tables,
     cluster,
 )
@@ -112,6 +114,38 @@ def owner(tables: Tables, where: str) -> str | None:
         if ip_address(where) in network
     ]
     return max(found)[1] if found else None
+
+
+def entering(
+    dataplane: Dataplane, known: Tables, family: Family, underlay: Family, packets: list[bytes]
+) -> Iterator[tuple[bytes, bytes, str]]:
+    """Of random packets like `packets` from the underlay, those that get in: as they came, as they
+    are then, and words about them. Each is for a pod or the node itself."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    chance = random.Random(f"{seed} {family.name} {underlay.name}")
+    dataplane.fill(known)
+    dataplane.answer(Fib())
+    here = {family.gateway, underlay.node_one, *(one.seconds[0] for one in FAMILIES)}
+    entered = 0
+    for _ in range(PACKETS // 10):
+        packet = mutate(chance, packets)
+        action, after, went = run_fast(dataplane, "from_underlay", packet)
+        if action is not Action.REDIRECT:
+            continue
+        entered += 1
+        about = f"SEED={seed}: {went}\n{packet.hex(' ')}"
+        _, target = read_addresses(after) or ("", "")
+        if went.helper == "redirect_peer":
+            assert known.endpoints[target].ifindex == went.ifindex, about
+        else:
+            assert target in here, about
+        yield packet, after, about
+    assert entered > 100, f"SEED={seed}: the packets show nothing"
+
+
+def find_vtep(tables: Tables, where: str) -> str:
+    """Of the node that has the address; the address itself if none has."""
+    return owner(tables, where) or tables.nodes.get(where) or where
 
 
 def wrong(
