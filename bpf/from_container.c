@@ -26,10 +26,8 @@
  * The stack puts fragments together before it does so: where one of them may be too
  * big, it must get all of them.
  */
-static __always_inline int send_to_other_node(struct __sk_buff *ctx,
-					      const struct packet *packet,
-					      const struct route *route,
-					      enum destination dst)
+static __always_inline int send_to_other_node(struct __sk_buff *ctx, const struct packet *packet,
+					      const struct route *route, enum destination dst)
 {
 	__u32 measured = measure_packet(ctx, packet);
 	int verdict = -DROP_TOO_BIG;
@@ -38,8 +36,7 @@ static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 		return hand_to_stack(ctx, packet);
 
 	if (measured <= config.overlay_mtu)
-		verdict = send_to_node(ctx, packet, route->vtep, measured,
-				       ANY_EXIT);
+		verdict = send_to_node(ctx, packet, route->vtep, measured, ANY_EXIT);
 	if (verdict != -DROP_TOO_BIG)
 		return verdict;
 	if (dst == REMOTE_POD)
@@ -47,8 +44,7 @@ static __always_inline int send_to_other_node(struct __sk_buff *ctx,
 	return cut_or_answer(ctx, packet, route->vtep, measured);
 }
 
-static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
-					       const struct packet *packet,
+static __always_inline int send_out_of_cluster(struct __sk_buff *ctx, const struct packet *packet,
 					       const struct endpoint *source)
 {
 	if (source->flags & ENDPOINT_MASQUERADE)
@@ -61,12 +57,10 @@ static __always_inline int send_out_of_cluster(struct __sk_buff *ctx,
  * routes it to the stack's device; but a packet to another node's own address out
  * of the uplink, where only this node's address may be its source.
  */
-static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
-					  const struct endpoint *source,
+static __always_inline int leave_to_qdisc(struct __sk_buff *ctx, const struct endpoint *source,
 					  enum destination dst)
 {
-	if (dst == OTHER_NODE ||
-	    (dst == WORLD && source->flags & ENDPOINT_MASQUERADE))
+	if (dst == OTHER_NODE || (dst == WORLD && source->flags & ENDPOINT_MASQUERADE))
 		ctx->mark |= config.masquerade_mark;
 	return went(PATH_QDISC, TC_ACT_UNSPEC);
 }
@@ -76,19 +70,16 @@ static __always_inline int leave_to_qdisc(struct __sk_buff *ctx,
  * `endpoints` holds that of a DHCP client. The stack receives a broadcast frame as
  * it is.
  */
-static __noinline int send_in_scope(struct __sk_buff *ctx,
-				    const struct packet *packet)
+static __noinline int send_in_scope(struct __sk_buff *ctx, const struct packet *packet)
 {
 	struct endpoint *client;
 
 	if (packet->scope == SCOPE_LINK)
 		return -DROP_LINK_LOCAL;
 	client = lookup_dhcp_client(ctx, packet, DHCP_SERVER);
-	if (!client || client->ifindex != ctx->ifindex ||
-	    packet->dst.words[3] != 0xffffffff)
+	if (!client || client->ifindex != ctx->ifindex || packet->dst.words[3] != 0xffffffff)
 		return -DROP_MULTICAST;
-	if (packet->src.words[3] &&
-	    !lookup_endpoint_behind(ctx->ifindex, &packet->src))
+	if (packet->src.words[3] && !lookup_endpoint_behind(ctx->ifindex, &packet->src))
 		return -DROP_SPOOFED_SOURCE;
 	if (!same_mac(client->mac, packet->src_mac))
 		return -DROP_SPOOFED_MAC;
@@ -99,8 +90,7 @@ static __noinline int send_in_scope(struct __sk_buff *ctx,
  * whose rule for this mark is a dead end, drops it and may answer with an ICMP
  * error, at its own rate.
  */
-static __noinline int refuse_destination(struct __sk_buff *ctx,
-					 const struct packet *packet)
+static __noinline int refuse_destination(struct __sk_buff *ctx, const struct packet *packet)
 {
 	int verdict;
 
@@ -113,8 +103,7 @@ static __noinline int refuse_destination(struct __sk_buff *ctx,
 }
 
 /* What goes to no pod leaves the pods' network: to a node, or to the world. */
-static __always_inline int check_exit(struct __sk_buff *ctx,
-				      const struct packet *packet,
+static __always_inline int check_exit(struct __sk_buff *ctx, const struct packet *packet,
 				      enum destination dst)
 {
 	switch (dst) {
@@ -125,14 +114,11 @@ static __always_inline int check_exit(struct __sk_buff *ctx,
 	case MARTIAN:
 		return -DROP_MARTIAN;
 	default:
-		return packet->l4_proto == IPPROTO_TCP ?
-			       0 :
-			       refuse_tunnel(ctx, packet);
+		return packet->l4_proto == IPPROTO_TCP ? 0 : refuse_tunnel(ctx, packet);
 	}
 }
 
-static __always_inline int route_packet(struct __sk_buff *ctx,
-					const struct packet *packet,
+static __always_inline int route_packet(struct __sk_buff *ctx, const struct packet *packet,
 					const struct endpoint *source)
 {
 	struct route route = {};

@@ -12,8 +12,7 @@
 #include "lib/verdict.h"
 #include "lib/vteps.h"
 
-static __always_inline int receive_from_node(struct __sk_buff *ctx,
-					     const struct tunnel *tunnel)
+static __always_inline int receive_from_node(struct __sk_buff *ctx, const struct tunnel *tunnel)
 {
 	struct packet packet = {};
 	struct route route = {};
@@ -31,8 +30,7 @@ static __always_inline int receive_from_node(struct __sk_buff *ctx,
 	drop = admit_packet(ctx, &packet, &tunnel->remote, &route);
 	if (drop)
 		return drop;
-	return route.ep ? deliver_to_pod(ctx, route.ep) :
-			  went(PATH_STACK, TC_ACT_OK);
+	return route.ep ? deliver_to_pod(ctx, route.ep) : went(PATH_STACK, TC_ACT_OK);
 }
 
 static __always_inline int receive_packet(struct __sk_buff *ctx)

@@ -24,23 +24,19 @@
 #include "lib/vteps.h"
 #include "lib/vxlan.h"
 
-static __always_inline bool may_be_vxlan(struct __sk_buff *ctx,
-					 const struct packet *packet)
+static __always_inline bool may_be_vxlan(struct __sk_buff *ctx, const struct packet *packet)
 {
 	return is_extension(packet->l4_proto) ||
-	       (packet->l4_proto == IPPROTO_UDP &&
-		is_later_fragment4(packet)) ||
+	       (packet->l4_proto == IPPROTO_UDP && is_later_fragment4(packet)) ||
 	       is_udp_to(ctx, packet, config.vxlan_port);
 }
 
 /* What decap.h has not taken of the VXLAN to this node's VTEP. */
-static __always_inline int guard_overlay(struct __sk_buff *ctx,
-					 const struct packet *packet)
+static __always_inline int guard_overlay(struct __sk_buff *ctx, const struct packet *packet)
 {
 	int drop;
 
-	if (config.direct && ctx->pkt_type == PACKET_HOST &&
-	    may_be_vxlan(ctx, packet) &&
+	if (config.direct && ctx->pkt_type == PACKET_HOST && may_be_vxlan(ctx, packet) &&
 	    !may_be_from(ctx, packet->src_mac, &packet->src))
 		return -DROP_WRONG_NEIGHBOUR;
 	if (!is_udp_to(ctx, packet, config.vxlan_port))

@@ -14,8 +14,7 @@
 #include "lib/verdict.h"
 
 /* DHCP answers a pod at an address that the pod does not have yet. */
-static __always_inline int send_to_dhcp_client(struct __sk_buff *ctx,
-					       const struct packet *packet,
+static __always_inline int send_to_dhcp_client(struct __sk_buff *ctx, const struct packet *packet,
 					       int drop)
 {
 	struct endpoint *ep = lookup_dhcp_client(ctx, packet, DHCP_CLIENT);
@@ -47,8 +46,7 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	case REMOTE_POD:
 		return send_to_node(ctx, &packet, route.vtep, 0, THIS_DEVICE);
 	default:
-		return send_to_dhcp_client(ctx, &packet,
-					   -DROP_UNKNOWN_DESTINATION);
+		return send_to_dhcp_client(ctx, &packet, -DROP_UNKNOWN_DESTINATION);
 	}
 }
 

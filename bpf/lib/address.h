@@ -14,22 +14,19 @@ static __always_inline void map_ip4(union ip_addr *addr, __be32 ip4)
 	addr->words[3] = ip4;
 }
 
-static __always_inline void copy_ip6(union ip_addr *addr,
-				     const struct in6_addr *ip6)
+static __always_inline void copy_ip6(union ip_addr *addr, const struct in6_addr *ip6)
 {
 	__builtin_memcpy(addr, ip6, sizeof(*addr));
 }
 
 static __always_inline bool is_mapped_ip4(const union ip_addr *addr)
 {
-	return !addr->words[0] && !addr->words[1] &&
-	       addr->words[2] == bpf_htonl(0xffff);
+	return !addr->words[0] && !addr->words[1] && addr->words[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline bool is_unspecified(const union ip_addr *addr)
 {
-	return !(addr->words[0] | addr->words[1] | addr->words[2] |
-		 addr->words[3]);
+	return !(addr->words[0] | addr->words[1] | addr->words[2] | addr->words[3]);
 }
 
 /* Multicast of both families, and 255.255.255.255. There is no broadcast address
@@ -52,14 +49,12 @@ static __always_inline bool is_loopback(const union ip_addr *addr)
 
 static __always_inline bool is_link_local4(const union ip_addr *addr)
 {
-	return (addr->words[3] & bpf_htonl(0xffff0000)) ==
-	       bpf_htonl(0xa9fe0000);
+	return (addr->words[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
 }
 
 static __always_inline bool is_link_local6(const union ip_addr *addr)
 {
-	return (addr->words[0] & bpf_htonl(0xffc00000)) ==
-	       bpf_htonl(0xfe800000);
+	return (addr->words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
 /* "This network" and the reserved 240/4 (RFC 6890 2.2.2). In IPv6, :: and all forms
@@ -83,12 +78,10 @@ static __always_inline bool same_address(const volatile union ip_addr *a,
 
 /* The words from `first` on: those before are the same in both. */
 static __always_inline bool is_in_prefix(const union ip_addr *addr,
-					 const volatile struct prefix *prefix,
-					 int first)
+					 const volatile struct prefix *prefix, int first)
 {
 	for (int i = first; i < 4; i++)
-		if ((addr->words[i] & prefix->mask.words[i]) !=
-		    prefix->addr.words[i])
+		if ((addr->words[i] & prefix->mask.words[i]) != prefix->addr.words[i])
 			return false;
 	return true;
 }

@@ -12,8 +12,7 @@
 /* Of a packet whose source is known to be the sending node's: 0 if it is for a pod of
  * this node, `route->ep`, or for this node's stack, if that is NULL.
  */
-static __always_inline int find_receiver(struct __sk_buff *ctx,
-					 const struct packet *packet,
+static __always_inline int find_receiver(struct __sk_buff *ctx, const struct packet *packet,
 					 struct route *route)
 {
 	enum destination dst;
@@ -31,14 +30,11 @@ static __always_inline int find_receiver(struct __sk_buff *ctx,
 }
 
 /* The same of one that the node at `vtep` sent: for its pods or for itself. */
-static __always_inline int admit_packet(struct __sk_buff *ctx,
-					const struct packet *packet,
-					const union ip_addr *vtep,
-					struct route *route)
+static __always_inline int admit_packet(struct __sk_buff *ctx, const struct packet *packet,
+					const union ip_addr *vtep, struct route *route)
 {
 	if (packet->scope)
-		return packet->scope == SCOPE_LINK ? -DROP_LINK_LOCAL :
-						     -DROP_MULTICAST;
+		return packet->scope == SCOPE_LINK ? -DROP_LINK_LOCAL : -DROP_MULTICAST;
 	if (!is_behind(vtep, &packet->src) && !is_of_node(vtep, &packet->src))
 		return -DROP_SPOOFED_INNER;
 	return find_receiver(ctx, packet, route);

@@ -28,8 +28,7 @@ static __always_inline __u16 checksum_ip4(const struct iphdr *ip4)
 }
 
 /* Of a multiple of 4 bytes. */
-static __always_inline __u16 checksum_bytes(void *bytes, __u32 length,
-					    __u32 seed)
+static __always_inline __u16 checksum_bytes(void *bytes, __u32 length, __u32 seed)
 {
 	return fold_checksum(bpf_csum_diff(NULL, 0, bytes, length, seed));
 }

@@ -42,8 +42,7 @@ static __always_inline bool is_open_link_local(const union ip_addr *addr)
 /* The stack's device routes loopback addresses, for the host's own connections to
  * host ports: a pod's packet must not get that far.
  */
-static __always_inline enum destination
-classify_elsewhere(const union ip_addr *dst)
+static __always_inline enum destination classify_elsewhere(const union ip_addr *dst)
 {
 	if (is_in_cluster(dst) || is_loopback(dst))
 		return NOBODY;
@@ -55,8 +54,7 @@ classify_elsewhere(const union ip_addr *dst)
 }
 
 /* As far as this node knows without others: LOCAL_POD, OWN_GATEWAY or NOBODY. */
-static __always_inline enum destination classify_here(const union ip_addr *dst,
-						      struct route *route)
+static __always_inline enum destination classify_here(const union ip_addr *dst, struct route *route)
 {
 	route->ep = lookup_endpoint(dst);
 	if (route->ep)
@@ -67,8 +65,7 @@ static __always_inline enum destination classify_here(const union ip_addr *dst,
 /* In the order of fewest lookups. No pod here has an address of another node's
  * pod CIDR, so those go first; addresses that nodes published one by one are few.
  */
-static __always_inline enum destination classify(const union ip_addr *dst,
-						 struct route *route)
+static __always_inline enum destination classify(const union ip_addr *dst, struct route *route)
 {
 	struct remote *remote = NULL;
 	enum destination here;

@@ -16,8 +16,7 @@ const volatile char identity[IDENTITY] SEC(".rodata");
 
 static __always_inline bool is_own_gateway(const union ip_addr *addr)
 {
-	return same_address(addr, &config.gateway4) ||
-	       same_address(addr, &config.gateway6);
+	return same_address(addr, &config.gateway4) || same_address(addr, &config.gateway6);
 }
 
 /* Whether an address is in this node's pod CIDR: its first bits are those of the
@@ -29,8 +28,7 @@ static __always_inline bool is_of_this_node(const union ip_addr *addr)
 		return !((addr->words[3] ^ config.gateway4.words[3]) &
 			 config.node_prefix4.addr.words[3]);
 	for (int i = 0; i < 4; i++)
-		if ((addr->words[i] ^ config.gateway6.words[i]) &
-		    config.node_prefix6.addr.words[i])
+		if ((addr->words[i] ^ config.gateway6.words[i]) & config.node_prefix6.addr.words[i])
 			return false;
 	return true;
 }

@@ -21,8 +21,7 @@
  * What must happen to each packet for a pod belongs here, and nowhere else: a
  * policy's verdict, a Service's address put back, a flow's counter.
  */
-static __always_inline int pass_door(struct __sk_buff *ctx,
-				     const struct endpoint *ep)
+static __always_inline int pass_door(struct __sk_buff *ctx, const struct endpoint *ep)
 {
 	return write_macs(ctx, ep->mac, config.gateway_mac);
 }
@@ -50,15 +49,13 @@ static __always_inline bool is_sent_on_netkit(struct __sk_buff *ctx)
  * eth_type_trans() again: a packet that came in as PACKET_OTHERHOST or
  * PACKET_BROADCAST would still be one in the pod, whose IP layer drops it.
  */
-static __always_inline int enter_pair(struct __sk_buff *ctx, __u32 ifindex,
-				      enum packet_path path)
+static __always_inline int enter_pair(struct __sk_buff *ctx, __u32 ifindex, enum packet_path path)
 {
 	if (is_sent_on_netkit(ctx)) {
 		ctx->mark = DELIVERED_MARK;
 		return leave_by(ifindex, path);
 	}
-	if (ctx->pkt_type != PACKET_HOST &&
-	    bpf_skb_change_type(ctx, PACKET_HOST))
+	if (ctx->pkt_type != PACKET_HOST && bpf_skb_change_type(ctx, PACKET_HOST))
 		return -DROP_REWRITE_FAILED;
 	bpf_redirect_peer(ifindex, 0);
 	return went(path, TC_ACT_REDIRECT);
@@ -67,8 +64,7 @@ static __always_inline int enter_pair(struct __sk_buff *ctx, __u32 ifindex,
 /* To a pod of this node. bpf_redirect_peer() bypasses the qdisc of the host end:
  * a pod whose rate that qdisc limits gets its packets through it.
  */
-static __always_inline int deliver_to_pod(struct __sk_buff *ctx,
-					  const struct endpoint *ep)
+static __always_inline int deliver_to_pod(struct __sk_buff *ctx, const struct endpoint *ep)
 {
 	int drop;
 
@@ -89,8 +85,7 @@ static __always_inline int enter_stack(void)
  * one interface, and nothing is set per pod. The stack accepts only frames to
  * that device's MAC.
  */
-static __always_inline int hand_to_stack(struct __sk_buff *ctx,
-					 const struct packet *packet)
+static __always_inline int hand_to_stack(struct __sk_buff *ctx, const struct packet *packet)
 {
 	int drop = write_macs(ctx, config.gateway_mac, packet->src_mac);
 

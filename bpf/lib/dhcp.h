@@ -31,8 +31,7 @@ struct dhcp_head {
 } __attribute__((packed));
 
 /* Modified EUI-64, RFC 4291 appendix A. */
-static __always_inline void make_link_local(union ip_addr *addr,
-					    const __u8 *mac)
+static __always_inline void make_link_local(union ip_addr *addr, const __u8 *mac)
 {
 	addr->words[0] = bpf_htonl(0xfe800000);
 	addr->words[1] = 0;
@@ -44,15 +43,13 @@ static __always_inline void make_link_local(union ip_addr *addr,
 }
 
 /* The pod that sent or shall receive this DHCP message to `port`; else NULL. */
-static __noinline struct endpoint *
-lookup_dhcp_client(struct __sk_buff *ctx, const struct packet *packet,
-		   __u16 port)
+static __noinline struct endpoint *lookup_dhcp_client(struct __sk_buff *ctx,
+						      const struct packet *packet, __u16 port)
 {
 	struct dhcp_head head;
 	union ip_addr client;
 
-	if (!is_ip4(packet) || is_fragment4(packet) ||
-	    packet->l4_proto != IPPROTO_UDP ||
+	if (!is_ip4(packet) || is_fragment4(packet) || packet->l4_proto != IPPROTO_UDP ||
 	    bpf_skb_load_bytes(ctx, packet->l4_off, &head, sizeof(head)))
 		return NULL;
 	if (head.udp.dest != bpf_htons(port) ||

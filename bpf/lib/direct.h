@@ -31,8 +31,7 @@ static __always_inline bool is_known_to_routers(const struct packet *packet,
 						const union ip_addr *vtep)
 {
 	return is_of_this_node(&packet->src) &&
-	       (same_address(&packet->dst, vtep) ||
-		lookup_remote_node(&packet->dst));
+	       (same_address(&packet->dst, vtep) || lookup_remote_node(&packet->dst));
 }
 
 /* Whether a packet needs no outer headers to be known by its receiver. */
@@ -40,23 +39,20 @@ static __always_inline bool may_go_directly(const struct packet *packet,
 					    const struct nexthop *nexthop,
 					    const union ip_addr *vtep)
 {
-	return is_of_overlay(packet) && (nexthop->flags & NEXTHOP_ON_LINK ||
-					 is_known_to_routers(packet, vtep));
+	return is_of_overlay(packet) &&
+	       (nexthop->flags & NEXTHOP_ON_LINK || is_known_to_routers(packet, vtep));
 }
 
 /* The node may have moved since the agent wrote its next hop, or the agent has not
  * heard of it yet.
  */
-static __noinline bool is_kernels_neighbour(struct __sk_buff *ctx,
-					    const __u8 *mac,
+static __noinline bool is_kernels_neighbour(struct __sk_buff *ctx, const __u8 *mac,
 					    const union ip_addr *vtep)
 {
 	struct bpf_fib_lookup fib = { .ifindex = ctx->ifindex };
 
-	return !ask_kernel(ctx, vtep, &fib, BPF_FIB_LOOKUP_OUTPUT) &&
-	       fib.ifindex == ctx->ifindex &&
-	       (config.routed || is_on_link(&fib, vtep)) &&
-	       same_mac(fib.dmac, mac);
+	return !ask_kernel(ctx, vtep, &fib, BPF_FIB_LOOKUP_OUTPUT) && fib.ifindex == ctx->ifindex &&
+	       (config.routed || is_on_link(&fib, vtep)) && same_mac(fib.dmac, mac);
 }
 
 /* Whether the node at `vtep` itself, whose next hop is given or NULL, sent a packet
@@ -64,8 +60,7 @@ static __noinline bool is_kernels_neighbour(struct __sk_buff *ctx,
  * unresolved next hop has.
  */
 static __always_inline bool came_from(struct __sk_buff *ctx, const __u8 *mac,
-				      const struct nexthop *nexthop,
-				      const union ip_addr *vtep)
+				      const struct nexthop *nexthop, const union ip_addr *vtep)
 {
 	const __u8 none[ETH_ALEN] = {};
 
@@ -88,13 +83,11 @@ static __always_inline bool may_be_from(struct __sk_buff *ctx, const __u8 *mac,
 	struct nexthop *nexthop = lookup_nexthop(vtep);
 
 	return !nexthop || !(nexthop->flags & NEXTHOP_DIRECT) ||
-	       nexthop->flags & NEXTHOP_UNRESOLVED ||
-	       came_from(ctx, mac, nexthop, vtep);
+	       nexthop->flags & NEXTHOP_UNRESOLVED || came_from(ctx, mac, nexthop, vtep);
 }
 
 /* The VTEP of the node that an address belongs to, or NULL. */
-static __always_inline const union ip_addr *
-find_owner(const union ip_addr *addr)
+static __always_inline const union ip_addr *find_owner(const union ip_addr *addr)
 {
 	struct remote *remote = lookup_remote(addr);
 	struct node *node;
@@ -108,15 +101,13 @@ find_owner(const union ip_addr *addr)
 /* A packet without outer headers, from another node to a pod or to this node. What
  * is of no node and goes to a pod is the world's: the stack decides.
  */
-static __always_inline int receive_directly(struct __sk_buff *ctx,
-					    const struct packet *packet)
+static __always_inline int receive_directly(struct __sk_buff *ctx, const struct packet *packet)
 {
 	const union ip_addr *vtep;
 	struct route route = {};
 	int drop;
 
-	if (packet->scope || ctx->pkt_type == PACKET_OTHERHOST ||
-	    !is_of_overlay(packet))
+	if (packet->scope || ctx->pkt_type == PACKET_OTHERHOST || !is_of_overlay(packet))
 		return NOT_OURS;
 	vtep = find_owner(&packet->src);
 	if (!vtep && !is_in_cluster(&packet->src))
@@ -128,6 +119,5 @@ static __always_inline int receive_directly(struct __sk_buff *ctx,
 	drop = find_receiver(ctx, packet, &route);
 	if (drop)
 		return drop;
-	return route.ep ? deliver_to_pod(ctx, route.ep) :
-			  hand_to_stack(ctx, packet);
+	return route.ep ? deliver_to_pod(ctx, route.ep) : hand_to_stack(ctx, packet);
 }

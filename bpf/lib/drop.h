@@ -19,8 +19,7 @@ struct {
 } drops SEC(".maps");
 
 /* Counts every packet, and makes an event of some. */
-static __always_inline int drop_packet(struct __sk_buff *ctx,
-				       enum attach_point point,
+static __always_inline int drop_packet(struct __sk_buff *ctx, enum attach_point point,
 				       enum drop_reason reason)
 {
 	__u32 index = point * DROP_REASONS + reason;

@@ -37,23 +37,19 @@ static __always_inline enum ecn_verdict merge_ecn(__u8 inner, __u8 outer)
  * the whole packet is the same as before, and a sum that a NIC left in the skb stays
  * right. IPv6 has no such checksum.
  */
-static __always_inline int write_ecn(struct __sk_buff *ctx,
-				     const struct packet *packet, __u8 ecn)
+static __always_inline int write_ecn(struct __sk_buff *ctx, const struct packet *packet, __u8 ecn)
 {
 	bool ip4 = is_ip4(packet);
 	__u32 shift = ip4 ? 0 : IP6_ECN_SHIFT;
 	__u8 before, after;
 
-	if (bpf_skb_load_bytes(ctx, ETH_HLEN + ECN_BYTE, &before,
-			       sizeof(before)))
+	if (bpf_skb_load_bytes(ctx, ETH_HLEN + ECN_BYTE, &before, sizeof(before)))
 		return -DROP_REWRITE_FAILED;
 	after = (before & ~(ECN_MASK << shift)) | ecn << shift;
-	if (ip4 && bpf_l3_csum_replace(
-			   ctx, ETH_HLEN + offsetof(struct iphdr, check),
-			   bpf_htons(before), bpf_htons(after), sizeof(__be16)))
+	if (ip4 && bpf_l3_csum_replace(ctx, ETH_HLEN + offsetof(struct iphdr, check),
+				       bpf_htons(before), bpf_htons(after), sizeof(__be16)))
 		return -DROP_REWRITE_FAILED;
-	return bpf_skb_store_bytes(ctx, ETH_HLEN + ECN_BYTE, &after,
-				   sizeof(after),
+	return bpf_skb_store_bytes(ctx, ETH_HLEN + ECN_BYTE, &after, sizeof(after),
 				   ip4 ? 0 : BPF_F_RECOMPUTE_CSUM) ?
 		       -DROP_REWRITE_FAILED :
 		       0;

@@ -15,8 +15,7 @@
 #include "tunnel.h"
 #include "verdict.h"
 
-static __noinline int prepare_for_device(struct __sk_buff *ctx,
-					 const union ip_addr *vtep,
+static __noinline int prepare_for_device(struct __sk_buff *ctx, const union ip_addr *vtep,
 					 __u64 tunnel_flags)
 {
 	int drop = write_macs(ctx, config.gateway_mac, config.overlay_mac);
@@ -24,8 +23,7 @@ static __noinline int prepare_for_device(struct __sk_buff *ctx,
 	return drop ? drop : write_tunnel(ctx, vtep, tunnel_flags);
 }
 
-static __always_inline int send_by_device(struct __sk_buff *ctx,
-					  const union ip_addr *vtep,
+static __always_inline int send_by_device(struct __sk_buff *ctx, const union ip_addr *vtep,
 					  __u64 tunnel_flags)
 {
 	int drop = prepare_for_device(ctx, vtep, tunnel_flags);
@@ -61,10 +59,8 @@ static __always_inline enum packet_path name_path(__u32 protocol)
  * for an IPv6 one (bpf_out_neigh_v6(), net/core/filter.c): the VXLAN device has it
  * asked for.
  */
-static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
-					    const struct packet *packet,
-					    __u32 protocol,
-					    const struct nexthop *nexthop,
+static __noinline int send_by_kernels_table(struct __sk_buff *ctx, const struct packet *packet,
+					    __u32 protocol, const struct nexthop *nexthop,
 					    const union ip_addr *vtep)
 {
 	struct bpf_fib_lookup fib = { .ifindex = config.stack_ifindex };
@@ -107,11 +103,9 @@ static __noinline int send_by_kernels_table(struct __sk_buff *ctx,
  * same may be too long then, and nobody can be told: the underlay cuts it, if it is
  * IPv4.
  */
-static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
-					   const struct packet *packet,
-					   const union ip_addr *vtep,
-					   __u32 measured, enum exit exit,
-					   bool *may_be_cut)
+static __always_inline int send_by_nexthop(struct __sk_buff *ctx, const struct packet *packet,
+					   const union ip_addr *vtep, __u32 measured,
+					   enum exit exit, bool *may_be_cut)
 {
 	struct self *own = get_self();
 	struct nexthop *nexthop;
@@ -126,26 +120,20 @@ static __always_inline int send_by_nexthop(struct __sk_buff *ctx,
 		return NOT_OURS;
 	protocol = choose_protocol(packet, nexthop);
 	*may_be_cut = protocol != IPPROTO_UDP;
-	if (protocol == IPPROTO_UDP &&
-	    (!fresh || !config.own_encap || exit != ANY_EXIT))
+	if (protocol == IPPROTO_UDP && (!fresh || !config.own_encap || exit != ANY_EXIT))
 		return NOT_OURS;
 	if (protocol == NO_OUTER && !may_go_directly(packet, nexthop, vtep))
 		return NOT_OURS;
 	/* bytes behind the end of the IP packet, padding, count on the wire */
-	if (measured > nexthop->mtu ||
-	    (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu))
+	if (measured > nexthop->mtu || (!ctx->gso_size && ctx->len - ETH_HLEN > nexthop->mtu))
 		return NOT_OURS;
 
 	if (!nexthop->used) /* no write for each packet: CPUs share the line */
 		nexthop->used = 1;
-	if (protocol != IPPROTO_UDP &&
-	    (!fresh || nexthop->flags & NEXTHOP_UNRESOLVED))
-		return send_by_kernels_table(ctx, packet, protocol, nexthop,
-					     vtep);
-	verdict =
-		push_outer(ctx, packet, protocol, own, vtep, nexthop->dst_mac);
-	return verdict ? verdict :
-			 leave_by(nexthop->ifindex, name_path(protocol));
+	if (protocol != IPPROTO_UDP && (!fresh || nexthop->flags & NEXTHOP_UNRESOLVED))
+		return send_by_kernels_table(ctx, packet, protocol, nexthop, vtep);
+	verdict = push_outer(ctx, packet, protocol, own, vtep, nexthop->dst_mac);
+	return verdict ? verdict : leave_by(nexthop->ifindex, name_path(protocol));
 }
 
 /* Whether a path of which nothing is known is so wide because it is meant for IPIP. A
@@ -164,20 +152,16 @@ static __always_inline bool is_for_ipip(__u32 path_mtu)
  * stack has routes with the MTU of each narrow path. -DROP_TOO_BIG leaves the packet
  * unchanged.
  */
-static __always_inline int send_to_node(struct __sk_buff *ctx,
-					const struct packet *packet,
-					const union ip_addr *vtep,
-					__u32 measured, enum exit exit)
+static __always_inline int send_to_node(struct __sk_buff *ctx, const struct packet *packet,
+					const union ip_addr *vtep, __u32 measured, enum exit exit)
 {
 	__u32 path_mtu = config.overlay_mtu, sender_mtu;
 	bool may_be_cut = false;
 	int verdict = NOT_OURS;
 	__u64 tunnel_flags;
 
-	if (config.direct || config.ipip ||
-	    (config.own_encap && exit == ANY_EXIT))
-		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit,
-					  &may_be_cut);
+	if (config.direct || config.ipip || (config.own_encap && exit == ANY_EXIT))
+		verdict = send_by_nexthop(ctx, packet, vtep, measured, exit, &may_be_cut);
 	if (verdict != NOT_OURS)
 		return verdict;
 	if (!config.vxlan_ifindex)
@@ -186,13 +170,11 @@ static __always_inline int send_to_node(struct __sk_buff *ctx,
 	if (exit == ANY_EXIT || config.ipip || !is_ip4(packet))
 		path_mtu = get_path_mtu(vtep);
 	sender_mtu = get_sender_mtu(packet, path_mtu);
-	may_be_cut = may_be_cut || sender_mtu > path_mtu ||
-		     is_for_ipip(path_mtu);
+	may_be_cut = may_be_cut || sender_mtu > path_mtu || is_for_ipip(path_mtu);
 	tunnel_flags = may_be_cut ? 0 : BPF_F_DONT_FRAGMENT;
 	if (exit == ANY_EXIT)
-		return measured > sender_mtu ?
-			       -DROP_TOO_BIG :
-			       send_by_device(ctx, vtep, tunnel_flags);
+		return measured > sender_mtu ? -DROP_TOO_BIG :
+					       send_by_device(ctx, vtep, tunnel_flags);
 	verdict = prepare_for_device(ctx, vtep, tunnel_flags);
 	return verdict ? verdict : went(PATH_DEVICE, TC_ACT_OK);
 }

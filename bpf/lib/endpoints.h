@@ -11,15 +11,14 @@ struct {
 	__type(value, struct endpoint);
 } endpoints SEC(".maps");
 
-static __always_inline struct endpoint *
-lookup_endpoint(const union ip_addr *addr)
+static __always_inline struct endpoint *lookup_endpoint(const union ip_addr *addr)
 {
 	return bpf_map_lookup_elem(&endpoints, addr);
 }
 
 /* The pod at `addr`, if this is its host end. */
-static __always_inline struct endpoint *
-lookup_endpoint_behind(__u32 ifindex, const union ip_addr *addr)
+static __always_inline struct endpoint *lookup_endpoint_behind(__u32 ifindex,
+							       const union ip_addr *addr)
 {
 	struct endpoint *ep = lookup_endpoint(addr);
 

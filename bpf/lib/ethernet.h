@@ -10,14 +10,13 @@
  * register that they were loaded into. To clang they are 32 bits, and it may
  * truncate a copy.
  */
-#define load_pointer(ctx, field)                                        \
-	({                                                              \
-		void *pointer;                                          \
-		asm volatile("%0 = *(u32 *)(%1 + %2)"                   \
-			     : "=r"(pointer)                            \
-			     : "r"(ctx),                                \
-			       "i"(offsetof(struct __sk_buff, field))); \
-		pointer;                                                \
+#define load_pointer(ctx, field)                                                  \
+	({                                                                        \
+		void *pointer;                                                    \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                             \
+			     : "=r"(pointer)                                      \
+			     : "r"(ctx), "i"(offsetof(struct __sk_buff, field))); \
+		pointer;                                                          \
 	})
 
 /* The packet if it has `length` readable bytes, or NULL. */
@@ -69,8 +68,7 @@ static __always_inline bool same_mac(const void *a, const void *b)
 	return true;
 }
 
-static __always_inline int write_macs(struct __sk_buff *ctx,
-				      const volatile void *dst,
+static __always_inline int write_macs(struct __sk_buff *ctx, const volatile void *dst,
 				      const volatile void *src)
 {
 	struct ethhdr *eth = pull_head(ctx, sizeof(*eth));

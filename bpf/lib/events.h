@@ -11,8 +11,7 @@ struct {
 
 _Static_assert((EVENT_HEAD & (EVENT_HEAD - 1)) == 0, "a power of two");
 
-static __noinline void send_drop_event(struct __sk_buff *ctx, __u8 point,
-				       __u8 reason)
+static __noinline void send_drop_event(struct __sk_buff *ctx, __u8 point, __u8 reason)
 {
 	struct drop_event *drop;
 	__u32 head_length;

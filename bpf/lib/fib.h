@@ -14,8 +14,7 @@
  * with BPF_FIB_LOOKUP_OUTPUT the interface by which packets shall leave, else any
  * that forwards.
  */
-static __always_inline long ask_kernel(struct __sk_buff *ctx,
-				       const union ip_addr *vtep,
+static __always_inline long ask_kernel(struct __sk_buff *ctx, const union ip_addr *vtep,
 				       struct bpf_fib_lookup *fib, __u32 flags)
 {
 	struct self *own = get_self();
@@ -39,12 +38,10 @@ static __always_inline long ask_kernel(struct __sk_buff *ctx,
 /* Whether the route that was told leads to `vtep` by no gateway, whose address would
  * be in the place of the destination.
  */
-static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib,
-				       const union ip_addr *vtep)
+static __always_inline bool is_on_link(const struct bpf_fib_lookup *fib, const union ip_addr *vtep)
 {
 	if (is_mapped_ip4(vtep))
-		return fib->family == AF_INET &&
-		       fib->ipv4_dst == vtep->words[3];
+		return fib->family == AF_INET && fib->ipv4_dst == vtep->words[3];
 	for (int i = 0; i < 4; i++)
 		if (fib->ipv6_dst[i] != vtep->words[i])
 			return false;

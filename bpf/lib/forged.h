@@ -15,8 +15,7 @@
 /* Only a router between two nodes can say that a packet from one to the other was
  * too big. Whoever believes a pod sends less to that node, for all pods.
  */
-static __always_inline int refuse_error(struct __sk_buff *ctx,
-					const struct upper *upper)
+static __always_inline int refuse_error(struct __sk_buff *ctx, const struct upper *upper)
 {
 	__u32 quoted = upper->off + ICMP_ERROR;
 	union ip_addr dst = {};
@@ -27,8 +26,7 @@ static __always_inline int refuse_error(struct __sk_buff *ctx,
 		if (bpf_skb_load_bytes(ctx, quoted, &dst4, sizeof(dst4)))
 			return -DROP_HIDDEN_HEADER;
 		map_ip4(&dst, dst4);
-	} else if (upper->proto == IPPROTO_ICMPV6 &&
-		   upper->type == ICMP6_TOO_BIG) {
+	} else if (upper->proto == IPPROTO_ICMPV6 && upper->type == ICMP6_TOO_BIG) {
 		quoted += offsetof(struct ipv6hdr, daddr);
 		if (bpf_skb_load_bytes(ctx, quoted, &dst, sizeof(dst)))
 			return -DROP_HIDDEN_HEADER;
@@ -47,8 +45,7 @@ static __always_inline bool is_ipip(__u8 proto)
  * take VXLAN or IPIP for that of the node that it seems to come from. Fragments
  * behind the first pass, since they cannot become a packet without it.
  */
-static __noinline int refuse_tunnel(struct __sk_buff *ctx,
-				    const struct packet *packet)
+static __noinline int refuse_tunnel(struct __sk_buff *ctx, const struct packet *packet)
 {
 	struct upper upper = {};
 	int drop = find_upper(ctx, packet, &upper);

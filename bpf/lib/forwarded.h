@@ -18,8 +18,7 @@ struct {
 /* A GSO packet counts as one. Bytes are those with which it leaves the program:
  * with outer headers if the program wrote them.
  */
-static __always_inline void count_forwarded(struct __sk_buff *ctx,
-					    enum attach_point point,
+static __always_inline void count_forwarded(struct __sk_buff *ctx, enum attach_point point,
 					    enum packet_path path)
 {
 	__u32 index = point * PATHS + path;

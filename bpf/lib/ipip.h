@@ -17,8 +17,7 @@
 /* What the outer header carries, and the bytes before that. The kernel's device
  * ip6tnl puts an option there unless it is told not to (RFC 2473 4.1).
  */
-static __always_inline __u8 find_inner(struct __sk_buff *ctx,
-				       const struct packet *outer,
+static __always_inline __u8 find_inner(struct __sk_buff *ctx, const struct packet *outer,
 				       __u32 *headers)
 {
 	struct extension options;
@@ -32,15 +31,13 @@ static __always_inline __u8 find_inner(struct __sk_buff *ctx,
 }
 
 /* No fragment, without options, and intact: no IP layer looks at it after this. */
-static __always_inline int check_outer4(struct __sk_buff *ctx,
-					const struct packet *outer)
+static __always_inline int check_outer4(struct __sk_buff *ctx, const struct packet *outer)
 {
 	struct ethhdr *eth = get_head(ctx, ETH_HLEN + sizeof(struct iphdr));
 
 	if (!eth)
 		return -DROP_TRUNCATED;
-	if (outer->l4_off != ETH_HLEN + sizeof(struct iphdr) ||
-	    is_fragment4(outer))
+	if (outer->l4_off != ETH_HLEN + sizeof(struct iphdr) || is_fragment4(outer))
 		return -DROP_HIDDEN_HEADER;
 	return checksum_ip4((void *)(eth + 1)) ? -DROP_BAD_HEADER : 0;
 }
@@ -49,8 +46,8 @@ static __always_inline int check_outer4(struct __sk_buff *ctx,
  * header: whoever receives the packet behind a device finds out anew
  * (eth_type_trans()).
  */
-static __always_inline int
-receive_unwrapped(struct __sk_buff *ctx, const struct packet *outer, int length)
+static __always_inline int receive_unwrapped(struct __sk_buff *ctx, const struct packet *outer,
+					     int length)
 {
 	struct packet packet = {};
 	struct route route = {};
@@ -78,16 +75,14 @@ receive_unwrapped(struct __sk_buff *ctx, const struct packet *outer, int length)
 }
 
 /* IPIP to this node's VTEP. NOT_OURS for all other packets: nothing is changed. */
-static __always_inline int receive_ipip(struct __sk_buff *ctx,
-					const struct packet *outer)
+static __always_inline int receive_ipip(struct __sk_buff *ctx, const struct packet *outer)
 {
 	__u32 headers, end = end_packet(ctx, outer);
 	__u8 proto = find_inner(ctx, outer, &headers);
 	__be16 inner = bpf_htons(ETH_P_IP);
 	int drop = 0;
 
-	if (!is_ipip(proto) || outer->scope ||
-	    ctx->pkt_type == PACKET_OTHERHOST)
+	if (!is_ipip(proto) || outer->scope || ctx->pkt_type == PACKET_OTHERHOST)
 		return NOT_OURS;
 	if (!is_known_vtep(&outer->src))
 		return -DROP_UNKNOWN_VTEP;

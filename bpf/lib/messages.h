@@ -18,27 +18,21 @@ static __always_inline bool is_of_neighbour(bool ip4, const struct upper *upper)
 
 	if (ip4)
 		return upper->proto == IPPROTO_ICMP &&
-		       (type == ICMP4_REDIRECT ||
-			type == ICMP4_ROUTER_ADVERTISEMENT);
-	return upper->proto == IPPROTO_ICMPV6 && type >= ND_FIRST &&
-	       type <= ND_LAST;
+		       (type == ICMP4_REDIRECT || type == ICMP4_ROUTER_ADVERTISEMENT);
+	return upper->proto == IPPROTO_ICMPV6 && type >= ND_FIRST && type <= ND_LAST;
 }
 
-static __noinline int refuse_neighbour_message(struct __sk_buff *ctx,
-					       const struct packet *packet)
+static __noinline int refuse_neighbour_message(struct __sk_buff *ctx, const struct packet *packet)
 {
 	struct upper upper = {};
 	int drop = find_upper(ctx, packet, &upper);
 
 	if (drop || !upper.present)
 		return drop;
-	return is_of_neighbour(is_ip4(packet), &upper) ?
-		       -DROP_NEIGHBOUR_MESSAGE :
-		       0;
+	return is_of_neighbour(is_ip4(packet), &upper) ? -DROP_NEIGHBOUR_MESSAGE : 0;
 }
 
-static __always_inline int check_messages(struct __sk_buff *ctx,
-					  const struct packet *packet)
+static __always_inline int check_messages(struct __sk_buff *ctx, const struct packet *packet)
 {
 	if (packet->l4_proto == IPPROTO_TCP || packet->l4_proto == IPPROTO_UDP)
 		return 0;

@@ -14,16 +14,15 @@
 /* Bytes of a GSO packet's transport header; 0 if it is not known, as behind IPv6
  * extension headers.
  */
-static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx,
-					       const struct packet *packet)
+static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx, const struct packet *packet)
 {
 	__u8 data_offset;
 
 	if (packet->l4_proto == IPPROTO_UDP)
 		return sizeof(struct udphdr);
 	if (packet->l4_proto != IPPROTO_TCP ||
-	    bpf_skb_load_bytes(ctx, packet->l4_off + TCP_DATA_OFFSET,
-			       &data_offset, sizeof(data_offset)))
+	    bpf_skb_load_bytes(ctx, packet->l4_off + TCP_DATA_OFFSET, &data_offset,
+			       sizeof(data_offset)))
 		return 0;
 	return (data_offset >> 4) * 4;
 }
@@ -32,8 +31,7 @@ static __always_inline __u32 measure_l4_header(struct __sk_buff *ctx,
  * packet that this cannot measure counts as larger than any other. Then it goes to
  * the stack, which can.
  */
-static __always_inline __u32 measure_packet(struct __sk_buff *ctx,
-					    const struct packet *packet)
+static __always_inline __u32 measure_packet(struct __sk_buff *ctx, const struct packet *packet)
 {
 	__u32 l4_header;
 

@@ -52,16 +52,14 @@ static __noinline int answer_arp(struct __sk_buff *ctx)
 
 	if (!frame)
 		return -DROP_TRUNCATED;
-	if (frame->hardware != bpf_htons(ARP_ETHERNET) ||
-	    frame->protocol != bpf_htons(ETH_P_IP) ||
+	if (frame->hardware != bpf_htons(ARP_ETHERNET) || frame->protocol != bpf_htons(ETH_P_IP) ||
 	    frame->hardware_length != sizeof(frame->target_mac) ||
 	    frame->protocol_length != sizeof(frame->target))
 		return -DROP_BAD_HEADER;
 
 	asked_for = frame->target;
 	map_ip4(&target, asked_for);
-	if (frame->operation != bpf_htons(ARP_REQUEST) ||
-	    frame->sender == asked_for ||
+	if (frame->operation != bpf_htons(ARP_REQUEST) || frame->sender == asked_for ||
 	    lookup_endpoint_behind(ctx->ifindex, &target))
 		return -DROP_UNANSWERED_PROBE;
 
@@ -91,8 +89,8 @@ struct nd_packet {
 #define ND_TARGET_MAC 2
 #define ND_HOP_LIMIT 255 /* shows that no router forwarded it */
 
-static __always_inline bool
-is_neighbour_solicitation(struct __sk_buff *ctx, const struct packet *packet)
+static __always_inline bool is_neighbour_solicitation(struct __sk_buff *ctx,
+						      const struct packet *packet)
 {
 	__u8 type;
 
@@ -114,11 +112,10 @@ static __noinline int answer_neighbour_solicitation(struct __sk_buff *ctx,
 	if (bpf_skb_load_bytes(ctx, ETH_HLEN, &nd, ND_WITHOUT_OPTION))
 		return -DROP_TRUNCATED;
 	copy_ip6(&target, &nd.target);
-	if (nd.ip6.hop_limit != ND_HOP_LIMIT || nd.icmp6.icmp6_code ||
-	    is_multicast(&target) || is_mapped_ip4(&target))
+	if (nd.ip6.hop_limit != ND_HOP_LIMIT || nd.icmp6.icmp6_code || is_multicast(&target) ||
+	    is_mapped_ip4(&target))
 		return -DROP_BAD_HEADER;
-	if (is_unspecified(&packet->src) ||
-	    lookup_endpoint_behind(ctx->ifindex, &target))
+	if (is_unspecified(&packet->src) || lookup_endpoint_behind(ctx->ifindex, &target))
 		return -DROP_UNANSWERED_PROBE;
 
 	nd.ip6.daddr = nd.ip6.saddr;
@@ -133,8 +130,7 @@ static __noinline int answer_neighbour_solicitation(struct __sk_buff *ctx,
 	nd.option_length = 1;
 	copy_mac(nd.option_mac, config.gateway_mac);
 	nd.icmp6.icmp6_cksum = 0;
-	nd.icmp6.icmp6_cksum =
-		checksum_icmp6(&nd.ip6, sizeof(nd) - sizeof(nd.ip6));
+	nd.icmp6.icmp6_cksum = checksum_icmp6(&nd.ip6, sizeof(nd) - sizeof(nd.ip6));
 
 	/* A solicitation may have no option, or several. */
 	if (bpf_skb_change_tail(ctx, ETH_HLEN + sizeof(nd), 0) ||

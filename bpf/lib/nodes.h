@@ -19,8 +19,7 @@ static __always_inline struct node *lookup_node(const union ip_addr *addr)
 }
 
 /* Whether `addr` is an address of the node at `vtep`. */
-static __always_inline bool is_of_node(const union ip_addr *vtep,
-				       const union ip_addr *addr)
+static __always_inline bool is_of_node(const union ip_addr *vtep, const union ip_addr *addr)
 {
 	struct node *node;
 

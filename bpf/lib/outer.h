@@ -36,9 +36,7 @@
  */
 #define PUSH_FLAGS BPF_F_ADJ_ROOM_FIXED_GSO
 #define ENCAP_L2_ETH (1ULL << 6)
-#define PUSH_VXLAN                                                         \
-	(BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | \
-	 ENCAP_L2_ETH)
+#define PUSH_VXLAN (BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | ENCAP_L2_ETH)
 
 /* NO_CSUM_RESET: a checksum that the NIC has verified stays verified. */
 #define PULL_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
@@ -56,14 +54,11 @@ struct ip_head {
 	__u32 protocol;
 };
 
-static __always_inline void write_ip4(struct iphdr *ip4,
-				      const struct ip_head *head,
-				      const union ip_addr *src,
-				      const union ip_addr *dst)
+static __always_inline void write_ip4(struct iphdr *ip4, const struct ip_head *head,
+				      const union ip_addr *src, const union ip_addr *dst)
 {
 	const __be32 words[] = {
-		bpf_htonl(IP4_VERSION_IHL << 24 | head->tos << 16 |
-			  head->length),
+		bpf_htonl(IP4_VERSION_IHL << 24 | head->tos << 16 | head->length),
 		bpf_htonl(head->flags),
 		bpf_htonl(UNDERLAY_TTL << 24 | head->protocol << 16),
 		src->words[3],
@@ -78,17 +73,14 @@ static __always_inline void write_ip4(struct iphdr *ip4,
 	ip4->check = fold_checksum(sum);
 }
 
-static __always_inline void write_ip6(struct ipv6hdr *ip6,
-				      const struct ip_head *head,
-				      const union ip_addr *src,
-				      const union ip_addr *dst)
+static __always_inline void write_ip6(struct ipv6hdr *ip6, const struct ip_head *head,
+				      const union ip_addr *src, const union ip_addr *dst)
 {
 	__be32 *words = (void *)ip6;
 
-	words[0] =
-		bpf_htonl(IP6_VERSION | head->tos << IP6_TRAFFIC_CLASS_SHIFT);
-	words[1] = bpf_htonl((head->length - sizeof(*ip6)) << 16 |
-			     head->protocol << 8 | UNDERLAY_TTL);
+	words[0] = bpf_htonl(IP6_VERSION | head->tos << IP6_TRAFFIC_CLASS_SHIFT);
+	words[1] =
+		bpf_htonl((head->length - sizeof(*ip6)) << 16 | head->protocol << 8 | UNDERLAY_TTL);
 	for (int i = 0; i < 4; i++) {
 		ip6->saddr.in6_u.u6_addr32[i] = src->words[i];
 		ip6->daddr.in6_u.u6_addr32[i] = dst->words[i];
@@ -96,9 +88,8 @@ static __always_inline void write_ip6(struct ipv6hdr *ip6,
 }
 
 /* UDP, VXLAN and the inner Ethernet header. */
-static __always_inline void write_vxlan(struct vxlan_packet *vxlan,
-					__be16 source_port, __u32 udp_length,
-					__be16 inner_proto)
+static __always_inline void write_vxlan(struct vxlan_packet *vxlan, __be16 source_port,
+					__u32 udp_length, __be16 inner_proto)
 {
 	struct ethhdr *inner = (void *)(vxlan + 1);
 
@@ -116,15 +107,14 @@ static __always_inline void write_vxlan(struct vxlan_packet *vxlan,
  * the length, or if bpf_skb_adjust_room() refuses the packet: it takes only segments
  * of TCP and UDP.
  */
-static __always_inline int
-push_outer(struct __sk_buff *ctx, const struct packet *packet, __u32 protocol,
-	   const struct self *own, const union ip_addr *vtep, const void *macs)
+static __always_inline int push_outer(struct __sk_buff *ctx, const struct packet *packet,
+				      __u32 protocol, const struct self *own,
+				      const union ip_addr *vtep, const void *macs)
 {
 	bool ip4 = is_mapped_ip4(vtep), vxlan = protocol == IPPROTO_UDP;
 	__u32 l3_room = measure_ip_header(ip4);
 	__u32 room = protocol ? l3_room + (vxlan ? VXLAN_ROOM : 0) : 0;
-	__u64 flags = ip4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 :
-			    BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+	__u64 flags = ip4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	struct ip_head head = {
 		.length = ctx->len - ETH_HLEN + room,
 		.tos = packet->ecn, /* RFC 6040 4.1 */
@@ -145,8 +135,7 @@ push_outer(struct __sk_buff *ctx, const struct packet *packet, __u32 protocol,
 		 */
 		head.length = ip4 ? 0 : sizeof(struct ipv6hdr);
 	}
-	if (protocol && bpf_skb_adjust_room(ctx, room, BPF_ADJ_ROOM_MAC,
-					    PUSH_FLAGS | flags))
+	if (protocol && bpf_skb_adjust_room(ctx, room, BPF_ADJ_ROOM_MAC, PUSH_FLAGS | flags))
 		return NOT_OURS;
 	eth = get_head(ctx, ETH_HLEN + room);
 	if (!eth)
@@ -163,23 +152,22 @@ push_outer(struct __sk_buff *ctx, const struct packet *packet, __u32 protocol,
 		write_ip6((void *)(eth + 1), &head, &own->vtep, vtep);
 	}
 	if (vxlan)
-		write_vxlan((void *)(eth + 1) + l3_room, source_port,
-			    head.length - l3_room, packet->l3_proto);
+		write_vxlan((void *)(eth + 1) + l3_room, source_port, head.length - l3_room,
+			    packet->l3_proto);
 	return 0;
 }
 
 /* Removes the `headers` bytes between the Ethernet header, which stays, and the inner
  * IP header. NOT_OURS, and nothing is changed, if the helper refuses the packet.
  */
-static __always_inline int pull_outer(struct __sk_buff *ctx, __u32 headers,
-				      __be16 outer, __be16 inner)
+static __always_inline int pull_outer(struct __sk_buff *ctx, __u32 headers, __be16 outer,
+				      __be16 inner)
 {
 	__u64 flags = PULL_FLAGS;
 	struct ethhdr *eth;
 
 	if (config.decap_l3 && outer != inner)
-		flags |= inner == bpf_htons(ETH_P_IP) ? DECAP_L3_IPV4 :
-							DECAP_L3_IPV6;
+		flags |= inner == bpf_htons(ETH_P_IP) ? DECAP_L3_IPV4 : DECAP_L3_IPV6;
 	if (bpf_skb_adjust_room(ctx, -(__s32)headers, BPF_ADJ_ROOM_MAC, flags))
 		return NOT_OURS;
 	ctx->queue_mapping = 0; /* was the uplink's */

@@ -58,8 +58,7 @@ static __always_inline __u32 measure_ip_header(bool ip4)
 
 static __always_inline bool is_fragment4(const struct packet *packet)
 {
-	return packet->frag_off &
-	       bpf_htons(IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET);
+	return packet->frag_off & bpf_htons(IP4_MORE_FRAGMENTS | IP4_FRAGMENT_OFFSET);
 }
 
 /* Without what is behind the IP header, in IPv4. */
@@ -74,8 +73,7 @@ static __always_inline bool is_fragment(const struct packet *packet)
 	return is_fragment4(packet) || packet->l4_proto == IPPROTO_FRAGMENT;
 }
 
-static __always_inline int parse_ip4(struct __sk_buff *ctx,
-				     struct packet *packet, __u32 l3_off)
+static __always_inline int parse_ip4(struct __sk_buff *ctx, struct packet *packet, __u32 l3_off)
 {
 	struct iphdr *ip4 = pull_head(ctx, l3_off + sizeof(*ip4));
 	__u32 header;
@@ -89,8 +87,7 @@ static __always_inline int parse_ip4(struct __sk_buff *ctx,
 	/* A GSO packet above 64 KiB ("BIG TCP") cannot say its length. */
 	if (!packet->l3_length && ctx->gso_size)
 		packet->l3_length = ctx->len - l3_off;
-	if (ip4->version != 4 || header < sizeof(*ip4) ||
-	    packet->l3_length < header)
+	if (ip4->version != 4 || header < sizeof(*ip4) || packet->l3_length < header)
 		return -DROP_BAD_HEADER;
 
 	map_ip4(&packet->src, ip4->saddr);
@@ -102,8 +99,7 @@ static __always_inline int parse_ip4(struct __sk_buff *ctx,
 	return 0;
 }
 
-static __always_inline int parse_ip6(struct __sk_buff *ctx,
-				     struct packet *packet, __u32 l3_off)
+static __always_inline int parse_ip6(struct __sk_buff *ctx, struct packet *packet, __u32 l3_off)
 {
 	struct ipv6hdr *ip6 = pull_head(ctx, l3_off + sizeof(*ip6));
 
@@ -132,8 +128,7 @@ static __always_inline int parse_ip6(struct __sk_buff *ctx,
 /* `off`: where the Ethernet header begins. In a packet that still has its outer
  * headers, that is the inner one.
  */
-static __always_inline int parse_packet_at(struct __sk_buff *ctx,
-					   struct packet *packet, __u32 off)
+static __always_inline int parse_packet_at(struct __sk_buff *ctx, struct packet *packet, __u32 off)
 {
 	struct ethhdr *eth = pull_head(ctx, off + sizeof(*eth));
 	bool group;
@@ -173,8 +168,7 @@ static __always_inline int parse_packet_at(struct __sk_buff *ctx,
 	return 0;
 }
 
-static __always_inline int parse_packet(struct __sk_buff *ctx,
-					struct packet *packet)
+static __always_inline int parse_packet(struct __sk_buff *ctx, struct packet *packet)
 {
 	return parse_packet_at(ctx, packet, 0);
 }

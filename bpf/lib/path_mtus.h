@@ -40,8 +40,7 @@ static __always_inline bool is_narrow(const union ip_addr *vtep)
 /* The largest packet that its sender may send, on a path of `mtu`. An IPv6 sender
  * takes 1280 bytes for granted. If the path has less, the outer packet is cut.
  */
-static __always_inline __u32 get_sender_mtu(const struct packet *packet,
-					    __u32 mtu)
+static __always_inline __u32 get_sender_mtu(const struct packet *packet, __u32 mtu)
 {
 	if (!is_ip4(packet) && mtu < IP6_SMALLEST_MTU)
 		return IP6_SMALLEST_MTU;

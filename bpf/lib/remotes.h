@@ -11,8 +11,8 @@ struct {
 	__type(value, struct remote);
 } remotes SEC(".maps");
 
-static __always_inline struct remote *
-lookup_prefix(const union ip_addr *addr, const volatile struct remote_key *cut)
+static __always_inline struct remote *lookup_prefix(const union ip_addr *addr,
+						    const volatile struct remote_key *cut)
 {
 	struct remote_key key = { .prefixlen = cut->prefixlen };
 
@@ -25,8 +25,7 @@ lookup_prefix(const union ip_addr *addr, const volatile struct remote_key *cut)
  * trie grows with the number of nodes (docs/lookups.md). A hash is enough because
  * all pod CIDRs of a family have the same length.
  */
-static __always_inline struct remote *
-lookup_remote_node(const union ip_addr *addr)
+static __always_inline struct remote *lookup_remote_node(const union ip_addr *addr)
 {
 	if (!is_in_cluster(addr))
 		return NULL;
@@ -36,8 +35,7 @@ lookup_remote_node(const union ip_addr *addr)
 }
 
 /* The node that published this one address. */
-static __always_inline struct remote *
-lookup_remote_address(const union ip_addr *addr)
+static __always_inline struct remote *lookup_remote_address(const union ip_addr *addr)
 {
 	struct remote_key key = { .prefixlen = 128, .addr = *addr };
 
@@ -55,8 +53,7 @@ static __always_inline struct remote *lookup_remote(const union ip_addr *addr)
 }
 
 /* Whether `addr` is a pod, or the gateway, of the node at `vtep`. */
-static __always_inline bool is_behind(const union ip_addr *vtep,
-				      const union ip_addr *addr)
+static __always_inline bool is_behind(const union ip_addr *vtep, const union ip_addr *addr)
 {
 	struct remote *remote = lookup_remote(addr);
 

@@ -34,8 +34,7 @@ static __always_inline bool is_own_vtep(const union ip_addr *addr)
  */
 static __always_inline bool is_fresh(const struct self *own)
 {
-	__u64 now = config.own_encap ? bpf_ktime_get_coarse_ns() :
-				       bpf_ktime_get_ns();
+	__u64 now = config.own_encap ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 
 	return now < own->fresh_until;
 }

@@ -46,8 +46,8 @@ static __always_inline void *make_room(struct __sk_buff *ctx, __u32 headers)
 	return eth ? eth + 1 : NULL;
 }
 
-static __always_inline int
-answer_too_big(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
+static __always_inline int answer_too_big(struct __sk_buff *ctx, const struct packet *packet,
+					  __u32 mtu)
 {
 	bool ip4 = is_ip4(packet);
 	__u32 l3_room = measure_ip_header(ip4);
@@ -85,16 +85,12 @@ answer_too_big(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
  * the device knows. One that may be cut arrives in two outer packets, which an IPv6
  * underlay does not make (ip6_fragment(), net/ipv6/ip6_output.c).
  */
-static __noinline int cut_or_answer(struct __sk_buff *ctx,
-				    const struct packet *packet,
+static __noinline int cut_or_answer(struct __sk_buff *ctx, const struct packet *packet,
 				    const union ip_addr *vtep, __u32 measured)
 {
 	if (measured == IMMEASURABLE)
 		return send_by_device(ctx, vtep, 0);
-	if (is_ip4(packet) &&
-	    !(packet->frag_off & bpf_htons(IP4_DONT_FRAGMENT)))
-		return is_mapped_ip4(vtep) ? send_by_device(ctx, vtep, 0) :
-					     -DROP_TOO_BIG;
-	return answer_too_big(ctx, packet,
-			      get_sender_mtu(packet, get_path_mtu(vtep)));
+	if (is_ip4(packet) && !(packet->frag_off & bpf_htons(IP4_DONT_FRAGMENT)))
+		return is_mapped_ip4(vtep) ? send_by_device(ctx, vtep, 0) : -DROP_TOO_BIG;
+	return answer_too_big(ctx, packet, get_sender_mtu(packet, get_path_mtu(vtep)));
 }

@@ -27,8 +27,7 @@ struct tunnel {
 };
 
 /* 0, NO_TUNNEL, or another error: then nothing is known about the packet. */
-static __always_inline long read_tunnel(struct __sk_buff *ctx,
-					struct tunnel *tunnel)
+static __always_inline long read_tunnel(struct __sk_buff *ctx, struct tunnel *tunnel)
 {
 	struct bpf_tunnel_key key = {};
 	__u32 size = KEY_WITHOUT_LOCAL;
@@ -44,12 +43,9 @@ static __always_inline long read_tunnel(struct __sk_buff *ctx,
 		map_ip4(&tunnel->remote, bpf_htonl(key.remote_ipv4));
 		map_ip4(&tunnel->local, bpf_htonl(key.local_ipv4));
 	} else if (err == -EPROTO) { /* an IPv6 underlay */
-		err = bpf_skb_get_tunnel_key(ctx, &key, size,
-					     BPF_F_TUNINFO_IPV6);
-		__builtin_memcpy(&tunnel->remote, key.remote_ipv6,
-				 sizeof(tunnel->remote));
-		__builtin_memcpy(&tunnel->local, key.local_ipv6,
-				 sizeof(tunnel->local));
+		err = bpf_skb_get_tunnel_key(ctx, &key, size, BPF_F_TUNINFO_IPV6);
+		__builtin_memcpy(&tunnel->remote, key.remote_ipv6, sizeof(tunnel->remote));
+		__builtin_memcpy(&tunnel->local, key.local_ipv6, sizeof(tunnel->local));
 	}
 	tunnel->vni = key.tunnel_id;
 	return err;
@@ -58,8 +54,8 @@ static __always_inline long read_tunnel(struct __sk_buff *ctx,
 /* Tells the VXLAN device to send this packet to `vtep`; `flags` is 0 or
  * BPF_F_DONT_FRAGMENT, for the outer packet.
  */
-static __always_inline int write_tunnel(struct __sk_buff *ctx,
-					const union ip_addr *vtep, __u64 flags)
+static __always_inline int write_tunnel(struct __sk_buff *ctx, const union ip_addr *vtep,
+					__u64 flags)
 {
 	__u32 size = KEY_WITHOUT_LOCAL;
 	struct self *own = get_self();

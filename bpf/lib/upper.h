@@ -53,12 +53,10 @@ static __always_inline bool is_extension(__u8 proto)
 /* The programs look at the first bytes of these. */
 static __always_inline bool is_read(__u8 proto)
 {
-	return proto == IPPROTO_ICMP || proto == IPPROTO_UDP ||
-	       proto == IPPROTO_ICMPV6;
+	return proto == IPPROTO_ICMP || proto == IPPROTO_UDP || proto == IPPROTO_ICMPV6;
 }
 
-static __always_inline __u32 measure_extension(__u8 proto,
-					       const struct extension *head)
+static __always_inline __u32 measure_extension(__u8 proto, const struct extension *head)
 {
 	if (proto == IPPROTO_FRAGMENT)
 		return 8;
@@ -68,8 +66,7 @@ static __always_inline __u32 measure_extension(__u8 proto,
 }
 
 /* Where the packet ends. A GSO packet above 64 KiB ("BIG TCP") has no length. */
-static __always_inline __u32 end_packet(struct __sk_buff *ctx,
-					const struct packet *packet)
+static __always_inline __u32 end_packet(struct __sk_buff *ctx, const struct packet *packet)
 {
 	if (ctx->gso_size && packet->l3_length == sizeof(struct ipv6hdr))
 		return ctx->len;
@@ -80,8 +77,7 @@ static __always_inline __u32 end_packet(struct __sk_buff *ctx,
  * behind more headers than are read here, or in the next fragment (RFC 7112).
  * Fragments behind the first have none.
  */
-static __noinline int find_upper(struct __sk_buff *ctx,
-				 const struct packet *packet,
+static __noinline int find_upper(struct __sk_buff *ctx, const struct packet *packet,
 				 struct upper *upper)
 {
 	__u32 end = end_packet(ctx, packet);
@@ -94,8 +90,7 @@ static __noinline int find_upper(struct __sk_buff *ctx,
 		for (int i = 0; i < EXTENSIONS_MAX; i++) {
 			if (!is_extension(proto) || !upper->present)
 				break;
-			if (off + 8 > end ||
-			    bpf_skb_load_bytes(ctx, off, &head, sizeof(head)))
+			if (off + 8 > end || bpf_skb_load_bytes(ctx, off, &head, sizeof(head)))
 				return -DROP_HIDDEN_HEADER;
 			if (proto == IPPROTO_FRAGMENT &&
 			    head.fragment & bpf_htons(IP6_FRAGMENT_OFFSET))

@@ -50,8 +50,8 @@ const volatile struct {
 } described SEC(".rodata");
 
 /* Every packet passes here once in each program that sees it. */
-static __always_inline int settle_verdict(struct __sk_buff *ctx,
-					  enum attach_point point, int verdict)
+static __always_inline int settle_verdict(struct __sk_buff *ctx, enum attach_point point,
+					  int verdict)
 {
 	if (verdict < 0)
 		return drop_packet(ctx, point, -verdict);

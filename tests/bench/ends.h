@@ -108,9 +108,7 @@ static int compare_samples(const void *a, const void *b)
 
 static double microseconds_at(double quantile)
 {
-	return sampled ? samples[(size_t)(quantile * (double)(sampled - 1))] /
-				 1e3 :
-			 0;
+	return sampled ? samples[(size_t)(quantile * (double)(sampled - 1))] / 1e3 : 0;
 }
 
 #endif

@@ -85,8 +85,7 @@ static __always_inline void draw_address(union ip_addr *addr)
 		addr->words[2] = network_order(0xffff);
 		addr->words[3] =
 			network_order((scene.outside ? WORLD : CLUSTER) +
-				      (index << scene.host_bits) +
-				      (scene.host_bits ? POD : 0));
+				      (index << scene.host_bits) + (scene.host_bits ? POD : 0));
 	}
 }
 
@@ -148,10 +147,8 @@ static __always_inline union ip_addr *find_cached(const union ip_addr *addr)
 	last = bpf_map_lookup_elem(&cache_map, &zero);
 	if (!last)
 		return NULL;
-	if (last->addr.words[0] == addr->words[0] &&
-	    last->addr.words[1] == addr->words[1] &&
-	    last->addr.words[2] == addr->words[2] &&
-	    last->addr.words[3] == addr->words[3])
+	if (last->addr.words[0] == addr->words[0] && last->addr.words[1] == addr->words[1] &&
+	    last->addr.words[2] == addr->words[2] && last->addr.words[3] == addr->words[3])
 		return &last->vtep;
 	found = find_lpm(addr);
 	if (found) {

@@ -32,8 +32,7 @@ static void *receive_datagrams(void *argument)
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
 	while (!server->stop) {
-		count = recvmmsg(server->fd, messages, BATCH, MSG_WAITFORONE,
-				 NULL);
+		count = recvmmsg(server->fd, messages, BATCH, MSG_WAITFORONE, NULL);
 		if (count > 0)
 			server->packets += count;
 	}

@@ -148,8 +148,8 @@ static void run_tcp(struct server *server, int64_t duration)
 	printf("{\"transactions\": %lu, \"seconds\": %.6f, "
 	       "\"client_cpu\": %.6f, \"server_cpu\": %.6f, "
 	       "\"p50\": %.3f, \"p99\": %.3f}\n",
-	       count, (double)(last - begin) / NSEC_PER_SEC, cpu, server->cpu,
-	       microseconds_at(0.5), microseconds_at(0.99));
+	       count, (double)(last - begin) / NSEC_PER_SEC, cpu, server->cpu, microseconds_at(0.5),
+	       microseconds_at(0.99));
 }
 
 static uint16_t checksum(const void *data, size_t size)
@@ -173,8 +173,7 @@ static bool is_answer(const char *packet, ssize_t size, uint16_t sequence)
 	if (size < (ssize_t)(sizeof(*ip) + sizeof(*icmp)))
 		return false;
 	icmp = (const void *)(packet + (size_t)(ip->ihl * 4));
-	return icmp->type == ICMP_ECHOREPLY &&
-	       icmp->un.echo.sequence == sequence;
+	return icmp->type == ICMP_ECHOREPLY && icmp->un.echo.sequence == sequence;
 }
 
 static void run_ping(int64_t duration)
@@ -194,8 +193,8 @@ static void run_ping(int64_t duration)
 		request.icmp.checksum = 0;
 		request.icmp.checksum = checksum(&request, sizeof(request));
 		time = now(CLOCK_MONOTONIC);
-		if (sendto(fd, &request, sizeof(request), 0,
-			   (struct sockaddr *)&address, sizeof(address)) < 0)
+		if (sendto(fd, &request, sizeof(request), 0, (struct sockaddr *)&address,
+			   sizeof(address)) < 0)
 			err(1, "ping");
 		do {
 			size = recv(fd, answer, sizeof(answer), 0);
@@ -207,8 +206,8 @@ static void run_ping(int64_t duration)
 	} while (time - begin < duration);
 
 	qsort(samples, sampled, sizeof(*samples), compare_samples);
-	printf("{\"pings\": %zu, \"p50\": %.3f, \"p99\": %.3f}\n", sampled,
-	       microseconds_at(0.5), microseconds_at(0.99));
+	printf("{\"pings\": %zu, \"p50\": %.3f, \"p99\": %.3f}\n", sampled, microseconds_at(0.5),
+	       microseconds_at(0.99));
 }
 
 int main(int argc, char **argv)
@@ -240,8 +239,7 @@ int main(int argc, char **argv)
 	if (strcmp(mode, "ping") != 0) {
 		enter(argv[3], server_cpu);
 		open_server(&server, udp ? SOCK_DGRAM : SOCK_STREAM);
-		start_server(&server,
-			     udp ? receive_datagrams : answer_connections);
+		start_server(&server, udp ? receive_datagrams : answer_connections);
 	}
 	enter(argv[2], client_cpu);
 	if (!strcmp(mode, "udp"))

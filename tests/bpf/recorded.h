@@ -73,8 +73,7 @@ struct {
 	__type(value, struct fib_record);
 } given_fib SEC(".maps");
 
-static __always_inline long record_redirect(__u32 helper, __u32 ifindex,
-					    __u64 flags)
+static __always_inline long record_redirect(__u32 helper, __u32 ifindex, __u64 flags)
 {
 	struct redirect_record record = { helper, ifindex, flags, {}, 0 };
 	__u32 first = 0;
@@ -85,20 +84,17 @@ static __always_inline long record_redirect(__u32 helper, __u32 ifindex,
 	return bpf_redirect(ifindex, flags);
 }
 
-static __always_inline long record_neigh(__u32 ifindex,
-					 struct bpf_redir_neigh *neighbour,
+static __always_inline long record_neigh(__u32 ifindex, struct bpf_redir_neigh *neighbour,
 					 int length, __u64 flags)
 {
-	struct redirect_record record = { REDIRECT_NEIGH, ifindex, flags,
-					  *neighbour, 0 };
+	struct redirect_record record = { REDIRECT_NEIGH, ifindex, flags, *neighbour, 0 };
 	__u32 first = 0;
 
 	bpf_map_update_elem(&last_redirect, &first, &record, BPF_ANY);
 	return bpf_redirect_neigh(ifindex, neighbour, length, flags);
 }
 
-static __always_inline long answer_fib(struct __sk_buff *ctx
-				       __attribute__((unused)),
+static __always_inline long answer_fib(struct __sk_buff *ctx __attribute__((unused)),
 				       struct bpf_fib_lookup *fib, __u32 flags)
 {
 	struct fib_record *given;
@@ -115,14 +111,12 @@ static __always_inline long answer_fib(struct __sk_buff *ctx
 	__builtin_memcpy(fib->smac, given->smac, sizeof(fib->smac));
 	if (given->gateway_family) {
 		fib->family = given->gateway_family;
-		__builtin_memcpy(fib->ipv6_dst, given->gateway,
-				 sizeof(fib->ipv6_dst));
+		__builtin_memcpy(fib->ipv6_dst, given->gateway, sizeof(fib->ipv6_dst));
 	}
 	return given->result;
 }
 
-static __always_inline long record_tunnel(struct __sk_buff *ctx,
-					  struct bpf_tunnel_key *key,
+static __always_inline long record_tunnel(struct __sk_buff *ctx, struct bpf_tunnel_key *key,
 					  __u32 size, __u64 flags)
 {
 	struct tunnel_record record = {};
@@ -145,15 +139,13 @@ static __always_inline long read_given(const struct tunnel_record *given,
 		return -EPROTO;
 	key->tunnel_id = given->key.tunnel_id;
 	if (flags & BPF_F_TUNINFO_IPV6)
-		__builtin_memcpy(key->remote_ipv6, given->key.local_ipv6,
-				 sizeof(key->remote_ipv6));
+		__builtin_memcpy(key->remote_ipv6, given->key.local_ipv6, sizeof(key->remote_ipv6));
 	else
 		key->remote_ipv4 = given->key.local_ipv4;
 	return 0;
 }
 
-static __always_inline long read_tunnel_key(struct __sk_buff *ctx,
-					    struct bpf_tunnel_key *key,
+static __always_inline long read_tunnel_key(struct __sk_buff *ctx, struct bpf_tunnel_key *key,
 					    __u32 size, __u64 flags)
 {
 	struct tunnel_record *given;
@@ -163,19 +155,15 @@ static __always_inline long read_tunnel_key(struct __sk_buff *ctx,
 	if (given && given->size == FAILS)
 		return -(long)given->flags;
 	if (given && given->size &&
-	    bpf_skb_set_tunnel_key(ctx, &given->key, sizeof(given->key),
-				   given->flags))
+	    bpf_skb_set_tunnel_key(ctx, &given->key, sizeof(given->key), given->flags))
 		return read_given(given, key, flags);
 	return bpf_skb_get_tunnel_key(ctx, key, size, flags);
 }
 
 #define bpf_redirect(ifindex, flags) record_redirect(REDIRECT, ifindex, flags)
-#define bpf_redirect_peer(ifindex, flags) \
-	record_redirect(REDIRECT_PEER, ifindex, flags)
+#define bpf_redirect_peer(ifindex, flags) record_redirect(REDIRECT_PEER, ifindex, flags)
 #define bpf_redirect_neigh(ifindex, neighbour, length, flags) \
 	record_neigh(ifindex, neighbour, length, flags)
 #define bpf_fib_lookup(ctx, fib, length, flags) answer_fib(ctx, fib, flags)
-#define bpf_skb_set_tunnel_key(ctx, key, size, flags) \
-	record_tunnel(ctx, key, size, flags)
-#define bpf_skb_get_tunnel_key(ctx, key, size, flags) \
-	read_tunnel_key(ctx, key, size, flags)
+#define bpf_skb_set_tunnel_key(ctx, key, size, flags) record_tunnel(ctx, key, size, flags)
+#define bpf_skb_get_tunnel_key(ctx, key, size, flags) read_tunnel_key(ctx, key, size, flags)

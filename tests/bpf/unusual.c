@@ -44,8 +44,7 @@ int lie(struct __sk_buff *ctx)
 {
 	__be16 proto = bpf_htons(ctx->priority);
 
-	if (!bpf_skb_store_bytes(ctx, offsetof(struct ethhdr, h_proto), &proto,
-				 sizeof(proto), 0))
+	if (!bpf_skb_store_bytes(ctx, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto), 0))
 		bpf_tail_call(ctx, &goes_on, 0);
 	return NOT_MADE;
 }

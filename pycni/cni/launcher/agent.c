@@ -65,8 +65,7 @@ int connect_agent(const char *path, int ms)
 	}
 	memcpy(where.sun_path, path, strlen(path));
 	set_limit(agent, ms);
-	if (connect(agent, (struct sockaddr *)&where, sizeof(where)) ||
-	    receive(agent, &hello, 1))
+	if (connect(agent, (struct sockaddr *)&where, sizeof(where)) || receive(agent, &hello, 1))
 		return -1;
 	if (hello == HELLO)
 		return agent;
@@ -108,8 +107,7 @@ int send_call(int agent, const struct bytes *frame, int netns)
 	union {
 		struct cmsghdr head;
 		char room[CMSG_SPACE(sizeof(netns))];
-	} control = { .head = { CMSG_LEN(sizeof(netns)), SOL_SOCKET,
-				SCM_RIGHTS } };
+	} control = { .head = { CMSG_LEN(sizeof(netns)), SOL_SOCKET, SCM_RIGHTS } };
 	struct iovec data = { frame->at, frame->len };
 	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
 	ssize_t sent;

@@ -19,8 +19,7 @@ static size_t speaks = NEWEST;
 int version_number(const char *text, size_t len)
 {
 	for (int i = 0; versions[i]; i++)
-		if (strlen(versions[i]) == len &&
-		    !memcmp(versions[i], text, len))
+		if (strlen(versions[i]) == len && !memcmp(versions[i], text, len))
 			return i;
 	return -1;
 }
@@ -71,8 +70,7 @@ _Noreturn void refuse(enum code code, const char *msg, const char *details, ...)
 	va_start(values, details);
 	vsnprintf(text, sizeof(text), details, values);
 	va_end(values);
-	add("{\"cniVersion\": \"%s\", \"code\": %d, \"msg\": ",
-	    versions[speaks], (int)code);
+	add("{\"cniVersion\": \"%s\", \"code\": %d, \"msg\": ", versions[speaks], (int)code);
 	add_quoted(msg);
 	add(", \"details\": ");
 	add_quoted(text);
@@ -89,8 +87,7 @@ static void add_versions(const char *quote)
 
 _Noreturn void tell_versions(void)
 {
-	add("{\"cniVersion\": \"%s\", \"supportedVersions\": [",
-	    versions[speaks]);
+	add("{\"cniVersion\": \"%s\", \"supportedVersions\": [", versions[speaks]);
 	add_versions("\"");
 	add("]}");
 	_exit(write_all(1, out, used) ? 1 : 0);

@@ -11,9 +11,7 @@
 
 static const struct command commands[] = { COMMANDS };
 
-static const struct command unknown = {
-	"", HELLO_MS, GRACE_MS, 0, false, false
-};
+static const struct command unknown = { "", HELLO_MS, GRACE_MS, 0, false, false };
 
 const char *variable(const char *name)
 {
@@ -45,8 +43,7 @@ static bool is_identifier(const char *text, size_t len)
 /* As IFNAME and what follows it in pycni/cni/protocol.py. */
 static bool is_ifname(const char *text)
 {
-	static const char *const taken[] = { ".", "..", "lo", "all",
-					     "default" };
+	static const char *const taken[] = { ".", "..", "lo", "all", "default" };
 	size_t len = strlen(text);
 
 	if (!len || len > IFNAME_MAX || text[0] == '-')
@@ -75,8 +72,7 @@ static bool are_arguments(const char *text)
 
 static void check_presence(const struct command *command)
 {
-	static const char *const needed[] = { "CNI_CONTAINERID", "CNI_NETNS",
-					      "CNI_IFNAME" };
+	static const char *const needed[] = { "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME" };
 	struct bytes missing = {};
 
 	for (int i = 0; command->of_pod && i < 3; i++) {
@@ -87,8 +83,7 @@ static void check_presence(const struct command *command)
 	}
 	put(&missing, "", 1);
 	if (*missing.at)
-		refuse(INVALID_PARAMETER,
-		       "required environment variables are missing or empty",
+		refuse(INVALID_PARAMETER, "required environment variables are missing or empty",
 		       "%s; the container runtime must set them", missing.at);
 }
 
@@ -103,26 +98,22 @@ void check_environment(const struct command *command)
 	if (!command->of_pod)
 		return;
 	if (!is_identifier(id, strlen(id)))
-		refuse(INVALID_PARAMETER,
-		       "CNI_CONTAINERID has characters that are not allowed",
+		refuse(INVALID_PARAMETER, "CNI_CONTAINERID has characters that are not allowed",
 		       "it must begin with a letter or digit, then letters, "
 		       "digits, '_', '.' and '-'");
 	if (!command->in_pod)
 		return;
 	if (!is_ifname(variable("CNI_IFNAME")))
-		refuse(INVALID_PARAMETER,
-		       "CNI_IFNAME cannot be the name of a pod's interface",
+		refuse(INVALID_PARAMETER, "CNI_IFNAME cannot be the name of a pod's interface",
 		       "1 to 15 ASCII characters without spaces, '/', ':' and "
 		       "'%%', not beginning with '-', and not reserved");
 	if (!are_arguments(variable("CNI_ARGS")))
-		refuse(INVALID_PARAMETER,
-		       "CNI_ARGS has a part that is not KEY=VALUE",
+		refuse(INVALID_PARAMETER, "CNI_ARGS has a part that is not KEY=VALUE",
 		       "parts are separated by semicolons: "
 		       "KEY=VALUE;KEY=VALUE");
 }
 
-static void check_version(const struct value *value,
-			  const struct command *command)
+static void check_version(const struct value *value, const struct command *command)
 {
 	int number = 0; /* without the key, or with an empty one: the oldest */
 
@@ -134,35 +125,28 @@ static void check_version(const struct value *value,
 		       "configuration to one of these",
 		       versions[0], NEWEST_VERSION);
 	if (number < command->since)
-		refuse(INCOMPATIBLE_VERSION,
-		       "config version does not allow the command",
+		refuse(INCOMPATIBLE_VERSION, "config version does not allow the command",
 		       "the config is %s, %s came with %s; set cniVersion in "
 		       "the network list to that or later",
-		       versions[number], command->name,
-		       versions[command->since]);
+		       versions[number], command->name, versions[command->since]);
 }
 
-struct head check_configuration(const struct bytes *in,
-				const struct command *command)
+struct head check_configuration(const struct bytes *in, const struct command *command)
 {
 	struct head head = {};
 	enum found found = NO_JSON;
 
 	if (in->len > STDIN_LIMIT)
-		refuse(DECODING_ERROR,
-		       "the network configuration on stdin is too long",
+		refuse(DECODING_ERROR, "the network configuration on stdin is too long",
 		       "the limit is %d bytes", STDIN_LIMIT);
 	found = read_head(in->at, in->len, &head);
 	if (found == NO_JSON)
-		refuse(DECODING_ERROR,
-		       "the network configuration on stdin is no JSON document",
+		refuse(DECODING_ERROR, "the network configuration on stdin is no JSON document",
 		       "whoever writes it must write one JSON document, as the "
 		       "CNI specification has it");
-	answer_in(version_number(head.exact_version.text.at,
-				 head.exact_version.text.len));
+	answer_in(version_number(head.exact_version.text.at, head.exact_version.text.len));
 	if (found == NO_OBJECT)
-		refuse(DECODING_ERROR,
-		       "the network configuration on stdin is no JSON object",
+		refuse(DECODING_ERROR, "the network configuration on stdin is no JSON object",
 		       "the container runtime must write one network "
 		       "configuration to it");
 	if (head.version.kind == OTHER || head.name.kind == OTHER)

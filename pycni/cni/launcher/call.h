@@ -24,8 +24,7 @@ const struct command *find_command(void);
 void check_environment(const struct command *command);
 
 /* The head of the configuration; refuses one that DEL could not work with, either. */
-struct head check_configuration(const struct bytes *in,
-				const struct command *command);
+struct head check_configuration(const struct bytes *in, const struct command *command);
 
 /* A variable of the runtime's; "" if it is not set. */
 const char *variable(const char *name);

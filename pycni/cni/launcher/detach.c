@@ -46,8 +46,7 @@ static void digest_of(const char *network, char digest[DIGITS + 1])
 	struct bytes key = {};
 
 	put(&key, network, strlen(network) + 1);
-	put(&key, variable("CNI_CONTAINERID"),
-	    strlen(variable("CNI_CONTAINERID")) + 1);
+	put(&key, variable("CNI_CONTAINERID"), strlen(variable("CNI_CONTAINERID")) + 1);
 	put_text(&key, variable("CNI_IFNAME"));
 	sha256_digits(key.at, key.len, digest);
 }
@@ -70,8 +69,7 @@ static bool is_ours(const struct link *link, const char *digest)
 {
 	const char *key = NULL;
 
-	if (strcmp(link->kind, "veth") != 0 &&
-	    strcmp(link->kind, "netkit") != 0)
+	if (strcmp(link->kind, "veth") != 0 && strcmp(link->kind, "netkit") != 0)
 		return false;
 	if (!strncmp(link->alias, ALIAS_HEAD " ", sizeof(ALIAS_HEAD)))
 		key = find_word(link->alias, "key=");
@@ -118,8 +116,7 @@ static void delete_rules(const char *alias)
 
 		if (len < sizeof(text))
 			memcpy(text, at, len);
-		if (!memchr(versions_ruled, version,
-			    strcspn(versions_ruled, " ")) ||
+		if (!memchr(versions_ruled, version, strcspn(versions_ruled, " ")) ||
 		    inet_pton(family, text, address) != 1)
 			continue;
 		if (delete_rule(family, address) && errno != EAFNOSUPPORT)

@@ -128,8 +128,8 @@ static bool skip_scalar(struct text *t)
 {
 	if (is_next(t, '"'))
 		return take_string(t, NULL);
-	return skip_word(t, "null") || skip_word(t, "true") ||
-	       skip_word(t, "false") || skip_number(t);
+	return skip_word(t, "null") || skip_word(t, "true") || skip_word(t, "false") ||
+	       skip_number(t);
 }
 
 /* A key and its colon. */
@@ -211,8 +211,7 @@ static bool take_value(struct text *t, struct value *value)
 static bool is_key(const struct bytes *key, const char *name, bool exactly)
 {
 	return key->len == strlen(name) &&
-	       !(exactly ? memcmp(key->at, name, key->len) :
-			   strncasecmp(key->at, name, key->len));
+	       !(exactly ? memcmp(key->at, name, key->len) : strncasecmp(key->at, name, key->len));
 }
 
 /* The value of a key in its exact spelling wins over one in another. */
@@ -222,8 +221,7 @@ struct slot {
 	bool is_exact, only_exact;
 };
 
-static bool take_member(struct text *t, const struct bytes *key,
-			struct slot *slots, int count)
+static bool take_member(struct text *t, const struct bytes *key, struct slot *slots, int count)
 {
 	const char *begin = t->at;
 
@@ -265,9 +263,7 @@ enum found read_head(const char *text, size_t len, struct head *head)
 	struct slot slots[] = {
 		{ .key = "cniVersion", .value = &head->version },
 		{ .key = "name", .value = &head->name },
-		{ .key = "cniVersion",
-		  .value = &head->exact_version,
-		  .only_exact = true },
+		{ .key = "cniVersion", .value = &head->exact_version, .only_exact = true },
 	};
 	bool is_null, is_object;
 

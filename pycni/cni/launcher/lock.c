@@ -33,11 +33,9 @@ static void wait_for(int file)
 {
 	const struct timespec nap = { .tv_nsec = POLL_MS * 1000000L };
 
-	for (int left = LOCK_MS; flock(file, LOCK_EX | LOCK_NB);
-	     left -= POLL_MS) {
+	for (int left = LOCK_MS; flock(file, LOCK_EX | LOCK_NB); left -= POLL_MS) {
 		if (left <= 0 || (errno != EWOULDBLOCK && errno != EINTR))
-			refuse(TRY_AGAIN,
-			       "another process works on the attachment",
+			refuse(TRY_AGAIN, "another process works on the attachment",
 			       "errno %d; try again when it is done", errno);
 		nanosleep(&nap, NULL);
 	}
@@ -57,9 +55,7 @@ struct lock lock_attachment(const char *run_dir, const char *digest)
 	struct stat about;
 
 	for (;;) {
-		lock.file = open(lock.path,
-				 O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-				 0600);
+		lock.file = open(lock.path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (lock.file < 0)
 			return lock; /* the directory is missing or read-only */
 		wait_for(lock.file);

@@ -64,16 +64,14 @@ static void become_python(const struct paths *paths, const struct bytes *in)
 	if (access(paths->python, X_OK))
 		return;
 	copy = memfd_create("stdin", MFD_CLOEXEC);
-	if (copy < 0 || write_all(copy, in->at, in->len) ||
-	    lseek(copy, 0, SEEK_SET) || dup2(copy, 0))
-		refuse(TRY_AGAIN, "no agent answers, and stdin cannot be kept",
-		       "errno %d", errno);
+	if (copy < 0 || write_all(copy, in->at, in->len) || lseek(copy, 0, SEEK_SET) ||
+	    dup2(copy, 0))
+		refuse(TRY_AGAIN, "no agent answers, and stdin cannot be kept", "errno %d", errno);
 	execv(paths->python, argv);
 }
 
 /* `error`: what came of asking the agent, an errno. */
-static _Noreturn void work_alone(const struct command *command,
-				 const struct paths *paths,
+static _Noreturn void work_alone(const struct command *command, const struct paths *paths,
 				 const struct bytes *in, int error)
 {
 	struct head head;
@@ -89,13 +87,11 @@ static _Noreturn void work_alone(const struct command *command,
 		check_state(paths);
 		_exit(0);
 	}
-	refuse(TRY_AGAIN,
-	       "pycni's agent does not answer on this node; try again",
-	       "%s: errno %d", paths->socket, error);
+	refuse(TRY_AGAIN, "pycni's agent does not answer on this node; try again", "%s: errno %d",
+	       paths->socket, error);
 }
 
-static _Noreturn void do_without_agent(const struct command *command,
-				       const struct paths *paths,
+static _Noreturn void do_without_agent(const struct command *command, const struct paths *paths,
 				       const struct bytes *in, enum tried tried)
 {
 	int error = errno;
@@ -107,8 +103,7 @@ static _Noreturn void do_without_agent(const struct command *command,
 		if (read_head(in->at, in->len, &head) != NO_JSON)
 			answer_in(version_number(head.exact_version.text.at,
 						 head.exact_version.text.len));
-		refuse(TRY_AGAIN, "the agent stopped during ADD; try again",
-		       "errno %d", error);
+		refuse(TRY_AGAIN, "the agent stopped during ADD; try again", "errno %d", error);
 	}
 	if (*paths->python)
 		become_python(paths, in);
@@ -138,8 +133,7 @@ static _Noreturn void answer_version(void)
 		in.len += got > 0 ? got : 0;
 	}
 	if (read_head(in.at, in.len, &head) == AN_OBJECT)
-		answer_in(version_number(head.exact_version.text.at,
-					 head.exact_version.text.len));
+		answer_in(version_number(head.exact_version.text.at, head.exact_version.text.len));
 	tell_versions();
 }
 

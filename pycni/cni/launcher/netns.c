@@ -33,8 +33,7 @@ bool is_pods(int netns)
 {
 	struct stat theirs, ours;
 
-	if (netns < 0 || ioctl(netns, NS_GET_NSTYPE) != CLONE_NEWNET ||
-	    fstat(netns, &theirs))
+	if (netns < 0 || ioctl(netns, NS_GET_NSTYPE) != CLONE_NEWNET || fstat(netns, &theirs))
 		return false;
 	if (may_be_own())
 		return true;

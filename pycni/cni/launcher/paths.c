@@ -18,10 +18,8 @@ static void read_line(char *line, int number, struct paths *paths)
 	const struct {
 		const char *key, **value;
 	} known[] = {
-		{ "socket", &paths->socket },
-		{ "run_dir", &paths->run_dir },
-		{ "pins", &paths->pins },
-		{ "python", &paths->python },
+		{ "socket", &paths->socket },	  { "run_dir", &paths->run_dir },
+		{ "pins", &paths->pins },	  { "python", &paths->python },
 		{ "settings", &paths->settings },
 	};
 	char *equals = strchr(line, '=');
@@ -29,10 +27,8 @@ static void read_line(char *line, int number, struct paths *paths)
 	if (!*line || *line == '#')
 		return;
 	if (!equals)
-		refuse(INVALID_CONFIG,
-		       PATHS_NAME " beside the plugin is damaged",
-		       "line %d is not KEY=VALUE; run `pycni install` again",
-		       number);
+		refuse(INVALID_CONFIG, PATHS_NAME " beside the plugin is damaged",
+		       "line %d is not KEY=VALUE; run `pycni install` again", number);
 	*equals = 0;
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (!strcmp(line, known[i].key))
@@ -76,8 +72,7 @@ struct paths read_paths(void)
 	if (file < 0 && errno == ENOENT)
 		return paths;
 	if (file < 0 || put_file(&text, file, LIMIT) || text.len > LIMIT)
-		refuse(FILE_ERROR,
-		       PATHS_NAME " beside the plugin cannot be read",
+		refuse(FILE_ERROR, PATHS_NAME " beside the plugin cannot be read",
 		       "errno %d; run `pycni install` again", errno);
 	close(file);
 	put(&text, "", 1);

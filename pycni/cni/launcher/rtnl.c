@@ -12,8 +12,7 @@
 
 #include "bytes.h"
 
-#define ROOM \
-	65536 /* more than the kernel puts into one datagram of a listing */
+#define ROOM 65536 /* more than the kernel puts into one datagram of a listing */
 #define TRIES 20
 
 struct request {
@@ -71,8 +70,7 @@ static int ask(int rtnl, const struct request *request)
 	const struct nlmsghdr *head = (const struct nlmsghdr *)buffer;
 	struct nlmsgerr answer;
 
-	if (rtnl < 0 || send_request(rtnl, request) ||
-	    receive(rtnl, buffer) < 0)
+	if (rtnl < 0 || send_request(rtnl, request) || receive(rtnl, buffer) < 0)
 		return errno;
 	if (head->nlmsg_type != NLMSG_ERROR)
 		return EPROTO;
@@ -116,8 +114,7 @@ static struct link read_link(struct nlmsghdr *message)
 	const struct ifinfomsg *about = NLMSG_DATA(message);
 	const struct rtattr *one = IFLA_RTA(about);
 	int left = IFLA_PAYLOAD(message);
-	struct link link = { .index = about->ifi_index,
-			     .is_up = about->ifi_flags & IFF_UP };
+	struct link link = { .index = about->ifi_index, .is_up = about->ifi_flags & IFF_UP };
 
 	for (; RTA_OK(one, left); one = RTA_NEXT(one, left)) {
 		if (one->rta_type == IFLA_IFNAME)
@@ -126,8 +123,7 @@ static struct link read_link(struct nlmsghdr *message)
 			copy_text(link.alias, sizeof(link.alias), one);
 		else if (one->rta_type == IFLA_LINKINFO)
 			read_kind(one, &link);
-		else if (one->rta_type == IFLA_ADDRESS &&
-			 RTA_PAYLOAD(one) == sizeof(link.mac))
+		else if (one->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(one) == sizeof(link.mac))
 			memcpy(link.mac, RTA_DATA(one), sizeof(link.mac));
 	}
 	return link;
@@ -142,8 +138,7 @@ enum step {
 
 /* One message of an answer about links. */
 static enum step take(struct nlmsghdr *message,
-		      void (*visit)(const struct link *link, void *context),
-		      void *context)
+		      void (*visit)(const struct link *link, void *context), void *context)
 {
 	const struct nlmsgerr *error = NLMSG_DATA(message);
 	struct link link;
@@ -162,8 +157,7 @@ static enum step take(struct nlmsghdr *message,
 }
 
 static enum step list(int rtnl, const struct request *request,
-		      void (*visit)(const struct link *link, void *context),
-		      void *context)
+		      void (*visit)(const struct link *link, void *context), void *context)
 {
 	static char buffer[ROOM];
 	enum step step = GO_ON;
@@ -183,14 +177,12 @@ static enum step list(int rtnl, const struct request *request,
 	return step;
 }
 
-int visit_links(const char *name,
-		void (*visit)(const struct link *link, void *context),
+int visit_links(const char *name, void (*visit)(const struct link *link, void *context),
 		void *context)
 {
 	struct ifinfomsg about = { .ifi_family = AF_UNSPEC };
 	unsigned int mask = RTEXT_FILTER_SKIP_STATS;
-	struct request request = begin(RTM_GETLINK, name ? 0 : NLM_F_DUMP,
-				       &about, sizeof(about));
+	struct request request = begin(RTM_GETLINK, name ? 0 : NLM_F_DUMP, &about, sizeof(about));
 	enum step step = AGAIN;
 
 	add(&request, IFLA_EXT_MASK, &mask, sizeof(mask));
@@ -210,10 +202,8 @@ int visit_links(const char *name,
 
 int delete_link(int index)
 {
-	struct ifinfomsg about = { .ifi_family = AF_UNSPEC,
-				   .ifi_index = index };
-	struct request request =
-		begin(RTM_DELLINK, NLM_F_ACK, &about, sizeof(about));
+	struct ifinfomsg about = { .ifi_family = AF_UNSPEC, .ifi_index = index };
+	struct request request = begin(RTM_DELLINK, NLM_F_ACK, &about, sizeof(about));
 
 	return finish(&request, ENODEV);
 }
@@ -225,8 +215,7 @@ int delete_rule(int family, const void *address)
 	struct fib_rule_hdr about = { .family = family,
 				      .src_len = 8 * len,
 				      .action = FR_ACT_TO_TBL };
-	struct request request =
-		begin(RTM_DELRULE, NLM_F_ACK, &about, sizeof(about));
+	struct request request = begin(RTM_DELRULE, NLM_F_ACK, &about, sizeof(about));
 
 	add(&request, FRA_SRC, address, len);
 	add(&request, FRA_PRIORITY, &priority, sizeof(priority));

@@ -22,8 +22,7 @@ struct link {
 /* Shows all links, or the one with that name; some twice, if links change meanwhile. No
  * such link is no error.
  */
-int visit_links(const char *name,
-		void (*visit)(const struct link *link, void *context),
+int visit_links(const char *name, void (*visit)(const struct link *link, void *context),
 		void *context);
 
 /* 0 also if it is gone already. */

@@ -48,8 +48,7 @@ static bool is_pinned(const char *pins)
 {
 	struct statfs about;
 
-	return !statfs(pins, &about) &&
-	       (unsigned int)about.f_type == BPF_FS_MAGIC &&
+	return !statfs(pins, &about) && (unsigned int)about.f_type == BPF_FS_MAGIC &&
 	       !access(join(pins, "/maps/endpoints"), F_OK) &&
 	       !access(join(pins, "/programs/"), F_OK);
 }
@@ -88,8 +87,7 @@ static long long seconds_away(const char *run_dir)
 		close(file);
 		return 0;
 	}
-	file = errno == EEXIST ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) :
-				 -1;
+	file = errno == EEXIST ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
 	if (file < 0)
 		return 0;
 	since = read_seconds(file);
@@ -109,8 +107,7 @@ void check_state(const struct paths *paths)
 	enum code code = NOT_AVAILABLE;
 
 	if (visit_links(NULL, look_at, &seen))
-		refuse(FILE_ERROR, "the node's links cannot be listed",
-		       "errno %d", errno);
+		refuse(FILE_ERROR, "the node's links cannot be listed", "errno %d", errno);
 	if (seen.has_pods)
 		code = LIMITED_CONNECTIVITY;
 	if (!is_pinned(paths->pins))
@@ -124,8 +121,7 @@ void check_state(const struct paths *paths)
 		       "pycni's agent does not run",
 		       paths->socket);
 	if (away > AWAY_SECONDS)
-		refuse(NOT_AVAILABLE,
-		       "no pod can be added: pycni's agent does not run",
+		refuse(NOT_AVAILABLE, "no pod can be added: pycni's agent does not run",
 		       "none has answered at %s for %lld s; see why pycni's "
 		       "agent does not run",
 		       paths->socket, away);
