@@ -42,9 +42,9 @@ static __always_inline int check_outer4(struct __sk_buff *ctx, const struct pack
 	return checksum_ip4((void *)(eth + 1)) ? -DROP_BAD_HEADER : 0;
 }
 
-/* Without its outer header, in which `length` bytes were left for it. Before Linux 6.3, skb->protocol may be that of the outer
- * header: whoever receives the packet behind a device finds out anew
- * (eth_type_trans()).
+/* Without its outer header, in which `length` bytes were left for it. Before Linux
+ * 6.3, skb->protocol may be that of the outer header: whoever receives the packet
+ * behind a device finds out anew (eth_type_trans()).
  */
 static __always_inline int receive_unwrapped(struct __sk_buff *ctx, const struct packet *outer,
 					     int length)
