@@ -12,17 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from pycni.lab import cluster
 from pycni.lab.layout import NODE_UPLINK
-from pycni.node import next_hops, report
-from pycni.settings import load
 from support.flood import Flood
 from support.flows import FAMILIES
 from support.labs import pycni
 from support.matrix import IP_HEADER, exchange_between
 from support.on_link import UNDERLAYS, Nodes, nodes_on_link
 from support.underlay import ip
-from support.waiting import wait_until
 
 UPLINK_MTU = 1500
 
@@ -55,30 +51,27 @@ def test_a_node_behind_a_router_is_named_with_what_to_do(nodes: Nodes) -> None:
 
 
 def test_nodes_that_ask_each_other_get_answers(nodes: Nodes) -> None:
-    def answered() -> bool:
-        told = report.read_table(load(nodes.one.settings_path), report.PEERS)
-        return [row["forwards"] for row in told.values()] == [True, True]
-
-    wait_until(answered, "both other nodes answered through the overlay")
+    nodes.wait_for_answers()
 
 
 # Without an agent, without a neighbour
 
 
-def forget_neighbours(nodes: Nodes) -> None:
-    for node, other in ((nodes.one, nodes.two), (nodes.two, nodes.one)):
-        ip(node.netns, "neigh", "del", nodes.vtep(other), "dev", NODE_UPLINK)
-
-
-def test_a_neighbour_that_the_kernel_has_forgotten_costs_no_packet(nodes: Nodes) -> None:
+def flooded(nodes: Nodes, count: int) -> None:
+    """Packets from the moment on at which the kernels have forgotten their neighbours."""
     source, target = nodes.lab.layout.pods[0], nodes.lab.layout.pods[2]
     before = nodes.left_directly(nodes.one)
-    forget_neighbours(nodes)
-    with Flood(source, nodes.lab.addresses(target), count=200) as flood:
+    for node, other in ((nodes.one, nodes.two), (nodes.two, nodes.one)):
+        ip(node.netns, "neigh", "del", nodes.vtep(other), "dev", NODE_UPLINK)
+    with Flood(source, nodes.lab.addresses(target), count=count) as flood:
         lost = flood.lost()
 
     assert set(lost.values()) == {0}
-    assert nodes.left_directly(nodes.one) - before > 200
+    assert nodes.left_directly(nodes.one) - before > count
+
+
+def test_a_neighbour_that_the_kernel_has_forgotten_costs_no_packet(nodes: Nodes) -> None:
+    flooded(nodes, 200)
 
 
 @both_families
@@ -98,20 +91,5 @@ def test_a_long_packet_arrives_while_the_kernel_asks_for_the_neighbour(
 
 def test_without_agents_the_kernel_finds_the_way(nodes: Nodes) -> None:
     """The lease of the next hops ends, and the kernel forgets the neighbours."""
-    source, target = nodes.lab.layout.pods[0], nodes.lab.layout.pods[2]
-    for node in (nodes.one, nodes.two):
-        nodes.lab.stop_agent(node)
-    try:
-        settings = load(nodes.one.settings_path)
-        wait_until(lambda: not next_hops.is_fresh(settings), "nobody vouches for the next hops")
-        before = nodes.left_directly(nodes.one)
-        forget_neighbours(nodes)
-        with Flood(source, nodes.lab.addresses(target), count=500) as flood:
-            lost = flood.lost()
-    finally:
-        for node in (nodes.one, nodes.two):
-            nodes.lab.start_agent(node)
-            cluster.wait_for_agent(nodes.lab, node)
-
-    assert set(lost.values()) == {0}
-    assert nodes.left_directly(nodes.one) - before > 500
+    with nodes.without_agents(nodes.one, nodes.two):
+        flooded(nodes, 500)

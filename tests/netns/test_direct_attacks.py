@@ -119,16 +119,18 @@ class Scene:
         by = BRIDGE if ifname == NODE_UPLINK else far_end(ifname)
         send_frames(self.nodes.lab.layout.underlay_netns, by, [bytes(frame) for frame in frames])
 
+    def dropped(self) -> Counter[str]:
+        """Of what comes to node one, by its program or in its stack."""
+        return self.nodes.dropped_by("from_underlay", "nft")
+
     def refused(self, frames: Sequence[Packet], reason: str, ifname: str = NODE_UPLINK) -> None:
         """Sends each TIMES; all of them, and nothing else, must be counted so."""
-        before = self.nodes.dropped()
+        before = self.dropped()
         expected = Counter({reason: TIMES * len(frames)})
 
         self.send([frame for frame in frames for _ in range(TIMES)], ifname)
 
-        wait_until(
-            lambda: self.nodes.dropped() - before == expected, f"all are refused as {reason}"
-        )
+        wait_until(lambda: self.dropped() - before == expected, f"all are refused as {reason}")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ import pytest
 from scapy.layers.l2 import Ether
 
 from netns.test_direct_attacks import Scene, ping
-from pycni.lab import cluster
 from pycni.lab.layout import BRIDGE, LabNode
-from pycni.node import next_hops
 from pycni.node.record import Node
 from pycni.settings import load
 from pycni.stores import DIRECT, ROUTED, VXLAN, open_store
@@ -140,20 +138,12 @@ def test_only_the_router_is_believed_and_only_for_what_is_behind_it(
 
 def test_without_agents_the_kernel_finds_the_router(nodes: Nodes) -> None:
     pods, ends = nodes.lab.layout.pods, (nodes.one, nodes.routed)
-    for node in ends:
-        nodes.lab.stop_agent(node)
-    try:
-        settings = load(nodes.one.settings_path)
-        wait_until(lambda: not next_hops.is_fresh(settings), "nobody vouches for the next hops")
+    with nodes.without_agents(*ends):
         before = nodes.left_directly(nodes.one)
         for node in ends:
             ip(node.netns, "neigh", "flush", "all")
         with Flood(pods[0], nodes.lab.addresses(pods[4]), count=500) as flood:
             lost = flood.lost()
-    finally:
-        for node in ends:
-            nodes.lab.start_agent(node)
-            cluster.wait_for_agent(nodes.lab, node)
 
     assert set(lost.values()) == {0}
     assert nodes.left_directly(nodes.one) - before > 500

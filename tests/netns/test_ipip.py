@@ -21,17 +21,14 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from pycni.cluster import IPIP_OVERHEAD
-from pycni.dataplane import dumps
-from pycni.lab import cluster
 from pycni.lab.layout import NODE_UPLINK, POD_IFNAME, WORLD
 from pycni.names import GATEWAY_MAC
-from pycni.node import next_hops, overlay, overlay_guard, report
-from pycni.settings import load
+from pycni.node import overlay, overlay_guard
 from pycni.stores import IPIP
 from support.flood import Flood
 from support.flows import FAMILIES, answering, ask, pumping, running, send_datagrams, send_frames
 from support.kernel import open_iproute
-from support.labs import drops, made_pod, pycni, within
+from support.labs import made_pod, pycni, within
 from support.matrix import exchange_between, plan
 from support.on_link import UNDERLAYS, Nodes, nodes_on_link
 from support.plugin import execute
@@ -59,21 +56,6 @@ class Tunnelled(Nodes):
     def address(self, number: int, family: int) -> str:
         """Of a pod: 0 and 1 are of node one, 2 and 3 of two, 4 and 5 of three."""
         return self.pod(self.lab.layout.pods[number], family)
-
-    def paths(self) -> Counter[str]:
-        """What node one forwarded so far, by program and path."""
-        counts = Counter[str]()
-        for row in dumps.dump(load(self.one.settings_path).pin_root, "forwarded")[0]:
-            counts[f"{row['program']} {dumps.spelled(row['path'])}"] += row["packets"]
-        return counts
-
-    def dropped_by(self, name: str) -> Counter[str]:
-        """What a program of node one, or its guard (nft), dropped so far, by reason."""
-        counts = Counter[str]()
-        for (reason, program), packets in drops(self.lab, self.one).items():
-            if program == name:
-                counts[reason] += packets
-        return counts
 
     def outer(self, src: str, dst: str, family: int, **fields: Any) -> Packet:
         """The outer header from one address to another, around a packet of `family`."""
@@ -108,7 +90,7 @@ def test_all_sizes_and_kinds_arrive(
 ) -> None:
     """Up to the MTU of the way, in fragments above it."""
     pods = nodes.lab.layout.pods
-    before = nodes.paths()
+    before = nodes.forwarded(nodes.one)
 
     done = exchange_between(
         pods[source].netns,
@@ -119,7 +101,7 @@ def test_all_sizes_and_kinds_arrive(
 
     assert done.came == done.sent
     assert done.bad == []
-    after = nodes.paths() - before
+    after = nodes.forwarded(nodes.one) - before
     assert after[counted] > len(done.sent) / 2, after
     assert after["from_container DEVICE"] < 5, after
 
@@ -141,7 +123,7 @@ def test_a_node_reaches_pods_of_another_and_is_seen_by_its_gateway(
     nodes: Tunnelled, family: int, target: int
 ) -> None:
     netns, to = nodes.lab.layout.pods[target].netns, nodes.address(target, family)
-    before = nodes.paths()
+    before = nodes.forwarded(nodes.one)
     with answering(netns, to) as (port, _):
         seen = ask(nodes.one.netns, to, port, size=1400)
     with pumping(nodes.one.netns, netns, to) as send:
@@ -151,7 +133,7 @@ def test_a_node_reaches_pods_of_another_and_is_seen_by_its_gateway(
         (device,) = ipr.link_lookup(ifname=overlay.DEVICE)
         gateways = [one.get("IFA_ADDRESS") for one in ipr.get_addr(index=device)]
     assert seen in gateways
-    assert (nodes.paths() - before)["to_overlay NODE"] > 0
+    assert (nodes.forwarded(nodes.one) - before)["to_overlay NODE"] > 0
 
 
 @pytest.mark.parametrize("size", [8, 1400, 5000])
@@ -229,11 +211,7 @@ def test_the_way_is_said(nodes: Tunnelled) -> None:
 
 
 def test_nodes_that_ask_each_other_get_answers(nodes: Tunnelled) -> None:
-    def answered() -> bool:
-        told = report.read_table(load(nodes.one.settings_path), report.PEERS)
-        return [row["forwards"] for row in told.values()] == [True, True]
-
-    wait_until(answered, "both other nodes answered through the overlay")
+    nodes.wait_for_answers()
 
 
 # Attacks
@@ -335,14 +313,14 @@ def test_a_pod_cannot_send_it_to_a_node_or_the_world(nodes: Tunnelled, family: i
 def flooded(nodes: Tunnelled, target: int, count: int) -> None:
     """Packets from the moment on at which the kernels have forgotten their neighbours."""
     to = nodes.lab.addresses(nodes.lab.layout.pods[target])
-    before = nodes.paths()
+    before = nodes.forwarded(nodes.one)
     for node in (nodes.one, nodes.two):
         ip(node.netns, "neigh", "flush", "dev", NODE_UPLINK)
     with Flood(nodes.lab.layout.pods[0], to, count=count) as flood:
         lost = flood.lost()
 
     assert set(lost.values()) == {0}
-    after = nodes.paths() - before
+    after = nodes.forwarded(nodes.one) - before
     assert after["from_container NODE"] >= 2 * count, after
     assert after["from_container DEVICE"] == 0, after
 
@@ -356,14 +334,6 @@ def test_a_neighbour_that_the_kernel_has_forgotten_costs_no_packet(
 
 def test_without_agents_the_kernel_finds_the_way(nodes: Tunnelled) -> None:
     """The lease of the next hops ends, and the kernel forgets the neighbours."""
-    for node in nodes.lab.layout.nodes:
-        nodes.lab.stop_agent(node)
-    try:
-        settings = load(nodes.one.settings_path)
-        wait_until(lambda: not next_hops.is_fresh(settings), "nobody vouches for the next hops")
+    with nodes.without_agents(*nodes.lab.layout.nodes):
         for target in (2, 4):
             flooded(nodes, target, 500)
-    finally:
-        for node in nodes.lab.layout.nodes:
-            nodes.lab.start_agent(node)
-            cluster.wait_for_agent(nodes.lab, node)

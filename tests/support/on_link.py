@@ -17,11 +17,11 @@ from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
 from pycni.lab.topology import open_rtnl
-from pycni.node import next_hops, overlay_guard
+from pycni.node import next_hops, report
 from pycni.settings import load
 from pycni.stores import DIRECT
 from support.flood import unanswered
-from support.labs import prepared_lab, within, write_settings
+from support.labs import drops, prepared_lab, within, write_settings
 from support.underlay import FORWARDING, ROUTERS, write_parameters
 from support.waiting import wait_until
 
@@ -74,25 +74,52 @@ class Nodes:
 
         wait_until(ready, f"packets on the link leave {mode}, by the router {routed or mode}")
 
+    def wait_for_answers(self) -> None:
+        """Until the other nodes have answered node one, through the overlay."""
+
+        def answered() -> bool:
+            told = report.read_table(load(self.one.settings_path), report.PEERS)
+            return [row["forwards"] for row in told.values()] == [True, True]
+
+        wait_until(answered, "both other nodes answered through the overlay")
+
+    def forwarded(self, node: LabNode) -> Counter[str]:
+        """Packets so far, by program and path."""
+        counts = Counter[str]()
+        for row in dumps.dump(load(node.settings_path).pin_root, "forwarded")[0]:
+            counts[f"{row['program']} {dumps.spelled(row['path'])}"] += row["packets"]
+        return counts
+
     def left_directly(self, node: LabNode) -> int:
         """Packets that left without VXLAN so far."""
-        found = dumps.dump(load(node.settings_path).pin_root, "forwarded")[0]
-        return sum(row["packets"] for row in found if dumps.spelled(row["path"]) == "DIRECT")
+        found = self.forwarded(node)
+        return found["from_container DIRECT"] + found["to_overlay DIRECT"]
 
     def own(self, node: LabNode, family: int) -> str:
         """The node's own address on the link."""
         return next(str(one.ip) for one in node.underlay if one.version == family)
 
-    def dropped(self) -> Counter[str]:
-        """What `from_underlay` of node one, and the guard in its stack, dropped so far, by
-        reason."""
-        found = dumps.dump(load(self.one.settings_path).pin_root, "drops")[0]
-        guarded = within(self.one.netns, overlay_guard.drops)
-        counts = Counter({name.upper(): count.packets for name, count in guarded.items()})
-        for row in found:
-            if row["program"] == "from_underlay":
-                counts[dumps.spelled(row["reason"])] += row["packets"]
+    def dropped_by(self, *programs: str) -> Counter[str]:
+        """What programs of node one, and its guard (nft), dropped so far, by reason."""
+        counts = Counter[str]()
+        for (reason, program), packets in drops(self.lab, self.one).items():
+            if program in programs:
+                counts[reason] += packets
         return counts
+
+    @contextmanager
+    def without_agents(self, *nodes: LabNode) -> Iterator[None]:
+        """Entered when nobody vouches for the next hops of node one any more."""
+        for node in nodes:
+            self.lab.stop_agent(node)
+        try:
+            settings = load(self.one.settings_path)
+            wait_until(lambda: not next_hops.is_fresh(settings), "nobody vouches for next hops")
+            yield
+        finally:
+            for node in nodes:
+                self.lab.start_agent(node)
+                cluster.wait_for_agent(self.lab, node)
 
 
 @contextmanager
