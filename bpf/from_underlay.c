@@ -39,7 +39,8 @@ static __always_inline int guard_overlay(struct __sk_buff *ctx,
 
 	if (!is_own_vtep(&packet->dst))
 		return NOT_OURS;
-	if (config.direct && ctx->pkt_type == PACKET_HOST &&
+	/* The stack takes what is sent to a group of stations, too. */
+	if (config.direct && ctx->pkt_type != PACKET_OTHERHOST &&
 	    may_be_vxlan(ctx, packet) &&
 	    !may_be_from(ctx, packet->src_mac, &packet->src))
 		return -DROP_WRONG_NEIGHBOUR;
