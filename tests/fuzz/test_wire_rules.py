@@ -4,6 +4,7 @@ program takes everything."""
 
 from __future__ import annotations
 
+import pickle
 import random
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from bpf.world import (
 from fuzz.wire_reading import unwrap_ipip
 from fuzz.wire_runs import REDIRECT_PEER, Went
 from fuzz.wire_trial import Trial, Wrong
-from fuzz.wire_worlds import COMES_IN_ON, HAS_SEEN, LOOKS_FOR, World
+from fuzz.wire_worlds import COMES_IN_ON, HAS_SEEN, LOOKS_FOR, WORLDS, World
 from loader.objects import Objects
 
 pytestmark = pytest.mark.root
@@ -214,6 +215,14 @@ def test_a_program_that_takes_everything_is_found(
             monkeypatch.setattr(trial, program, Careless())
 
         assert any(says in said for said in findings(trial, tries=10 * TRIES))
+
+
+def test_a_world_is_the_same_in_another_process() -> None:
+    """Each trial has its own."""
+    for world in WORLDS:
+        there: World = pickle.loads(pickle.dumps(world))
+
+        assert (there.tables(), there.name) == (world.tables(), world.name)
 
 
 def findings(trial: Trial, tries: int = TRIES) -> Iterator[str]:

@@ -78,7 +78,7 @@ class World:
     @property
     def asks(self) -> bool:
         """Whether the MACs of other nodes are known to the kernel alone."""
-        return self.kernel is not NO_ROUTE
+        return self.kernel != NO_ROUTE
 
     def constants(self) -> dict[str, bytes]:
         return {
