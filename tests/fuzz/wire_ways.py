@@ -160,12 +160,13 @@ class Ways:
 
 
 def is_heard(frame: bytes) -> bool:
-    """Whether the host's IP layer takes it: it is for this station or a group of them, and as long
-    as it says."""
-    is_ip4 = frame[12:14] == ETH_P_IP
-    length = int.from_bytes(frame[16:18] if is_ip4 else frame[18:20], "big")
-    whole = length + (0 if is_ip4 else 40) <= len(frame) - 14
-    return whole and (frame[:6] == OWN_MAC or bool(frame[0] & 1))
+    """Whether the host's IP layer takes it: it is for this station or a group of them, and its
+    length holds its header and is held by the frame (ip_rcv_core, ip6_rcv_core)."""
+    header, length = 40, 40 + int.from_bytes(frame[18:20], "big")
+    if frame[12:14] == ETH_P_IP:
+        header, length = (frame[14] & 15) * 4, int.from_bytes(frame[16:18], "big")
+    sound = SHORTEST - 14 <= header <= length <= len(frame) - 14
+    return sound and (frame[:6] == OWN_MAC or bool(frame[0] & 1))
 
 
 def same_but_marks(before: bytes, after: bytes) -> bool:
