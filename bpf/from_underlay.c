@@ -36,7 +36,8 @@ static __always_inline int guard_overlay(struct __sk_buff *ctx, const struct pac
 {
 	int drop;
 
-	if (config.direct && ctx->pkt_type == PACKET_HOST && may_be_vxlan(ctx, packet) &&
+	/* The stack takes what is sent to a group of stations, too. */
+	if (config.direct && ctx->pkt_type != PACKET_OTHERHOST && may_be_vxlan(ctx, packet) &&
 	    !may_be_from(ctx, packet->src_mac, &packet->src))
 		return -DROP_WRONG_NEIGHBOUR;
 	if (!is_udp_to(ctx, packet, config.vxlan_port))

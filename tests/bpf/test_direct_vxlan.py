@@ -18,8 +18,10 @@ from bpf.outcomes import dropped, into_pod, left_to_others
 from bpf.test_direct import HERE, OTHER_LINK, OWN_MAC, tables
 from bpf.test_own_decap import built, inner, udp, unwrapped, vxlan
 from bpf.world import (
+    BROADCAST_MAC,
     FAMILIES,
     FOREIGN_MAC,
+    GROUP_MAC,
     IPV4,
     NO_NEIGHBOUR,
     NODE_THREE_MAC,
@@ -53,6 +55,11 @@ def refused(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("on another link", packet, dropped("WRONG_NEIGHBOUR", packet), elsewhere)
     for what, part in hidden(underlay, FOREIGN_MAC):
         yield Case(what, part, dropped("WRONG_NEIGHBOUR", part), known)
+    for what, station in {"everybody": BROADCAST_MAC, "a group of stations": GROUP_MAC}.items():
+        parts = whole(family, underlay, FOREIGN_MAC), *dict(hidden(underlay, FOREIGN_MAC)).values()
+        for number, part in enumerate(parts):
+            part.dst = station
+            yield Case(f"to {what}, {number}", part, dropped("WRONG_NEIGHBOUR", part), known)
 
 
 def hidden(underlay: Family, mac: str) -> Iterator[tuple[str, Packet]]:
@@ -83,6 +90,12 @@ def left(family: Family, underlay: Family) -> Iterator[Case]:
     yield Case("no MAC yet", packet, left_to_others(packet, "DEVICE"), unknown, fib=asked)
     now = Fib(0, HERE, FOREIGN_MAC, UPLINK_MAC)
     yield Case("another MAC now", packet, left_to_others(packet, "DEVICE"), known, fib=now)
+    elsewhere = whole(family, underlay, FOREIGN_MAC)
+    elsewhere.dst = NODE_THREE_MAC
+    yield Case("to another station", elsewhere, left_to_others(elsewhere, "DEVICE"), known)
+    packet = whole(family, underlay, NODE_TWO_MAC)
+    packet.dst = BROADCAST_MAC
+    yield Case("of the node to everybody", packet, left_to_others(packet, "DEVICE"), known)
     ssh = outside(underlay, FOREIGN_MAC) / UDP(dport=VXLAN_PORT + 1) / Raw(bytes(16))
     yield Case("node to node", built(ssh), left_to_others(built(ssh)), known)
 

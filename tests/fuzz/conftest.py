@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One lab for what is done to a node at random, with strangers in it, and gone after the tests."""
+"""One lab for what is done to a node at random, with strangers in it, and gone after the tests; and
+programs for random frames."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from bpf.dataplane import compile_recorded
+from loader.objects import Objects
 from pycni.lab.cluster import Lab
 from pycni.lab.topology import NETNS_DIR
 from support import leftovers
@@ -35,3 +38,9 @@ def lab(_nothing_is_left: None) -> Iterator[Lab]:
     """Two nodes with a pod each, which nobody may touch."""
     with made_lab(nodes=2, pods=1) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """The programs, in a form that tells what they did."""
+    return compile_recorded(tmp_path_factory.mktemp("recorded"))

@@ -229,7 +229,7 @@ def test_a_node_sends_no_redirects_and_no_advertisements_in_a_pods_name(
 
 
 def test_vxlan_is_no_way_around(nodes: Nodes) -> None:
-    """Nor are fragments of it."""
+    """Nor are fragments of it, nor frames to everybody: the kernel takes VXLAN out of both."""
     scene = Scene(nodes, nodes.underlay)
     inside = vxlan(ping(scene.address("a pod of two"), scene.address("the target")) / bytes(80))
     head = Ether(src=STRANGER_MAC, dst=scene.mac("node one"))
@@ -242,6 +242,8 @@ def test_vxlan_is_no_way_around(nodes: Nodes) -> None:
     scene.refused([head / as_nobody / inside], "UNKNOWN_VTEP")
     scene.refused([head / as_two / inside], "WRONG_NEIGHBOUR")
     scene.refused([head / packet for packet in hidden], "WRONG_NEIGHBOUR")
+    to_all = Ether(src=STRANGER_MAC, dst=BROADCAST_MAC)
+    scene.refused([to_all / packet for packet in (as_two / inside, *hidden)], "WRONG_NEIGHBOUR")
 
 
 @both_families
