@@ -17,6 +17,7 @@
     ├── NotAvailable            50  pycni is not set up on this node
     │   ├── LimitedConnectivity 51  and pods of this node cannot reach all they should
     │   ├── NotPermitted            the caller is not root, or root without a capability
+    │   ├── BirdError               BIRD is not there, or refuses what it is told
     │   └── StoreError              the cluster store does not answer
     │       ├── NameTaken           another machine has the node's name
     │       ├── PlaceLost           the networks of the node's pods are its own no more
@@ -154,6 +155,10 @@ class LimitedConnectivity(NotAvailable):
 
 class NotPermitted(NotAvailable):
     """The caller may not do this; the message names the capability that is missing."""
+
+
+class BirdError(NotAvailable):
+    """BIRD does not answer at its socket, or refuses what it is told."""
 
 
 class StoreError(NotAvailable):

@@ -12,8 +12,9 @@ import os
 import re
 import socket
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,12 +30,13 @@ from pydantic import (
     ValidationError,
 )
 
+from pycni import bgp_settings
+from pycni.bgp_settings import Bgp, BgpPeer
 from pycni.cluster import (
     IPV4_MTU_MIN,
     VNI_MAX,
     Cluster,
     IPAddress,
-    IPNetwork,
     is_routable,
     mtu_needed,
 )
@@ -47,6 +49,7 @@ from pycni.files import (
     refuse_own_directory,
 )
 from pycni.names import DEVICE, SETTINGS_PATH, is_host_ifname, is_node_name
+from pycni.setting_types import AbsolutePath, Cidr
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
@@ -56,6 +59,8 @@ NODE_NAME = "PYCNI_NODE_NAME"
 share one settings file, and a host's name need not be that of its Node."""
 STATE_MARKS = frozenset({"node.json", "nodes.jsonl", "cluster.db", "delegated"})
 AGENT_SOCKET = "agent.sock"
+BGP_STORE = "bgp"
+"""The kind of store by which nodes find each other by BGP alone."""
 RUN_MARKS = frozenset({"locks", AGENT_SOCKET, "event.sock"})
 """Files by which a directory is known to be pycni's, though it is open to others."""
 
@@ -82,7 +87,8 @@ SIZE_MAX = 1 << 20
 """Bytes of a settings file."""
 
 AT = re.compile(r"line (\d+): ")
-TOML_TABLE = re.compile(r"\s*\[\s*[\"']?([\w-]+)[\"']?\s*\]")
+TOML_TABLE = re.compile(r"\s*\[(\[?)\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*\]")
+"""One bracket more for a table of an array; the name."""
 TOML_KEY = re.compile(r"\s*([\w\"'-]+(?: *\. *[\w\"'-]+)*)\s*=")
 
 
@@ -119,18 +125,6 @@ def _vtep(value: object) -> object:
     return address
 
 
-def _cidr(value: object) -> object:
-    if not isinstance(value, str) or "/" not in value:
-        raise ValueError("must be a network with its prefix length, such as '10.244.0.0/16'")
-    try:
-        network = ip_network(value, strict=False)
-    except ValueError:
-        raise ValueError("is no network such as '10.244.0.0/16' or 'fd00:10:244::/56'") from None
-    if str(network.network_address) != str(ip_address(value.partition("/")[0])):
-        raise ValueError(f"has bits set after its prefix; did you mean '{network}'?")
-    return network
-
-
 def _link_local(value: object) -> object:
     try:
         address = ip_address(value) if isinstance(value, str) else None
@@ -144,12 +138,6 @@ def _link_local(value: object) -> object:
 def _few(value: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
     if len(value) > LINK_LOCAL_MAX:
         raise ValueError(f"must be {LINK_LOCAL_MAX} addresses or fewer")
-    return value
-
-
-def _absolute(value: object) -> object:
-    if not isinstance(value, (str, Path)) or not Path(value).is_absolute():
-        raise ValueError("must be an absolute path in quotes")
     return value
 
 
@@ -194,8 +182,6 @@ WRONG_TYPE = {
 }
 """What pydantic's error types mean to a writer of TOML."""
 
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
-Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
 LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
 
 
@@ -260,17 +246,31 @@ class Settings(BaseModel):
     """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
     link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
     """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
+    bgp: Bgp | None = None
+    """Sessions with routers and other nodes; None: none."""
 
     @property
     def store_url(self) -> str:
+        if self.store == f"{BGP_STORE}:":
+            return f"{BGP_STORE}:{self.state_dir}/bgp.db"
         return self.store or f"sqlite:{self.state_dir}/cluster.db"
 
     @property
     def store_file(self) -> Path | None:
-        """The file of an embedded store."""
+        """The file of an embedded store, or of a node's own place where BGP is the store."""
         kind, _, rest = self.store_url.partition(":")
         file = Path(rest.removeprefix("//"))
-        return file if kind == "sqlite" and file.is_absolute() else None
+        return file if kind in ("sqlite", BGP_STORE) and file.is_absolute() else None
+
+    @property
+    def learns_pods(self) -> bool:
+        """Whether BGP is the store."""
+        return self.store.partition(":")[0] == BGP_STORE
+
+    @property
+    def given_pod_cidrs(self) -> tuple[Cidr, ...]:
+        """The node's pod CIDRs, where no store gives it any."""
+        return self.bgp.pod_cidrs if self.bgp is not None else ()
 
     @property
     def socket_path(self) -> Path:
@@ -421,6 +421,11 @@ def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) ->
     if settings.vtep and any(settings.vtep in cidr for cidr in cluster.cidrs):
         problem = f"vtep = '{settings.vtep}': must not be in one of cluster_cidrs"
         raise _wrong(file, [_at(lines, "vtep") + problem])
+    key, why = bgp_settings.problem(
+        settings.bgp, cluster, is_store=settings.learns_pods, encap=settings.encap
+    )
+    if key:
+        raise _wrong(file, [f"{_at(lines, *key.split('.'))}{key}: {why}"])
     if len(bytes(settings.socket_path)) > SOCKET_PATH_MAX:
         limit = SOCKET_PATH_MAX - len("/") - len(settings.socket_path.name)
         problem = f"run_dir = '{settings.run_dir}': must be {limit} bytes or less, for a socket"
@@ -443,11 +448,16 @@ def _paths(settings: Settings) -> dict[str, Path]:
 
 def _lines(text: str) -> dict[str, int]:
     """The line of each key, by its dotted name, as far as lines tell: for messages only."""
-    table, found = "", dict[str, int]()
+    table, found, tables = "", dict[str, int](), Counter[str]()
     for number, line in enumerate(text.splitlines(), 1):
         if header := TOML_TABLE.match(line):
-            table = f"{header[1]}."
-            found.setdefault(header[1], number)
+            name = re.sub(r"[ \"']", "", header[2])
+            found.setdefault(name, number)
+            if header[1]:
+                tables[name] += 1
+                name = f"{name}.{tables[name] - 1}"
+                found[name] = number
+            table = f"{name}."
         elif key := TOML_KEY.match(line):
             found.setdefault(table + re.sub(r"[ \"']", "", key[1]), number)
     return found
@@ -471,11 +481,13 @@ def _wrong(file: Path, problems: list[str]) -> InvalidSettings:
 
 def _describe(problem: Any, values: Mapping[str, object], lines: Mapping[str, int]) -> str:
     location: tuple[str | int, ...] = problem["loc"]
-    where = _at(lines, *(part for part in location if isinstance(part, str)))
+    where = _at(lines, *map(str, location))
     key = location[0] if isinstance(location[0], str) else ""
-    dotted = ".".join(part for part in location[:2] if isinstance(part, str) and part in _KEYS)
+    dotted = ".".join(str(part) for part in location if part in _KEYS or key == "bgp")
     if problem["type"] == "extra_forbidden":
         return where + _describe_unknown([str(part) for part in location])
+    if problem["type"] == "missing":
+        return f"{where}{dotted} is missing"
     text: str = WRONG_TYPE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "literal_error":
         text = f"must be {problem['ctx']['expected']}".replace("'", '"')
@@ -484,10 +496,15 @@ def _describe(problem: Any, values: Mapping[str, object], lines: Mapping[str, in
 
 
 def _describe_unknown(location: list[str]) -> str:
-    known = NodePrefix.model_fields if len(location) > 1 else Settings.model_fields
+    table: type[BaseModel] = Settings
+    for part in location[:-1]:
+        table = TABLES.get(part, table)
+    known = table.model_fields
     close = difflib.get_close_matches(location[-1], known, n=1)
     guess = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
     return f"unknown key {'.'.join(location)}: {guess}"
 
 
+TABLES: Mapping[str, type[BaseModel]] = {"node_prefix": NodePrefix, "bgp": Bgp, "peers": BgpPeer}
+"""By their names in the file."""
 _KEYS = {*Settings.model_fields, *NodePrefix.model_fields}

@@ -31,6 +31,7 @@ from pycni.agent import (
     probes,
     registration,
     server,
+    speaking,
 )
 from pycni.agent.cluster_store import Memory
 from pycni.agent.current import Current
@@ -39,6 +40,7 @@ from pycni.agent.known import Known
 from pycni.agent.loops import Loop, start
 from pycni.agent.place import Place
 from pycni.agent.probes import Traffic
+from pycni.bgp import file as bird_file
 from pycni.errors import PlaceLost, PycniError
 from pycni.kernel import memory
 from pycni.kernel.forgetting import Forgetting
@@ -154,6 +156,8 @@ def loops(
         ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
     ]
+    if settings.bgp is not None or bird_file.config_path(settings).exists():
+        made.append(Loop("bgp", partial(speaking.follow, settings, known=known), KERNEL_WAIT))
     if last_list_file.is_kept(settings):
         made += [
             Loop("last-list", partial(last_list.follow, settings, known=known), KERNEL_WAIT),

@@ -35,6 +35,7 @@ COMMANDS = {
     "endpoints": "pycni.cli.endpoints",
     "ports": "pycni.cli.ports",
     "nodes": "pycni.cli.nodes",
+    "bgp": "pycni.cli.bgp",
     "pools": "pycni.cli.pools",
     "services": "pycni.cli.services",
     "maps": "pycni.cli.maps",

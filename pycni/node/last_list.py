@@ -30,7 +30,7 @@ SIZE_MAX = 64 << 20
 
 def is_kept(settings: Settings) -> bool:
     """Whether there is need of it: an embedded store is a file of this machine already."""
-    return not settings.store_url.startswith("sqlite:")
+    return settings.store_file is None
 
 
 def save(settings: Settings, nodes: Iterable[NodeRecord]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from loader.probe import Feature
 from pycni import cluster
+from pycni.cluster import IPNetwork
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
 from pycni.node import dead_ends, direct, ipip, modes, uplink
@@ -130,12 +131,25 @@ def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
     return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
 
 
-def former(before: Node | None, pods: Iterable[Lease], *, serves: bool = False) -> Former:
+def former(
+    before: Node | None,
+    pods: Iterable[Lease],
+    *,
+    serves: bool = False,
+    given: tuple[IPNetwork, ...] = (),
+) -> Former:
     """The place that a host had, for the store. `before` is the node as the last setup left it;
-    `serves` says that pods may come at any moment."""
+    `serves` says that pods may come at any moment. `given` are the pod CIDRs that the settings give
+    the node, if they do. Raises InvalidSettings if it has others."""
     here = list(pods)
+    if before and given and set(before.pod_cidrs) != set(given):
+        raise InvalidSettings(
+            f"bgp.pod_cidrs = {' '.join(map(str, given))}: this node has "
+            f"{' '.join(map(str, before.pod_cidrs))}",
+            hint="to change them, drain the node, run `pycni teardown` and `pycni setup`",
+        )
     return Former(
-        before.pod_cidrs if before else (),
+        before.pod_cidrs if before else given,
         before.blocks if before else (),
         tuple(address for pod in here for address in pod.addresses),
         stays=serves or bool(here),

@@ -50,7 +50,7 @@ def steps(settings: Settings) -> list[str]:
         record = None if missing else _record(settings, host)
         found = list(_store(settings, host, missing=missing, known=record is not None))
         if record is not None:
-            had = plan.former(host.before, leases(ipr))
+            had = plan.former(host.before, leases(ipr), given=settings.given_pod_cidrs)
             had.refuse_renumbering(record.pod_cidrs)
             had.refuse_lost_blocks(record.networks)
         found += _device(settings, host)

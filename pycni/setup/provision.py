@@ -303,7 +303,8 @@ class Provisioning:
     def _had(self) -> Former:
         """What this host was. While its agent serves, a pod may come at any moment."""
         serves = self.mending is not None
-        return plan.former(self.host.before, leases(self.ipr), serves=serves)
+        given = self.settings.given_pod_cidrs
+        return plan.former(self.host.before, leases(self.ipr), serves=serves, given=given)
 
     def _addresses(self) -> list[IPAddress]:
         """All that this node has, for the store."""

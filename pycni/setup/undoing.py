@@ -16,6 +16,7 @@ from typing import NamedTuple
 import loader
 from loader import attach, pins
 from pycni import locks
+from pycni.bgp import file as bird_file
 from pycni.directories import refuse_unwritable
 from pycni.errors import PycniError
 from pycni.files import remove_file
@@ -96,7 +97,14 @@ def _look(settings: Settings, ipr: Rtnl, report: Report) -> list[Step]:
     ]
     if not found and node is None:  # the name in the store is another machine's
         return []
-    return [_leave(settings, node, report), *found]
+    return [*_bird(settings), _leave(settings, node, report), *found]
+
+
+def _bird(settings: Settings) -> Iterator[Step]:
+    """First: nobody shall send to pods that go."""
+    if bird_file.config_path(settings).exists():
+        phrase = "have BIRD withdraw what this node announces, and remove its configuration"
+        yield Step(phrase, partial(bird_file.withdraw, settings))
 
 
 def _leave(settings: Settings, node: Node | None, report: Report) -> Step:

@@ -124,9 +124,9 @@ def render(name: str, settings: Settings, *, config: Path | None, python: Path) 
     for line in (SOURCES / name).read_text(encoding="utf-8").splitlines():
         line = line.replace(f"{PYTHON} -I -m pycni", f"{python} -I -m pycni{options}")
         lines += _directory(line.replace("/sys/fs/bpf", _plain("bpffs", settings.bpffs)), settings)
-    store = settings.store_url.removeprefix("sqlite:").removeprefix("//")
-    if store != settings.store_url and not Path(store).is_relative_to(settings.state_dir):
-        own = _plain("store", Path(store).parent)
+    store = settings.store_file
+    if store is not None and not store.is_relative_to(settings.state_dir):
+        own = _plain("store", store.parent)
         lines.insert(lines.index("ProtectSystem=strict") + 1, f"ReadWritePaths={own}")
     return "\n".join(lines) + "\n"
 

@@ -83,16 +83,17 @@ def check_url(url: str) -> None:
 
         KubeLocation.parse(url)
         return
-    if kind != "sqlite":
+    if kind not in ("sqlite", "bgp"):
         raise InvalidSettings(
             f"store = {url!r}: unknown kind of store {kind!r}",
             hint="use 'etcd://HOST:2379', or 'kube:' in a pod of Kubernetes, or "
-            "'sqlite:/absolute/path' where all agents share a file system, or leave store empty "
+            "'sqlite:/absolute/path' where all agents share a file system, or 'bgp:' where nodes "
+            "know each other by BGP alone, or leave store empty "
             "for a cluster of one machine",
         )
     if not _path(rest).is_absolute():
         raise InvalidSettings(
-            f"store = {url!r}: the path is not absolute", hint="use 'sqlite:/absolute/path'"
+            f"store = {url!r}: the path is not absolute", hint=f"use '{kind}:/absolute/path'"
         )
 
 
@@ -103,8 +104,8 @@ def resync_seconds(url: str) -> float:
 
 
 def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
-    """The store at `url`: `sqlite:/absolute/path`, `etcd://HOST:PORT/PREFIX` (etcd/location.py), or
-    `kube:[/KUBECONFIG]` (kube/location.py).
+    """The store at `url`: `sqlite:/absolute/path`, `bgp:/absolute/path`, `etcd://HOST:PORT/PREFIX`
+    (etcd/location.py), or `kube:[/KUBECONFIG]` (kube/location.py).
 
     Made if absent, unless `create` is False. Raises InvalidSettings for an unknown kind of URL,
     ClusterError when the store was made with other cluster parameters, StoreError when it cannot be
@@ -116,6 +117,10 @@ def open_store(url: str, cluster: Cluster, *, create: bool = True) -> Store:
         from pycni.stores.kube import KubeStore
 
         return KubeStore.open(url, cluster, create=create)
+    if kind == "bgp":
+        from pycni.stores.bgp import BgpStore
+
+        return BgpStore.open(_path(rest), cluster, create=create)
     if kind != "sqlite":
         from pycni.stores.etcd import EtcdStore
 

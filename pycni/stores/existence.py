@@ -18,7 +18,7 @@ def what_is_missing(url: str, cluster: Cluster) -> str:
         return _etcd(url, cluster)
     if kind == "kube":
         return _kube(url)
-    if kind != "sqlite":  # open_store says what is wrong
+    if kind != "sqlite":  # one of BGP is always this node's own; open_store says what is wrong
         return ""
     path = Path(rest.removeprefix("//"))
     if path.exists():

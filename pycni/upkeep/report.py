@@ -37,6 +37,7 @@ from pycni.settings import Settings
 from pycni.stores import DIRECT, IPIP, VXLAN, Listing, open_store
 from pycni.upkeep import (
     attachments,
+    bgp,
     device,
     direct,
     hooks,
@@ -182,6 +183,7 @@ DETAILS: dict[str, Callable[[Description, Seen], str]] = {
     hooks.PART: _hooks,
     pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
     attachments.PART: lambda d, _: attachments.details(d),
+    bgp.PART: lambda d, _: bgp.details(d),
     plugin.PART: lambda d, _: plugin.details(d.settings),
     registration.PART: lambda d, _: "" if d.nodes is not None else "not known: no store",
 }

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps BIRD's configuration true to the settings and the store, and hears what BGP tells.
+
+Announces nothing before the store's nodes are in the maps (`Known`); a teardown withdraws before
+it empties them. BIRD tells no one that its tables changed, so it is asked each second, or, where
+that takes long, for a twentieth of the time. Without BIRD nothing that was learnt is forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from pycni import locks
+from pycni.agent.known import Known
+from pycni.agent.loops import Run
+from pycni.bgp import file, learned
+from pycni.bgp.answers import Session
+from pycni.bgp.bird import Bird
+from pycni.bgp.trust import Trust
+from pycni.bgp.view import View, look
+from pycni.errors import BirdError, InvalidSettings, PycniError
+from pycni.logfmt import quoted
+from pycni.node.record import Node
+from pycni.settings import Settings
+from pycni.stores import open_store
+from pycni.stores.bgp import BgpStore
+
+INTERVAL = 1.0
+"""Seconds between two looks at BIRD."""
+SHARE = 20
+"""A look is followed by as many times of its length without one, at least."""
+
+log = logging.getLogger(__name__)
+
+
+def follow(settings: Settings, run: Run, *, known: Known) -> None:
+    """Until the agent stops. Raises PycniError or OSError."""
+    if settings.bgp is None:
+        file.withdraw(settings)  # it was there before
+        run.well()
+        run.stop.wait()
+        return
+    speaking = Speaking(settings)
+    while not run.stopping:
+        began = time.monotonic()
+        speaking.turn(known, began)
+        run.well()
+        run.wait(max(INTERVAL, SHARE * (time.monotonic() - began)))
+
+
+class Speaking:
+    """What outlives one look."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._trust = Trust()
+        self._must_configure = True
+        """Also at first: this process does not know what BIRD has read."""
+        self._problem = ""
+        self._up: dict[str, bool] = {}
+
+    def turn(self, known: Known, now: float) -> None:
+        """Write, have BIRD read it, and take what it learnt. Raises StoreError or FileError."""
+        try:
+            self._write(known)
+            with Bird(file.socket_path(self._settings)) as bird:
+                if self._must_configure and file.config_path(self._settings).exists():
+                    bird.configure()
+                    self._must_configure = False
+                    log.info("BIRD has read its configuration")
+                view = look(bird)
+        except BirdError as error:
+            self._trust.lost()
+            self._tell(error)
+        except InvalidSettings as error:
+            self._tell(error)
+        else:
+            self._tell(None)
+            self._tell_sessions(view.sessions)
+            if self._settings.learns_pods:
+                self._learn(view, now)
+
+    def _write(self, known: Known) -> None:
+        """Raises InvalidSettings or FileError."""
+        node = Node.load_if_any(self._settings)
+        if node is None or known.nodes is None:
+            return
+        content = file.text(self._settings, node, known.nodes)
+        with locks.network_lock(self._settings.run_dir, shared=True):
+            is_torn_down = not self._settings.socket_path.exists()
+            if content is not None and not is_torn_down and file.write(self._settings, content):
+                self._must_configure = True
+
+    def _learn(self, view: View, now: float) -> None:
+        node = Node.load_if_any(self._settings)
+        bgp, cluster = self._settings.bgp, self._settings.cluster
+        if node is None or bgp is None:
+            return
+        store = open_store(self._settings.store_url, cluster, create=False)
+        assert isinstance(store, BgpStore)
+        behind = dict(learned.learn(view.received, node, cluster, asn=bgp.asn).behind)
+        if not self._trust.is_complete(view.sessions, view.boot, now):
+            behind = {**learned.behind_of(store.learned()), **behind}
+        if store.learn(learned.records(behind)):
+            log.info("pods of other nodes learnt networks=%d next_hops=%d",
+                     len(behind), len(set(behind.values())))  # fmt: skip
+
+    def _tell(self, error: PycniError | None) -> None:
+        """A line when something begins, becomes another thing, or ends."""
+        problem = "" if error is None else error.message
+        if problem == self._problem:
+            return
+        self._problem = problem
+        if error is None:
+            log.info("BIRD answers again")
+        else:
+            log.warning("BGP fails error=%s to_do=%s", quoted(problem), quoted(error.hint))
+
+    def _tell_sessions(self, sessions: tuple[Session, ...]) -> None:
+        for one in sessions:
+            if one.is_up != self._up.get(one.name, False):
+                log.log(logging.INFO if one.is_up else logging.WARNING,
+                        "session %s session=%s speaker=%s state=%s error=%s",
+                        "up" if one.is_up else "down", one.name, one.neighbour, one.state,
+                        quoted(one.error))  # fmt: skip
+        self._up = {one.name: one.is_up for one in sessions}

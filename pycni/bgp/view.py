@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What BIRD knows at one moment: sessions, and routes both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pycni.bgp import answers
+from pycni.bgp.answers import Route, Session
+from pycni.bgp.bird import Bird
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at BIRD."""
+
+    sessions: tuple[Session, ...]
+    routes: tuple[Route, ...]
+    """Of its tables of routes to pods and to the fabric; this node's own among them."""
+    boot: str
+    """When BIRD started."""
+
+    @property
+    def received(self) -> tuple[Route, ...]:
+        """What speakers said and filters let in."""
+        names = {one.name for one in self.sessions}
+        return tuple(one for one in self.routes if one.protocol in names)
+
+
+def look(bird: Bird) -> View:
+    """Raises BirdError."""
+    return View(
+        tuple(answers.sessions(bird.ask("show protocols all"))),
+        tuple(answers.routes(bird.ask("show route all"))),
+        answers.boot(bird.ask("show status")),
+    )
+
+
+def announced(bird: Bird, session: Session) -> tuple[Route, ...]:
+    """What a session tells its speaker; nothing while it is not up. Raises BirdError."""
+    if not session.is_up:
+        return ()
+    return tuple(answers.routes(bird.ask(f"show route export {session.name} all")))
