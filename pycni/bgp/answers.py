@@ -21,6 +21,8 @@ ROUTE, ATTRIBUTES = 1007, 1012
 ESTABLISHED = "Established"
 """RFC 4271, section 8.2.2."""
 
+CHANNEL_STATE = "State"
+"""A field of each kind of routes that a session exchanges."""
 _BOOT = "Last reboot on"
 _ROUTE = re.compile(r"(?P<net>[0-9a-f.:]+/\d+)?\s+[a-z]+ \[(?P<protocol>\S+) [^]]*\](?P<best> \*)?")
 _FIELD = re.compile(r"\s+([A-Za-z][A-Za-z._ ]*):\s*(.*)")
@@ -40,10 +42,12 @@ class Session:
     """When that began, as BIRD writes times."""
     error: str = ""
     """Why it ended last; empty if it did not."""
+    tells: bool = False
+    """Whether it exchanges routes of any kind: it is up a moment earlier."""
 
     @property
     def is_up(self) -> bool:
-        """Whether routes are exchanged."""
+        """Whether both ends have agreed to exchange routes."""
         return self.state == ESTABLISHED
 
 
@@ -85,6 +89,8 @@ def sessions(lines: Iterable[Line]) -> Iterator[Session]:
             heads.append((line.text.split(), {}))
         elif line.code == DETAILS and heads and (found := _FIELD.fullmatch(line.text)):
             heads[-1][1].setdefault(found[1], found[2].strip())
+            if (found[1], found[2].strip()) == (CHANNEL_STATE, "UP"):
+                heads[-1][1][CHANNEL_STATE] = "UP"
     for words, fields in heads:
         if len(words) >= 5 and words[1] == "BGP":
             yield Session(
@@ -94,6 +100,7 @@ def sessions(lines: Iterable[Line]) -> Iterator[Session]:
                 fields.get("BGP state", words[3]),
                 words[4],
                 fields.get("Last error", ""),
+                fields.get(CHANNEL_STATE) == "UP",
             )
 
 

@@ -75,8 +75,9 @@ class Bird:
     ) -> None:
         self._socket.close()
 
-    def ask(self, command: str) -> list[Line]:
-        """The answer to a command of one line. Raises BirdError if it is an error or none comes."""
+    def ask(self, command: str, *, nothing: int | None = None) -> list[Line]:
+        """The answer to a command of one line; empty if it is an error of the code `nothing`.
+        Raises BirdError if it is another error, or none comes."""
         try:
             self._socket.sendall(command.encode() + b"\n")
             lines = self._answer(command)
@@ -87,6 +88,8 @@ class Bird:
                 "systemctl restart pycni-bird",
             ) from error
         for line in lines:
+            if line.code == nothing:
+                return []
             if line.code >= RUNTIME_ERROR:
                 raise BirdError(
                     f"BIRD refuses `{command}`: {line.text.strip()}",

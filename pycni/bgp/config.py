@@ -24,6 +24,9 @@ from pycni.node.record import Node
 
 RESTART_TIME = 120
 """Seconds for which routes stay while their speaker starts again: BIRD's own default."""
+RECOVERY = 10
+"""Seconds for which BIRD, started again, waits for all speakers before it announces: one that is
+down must not keep the others waiting longer."""
 MARK = 7079
 """The middle of the large community (RFC 8092) that says which node announces a network."""
 VERSIONS = (4, 6)
@@ -68,7 +71,7 @@ def render(speaker: Speaker) -> str:
         "# Written by pycni, whose next change overwrites others'.",
         "log stderr all;",
         f"router id {speaker.router_id};",
-        f"graceful restart wait {RESTART_TIME};",
+        f"graceful restart wait {RECOVERY};",
         *_tables(speaker),
         *_own(speaker),
     ]
@@ -94,7 +97,7 @@ def _tables(speaker: Speaker) -> Iterator[str]:
         yield f"{family} table {igp};"
         yield f"protocol direct direct{version} {{ {family} {{ table {igp}; }}; }}"
         channel = f"{family} {{ table {igp}; import all; export {out}; }};"
-        yield f"protocol kernel kernel{version} {{ learn; {channel} }}"
+        yield f"protocol kernel kernel{version} {{ learn; graceful restart on; {channel} }}"
         if is_fabric:
             yield (
                 f"protocol pipe fabric{version} {{ table master{version}; peer table {igp}; "

@@ -10,6 +10,10 @@ from pycni.bgp.answers import Route, Session
 from pycni.bgp.bird import Bird
 
 
+NO_TABLES = 9001
+"""The code for a session that exchanges no routes by now."""
+
+
 @dataclass(frozen=True)
 class View:
     """One look at BIRD."""
@@ -38,6 +42,7 @@ def look(bird: Bird) -> View:
 
 def announced(bird: Bird, session: Session) -> tuple[Route, ...]:
     """What a session tells its speaker; nothing while it is not up. Raises BirdError."""
-    if not session.is_up:
+    if not session.tells:
         return ()
-    return tuple(answers.routes(bird.ask(f"show route export {session.name} all")))
+    command = f"show route export {session.name} all"
+    return tuple(answers.routes(bird.ask(command, nothing=NO_TABLES)))
