@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(
     reason="no BIRD on this machine: apt-get install bird2",
 )
 
+Record = Callable[[str, object], None]
 NEAR_ROUTER = str(UNDERLAY4.ip)
 ONE, TWO, THREE = (f"10.244.{number}.0/24" for number in (1, 2, 3))
 
@@ -97,7 +98,7 @@ def test_the_file_is_for_root_alone(made: Fabric) -> None:
 
 
 @pytest.mark.parametrize("who", ["node3", "router"])
-def test_a_killed_speaker_costs_no_packet(made: Fabric, who: str) -> None:
+def test_a_killed_speaker_costs_no_packet(made: Fabric, who: str, record_property: Record) -> None:
     one, three = made.lab.layout.pods[0], made.lab.layout.pods[2]
     with (
         Flood(one, [pod(made, 2)], count=2000, interval=0.003) as there,
@@ -113,7 +114,7 @@ def test_a_killed_speaker_costs_no_packet(made: Fabric, who: str) -> None:
         time.sleep(4)  # routes that are not told again would be forgotten now
         lost = {**there.lost(), **back.lost()}
 
-    print(f"sessions up again seconds={seconds:.1f} lost={lost}")
+    record_property("sessions up again", f"{seconds:.1f} s, lost {lost}")
     assert set(lost.values()) == {0}
     assert len(made.next_hops(made.nodes[0])) == 2
 
@@ -177,7 +178,7 @@ def test_a_dead_agent_costs_no_packet_and_no_session(made: Fabric) -> None:
     assert set(lost.values()) == {0}
 
 
-def test_a_node_that_leaves_is_forgotten(made: Fabric) -> None:
+def test_a_node_that_leaves_is_forgotten(made: Fabric, record_property: Record) -> None:
     """Last: node three is none afterwards. By then it serves again."""
     one, _, three = made.nodes
     wait_until(lambda: load(three.settings_path).socket_path.exists(), "its agent serves")
@@ -187,6 +188,6 @@ def test_a_node_that_leaves_is_forgotten(made: Fabric) -> None:
     torn = time.monotonic() - began
     wait_until(lambda: THREE not in made.next_hops(one), "it is forgotten")
 
-    print(f"teardown seconds={torn:.1f} forgotten seconds={time.monotonic() - began:.1f}")
+    record_property("left", f"{torn:.1f} s, forgotten {time.monotonic() - began:.1f} s")
     assert list(made.next_hops(one)) == [TWO]
     assert not file.config_path(load(three.settings_path)).exists()

@@ -56,16 +56,22 @@ class Fabric:
     told: list[str] = field(default_factory=lambda: list(FOREIGN))
     """Networks that the router announces by itself."""
     password: str = PASSWORD
+    bfd: bool = False
+    is_parted: bool = True
+    """Whether node three has a link of its own."""
 
     @property
     def nodes(self) -> Sequence[LabNode]:
         return self.lab.layout.nodes
 
     def vtep(self, node: LabNode) -> str:
-        return FAR_NODE if node is self.nodes[2] else str(node.underlay[0].ip)
+        return FAR_NODE if self._is_far(node) else str(node.underlay[0].ip)
 
     def router_of(self, node: LabNode) -> str:
-        return FAR_ROUTER if node is self.nodes[2] else str(UNDERLAY4.ip)
+        return FAR_ROUTER if self._is_far(node) else str(UNDERLAY4.ip)
+
+    def _is_far(self, node: LabNode) -> bool:
+        return self.is_parted and node is self.nodes[2]
 
     def start_bird(self, node: LabNode) -> None:
         settings = load(node.settings_path)
@@ -81,13 +87,15 @@ class Fabric:
 
     def write_router(self) -> None:
         """Its configuration; a router that runs has to be told (`tell_router`)."""
-        lines = [HEAD, "protocol static { ipv4;"]
+        lines = [HEAD, "protocol bfd { }" * self.bfd, "protocol static { ipv4;"]
+        bfd = "bfd on; " * self.bfd
         lines += [f"route {network} unreachable;" for network in self.told] + ["}"]
         for node in self.nodes:
             lines.append(
                 f"protocol bgp {node.name} {{ local {self.router_of(node)} as {ROUTER_ASN}; "
                 f'neighbor {self.vtep(node)} as {NODE_ASN}; password "{self.password}"; '
                 "graceful restart on; connect delay time 1; connect retry time 2; "
+                f"{bfd}"
                 "error wait time 1, 4; ipv4 { import all; export all; }; }"
             )
         (self.lab.layout.directory / "router.conf").write_text("\n".join(lines))
@@ -128,10 +136,10 @@ class Fabric:
 
 
 @contextmanager
-def fabric(**bgp: Any) -> Iterator[Fabric]:
+def fabric(*, bfd: bool = False, **bgp: Any) -> Iterator[Fabric]:
     """Nodes with agents and pods; no BIRD runs yet. `bgp` are further keys of that table."""
     with prepared_lab(nodes=3, pods=1, cluster_cidrs=["10.244.0.0/16"], encap="direct") as lab:
-        made = Fabric(lab)
+        made = Fabric(lab, bfd=bfd)
         _part(made)
         for number, node in enumerate(made.nodes, 1):
             _write(made, node, f"10.244.{number}.0/24", bgp)
@@ -169,5 +177,6 @@ def _write(made: Fabric, node: LabNode, pod_cidr: str, bgp: dict[str, Any]) -> N
     secret.touch(mode=0o600)
     secret.write_text(f"{PASSWORD}\n")
     peer = {"address": made.router_of(node), "asn": ROUTER_ASN, "password_file": secret}
+    peer |= {"bfd": made.bfd}
     table = {"asn": NODE_ASN, "learn": ["pods"], "pod_cidrs": [pod_cidr], "peers": [peer]}
     write_settings(node, store="bgp:", vtep=made.vtep(node), bgp=table | bgp)
