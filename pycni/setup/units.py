@@ -17,6 +17,8 @@ from pycni.files import read_regular
 from pycni.settings import Settings
 
 UNITS = ("pycni-setup.service", "pycni-agent.service")
+BIRD_UNIT = "pycni-bird.service"
+"""Of nodes whose settings have a table [bgp]."""
 
 MARKER = "# Written by `pycni install --systemd`; `pycni uninstall` removes it."
 
@@ -42,13 +44,14 @@ SOURCES = _sources()
 def plan(
     unit_dir: Path, settings: Settings, *, config: Path | None, python: Path = Path(sys.executable)
 ) -> dict[Path, str]:
-    """Paths and texts of both units; writes nothing.
+    """Paths and texts of the units; writes nothing.
 
     `config` is the settings file, or None for the default one. Raises FileError if there is a unit
     that pycni did not write, InvalidSettings for a path that the units could not use.
     """
+    names = (*UNITS, *[BIRD_UNIT] * (settings.bgp is not None))
     texts = {
-        unit_dir / name: render(name, settings, config=config, python=python) for name in UNITS
+        unit_dir / name: render(name, settings, config=config, python=python) for name in names
     }
     for target in texts:
         _refuse_foreign(target)
@@ -81,7 +84,7 @@ def install(texts: dict[Path, str]) -> list[Path]:
 def plan_removal(unit_dir: Path) -> list[Path]:
     """Our units, each after the links that `systemctl enable` made to it."""
     found = []
-    for name in reversed(UNITS):
+    for name in reversed((*UNITS, BIRD_UNIT)):
         target = unit_dir / name
         if is_ours(target):
             links = [link for link in unit_dir.glob(f"*.wants/{name}") if link.is_symlink()]
@@ -123,6 +126,7 @@ def render(name: str, settings: Settings, *, config: Path | None, python: Path) 
     lines = [MARKER]
     for line in (SOURCES / name).read_text(encoding="utf-8").splitlines():
         line = line.replace(f"{PYTHON} -I -m pycni", f"{python} -I -m pycni{options}")
+        line = line.replace("/run/pycni/", f"{_plain('run_dir', settings.run_dir)}/")
         lines += _directory(line.replace("/sys/fs/bpf", _plain("bpffs", settings.bpffs)), settings)
     store = settings.store_file
     if store is not None and not store.is_relative_to(settings.state_dir):

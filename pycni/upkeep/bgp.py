@@ -66,7 +66,7 @@ def details(d: Description) -> str:
     except BirdError:  # it ended right now
         return ""
     up = sum(one.is_up for one in view.sessions)
-    return f"{up} sessions up, {len(view.received)} routes received"
+    return f"sessions up: {up} of {len(view.sessions)}, routes received: {len(view.received)}"
 
 
 def _config_faults(d: Description) -> Iterator[Fault]:

@@ -127,3 +127,19 @@ def test_maps_have_room_for_twice_the_nodes_that_there_are() -> None:
 
     assert sizes == {"vteps": 256, "nexthops": 256, "remotes": 512}
     assert min(plan.map_sizes([]).values()) >= 1
+
+
+def test_a_new_node_has_the_pod_cidrs_that_its_settings_give_it():
+    given = (ip_network("10.244.9.0/24"),)
+
+    assert plan.former(None, [], given=given).pod_cidrs == given
+
+
+def test_a_node_that_has_other_pod_cidrs_than_its_settings_say_is_refused():
+    before = plan.node(settings(), host(), RECORD, {}, now=NOW)
+
+    assert plan.former(before, [], given=before.pod_cidrs).pod_cidrs == before.pod_cidrs
+    with pytest.raises(InvalidSettings, match=r"this node has 10\.244\.0\.0/24") as caught:
+        plan.former(before, [], given=(ip_network("10.244.9.0/24"),))
+
+    assert "pycni teardown" in caught.value.hint

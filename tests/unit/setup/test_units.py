@@ -14,6 +14,7 @@ from pycni.errors import FileError, InvalidSettings
 from pycni.settings import Settings
 from pycni.setup import units
 from pycni.setup.units import (
+    BIRD_UNIT,
     UNITS,
     install,
     plan,
@@ -25,7 +26,8 @@ PYTHON = Path("/opt/pycni/bin/python3")
 SETUP, AGENT = UNITS
 FOREIGN = "[Service]\nExecStart=/bin/true\n"
 
-EXPOSURE_MAX = {SETUP: 2.5, AGENT: 2.6}
+BGP = {"asn": 64512, "peers": [{"address": "192.0.2.1", "asn": 64999}]}
+EXPOSURE_MAX = {SETUP: 2.5, AGENT: 2.6, BIRD_UNIT: 2.6}
 """As `systemd-analyze security` of systemd 252 scores it; each point is explained in deploy/."""
 
 
@@ -49,6 +51,15 @@ def test_systemd_finds_both_units(tmp_path):
     assert written == [tmp_path / "system" / SETUP, tmp_path / "system" / AGENT]
     assert [stat.S_IMODE(path.stat().st_mode) for path in written] == [0o644, 0o644]
     assert sorted(path.name for path in (tmp_path / "system").iterdir()) == sorted(UNITS)
+
+
+def test_birds_unit_is_there_where_bgp_is_and_names_the_files_of_the_settings(tmp_path):
+    *_, bird = put(tmp_path, Settings(bgp=BGP, run_dir="/run/other"))
+
+    assert bird == tmp_path / BIRD_UNIT
+    assert "-c /run/other/bird.conf -s /run/other/bird.ctl\n" in bird.read_text()
+    assert "RuntimeDirectory=other\n" in bird.read_text()
+    assert bird in uninstall(tmp_path)
 
 
 def test_the_units_run_the_interpreter_that_has_pycni(tmp_path):
@@ -173,9 +184,12 @@ def test_a_unit_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
 
 def test_systemd_finds_no_fault_with_the_units(tmp_path, monkeypatch):
     monkeypatch.setattr(units, "HIDDEN", ())
-    put(tmp_path, python=Path(sys.executable))
+    written = put(tmp_path, Settings(bgp=BGP), python=Path(sys.executable))
+    bird = tmp_path / BIRD_UNIT
+    bird.write_text(bird.read_text().replace("/usr/sbin/bird", sys.executable))
+    names = [path.name for path in written]
 
-    verdict = analyze("verify", "--man=no", "--generators=no", *UNITS, root=tmp_path)
+    verdict = analyze("verify", "--man=no", "--generators=no", *names, root=tmp_path)
 
     assert (verdict.returncode, verdict.stdout + verdict.stderr) == (0, "")
 
@@ -190,9 +204,9 @@ def test_systemd_finds_a_fault_where_there_is_one(tmp_path, monkeypatch):
     assert "NoSuchThing" in verdict.stderr
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", [*UNITS, BIRD_UNIT])
 def test_the_units_are_as_closed_as_they_can_be(tmp_path, name):
-    put(tmp_path)
+    put(tmp_path, Settings(bgp=BGP))
 
     verdict = analyze(
         "security",
