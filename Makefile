@@ -10,7 +10,7 @@ PACKAGES = clang libbpf-dev linux-libc-dev libbpfcc libnftables1 python3-venv
 LAB_PACKAGES = iproute2
 # the runtimes and reference plugins that the tests drive
 TEST_PACKAGES = iproute2 iptables containerd runc podman conmon containernetworking-plugins \
-	busybox-static dnsmasq-base systemd etcd-server openssl iperf3 libseccomp-dev pkg-config $(VAGRANT) \
+	busybox-static dnsmasq-base bird2 systemd etcd-server openssl iperf3 libseccomp-dev pkg-config $(VAGRANT) \
 	qemu-system-x86 debootstrap debian-archive-keyring e2fsprogs kmod lz4 zstd $(CHECK_PACKAGES)
 # gcc: the sanitizers of the launcher's tests
 CHECK_PACKAGES = gcc clang-format clang-tidy shellcheck

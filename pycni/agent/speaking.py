@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 
 from pycni import locks
 from pycni.agent.known import Known
@@ -17,9 +18,11 @@ from pycni.agent.loops import Run
 from pycni.bgp import file, learned
 from pycni.bgp.answers import Session
 from pycni.bgp.bird import Bird
+from pycni.bgp.learned import Problem
 from pycni.bgp.trust import Trust
 from pycni.bgp.view import View, look
 from pycni.errors import BirdError, InvalidSettings, PycniError
+from pycni.line_limit import LineLimit
 from pycni.logfmt import quoted
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -28,6 +31,8 @@ from pycni.stores.bgp import BgpStore
 
 INTERVAL = 1.0
 """Seconds between two looks at BIRD."""
+NAMED = 20
+"""Announcements that are not right and are told in the log, in each interval of LineLimit."""
 SHARE = 20
 """A look is followed by as many times of its length without one, at least."""
 
@@ -59,6 +64,8 @@ class Speaking:
         """Also at first: this process does not know what BIRD has read."""
         self._problem = ""
         self._up: dict[str, bool] = {}
+        self._known_problems: set[str] = set()
+        self._limit = LineLimit(subjects=NAMED)
 
     def turn(self, known: Known, now: float) -> None:
         """Write, have BIRD read it, and take what it learnt. Raises StoreError or FileError."""
@@ -78,8 +85,7 @@ class Speaking:
         else:
             self._tell(None)
             self._tell_sessions(view.sessions)
-            if self._settings.learns_pods:
-                self._learn(view, now)
+            self._learn(view, now)
 
     def _write(self, known: Known) -> None:
         """Raises InvalidSettings or FileError."""
@@ -97,9 +103,13 @@ class Speaking:
         bgp, cluster = self._settings.bgp, self._settings.cluster
         if node is None or bgp is None:
             return
+        found = learned.learn(view.received, node, cluster, asn=bgp.asn)
+        self._tell_problems(found.problems)
+        if not self._settings.learns_pods:
+            return
         store = open_store(self._settings.store_url, cluster, create=False)
         assert isinstance(store, BgpStore)
-        behind = dict(learned.learn(view.received, node, cluster, asn=bgp.asn).behind)
+        behind = dict(found.behind)
         if not self._trust.is_complete(view.sessions, view.boot, now):
             behind = {**learned.behind_of(store.learned()), **behind}
         if store.learn(learned.records(behind)):
@@ -116,6 +126,14 @@ class Speaking:
             log.info("BIRD answers again")
         else:
             log.warning("BGP fails error=%s to_do=%s", quoted(problem), quoted(error.hint))
+
+    def _tell_problems(self, problems: Iterable[Problem]) -> None:
+        """A line when one comes, within the limit of a few."""
+        now = {f"{one.thing} is {one.found}" for one in problems}
+        for problem in sorted(now - self._known_problems):
+            if self._limit.take(problem) is not None:
+                log.warning("announcement not right found=%s", quoted(problem))
+        self._known_problems = now
 
     def _tell_sessions(self, sessions: tuple[Session, ...]) -> None:
         for one in sessions:

@@ -9,7 +9,6 @@ from pycni.bgp import answers
 from pycni.bgp.answers import Route, Session
 from pycni.bgp.bird import Bird
 
-
 NO_TABLES = 9001
 """The code for a session that exchanges no routes by now."""
 

@@ -2,7 +2,8 @@
 """Part "bgp": BIRD runs, has read what pycni wrote, and speaks with all that it shall speak with.
 
 BIRD is started by others, and other speakers are others' too: what is wrong with them is told. The
-configuration is mended by the agent's loop, and not here.
+configuration is mended by the agent's loop (agent/speaking.py), which also has a line in the log
+for each thing that begins, and not here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pycni.upkeep.seen import Seen
 PART = "bgp"
 NAMED = 3
 """Sessions that faults name; of more only their number is told."""
+WRITES = "wait: the agent writes it within seconds; if it does not, its log says why (BGP fails)"
 TWO = (
     "find out which of the two is right, see: pycni bgp routes; and give the other node its own "
     "pod CIDR: two nodes of one cluster have one, or a stranger announces it"
@@ -52,10 +54,6 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
         yield _fault(problem.thing, problem.found, TWO)
 
 
-def leave(_: Description, __: Seen) -> None:
-    """Nothing of it is mended here."""
-
-
 def details(d: Description) -> str:
     """How much there is of it."""
     if d.settings.bgp is None:
@@ -76,20 +74,20 @@ def _config_faults(d: Description) -> Iterator[Fault]:
         yield _fault(error.message, "", error.hint)
         return
     if wanted is not None and file.differs(d.settings, wanted):
-        yield _fault(f"BIRD's configuration {file.config_path(d.settings)}", "not up to date", "")
+        path = file.config_path(d.settings)
+        yield _fault(f"BIRD's configuration {path}", "not up to date", WRITES)
 
 
 def _session_faults(view: View) -> Iterator[Fault]:
     down = [one for one in view.sessions if not one.is_up]
     for one in down[:NAMED]:
         found = f"not up: {one.state}" + (f", {one.error}" if one.error else "")
-        yield _fault(thing(one), found, _todo(one))
+        yield _fault(_thing(one), found, _todo(one))
     if len(down) > NAMED:
         yield _fault(f"each of {len(down) - NAMED} more sessions", "not up", START)
 
 
-def thing(session: Session) -> str:
-    """A session, as a row names it."""
+def _thing(session: Session) -> str:
     return f"the session with {session.neighbour} (AS {session.asn})"
 
 

@@ -87,7 +87,7 @@ PARTS = (
          _on(Subject.TABLES), state=node_addresses.state),
     Part(paths.PART, paths.faults, paths.mend, state=paths.state),
     Part(direct.PART, direct.faults, None, state=direct.state, setup_helps=False),
-    Part(bgp.PART, bgp.faults, bgp.leave, _on(Subject.STORE), setup_helps=False, is_others=True),
+    Part(bgp.PART, bgp.faults, None, _on(Subject.STORE), setup_helps=False),
     Part(doors.PART, doors.faults, None, state=doors.state),
     Part(registration.PART, registration.faults, None, _on(Subject.STORE)),
     Part(plugin.PART, plugin.faults, plugin.mend, setup_helps=False),

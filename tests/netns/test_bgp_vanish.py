@@ -82,3 +82,14 @@ def test_a_node_that_vanishes_is_forgotten_and_found_again(
     record_property("vanished", f"forgotten {forgotten:.1f} s, back {back:.1f} s")
     assert forgotten < SOON
     assert len(made.next_hops(two)) == 2
+
+
+def test_with_bfd_a_killed_bird_cuts_its_node_off_until_it_is_back(made: Fabric) -> None:
+    """As docs/bgp.md says: who hears no more takes it for dead."""
+    one, _, three = made.nodes
+    wait_until(lambda: all(map(made.is_up, made.nodes)), "all sessions are up")
+    made.stop_bird(three.name, kill=True)
+    wait_until(lambda: len(made.next_hops(one)) == 1, "it is forgotten")
+
+    made.start_bird(three)
+    until_it_answers(made)

@@ -131,7 +131,8 @@ class Fabric:
     def _start(
         self, name: str, netns: str, config: Path, socket: Path, log: Path, *, again: bool = True
     ) -> None:
-        command = [BIRD, "-f", *["-R"] * again, "-c", config, "-s", socket]
+        options = ["-f", *["-R"] * again]
+        command: list[str | Path] = [BIRD, *options, "-c", config, "-s", socket]
         self.birds[name] = processes.start(netns, command, log=log)
 
 

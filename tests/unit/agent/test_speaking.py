@@ -120,6 +120,17 @@ def test_what_was_learnt_is_forgotten_only_when_bird_has_heard_all(
     assert learned(settings) == set()
 
 
+def test_two_announcers_are_told_once(
+    settings: Settings, known: Known, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = Speaking(settings)
+
+    turn(settings, loop, known, READ, *LOOK)  # another announces 10.244.1.0/24
+    turn(settings, loop, known, *LOOK)
+
+    assert sum("announced by another, too" in line for line in caplog.messages) == 1
+
+
 def test_without_the_table_what_was_announced_is_withdrawn(settings: Settings) -> None:
     plain = settings.model_copy(update={"bgp": None})
     file.write(plain, b"one")

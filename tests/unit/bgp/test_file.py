@@ -42,7 +42,10 @@ def test_settings_without_bgp_have_no_text(settings):
 def test_what_the_node_published_is_in_it(settings):
     record = replace(RECORD, extra=(NODE.pod_cidrs[0],))
 
-    assert b"route 10.244.1.0/24 unreachable" in file.text(settings, NODE, [record, other(2)])
+    text = file.text(settings, NODE, [record, other(2)])
+
+    assert text is not None
+    assert b"route 10.244.1.0/24 unreachable" in text
 
 
 def test_a_withdrawal_leaves_bird_without_sessions_and_no_file(settings):

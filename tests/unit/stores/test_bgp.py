@@ -19,10 +19,8 @@ from pycni.stores.bgp import BgpStore
 from pycni.stores.existence import what_is_missing
 from unit.stores.stores_in_tests import CLUSTER, MACHINE_ONE, NODE_ONE, VTEP_ONE
 
-OWN = tuple(
-    next(iter(cidr.subnets(new_prefix=CLUSTER.node_prefix(cidr.version)))) for cidr in CLUSTER.cidrs
-)
-FOURTH = list(CLUSTER.cidrs[0].subnets(new_prefix=CLUSTER.node_prefix(CLUSTER.cidrs[0].version)))[4]
+OWN = (ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64"))
+FOURTH = ip_network("10.244.4.0/24")
 ROUTER = ip_address("192.0.2.254")
 OTHERS = records({FOURTH: ROUTER})
 
