@@ -137,13 +137,14 @@ class Fabric:
 
 
 @contextmanager
-def fabric(*, bfd: bool = False, **bgp: Any) -> Iterator[Fabric]:
-    """Nodes with agents and pods; no BIRD runs yet. `bgp` are further keys of that table."""
+def fabric(*, bfd: bool = False, shared: bool = False) -> Iterator[Fabric]:
+    """Nodes with agents and pods; no BIRD runs yet. With `shared` they have a store, and only the
+    router needs BGP to know where pods are."""
     with prepared_lab(nodes=3, pods=1, cluster_cidrs=["10.244.0.0/16"], encap="direct") as lab:
         made = Fabric(lab, bfd=bfd)
         _part(made)
         for number, node in enumerate(made.nodes, 1):
-            _write(made, node, f"10.244.{number}.0/24", bgp)
+            _write(made, node, f"10.244.{number}.0/24", shared=shared)
             lab.start_agent(node)
         for node in made.nodes:
             cluster.wait_for_agent(lab, node)
@@ -173,11 +174,15 @@ def _part(made: Fabric) -> None:
     within(router, forward)
 
 
-def _write(made: Fabric, node: LabNode, pod_cidr: str, bgp: dict[str, Any]) -> None:
+def _write(made: Fabric, node: LabNode, pod_cidr: str, *, shared: bool) -> None:
     secret = node.directory / "bgp.password"
     secret.touch(mode=0o600)
     secret.write_text(f"{PASSWORD}\n")
     peer = {"address": made.router_of(node), "asn": ROUTER_ASN, "password_file": secret}
     peer |= {"bfd": made.bfd}
-    table = {"asn": NODE_ASN, "learn": ["pods"], "pod_cidrs": [pod_cidr], "peers": [peer]}
-    write_settings(node, store="bgp:", vtep=made.vtep(node), bgp=table | bgp)
+    table: dict[str, Any] = {"asn": NODE_ASN, "peers": [peer]}
+    if shared:
+        write_settings(node, routers_know_pods=True, vtep=made.vtep(node), bgp=table)
+        return
+    table |= {"learn": ["pods"], "pod_cidrs": [pod_cidr]}
+    write_settings(node, store="bgp:", vtep=made.vtep(node), bgp=table)
