@@ -3,13 +3,37 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from pycni.cluster import IPNetwork
+from pycni.cluster import IPAddress, IPNetwork, is_routable
+
+
+def _own_address(value: object) -> object:
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be an IP address in quotes, or empty")
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise ValueError("must be an IP address, or empty") from None
+    if not is_routable(address):
+        raise ValueError("must be an address other nodes can reach")
+    return address
+
+
+def _link_local(value: object) -> object:
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if not isinstance(address, IPv4Address) or not address.is_link_local:
+        raise ValueError("must be an IPv4 link-local address, such as '169.254.169.254'")
+    return address
 
 
 def _cidr(value: object) -> object:
@@ -32,3 +56,6 @@ def _absolute(value: object) -> object:
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
+LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
+OwnAddress = Annotated[IPAddress | None, BeforeValidator(_own_address)]
+"""One that other nodes can send to; None for an empty text."""

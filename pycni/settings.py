@@ -14,14 +14,13 @@ import socket
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -36,8 +35,6 @@ from pycni.cluster import (
     IPV4_MTU_MIN,
     VNI_MAX,
     Cluster,
-    IPAddress,
-    is_routable,
     mtu_needed,
 )
 from pycni.directories import conflicts, refuse_unwritable
@@ -49,7 +46,7 @@ from pycni.files import (
     refuse_own_directory,
 )
 from pycni.names import DEVICE, SETTINGS_PATH, is_host_ifname, is_node_name
-from pycni.setting_types import AbsolutePath, Cidr
+from pycni.setting_types import AbsolutePath, Cidr, LinkLocal, OwnAddress
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
@@ -111,30 +108,6 @@ def _ifname(value: str) -> str:
     return value
 
 
-def _vtep(value: object) -> object:
-    if value == "":
-        return None
-    if not isinstance(value, str):
-        raise ValueError("must be an IP address in quotes, or empty")
-    try:
-        address = ip_address(value)
-    except ValueError:
-        raise ValueError("must be an IP address, or empty") from None
-    if not is_routable(address):
-        raise ValueError("must be an address other nodes can reach")
-    return address
-
-
-def _link_local(value: object) -> object:
-    try:
-        address = ip_address(value) if isinstance(value, str) else None
-    except ValueError:
-        address = None
-    if not isinstance(address, IPv4Address) or not address.is_link_local:
-        raise ValueError("must be an IPv4 link-local address, such as '169.254.169.254'")
-    return address
-
-
 def _few(value: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
     if len(value) > LINK_LOCAL_MAX:
         raise ValueError(f"must be {LINK_LOCAL_MAX} addresses or fewer")
@@ -182,8 +155,6 @@ WRONG_TYPE = {
 }
 """What pydantic's error types mean to a writer of TOML."""
 
-LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
-
 
 class NodePrefix(BaseModel):
     """Prefix lengths, in bits, of the pod CIDR that each node gets."""
@@ -208,7 +179,7 @@ class Settings(BaseModel):
     uplink: Annotated[StrictStr, AfterValidator(_ifname)] = ""
     """Interface towards the other nodes; empty: the one with the VTEP, or that of the routes to the
     other nodes if that one leads nowhere (loopback)."""
-    vtep: Annotated[IPAddress | None, BeforeValidator(_vtep)] = None
+    vtep: OwnAddress = None
     """Address other nodes send to; None (in the file: empty): the one that they know, or for a new
     node the best of the uplink."""
     state_dir: AbsolutePath = Path("/var/lib/pycni")

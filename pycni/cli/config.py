@@ -58,6 +58,8 @@ def show(invocation: Invocation) -> None:
             value = settings.store_url
         if key == "masquerade_mark" and not invocation.as_json:
             value = f"{value:#x}"
+        if key == "bgp" and value is not None and not invocation.as_json:
+            value = f"AS {value.asn}, speakers: {len(value.peers)}" + ", mesh" * value.mesh
         if value in ("", ()) and not invocation.as_json:
             value = None
         if key in invocation.log_options:
