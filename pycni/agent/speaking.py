@@ -138,8 +138,8 @@ class Speaking:
     def _tell_sessions(self, sessions: tuple[Session, ...]) -> None:
         for one in sessions:
             if one.is_up != self._up.get(one.name, False):
-                log.log(logging.INFO if one.is_up else logging.WARNING,
-                        "session %s session=%s speaker=%s state=%s error=%s",
-                        "up" if one.is_up else "down", one.name, one.neighbour, one.state,
+                level = logging.INFO if one.is_up else logging.WARNING
+                log.log(level, "session changed session=%s speaker=%s state=%s error=%s",
+                        quoted(one.name), quoted(one.neighbour), quoted(one.state),
                         quoted(one.error))  # fmt: skip
         self._up = {one.name: one.is_up for one in sessions}
