@@ -2,8 +2,9 @@
 """Keeps BIRD's configuration true to the settings and the store, and hears what BGP tells.
 
 Announces nothing before the store's nodes are in the maps (`Known`); a teardown withdraws before
-it empties them. BIRD tells no one that its tables changed, so it is asked each second, or, where
-that takes long, for a twentieth of the time. Without BIRD nothing that was learnt is forgotten.
+it empties them. BIRD tells no one that its tables changed, so it is asked each second, or less
+often where that would take a twentieth of a processor. Without BIRD nothing that was learnt is
+forgotten.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ INTERVAL = 1.0
 NAMED = 20
 """Announcements that are not right and are told in the log, in each interval of LineLimit."""
 SHARE = 20
-"""A look is followed by as many times of its length without one, at least."""
+"""A look is followed by as many times of the processor time that it took without one, at least."""
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,10 @@ def follow(settings: Settings, run: Run, *, known: Known) -> None:
         return
     speaking = Speaking(settings)
     while not run.stopping:
-        began = time.monotonic()
-        speaking.turn(known, began)
+        before = time.thread_time()
+        speaking.turn(known, time.monotonic())
         run.well()
-        run.wait(max(INTERVAL, SHARE * (time.monotonic() - began)))
+        run.wait(max(INTERVAL, SHARE * (time.thread_time() - before)))
 
 
 class Speaking:
