@@ -120,6 +120,20 @@ def test_what_was_learnt_is_forgotten_only_when_bird_has_heard_all(
     assert learned(settings) == set()
 
 
+def test_a_bird_that_was_away_is_not_taken_at_its_word_at_once(
+    settings: Settings, known: Known
+) -> None:
+    loop = Speaking(settings)
+    up = LOOK[0].replace("Active", "Established")
+    turn(settings, loop, known, READ, up, *LOOK[1:])
+    turn(settings, loop, known, up, *LOOK[1:], at=4)
+
+    loop.turn(known, 5)  # no BIRD at all
+    turn(settings, loop, known, up, *EMPTY[1:], at=6)
+
+    assert learned(settings) == {"10.244.2.0/24"}
+
+
 def test_two_announcers_are_told_once(
     settings: Settings, known: Known, caplog: pytest.LogCaptureFixture
 ) -> None:
