@@ -28,6 +28,7 @@ from pycni.files import FILE_MODE, make_private_directory
 
 LOCK_DIRECTORY = "locks"
 NETWORK_LOCK = "network.lock"
+LAN_LOCK = "lan.lock"
 EVENTS_LOCK = "events.lock"
 AGENT_LOCK = "agent.lock"
 DEADLINE = 10.0
@@ -87,6 +88,15 @@ def address_lock(run_dir: Path, address: IPAddress, *, timeout: float = DEADLINE
     `attachment_lock`."""
     path = _path(run_dir, "address", address.packed)
     with _locked(path, f"the address {address}", timeout, unlink=True) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def lan_lock(run_dir: Path, *, timeout: float = DEADLINE) -> Iterator[int]:
+    """Held while addresses of pods on the LAN are taken or given back, and while the node's own
+    child of a parent is made or removed. Yields and raises as `attachment_lock`."""
+    path = run_dir / LOCK_DIRECTORY / LAN_LOCK
+    with _locked(path, "the addresses of the LAN", timeout) as descriptor:
         yield descriptor
 
 

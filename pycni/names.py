@@ -27,6 +27,12 @@ DEVICE = "pycni0"
 VETH, NETKIT = "veth", "netkit"
 """The kinds of links that pods have."""
 
+MACVLAN, IPVLAN = "macvlan", "ipvlan"
+"""The kinds of links of pods that are on the network of an interface of their node."""
+
+CHILD_HEAD = "pcl"
+"""First bytes of the name of the node's own child of such an interface."""
+
 GATEWAY_MAC = "02:70:79:63:6e:69"
 """MAC of every host end and of the overlay device: a pod sees it behind every address."""
 

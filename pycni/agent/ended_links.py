@@ -8,17 +8,19 @@ another IPAM.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pycni.agent import rounds
 from pycni.agent.loops import Run
 from pycni.attachments import reclaim
+from pycni.attachments.on_lan import detaching
 from pycni.ipam import delegation
 from pycni.kernel import link_events
+from pycni.kernel.event_socket import Event
 from pycni.kernel.forgetting import Forgetting
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import ALIAS_HEAD, NAME_HEAD
+from pycni.names import ALIAS_HEAD, CHILD_HEAD, NAME_HEAD
 from pycni.pods import port_upkeep
 from pycni.pods.lease import read_lease
 from pycni.settings import Settings
@@ -38,8 +40,19 @@ def follow(settings: Settings, forgetting: Forgetting, run: Run) -> None:
             events,
             run,
             everything=lambda: _sweep(ipr, settings, forgetting),
-            some=lambda happened: _release(ipr, settings, forgetting, link_events.ended(happened)),
+            some=lambda happened: _follow(ipr, settings, forgetting, happened),
         )
+
+
+def _follow(
+    ipr: Rtnl, settings: Settings, forgetting: Forgetting, happened: Sequence[Event]
+) -> None:
+    """A pod on the LAN has no link here: its namespace ends, or the node's own link beside it."""
+    links = list(link_events.ended(happened))
+    _release(ipr, settings, forgetting, links)
+    is_on_lan = any(link.ifname.startswith(CHILD_HEAD) for link in links)
+    if (is_on_lan or link_events.tell_of_namespaces(happened)) and detaching.sweep(ipr, settings):
+        _release_delegated(settings, 0)
 
 
 def _release(ipr: Rtnl, settings: Settings, forgetting: Forgetting, links: Iterable[Link]) -> None:
@@ -51,7 +64,8 @@ def _release(ipr: Rtnl, settings: Settings, forgetting: Forgetting, links: Itera
     gone = [
         read_lease(link)
         for link in links
-        if link.ifname.startswith(NAME_HEAD) or link.alias.startswith(ALIAS_HEAD)
+        if link.ifname.startswith(NAME_HEAD)
+        or (link.alias.startswith(ALIAS_HEAD) and not link.ifname.startswith(CHILD_HEAD))
     ]
     if None in gone:
         _sweep(ipr, settings, forgetting)
@@ -64,6 +78,7 @@ def _release(ipr: Rtnl, settings: Settings, forgetting: Forgetting, links: Itera
 
 
 def _sweep(ipr: Rtnl, settings: Settings, forgetting: Forgetting) -> None:
+    detaching.sweep(ipr, settings)
     _release_delegated(settings, reclaim.sweep(ipr, settings, forget=forgetting.soon))
 
 

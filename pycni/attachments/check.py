@@ -42,7 +42,9 @@ def check(call: Call) -> None:
         endpoints.update(table, lease.entries, now, run_dir=call.settings.run_dir)
         problems = [
             *link_kinds.of(lease).problems(ipr, lease),
-            *pod_end.problems(netns_fd, ifname, lease=lease, previous=previous),
+            *pod_end.problems(
+                netns_fd, ifname, addresses=lease.addresses, ruled=lease.ruled, previous=previous
+            ),
             *endpoints.problems(table, lease.entries, now),
             *host_ports.problems(ports, lease.addresses),
             *rate_limits.problems(

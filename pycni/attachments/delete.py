@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from pycni import locks
 from pycni.attachments import lookup, reclaim
+from pycni.attachments.on_lan import detaching
 from pycni.attachments.reclaim import Forget
 from pycni.cni.call import Call
 from pycni.cni.plugin import SECONDS
@@ -35,6 +37,7 @@ def delete(call: Call) -> None:
             attached = _delete(call, ipr, lock)
         if not attached:  # its namespace may have ended, and no agent was there
             reclaim.sweep(ipr, settings, limit=reclaim.FEW, forget=call.forgetting.soon)
+            detaching.sweep(ipr, settings)
 
 
 def take_back(call: Call, ifindex: int) -> None:
@@ -42,11 +45,25 @@ def take_back(call: Call, ifindex: int) -> None:
 
     Nothing is done if the attachment has another link by now, or none.
     """
-    settings, digest = call.settings, call.key.digest
+
+    def is_same(ipr: Rtnl) -> bool:
+        lease = lookup.find(ipr, call.settings, call.key.digest)
+        return lease is not None and lease.ifindex == ifindex
+
+    take_back_if(call, is_same)
+
+
+def take_back_if(call: Call, is_same: Callable[[Rtnl], bool]) -> None:
+    """Undo a whole ADD whose caller is gone, if the attachment is the same still.
+
+    `is_same` is asked under the attachment's lock. Raises PycniError.
+    """
     late = replace(call, end=time.monotonic() + SECONDS[b"DEL"])
-    with locks.attachment_lock(settings.run_dir, digest) as lock, Rtnl() as ipr:
-        lease = lookup.find(ipr, settings, digest)
-        if lease is not None and lease.ifindex == ifindex:
+    with (
+        locks.attachment_lock(call.settings.run_dir, call.key.digest) as lock,
+        Rtnl() as ipr,
+    ):
+        if is_same(ipr):
             _delete(late, ipr, lock)
 
 
@@ -58,11 +75,14 @@ def detach(
     netns_fd: int = -1,
     forget: Forget = reclaim.AT_ONCE,
 ) -> bool:
-    """Remove the link, then everything its addresses have; False if there was no lease.
+    """Remove the link, then everything its addresses have; False if there was no lease. A pod on
+    the LAN has a lease of another kind.
 
     Callers hold the attachment's lock. `netns_fd` is the pod's namespace, -1 if it is gone: source
     rules do not go with the link.
     """
+    if detaching.detach(ipr, settings, digest, netns_fd=netns_fd):
+        return True
     lease = lookup.find(ipr, settings, digest)
     if lease is None:
         if ifindex := host_end.teardown(ipr, host_ifname(digest)):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from pycni.attachments import add, check, delete, gc, status
+from pycni.attachments import delete, gc, ways
 from pycni.cni import netconf, netns, result
 from pycni.cni.call import Call, Serving
 from pycni.cni.plugin import SECONDS, version_of, version_reply
@@ -27,11 +27,11 @@ from pycni.settings import Settings
 Work = Mapping[str, Callable[[Call], Result | None]]
 
 WORK: Work = {
-    "ADD": add.add,
-    "CHECK": check.check,
+    "ADD": ways.add,
+    "CHECK": ways.check,
     "DEL": delete.delete,
     "GC": gc.collect,
-    "STATUS": status.check,
+    "STATUS": ways.status,
 }
 """By command; a Result is printed."""
 

@@ -15,10 +15,12 @@ from contextlib import ExitStack
 from pycni import locks
 from pycni.attachments import reclaim, refresh
 from pycni.attachments.delete import detach
+from pycni.attachments.on_lan import detaching
 from pycni.cni.call import Call
 from pycni.errors import GarbageLeft, PycniError, TryAgain
 from pycni.ipam import delegation, delegation_records
 from pycni.kernel.rtnl import Rtnl
+from pycni.lan import leases as lan_leases
 from pycni.names import AttachmentKey, host_ifname
 from pycni.pods.lease import leases
 
@@ -39,6 +41,7 @@ def collect(call: Call) -> None:
             kept = {AttachmentKey(call.conf.name, *one).digest for one in valid}
             problems += _remove_all(call, ipr, _attached(call, ipr) - kept)
         reclaim.sweep(ipr, call.settings, forget=call.forgetting.soon)
+        detaching.sweep(ipr, call.settings)
         problems += refresh.refresh_all(ipr, call.settings)
     delegation.release_orphans(call.settings)
     try:
@@ -59,6 +62,11 @@ def _attached(call: Call, ipr: Rtnl) -> set[str]:
     """Digests of all attachments to the network: those with a link, and those with a delegation."""
     network = call.conf.name
     linked = {lease.key_digest for lease in leases(ipr) if lease.is_of(network)}
+    linked |= {
+        lease.key.digest
+        for lease in lan_leases.leases(call.settings.run_dir)
+        if lease.network == network
+    }
     recorded = delegation_records.recorded(call.settings)
     return linked | {one.key.digest for one in recorded if one.key.network == network}
 

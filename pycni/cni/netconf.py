@@ -23,6 +23,7 @@ from pycni.cni.protocol import (
 )
 from pycni.cni.result import Dns, Result
 from pycni.errors import DecodingError, InvalidConfig, InvalidParameter
+from pycni.names import IPVLAN, MACVLAN
 
 MTU_MIN = 68
 """RFC 791, section 3.2. IPv6 needs more; Node.pod_mtu checks that."""
@@ -88,8 +89,12 @@ class NetConf(_Strict):
     """Whether pods of this network forward packets of others: routers, VMs behind a bridge."""
     tcx: bool = False
     """Whether programs are attached with tcx, which leaves room for a later `bandwidth` plugin."""
-    device: Literal["veth", "netkit", "auto"] = "veth"
+    device: Literal["veth", "netkit", "auto", "macvlan", "ipvlan"] = "veth"
     """The kind of its pods' links; "auto": netkit where the kernel has it, else veth."""
+    master: str = ""
+    """With macvlan and ipvlan: the interface whose network the pods are on; "": the uplink."""
+    mode: str = ""
+    """With macvlan and ipvlan: see lan/devices.py."""
     mtu: int | None = Field(default=None, ge=MTU_MIN, le=MTU_MAX)
     """Bytes of an IP packet; None leaves the choice to the node."""
     dns: Annotated[DnsConf, _fold(DNS_KEYS)] = DnsConf()
@@ -101,6 +106,11 @@ class NetConf(_Strict):
     args: Any = None
     kept_by_gc: dict[str, Any] = {}
     """Those of KEPT_BY_GC that are present; see `valid_attachments`."""
+
+    @property
+    def on_lan(self) -> bool:
+        """Whether its pods are on the network of one of the node's interfaces."""
+        return self.device in (MACVLAN, IPVLAN)
 
     @property
     def delegate(self) -> str:

@@ -28,6 +28,7 @@ from pycni.ipam import delegation_records, ipam_plugin
 from pycni.ipam.delegation_records import Delegation
 from pycni.ipam.ipam_result import IpamResult
 from pycni.kernel.rtnl import Rtnl
+from pycni.lan import leases as lan_leases
 from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
 from pycni.pods.lease import leases
@@ -139,7 +140,8 @@ def in_order(detach: Callable[[], object], release: Callable[[], None], *, plugi
 
 
 def release_orphans(settings: Settings) -> int:
-    """Release the delegations that have no link; returns how many there were.
+    """Release the delegations that have no link, or on the LAN no lease; returns how many there
+    were.
 
     Their attachments ended without a DEL: by a reboot, or with their namespace. An attachment whose
     lock somebody holds is skipped. Failures are logged.
@@ -147,12 +149,13 @@ def release_orphans(settings: Settings) -> int:
     released = 0
     for delegation in delegation_records.recorded(settings):
         key = delegation.key
-        if _has_link(key):
+        if _has_link(key) or lan_leases.find(settings.run_dir, key.digest):
             continue
         try:
             with locks.attachment_lock(settings.run_dir, key.digest, timeout=0) as lock:
                 again = delegation_records.find(settings, key.digest)
-                if again is None or _has_link(key) or _is_renamed(key.digest):
+                held = lan_leases.find(settings.run_dir, key.digest)
+                if again is None or held or _has_link(key) or _is_renamed(key.digest):
                     continue
                 release(settings, again, env=again.env_of_del, lock=lock)
                 released += 1

@@ -17,7 +17,7 @@ from pycni.cni.netconf import NetConf
 from pycni.errors import InvalidConfig
 from pycni.node.record import Node
 
-KEYS = ("subnet", "rangeStart", "rangeEnd")
+KEYS = ("subnet", "rangeStart", "rangeEnd", "gateway")
 
 
 class Range(NamedTuple):
@@ -26,13 +26,27 @@ class Range(NamedTuple):
     network: IPNetwork
     first: IPAddress
     last: IPAddress
+    gateway: IPAddress | None = None
+    """The router of that network, for pods that are in it themselves (attachments/on_lan)."""
 
 
 def configured(conf: NetConf, node: Node) -> list[Range]:
-    """The ranges to use. A capability's replace the configuration's of the same IP version.
+    """The ranges to use. Raises InvalidConfig for a range that is malformed, or outside the
+    cluster's networks."""
+    found = listed(conf)
+    for one in found:
+        if not _is_within(one, node.cluster_cidrs):
+            raise InvalidConfig(
+                f"the range {one.network} is not in the cluster's networks",
+                details=f"they are {', '.join(map(str, node.cluster_cidrs))}",
+                hint="correct `ranges`, or the cluster_cidrs of all nodes",
+            )
+    return found
 
-    Raises InvalidConfig for a range that is malformed, or outside the cluster's networks.
-    """
+
+def listed(conf: NetConf) -> list[Range]:
+    """The ranges, wherever they are. A capability's replace the configuration's of the same IP
+    version. Raises InvalidConfig for a range that is malformed."""
     asked = list(_ranges(requests.ranges(conf), "ipRanges"))
     versions = {one.network.version for one in asked}
     static = [
@@ -40,13 +54,6 @@ def configured(conf: NetConf, node: Node) -> list[Range]:
         for one in _ranges(conf.ipam.ranges, "ipam.ranges")
         if one.network.version not in versions
     ]
-    for one in (*asked, *static):
-        if not _is_within(one, node.cluster_cidrs):
-            raise InvalidConfig(
-                f"the range {one.network} is not in the cluster's networks",
-                details=f"they are {', '.join(map(str, node.cluster_cidrs))}",
-                hint="correct `ranges`, or the cluster_cidrs of all nodes",
-            )
     return [*asked, *static]
 
 
@@ -95,9 +102,10 @@ def _range(value: Any, key: str) -> Range:
         end = ip_address(found["rangeEnd"]) if found.get("rangeEnd") else last
         if start not in network or end not in network or int(start) > int(end):
             raise ValueError("ends outside")
+        gateway = ip_address(found["gateway"]) if found.get("gateway") else None
     except (ValueError, LookupError):
         raise _invalid(key, value) from None
-    return Range(network, start, end)
+    return Range(network, start, end, gateway)
 
 
 def _text(value: Any) -> str:

@@ -11,10 +11,11 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from pycni.kernel import netlink_socket
+from pycni.kernel.children import RTM_DELNSID
 from pycni.kernel.event_socket import Event, EventSocket
 from pycni.kernel.links import RTM_DELLINK, Link, read_link
 from pycni.kernel.netlink import messages
-from pycni.kernel.netlink_socket import BUFFER, RTMGRP_LINK
+from pycni.kernel.netlink_socket import BUFFER, RTMGRP_LINK, RTMGRP_NSID
 
 
 def subscribe() -> socket.socket:
@@ -31,8 +32,14 @@ def gone(events: socket.socket) -> Iterator[Link]:
 
 
 def subscribe_to_ends() -> EventSocket:
-    """A socket that hears of each link that goes, for who follows them all. Errors: the same."""
-    return EventSocket(RTMGRP_LINK, kinds=(RTM_DELLINK,))
+    """A socket that hears of each link that goes, and of each namespace with a number here, for who
+    follows them all. Errors: the same."""
+    return EventSocket(RTMGRP_LINK | RTMGRP_NSID, kinds=(RTM_DELLINK, RTM_DELNSID))
+
+
+def tell_of_namespaces(events: Iterable[Event]) -> bool:
+    """Whether a namespace that had a number here is gone by these events."""
+    return any(kind == RTM_DELNSID for event in events for kind, *_ in messages(event.data))
 
 
 def ended(events: Iterable[Event]) -> Iterator[Link]:

@@ -43,9 +43,10 @@ IFLA_NETKIT_MODE, IFLA_NETKIT_HEADROOM = 5, 8
 NETKIT_L2, NETKIT_PASS, NETKIT_DROP = 0, 0, 2
 IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 7, 15, 25
 IFLA_VXLAN_UDP_ZERO_CSUM6_TX, IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 19, 20
+IFLA_IPVLAN_MODE = 1
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_INET_CONF, IFLA_INET6_CONF = 1, 2
-IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_RP_FILTER = 1, 8
+IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_RP_FILTER, IPV4_DEVCONF_ARPFILTER = 1, 8, 13
 """Of net.ipv4.conf, by number: linux/ip.h. In an array, number 1 comes first."""
 DEVCONF_DISABLE_IPV6 = 26
 """Of net.ipv6.conf, by place in an array: linux/ipv6.h."""
@@ -87,7 +88,8 @@ class Link(NamedTuple):
     qdisc: str = ""
     """Kind of the root qdisc."""
     peer_ifindex: int = 0
-    """Of a veth or netkit: the index of the other end, in the namespace `peer_netnsid`. 0: none."""
+    """Of a veth or netkit: the index of the other end; of a macvlan or ipvlan: of the interface
+    below it. In the namespace `peer_netnsid`. 0: none."""
     peer_netnsid: int | None = None
     """The number that this namespace has for the peer's; None: both ends are in one namespace."""
     vxlan: Vxlan | None = None
@@ -95,6 +97,8 @@ class Link(NamedTuple):
     """Attributes by address family, not read yet."""
     master: int = 0
     """Index of the bridge, bond or VRF that it is a port of; 0: none."""
+    ipvlan_mode: int | None = None
+    """IPVLAN_MODE_* (children.py); None: it is no ipvlan."""
 
     def ipv4(self, number: int) -> int | None:
         """Its net.ipv4.conf by IPV4_DEVCONF_*; None if the kernel did not say."""
@@ -149,7 +153,7 @@ def read_link(body: bytes) -> Link:
     ifname = mac = alias = operstate = kind = qdisc = ""
     af_spec = b""
     mtu = peer_ifindex = master = 0
-    netnsid = vxlan = None
+    netnsid = vxlan = ipvlan_mode = None
     for name, value in attributes(body, IFINFOMSG.size):
         if name == IFLA_IFNAME:
             ifname = read_text(value)
@@ -176,9 +180,12 @@ def read_link(body: bytes) -> Link:
             kind = read_text(info.get(IFLA_INFO_KIND, b""))
             if kind == "vxlan":
                 vxlan = _read_vxlan(info.get(IFLA_INFO_DATA, b""))
+            elif kind == "ipvlan":
+                data = dict(attributes(info.get(IFLA_INFO_DATA, b"")))
+                ipvlan_mode = U16.unpack(data[IFLA_IPVLAN_MODE])[0]
     return Link(
         ifindex, flags, ifname, mac, mtu, alias, operstate, kind, hardware, qdisc, peer_ifindex,
-        netnsid, vxlan, af_spec, master,
+        netnsid, vxlan, af_spec, master, ipvlan_mode,
     )  # fmt: skip
 
 
@@ -221,7 +228,7 @@ def pack_link_question(*, ifindex: int = 0, ifname: str = "", netnsid: int | Non
 
 def pack_veth(host: End, peer: End) -> bytes:
     """An RTM_NEWLINK for a veth pair."""
-    return _pack_made("veth", host, nested(VETH_INFO_PEER, _pack_end(peer)))
+    return pack_made("veth", host, nested(VETH_INFO_PEER, _pack_end(peer)))
 
 
 def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
@@ -230,7 +237,7 @@ def pack_netkit(host: End, peer: End, *, headroom: int) -> bytes:
     What the peer sends is dropped as long as no program is attached to it. Linux before 6.14
     ignores the headroom, as it does every attribute it does not know.
     """
-    return _pack_made(
+    return pack_made(
         "netkit",
         host,
         nested(IFLA_NETKIT_PEER_INFO, _pack_end(peer)),
@@ -249,7 +256,7 @@ def pack_vxlan(device: End, *, port: int) -> bytes:
         IFLA_VXLAN_UDP_ZERO_CSUM6_TX: 1,
         IFLA_VXLAN_UDP_ZERO_CSUM6_RX: 1,
     }
-    return _pack_made(
+    return pack_made(
         "vxlan",
         device,
         attribute(IFLA_VXLAN_PORT, port.to_bytes(2, "big")),
@@ -312,7 +319,8 @@ def link_local(mac: str) -> IPv6Address:
     )
 
 
-def _pack_made(kind: str, first: End, *data: bytes) -> bytes:
+def pack_made(kind: str, first: End, *data: bytes) -> bytes:
+    """An RTM_NEWLINK for a link of a kind; `data` is what only that kind has."""
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, *data))
     return _pack_end(first) + info
 

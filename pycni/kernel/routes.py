@@ -32,7 +32,7 @@ RTVIA = struct.Struct("=H")
 RTNEXTHOP = struct.Struct("=HBBi")
 """struct rtnexthop: length with its attributes, flags, weight, index of the link."""
 RT_TABLE_UNSPEC, RT_TABLE_MAIN, RT_TABLE_LOCAL = 0, 254, 255
-RT_SCOPE_UNIVERSE, RT_SCOPE_HOST = 0, 254
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
 RTPROT_KERNEL, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL = 2, 4, 1, 2
 RTNH_F_DEAD, RTNH_F_ONLINK, RTNH_F_LINKDOWN = 0x1, 0x4, 0x10
 RTM_F_CLONED = 0x200

@@ -22,8 +22,8 @@ from pycni.kernel.addresses import (
     pack_address_question,
     read_address_message,
 )
+from pycni.kernel.child_requests import ChildRequests
 from pycni.kernel.fib import Path, ask_paths
-from pycni.kernel.iproute import RareRequests
 from pycni.kernel.links import (
     IFF_UP,
     IFINFOMSG,
@@ -107,7 +107,7 @@ UNROUTABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 """No route, or one of the types unreachable, prohibit and blackhole."""
 
 
-class Rtnl(RareRequests):
+class Rtnl(ChildRequests):
     """A rtnetlink socket: `made`, which it takes over, or one of the calling thread's namespace.
 
     Only one thread at a time may use it. A refusal of the kernel is raised as NetlinkError, with
@@ -123,9 +123,12 @@ class Rtnl(RareRequests):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def link(self, ifname: str) -> Link | None:
-        """The link of that name, or None."""
-        return self._find_link(pack_link_question(ifname=ifname))
+    def link(self, ifname: str, *, netnsid: int | None = None) -> Link | None:
+        """The link of that name in this namespace, or in the one with that number here.
+
+        None if there is none. EINVAL if no namespace has the number.
+        """
+        return self._find_link(pack_link_question(ifname=ifname, netnsid=netnsid))
 
     def link_at(self, ifindex: int, *, netnsid: int | None = None) -> Link | None:
         """The link with that index in this namespace, or in the one with that number here.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,7 +23,6 @@ from pycni.kernel.routes import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTN_LOCAL
 from pycni.kernel.routes import Route as KernelRoute
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import source_rules
-from pycni.pods.lease import Lease
 
 LOOK_AGAIN = 0.002
 """Seconds between two looks at an address that a pod does not take yet."""
@@ -135,11 +134,19 @@ def _is_local(pod: Rtnl, address: IPAddress) -> bool:
     return route is not None and route.kind == RTN_LOCAL
 
 
-def problems(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> list[str]:
+def problems(
+    netns_fd: int,
+    ifname: str,
+    *,
+    addresses: Sequence[IPAddress],
+    ruled: Iterable[IPAddress],
+    previous: Result,
+) -> list[str]:
     """What of state, MAC, MTU, addresses and routes is no longer as it should be, a sentence each.
 
     MAC, MTU and routes are compared with `previous`, the final result of the chain: a later plugin
-    may have changed them, and multus removes the default route on purpose. Changes nothing.
+    may have changed them, and multus removes the default route on purpose. `addresses` are the
+    lease's, and those `ruled` have a routing table of their own. Changes nothing.
     """
     with namespaces.open_rtnl(netns_fd) as pod:
         link = pod.link(ifname)
@@ -147,9 +154,9 @@ def problems(netns_fd: int, ifname: str, *, lease: Lease, previous: Result) -> l
             return [f"the pod has no interface {ifname}"]
         return [
             *_link_problems(link, ifname, previous),
-            *_address_problems(pod, link.ifindex, lease=lease, previous=previous),
+            *_address_problems(pod, link.ifindex, addresses=addresses, previous=previous),
             *_route_problems(pod, previous),
-            *source_rules.problems(pod, link.ifindex, lease.ruled),
+            *source_rules.problems(pod, link.ifindex, ruled),
         ]
 
 
@@ -221,14 +228,16 @@ def _link_problems(link: Link, ifname: str, previous: Result) -> list[str]:
     return found
 
 
-def _address_problems(pod: Rtnl, index: int, *, lease: Lease, previous: Result) -> list[str]:
+def _address_problems(
+    pod: Rtnl, index: int, *, addresses: Sequence[IPAddress], previous: Result
+) -> list[str]:
     have = {address.ip for address in pod.addresses(index)}
     promised = {address.address.ip for address in previous.ips}
     return [
-        *(f"{address} is missing in the pod" for address in lease.addresses if address not in have),
+        *(f"{address} is missing in the pod" for address in addresses if address not in have),
         *(
             f"{address} of this attachment is not in prevResult"
-            for address in lease.addresses
+            for address in addresses
             if address not in promised
         ),
     ]

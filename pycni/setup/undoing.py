@@ -17,13 +17,15 @@ import loader
 from loader import attach, pins
 from pycni import locks
 from pycni.bgp import file as bird_file
+from pycni.attachments.on_lan import detaching
 from pycni.directories import refuse_unwritable
 from pycni.errors import PycniError
 from pycni.files import remove_file
 from pycni.ipam import delegation
 from pycni.ipam.pools import Rotation
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import AWAY_NOTE
+from pycni.lan import leases as lan_leases
+from pycni.names import ALIAS_HEAD, AWAY_NOTE, CHILD_HEAD
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.last_list import list_path
 from pycni.node.record import Node, record_path
@@ -89,6 +91,7 @@ def _look(settings: Settings, ipr: Rtnl, report: Report) -> list[Step]:
     node = Node.load_if_any(settings)
     found = [
         *_links(ipr),
+        *_on_lan(settings, ipr),
         *_dataplane(settings, ipr),
         *_tables(),
         *_rules(ipr),
@@ -125,6 +128,16 @@ def _links(ipr: Rtnl) -> Iterator[Step]:
             lease = read_lease(link)
             of = f" of the pod {lease.container_id}" if lease else ""
             yield Step(f"delete the link {link.ifname}{of}", partial(ipr.delete_link, link.ifindex))
+
+
+def _on_lan(settings: Settings, ipr: Rtnl) -> Iterator[Step]:
+    """The pods on the LAN, and what is left of the node's own links beside them."""
+    for lease in lan_leases.leases(settings.run_dir):
+        phrase = f"delete the {lease.device} {lease.ifname} of the pod {lease.container_id}"
+        yield Step(phrase, partial(detaching.detach, ipr, settings, lease.key.digest))
+    for link in ipr.links():
+        if link.ifname.startswith(CHILD_HEAD) and link.alias.startswith(ALIAS_HEAD):
+            yield Step(f"delete the link {link.ifname}", partial(ipr.delete_link, link.ifindex))
 
 
 def _dataplane(settings: Settings, ipr: Rtnl) -> Iterator[Step]:

@@ -25,6 +25,7 @@ from pycni.cni import network_lists
 from pycni.cni.network_lists import ListFile
 from pycni.faults import Fault
 from pycni.files import read_regular
+from pycni.lan import leases
 from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
 from pycni.settings import Settings
@@ -53,10 +54,10 @@ class Result:
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Pods without their link, which only a person can have made anew."""
-    cut = _without_link(results(d.settings), seen)
+    cut = _without_link(results(d.settings), d, seen)
     if cut:
         time.sleep(MOMENT)
-        cut = _without_link((one for one in cut if one.path.exists()), seen)
+        cut = _without_link((one for one in cut if one.path.exists()), d, seen)
     for one in cut:
         name, todo = _name_and_todo(one)
         lost = f"its interface {quoted(one.key.ifname)}" if one.is_further else "a network"
@@ -138,9 +139,18 @@ def _is_after(path: Path, moment: float) -> bool:
         return False
 
 
-def _without_link(found: Iterable[Result], seen: Seen) -> list[Result]:
+def _without_link(found: Iterable[Result], d: Description, seen: Seen) -> list[Result]:
     """Asks the kernel anew for each: an ADD may have ended since."""
-    return [one for one in found if seen.ipr.link(one.key.host_ifname) is None]
+    return [
+        one
+        for one in found
+        if seen.ipr.link(one.key.host_ifname) is None and not _is_on_lan(one, d, seen)
+    ]
+
+
+def _is_on_lan(one: Result, d: Description, seen: Seen) -> bool:
+    lease = leases.find(d.settings.run_dir, one.key.digest)
+    return lease is not None and leases.is_alive(seen.ipr, lease)
 
 
 def _name_and_todo(result: Result) -> tuple[str, str]:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of attachments on the LAN: of one, and of all whose pods ended without a DEL.
+
+Works without the pod's namespace, without the parent, and any number of times. Callers of `detach`
+hold the attachment's lock. Runs in the node's network namespace.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pycni import locks
+from pycni.errors import PycniError, TryAgain
+from pycni.kernel.rtnl import Rtnl
+from pycni.lan import host_child, leases
+from pycni.lan.leases import LanLease
+from pycni.logfmt import quoted
+from pycni.pods import resting, source_rules
+from pycni.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) -> bool:
+    """Remove the pod's link, then its routes and its lease; False if there is no lease.
+
+    `netns_fd` is the pod's namespace, -1 if it is gone: source rules do not go with the link.
+    Raises PycniError, NetlinkError.
+    """
+    lease = leases.find(settings.run_dir, digest)
+    if lease is None:
+        leases.forget(settings.run_dir, digest)  # one that cannot be read
+        return False
+    if lease.ruled and netns_fd >= 0:
+        source_rules.teardown(netns_fd, lease.ruled)
+    if (link := leases.link_of(ipr, lease)) is not None:
+        ipr.delete_link_in(lease.netnsid, link.ifindex)
+    with locks.lan_lock(settings.run_dir):
+        _release(ipr, settings, lease)
+    return True
+
+
+def sweep(ipr: Rtnl, settings: Settings) -> int:
+    """Detach the pods whose link is gone; returns how many there were.
+
+    One whose lock somebody holds is left alone. Failures are logged.
+    """
+    swept = 0
+    for lease in list(leases.leases(settings.run_dir)):
+        if leases.is_alive(ipr, lease):
+            continue
+        digest = lease.key.digest
+        try:
+            with locks.attachment_lock(settings.run_dir, digest, timeout=0):
+                again = leases.find(settings.run_dir, digest)
+                if again is not None and not leases.is_alive(ipr, again):
+                    swept += detach(ipr, settings, digest)
+        except TryAgain:
+            continue
+        except (PycniError, OSError) as error:
+            log.warning("not detached container=%s error=%s",
+                        quoted(lease.container_id), quoted(str(error)))  # fmt: skip
+    return swept
+
+
+def _release(ipr: Rtnl, settings: Settings, lease: LanLease) -> None:
+    """The routes, the lease, and the node's child after the last pod of its parent."""
+    resting.rest(settings.run_dir, lease.addresses)
+    child = ipr.link(host_child.name_of(lease.parent))
+    if child is not None:
+        host_child.remove_routes(ipr, child, lease.addresses)
+    leases.forget(settings.run_dir, lease.key.digest)
+    if all(one.parent != lease.parent for one in leases.leases(settings.run_dir)):
+        host_child.teardown(ipr, lease.parent)
+    leases.teardown(settings.run_dir)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an ADD asks for, of a network whose pods are on the LAN; and what there is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pycni.cluster import IPAddress
+from pycni.cni import requests
+from pycni.cni.call import Call
+from pycni.cni.netconf import NetConf
+from pycni.cni.result import Dns
+from pycni.errors import InvalidConfig
+from pycni.ipam import ranges
+from pycni.ipam.ranges import Range
+from pycni.kernel.links import Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.lan import devices, parents
+from pycni.lan.devices import Device
+from pycni.node.record import Node
+from pycni.pods import host_ports, rate_limits
+from pycni.pods.rate_limits import Limits
+
+
+@dataclass(frozen=True)
+class LanWanted:
+    """The parts of a call that an ADD needs."""
+
+    device: Device
+    mode: str
+    parent: Link
+    mac: str
+    """Of the pod's link; "": the parent's."""
+    mtu: int
+    """Bytes of an IP packet."""
+    ranges: tuple[Range, ...]
+    """Of addresses that we give; none if another IPAM plugin gives them."""
+    dns: Dns
+
+    @classmethod
+    def read(cls, call: Call, node: Node, ipr: Rtnl) -> LanWanted:
+        """Raises InvalidConfig, InvalidParameter, NotAvailable."""
+        conf = call.conf
+        refuse_missing(conf)
+        device = devices.choose(ipr, conf.device)
+        mode = devices.mode_of(device, conf.mode)
+        parent = parents.find(ipr, conf.master or node.uplink)
+        device.refuse(parent, ipr.links(), mode)
+        return cls(
+            device,
+            mode,
+            parent,
+            _mac(call, device),
+            _mtu(conf, parent),
+            () if conf.delegate else tuple(ranges_of(conf, node)),
+            requests.dns(conf),
+        )
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether pods ask the LAN's hosts by ARP and ND, and are asked."""
+        return self.device.has_neighbours(self.mode)
+
+    def range_of(self, address: IPAddress) -> Range | None:
+        """The range in whose network an address is; the one that has it comes first."""
+        around = [one for one in self.ranges if address in one.network]
+        inside = (one for one in around if int(one.first) <= int(address) <= int(one.last))
+        return next(inside, around[0] if around else None)
+
+
+def refuse_missing(conf: NetConf) -> None:
+    """Raise InvalidConfig for what pods on the LAN cannot have: it would silently be missing."""
+    missing = []
+    if host_ports.parse(conf.runtime_config):
+        missing.append("host ports (portMappings)")
+    if rate_limits.parse(conf.runtime_config) != Limits():
+        missing.append("rate limits (bandwidth)")
+    if conf.ip_masq:
+        missing.append("ipMasq")
+    if missing:
+        raise InvalidConfig(
+            f"pods of a network with {conf.device} have no {', no '.join(missing)}",
+            details="their packets pass none of the node's programs and tables",
+            hint='leave it out; in the network list: "ipMasq": false, and neither portMappings nor '
+            "bandwidth in `capabilities`",
+        )
+
+
+def ranges_of(conf: NetConf, node: Node) -> list[Range]:
+    """The ranges of the LAN. Raises InvalidConfig if there is none, or one of the overlay."""
+    found = ranges.listed(conf)
+    if not found:
+        raise InvalidConfig(
+            f"a network with {conf.device} needs `ipam.ranges`: which addresses of the LAN are for "
+            "pods of this node",
+            hint='write "ipam": {"ranges": [{"subnet": ..., "rangeStart": ..., "rangeEnd": ...}]}',
+        )
+    for one in found:
+        for cidr in node.cluster_cidrs:
+            if cidr.version == one.network.version and cidr.overlaps(one.network):
+                raise InvalidConfig(
+                    f"the range {one.network} is in {cidr}, the network of the pods that are not "
+                    "on the LAN",
+                    hint="correct `ranges`: they are addresses of the LAN",
+                )
+    return found
+
+
+def _mac(call: Call, device: Device) -> str:
+    asked = requests.mac(call.request, call.conf)
+    if device.has_own_mac:
+        return asked or call.key.mac
+    if asked:
+        raise InvalidConfig(
+            f"a pod of a network with {device.name} cannot have the MAC {asked}",
+            details="all pods have the MAC of the interface that they are on",
+            hint="do not ask for one, or take macvlan",
+        )
+    return ""
+
+
+def _mtu(conf: NetConf, parent: Link) -> int:
+    if conf.mtu is not None and conf.mtu > parent.mtu:
+        raise InvalidConfig(
+            f"pods cannot have an MTU of {conf.mtu}: {parent.ifname} has {parent.mtu}",
+            hint="correct `mtu` in the network configuration, or leave it out",
+        )
+    return conf.mtu or parent.mtu

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own child of the parent: by it the node reaches its pods, kubelet's probes first.
+
+The kernel passes nothing from a parent to the macvlan or ipvlan links on it, but does so between
+these. The child has no address. A route to each pod leads to it, from the node's address on the
+parent, which stays as it is. The child is made for the first pod and removed after the last one.
+
+Callers hold the LAN's lock. Runs in the node's network namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import ip_network
+
+from pycni.cluster import IPAddress
+from pycni.errors import InterfaceExists
+from pycni.kernel import sysctl
+from pycni.kernel.links import (
+    IPV4_DEVCONF_ARPFILTER,
+    IPV4_DEVCONF_FORWARDING,
+    End,
+    Link,
+    link_local,
+)
+from pycni.kernel.netlink import NetlinkError
+from pycni.kernel.routes import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Route
+from pycni.kernel.rtnl import Rtnl
+from pycni.lan import devices
+from pycni.lan.devices import Device
+from pycni.names import ALIAS_HEAD, CHILD_HEAD, AttachmentKey
+
+CLOSED = {IPV4_DEVCONF_FORWARDING: 0, IPV4_DEVCONF_ARPFILTER: 1}
+"""The node forwards nothing for these pods, and answers ARP by the child to pods alone: to those
+whose route leads to it. Other hosts learn the parent's MAC, as before."""
+
+GONE = (errno.ESRCH, errno.ENODEV)
+
+
+def name_of(parent: str) -> str:
+    """Of the child of an interface: 15 bytes, the kernel's limit."""
+    return CHILD_HEAD + hashlib.sha256(parent.encode()).hexdigest()[:12]
+
+
+def find(ipr: Rtnl, parent: Link) -> Link | None:
+    """The child, if there is one on this very parent."""
+    link = ipr.link(name_of(parent.ifname))
+    is_ours = link is not None and link.alias.startswith(ALIAS_HEAD)
+    return link if is_ours and link is not None and link.peer_ifindex == parent.ifindex else None
+
+
+def setup(ipr: Rtnl, device: Device, *, parent: Link, mode: str, node: str) -> Link:
+    """The child, made if it is missing, and up. `node` is the node's name.
+
+    Raises InterfaceExists, InvalidConfig, PycniError.
+    """
+    ifname = name_of(parent.ifname)
+    link = find(ipr, parent)
+    if link is None or link.kind != device.name:
+        if (stranger := ipr.link(ifname)) is not None:
+            _refuse_stranger(stranger)
+            ipr.delete_link(stranger.ifindex)
+        mac = AttachmentKey(parent.ifname, node, ifname).mac if device.has_own_mac else ""
+        devices.add(ipr, device, End(ifname, mac), parent=parent, mode=mode)
+    with suppress(OSError):  # a network of IPv4 does without
+        sysctl.write(f"net/ipv6/conf/{ifname}/accept_ra", "0")
+    made = ipr.link(ifname)
+    assert made is not None
+    ipr.generate_no_address(made.ifindex)
+    alias = f"{ALIAS_HEAD} child of {parent.ifname}"
+    ipr.set_up(made.ifindex, flags=device.child_flags(), alias=alias, ipv4=CLOSED)
+    with suppress(NetlinkError):  # there already, or IPv6 is off
+        ipr.add_address(made.ifindex, link_local(_seed(made, parent)), prefixlen=64)
+    return made
+
+
+def teardown(ipr: Rtnl, parent: str) -> bool:
+    """Remove the child, and with it all routes to pods; False if there is none of ours."""
+    link = ipr.link(name_of(parent))
+    if link is None or not link.alias.startswith(ALIAS_HEAD):
+        return False
+    return ipr.delete_link(link.ifindex)
+
+
+def routes(child: Link, pods: Iterable[IPAddress], sources: Iterable[IPAddress]) -> list[Route]:
+    """The route to each address of a pod; `sources` are the node's addresses, the best first."""
+    own = list(sources)
+    return [
+        Route(
+            ip_network(pod),
+            child.ifindex,
+            source=next((one for one in own if one.version == pod.version), None),
+            scope=RT_SCOPE_LINK if pod.version == 4 else RT_SCOPE_UNIVERSE,
+        )
+        for pod in pods
+    ]
+
+
+def remove_routes(ipr: Rtnl, child: Link, pods: Iterable[IPAddress]) -> None:
+    """Undo of the routes; no error if they are gone."""
+    for route in routes(child, pods, ()):
+        try:
+            ipr.delete_route(route)
+        except NetlinkError as error:
+            if error.errno not in GONE:
+                raise
+
+
+def _seed(child: Link, parent: Link) -> str:
+    """What the child's link-local address is made of: no two links on one network may have the
+    same, and children of an ipvlan have the parent's MAC."""
+    if child.mac != parent.mac:
+        return child.mac
+    return AttachmentKey(parent.ifname, parent.mac, child.ifname).mac
+
+
+def _refuse_stranger(link: Link) -> None:
+    if not link.alias.startswith(ALIAS_HEAD):
+        raise InterfaceExists(
+            f"the node's interface {link.ifname} is not pycni's, and has the name of its own",
+            hint=f"rename or remove it: ip link show {link.ifname}",
+        )

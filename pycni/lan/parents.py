@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parent: the interface of the node whose network the pods are on. Nothing here changes it.
+
+Runs in the node's network namespace.
+"""
+
+from __future__ import annotations
+
+from pycni.cluster import IPAddress
+from pycni.errors import InvalidConfig, NotAvailable
+from pycni.kernel.addresses import Address
+from pycni.kernel.links import Link
+from pycni.kernel.routes import RT_TABLE_MAIN
+from pycni.kernel.rtnl import Rtnl
+
+
+def find(ipr: Rtnl, ifname: str) -> Link:
+    """The parent, which is up. Raises InvalidConfig or NotAvailable."""
+    link = ipr.link(ifname)
+    if link is None:
+        raise NotAvailable(
+            f"this node has no interface {ifname} for its pods to be on",
+            hint="correct `master` in the network configuration; `ip link` lists the interfaces",
+        )
+    if not link.is_ethernet or link.is_inside:
+        raise InvalidConfig(
+            f"pods cannot be on {ifname}: it leads to no network of Ethernet frames",
+            hint="name an interface of the LAN as `master` in the network configuration",
+        )
+    if not link.is_up:
+        raise NotAvailable(
+            f"the interface {ifname} that pods are on is down",
+            hint=f"set it up: ip link set {ifname} up",
+        )
+    return link
+
+
+def addresses(ipr: Rtnl, parent: Link) -> list[Address]:
+    """The node's global addresses on the parent."""
+    return [one for one in ipr.addresses(parent.ifindex) if one.is_global and one.is_usable]
+
+
+def gateway(ipr: Rtnl, parent: Link, version: int) -> IPAddress | None:
+    """The router of the node's own default route by the parent; None if there is none."""
+    for route in ipr.routes():
+        is_default = route.dst.version == version and route.dst.prefixlen == 0
+        if is_default and route.table == RT_TABLE_MAIN:
+            for hop in route.hops:
+                if hop.ifindex == parent.ifindex and hop.gateway is not None:
+                    return hop.gateway
+    return None
