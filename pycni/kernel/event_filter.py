@@ -24,7 +24,7 @@ from pycni.kernel.links import (
 from pycni.kernel.netlink import HEADER
 from pycni.names import ALIAS_HEAD, GATEWAY_MAC, NAME_HEAD
 
-LOAD_32, LOAD_16, LOAD_8_AT_X = 0x20, 0x28, 0x50
+LOAD_32, LOAD_16, LOAD_8, LOAD_8_AT_X = 0x20, 0x28, 0x30, 0x50
 LOAD_NUMBER, LOAD_X_NUMBER, COPY_TO_X = 0x00, 0x01, 0x07
 JUMP_IF_EQUAL, JUMP_IF_ANY_BIT, RETURN = 0x15, 0x45, 0x06
 """linux/bpf_common.h, linux/filter.h."""

@@ -189,7 +189,7 @@ def subscribe(
     try:
         events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, EVENT_ROOM)
         if kinds or without:
-            _attach(events, event_filter.program(kinds=kinds, without=without))
+            attach_filter(events, event_filter.program(kinds=kinds, without=without))
         events.bind((0, groups))
     except OSError:
         events.close()
@@ -197,7 +197,8 @@ def subscribe(
     return events
 
 
-def _attach(events: socket.socket, program: bytes) -> None:
+def attach_filter(events: socket.socket, program: bytes) -> None:
+    """Have a socket hear only what a classic BPF program lets pass (event_filter.INSTRUCTION)."""
     code = array("B", program)
     address, size = code.buffer_info()
     count = size // event_filter.INSTRUCTION.size

@@ -51,6 +51,9 @@ class Device(Protocol):
     def child_flags(self) -> int:
         """IFF_* that the node's own child has."""
 
+    def asker(self, parent: Link, child: Link, /) -> Link:
+        """By which of the two the LAN is asked for an address: answers come to it alone."""
+
     def node_mac(self, parent: Link, child: Link, /) -> str:
         """The MAC at which pods reach their node: of the parent, or of the node's own child."""
 
@@ -73,6 +76,10 @@ class Macvlan:
 
     def child_flags(self) -> int:
         return 0
+
+    def asker(self, _: Link, child: Link, /) -> Link:
+        """Other macvlans of the parent answer it, too."""
+        return child
 
     def node_mac(self, _: Link, child: Link, /) -> str:
         """The kernel gives the parent nothing that one of its macvlans sends."""
@@ -113,6 +120,10 @@ class Ipvlan:
     def child_flags(self) -> int:
         """Without ARP the kernel sends to the link's own MAC, which is right: all have it."""
         return IFF_NOARP
+
+    def asker(self, parent: Link, _: Link, /) -> Link:
+        """An answer is to nobody's address, and so for none of the parent's ipvlans."""
+        return parent
 
     def node_mac(self, parent: Link, _: Link, /) -> str:
         return parent.mac

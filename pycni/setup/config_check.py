@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pycni import directories
+from pycni.attachments.on_lan import wanted
 from pycni.cni import network_lists
 from pycni.cni.netconf import KEYS, parse_netconf
 from pycni.errors import PycniError
@@ -69,6 +70,9 @@ def _refused(
     head = {key: document[key] for key in ("cniVersion", "name") if key in document}
     try:
         conf = parse_netconf(json.dumps({**own, **head}).encode())
+        if conf.on_lan:
+            wanted.refuse_offline(conf, _node(settings))
+            return
         if conf.mtu is not None:
             pod_mtu.check_offline(settings, conf.mtu, hint="change `mtu` in the list")
         if not conf.delegate:

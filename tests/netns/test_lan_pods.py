@@ -21,7 +21,7 @@ from pycni.kernel.links import RTM_NEWLINK, End, pack_down
 from pycni.kernel.netlink import NLM_F_ACK
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import POD_IFNAME, UNDERLAY4, UNDERLAY6, LabNode, Pod
+from pycni.lab.layout import BRIDGE, POD_IFNAME, UNDERLAY4, UNDERLAY6, LabNode, Pod
 from pycni.lab.topology import open_rtnl, remove_netns
 from pycni.lan import host_child, leases
 from pycni.lan.leases import LanLease
@@ -134,11 +134,11 @@ def test_pods_reach_each_other_their_node_and_the_lan(
     assert unanswered(lab, node.netns, [*mine.addresses, *other.addresses]) == []
 
 
+@pytest.mark.parametrize("way", ["macvlan", "ipvlan"], indirect=True)
 def test_pods_of_two_nodes_reach_each_other_and_both_nodes(
     lab: Lab, pods: list[Pod], way: dict[str, Any]
 ) -> None:
-    if way.get("mode") == "l3":
-        pytest.skip("does not apply: in L3 mode routers must know which node has which pods")
+    """In L3 mode routers must know which node has which pods, which those of the lab do not."""
     one, _, far = pods
 
     mine, other = add(lab, one, way), add(lab, far, way)
@@ -159,7 +159,8 @@ def test_a_result_says_what_the_pod_has_and_check_agrees(
     (interface,) = added.document["interfaces"]
     with open_rtnl(one.netns) as pod, open_rtnl(node_of(lab, one).netns) as ipr:
         link, uplink = pod.link(POD_IFNAME), ipr.link("eth0")
-    assert link is not None and uplink is not None
+    assert link is not None
+    assert uplink is not None
     assert (interface["name"], interface["mac"]) == (POD_IFNAME, link.mac)
     assert (link.mac == uplink.mac) == (way["device"] == "ipvlan")
     assert link.mtu == uplink.mtu
@@ -493,3 +494,62 @@ def test_a_teardown_removes_pods_on_the_lan_too(macvlan: dict[str, Any]) -> None
         assert [one for one in differences(before, take(node)) if "pcl" in one] == []
         with open_rtnl(pod.netns) as inside:
             assert inside.link(POD_IFNAME) is None
+
+
+@pytest.fixture
+def host_on_lan(lab: Lab) -> Iterator[dict[str, str]]:
+    """A host of the LAN with the first addresses of the first node's ranges; its MAC by address."""
+    ranges = RANGES[lab.layout.nodes[0].name]
+    addresses = [ip_address(one["rangeStart"]) for one in ranges]
+    with open_rtnl(lab.layout.underlay_netns) as ipr:
+        bridge = ipr.link(BRIDGE)
+        assert bridge is not None
+        for address in addresses:
+            ipr.add_address(bridge.ifindex, address)
+        yield {str(address): bridge.mac for address in addresses}
+        for address in addresses:
+            ipr.delete_address(bridge.ifindex, address, prefixlen=address.max_prefixlen)
+
+
+@pytest.mark.parametrize("way", ["macvlan", "ipvlan"], indirect=True)
+def test_an_address_that_a_host_of_the_lan_has_is_left_to_it(
+    lab: Lab, pods: list[Pod], way: dict[str, Any], host_on_lan: dict[str, str]
+) -> None:
+    one, beside, _ = pods
+    first = {
+        "ipam": {"ranges": [one_range | {"rangeEnd": one_range["rangeStart"]}
+                            for one_range in RANGES[one.node]]}
+    }  # fmt: skip
+
+    added = [add(lab, pod, way) for pod in (one, beside)]
+    with labs.made_pod(lab, node_of(lab, one)) as third:
+        narrow = call(lab, third, "ADD", way, **first)
+        wanted = call(lab, third, "ADD", way, runtimeConfig={"ips": list(host_on_lan)})
+
+    given = {address for reply in added for address in reply.addresses}
+    assert not given & set(host_on_lan)
+    for reply in (narrow, wanted):
+        assert reply.document["code"] == UNAVAILABLE, reply.text
+        for address, mac in host_on_lan.items():
+            assert f"{address} by {mac}" in reply.text
+
+
+def test_another_nodes_pod_is_a_host_of_the_lan_too(
+    lab: Lab, pods: list[Pod], macvlan: dict[str, Any]
+) -> None:
+    one, _, far = pods
+    added = add(lab, one, macvlan)
+
+    other = call(
+        lab,
+        far,
+        "ADD",
+        macvlan,
+        ipam={"ranges": RANGES[one.node]},
+        runtimeConfig={"ips": added.addresses},
+    )
+
+    with open_rtnl(one.netns) as pod:
+        link = pod.link(POD_IFNAME)
+    assert link is not None
+    assert (other.document["code"], link.mac in other.text) == (UNAVAILABLE, True), other.text

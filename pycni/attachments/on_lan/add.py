@@ -7,6 +7,7 @@ before the link is made, so whatever a killed ADD leaves is found (leases.link_o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,13 @@ from pycni.attachments.on_lan.attaching import LanAttaching, attaching
 from pycni.cluster import IPAddress
 from pycni.cni.call import Call
 from pycni.cni.result import Dns, Interface, Result, Route
-from pycni.errors import DuplicateAttachment, InterfaceExists, PycniError
+from pycni.errors import (
+    AddressUnavailable,
+    DuplicateAttachment,
+    InterfaceExists,
+    PoolExhausted,
+    PycniError,
+)
 from pycni.ipam import delegation, delegation_records
 from pycni.ipam.ipam_result import DEFAULT_ROUTE, IpamResult
 from pycni.kernel import namespaces
@@ -26,10 +33,15 @@ from pycni.kernel.links import End, Link
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_SCOPE_LINK
 from pycni.kernel.rtnl import Rtnl
-from pycni.lan import devices, host_child, leases, parents
+from pycni.lan import devices, host_child, leases, parents, probe
 from pycni.lan.leases import LanLease
 from pycni.pods import pod_end, source_rules
 from pycni.pods.lease import find_lease
+
+PATIENCE = 4
+"""Addresses of its ranges that may be others' before an ADD gives up."""
+
+log = logging.getLogger(__name__)
 
 
 def add(call: Call) -> Result:
@@ -44,11 +56,13 @@ def add(call: Call) -> Result:
         one.undo.callback(detaching.detach, one.ipr, one.settings, call.key.digest)
         addresses.take(one, given, without=())
         child = _make_child(one)
+        _settle(one, given, child)
         _make_link(one)
         if given is None:
             given = addresses.result(one.wanted, one.lease.addresses, one.ipr)
         routes = _configure_pod(one, given, child)
         _lead_to_pod(one, child)
+        _announce(one)
         pod_end.wait_until_heard(
             call.netns_fd,
             call.request.ifname,
@@ -83,6 +97,31 @@ def _make_child(one: LanAttaching) -> Link:
             mode=one.wanted.mode,
             node=one.node.name,
         )
+
+
+def _settle(one: LanAttaching, given: IpamResult | None, child: Link) -> None:
+    """Ask the LAN whether another host has the addresses. One of our ranges is left out then, and
+    the next one taken; one that was asked for, or given by another plugin, is refused, and so is a
+    range of which several addresses are others'. Raises AddressUnavailable."""
+    if not one.wanted.has_neighbours:
+        return
+    asker = one.wanted.device.asker(one.wanted.parent, child)
+    taken: dict[IPAddress, str] = {}
+    while found := probe.owners(asker.ifname, asker.mac, one.lease.addresses):
+        for address, mac in found.items():
+            log.warning("the LAN has it already address=%s mac=%s", address, mac)
+        taken |= found
+        named = ", ".join(f"{address} by {mac}" for address, mac in taken.items())
+        refusal = AddressUnavailable(
+            f"a host of the LAN on {one.wanted.parent.ifname} has the pod's address: {named}",
+            hint="give pods a range that is no other node's, no host's and no DHCP server's",
+        )
+        if given is not None or addresses.asked(one, found) or len(taken) > PATIENCE:
+            raise refusal
+        try:
+            addresses.take(one, None, without=taken)
+        except PoolExhausted:
+            raise refusal from None
 
 
 def _make_link(one: LanAttaching) -> None:
@@ -183,6 +222,13 @@ def _lead_to_pod(one: LanAttaching, child: Link) -> None:
                 if route.dst.version == 6
                 else "look at the node's routes: ip route",
             ) from error
+
+
+def _announce(one: LanAttaching) -> None:
+    link = leases.link_of(one.ipr, one.lease)
+    if one.wanted.has_neighbours and link is not None:
+        ifname = one.call.request.ifname
+        probe.announce(one.call.netns_fd, ifname, link.mac, one.lease.addresses)
 
 
 def _is_held(call: Call, lease: LanLease, _: Rtnl) -> bool:

@@ -42,6 +42,13 @@ def take(one: LanAttaching, given: IpamResult | None, *, without: Collection[IPA
         _allocate(one, without)
 
 
+def asked(one: LanAttaching, addresses: Collection[IPAddress]) -> bool:
+    """Whether the runtime asked for one of the addresses."""
+    return any(
+        address in addresses for address in requests.addresses(one.call.request, one.call.conf)
+    )
+
+
 def result(wanted: LanWanted, addresses: Iterable[IPAddress], ipr: Rtnl) -> IpamResult:
     """Addresses of the ranges as an IPAM plugin would give them. Among neighbours a pod has its
     network's prefix length, and the router that is named, or else the node's own."""

@@ -81,9 +81,18 @@ def refuse_missing(conf: NetConf) -> None:
         raise InvalidConfig(
             f"pods of a network with {conf.device} have no {', no '.join(missing)}",
             details="their packets pass none of the node's programs and tables",
-            hint='leave it out; in the network list: "ipMasq": false, and neither portMappings nor '
-            "bandwidth in `capabilities`",
+            hint='take it from the pod; ipMasq is in the network list: "ipMasq": false',
         )
+
+
+def refuse_offline(conf: NetConf, node: Node) -> None:
+    """Raise InvalidConfig for what every ADD would refuse, as far as that is known without a kernel
+    and an interface."""
+    refuse_missing(conf)
+    devices.mode_of(devices.DEVICES[conf.device], conf.mode)
+    if not conf.delegate:
+        ranges_of(conf, node)
+        list(ranges.excluded(conf))
 
 
 def ranges_of(conf: NetConf, node: Node) -> list[Range]:
