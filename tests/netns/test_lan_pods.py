@@ -93,7 +93,7 @@ def pods(lab: Lab) -> Iterator[list[Pod]]:
 
 def call(lab: Lab, pod: Pod, command: str, way: dict[str, Any], **more: Any) -> Reply:
     """The plugin with a network of that way, with the node's own ranges."""
-    config = {"ipMasq": False, "ipam": {"ranges": RANGES[pod.node]}} | way | more
+    config: dict[str, Any] = {"ipMasq": False, "ipam": {"ranges": RANGES[pod.node]}} | way | more
     return execute(lab, pod, command, **config)
 
 
@@ -182,8 +182,8 @@ def test_del_leaves_the_node_as_it_was(lab: Lab, pods: list[Pod], way: dict[str,
 
     assert [reply.status for reply in (first, *again)] == [0] * 4
     assert differences(before, take(node)) == []
-    with open_rtnl(one.netns) as pod:
-        assert [link.ifname for link in pod.links()] == ["lo"]
+    with open_rtnl(one.netns) as inside:
+        assert [link.ifname for link in inside.links()] == ["lo"]
 
 
 def test_a_pod_whose_namespace_is_gone_gives_its_addresses_back(
@@ -485,9 +485,7 @@ def test_a_teardown_removes_pods_on_the_lan_too(macvlan: dict[str, Any]) -> None
         (pod,) = node.pods
         before = take(node)
         labs.setup(node)
-        ranges = {"ipam": {"ranges": RANGES["node1"]}}
-        added = execute(lab, pod, "ADD", alone=True, ipMasq=False, **macvlan, **ranges)
-        assert added.status == 0, added.text
+        add(lab, pod, macvlan, alone=True)
 
         labs.teardown(node)
 

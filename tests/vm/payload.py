@@ -3,7 +3,7 @@
 
 guest/       what the host starts there
 python/      a virtual environment: the wheel of this tree, and what it and the tests need
-tests/       the packet tables, in recorded/ the programs that they run; tests of nodes in namespaces
+tests/       the packet tables, in recorded/ the programs that they run; and nodes in namespaces
 upgrade/     other sources, and a cache that has their objects: guests have no clang
 """
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pycni.cluster import IPNetwork
-from pycni.setup.translation import subnets, values
+from pycni.setup.translation import modes, subnets, values
 from pycni.setup.translation.finding import (
     Conf,
     Finding,
@@ -32,6 +32,7 @@ THIS_NODE = (
     "of this node alone, and in no other node's part: see that the store gives this node the part "
     "that has it"
 )
+THIS_NODES_LAN = "of this node alone: give each other node a range of its own in its list"
 
 Reader = Callable[[Any], IPNetwork]
 
@@ -85,7 +86,7 @@ def _range(key: Key, seen: set[int]) -> Iterator[Finding]:
 
 def _start(key: Key, read: Reader) -> Iterator[Finding]:
     _end_of(key, _subnet(key.conf, read))
-    yield key.becomes(THIS_NODE, network=_as_range(key.conf, read))
+    yield _of_this_node(key, read)
 
 
 def _end(key: Key, read: Reader) -> Iterator[Finding]:
@@ -97,7 +98,12 @@ def _end(key: Key, read: Reader) -> Iterator[Finding]:
         start = end  # its own key says it
     if start in network and int(start) > int(end):
         raise Unfit(f"comes before rangeStart, which is {start}: swap the two")
-    yield key.becomes(THIS_NODE, network=_as_range(key.conf, read))
+    yield _of_this_node(key, read)
+
+
+def _of_this_node(key: Key, read: Reader) -> Finding:
+    note = THIS_NODES_LAN if modes.on_lan(key.conf.outer) else THIS_NODE
+    return key.becomes(note, network=_as_range(key.conf, read))
 
 
 def _end_of(key: Key, network: IPNetwork) -> Any:
@@ -189,10 +195,10 @@ HOST_LOCAL: Rules = {
 }
 
 PROTOTYPE: Rules = {
-    "type": needless("pycni gives the addresses itself, of the node's part of cluster_cidrs"),
+    "type": needless("pycni gives the addresses itself"),
     "subnet": _within,
     **_ends(subnets.whole),
-    "gateway": needless("pods' gateway is always the first address of the node's part"),
+    "gateway": needless("it was not read; pods have the node's gateway, or on the LAN its router"),
     "addresses": refused("a pod asks for its address itself: annotation pycni/ips"),
     "routes": _routes,
 }

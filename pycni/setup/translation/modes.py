@@ -1,70 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways of packets between nodes, as other plugins name them, and what each is in pycni.
+"""Ways of packets, as other plugins name them, and what each is in pycni: between nodes, or on the
+LAN, where pods have addresses of the uplink's own network.
 
-A way that pycni gets is switched on by its `exists`; a test compares the table with what the
-settings and the network list take.
+A test compares the tables with what the settings and the network list take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from pycni.setup.translation.finding import Finding, Key
+from pycni.setup.translation.finding import Conf, Finding, Key
 
 VXLAN = "vxlan"
 
-
-@dataclass(frozen=True)
-class Mode:
-    """What a way is in pycni, or will be."""
-
-    what: str
-    """Its name in words."""
-    exists: bool
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    network: Mapping[str, Any] = field(default_factory=dict)
-    instead: str = ""
-    """What to know about VXLAN in its place; no full stop."""
-
-
 OVERLAY = {"encap": "auto"}
 WORKS = 'encap = "auto" (VXLAN) works'
-LAN = "pods then have a network of their own, which must not be the LAN's"
 
-MODES = {
-    VXLAN: Mode("VXLAN", exists=True, settings=OVERLAY),
-    "host-gw": Mode(
-        "routes to the other nodes",
-        exists=True,
-        settings={"encap": "direct"},
-    ),
-    "direct-routing": Mode(
-        "routes to nodes of the same subnet",
-        exists=True,
-        settings={"encap": "auto-direct"},
-    ),
-    "ipip": Mode(
-        "IPIP",
-        exists=True,
-        settings={"encap": "ipip"},
-    ),
-    "ipvlan": Mode("ipvlan", exists=False, network={"device": "ipvlan"}, instead=LAN),
-    "macvlan": Mode("macvlan", exists=False, network={"device": "macvlan"}, instead=LAN),
+MODES: Mapping[str, Mapping[str, Any]] = {
+    VXLAN: OVERLAY,
+    "host-gw": {"encap": "direct"},
+    "direct-routing": {"encap": "auto-direct"},
+    "ipip": {"encap": "ipip"},
 }
-"""By the name in configurations; `direct-routing` is flannel's `DirectRouting`."""
+"""Settings by the name in configurations; `direct-routing` is flannel's `DirectRouting`."""
 
-ON_LAN = ("ipvlan", "macvlan")
-"""Those in which pods have addresses of the uplink's own network."""
+ON_LAN: Mapping[str, Mapping[str, Any]] = {
+    "ipvlan": {"device": "ipvlan", "ipMasq": False},
+    "macvlan": {"device": "macvlan", "ipMasq": False},
+}
+"""Keys of the network list by the name in configurations. Nobody hides pods that are on the LAN."""
+
+
+def on_lan(conf: Conf | None) -> str:
+    """The way in the `mode` beside a key, if it is one on the LAN; else ""."""
+    name = "" if conf is None else conf.get("mode")
+    return name.lower() if isinstance(name, str) and name.lower() in ON_LAN else ""
 
 
 def judge(key: Key, name: str, *, how: str, lead: str = "") -> Finding:
-    """What becomes of a key that asks for a way. `how` says what to change to get VXLAN; `lead`
-    goes before what is said."""
-    mode = MODES.get(name.lower())
-    if mode is None:
+    """What becomes of a key that asks for a way between nodes. `how` says what to change to get
+    VXLAN; `lead` goes before what is said."""
+    settings = MODES.get(name.lower())
+    if settings is None:
         return key.refused(f"{lead}pycni knows no {name!r} between nodes; {WORKS}: {how}")
-    if mode.exists:
-        return key.becomes(lead.rstrip(": "), settings=mode.settings, network=mode.network)
-    return key.refused(f"{lead}pycni has no {mode.what} yet; {WORKS}: {mode.instead}; {how}")
+    return key.becomes(lead.rstrip(": "), settings=settings)

@@ -3,7 +3,8 @@
 
 Sources: simple-k8s-cni (README, cni/cni.go, helper/main_helper.go); minicni (pkg/args/args.go,
 deployments/manifests/minicni.yaml); bash-cni (bash-cni, main.go) and its many copies, whose key is
-`podcidr`; the READMEs of bridge and ptp (containernetworking/plugins) and of flannel's CNI plugin.
+`podcidr`; the READMEs of bridge, ptp, macvlan and ipvlan (containernetworking/plugins) and of
+flannel's CNI plugin.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from pycni.cluster import VXLAN_OVERHEAD
-from pycni.cni.netconf import DNS_KEYS, MTU_MAX, MTU_MIN, DnsConf
+from pycni.cni.netconf import DHCP, DNS_KEYS, MTU_MAX, MTU_MIN, DnsConf
 from pycni.cni.protocol import IDENTIFIER
+from pycni.lan.devices import DEVICES
 from pycni.setup.conflist import CAPABILITIES, CNI_VERSION, CNI_VERSIONS, PLUGIN
 from pycni.setup.translation import ipam, modes, subnets, values
 from pycni.setup.translation.finding import (
@@ -87,6 +89,9 @@ def _mtu(key: Key) -> Iterator[Finding]:
     """Bytes of a pod's packet. What fits an uplink of 1500 without outer header does not with it:
     that is pycni's to find. Smaller ones were chosen."""
     mtu = values.number(key.value, 0, MTU_MAX)
+    if modes.on_lan(key.conf):
+        yield _mtu_of_lan(key, mtu)
+        return
     if mtu == 0 or mtu > ETHERNET_MTU - VXLAN_OVERHEAD[4]:
         yield key.needless(
             "pods get what the uplink leaves after the outer header; `mtu` of the settings is for "
@@ -94,6 +99,12 @@ def _mtu(key: Key) -> Iterator[Finding]:
         )
         return
     yield key.becomes(network={"mtu": values.number(mtu, MTU_MIN, MTU_MAX)})
+
+
+def _mtu_of_lan(key: Key, mtu: int) -> Finding:
+    if mtu == 0:
+        return key.needless("pods get that of the interface that they are on")
+    return key.becomes(network={"mtu": values.number(mtu, MTU_MIN, MTU_MAX)})
 
 
 def _ip_masq(key: Key) -> Iterator[Finding]:
@@ -137,7 +148,11 @@ EVERYWHERE: Rules = {
 
 
 def _mode(key: Key) -> Iterator[Finding]:
-    yield modes.judge(key, values.text(key.value), how=PLAIN_VXLAN)
+    name = values.text(key.value)
+    if network := modes.ON_LAN.get(name.lower()):
+        yield key.becomes(network=network)
+        return
+    yield modes.judge(key, name, how=PLAIN_VXLAN)
 
 
 def _no_mode(key: Key) -> Finding:
@@ -229,10 +244,39 @@ PTP = Plugin(PTP_RULES, {"ipMasq": _no_masquerade})
 BRIDGE = Plugin(BRIDGE_RULES, {"ipMasq": _no_masquerade})
 
 
-def _lan(key: Key) -> Iterator[Finding]:
-    """A plugin whose pods are on the uplink's network."""
-    how = "write settings and list by hand"
-    yield modes.judge(key, str(key.value), how=how)
+def _lan_type(key: Key) -> Iterator[Finding]:
+    yield key.becomes(network={"type": PLUGIN, **modes.ON_LAN[key.value]})
+
+
+def _master(key: Key) -> Iterator[Finding]:
+    yield key.becomes(network={"master": values.text(key.value)})
+
+
+def _lan_mode(key: Key) -> Iterator[Finding]:
+    known = DEVICES[str(key.conf.get("type"))].modes
+    mode = values.text(key.value).lower()
+    if mode and mode not in known:
+        raise Unfit(f"there is {', '.join(known)}, in which a node reaches its pods")
+    yield key.becomes(network={"mode": mode or known[0]})
+
+
+def _lan_mtu(key: Key) -> Iterator[Finding]:
+    yield _mtu_of_lan(key, values.number(key.value, 0, MTU_MAX))
+
+
+def _lan_ipam(key: Key) -> Iterator[Finding]:
+    """pycni calls other IPAM plugins itself."""
+    inner = Conf.of(key.value, f"{key.path}.", outer=key.conf)
+    chosen = values.text(inner.get("type") or "")
+    if not chosen:
+        raise Unfit("pods need addresses: name a plugin as its `type`")
+    if chosen == DHCP:
+        raise Unfit("pods on the LAN get no addresses by DHCP: write host-local, with a range")
+    yield key.becomes(f"pycni calls {chosen} as before", network={"ipam": key.value})
+
+
+def _no_ipam(key: Key) -> Finding:
+    return key.refused("it is missing: pods need addresses, such as those of host-local")
 
 
 def _hidden_by_daemon(key: Key) -> Iterator[Finding]:
@@ -275,6 +319,22 @@ FLANNEL = Plugin(
     }
 )
 
+LAN = Plugin(
+    {
+        **EVERYWHERE,
+        "type": _lan_type,
+        "master": _master,
+        "mode": _lan_mode,
+        "mtu": _lan_mtu,
+        "ipam": _lan_ipam,
+        "linkincontainer": _unless(
+            "a pod's link is on an interface of the node: remove the key", "it is on the node's"
+        ),
+        "bcqueuelen": needless("the kernel chooses the length of its queue of broadcasts"),
+    },
+    {"ipam": _no_ipam},
+)
+
 PLUGINS = {
     "testcni": PROTOTYPE,
     "minicni": TUTORIAL,
@@ -282,17 +342,15 @@ PLUGINS = {
     "bridge": BRIDGE,
     "ptp": PTP,
     "flannel": FLANNEL,
+    "macvlan": LAN,
+    "ipvlan": LAN,
 }
 
 
 def judge(conf: Conf, *, head: bool) -> Iterator[Finding]:
-    """What becomes of the keys of a list's first plugin, whose `type` is in PLUGINS or ON_LAN.
-    `head`: the file is this plugin alone, so that it has the keys of a list, too."""
-    chosen = conf.get("type")
-    if chosen in modes.ON_LAN:
-        yield from walk(Conf(conf.path, {"type": conf.keys["type"]}), {"type": _lan})
-        return
-    plugin = PLUGINS[chosen]
+    """What becomes of the keys of a list's first plugin, whose `type` is in PLUGINS. `head`: the
+    file is this plugin alone, so that it has the keys of a list, too."""
+    plugin = PLUGINS[str(conf.get("type"))]
     for name, meaning in plugin.absent.items():
         if conf.get(name) is None and (finding := meaning(Key(conf.path + name, None, conf))):
             yield finding

@@ -14,14 +14,13 @@ from pycni.files import read_regular
 from pycni.setup.conflist import PLUGIN
 from pycni.setup.translation import net_conf
 from pycni.setup.translation.finding import kind
-from pycni.setup.translation.modes import ON_LAN
 from pycni.setup.translation.plugins import PLUGINS
 
 SIZE_MAX = 64 << 10
 """Bytes; a network list has a few hundred."""
 
 NAME_A_LIST = "name a file of /etc/cni/net.d, or flannel's net-conf.json"
-KNOWN = (*PLUGINS, *ON_LAN)
+KNOWN = tuple(PLUGINS)
 
 Document = dict[str, Any]
 

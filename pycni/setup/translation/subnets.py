@@ -27,17 +27,27 @@ def cluster(key: Key) -> Iterator[Finding]:
 def prototype(key: Key) -> Iterator[Finding]:
     """The network of all pods; each node has a /24 of it."""
     network = whole(key.value)
-    if (mode := key.conf.get("mode")) in modes.ON_LAN:
-        raise Unfit(
-            f"with {mode} it is the LAN's: write a network of the pods' own, such as "
-            "10.244.0.0/16, and remove `ipam`"
-        )
+    if mode := modes.on_lan(key.conf):
+        yield _of_lan(key, mode)
+        return
     if network.version == 4 and network.prefixlen > PROTOTYPE_PREFIX:
         raise Unfit(f"has no /{PROTOTYPE_PREFIX} for each node: write a larger network")
     settings: dict[str, Any] = {"cluster_cidrs": [str(network)]}
     if network.version == 4:
         settings["node_prefix"] = {"ipv4": PROTOTYPE_PREFIX}
     yield key.becomes(settings=settings)
+
+
+def _of_lan(key: Key, mode: str) -> Finding:
+    """It goes on with the range that is in it."""
+    ipam = key.conf.get("ipam")
+    names = {name.lower() for name in ipam} if isinstance(ipam, dict) else set()
+    if not {"rangestart", "rangeend"} <= names:
+        raise Unfit(
+            f"with {mode} it is the LAN's, and not all of it is for pods of this node: add "
+            "rangeStart and rangeEnd to `ipam`"
+        )
+    return key.needless("it is the LAN's: the range in it says it, too")
 
 
 def whole(value: Any) -> IPNetwork:

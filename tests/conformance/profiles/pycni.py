@@ -81,8 +81,8 @@ def verbs_without_agent(bench: Bench) -> None:
     attachment = bench.attachment(pod)
     with without_agent():
         attachment.attach()
-        _answers(attachment)
-        _answers(other)
+        answers(attachment)
+        answers(other)
         silent(attachment.check())
         succeeded(attachment.call("VERSION"))
         attachment.detach()
@@ -98,7 +98,7 @@ def agent_comes_back(bench: Bench) -> None:
         between.attach()
 
     for one in (before, between):
-        _answers(one)
+        answers(one)
         silent(one.check())
         one.detach()
 
@@ -224,7 +224,7 @@ def node_verbs_without_agent(bench: Bench) -> None:
     stale.result = None
 
 
-def _answers(attachment: Attachment) -> None:
+def answers(attachment: Attachment) -> None:
     assert attachment.result is not None
     for address in bare(attachment.result):
         assert traffic.pings(None, address), f"{address} does not answer"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the sandbox a pycni node: settings, `pycni install`, `pycni setup`, a running agent.
 
-Run by the suite inside the sandbox, with the sandbox's directory as its argument. Writes
-`pycni.json`, which tells profiles/pycni.py where everything is.
+Run by the suite inside the sandbox, with the sandbox's directory as its argument, and the `device`
+of its networks as the second one, for those on the LAN. Writes `pycni.json`, which tells
+profiles/pycni.py where everything is.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def main() -> None:
     found = install.Places.of(load(config), config)
     *_, conflist = install.install(home / "bin", home / "net.d", places=found)
     _configurations(home, json.loads(conflist.read_bytes()))
+    for device in sys.argv[2:]:
+        _on_lan(home, json.loads((home / "own.json").read_bytes()), device)
     agent = [*command, "--verbose", "agent"]
     with (home / "agent.log").open("ab") as log:
         process = subprocess.Popen(agent, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -90,6 +93,21 @@ def _configurations(home: Path, conflist: dict[str, Any]) -> None:
     (home / "own.json").write_text(json.dumps(own))
     delegated = {**own, "name": "delegated", "ipam": DELEGATED, "tcx": False}
     (home / "delegated.json").write_text(json.dumps(delegated))
+
+
+def _on_lan(home: Path, own: dict[str, Any], device: str) -> None:
+    """The same two networks with pods on the LAN of eth0."""
+    declared = {"capabilities": dict.fromkeys(("ips", "mac", "dns"), True)}
+    lan = {**own, "device": device, "ipMasq": False, **declared}
+    ranges = [
+        {"subnet": "198.18.0.0/24", "rangeStart": "198.18.0.16", "rangeEnd": "198.18.0.127"},
+        {"subnet": "fd00:99::/64", "rangeStart": "fd00:99::10", "rangeEnd": "fd00:99::7f"},
+    ]
+    (home / "own.json").write_text(json.dumps({**lan, "ipam": {"ranges": ranges}}))
+    delegated = {**DELEGATED, "ranges": [[one] for one in ranges]}
+    (home / "delegated.json").write_text(
+        json.dumps({**lan, "name": "delegated", "ipam": delegated})
+    )
 
 
 def _wait_until_it_serves(process: subprocess.Popen[bytes], path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_range_without_subnet_is_refused() -> None:
         ({"subnet": "10.244.0.0/16"}, "subnet", "not needed", "beside ipam"),
         ({"subnet": "10.1.0.0/16"}, "subnet", "refused", "remove one of the two"),
         ({"type": "anything"}, "type", "not needed", "itself"),
-        ({"gateway": "10.244.0.9"}, "gateway", "not needed", "first address"),
+        ({"gateway": "10.244.0.9"}, "gateway", "not needed", "not read"),
         ({"addresses": [{"address": "10.244.0.9/24"}]}, "addresses", "refused", "pycni/ips"),
         ({"dataDir": "/x"}, "dataDir", "refused", "unknown key"),
         ({"range_start": "x"}, "range_start", "refused", "did you mean rangestart"),

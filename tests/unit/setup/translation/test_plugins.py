@@ -99,11 +99,47 @@ def test_without_mode_the_prototype_routes() -> None:
 
 
 @pytest.mark.parametrize("mode", ["ipvlan", "macvlan"])
-def test_a_subnet_of_the_lan_does_not_become_the_pods(mode: str) -> None:
-    found = finding(IPVLAN | {"mode": mode}, "subnet")
+def test_the_prototypes_pods_on_the_lan_become_a_list_of_this_node(mode: str) -> None:
+    done = result(IPVLAN | {"mode": mode, "mtu": 1400})
 
-    assert found.fate == "refused"
-    assert "it is the LAN's" in found.says
+    assert done.refused == []
+    assert done.settings == ""
+    assert own(done) == {
+        "type": "pycni",
+        "device": mode,
+        "ipMasq": False,
+        "mtu": 1400,
+        "capabilities": own(done)["capabilities"],
+        "ipam": {
+            "ranges": [
+                {
+                    "subnet": "192.168.64.0/24",
+                    "rangeStart": "192.168.64.90",
+                    "rangeEnd": "192.168.64.100",
+                }
+            ]
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "says"),
+    [
+        ({"ipam": {"rangeStart": "192.168.64.90"}}, "subnet", "add rangeStart and rangeEnd"),
+        ({"ipam": None}, "subnet", "add rangeStart and rangeEnd"),
+        ({"ipMasq": True}, "all keys together", "ipMasq would be"),
+        (
+            {"subnet": "10.244.0.0/16",
+             "ipam": {"rangeStart": "10.244.0.9", "rangeEnd": "10.244.0.12"}},
+            "all keys together",
+            "not on the LAN",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_on_the_lan_is_refused(change: dict[str, Any], key: str, says: str) -> None:
+    found = next(one for one in result(IPVLAN | change).refused if one.key == key)
+
+    assert says in found.says
 
 
 def test_keys_are_read_in_any_case_as_go_reads_them() -> None:
@@ -291,12 +327,38 @@ def test_what_flannel_hands_on_is_read_as_the_bridge_would(delegate: Any) -> Non
     assert result({"type": "flannel", "delegate": delegate}).refused
 
 
-@pytest.mark.parametrize("kind", ["ipvlan", "macvlan"])
-def test_plugins_on_the_lan_are_refused_by_name(kind: str) -> None:
-    (found,) = result({"type": kind, "master": "eth0", "ipam": {"type": "dhcp"}}).refused
+@pytest.mark.parametrize(("kind", "mode"), [("ipvlan", "l3"), ("macvlan", "bridge")])
+def test_plugins_on_the_lan_keep_master_mode_and_ipam(kind: str, mode: str) -> None:
+    ipam = {"type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24"}]]}
 
-    assert found.key == "type"
-    assert f"no {kind} yet" in found.says
+    done = result({"name": "lan", "type": kind, "master": "eth0", "mode": mode, "ipam": ipam})
+
+    assert done.refused == []
+    found = own(done)
+    assert (found["device"], found["master"], found["mode"]) == (kind, "eth0", mode)
+    assert (found["ipam"], found["ipMasq"]) == (ipam, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "says"),
+    [
+        ({"mode": "passthru"}, "mode", "there is bridge"),
+        ({"type": "ipvlan", "mode": "l3s"}, "mode", "there is l2, l3"),
+        ({"ipam": None}, "ipam", "missing"),
+        ({"ipam": {}}, "ipam", "need addresses"),
+        ({"ipam": {"type": "dhcp"}}, "ipam", "DHCP"),
+        ({"linkInContainer": True}, "linkInContainer", "of the node"),
+        ({"mtu": -1}, "mtu", "from 0"),
+    ],
+)
+def test_what_plugins_on_the_lan_have_and_pycni_has_not_is_refused(
+    change: dict[str, Any], key: str, says: str
+) -> None:
+    document = {"type": "macvlan", "master": "eth0", "ipam": {"type": "host-local"}} | change
+
+    found = next(one for one in result(document).refused if one.key == key)
+
+    assert says in found.says
 
 
 def test_a_key_twice_in_other_capitals_is_refused() -> None:
