@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -36,6 +36,8 @@ class Subject:
     """A command that answers each line on stdin with one line of JSON: the plugin's own state."""
     volatile: tuple[str, ...] = ()
     """Patterns of files that are no residue."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Cases that do not apply, by id, each with what the plugin does not have."""
     profile: str = ""
     """Module of `conformance.profiles` with further cases."""
     reference: bool = False

@@ -117,10 +117,19 @@ def _versions(plugin: Path) -> tuple[str, ...]:
     return ()
 
 
+def _refuse_lacking(world: World, case: Case) -> None:
+    """Raises Skip for a case of something that the plugin says it does not have."""
+    without = world.subject.without
+    why = without.get(case.id) or without.get(case.id.partition("[")[0])
+    if why:
+        raise Skip(why)
+
+
 def _run(world: World, case: Case) -> Outcome:
     bench, begin = Bench(world, case.id), time.monotonic()
     result, reason = PASS, ""
     try:
+        _refuse_lacking(world, case)
         case.run(bench)
     except Skip as skip:
         result, reason = SKIP, str(skip)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods on the LAN of their nodes: macvlan, and ipvlan in both modes, where the kernel has them.
+"""Pods on the LAN of their nodes: macvlan, and ipvlan in both modes, as far as the kernel has them.
 
-tests/vm has a kernel with all of them. The LAN is the lab's underlay: its bridge is the router.
+tests/vm runs these on a kernel that has both. The LAN is the lab's underlay: its bridge is the
+router.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from netns.test_bad_input import CONFIG, refused
+from pycni.kernel import sysctl
 from pycni.kernel.links import RTM_NEWLINK, End, pack_down
 from pycni.kernel.netlink import NLM_F_ACK
 from pycni.kernel.rtnl import Rtnl
@@ -64,20 +66,21 @@ def has(device: str) -> bool:
         return ipr.has_kind(device)
 
 
-@pytest.fixture(params=WAYS)
+HERE = [name for name, one in WAYS.items() if has(one["device"])]
+AMONG_NEIGHBOURS = [name for name in HERE if WAYS[name].get("mode") != "l3"]
+
+
+@pytest.fixture(params=HERE)
 def way(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What a network configuration says, beside its ranges."""
     found: dict[str, Any] = WAYS[request.param]
-    if not has(found["device"]):
-        pytest.skip(f"this kernel has no {found['device']}: tests/vm has one")
     return found
 
 
-@pytest.fixture
-def macvlan() -> dict[str, Any]:
-    if not has("macvlan"):
-        pytest.skip("this kernel has no macvlan: tests/vm has one")
-    return WAYS["macvlan"]
+@pytest.fixture(params=[name for name in HERE if name == "macvlan"])
+def macvlan(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = WAYS[request.param]
+    return found
 
 
 @pytest.fixture
@@ -134,7 +137,7 @@ def test_pods_reach_each_other_their_node_and_the_lan(
     assert unanswered(lab, node.netns, [*mine.addresses, *other.addresses]) == []
 
 
-@pytest.mark.parametrize("way", ["macvlan", "ipvlan"], indirect=True)
+@pytest.mark.parametrize("way", AMONG_NEIGHBOURS, indirect=True)
 def test_pods_of_two_nodes_reach_each_other_and_both_nodes(
     lab: Lab, pods: list[Pod], way: dict[str, Any]
 ) -> None:
@@ -456,27 +459,18 @@ def test_another_plugin_may_give_the_addresses(
     assert list((node.directory / "state" / "delegated").glob("*.json")) == []
 
 
-def test_ipvlan_has_one_mode_on_a_parent(lab: Lab, pods: list[Pod]) -> None:
-    if not has("ipvlan"):
-        pytest.skip("this kernel has no ipvlan: tests/vm has one")
+def test_a_parent_has_one_kind_of_links_in_one_mode(
+    lab: Lab, pods: list[Pod], way: dict[str, Any]
+) -> None:
     one, beside, _ = pods
-    added = add(lab, one, WAYS["ipvlan"])
+    added = add(lab, one, way)
+    others = [WAYS[name] for name in HERE if WAYS[name] != way]
 
-    other = call(lab, beside, "ADD", WAYS["ipvlan-l3"])
+    replies = [call(lab, beside, "ADD", other) for other in others]
 
-    assert (other.document["code"], "another mode" in other.text) == (CONFIG, True), other.text
+    for reply in replies:
+        assert (reply.document["code"], "eth0" in reply.text) == (CONFIG, True), reply.text
     assert unanswered(lab, node_of(lab, one).netns, added.addresses) == []
-
-
-def test_a_parent_has_one_kind_of_links(lab: Lab, pods: list[Pod], macvlan: dict[str, Any]) -> None:
-    if not has("ipvlan"):
-        pytest.skip("this kernel has no ipvlan: tests/vm has one")
-    one, beside, _ = pods
-    add(lab, one, macvlan)
-
-    other = call(lab, beside, "ADD", WAYS["ipvlan"])
-
-    assert (other.document["code"], "eth0" in other.text) == (CONFIG, True), other.text
 
 
 def test_a_teardown_removes_pods_on_the_lan_too(macvlan: dict[str, Any]) -> None:
@@ -509,7 +503,7 @@ def host_on_lan(lab: Lab) -> Iterator[dict[str, str]]:
             ipr.delete_address(bridge.ifindex, address, prefixlen=address.max_prefixlen)
 
 
-@pytest.mark.parametrize("way", ["macvlan", "ipvlan"], indirect=True)
+@pytest.mark.parametrize("way", AMONG_NEIGHBOURS, indirect=True)
 def test_an_address_that_a_host_of_the_lan_has_is_left_to_it(
     lab: Lab, pods: list[Pod], way: dict[str, Any], host_on_lan: dict[str, str]
 ) -> None:
@@ -551,3 +545,30 @@ def test_another_nodes_pod_is_a_host_of_the_lan_too(
         link = pod.link(POD_IFNAME)
     assert link is not None
     assert (other.document["code"], link.mac in other.text) == (UNAVAILABLE, True), other.text
+
+
+@pytest.mark.parametrize("device", ["macvlan", "ipvlan"])
+def test_a_kernel_without_the_device_is_told_apart(lab: Lab, spare: Pod, device: str) -> None:
+    if has(device):
+        add(lab, spare, {"device": device})
+        return
+    config = {"ipMasq": False, "ipam": {"ranges": RANGES[spare.node]}}
+
+    refused(lab, spare, CONFIG, f"CONFIG_{device.upper()}", device=device, **config)
+
+
+def test_a_parent_that_would_drop_what_pods_send_to_the_node_is_refused(
+    lab: Lab, pods: list[Pod], way: dict[str, Any]
+) -> None:
+    one, *_ = pods
+    node = node_of(lab, one)
+    name = "net/ipv4/conf/eth0/rp_filter"
+    before = labs.within(node.netns, lambda: sysctl.write(name, "1"))
+
+    reply = call(lab, one, "ADD", way)
+
+    labs.within(node.netns, lambda: sysctl.write(name, before or "1"))
+    if way == WAYS["ipvlan"]:
+        assert (reply.document["code"], "rp_filter" in reply.text) == (CONFIG, True), reply.text
+    else:
+        assert unanswered(lab, node.netns, reply.addresses) == []
