@@ -31,7 +31,7 @@ MTU_MAX = 65535
 
 HEAD = ("cniVersion", "name")
 DNS_KEYS = ("nameservers", "domain", "search", "options")
-IPAM_KEYS = ("type", "ranges", "exclude")
+IPAM_KEYS = ("type", "ranges", "exclude", "perNode")
 
 OWN_IPAM = ("", "pycni")
 """Values of `ipam.type` that mean pycni's own IPAM; any other names a plugin."""
@@ -75,6 +75,8 @@ class IpamConf(_Strict):
     ranges: Any = None
     """Read by ipam/ranges.py, if the addresses are our own."""
     exclude: Any = None
+    per_node: int | None = Field(default=None, alias="perNode", ge=1)
+    """With macvlan and ipvlan: how many addresses of each range a node has (on_lan/parts.py)."""
 
 
 class NetConf(_Strict):

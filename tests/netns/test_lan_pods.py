@@ -572,3 +572,25 @@ def test_a_parent_that_would_drop_what_pods_send_to_the_node_is_refused(
         assert (reply.document["code"], "rp_filter" in reply.text) == (CONFIG, True), reply.text
     else:
         assert unanswered(lab, node.netns, reply.addresses) == []
+
+
+@pytest.mark.parametrize("way", AMONG_NEIGHBOURS, indirect=True)
+def test_nodes_share_a_range_by_their_places(
+    lab: Lab, pods: list[Pod], way: dict[str, Any]
+) -> None:
+    one, beside, far = pods
+    network = str(UNDERLAY4.network)
+    shared = {"subnet": network, "rangeStart": "198.18.0.130", "rangeEnd": "198.18.0.133"}
+    ipam = {"ranges": [shared], "perNode": 2}
+
+    given = [add(lab, pod, way, ipam=ipam).addresses for pod in (one, beside, far)]
+    with labs.made_pod(lab, node_of(lab, one)) as third:
+        full = call(lab, third, "ADD", way, ipam=ipam)
+
+    first, second = (
+        {int(ip_address(a)) & 0xFF for (a,) in part} for part in (given[:2], given[2:])
+    )
+    parts = ({130, 131}, {132, 133})
+    assert first in parts
+    assert second <= (parts[0] | parts[1]) - first
+    assert full.document["code"] == EXHAUSTED, full.text

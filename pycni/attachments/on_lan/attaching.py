@@ -13,6 +13,7 @@ from pycni.cni.call import Call
 from pycni.kernel.rtnl import Rtnl
 from pycni.lan import leases
 from pycni.lan.leases import LanLease
+from pycni.node import place
 from pycni.node.record import Node
 from pycni.settings import Settings
 
@@ -51,6 +52,8 @@ class LanAttaching:
 def attaching(call: Call) -> Iterator[LanAttaching]:
     """As attachments/attaching.py has it. Raises PycniError."""
     node = Node.load(call.settings)
+    if call.conf.ipam.per_node is not None:
+        place.refuse_lost(call.settings)
     with (
         locks.attachment_lock(
             call.settings.run_dir, call.key.digest, timeout=call.patience()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pycni.attachments.on_lan import parts
 from pycni.cluster import IPAddress
 from pycni.cni import requests
 from pycni.cni.call import Call
@@ -112,7 +113,10 @@ def ranges_of(conf: NetConf, node: Node) -> list[Range]:
                     "on the LAN",
                     hint="correct `ranges`: they are addresses of the LAN",
                 )
-    return found
+    size = conf.ipam.per_node
+    if size is None or not node.pod_cidrs or requests.ranges(conf) is not None:
+        return found
+    return [parts.of_node(one, size, node) for one in found]
 
 
 def _mac(call: Call, device: Device) -> str:
