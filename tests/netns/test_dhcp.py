@@ -70,17 +70,27 @@ class Dhcp:
 
 
 @contextmanager
-def served(node: LabNode, directory: Path, *options: str) -> Iterator[Dhcp]:
+def served(
+    node: LabNode,
+    directory: Path,
+    *options: str,
+    at: str = "",
+    on: str = DEVICE,
+    ranged: tuple[str, str, str] | None = None,
+) -> Iterator[Dhcp]:
+    """The plugin's daemon on a node, and a server there, or in the namespace `at` by the interface
+    `on`, which has these addresses (first, last, netmask)."""
     network = Node.load(load(node.settings_path)).pod_cidrs[0]
+    first, last, mask = ranged or (str(network[100]), str(network[150]), "255.255.255.0")
     server = [
         "dnsmasq",
         "--keep-in-foreground",
         "--conf-file=/dev/null",
         "--port=0",
         "--user=root",
-        f"--interface={DEVICE}",
+        f"--interface={on}",
         "--no-ping",
-        f"--dhcp-range={network[100]},{network[150]},255.255.255.0,{LEASE_SECONDS}",
+        f"--dhcp-range={first},{last},{mask},{LEASE_SECONDS}",
         f"--dhcp-leasefile={directory / 'leases'}",
         f"--pid-file={directory / 'dnsmasq.pid'}",
         f"--log-facility={directory / 'dnsmasq.log'}",
@@ -95,7 +105,7 @@ def served(node: LabNode, directory: Path, *options: str) -> Iterator[Dhcp]:
         "2s",
     ]
     with (
-        subprocess.Popen(processes.inside(node.netns, server)) as one,
+        subprocess.Popen(processes.inside(at or node.netns, server)) as one,
         (directory / "daemon.log").open("wb") as log,
         subprocess.Popen(processes.inside(node.netns, daemon), stderr=log) as other,
     ):

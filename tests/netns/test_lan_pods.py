@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from netns.test_bad_input import CONFIG, refused
+from netns.test_dhcp import Dhcp, served
 from pycni.kernel import sysctl
 from pycni.kernel.links import RTM_NEWLINK, End, pack_down
 from pycni.kernel.netlink import NLM_F_ACK
@@ -594,3 +595,38 @@ def test_nodes_share_a_range_by_their_places(
     assert first in parts
     assert second <= (parts[0] | parts[1]) - first
     assert full.document["code"] == EXHAUSTED, full.text
+
+
+@pytest.fixture
+def dhcp(lab: Lab, tmp_path: Path) -> Iterator[Dhcp]:
+    """A DHCP server of the LAN, on its router, and the daemon of the `dhcp` plugin on node 1."""
+    node = lab.layout.nodes[0]
+    ranged = "198.18.0.160", "198.18.0.170", str(UNDERLAY4.netmask)
+    with served(node, tmp_path, at=lab.layout.underlay_netns, on=BRIDGE, ranged=ranged) as found:
+        yield found
+
+
+def test_a_pod_may_ask_the_lan_by_dhcp(
+    lab: Lab, pods: list[Pod], macvlan: dict[str, Any], dhcp: Dhcp
+) -> None:
+    one, *_ = pods
+    node = node_of(lab, one)
+
+    def called(command: str, **more: Any) -> Reply:
+        config = macvlan | {"ipMasq": False, "ipam": dhcp.conf()} | more
+        return execute(lab, one, command, env={"CNI_PATH": str(HOST_LOCAL.parent)}, **config)
+
+    added = called("ADD")
+    assert added.status == 0, added.text
+    (address,) = added.addresses
+    leased = dhcp.leased()
+    reached = unanswered(lab, node.netns, [address])
+    out = unanswered(lab, one.netns, [ROUTERS[0], own_addresses(node)[0]])
+    checked = called("CHECK", prevResult=added.document)
+    ended = called("DEL")
+
+    assert list(leased.values()) == [address]
+    assert (reached, out) == ([], [])
+    assert (checked.status, ended.status) == (0, 0), checked.text
+    assert lease_files(node) == []
+    wait_until(lambda: dhcp.leased() == {}, "the server has the address again")

@@ -18,6 +18,7 @@ from pycni.attachments.on_lan import addresses, detaching
 from pycni.attachments.on_lan.attaching import LanAttaching, attaching
 from pycni.cluster import IPAddress
 from pycni.cni.call import Call
+from pycni.cni.netconf import DHCP
 from pycni.cni.result import Dns, Interface, Result, Route
 from pycni.errors import (
     AddressUnavailable,
@@ -52,12 +53,16 @@ def add(call: Call) -> Result:
     """
     with attaching(call) as one:
         _start_clean(one)
-        given = delegation.add(call, one.lock, one.undo) if call.conf.delegate else None
+        by_dhcp = call.conf.delegate == DHCP
+        given = _ask(one) if call.conf.delegate and not by_dhcp else None
         one.undo.callback(detaching.detach, one.ipr, one.settings, call.key.digest)
+        if by_dhcp:
+            given = _ask_over_link(one)
         addresses.take(one, given, without=())
         child = _make_child(one)
         _settle(one, given, child)
-        _make_link(one)
+        if not by_dhcp:
+            _make_link(one)
         if given is None:
             given = addresses.result(one.wanted, one.lease.addresses, one.ipr)
         routes = _configure_pod(one, given, child)
@@ -73,11 +78,13 @@ def add(call: Call) -> Result:
 
 
 def _start_clean(one: LanAttaching) -> None:
-    """Refuse a second ADD, and remove what an ADD left that was killed and that no DEL followed."""
+    """Refuse a second ADD, and remove what an ADD left that was killed and that no DEL followed.
+    A lease without addresses is no attachment."""
     call = one.call
     lease = leases.find(one.settings.run_dir, call.key.digest)
     is_other_kind = find_lease(one.ipr, call.key.digest) is not None
-    if is_other_kind or (lease is not None and leases.is_alive(one.ipr, lease)):
+    is_whole = lease is not None and lease.addresses and leases.is_alive(one.ipr, lease)
+    if is_other_kind or is_whole:
         raise DuplicateAttachment(
             f"container {call.request.container_id} has {call.request.ifname} attached already",
             hint="run DEL first",
@@ -86,6 +93,20 @@ def _start_clean(one: LanAttaching) -> None:
     record = delegation_records.find(one.settings, call.key.digest)
     if record is not None:
         delegation.release(one.settings, record, env=call.env, lock=one.lock, timeout=call.left())
+
+
+def _ask(one: LanAttaching) -> IpamResult:
+    """Addresses from another IPAM plugin."""
+    return delegation.add(one.call, one.lock, one.undo)
+
+
+def _ask_over_link(one: LanAttaching) -> IpamResult:
+    """The same from a plugin that talks over the link, which must be up for it. The lease is
+    written before, still without addresses."""
+    one.save()
+    _make_link(one)
+    pod_end.bring_up(one.call.netns_fd, one.call.request.ifname)
+    return _ask(one)
 
 
 def _make_child(one: LanAttaching) -> Link:

@@ -27,7 +27,7 @@ def check(call: Call) -> None:
     request, previous = call.request, call.conf.previous_result()
     with Rtnl() as ipr:
         lease = leases.find(call.settings.run_dir, call.key.digest)
-        if lease is None or not leases.is_alive(ipr, lease):
+        if lease is None or not lease.addresses or not leases.is_alive(ipr, lease):
             raise UnknownContainer(
                 f"nothing is attached as {request.ifname} of container {request.container_id}",
                 hint="ADD comes before CHECK; if there was one, the link is gone, or its parent: "

@@ -9,7 +9,7 @@ from pycni.attachments.on_lan import parts
 from pycni.cluster import IPAddress
 from pycni.cni import requests
 from pycni.cni.call import Call
-from pycni.cni.netconf import NetConf
+from pycni.cni.netconf import DHCP, NetConf
 from pycni.cni.result import Dns
 from pycni.errors import InvalidConfig
 from pycni.ipam import ranges
@@ -45,6 +45,7 @@ class LanWanted:
         refuse_missing(conf)
         device = devices.choose(ipr, conf.device)
         mode = devices.mode_of(device, conf.mode)
+        _refuse_dhcp(conf, device)
         parent = parents.find(ipr, conf.master or node.uplink)
         device.refuse(parent, ipr.links(), mode)
         return cls(
@@ -90,7 +91,9 @@ def refuse_offline(conf: NetConf, node: Node) -> None:
     """Raise InvalidConfig for what every ADD would refuse, as far as that is known without a kernel
     and an interface."""
     refuse_missing(conf)
-    devices.mode_of(devices.DEVICES[conf.device], conf.mode)
+    device = devices.DEVICES[conf.device]
+    devices.mode_of(device, conf.mode)
+    _refuse_dhcp(conf, device)
     if not conf.delegate:
         ranges_of(conf, node)
         list(ranges.excluded(conf))
@@ -117,6 +120,15 @@ def ranges_of(conf: NetConf, node: Node) -> list[Range]:
     if size is None or not node.pod_cidrs or requests.ranges(conf) is not None:
         return found
     return [parts.of_node(one, size, node) for one in found]
+
+
+def _refuse_dhcp(conf: NetConf, device: Device) -> None:
+    if conf.delegate == DHCP and not device.has_own_mac:
+        raise InvalidConfig(
+            f"pods of a network with {device.name} cannot ask by DHCP",
+            details="all have one MAC, by which servers know a client and answer it",
+            hint="take macvlan, or give them `ipam.ranges`",
+        )
 
 
 def _mac(call: Call, device: Device) -> str:

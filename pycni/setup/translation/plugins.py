@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from pycni.cluster import VXLAN_OVERHEAD
-from pycni.cni.netconf import DHCP, DNS_KEYS, MTU_MAX, MTU_MIN, DnsConf
+from pycni.cni.netconf import DNS_KEYS, MTU_MAX, MTU_MIN, DnsConf
 from pycni.cni.protocol import IDENTIFIER
 from pycni.lan.devices import DEVICES
 from pycni.setup.conflist import CAPABILITIES, CNI_VERSION, CNI_VERSIONS, PLUGIN
@@ -270,8 +270,6 @@ def _lan_ipam(key: Key) -> Iterator[Finding]:
     chosen = values.text(inner.get("type") or "")
     if not chosen:
         raise Unfit("pods need addresses: name a plugin as its `type`")
-    if chosen == DHCP:
-        raise Unfit("pods on the LAN get no addresses by DHCP: write host-local, with a range")
     yield key.becomes(f"pycni calls {chosen} as before", network={"ipam": key.value})
 
 

@@ -346,7 +346,7 @@ def test_plugins_on_the_lan_keep_master_mode_and_ipam(kind: str, mode: str) -> N
         ({"type": "ipvlan", "mode": "l3s"}, "mode", "there is l2, l3"),
         ({"ipam": None}, "ipam", "missing"),
         ({"ipam": {}}, "ipam", "need addresses"),
-        ({"ipam": {"type": "dhcp"}}, "ipam", "DHCP"),
+        ({"type": "ipvlan", "ipam": {"type": "dhcp"}}, "all keys together", "DHCP"),
         ({"linkInContainer": True}, "linkInContainer", "of the node"),
         ({"mtu": -1}, "mtu", "from 0"),
     ],
