@@ -11,6 +11,7 @@
     link       two guests joined by a virtual link, which can be captured
     cluster    two nodes, brought up and shown to forward
     netkit     pods on netkit pairs
+    lan        pods on the LAN
     scenarios  what is shown on each kernel
     report     the table
 

@@ -3,7 +3,7 @@
 
 guest/       what the host starts there
 python/      a virtual environment: the wheel of this tree, and what it and the tests need
-tests/       the packet tables, in recorded/ the programs that they run; and nodes in namespaces
+tests/       the packet tables; in recorded/ the programs that they run
 upgrade/     other sources, and a cache that has their objects: guests have no clang
 """
 
@@ -100,7 +100,7 @@ def _closure(names: tuple[str, ...]) -> Iterator[Distribution]:
 
 
 def _tests(target: Path) -> None:
-    for directory in ("bpf", "netns", "support"):
+    for directory in ("bpf", "support"):
         shutil.copytree(TESTS / directory, target / directory, ignore=UNCOMPILED)
     shutil.copy(TESTS / "conftest.py", target)
     shutil.copy(PROJECT / "pyproject.toml", target)

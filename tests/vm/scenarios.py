@@ -30,6 +30,7 @@ from vm.cluster import (
 )
 from vm.ipip import ipip
 from vm.kernels import Kernel
+from vm.lan import lan
 from vm.link import pair
 from vm.netkit import netkit
 from vm.node import UPLINK, Node
@@ -47,7 +48,7 @@ TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
 """Bytes of IP and of TCP with its timestamps (RFC 7323)."""
 SEGMENTS = {MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)}
 """Bytes of payload of a packet that is as large as a pod's MTU."""
-TABLES_SECONDS, LAN_SECONDS = 900.0, 1800.0
+TABLES_SECONDS = 900.0
 MODE_SECONDS = 120.0
 """Within which nodes must have heard of each other what they accept."""
 RANDOM_PACKETS = 5000
@@ -132,38 +133,20 @@ def load(cluster: Cluster) -> None:
 
 def packet_tables(cluster: Cluster) -> None:
     """tests/bpf as it is: every program, case and setting that is in force on this kernel."""
-    _pytest(
-        cluster.b,
-        f"{INSIDE}/tests/bpf",
+    tables = f"{INSIDE}/tests/bpf"
+    command = [PYTHON, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", tables]
+    done = cluster.b.guest.run(
+        command,
         env={
             "PYCNI_RECORDED": f"{INSIDE}/tests/recorded/compiled",
             "PYCNI_LACKS": " ".join(cluster.lacking),
             "PACKETS": str(RANDOM_PACKETS),
+            "CI": "true",
         },
         timeout=TABLES_SECONDS,
     )
-
-
-def lan(cluster: Cluster) -> None:
-    """Pods on the LAN by ipvlan, which kernels may lack where the other tests run."""
-    _pytest(
-        cluster.b,
-        f"{INSIDE}/tests/netns/test_lan_pods.py",
-        "-k",
-        "ipvlan",
-        env={},
-        timeout=LAN_SECONDS,
-    )
-
-
-def _pytest(node: Node, *what: str, env: Mapping[str, str], timeout: float) -> None:
-    """Tests inside a guest; a test that is skipped there has failed."""
-    command = [PYTHON, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *what]
-    done = node.guest.run(command, env={**env, "CI": "true"}, timeout=timeout)
-    failed = [
-        line[:300] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERR", "E  "))
-    ]
-    assert done.status == 0, "\n".join([*failed[:60], done.stdout[-200:], done.stderr[-2000:]])
+    failed = [line[:200] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERR"))]
+    assert done.status == 0, "\n".join([*failed[:40], done.stdout[-200:], done.stderr[-2000:]])
 
 
 def underlay6(cluster: Cluster) -> None:
