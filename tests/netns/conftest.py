@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyroute2 import IPRoute
@@ -15,7 +16,7 @@ from pyroute2 import IPRoute
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from pycni.lab.topology import NETNS_DIR
-from support import labs
+from support import labs, lan
 from support.plugin import execute
 from support.waiting import DEADLINE
 
@@ -57,6 +58,30 @@ def spare(lab: Lab) -> Iterator[Pod]:
     with labs.made_pod(lab, lab.layout.nodes[0]) as pod:
         yield pod
         assert execute(lab, pod, "DEL").status == 0
+
+
+@pytest.fixture(params=lan.HERE)
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What a network configuration says, beside its ranges."""
+    found: dict[str, Any] = lan.WAYS[request.param]
+    return found
+
+
+@pytest.fixture(params=[name for name in lan.HERE if name == "macvlan"])
+def macvlan(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = lan.WAYS[request.param]
+    return found
+
+
+@pytest.fixture
+def pods(lab: Lab) -> Iterator[list[Pod]]:
+    """Two pods of the first node and one of the second, with nothing attached."""
+    first, second = lab.layout.nodes
+    with ExitStack() as made:
+        found = [made.enter_context(labs.made_pod(lab, node)) for node in (first, first, second)]
+        yield found
+        for pod in found:
+            assert execute(lab, pod, "DEL").status == 0
 
 
 def _machine() -> dict[str, set[str]]:
