@@ -71,7 +71,9 @@ def setup(ipr: Rtnl, device: Device, *, parent: Link, mode: str, node: str) -> L
     assert made is not None
     ipr.generate_no_address(made.ifindex)
     alias = f"{ALIAS_HEAD} child of {parent.ifname}"
-    ipr.set_up(made.ifindex, flags=device.child_flags(), alias=alias, ipv4=CLOSED)
+    ipr.set_up(made.ifindex, alias=alias, ipv4=CLOSED)
+    if flags := device.child_flags():  # an ipvlan that rises forgets them (ipvlan_open)
+        ipr.set_up(made.ifindex, flags=flags)
     with suppress(NetlinkError):  # there already, or IPv6 is off
         ipr.add_address(made.ifindex, link_local(_seed(made, parent)), prefixlen=64)
     return made
