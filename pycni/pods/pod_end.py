@@ -19,7 +19,7 @@ from pycni.errors import PycniError, TryAgain
 from pycni.kernel import namespaces
 from pycni.kernel.links import Link, link_local
 from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.routes import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTN_LOCAL
+from pycni.kernel.routes import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTN_LOCAL
 from pycni.kernel.routes import Route as KernelRoute
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import source_rules
@@ -104,6 +104,17 @@ def configure(
         sources = [address.ip for address in addresses if address.version in versions]
         _add_rules(pod, index, sources, ifname=ifname)
         return added
+
+
+def add_neighbours(netns_fd: int, ifname: str, addresses: Iterable[IPInterface]) -> None:
+    """Have the interface's own routing table know that hosts of the addresses' networks are on the
+    link, as the main table does. For a link that leads to hosts, and not to the node alone."""
+    with namespaces.open_rtnl(netns_fd) as pod:
+        index = pod.ifindex(ifname)
+        for address in addresses:
+            scope = RT_SCOPE_LINK if address.version == 4 else None
+            route = Route(address.network, table=source_rules.table_of(index), scope=scope)
+            _add_route(pod, index, route, ifname=ifname)
 
 
 def wait_until_heard(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import POD_IFNAME, Pod
+from pycni.lab.layout import POD_IFNAME, UNDERLAY4, UNDERLAY6, Pod
 from pycni.lab.topology import open_rtnl
+from pycni.pods.source_rules import table_of
 from support.flood import unanswered
 from support.lan import (
     AMONG_NEIGHBOURS,
@@ -28,6 +29,7 @@ from support.lan import (
     node_of,
     own_addresses,
 )
+from support.plugin import execute
 from support.snapshot import differences, take
 
 
@@ -144,3 +146,40 @@ def test_check_finds_what_changed(lab: Lab, pods: list[Pod], way: dict[str, Any]
         pod.delete_link(index)
 
     assert (without_address, checked()) == (MISMATCH, UNKNOWN)
+
+
+@pytest.mark.parametrize("way", AMONG_NEIGHBOURS, indirect=True)
+def test_the_lan_may_be_the_second_network_of_a_pod(
+    lab: Lab, pods: list[Pod], way: dict[str, Any]
+) -> None:
+    one, beside, _ = pods
+    node, second = node_of(lab, one), {"CNI_IFNAME": "net1"}
+    before = take(node)
+    first = execute(lab, one, "ADD")
+    other = add(lab, beside, way)
+
+    added = call(lab, one, "ADD", way, env=second)
+    assert added.status == 0, added.text
+    reached = unanswered(lab, one.netns, [*ROUTERS, *other.addresses, *own_addresses(node)])
+    answered = [
+        unanswered(lab, netns, [*added.addresses])
+        for netns in (node.netns, beside.netns, lab.layout.underlay_netns)
+    ]
+    overlay = unanswered(lab, node.netns, first.addresses)
+    with open_rtnl(one.netns) as inside:
+        table = table_of(inside.ifindex("net1"))
+        on_link = {route.dst for route in inside.routes() if route.table == table}
+    checked = call(lab, one, "CHECK", way, env=second, prevResult=added.document)
+    ended = [
+        call(lab, one, "DEL", way, env=second),
+        execute(lab, one, "DEL"),
+        call(lab, beside, "DEL", way),
+    ]
+
+    assert (reached, answered, overlay) == ([], [[], [], []], [])
+    assert on_link >= {UNDERLAY4.network, UNDERLAY6.network}
+    assert checked.status == 0, checked.text
+    assert [reply.status for reply in ended] == [0, 0, 0]
+    assert [one for one in differences(before, take(node)) if "198.18.0.254" not in one] == []
+    with open_rtnl(one.netns) as inside:
+        assert [rule for version in (4, 6) for rule in inside.rules(version)] == []

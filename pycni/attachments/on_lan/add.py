@@ -188,6 +188,8 @@ def _configure_pod(one: LanAttaching, given: IpamResult, child: Link) -> tuple[R
         announce=announce,
     )
     if one.wanted.has_neighbours:
+        ruled = [ip.address for ip in given.ips if ip.address.version in one.lease.rules]
+        pod_end.add_neighbours(netns_fd, ifname, ruled)
         mac = one.wanted.device.node_mac(one.wanted.parent, child)
         with namespaces.open_rtnl(netns_fd) as pod:
             index = pod.ifindex(ifname)

@@ -13,6 +13,9 @@ from typing import Any, cast
 
 import pytest
 
+from pycni.kernel.links import Link
+from pycni.lan import leases
+from pycni.lan.leases import LanLease
 from pycni.names import AttachmentKey
 from pycni.settings import Settings
 from pycni.upkeep import attachments, installed
@@ -44,6 +47,8 @@ class Host:
         files = [Wanted(directory / "bin" / "pycni", b"", 0o755), Wanted(listed, b"{}", 0o644)]
         installed.save(self.settings, files)
         self.links: set[str] = set()
+        self.on_lan: Link | None = None
+        """The one link in a pod's namespace."""
 
     def attached(self, key: AttachmentKey, arguments: object = None, *, linked: bool) -> Path:
         path = self.results / f"{key.network}-{key.container_id}-{key.ifname}"
@@ -62,6 +67,9 @@ class Host:
 
     def link(self, ifname: str) -> object | None:
         return SimpleNamespace() if ifname in self.links else None
+
+    def link_at(self, ifindex: int, *, netnsid: int) -> Link | None:
+        return self.on_lan if (ifindex, netnsid) == (2, 0) else None
 
     def faults(self) -> list[tuple[str, str]]:
         seen: Any = SimpleNamespace(ipr=self)
@@ -94,6 +102,17 @@ def test_a_pod_whose_link_is_gone_is_named_with_what_to_do(host: Host) -> None:
     host.attached(DB, linked=True)
 
     assert host.faults() == [("the pod shop/web-0", "delete it: kubectl -n shop delete pod web-0")]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_pod_on_the_lan_has_its_link_in_its_namespace(host: Host, alive: bool) -> None:
+    host.attached(WEB, WEB_ARGS, linked=False)
+    key = (WEB.network, WEB.container_id, WEB.ifname)
+    lease = LanLease(*key, "macvlan", "bridge", "eth0", netnsid=0, ifindex=2)
+    leases.write(host.settings.run_dir, lease)
+    host.on_lan = Link(2, alias=lease.alias) if alive else None
+
+    assert [thing for thing, _ in host.faults()] == ([] if alive else ["the pod shop/web-0"])
 
 
 @pytest.mark.parametrize("named", [{}, {"cniDir": "own"}, {"cniDir": 7}])
