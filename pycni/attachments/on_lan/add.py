@@ -36,6 +36,7 @@ from pycni.kernel.routes import RT_SCOPE_LINK
 from pycni.kernel.rtnl import Rtnl
 from pycni.lan import devices, host_child, leases, parents, probe
 from pycni.lan.leases import LanLease
+from pycni.logfmt import quoted
 from pycni.pods import pod_end, source_rules
 from pycni.pods.lease import find_lease
 
@@ -130,7 +131,7 @@ def _settle(one: LanAttaching, given: IpamResult | None, child: Link) -> None:
     taken: dict[IPAddress, str] = {}
     while found := probe.owners(asker.ifname, asker.mac, one.lease.addresses):
         for address, mac in found.items():
-            log.warning("the LAN has it already address=%s mac=%s", address, mac)
+            log.warning("the LAN has it already address=%s mac=%s", quoted(address), quoted(mac))
         taken |= found
         named = ", ".join(f"{address} by {mac}" for address, mac in taken.items())
         refusal = AddressUnavailable(

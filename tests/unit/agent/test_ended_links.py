@@ -24,6 +24,9 @@ POD_ONE = Lease(
     masquerade=False,
 )
 IFINDEX = 42
+NAMESPACE = "a namespace is gone"
+FIRST = ["lan", "sweep", "delegated"]
+"""What is done before anything happens."""
 SETTINGS = None
 """Nothing of them is read here."""
 
@@ -34,8 +37,9 @@ def link(name, alias=""):
 
 @pytest.fixture
 def done(monkeypatch):
-    """What was asked of others: a sweep, or the release of a lease by its link."""
+    """What was asked of others: a sweep, of the LAN, too, or the release of a lease by its link."""
     calls = []
+    monkeypatch.setattr(ended_links.detaching, "sweep", lambda *_: calls.append("lan") or 1)
     monkeypatch.setattr(ended_links.reclaim, "sweep", lambda *_, **__: calls.append("sweep") or 0)
     monkeypatch.setattr(
         ended_links.reclaim,
@@ -50,7 +54,8 @@ def done(monkeypatch):
 
 @pytest.fixture
 def follow(monkeypatch):
-    """Follow links whose events are these: lists of links, None for lost events, or errors."""
+    """Follow links whose events are these: lists of links and ends of namespaces, None for lost
+    events, or errors."""
 
     def run(*events):
         waiting = list(events)
@@ -72,7 +77,12 @@ def follow(monkeypatch):
                 return event
 
         monkeypatch.setattr(ended_links.link_events, "subscribe_to_ends", Kernel)
-        monkeypatch.setattr(ended_links.link_events, "ended", iter)
+        monkeypatch.setattr(
+            ended_links.link_events, "ended", lambda all_: (one for one in all_ if one != NAMESPACE)
+        )
+        monkeypatch.setattr(
+            ended_links.link_events, "tell_of_namespaces", lambda all_: NAMESPACE in all_
+        )
         monkeypatch.setattr(rounds, "REST", 0.0)
         ended_links.follow(SETTINGS, Forgetting(), one)
 
@@ -82,19 +92,26 @@ def follow(monkeypatch):
 def test_at_first_everything_is_looked_at(done, follow):
     follow([])
 
-    assert done == ["sweep", "delegated"]
+    assert done == FIRST
 
 
 def test_a_pods_link_that_goes_gives_back_what_its_alias_says(done, follow):
     follow([link("pcn0", POD_ONE.alias()), link("veth0", "somebody's")])
 
-    assert done[2:] == [IFINDEX, "delegated"]
+    assert done[3:] == [IFINDEX, "delegated"]
 
 
 def test_links_of_others_are_nothing_to_do(done, follow):
     follow([link("veth0"), link("eth7", "uplink of rack 7")])
 
-    assert done[2:] == []
+    assert done[3:] == []
+
+
+@pytest.mark.parametrize("event", [NAMESPACE, link("pcl1234", "pycni:1 child of eth0")])
+def test_a_pod_on_the_lan_goes_with_its_namespace_or_its_parent(done, follow, event):
+    follow([event])
+
+    assert done[3:] == ["lan", "delegated"]
 
 
 @pytest.mark.parametrize(
@@ -104,17 +121,17 @@ def test_links_of_others_are_nothing_to_do(done, follow):
 def test_a_pods_link_without_a_lease_or_its_name_takes_a_sweep(done, follow, name, alias):
     follow([link("pcn0", POD_ONE.alias()), link(name, alias)])
 
-    assert done[2:] == ["sweep", "delegated"]
+    assert done[3:] == FIRST
 
 
 def test_after_lost_events_everything_is_looked_at_again(done, follow):
     follow(None, [link("pcn0", POD_ONE.alias())])
 
-    assert done[2:] == ["sweep", "delegated", IFINDEX, "delegated"]
+    assert done[3:] == [*FIRST, IFINDEX, "delegated"]
 
 
 def test_another_error_is_for_the_loop_that_tries_again(done, follow):
     with pytest.raises(OSError, match="broken"):
         follow(OSError(errno.EBADF, "broken"))
 
-    assert done == ["sweep", "delegated"]
+    assert done == FIRST
