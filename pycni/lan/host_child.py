@@ -48,8 +48,16 @@ def name_of(parent: str) -> str:
 def find(ipr: Rtnl, parent: Link) -> Link | None:
     """The child, if there is one on this very parent."""
     link = ipr.link(name_of(parent.ifname))
-    is_ours = link is not None and link.alias.startswith(ALIAS_HEAD)
-    return link if is_ours and link is not None and link.peer_ifindex == parent.ifindex else None
+    if link is None or not is_ours(link) or link.peer_ifindex != parent.ifindex:
+        return None
+    return link
+
+
+def is_ours(link: Link) -> bool:
+    """Whether a link is the child of some parent: by its name, and its alias or, as long as it has
+    none yet, its kind."""
+    named = link.ifname.startswith(CHILD_HEAD)
+    return named and (link.alias.startswith(ALIAS_HEAD) or link.kind in devices.DEVICES)
 
 
 def setup(ipr: Rtnl, device: Device, *, parent: Link, mode: str, node: str) -> Link:
@@ -58,8 +66,7 @@ def setup(ipr: Rtnl, device: Device, *, parent: Link, mode: str, node: str) -> L
     Raises InterfaceExists, InvalidConfig, PycniError.
     """
     ifname = name_of(parent.ifname)
-    link = find(ipr, parent)
-    if link is None or link.kind != device.name:
+    if find(ipr, parent) is None:
         if (stranger := ipr.link(ifname)) is not None:
             _refuse_stranger(stranger)
             ipr.delete_link(stranger.ifindex)
@@ -82,7 +89,7 @@ def setup(ipr: Rtnl, device: Device, *, parent: Link, mode: str, node: str) -> L
 def teardown(ipr: Rtnl, parent: str) -> bool:
     """Remove the child, and with it all routes to pods; False if there is none of ours."""
     link = ipr.link(name_of(parent))
-    if link is None or not link.alias.startswith(ALIAS_HEAD):
+    if link is None or not is_ours(link):
         return False
     return ipr.delete_link(link.ifindex)
 
@@ -120,7 +127,7 @@ def _seed(child: Link, parent: Link) -> str:
 
 
 def _refuse_stranger(link: Link) -> None:
-    if not link.alias.startswith(ALIAS_HEAD):
+    if not is_ours(link):
         raise InterfaceExists(
             f"the node's interface {link.ifname} is not pycni's, and has the name of its own",
             hint=f"rename or remove it: ip link show {link.ifname}",

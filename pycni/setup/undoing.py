@@ -24,8 +24,9 @@ from pycni.files import remove_file
 from pycni.ipam import delegation
 from pycni.ipam.pools import Rotation
 from pycni.kernel.rtnl import Rtnl
+from pycni.lan import host_child
 from pycni.lan import leases as lan_leases
-from pycni.names import ALIAS_HEAD, AWAY_NOTE, CHILD_HEAD
+from pycni.names import AWAY_NOTE
 from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.last_list import list_path
 from pycni.node.record import Node, record_path
@@ -136,7 +137,7 @@ def _on_lan(settings: Settings, ipr: Rtnl) -> Iterator[Step]:
         phrase = f"delete the {lease.device} {lease.ifname} of the pod {lease.container_id}"
         yield Step(phrase, partial(detaching.detach, ipr, settings, lease.key.digest))
     for link in ipr.links():
-        if link.ifname.startswith(CHILD_HEAD) and link.alias.startswith(ALIAS_HEAD):
+        if host_child.is_ours(link):
             yield Step(f"delete the link {link.ifname}", partial(ipr.delete_link, link.ifindex))
 
 

@@ -111,7 +111,11 @@ def _ask_over_link(one: LanAttaching) -> IpamResult:
 
 
 def _make_child(one: LanAttaching) -> Link:
+    parent = one.wanted.parent.ifname
     with one.alone():
+        held = [lease for lease in leases.leases(one.settings.run_dir) if lease.parent == parent]
+        if all(lease.key == one.lease.key for lease in held):  # perhaps of another kind
+            host_child.teardown(one.ipr, parent)
         return host_child.setup(
             one.ipr,
             one.wanted.device,

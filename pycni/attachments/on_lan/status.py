@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pycni.attachments.on_lan import addresses
-from pycni.attachments.on_lan.wanted import ranges_of
+from pycni.attachments.on_lan.wanted import ranges_of, refuse_mixed
 from pycni.cni.call import Call
 from pycni.errors import NotAvailable, PoolExhausted
 from pycni.ipam import delegation, pools
@@ -24,7 +24,7 @@ def check(call: Call) -> None:
         device = devices.choose(ipr, conf.device)
         mode = devices.mode_of(device, conf.mode)
         parent = parents.find(ipr, conf.master or node.uplink)
-        device.refuse(parent, ipr.links(), mode)
+        refuse_mixed(ipr, call.settings, parent, device=device, mode=mode)
         delegation.forward("STATUS", call)
         if conf.delegate:
             return

@@ -16,11 +16,12 @@ from pycni.ipam import ranges
 from pycni.ipam.ranges import Range
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
-from pycni.lan import devices, parents
+from pycni.lan import devices, leases, parents
 from pycni.lan.devices import Device
 from pycni.node.record import Node
 from pycni.pods import host_ports, rate_limits
 from pycni.pods.rate_limits import Limits
+from pycni.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class LanWanted:
         mode = devices.mode_of(device, conf.mode)
         _refuse_dhcp(conf, device)
         parent = parents.find(ipr, conf.master or node.uplink)
-        device.refuse(parent, ipr.links(), mode)
+        refuse_mixed(ipr, call.settings, parent, device=device, mode=mode)
         return cls(
             device,
             mode,
@@ -68,6 +69,20 @@ class LanWanted:
         around = [one for one in self.ranges if address in one.network]
         inside = (one for one in around if int(one.first) <= int(address) <= int(one.last))
         return next(inside, around[0] if around else None)
+
+
+def refuse_mixed(ipr: Rtnl, settings: Settings, parent: Link, *, device: Device, mode: str) -> None:
+    """Raise InvalidConfig if the parent has links of another kind or mode, or cannot have any."""
+    for lease in leases.leases(settings.run_dir):
+        is_other = (lease.device, lease.mode) != (device.name, mode)
+        if is_other and lease.parent == parent.ifname and leases.is_alive(ipr, lease):
+            raise InvalidConfig(
+                f"{parent.ifname} has pods on {lease.device} in mode {lease.mode}, and can have "
+                f"none on {device.name} in mode {mode} beside them",
+                details=f"network {lease.network}, container {lease.container_id}",
+                hint="give all networks on one `master` one `device` and `mode`",
+            )
+    device.refuse(parent, ipr.links(), mode)
 
 
 def refuse_missing(conf: NetConf) -> None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_address, ip_network
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from pycni.attachments.on_lan import wanted
 from pycni.cni.netconf import parse_netconf
 from pycni.errors import InvalidConfig
+from pycni.kernel.children import IPVLAN_MODE_L2, IPVLAN_MODE_L3
+from pycni.kernel.links import Link
+from pycni.kernel.rtnl import Rtnl
+from pycni.lan import leases
+from pycni.lan.devices import DEVICES
+from pycni.lan.leases import LanLease
 from pycni.node.record import Node
+from pycni.settings import Settings
 
 NODE = Node("n", 1, ip_address("192.0.2.1"), (), (ip_network("10.244.0.0/16"),), "eth0", 1450, 4789)
 RANGE = {"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.64", "rangeEnd": "192.0.2.79"}
@@ -53,3 +61,55 @@ def test_what_no_add_would_take_is_refused(keys: dict[str, Any], word: str) -> N
 
 def test_dhcp_is_for_pods_with_a_mac_of_their_own() -> None:
     assert refusal(ipam={"type": "dhcp"}) == ""
+
+
+PARENT = Link(3, ifname="eth0", kind="veth")
+HELD = LanLease("net", "c1", "eth0", "ipvlan", "l2", "eth0", netnsid=0, ifindex=2)
+
+
+class Kernel:
+    """Answers for the link of one pod, and with the node's links."""
+
+    def __init__(self, *links: Link, alive: bool = True) -> None:
+        self._links, self._alive = links, alive
+
+    def link_at(self, _: int, *, netnsid: int) -> Link | None:
+        return Link(2, alias=HELD.alias) if self._alive and netnsid == 0 else None
+
+    def links(self) -> list[Link]:
+        return list(self._links)
+
+
+def mixed(kernel: Kernel, device: str, mode: str, run_dir: Path) -> str:
+    """The words of the refusal; "": there is none."""
+    settings = Settings(run_dir=run_dir)
+    try:
+        wanted.refuse_mixed(cast(Rtnl, kernel), settings, PARENT, device=DEVICES[device], mode=mode)
+    except InvalidConfig as error:
+        return error.message
+    return ""
+
+
+def test_an_interface_has_pods_of_one_kind_and_mode(tmp_path: Path) -> None:
+    leases.write(tmp_path, HELD)
+
+    assert mixed(Kernel(), "ipvlan", "l2", tmp_path) == ""
+    assert "on ipvlan in mode l2" in mixed(Kernel(), "ipvlan", "l3", tmp_path)
+    assert "on ipvlan in mode l2" in mixed(Kernel(), "macvlan", "bridge", tmp_path)
+    assert mixed(Kernel(alive=False), "macvlan", "bridge", tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("link", "word"),
+    [
+        (Link(9, ifname="ipvl0", peer_ifindex=3, ipvlan_mode=IPVLAN_MODE_L3), "another mode"),
+        (Link(9, ifname="ipvl0", peer_ifindex=3, ipvlan_mode=IPVLAN_MODE_L2), ""),
+        (Link(9, ifname="ipvl0", peer_ifindex=4, ipvlan_mode=IPVLAN_MODE_L3), ""),
+        (Link(9, ifname="veth0", peer_ifindex=3), ""),
+    ],
+)
+def test_ipvlan_links_of_others_have_the_same_mode(link: Link, word: str, tmp_path: Path) -> None:
+    found = mixed(Kernel(link), "ipvlan", "l2", tmp_path)
+
+    assert word in found
+    assert bool(found) == bool(word)
