@@ -52,14 +52,17 @@ def _way(cluster: Cluster, way: Json) -> None:
         each.add(pod)
     own = [str(ip_interface(one).ip) for one in ADDRESSES[node.name]]
     pods = [address for name in ("lan1", "lan2") for address in node.pods[name]]
-    assert node.echo_from_host(pods) == {}, way
-    assert node.echo("lan1", [*node.pods["lan2"], *own], **PINGS) == {}, way
+    _answered(way, "its pods to the node", node.echo_from_host(pods))
+    beside = [*node.pods["lan2"], *own]
+    _answered(way, "a pod beside it, and the node, to a pod", node.echo("lan1", beside, **PINGS))
     for address in node.pods["lan2"]:
         reaches(node, "lan1", node, address)
     if way.get("mode") != "l3":
         far = [str(ip_interface(one).ip) for one in ADDRESSES[other.name]]
-        assert node.echo("lan1", [*other.pods["lan1"], *far], **PINGS) == {}, way
-        assert other.echo_from_host([*other.pods["lan1"], *pods]) == {}, way
+        afar = [*other.pods["lan1"], *far]
+        _answered(way, "the other node and its pod to a pod", node.echo("lan1", afar, **PINGS))
+        everyone = [*other.pods["lan1"], *pods]
+        _answered(way, "all pods to the other node", other.echo_from_host(everyone))
         for address in other.pods["lan1"]:
             reaches(node, "lan1", other, address)
         _refuses_taken(node, way, other.pods["lan1"][0])
@@ -71,6 +74,10 @@ def _way(cluster: Cluster, way: Json) -> None:
         _refuses_strict(node, way)
     after = _own_links(node)
     assert after == before, f"{way}: {after}"
+
+
+def _answered(way: Json, what: str, lost: dict[str, int]) -> None:
+    assert not lost, f"{way}: not answered by {what}: {lost}"
 
 
 def _network(node: Node, way: Json) -> Json:

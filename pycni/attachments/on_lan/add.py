@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from pycni.attachments import delete
 from pycni.attachments.on_lan import addresses, detaching
 from pycni.attachments.on_lan.attaching import LanAttaching, attaching
+from pycni.attachments.on_lan.wanted import refuse_mixed
 from pycni.cluster import IPAddress
 from pycni.cni.call import Call
 from pycni.cni.netconf import DHCP
@@ -111,18 +112,16 @@ def _ask_over_link(one: LanAttaching) -> IpamResult:
 
 
 def _make_child(one: LanAttaching) -> Link:
-    parent = one.wanted.parent.ifname
+    """The node's own link beside the pod's. The lease is written: of two ADDs that want different
+    kinds at once, the second one sees the first."""
+    parent, device, mode = one.wanted.parent, one.wanted.device, one.wanted.mode
     with one.alone():
-        held = [lease for lease in leases.leases(one.settings.run_dir) if lease.parent == parent]
-        if all(lease.key == one.lease.key for lease in held):  # perhaps of another kind
-            host_child.teardown(one.ipr, parent)
-        return host_child.setup(
-            one.ipr,
-            one.wanted.device,
-            parent=one.wanted.parent,
-            mode=one.wanted.mode,
-            node=one.node.name,
-        )
+        held = leases.leases(one.settings.run_dir)
+        others = [lease for lease in held if lease.key != one.lease.key]
+        if all(lease.parent != parent.ifname for lease in others):  # it may be of another kind
+            host_child.teardown(one.ipr, parent.ifname)
+        refuse_mixed(one.ipr, one.call, parent, device=device, mode=mode)
+        return host_child.setup(one.ipr, device, parent=parent, mode=mode, node=one.node.name)
 
 
 def _settle(one: LanAttaching, given: IpamResult | None, child: Link) -> None:

@@ -24,7 +24,7 @@ def check(call: Call) -> None:
         device = devices.choose(ipr, conf.device)
         mode = devices.mode_of(device, conf.mode)
         parent = parents.find(ipr, conf.master or node.uplink)
-        refuse_mixed(ipr, call.settings, parent, device=device, mode=mode)
+        refuse_mixed(ipr, call, parent, device=device, mode=mode)
         delegation.forward("STATUS", call)
         if conf.delegate:
             return

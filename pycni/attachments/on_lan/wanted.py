@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pycni import locks
 from pycni.attachments.on_lan import parts
 from pycni.cluster import IPAddress
 from pycni.cni import requests
@@ -21,7 +22,6 @@ from pycni.lan.devices import Device
 from pycni.node.record import Node
 from pycni.pods import host_ports, rate_limits
 from pycni.pods.rate_limits import Limits
-from pycni.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LanWanted:
         mode = devices.mode_of(device, conf.mode)
         _refuse_dhcp(conf, device)
         parent = parents.find(ipr, conf.master or node.uplink)
-        refuse_mixed(ipr, call.settings, parent, device=device, mode=mode)
+        refuse_mixed(ipr, call, parent, device=device, mode=mode)
         return cls(
             device,
             mode,
@@ -71,11 +71,18 @@ class LanWanted:
         return next(inside, around[0] if around else None)
 
 
-def refuse_mixed(ipr: Rtnl, settings: Settings, parent: Link, *, device: Device, mode: str) -> None:
-    """Raise InvalidConfig if the parent has links of another kind or mode, or cannot have any."""
-    for lease in leases.leases(settings.run_dir):
+def refuse_mixed(ipr: Rtnl, call: Call, parent: Link, *, device: Device, mode: str) -> None:
+    """Raise InvalidConfig if the parent has links of another kind or mode, or cannot have any.
+
+    Other ADDs at work count, but not those that were killed.
+    """
+    run_dir = call.settings.run_dir
+    for lease in leases.leases(run_dir):
+        digest = lease.key.digest
         is_other = (lease.device, lease.mode) != (device.name, mode)
-        if is_other and lease.parent == parent.ifname and leases.is_alive(ipr, lease):
+        if not is_other or lease.parent != parent.ifname or digest == call.key.digest:
+            continue
+        if leases.is_alive(ipr, lease) or locks.attachment_is_busy(run_dir, digest):
             raise InvalidConfig(
                 f"{parent.ifname} has pods on {lease.device} in mode {lease.mode}, and can have "
                 f"none on {device.name} in mode {mode} beside them",

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from pycni import locks
 from pycni.attachments.on_lan import wanted
 from pycni.cni.netconf import parse_netconf
 from pycni.errors import InvalidConfig
@@ -19,6 +22,7 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.lan import leases
 from pycni.lan.devices import DEVICES
 from pycni.lan.leases import LanLease
+from pycni.names import AttachmentKey
 from pycni.node.record import Node
 from pycni.settings import Settings
 
@@ -82,9 +86,10 @@ class Kernel:
 
 def mixed(kernel: Kernel, device: str, mode: str, run_dir: Path) -> str:
     """The words of the refusal; "": there is none."""
-    settings = Settings(run_dir=run_dir)
+    key = AttachmentKey("net", "c2", "eth0")
+    call: Any = SimpleNamespace(settings=Settings(run_dir=run_dir), key=key)
     try:
-        wanted.refuse_mixed(cast(Rtnl, kernel), settings, PARENT, device=DEVICES[device], mode=mode)
+        wanted.refuse_mixed(cast(Rtnl, kernel), call, PARENT, device=DEVICES[device], mode=mode)
     except InvalidConfig as error:
         return error.message
     return ""
@@ -97,6 +102,18 @@ def test_an_interface_has_pods_of_one_kind_and_mode(tmp_path: Path) -> None:
     assert "on ipvlan in mode l2" in mixed(Kernel(), "ipvlan", "l3", tmp_path)
     assert "on ipvlan in mode l2" in mixed(Kernel(), "macvlan", "bridge", tmp_path)
     assert mixed(Kernel(alive=False), "macvlan", "bridge", tmp_path) == ""
+
+
+def test_of_two_adds_at_work_the_second_sees_the_first(tmp_path: Path) -> None:
+    pending = replace(HELD, ifindex=0)
+    leases.write(tmp_path, pending)
+
+    killed = mixed(Kernel(), "ipvlan", "l3", tmp_path)
+    with locks.attachment_lock(tmp_path, pending.key.digest):
+        at_work = mixed(Kernel(), "ipvlan", "l3", tmp_path)
+
+    assert killed == ""
+    assert "on ipvlan in mode l2" in at_work
 
 
 @pytest.mark.parametrize(
