@@ -186,7 +186,7 @@ def _configure_pod(one: LanAttaching, given: IpamResult, child: Link) -> tuple[R
     routes = pod_end.configure(
         netns_fd,
         ifname,
-        mac=one.call.key.mac,  # also where all have the parent's: it is for the link-local address
+        mac=one.wanted.own_mac,
         addresses=[ip.address for ip in given.ips],
         routes=list(_routes(one, given)),
         announce=announce,

@@ -19,6 +19,7 @@ from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.lan import devices, leases, parents
 from pycni.lan.devices import Device
+from pycni.names import AttachmentKey
 from pycni.node.record import Node
 from pycni.pods import host_ports, rate_limits
 from pycni.pods.rate_limits import Limits
@@ -33,6 +34,8 @@ class LanWanted:
     parent: Link
     mac: str
     """Of the pod's link; "": the parent's."""
+    own_mac: str
+    """One that no other pod of the LAN has: its link-local address is made of it."""
     mtu: int
     """Bytes of an IP packet."""
     ranges: tuple[Range, ...]
@@ -53,7 +56,8 @@ class LanWanted:
             device,
             mode,
             parent,
-            _mac(call, device),
+            _mac(call, device, node),
+            own_mac(call.key, node.name),
             _mtu(conf, parent),
             () if conf.delegate else tuple(ranges_of(conf, node)),
             requests.dns(conf),
@@ -153,10 +157,15 @@ def _refuse_dhcp(conf: NetConf, device: Device) -> None:
         )
 
 
-def _mac(call: Call, device: Device) -> str:
+def own_mac(key: AttachmentKey, node: str) -> str:
+    """The MAC of a pod, by its name and its node: nodes of one LAN may have pods of one name."""
+    return AttachmentKey(key.network, f"{node}\0{key.container_id}", key.ifname).mac
+
+
+def _mac(call: Call, device: Device, node: Node) -> str:
     asked = requests.mac(call.request, call.conf)
     if device.has_own_mac:
-        return asked or call.key.mac
+        return asked or own_mac(call.key, node.name)
     if asked:
         raise InvalidConfig(
             f"a pod of a network with {device.name} cannot have the MAC {asked}",

@@ -95,6 +95,13 @@ def mixed(kernel: Kernel, device: str, mode: str, run_dir: Path) -> str:
     return ""
 
 
+def test_pods_of_one_name_on_two_nodes_have_two_macs() -> None:
+    macs = {wanted.own_mac(HELD.key, node) for node in ("node1", "node2")}
+
+    assert len(macs) == 2
+    assert all(mac.startswith("02:") for mac in macs)
+
+
 def test_an_interface_has_pods_of_one_kind_and_mode(tmp_path: Path) -> None:
     leases.write(tmp_path, HELD)
 
