@@ -16,8 +16,8 @@ from typing import NamedTuple
 import loader
 from loader import attach, pins
 from pycni import locks
-from pycni.bgp import file as bird_file
 from pycni.attachments.on_lan import detaching
+from pycni.bgp import file as bird_file
 from pycni.directories import refuse_unwritable
 from pycni.errors import PycniError
 from pycni.files import remove_file
