@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* To another node: without outer headers or in IPIP if it takes such packets
- * (direct.h); in VXLAN with outer headers of our own if a fresh next hop is
- * known, else through the VXLAN device, for which the kernel finds one. The latter
- * two make the same bytes on the wire.
+/* To another node: without outer headers or in IPIP if it takes such packets; else in
+ * VXLAN, with outer headers of our own if a fresh next hop is known, or through the
+ * VXLAN device, for which the kernel finds one. These two make the same bytes on the
+ * wire.
  */
 #pragma once
 
@@ -33,7 +33,7 @@ static __always_inline int send_by_device(struct __sk_buff *ctx, const union ip_
 
 enum exit {
 	ANY_EXIT, /* whichever is fastest */
-	THIS_DEVICE, /* the packet is on its way out of the VXLAN device */
+	THIS_DEVICE, /* on its way out of the VXLAN device: VXLAN leaves there */
 };
 
 /* What shall stand before a packet to the node behind `nexthop`, as outer.h says. */

@@ -27,10 +27,10 @@ static __always_inline bool is_own_vtep(const union ip_addr *addr)
 	return own && same_address(addr, &own->vtep);
 }
 
-/* Without an agent nobody updates `nexthops`: then packets go through the VXLAN
- * device, and the kernel uses its own tables. The coarse clock is at most a tick
- * late, and takes a fifth of the time of the precise one. Linux has it since 5.11, so
- * every kernel on which programs encapsulate.
+/* Without an agent nobody updates `nexthops`: then the kernel's own tables say how
+ * packets leave, in VXLAN by the VXLAN device, all others by fib.h. The coarse clock
+ * is at most a tick late, and takes a fifth of the time of the precise one. Linux
+ * has it since 5.11, so every kernel on which programs build VXLAN.
  */
 static __always_inline bool is_fresh(const struct self *own)
 {

@@ -48,7 +48,7 @@ struct remote {
 	union ip_addr vtep;
 };
 
-/* vteps: underlay address -> the node that may send VXLAN to us from it */
+/* vteps: underlay address -> the node that may send to us from it */
 struct vtep {
 	__u32 node; /* row of the node in the cluster store */
 	__u32 flags;
@@ -142,7 +142,7 @@ enum drop_reason {
 	DROP_UNKNOWN_DESTINATION, /* cluster address that nobody has */
 	DROP_WRONG_ENDPOINT, /* not a destination behind this host end */
 	DROP_WRONG_VNI, /* VXLAN of another overlay */
-	DROP_UNKNOWN_VTEP, /* VXLAN from a host that is not a node */
+	DROP_UNKNOWN_VTEP, /* VXLAN or IPIP from a host that is not a node */
 	DROP_SPOOFED_INNER, /* inner source is not of that node */
 	DROP_TOO_BIG, /* above the MTU of the path, and no ICMP for it */
 	DROP_REWRITE_FAILED, /* a helper could not change the packet */

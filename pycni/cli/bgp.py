@@ -18,10 +18,10 @@ def bgp() -> None:
 @output_option
 @pass_invocation
 def sessions(invocation: Invocation) -> None:
-    """The sessions that BIRD has, and how many routes each brought and took.
+    """BIRD's sessions, and how many routes each one carries.
 
-    STATE is a word of RFC 4271: routes are exchanged in Established only. RECEIVED are the routes
-    that the filters let in.
+    STATE is a word of RFC 4271: routes are exchanged in Established only. RECEIVED counts the
+    routes that the filters let in, ANNOUNCED those that this node tells the speaker.
     """
     from pycni.cli import bgp_rows
 
@@ -35,7 +35,7 @@ def sessions(invocation: Invocation) -> None:
 @output_option
 @pass_invocation
 def routes(invocation: Invocation) -> None:
-    """The routes that speakers told this node, and that this node tells them.
+    """Routes that this node hears by BGP, and those that it tells.
 
     USED: whether a received route is the best one to its network.
     """

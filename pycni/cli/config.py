@@ -131,9 +131,9 @@ def translate(invocation: Invocation, /, *, file: Path, cluster: tuple[str, ...]
     """What the configuration of another network plugin is in pycni.
 
     FILE is a network list, or a single plugin's configuration, of simple-k8s-cni, minicni,
-    bash-cni, bridge, ptp or flannel; or flannel's net-conf.json. Each key becomes a setting, is not
-    needed, or is refused with what fits instead. Without a refusal, settings and network list
-    follow. Nothing is written. Needs no node and no root.
+    bash-cni, bridge, ptp, macvlan, ipvlan or flannel; or flannel's net-conf.json. Each key becomes
+    a setting or a key of pycni's list, is not needed, or is refused with what fits instead. Without
+    a refusal, settings and network list follow. Nothing is written. Needs no node and no root.
     """
     from pycni.errors import InvalidConfig
     from pycni.setup.translation import source

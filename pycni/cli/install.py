@@ -71,7 +71,12 @@ unit_dir_option = _directory("--unit-dir", "Directory of systemd's units.", UNIT
     help="The host has no Python with pycni, as when the agent runs in a container: without an "
     "agent the plugin does what it can by itself.",
 )
-@click.option("--systemd", is_flag=True, help="Install the units pycni-setup and pycni-agent, too.")
+@click.option(
+    "--systemd",
+    is_flag=True,
+    help="Install the units pycni-setup and pycni-agent, too, and pycni-bird if the settings have "
+    "[bgp].",
+)
 @unit_dir_option
 @dry_run_option
 @output_option

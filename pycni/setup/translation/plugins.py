@@ -256,7 +256,7 @@ def _lan_mode(key: Key) -> Iterator[Finding]:
     known = DEVICES[str(key.conf.get("type"))].modes
     mode = values.text(key.value).lower()
     if mode and mode not in known:
-        raise Unfit(f"there is {', '.join(known)}, in which a node reaches its pods")
+        raise Unfit(f"there is {', '.join(known)}, and no other mode")
     yield key.becomes(network={"mode": mode or known[0]})
 
 
