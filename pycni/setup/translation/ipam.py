@@ -32,7 +32,10 @@ THIS_NODE = (
     "of this node alone, and in no other node's part: see that the store gives this node the part "
     "that has it"
 )
-THIS_NODES_LAN = "of this node alone: give each other node a range of its own in its list"
+THIS_NODES_LAN = (
+    "of this node alone: give each other node a range of its own in its list, or share one range "
+    "among all by ipam.perNode (docs/lan.md)"
+)
 
 Reader = Callable[[Any], IPNetwork]
 
