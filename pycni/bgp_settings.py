@@ -76,7 +76,7 @@ def _router_id(value: object) -> object:
 def _community(value: str) -> str:
     parts = value.split(":")
     limit = {2: 2**16, 3: 2**32}.get(len(parts), 0)
-    if not all(re.fullmatch(r"\d{1,10}", part) and int(part) < limit for part in parts):
+    if not all(re.fullmatch(r"[0-9]{1,10}", part) and int(part) < limit for part in parts):
         raise ValueError("must be a community such as '64512:100', or a large one, '64512:1:2'")
     return value
 

@@ -69,9 +69,14 @@ class Speaking:
         self._limit = LineLimit(subjects=NAMED)
 
     def turn(self, known: Known, now: float) -> None:
-        """Write, have BIRD read it, and take what it learnt. Raises StoreError or FileError."""
+        """Write, have BIRD read it, and take what it learnt. Settings from which nothing can be
+        written do not end what BIRD has read before. Raises StoreError or FileError."""
+        wrong: InvalidSettings | None = None
         try:
             self._write(known)
+        except InvalidSettings as error:
+            wrong = error
+        try:
             with Bird(file.socket_path(self._settings)) as bird:
                 if self._must_configure and file.config_path(self._settings).exists():
                     bird.configure()
@@ -80,11 +85,9 @@ class Speaking:
                 view = look(bird)
         except BirdError as error:
             self._trust.lost()
-            self._tell(error)
-        except InvalidSettings as error:
-            self._tell(error)
+            self._tell(wrong or error)
         else:
-            self._tell(None)
+            self._tell(wrong)
             self._tell_sessions(view.sessions)
             self._learn(view, now)
 

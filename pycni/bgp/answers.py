@@ -106,7 +106,7 @@ def sessions(lines: Iterable[Line]) -> Iterator[Session]:
 
 def routes(lines: Iterable[Line]) -> Iterator[Route]:
     """The routes in the answer to `show route all`. A further route to one prefix does not repeat
-    that."""
+    that. Raises ValueError for networks and next hops that are none."""
     prefix: IPNetwork | None = None
     last: _Found | None = None
     for line in lines:
@@ -114,7 +114,8 @@ def routes(lines: Iterable[Line]) -> Iterator[Route]:
             prefix = ip_network(found["net"]) if found["net"] else prefix
             if last is not None:
                 yield _made(last)
-            assert prefix is not None
+            if prefix is None:
+                raise ValueError("a route without a network")
             last = _Found(prefix, found["protocol"], found["best"] is not None)
         elif line.code == ATTRIBUTES and last and (attribute := _FIELD.fullmatch(line.text)):
             last.fields[attribute[1]] = attribute[2].strip()

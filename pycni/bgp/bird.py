@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,9 @@ from types import TracebackType
 from pycni.errors import BirdError
 
 TIMEOUT = 5.0
-"""Seconds for one answer."""
+"""Seconds without a word of an answer."""
+ANSWER_MAX = 60.0
+"""Seconds for one answer, however often a part of it comes."""
 SIZE_MAX = 64 << 20
 """Bytes of an answer that a reader takes."""
 RUNTIME_ERROR = 8000
@@ -112,8 +115,16 @@ class Bird:
     def _answer(self, to: str) -> list[Line]:
         """The lines of one answer. Raises OSError or BirdError."""
         found: list[Line] = []
+        size, end = 0, time.monotonic() + ANSWER_MAX
         while True:
             raw = self._line(to)
+            size += len(raw)
+            if size > SIZE_MAX or time.monotonic() > end:
+                raise BirdError(
+                    f"BIRD's answer to `{to}` at {self._path} has no end: {size} bytes by now",
+                    hint="see what it does: journalctl -u pycni-bird, and how many routes it has: "
+                    "birdc show route count",
+                )
             head = HEAD.fullmatch(raw)
             if head is not None:
                 found.append(Line(int(head[1]), head[3].decode(errors="replace")))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pycni.bgp import answers
 from pycni.bgp.answers import Route, Session
 from pycni.bgp.bird import Bird
+from pycni.errors import BirdError
 
 NO_TABLES = 9001
 """The code for a session that exchanges no routes by now."""
@@ -34,7 +35,7 @@ def look(bird: Bird) -> View:
     """Raises BirdError."""
     return View(
         tuple(answers.sessions(bird.ask("show protocols all"))),
-        tuple(answers.routes(bird.ask("show route all"))),
+        _routes(bird, "show route all"),
         answers.boot(bird.ask("show status")),
     )
 
@@ -44,4 +45,14 @@ def announced(bird: Bird, session: Session) -> tuple[Route, ...]:
     if not session.tells:
         return ()
     command = f"show route export {session.name} all"
-    return tuple(answers.routes(bird.ask(command, nothing=NO_TABLES)))
+    return _routes(bird, command, nothing=NO_TABLES)
+
+
+def _routes(bird: Bird, command: str, *, nothing: int | None = None) -> tuple[Route, ...]:
+    try:
+        return tuple(answers.routes(bird.ask(command, nothing=nothing)))
+    except ValueError as error:
+        raise BirdError(
+            f"BIRD's answer to `{command}` cannot be read: {error}",
+            hint="is it BIRD 2.0 or later, and nothing else, that answers? (docs/bgp.md)",
+        ) from error

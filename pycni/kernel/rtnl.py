@@ -106,6 +106,9 @@ NO_PARAMETERS: Mapping[int, int] = {}
 UNROUTABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 """No route, or one of the types unreachable, prohibit and blackhole."""
 
+NO_LINK = (errno.ENODEV, errno.ERANGE)
+"""No link has the name; none can have it, for it is too long."""
+
 
 class Rtnl(ChildRequests):
     """A rtnetlink socket: `made`, which it takes over, or one of the calling thread's namespace.
@@ -431,6 +434,6 @@ class Rtnl(ChildRequests):
         try:
             return read_link(self._ask_link(question))
         except NetlinkError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in NO_LINK:
                 raise
             return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_network
@@ -46,17 +47,19 @@ def name_of(parent: str) -> str:
 
 
 def find(ipr: Rtnl, parent: Link) -> Link | None:
-    """The child, if there is one on this very parent."""
+    """The child, if there is one on this very parent. Of a parent of the child's own kind the kernel
+    takes what that is on (macvlan_common_newlink, ipvlan_link_new)."""
     link = ipr.link(name_of(parent.ifname))
-    if link is None or not is_ours(link) or link.peer_ifindex != parent.ifindex:
+    if link is None or not is_ours(link):
         return None
-    return link
+    lower = parent.peer_ifindex if link.kind == parent.kind else parent.ifindex
+    return link if link.peer_ifindex == lower else None
 
 
 def is_ours(link: Link) -> bool:
     """Whether a link is the child of some parent: by its name, and its alias or, as long as it has
     none yet, its kind."""
-    named = link.ifname.startswith(CHILD_HEAD)
+    named = re.fullmatch(rf"{CHILD_HEAD}[0-9a-f]{{12}}", link.ifname) is not None
     return named and (link.alias.startswith(ALIAS_HEAD) or link.kind in devices.DEVICES)
 
 

@@ -26,11 +26,14 @@ from pycni.files import remove_file, replace_file
 from pycni.kernel.links import Link
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.rtnl import Rtnl
+from pycni.lan.devices import DEVICES
 from pycni.logfmt import quoted
 from pycni.names import ALIAS_HEAD, AttachmentKey
 
 DIRECTORY = "lan"
 """In the run directory."""
+INT_MAX = 2**31 - 1
+"""Of numbers of namespaces, and of indexes."""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class LanLease:
     @property
     def alias(self) -> str:
         """Of the link."""
-        return f"{ALIAS_HEAD} key={self.key.digest}"
+        return alias_of(self.key.digest)
 
     @property
     def ruled(self) -> list[IPAddress]:
@@ -123,6 +126,23 @@ def is_alive(ipr: Rtnl, lease: LanLease) -> bool:
     return bool(lease.ifindex) and link_of(ipr, lease) is not None
 
 
+def alias_of(digest: str) -> str:
+    """Of the link of the attachment whose key has that digest."""
+    return f"{ALIAS_HEAD} key={digest}"
+
+
+def is_there(run_dir: Path, digest: str) -> bool:
+    """Whether there is a file of that attachment, readable or not."""
+    return _path(run_dir, digest).exists()
+
+
+def unreadable(run_dir: Path) -> Iterator[str]:
+    """Digests by the names of files that cannot be read."""
+    for path in sorted((run_dir / DIRECTORY).glob("*.json")):
+        if _read(path) is None:
+            yield path.stem
+
+
 def _path(run_dir: Path, digest: str) -> Path:
     return run_dir / DIRECTORY / f"{digest}.json"
 
@@ -132,9 +152,23 @@ def _read(path: Path) -> LanLease | None:
         found = json.loads(path.read_bytes())
         found["addresses"] = tuple(map(ip_address, found["addresses"]))
         found["rules"] = tuple(found["rules"])
-        return LanLease(**found)
+        return _checked(LanLease(**found), path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         log.warning("lease not read file=%s error=%s", quoted(path), quoted(repr(error)))
         return None
+
+
+def _checked(lease: LanLease, path: Path) -> LanLease:
+    """Raises ValueError or TypeError for what no ADD has written: one such file must not fail the
+    calls of all other pods."""
+    numbers = (lease.netnsid, lease.ifindex, *lease.rules)
+    if (
+        lease.key.digest != path.stem
+        or lease.mode not in DEVICES[lease.device].modes
+        or not isinstance(lease.parent, str)
+        or not all(isinstance(one, int) and 0 <= one <= INT_MAX for one in numbers)
+    ):
+        raise ValueError("a field has a value that none can have")
+    return lease

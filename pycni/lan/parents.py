@@ -12,6 +12,7 @@ from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
 from pycni.kernel.routes import RT_TABLE_MAIN
 from pycni.kernel.rtnl import Rtnl
+from pycni.names import ALIAS_HEAD, DEVICE
 
 
 def find(ipr: Rtnl, ifname: str) -> Link:
@@ -21,6 +22,11 @@ def find(ipr: Rtnl, ifname: str) -> Link:
         raise NotAvailable(
             f"this node has no interface {ifname} for its pods to be on",
             hint="correct `master` in the network configuration; `ip link` lists the interfaces",
+        )
+    if is_own(link):
+        raise InvalidConfig(
+            f"pods cannot be on {ifname}: it is an interface of pycni's own",
+            hint="name an interface of the LAN as `master` in the network configuration",
         )
     if not link.is_ethernet or link.is_inside:
         raise InvalidConfig(
@@ -33,6 +39,11 @@ def find(ipr: Rtnl, ifname: str) -> Link:
             hint=f"set it up: ip link set {ifname} up",
         )
     return link
+
+
+def is_own(link: Link) -> bool:
+    """Whether an interface leads to pods that are not on the LAN, or beside those that are."""
+    return link.ifname == DEVICE or link.alias.startswith(ALIAS_HEAD)
 
 
 def addresses(ipr: Rtnl, parent: Link) -> list[Address]:

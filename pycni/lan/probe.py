@@ -64,7 +64,7 @@ def owners(ifname: str, mac: str, addresses: Collection[IPAddress]) -> dict[IPAd
     answer; takes a quarter of a second. `mac` is the interface's own.
 
     Two that ask for one address at once both hear that the other has it. Raises PycniError if
-    nothing can be sent.
+    nothing can be sent or heard.
     """
     found: dict[IPAddress, str] = {}
     with ExitStack() as open_sockets:
@@ -76,7 +76,10 @@ def owners(ifname: str, mac: str, addresses: Collection[IPAddress]) -> dict[IPAd
             for address in addresses:
                 _send(sockets[address.version], pack_probe(address, mac), ifname)
             wait = PAUSE if turn < PROBES - 1 else PATIENCE
-            found |= _listen(list(sockets.values()), mac, addresses, wait)
+            try:
+                found |= _listen(list(sockets.values()), mac, addresses, wait)
+            except OSError as error:
+                raise _unasked(ifname, error) from error
     return found
 
 
@@ -141,7 +144,11 @@ def _send(speaker: socket.socket, frame: bytes, ifname: str) -> None:
     except OSError as error:
         if error.errno == errno.ENOBUFS:  # its queue is full: there are more questions
             return
-        raise PycniError(
-            f"the LAN cannot be asked by {ifname} whether an address is free: {error.strerror}",
-            hint=f"look at the interface: ip -s link show {ifname}",
-        ) from error
+        raise _unasked(ifname, error) from error
+
+
+def _unasked(ifname: str, error: OSError) -> PycniError:
+    return PycniError(
+        f"the LAN cannot be asked by {ifname} whether an address is free: {error.strerror}",
+        hint=f"look at the interface: ip -s link show {ifname}",
+    )

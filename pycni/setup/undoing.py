@@ -136,6 +136,9 @@ def _on_lan(settings: Settings, ipr: Rtnl) -> Iterator[Step]:
     for lease in lan_leases.leases(settings.run_dir):
         phrase = f"delete the {lease.device} {lease.ifname} of the pod {lease.container_id}"
         yield Step(phrase, partial(detaching.detach, ipr, settings, lease.key.digest))
+    for digest in lan_leases.unreadable(settings.run_dir):
+        phrase = f"remove the lease {digest} of a pod on the LAN, which cannot be read"
+        yield Step(phrase, partial(detaching.detach, ipr, settings, digest))
     for link in ipr.links():
         if host_child.is_ours(link):
             yield Step(f"delete the link {link.ifname}", partial(ipr.delete_link, link.ifindex))

@@ -91,6 +91,7 @@ def test_as_the_store_it_gives_the_node_its_pod_cidrs():
         ("[bgp]\nasn = 1" + PEERS + "multihop = 999", "bgp.peers.0.multihop = 999: must be 0"),
         ("[bgp]\nasn = 1" + PEERS + "communities = ['1']", "must be a community such as"),
         ("[bgp]\nasn = 1" + PEERS + "communities = ['1:70000']", "must be a community such as"),
+        ("[bgp]\nasn = 1" + PEERS + "communities = ['1:\u0663']", "must be a community such as"),
         ("[bgp]\nasn = 1" + PEERS + "password = 'x'", "line 6: unknown key bgp.peers.0.password"),
         ("[bgp]\nasn = 1" + PEERS + "password_file = 'x'", "must be an absolute path"),
         ("[bgp]\nasn = 1\nhold_time = 2" + PEERS, "bgp.hold_time = 2: must be from 3 to"),

@@ -162,14 +162,14 @@ def _make_link(one: LanAttaching) -> None:
         link = pod.link(new.ifname)
         assert link is not None
         pod.set_alias(link.ifindex, one.lease.alias)
+        one.lease = replace(one.lease, ifindex=link.ifindex)
+        one.save()  # first: without its index, the link is looked for by its first name
         if pod.link(call.request.ifname) is not None:
             raise InterfaceExists(
                 f"the pod has an interface {call.request.ifname} already",
                 hint="run DEL for this attachment, or remove the interface that has the name",
             )
         pod.rename(link, call.request.ifname)
-    one.lease = replace(one.lease, ifindex=link.ifindex)
-    one.save()
     before = pod_end.close(call.netns_fd, call.request.ifname)
     one.undo.callback(pod_end.reopen, call.netns_fd, before)
 

@@ -31,15 +31,12 @@ from pycni.settings import Settings
 def take(one: LanAttaching, given: IpamResult | None, *, without: Collection[IPAddress]) -> None:
     """Write the lease with addresses: those that another plugin gave, or some of the ranges but
     for those `without`. Raises AddressUnavailable, PoolExhausted."""
-    if given is not None:
-        _write(one, [ip.address.ip for ip in given.ips], given=True)
-        return
     try:
-        _allocate(one, without)
-    except PoolExhausted:
+        _choose(one, given, without)
+    except (PoolExhausted, AddressUnavailable):  # of pods that ended without a DEL, maybe
         if not detaching.sweep(one.ipr, one.settings):
             raise
-        _allocate(one, without)
+        _choose(one, given, without)
 
 
 def asked(one: LanAttaching, addresses: Collection[IPAddress]) -> bool:
@@ -93,6 +90,15 @@ def taken(settings: Settings, digest: str = "") -> dict[IPAddress, str]:
         if lease.key.digest != digest
         for address in lease.addresses
     }
+
+
+def _choose(
+    one: LanAttaching, given: IpamResult | None, without: Collection[IPAddress]
+) -> None:
+    if given is not None:
+        _write(one, [ip.address.ip for ip in given.ips], given=True)
+    else:
+        _allocate(one, without)
 
 
 def _allocate(one: LanAttaching, without: Collection[IPAddress]) -> None:

@@ -11,6 +11,7 @@ import logging
 
 from pycni import locks
 from pycni.errors import PycniError, TryAgain
+from pycni.kernel import namespaces
 from pycni.kernel.rtnl import Rtnl
 from pycni.lan import host_child, leases
 from pycni.lan.leases import LanLease
@@ -29,12 +30,18 @@ def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) ->
     """
     lease = leases.find(settings.run_dir, digest)
     if lease is None:
-        leases.forget(settings.run_dir, digest)  # one that cannot be read
+        if leases.is_there(settings.run_dir, digest):  # and cannot be read
+            _remove_stray(netns_fd, digest)
+            with locks.lan_lock(settings.run_dir):
+                leases.forget(settings.run_dir, digest)
+                _tidy(ipr, settings)
         return False
     if lease.ruled and netns_fd >= 0:
         source_rules.teardown(netns_fd, lease.ruled)
     if (link := leases.link_of(ipr, lease)) is not None:
         ipr.delete_link_in(lease.netnsid, link.ifindex)
+    else:
+        _remove_stray(netns_fd, digest)
     with locks.lan_lock(settings.run_dir):
         _release(ipr, settings, lease)
     return True
@@ -72,4 +79,33 @@ def _release(ipr: Rtnl, settings: Settings, lease: LanLease) -> None:
     leases.forget(settings.run_dir, lease.key.digest)
     if all(one.parent != lease.parent for one in leases.leases(settings.run_dir)):
         host_child.teardown(ipr, lease.parent)
+    leases.teardown(settings.run_dir)
+
+
+def _remove_stray(netns_fd: int, digest: str) -> None:
+    """The link in the pod by its alias, where no lease says which it is."""
+    if netns_fd < 0:
+        return
+    with namespaces.open_rtnl(netns_fd) as pod:
+        for link in pod.links():
+            if link.alias == leases.alias_of(digest):
+                pod.delete_link(link.ifindex)
+
+
+def _tidy(ipr: Rtnl, settings: Settings) -> None:
+    """Remove the node's own links of parents, and routes by them, that no lease tells of."""
+    held = list(leases.leases(settings.run_dir))
+    children = {host_child.name_of(one.parent) for one in held}
+    pods = {address for one in held for address in one.addresses}
+    for link in filter(host_child.is_ours, ipr.links()):
+        if link.ifname not in children:
+            ipr.delete_link(link.ifindex)
+            continue
+        routed = {
+            route.dst.network_address
+            for version in (4, 6)
+            for route in ipr.routes_by(link.ifindex, version)
+            if route.dst.prefixlen == route.dst.max_prefixlen
+        }
+        host_child.remove_routes(ipr, link, routed - pods)
     leases.teardown(settings.run_dir)

@@ -134,6 +134,42 @@ def test_a_bird_that_was_away_is_not_taken_at_its_word_at_once(
     assert learned(settings) == {"10.244.2.0/24"}
 
 
+def test_settings_that_became_wrong_do_not_end_what_is_learnt(
+    settings: Settings, known: Known, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert settings.bgp is not None
+    (peer,) = settings.bgp.peers
+    secret = tmp_path / "password"
+    secret.touch(mode=0o600)
+    secret.write_text("a password")
+    peers = (peer.model_copy(update={"password_file": secret}),)
+    bgp = settings.bgp.model_copy(update={"peers": peers})
+    loop = Speaking(settings.model_copy(update={"bgp": bgp}))
+    turn(settings, loop, known, READ, *EMPTY)
+    secret.chmod(0o644)
+
+    turn(settings, loop, known, *LOOK)
+    turn(settings, loop, known, *LOOK)
+
+    assert learned(settings) == {"10.244.2.0/24"}
+    assert sum("open to others" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("net", ["1007-999.0.0.1/24  ", "1007-10.0.0.1/24  ", "1007-  "])
+def test_an_answer_that_cannot_be_read_is_told_and_forgets_nothing(
+    settings: Settings, known: Known, caplog: pytest.LogCaptureFixture, net: str
+) -> None:
+    loop = Speaking(settings)
+    turn(settings, loop, known, READ, *LOOK)
+    garbage = f"{net} unicast [b1 23:46:37] * (100)\n0000 \n"
+
+    with speaking(file.socket_path(settings), GREETING, LOOK[0], garbage):
+        loop.turn(known, 1)
+
+    assert "cannot be read" in caplog.text
+    assert learned(settings) == {"10.244.2.0/24"}
+
+
 def test_two_announcers_are_told_once(
     settings: Settings, known: Known, caplog: pytest.LogCaptureFixture
 ) -> None:

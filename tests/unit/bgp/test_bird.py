@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def speaking(path: Path, *answers: str) -> Iterator[list[str]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen()
+        listener.settimeout(10)  # nobody may come
 
         def serve() -> None:
             connection, _ = listener.accept()
@@ -128,4 +130,32 @@ def test_a_bird_that_hangs_is_told(tmp_path, monkeypatch):
         with Bird(path) as found, pytest.raises(BirdError, match="BIRD hangs"):
             found.ask("show status")
         stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["SIZE_MAX", "ANSWER_MAX"])
+def test_an_answer_without_end_is_told(tmp_path, monkeypatch, name):
+    path = tmp_path / "bird.ctl"
+    monkeypatch.setattr(bird, name, {"SIZE_MAX": 1 << 20, "ANSWER_MAX": 0.3}[name])
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(5)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(GREETING.encode())
+                for _ in range(4096):  # in the end it ends, so that the test does, too
+                    connection.sendall(b"1007-a route\n" * 100)
+                    if name == "ANSWER_MAX":
+                        time.sleep(0.002)
+                connection.sendall(b"0000 \n")
+                connection.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Bird(path) as found, pytest.raises(BirdError, match="has no end"):
+            found.ask("show route all")
         thread.join()

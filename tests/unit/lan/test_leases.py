@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
@@ -80,6 +81,34 @@ def test_a_file_that_is_no_lease_is_left_out(
     (tmp_path / leases.DIRECTORY / "other.json").write_text(content)
 
     assert list(leases.leases(tmp_path)) == [LEASE]
+    assert "lease not read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"netnsid": "4"},
+        {"netnsid": -1},
+        {"ifindex": 2**31},
+        {"rules": ["x"]},
+        {"parent": 7},
+        {"device": "veth"},
+        {"device": []},
+        {"mode": "l2"},
+        {"container_id": "another"},
+        {"network": 5},
+    ],
+    ids=str,
+)
+def test_a_lease_with_a_field_that_none_has_is_left_out(
+    tmp_path: Path, field: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    leases.write(tmp_path, LEASE)
+    path = tmp_path / leases.DIRECTORY / f"{LEASE.key.digest}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | field))
+
+    assert list(leases.leases(tmp_path)) == []
+    assert list(leases.unreadable(tmp_path)) == [LEASE.key.digest]
     assert "lease not read" in caplog.text
 
 
