@@ -47,8 +47,10 @@ def name_of(parent: str) -> str:
 
 
 def find(ipr: Rtnl, parent: Link) -> Link | None:
-    """The child, if there is one on this very parent. Of a parent of the child's own kind the kernel
-    takes what that is on (macvlan_common_newlink, ipvlan_link_new)."""
+    """The child, if there is one on this very parent.
+
+    On a parent of its own kind the kernel makes it beside that (macvlan_common_newlink,
+    ipvlan_link_new)."""
     link = ipr.link(name_of(parent.ifname))
     if link is None or not is_ours(link):
         return None

@@ -193,7 +193,8 @@ def test_a_parent_with_a_name_that_none_can_have_is_named(
     refused(lab, spare, NOT_AVAILABLE, name, **(macvlan | config))
 
 
-def test_others_links_with_a_similar_name_stay(macvlan: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("macvlan")
+def test_others_links_with_a_similar_name_stay() -> None:
     with labs.prepared_lab(nodes=1, pods=1) as lab:
         node = lab.layout.nodes[0]
         labs.setup(node)

@@ -92,9 +92,7 @@ def taken(settings: Settings, digest: str = "") -> dict[IPAddress, str]:
     }
 
 
-def _choose(
-    one: LanAttaching, given: IpamResult | None, without: Collection[IPAddress]
-) -> None:
+def _choose(one: LanAttaching, given: IpamResult | None, without: Collection[IPAddress]) -> None:
     if given is not None:
         _write(one, [ip.address.ip for ip in given.ips], given=True)
     else:
