@@ -61,6 +61,8 @@ def stage(
                         continue
                     pinned[name] = owned.enter_context(have)
                     fates[name] = migration.fate(have, wanted, types)
+                    if objects.sizes.get(name) == 0 and fates[name] is not Fate.SHARED:
+                        fates[name] = Fate.EMPTIED
                     if fates[name] is not Fate.SHARED:
                         continue
                     maps[name] = have
@@ -119,7 +121,7 @@ def _sized(
     opened: Object, declared: MapInfo, have: Map | None, sizes: Mapping[str, int]
 ) -> MapInfo:
     """The map as it is to be loaded, of the size that it must have."""
-    if declared.name not in sizes:
+    if not sizes.get(declared.name):
         return declared
     present = have.info.max_entries if have is not None else 0
     entries = max(declared.max_entries, sizes[declared.name], present)
