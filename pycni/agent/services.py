@@ -42,6 +42,8 @@ GRACE = 1.0
 """Seconds after which no packet is on its way any more that has read what was replaced."""
 RESYNC = 30.0
 """Seconds after which the maps are read again, and what others changed in them is mended."""
+REST = 100.0
+"""The same, at least, for each second that it took: 1 % of a processor is enough for it."""
 TOLD = 20
 """Objects that the report names."""
 
@@ -110,8 +112,8 @@ class Writer:
     limit: LineLimit = field(default_factory=LineLimit)
     _table: ServiceTable | None = None
     _ids: tuple[int, ...] = ()
-    _written_at: float = 0.0
-    _read_at: float = 0.0
+    _released_at: float = 0.0
+    _read_next: float = 0.0
 
     def write(self) -> None:
         """Write what changed. Raises PycniError or OSError; then the maps are read again first."""
@@ -121,29 +123,36 @@ class Writer:
             ServiceMaps(self.settings.pin_root) as maps,
         ):
             table = self._table
-            if table is None or self._ids != maps.ids:
+            is_read = table is None or self._ids != maps.ids
+            began = self.clock()
+            if table is None or is_read:
                 table, changed = ServiceTable(maps.read(), maps.room), self.catalog.all()
-                self._ids, self._read_at = maps.ids, self.clock()
-            elif self.clock() - self._written_at >= GRACE:
-                table.release()
+                self._ids = maps.ids
+            self._release(table)
             self._table = None
             made = table.plan(changed)
+            if is_read:
+                now = self.clock()
+                self._read_next = now + max(RESYNC, REST * (now - began))
             maps.write(made)
             self._table = table
         if made:
-            self._written_at = self.clock()
             self._tell_written(len(made.services), len(made.removed))
         self._tell(table)
 
     def look_again(self) -> None:
         """Nothing came: take back what is free by now, and see whether the maps are as written."""
-        now = self.clock()
-        if self._table and self._table.has_retired and now - self._written_at >= GRACE:
-            self._table.release()
-        elif now - self._read_at >= RESYNC:
+        if self._table and self._table.has_retired:
+            self._release(self._table)
+        elif self.clock() >= self._read_next:
             self._table = None
         if self._table is None or self._are_replaced():
             self.write()
+
+    def _release(self, table: ServiceTable) -> None:
+        if (now := self.clock()) - self._released_at >= GRACE:
+            self._released_at = now
+            table.release()
 
     def _are_replaced(self) -> bool:
         with (
@@ -229,13 +238,17 @@ def _owner(settings: Settings, known: Known) -> Callable[[IPAddress], str]:
     with Rtnl() as ipr:
         ipvs = {link.ifindex for link in ipr.links() if link.ifname == IPVS}
         own = {one.ip for one in ipr.addresses() if one.ifindex not in ipvs}
+    version, others = -1, set[IPAddress]()
 
     def owner(address: IPAddress) -> str:
+        nonlocal version, others
         if any(address in cidr for cidr in settings.cluster_cidrs):
             return "a pod's"
         if address in own:
             return "this node's"
-        others = {one for node in known.nodes or () for one in (node.vtep, *node.addresses)}
+        if version != known.version:
+            version = known.version
+            others = {one for node in known.nodes or () for one in (node.vtep, *node.addresses)}
         return "a node's" if address in others else ""
 
     return owner

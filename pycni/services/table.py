@@ -8,7 +8,7 @@ former is taken for one of his.
 
 A range of slots is never changed: a new one is written beside it, then the service names it. What
 is no longer named may still be read by a packet that is on its way. So ranges and indices are used
-again only after `release`, a second after the changes were made.
+again only after `release` was called twice, a second apart.
 """
 
 from __future__ import annotations
@@ -72,6 +72,17 @@ class _Placed:
     base: int = 0
 
 
+@dataclass
+class _Retired:
+    """What nothing names any more, but a packet on its way may have read."""
+
+    slots: list[Range] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.slots or self.indices)
+
+
 class ServiceTable:
     """The maps of Services as they were written last."""
 
@@ -93,24 +104,24 @@ class ServiceTable:
         self._free_slots = FreeRanges(room.slots, map(_range, self._found.values()))
         used = [(index, 1) for index, one in self._backends.items() if one.service]
         self._free_indices = FreeRanges(room.backends, [(0, 1), *used])
-        self._retired_slots: list[Range] = []
-        self._retired_indices: list[int] = []
+        self._retired, self._resting = _Retired(), _Retired()
+        """What was given up since the last `release`, and before that."""
         self._waiting: dict[PortKey, WantedPort] = {}
         self.left_out: dict[PortKey, str] = {}
         """Service ports for which a map has no room, and which."""
 
     def release(self) -> None:
-        """What was given up before may be used again: a second has passed."""
-        for base, length in self._retired_slots:
+        """Another second has passed: what was given up before the last call may be used again."""
+        for base, length in self._resting.slots:
             self._free_slots.give(base, length)
-        for index in self._retired_indices:
+        for index in self._resting.indices:
             self._free_indices.give(index, 1)
-        self._retired_slots, self._retired_indices = [], []
+        self._resting, self._retired = self._retired, _Retired()
 
     @property
     def has_retired(self) -> bool:
-        """Whether `release` would do something."""
-        return bool(self._retired_slots or self._retired_indices)
+        """Whether `release` has something to do."""
+        return bool(self._retired or self._resting)
 
     def plan(self, changed: Mapping[PortKey, WantedPort | None]) -> Changes:
         """What makes the maps be as wanted; from then on they count as written. `changed` has the
@@ -157,7 +168,7 @@ class ServiceTable:
             base = self._free_slots.take(len(slots)) if slots else 0
             assert base is not None, "_has_room saw to it"
             if placed.slots:
-                self._retired_slots.append((placed.base, len(placed.slots)))
+                self._retired.slots.append((placed.base, len(placed.slots)))
             placed.base, placed.slots = base, slots
             made.slots |= {base + number: index for number, index in enumerate(slots)}
         self._write_entries(placed, one, made)
@@ -239,7 +250,7 @@ class ServiceTable:
         gone = Backend(former.addr, former.port, generation=former.generation + 1)
         self._backends[index] = made.gone[index] = gone
         made.backends.pop(index, None)
-        self._retired_indices.append(index)
+        self._retired.indices.append(index)
 
     def _take_away(self, placed: _Placed, made: Changes) -> None:
         for key in placed.entries:
@@ -247,7 +258,7 @@ class ServiceTable:
         for index in placed.indices.values():
             self._free(index, made)
         if placed.slots:
-            self._retired_slots.append((placed.base, len(placed.slots)))
+            self._retired.slots.append((placed.base, len(placed.slots)))
 
     def _mark(self, made: Changes) -> None:
         """Say which addresses are Services', after what leads to them is there."""

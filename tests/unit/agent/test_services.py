@@ -173,6 +173,7 @@ def test_what_others_change_in_the_maps_is_mended(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, pinned: Pinned
 ) -> None:
     monkeypatch.setattr(services, "RESYNC", 0.0)
+    monkeypatch.setattr(services, "REST", 0.0)
 
     def news() -> Iterator[services.News]:
         yield from listed("Service", WEB)

@@ -181,8 +181,11 @@ def test_nothing_is_used_again_before_a_second_has_passed(maps: Maps, table: Ser
 
     maps.write(table.plan({WEB: port(TWO)}))
     assert table.has_retired
+    table.release()
     assert maps.slots[maps.services[WEB_FRONT].all_base] != first
     assert maps.services[WEB_FRONT].all_base != base
+    maps.write(table.plan({WEB: port(ONE)}))
+    assert maps.slots[maps.services[WEB_FRONT].all_base] != first
     table.release()
     maps.write(table.plan({WEB: port(THREE)}))
 
@@ -309,7 +312,8 @@ def test_what_was_left_out_comes_when_there_is_room(maps: Maps) -> None:
     maps.write(table.plan({WEB: port(ONE, TWO)}))
     maps.write(table.plan({DNS: port(THREE, front=DNS_FRONT)}))
     maps.write(table.plan({WEB: None}))
-    table.release()
+    for _ in range(2):
+        table.release()
 
     maps.write(table.plan({}))
 
