@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from pycni.services.endpoints import Endpoint, PortKey, collect
+from pycni.services.endpoints import Endpoint, Part, PortKey, merge, read_slice
 from pycni.services.frontends import Frontend, Kind, Owned, frontends
 from pycni.services.objects import EndpointSlice, Objects, Service, SetAside
 from pycni.services.overview import untranslatable
@@ -29,8 +29,8 @@ class Catalog:
         self._place = place
         self._owned = owned
         self._services: dict[str, Service] = {}
-        self._slices: dict[str, EndpointSlice] = {}
-        self._of_service: defaultdict[str, dict[str, EndpointSlice]] = defaultdict(dict)
+        self._slices: dict[str, Part] = {}
+        self._of_service: defaultdict[str, dict[str, Part]] = defaultdict(dict)
         self._fronts: dict[PortKey, tuple[Frontend, ...]] = {}
         self._endpoints: dict[str, dict[PortKey, tuple[Endpoint, ...]]] = {}
         self._told: dict[PortKey, WantedPort] = {}
@@ -41,7 +41,6 @@ class Catalog:
         self._unread: dict[str, SetAside] = {}
         """By kind and name."""
         self._refused: list[SetAside] = []
-        self._unfit: dict[str, list[SetAside]] = {}
 
     @property
     def frontends(self) -> int:
@@ -51,7 +50,7 @@ class Catalog:
     @property
     def set_aside(self) -> list[SetAside]:
         """What is not used, and why, as of the last `changes`."""
-        unfit = (one for ones in self._unfit.values() for one in ones)
+        unfit = (one for part in self._slices.values() for one in part.set_aside)
         return [*self._unread.values(), *self._refused, *unfit, *self._untranslatable()]
 
     def change(self, kind: str, news: News) -> None:
@@ -110,22 +109,18 @@ class Catalog:
             self._services[name] = one
 
     def _put_slice(self, name: str, one: EndpointSlice | None) -> None:
-        before = self._slices.pop(name, None)
+        before, part = self._slices.pop(name, None), read_slice(one) if one else None
         if before is not None:
             self._of_service[before.service].pop(name, None)
-            self._dirty.add(before.service)
-        if one is not None:
-            self._slices[name] = one
-            self._of_service[one.service][name] = one
-            self._dirty.add(one.service)
+        if part is not None:
+            self._slices[name] = self._of_service[part.service][name] = part
+        if part != before:
+            self._dirty |= {each.service for each in (before, part) if each is not None}
 
     def _collect(self, service: str) -> tuple[set[PortKey], set[PortKey]]:
         """Decide the endpoints of a Service; its service ports before and after."""
         before = self._endpoints.pop(service, {})
-        found, unfit = collect(self._of_service[service].values(), self._place.node)
-        self._unfit.pop(service, None)
-        if unfit:
-            self._unfit[service] = unfit
+        found = merge(self._of_service[service].values(), self._place.node)
         if found:
             self._endpoints[service] = found
         if not self._of_service[service]:

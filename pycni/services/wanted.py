@@ -29,6 +29,9 @@ class Use:
     """In the Local set."""
 
 
+USES = {(all, local): Use(all, local) for all in (False, True) for local in (False, True)}
+
+
 @dataclass(frozen=True)
 class WantedPort:
     """One service port of one family."""
@@ -64,9 +67,10 @@ def wanted(
         for one in fronts
         if one.address is not None
     }
-    everywhere, here = set(selection.cluster), set(selection.local)
+    # by identity, as in `select`, which hands on the very objects
+    everywhere, here = set(map(id, selection.cluster)), set(map(id, selection.local))
     ends = {
-        (one.address, one.port): Use(one in everywhere, one in here)
+        (one.address, one.port): USES[id(one) in everywhere, id(one) in here]
         for one in endpoints
         if _has_flows(one, fronts[0].protocol)
     }
