@@ -15,7 +15,9 @@
 #include "lib/mtu.h"
 #include "lib/neighbour.h"
 #include "lib/parse.h"
+#include "lib/refuse.h"
 #include "lib/too_big.h"
+#include "lib/translate.h"
 #include "lib/verdict.h"
 
 /* Pod to pod goes to the stack when it is too big: the kernel routes it back to
@@ -86,20 +88,12 @@ static __noinline int send_in_scope(struct __sk_buff *ctx, const struct packet *
 	return enter_stack();
 }
 
-/* To a cluster address that nobody has. It is counted as dropped here; the stack,
- * whose rule for this mark is a dead end, drops it and may answer with an ICMP
- * error, at its own rate.
- */
-static __noinline int refuse_destination(struct __sk_buff *ctx, const struct packet *packet)
+/* To a cluster address that nobody has: the stack's rule for it is a dead end. */
+static __always_inline int refuse_destination(struct __sk_buff *ctx, const struct packet *packet)
 {
-	int verdict;
-
 	if (!config.dead_end_mark || !is_in_cluster(&packet->dst))
 		return -DROP_UNKNOWN_DESTINATION;
-	drop_packet(ctx, FROM_CONTAINER, DROP_UNKNOWN_DESTINATION);
-	ctx->mark = config.dead_end_mark;
-	verdict = hand_to_stack(ctx, packet);
-	return verdict < 0 ? verdict : went(PATH_NONE, verdict);
+	return refuse_by_stack(ctx, packet, DROP_UNKNOWN_DESTINATION, config.dead_end_mark);
 }
 
 /* What goes to no pod leaves the pods' network: to a node, or to the world. */
@@ -166,6 +160,8 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	if (!same_mac(source->mac, packet.src_mac))
 		return -DROP_SPOOFED_MAC;
 	drop = check_messages(ctx, &packet);
+	if (!drop && config.services)
+		drop = translate(ctx, &packet);
 	return drop ? drop : route_packet(ctx, &packet, source);
 }
 

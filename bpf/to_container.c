@@ -10,6 +10,7 @@
 #include "lib/dhcp.h"
 #include "lib/endpoints.h"
 #include "lib/parse.h"
+#include "lib/undo.h"
 #include "lib/verdict.h"
 
 static __always_inline int receive_packet(struct __sk_buff *ctx)
@@ -30,6 +31,11 @@ static __always_inline int receive_packet(struct __sk_buff *ctx)
 		ep = lookup_dhcp_client(ctx, &packet, DHCP_CLIENT);
 	if (!ep || ep->ifindex != ctx->ifindex)
 		return group ? -DROP_MULTICAST : -DROP_WRONG_ENDPOINT;
+	if (config.services) {
+		drop = undo_translation(ctx, &packet);
+		if (drop)
+			return drop;
+	}
 	drop = pass_door(ctx, ep);
 	return drop ? drop : went(PATH_POD, TC_ACT_OK);
 }

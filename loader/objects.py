@@ -16,7 +16,8 @@ class Objects:
     digest: str
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Entries that maps must have room for, by name. Such a map is at least as large as the
-    programs declare it, and as the pinned one is: it grows, and never shrinks."""
+    programs declare it, and as the pinned one is: it grows, and never shrinks. 0 is for one that is
+    switched off: it is as the programs declare it, and empty if it was larger."""
 
     def path(self, program: str) -> Path:
         """The object file of one of loader.PROGRAMS."""

@@ -61,6 +61,8 @@ def stage(
                         continue
                     pinned[name] = owned.enter_context(have)
                     fates[name] = migration.fate(have, wanted, types)
+                    if objects.sizes.get(name) == 0 and fates[name] is not Fate.SHARED:
+                        fates[name] = Fate.EMPTIED
                     if fates[name] is not Fate.SHARED:
                         continue
                     maps[name] = have
@@ -99,27 +101,34 @@ def is_complete(root: Path, objects: Objects, fingerprint: str) -> bool:
     directory = pins.current(root)
     if directory is None or not directory.is_dir() or pins.fingerprint(directory) != fingerprint:
         return False
+    declared: dict[str, MapInfo] = {}
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:
             names = tuple(opened.maps())
+            declared |= opened.maps()
         if not (directory / program).exists() or not _has_pinned(root, directory / program, names):
             return False
-    return all(_has_room(root, name, entries) for name, entries in objects.sizes.items())
+    return all(
+        _has_size(root, declared[name], entries)
+        for name, entries in objects.sizes.items()
+        if name in declared
+    )
 
 
-def _has_room(root: Path, name: str, entries: int) -> bool:
-    pinned = pins.open_map(root, name)
+def _has_size(root: Path, declared: MapInfo, entries: int) -> bool:
+    pinned = pins.open_map(root, declared.name)
     if pinned is None:
         return False
     with pinned:
-        return pinned.info.max_entries >= entries
+        present = pinned.info.max_entries
+        return present >= entries if entries else present == declared.max_entries
 
 
 def _sized(
     opened: Object, declared: MapInfo, have: Map | None, sizes: Mapping[str, int]
 ) -> MapInfo:
     """The map as it is to be loaded, of the size that it must have."""
-    if declared.name not in sizes:
+    if not sizes.get(declared.name):
         return declared
     present = have.info.max_entries if have is not None else 0
     entries = max(declared.max_entries, sizes[declared.name], present)

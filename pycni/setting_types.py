@@ -54,7 +54,12 @@ def _absolute(value: object) -> object:
     return value
 
 
+def _absolute_or_none(value: object) -> object:
+    return None if value in ("", None) else _absolute(value)
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_absolute_or_none)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
 LinkLocal = Annotated[IPv4Address, BeforeValidator(_link_local)]
 OwnAddress = Annotated[IPAddress | None, BeforeValidator(_own_address)]

@@ -46,7 +46,7 @@ from pycni.files import (
     refuse_own_directory,
 )
 from pycni.names import DEVICE, SETTINGS_PATH, is_host_ifname, is_node_name
-from pycni.setting_types import AbsolutePath, Cidr, LinkLocal, OwnAddress
+from pycni.setting_types import AbsolutePath, Cidr, LinkLocal, OptionalPath, OwnAddress
 
 DEFAULT_CLUSTER_CIDRS = (IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56"))
 """256 nodes in both families, with the default prefixes of NodePrefix."""
@@ -215,6 +215,12 @@ class Settings(BaseModel):
     """Whether processes of this node, root's too, are kept from sending UDP to `port`."""
     answer_unreachable: StrictBool = True
     """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
+    services: Literal["off", "pods"] = "off"
+    """Whether what pods send to the ClusterIPs of Services is forwarded by pycni. kube-proxy may be
+    there as well: it forwards the rest."""
+    services_file: OptionalPath = None
+    """Services and EndpointSlices, as YAML or JSON, where there is no Kubernetes to list them; None
+    (in the file: empty): those of the store `kube:`."""
     link_local_services: Annotated[tuple[LinkLocal, ...], AfterValidator(_few)] = ()
     """IPv4 link-local addresses of services that pods may reach, such as the cloud's metadata."""
     bgp: Bgp | None = None
@@ -242,6 +248,11 @@ class Settings(BaseModel):
     def given_pod_cidrs(self) -> tuple[Cidr, ...]:
         """The node's pod CIDRs, where no store gives it any."""
         return self.bgp.pod_cidrs if self.bgp is not None else ()
+
+    @property
+    def has_services(self) -> bool:
+        """Whether there is a place where Services are listed."""
+        return self.services_file is not None or self.store.startswith("kube:")
 
     @property
     def socket_path(self) -> Path:
@@ -397,6 +408,9 @@ def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) ->
     )
     if key:
         raise _wrong(file, [f"{_at(lines, *key.split('.'))}{key}: {why}"])
+    if settings.services != "off" and not settings.has_services:
+        problem = f"services = '{settings.services}': there are none in store = '{settings.store}'"
+        raise _wrong(file, [_at(lines, "services") + f"{problem}; set services_file"])
     if len(bytes(settings.socket_path)) > SOCKET_PATH_MAX:
         limit = SOCKET_PATH_MAX - len("/") - len(settings.socket_path.name)
         problem = f"run_dir = '{settings.run_dir}': must be {limit} bytes or less, for a socket"

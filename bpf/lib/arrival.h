@@ -8,11 +8,12 @@
 #include "messages.h"
 #include "nodes.h"
 #include "remotes.h"
+#include "undo.h"
 
 /* Of a packet whose source is known to be the sending node's: 0 if it is for a pod of
  * this node, `route->ep`, or for this node's stack, if that is NULL.
  */
-static __always_inline int find_receiver(struct __sk_buff *ctx, const struct packet *packet,
+static __always_inline int find_receiver(struct __sk_buff *ctx, struct packet *packet,
 					 struct route *route)
 {
 	enum destination dst;
@@ -23,14 +24,14 @@ static __always_inline int find_receiver(struct __sk_buff *ctx, const struct pac
 		return drop;
 	dst = classify_here(&packet->dst, route);
 	if (dst == LOCAL_POD)
-		return 0;
+		return config.services ? undo_translation(ctx, packet) : 0;
 	if (dst != OWN_GATEWAY && !is_own_address(&packet->dst))
 		return -DROP_UNKNOWN_DESTINATION;
 	return refuse_tunnel(ctx, packet);
 }
 
 /* The same of one that the node at `vtep` sent: for its pods or for itself. */
-static __always_inline int admit_packet(struct __sk_buff *ctx, const struct packet *packet,
+static __always_inline int admit_packet(struct __sk_buff *ctx, struct packet *packet,
 					const union ip_addr *vtep, struct route *route)
 {
 	if (packet->scope)

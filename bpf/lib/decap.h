@@ -15,6 +15,7 @@
 #include "messages.h"
 #include "outer.h"
 #include "remotes.h"
+#include "undo.h"
 #include "verdict.h"
 
 /* Packets with a UDP checksum go to the kernel, which verifies it. So do those
@@ -96,5 +97,9 @@ static __always_inline int decap_ourselves(struct __sk_buff *ctx, const struct p
 	bpf_csum_level(ctx, BPF_CSUM_LEVEL_DEC); /* there was UDP around it */
 	if (ecn == ECN_CHANGE)
 		verdict = write_ecn(ctx, &packet, outer->ecn);
+	if (!verdict && config.services) {
+		packet.l4_off -= headers;
+		verdict = undo_translation(ctx, &packet);
+	}
 	return verdict ? verdict : deliver_to_pod(ctx, route.ep);
 }

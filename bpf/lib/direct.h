@@ -101,7 +101,7 @@ static __always_inline const union ip_addr *find_owner(const union ip_addr *addr
 /* A packet without outer headers, from another node to a pod or to this node. What
  * is of no node and goes to a pod is the world's: the stack decides.
  */
-static __always_inline int receive_directly(struct __sk_buff *ctx, const struct packet *packet)
+static __always_inline int receive_directly(struct __sk_buff *ctx, struct packet *packet)
 {
 	const union ip_addr *vtep;
 	struct route route = {};

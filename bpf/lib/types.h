@@ -95,6 +95,92 @@ struct self {
 	__u64 fresh_until; /* ns of CLOCK_MONOTONIC: until then nexthops holds */
 };
 
+/* services: what clients send to -> the endpoints behind it. An entry whose port and
+ * proto are zero says that the address is a Service's at all.
+ */
+struct frontend {
+	union ip_addr addr;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct service {
+	__u32 id; /* of the service port, from 1 */
+	__u32 all_base; /* the range in `slots` of the endpoints anywhere */
+	__u32 all_count;
+	__u32 local_base; /* of those on this node */
+	__u32 local_count;
+	__u32 affinity; /* s for which a client keeps its endpoint; 0: not */
+	__u32 flags;
+};
+
+enum service_flag {
+	SERVICE_LOCAL = 1, /* only endpoints on this node are chosen */
+};
+
+/* slots: ranges of endpoints to choose from. A range in use is never changed. */
+struct slot {
+	__u32 backend; /* index */
+};
+
+/* backends: endpoints, each of one service port. An index is used again for another
+ * only with another generation. Entry 0 is not used.
+ */
+struct backend {
+	union ip_addr addr;
+	__be16 port;
+	__u16 flags;
+	__u32 generation;
+	__u32 service; /* id of the service port; 0: there is no such endpoint */
+};
+
+enum backend_flag {
+	BACKEND_ALL = 1, /* new flows may choose it */
+	BACKEND_LOCAL = 2, /* those too that stay on this node */
+};
+
+/* flows: a packet as it comes -> as it goes on. What is translated has two entries,
+ * one for each direction.
+ */
+struct flow_key {
+	union ip_addr src;
+	union ip_addr dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct flow {
+	struct flow_key to;
+	__u64 expires; /* ns of CLOCK_MONOTONIC; after that it is no entry */
+	__u32 backend; /* index; 0: not to an endpoint of a Service */
+	__u32 generation; /* of the backend, when it was chosen */
+	__u16 flags;
+	__u8 pad[6];
+};
+
+enum flow_flag {
+	FLOW_REQUEST = 1, /* from the client; without it, an answer */
+	FLOW_ANSWERED = 2, /* this flag and those below are in both entries */
+	FLOW_REQUEST_FIN = 4, /* TCP: the client has sent its last byte */
+	FLOW_ANSWER_FIN = 8,
+	FLOW_RESET = 16,
+};
+
+/* affinity: a client of a service port -> the endpoint of its last new flow */
+struct affinity_key {
+	__u32 service;
+	union ip_addr client;
+};
+
+struct affinity {
+	__u64 expires; /* ns of CLOCK_MONOTONIC */
+	__u32 backend;
+	__u32 generation;
+};
+
 /* drops: [attach_point * DROP_REASONS + reason], one per CPU */
 struct drop_count {
 	__u64 packets;
@@ -157,6 +243,11 @@ enum drop_reason {
 	DROP_WRONG_NEIGHBOUR, /* without outer headers, not from its node */
 	DROP_FORGED_IPIP, /* of a pod, to another than a pod */
 	DROP_CONGESTED, /* congestion that its sender cannot be told of */
+	DROP_NO_ENDPOINT, /* to a Service without endpoints */
+	DROP_NO_LOCAL_ENDPOINT, /* to one whose endpoints are elsewhere */
+	DROP_UNKNOWN_PORT, /* to a port that the Service does not have */
+	DROP_BACKEND_GONE, /* of a connection to an endpoint that is gone */
+	DROP_NO_FLOW, /* a new flow finds no entry, or no free port */
 	DROP_REASONS, /* size of the table, not a reason */
 };
 
@@ -230,6 +321,8 @@ struct config {
 	__u32 dead_end_mark; /* skb->mark of what the stack shall answer with an
 			      * ICMP error; 0: it answers nothing
 			      */
+	__u32 services; /* 1: what pods send to Services is translated */
+	__u32 reject_mark; /* skb->mark of what the stack shall reject */
 };
 
 _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
@@ -241,8 +334,16 @@ _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct nexthop) == 24, "nexthop");
 _Static_assert(sizeof(struct path_mtu) == 4, "path_mtu");
 _Static_assert(sizeof(struct self) == 24, "self");
+_Static_assert(sizeof(struct frontend) == 20, "frontend");
+_Static_assert(sizeof(struct service) == 28, "service");
+_Static_assert(sizeof(struct slot) == 4, "slot");
+_Static_assert(sizeof(struct backend) == 28, "backend");
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+_Static_assert(sizeof(struct flow) == 64, "flow");
+_Static_assert(sizeof(struct affinity_key) == 20, "affinity_key");
+_Static_assert(sizeof(struct affinity) == 16, "affinity");
 _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct path_count) == 16, "path_count");
 _Static_assert(sizeof(struct event) == 8, "event");
 _Static_assert(sizeof(struct drop_event) == 96, "drop_event");
-_Static_assert(sizeof(struct config) == 204, "config");
+_Static_assert(sizeof(struct config) == 212, "config");

@@ -31,6 +31,7 @@ from pycni.agent import (
     probes,
     registration,
     server,
+    services,
     speaking,
 )
 from pycni.agent.cluster_store import Memory
@@ -155,6 +156,11 @@ def loops(
             "keeper", partial(keeper.follow, current, known=known, changed=waker.wake), KERNEL_WAIT
         ),
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
+        Loop(
+            "services",
+            partial(services.follow, current, known=known, report=report),
+            STORE_WAIT,
+        ),
     ]
     if settings.bgp is not None or bird_file.config_path(settings).exists():
         made.append(Loop("bgp", partial(speaking.follow, settings, known=known), KERNEL_WAIT))

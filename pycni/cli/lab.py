@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,14 +44,19 @@ def lab() -> None:
 @name_option
 @nodes_option
 @pods_option
+@click.option(
+    "--services",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Forward the Services in this file (YAML or JSON), and follow its changes.",
+)
 @output_option
 @pass_invocation
-def up(invocation: Invocation, name: str, nodes: int, pods: int) -> None:
+def up(invocation: Invocation, name: str, nodes: int, pods: int, services: Path | None) -> None:
     """Bring a lab up."""
     privilege.require(CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)
     from pycni.lab import cluster
 
-    made = cluster.up(name, nodes=nodes, pods=pods, report=_progress)
+    made = cluster.up(name, nodes=nodes, pods=pods, services=services, report=_progress)
     found = [
         {"pod": pod.name, "node": pod.node, "addresses": made.addresses(pod)}
         for pod in made.layout.pods

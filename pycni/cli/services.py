@@ -40,7 +40,8 @@ def services(
     With NAME, the endpoints of that Service: which are chosen here, and why not the others. CLUSTER
     is for traffic with the policy Cluster, LOCAL with the policy Local.
 
-    This is what Kubernetes asks of every node; kube-proxy forwards by it, pycni does not yet.
+    This is what Kubernetes asks of every node. With services = "pods", pycni forwards by it what
+    pods send to ClusterIPs; all else is kube-proxy's.
     """
     from pycni.cli import service_rows
 

@@ -32,6 +32,23 @@ class NexthopFlag(IntFlag):
     IPIP = 8
 
 
+class ServiceFlag(IntFlag):
+    LOCAL = 1
+
+
+class BackendFlag(IntFlag):
+    ALL = 1
+    LOCAL = 2
+
+
+class FlowFlag(IntFlag):
+    REQUEST = 1
+    ANSWERED = 2
+    REQUEST_FIN = 4
+    ANSWER_FIN = 8
+    RESET = 16
+
+
 class AttachPoint(IntEnum):
     FROM_CONTAINER = 0
     TO_CONTAINER = 1
@@ -80,7 +97,12 @@ class DropReason(IntEnum):
     WRONG_NEIGHBOUR = 24
     FORGED_IPIP = 25
     CONGESTED = 26
-    REASONS = 27
+    NO_ENDPOINT = 27
+    NO_LOCAL_ENDPOINT = 28
+    UNKNOWN_PORT = 29
+    BACKEND_GONE = 30
+    NO_FLOW = 31
+    REASONS = 32
 
 
 class EventKind(IntEnum):
@@ -155,6 +177,91 @@ SELF = Layout(
     ),
 )
 
+FRONTEND = Layout(
+    "frontend",
+    "=16s2sB1x",
+    (
+        ("addr", "address"),
+        ("port", "port"),
+        ("proto", "int"),
+    ),
+)
+
+SERVICE = Layout(
+    "service",
+    "=IIIIIII",
+    (
+        ("id", "int"),
+        ("all_base", "int"),
+        ("all_count", "int"),
+        ("local_base", "int"),
+        ("local_count", "int"),
+        ("affinity", "int"),
+        ("flags", ServiceFlag),
+    ),
+)
+
+SLOT = Layout(
+    "slot",
+    "=I",
+    (("backend", "int"),),
+)
+
+BACKEND = Layout(
+    "backend",
+    "=16s2sHII",
+    (
+        ("addr", "address"),
+        ("port", "port"),
+        ("flags", BackendFlag),
+        ("generation", "int"),
+        ("service", "int"),
+    ),
+)
+
+FLOW_KEY = Layout(
+    "flow_key",
+    "=16s16s2s2sB3x",
+    (
+        ("src", "address"),
+        ("dst", "address"),
+        ("sport", "port"),
+        ("dport", "port"),
+        ("proto", "int"),
+    ),
+)
+
+FLOW = Layout(
+    "flow",
+    "=40sQIIH6x",
+    (
+        ("to", "struct flow_key"),
+        ("expires", "int"),
+        ("backend", "int"),
+        ("generation", "int"),
+        ("flags", FlowFlag),
+    ),
+)
+
+AFFINITY_KEY = Layout(
+    "affinity_key",
+    "=I16s",
+    (
+        ("service", "int"),
+        ("client", "address"),
+    ),
+)
+
+AFFINITY = Layout(
+    "affinity",
+    "=QII",
+    (
+        ("expires", "int"),
+        ("backend", "int"),
+        ("generation", "int"),
+    ),
+)
+
 DROP_COUNT = Layout(
     "drop_count",
     "=QQ",
@@ -209,7 +316,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sII",
+    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sIIII",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -235,5 +342,7 @@ CONFIG = Layout(
         ("link_local", "bytes"),
         ("ipip", "int"),
         ("dead_end_mark", "int"),
+        ("services", "int"),
+        ("reject_mark", "int"),
     ),
 )

@@ -15,8 +15,10 @@ from struct import Struct
 from typing import Any
 
 from loader import btf, pins
+from loader.bpf import Map
 from pycni.dataplane import abi, maps
 from pycni.dataplane.records import Layout
+from pycni.dataplane.service_maps import FlowKey
 from pycni.errors import NotAvailable
 
 Row = dict[str, Any]
@@ -36,7 +38,7 @@ COUNTERS = {
     "drops": Counters("drop_reason", "reason", abi.DROP_COUNT),
     "forwarded": Counters("packet_path", "path", abi.PATH_COUNT),
 }
-WITH_UNIT = {"fresh_until": "fresh_until_ns"}
+WITH_UNIT = {"fresh_until": "fresh_until_ns", "expires": "expires_ns", "affinity": "affinity_s"}
 """Members of entries whose names in C do not say their unit."""
 NORMAL = frozenset({"MULTICAST", "UNANSWERED_PROBE"})
 """Reasons of drops, as they are spelled, of packets that every host sends: nothing is wrong."""
@@ -51,10 +53,16 @@ def describe(root: Path, name: str) -> Row:
         return {
             "name": name,
             "type": info.type_name,
-            "entries": len(opened.keys()),
+            "entries": _count(opened, name),
             "max_entries": info.max_entries,
             "pin": str(pins.map_path(root, name)),
         }
+
+
+def _count(opened: Map, name: str) -> int:
+    if name in maps.TABLES and maps.TABLES[name].is_sparse:
+        return sum(map(any, opened.entries().values()))
+    return len(opened.keys())
 
 
 def dump(root: Path, name: str) -> tuple[list[Row], tuple[str, ...]]:
@@ -117,8 +125,8 @@ def _column(name: str) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A member of an entry; addresses as text."""
-    return str(value) if isinstance(value, IPv4Address | IPv6Address) else value
+    """A member of an entry; addresses and flows as text."""
+    return str(value) if isinstance(value, IPv4Address | IPv6Address | FlowKey) else value
 
 
 def _read_table(root: Path, name: str) -> list[Row]:

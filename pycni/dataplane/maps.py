@@ -7,20 +7,20 @@ A table is a line in TABLES: what a key is, and a value by its layout in abi.py,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from struct import Struct
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from loader import bpf, pins
 from loader.closing import Closing
 from pycni.cluster import IPAddress, IPNetwork
-from pycni.dataplane import abi
+from pycni.dataplane import abi, service_maps
+from pycni.dataplane.codecs import Codec, Key
 from pycni.dataplane.reconcile import Plan
 from pycni.dataplane.records import (
-    Layout,
     Only,
     Record,
     pack_address,
@@ -130,6 +130,10 @@ class Config:
     """Link-local addresses that pods may reach, four at most."""
     dead_end_mark: int = 0
     """Of packets to cluster addresses of nobody; 0: no ICMP error for them."""
+    services: bool = False
+    """What pods send to Services is translated."""
+    reject_mark: int = 0
+    """Of packets to Services that the stack rejects."""
     event_mask: int = 0x0F
 
     def pack(self) -> bytes:
@@ -161,6 +165,8 @@ class Config:
                 "node_prefix6": self._node_prefix(6),
                 "link_local": self._link_local(),
                 "dead_end_mark": self.dead_end_mark,
+                "services": self.services,
+                "reject_mark": self.reject_mark,
             },
         )
 
@@ -186,37 +192,6 @@ class Config:
         return bytes(REMOTE_KEY.size)  # no entry has this length
 
 
-@dataclass(frozen=True)
-class Key(Generic[K]):
-    """How the keys of a map look in memory, `size` bytes each, and what they are called.
-
-    `name` is empty if the map has only one entry.
-    """
-
-    name: str
-    size: int
-    pack: Callable[[K], bytes]
-    unpack: Callable[[bytes], K]
-
-
-class Value(Protocol[V]):
-    """How the values of a map look in memory."""
-
-    layout: Layout
-
-    def pack(self, value: V, /) -> bytes: ...
-
-    def unpack(self, raw: bytes, /) -> V: ...
-
-
-@dataclass(frozen=True)
-class Codec(Generic[K, V]):
-    """How the entries of one map look in memory."""
-
-    key: Key[K]
-    value: Value[V]
-
-
 class Table(Closing, Generic[K, V]):
     """A pinned map read and written as typed entries; owns the map's descriptor.
 
@@ -226,6 +201,11 @@ class Table(Closing, Generic[K, V]):
     def __init__(self, pinned: bpf.Map, codec: Codec[K, V]) -> None:
         self._map = pinned
         self._codec = codec
+
+    @property
+    def info(self) -> bpf.MapInfo:
+        """What the kernel says of the map."""
+        return self._map.info
 
     def get(self, key: K) -> V | None:
         value = self._map.lookup(self._codec.key.pack(key))
@@ -244,6 +224,8 @@ class Table(Closing, Generic[K, V]):
 
     def items(self) -> Iterator[tuple[K, V]]:
         for key, value in self._map.items():
+            if self._codec.is_sparse and not any(value):
+                continue
             yield self._codec.key.unpack(key), self._codec.value.unpack(value)
 
     def marked(self, member: str) -> Iterator[tuple[K, V]]:
@@ -382,5 +364,6 @@ TABLES: Mapping[str, Codec[Any, Any]] = {
     "nexthops": NEXTHOPS,
     "path_mtus": PATH_MTUS,
     "self": SELF,
+    **service_maps.TABLES,
 }
-"""Every map whose entries Python writes."""
+"""Every map that is not of counters or events."""

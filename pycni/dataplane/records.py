@@ -111,11 +111,11 @@ UNPACK: Mapping[str, Callable[[Any], Any]] = {
 class Record(Generic[T]):
     """Packs and unpacks a dataclass whose fields are the members of a layout, in their order.
 
-    `convert` says what an int of the layout is in Python, by the member's name. Raises TypeError if
-    the dataclass has other fields.
+    `convert` says what a number or a struct of the layout is in Python, by the member's name.
+    Raises TypeError if the dataclass has other fields.
     """
 
-    def __init__(self, layout: Layout, cls: type[T], **convert: Callable[[int], object]) -> None:
+    def __init__(self, layout: Layout, cls: type[T], **convert: Callable[[Any], object]) -> None:
         names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]
         if names != layout.names:
             raise TypeError(f"struct {layout.name} has {layout.names}, {cls.__name__} has {names}")
@@ -183,7 +183,7 @@ def _packer(name: str, kind: str | type[IntFlag]) -> Callable[[Any], Any]:
 
 
 def _unpacker(
-    kind: str | type[IntFlag], convert: Callable[[int], object] | None
+    kind: str | type[IntFlag], convert: Callable[[Any], object] | None
 ) -> Callable[[Any], Sequence[Any]]:
     """From a member of a struct to what it is in Python: one field, or several if it has flags."""
     if not isinstance(kind, str):

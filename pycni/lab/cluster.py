@@ -188,9 +188,16 @@ def all_labs(base: Path = BASE) -> list[Lab]:
 
 
 def up(
-    name: str, *, nodes: int, pods: int, base: Path = BASE, report: Report = lambda _: None
+    name: str,
+    *,
+    nodes: int,
+    pods: int,
+    services: Path | None = None,
+    base: Path = BASE,
+    report: Report = lambda _: None,
 ) -> Lab:
-    """Bring a lab up; everything is taken down again if that fails or is interrupted.
+    """Bring a lab up; everything is taken down again if that fails or is interrupted. `services`:
+    a file of Services and EndpointSlices, which the nodes follow.
 
     Raises SetupError, or what a step raises.
     """
@@ -221,7 +228,7 @@ def up(
         report(f"{nodes} nodes, joined by a bridge")
         topology.make_underlay(lab.layout)
         for node in lab.layout.nodes:
-            prepare_node(lab, node)
+            prepare_node(lab, node, services=services)
             lab.start_agent(node)
         report("agents: compile, load, join")
         for node in lab.layout.nodes:
@@ -298,7 +305,7 @@ def peer_command(*arguments: str) -> Sequence[str | Path]:
     return (sys.executable, "-IS", PEER, *arguments)
 
 
-def prepare_node(lab: Lab, node: LabNode) -> None:
+def prepare_node(lab: Lab, node: LabNode, *, services: Path | None = None) -> None:
     """A node's namespace, settings and CNI directories: what an operator prepares."""
     for directory in (node.directory, node.bin_dir, node.conf_dir):
         make_private_directory(directory)
@@ -311,6 +318,8 @@ def prepare_node(lab: Lab, node: LabNode) -> None:
         "cache_dir": lab.layout.directory / "cache",
         "store": f"sqlite:{lab.layout.directory}/store/cluster.db",
     }
+    if services is not None:
+        values |= {"services": "pods", "services_file": services.absolute()}
     text = "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in values.items())
     replace_file(node.settings_path, text.encode())
     topology.make_node(lab.layout, node)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ipMasq: an nftables table of our own, which hides pods behind the node's address and keeps some
-packets between pods out of connection tracking.
+"""ipMasq: an nftables table of our own, which hides pods behind the node's address, keeps some
+packets between pods out of connection tracking, and rejects what Services do not take.
 
 The table lists no pods: `from_container` marks the packets that leave the cluster, so ADD and DEL
 change no rule. Runs in the network namespace of the calling thread.
@@ -13,7 +13,7 @@ from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
 from pycni.kernel.nft_table import Chain, Hook, Table
 from pycni.names import NAME_HEAD
-from pycni.node import path_mtus
+from pycni.node import path_mtus, rejection
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -43,6 +43,8 @@ def wanted(settings: Settings, node: Node) -> Table:
     packets invalid, and kube-proxy drops invalid packets. Packets to the node itself are tracked,
     because answers of host ports are among them. Nor are routers' errors about what our programs
     encapsulated (path_mtus.py).
+
+    What Services do not take is rejected there, before any NAT (rejection.py).
     """
     mark = settings.masquerade_mark
     return Table(
@@ -58,7 +60,11 @@ def wanted(settings: Settings, node: Node) -> Table:
             ),
             Chain(
                 "prerouting",
-                (*map(_untracked, node.cluster_cidrs), *path_mtus.untracked_errors(node)),
+                (
+                    *rejection.rules(settings),
+                    *map(_untracked, node.cluster_cidrs),
+                    *path_mtus.untracked_errors(node),
+                ),
                 Hook("filter", "prerouting", RAW_PRIORITY),
             ),
         ),

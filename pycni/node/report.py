@@ -23,7 +23,7 @@ from pycni.settings import Settings
 FILE = "report.json"
 WRITTEN = "written"
 RIVAL, SET_ASIDE, LEFT_OUT, PEERS = "rival", "set_aside", "left_out", "peers"
-BLOCKS, PLACE = "blocks", "place"
+BLOCKS, PLACE, SERVICES = "blocks", "place", "services"
 """Sections. Each is written by one loop of the agent, and read by one function."""
 
 AGE_MAX = 90.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from sys import intern
 
 from pycni.cluster import IPAddress, is_routable
 from pycni.services.objects import EndpointSlice, SetAside, SliceEndpoint, SlicePort
@@ -17,7 +18,7 @@ from pycni.services.objects import EndpointSlice, SetAside, SliceEndpoint, Slice
 VERSIONS = {"IPv4": 4, "IPv6": 6}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PortKey:
     """A service port in one family: what has endpoints of its own."""
 
@@ -29,7 +30,7 @@ class PortKey:
     """4 or 6."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One endpoint of a service port."""
 
@@ -46,48 +47,68 @@ class Endpoint:
     """For clients on which nodes it is; None: there is no hint."""
 
 
-def collect(
-    slices: Iterable[EndpointSlice], node: str
-) -> tuple[dict[PortKey, tuple[Endpoint, ...]], list[SetAside]]:
-    """The endpoints of all service ports, each list in the order of addresses; and what no
-    endpoint can be.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one slice has of the endpoints of its Service."""
+
+    service: str
+    """Namespace and name; empty: of none."""
+    endpoints: Mapping[PortKey, tuple[Endpoint, ...]]
+    set_aside: tuple[SetAside, ...] = ()
+    """What no endpoint can be."""
+
+
+def read_slice(one: EndpointSlice) -> Part:
+    """The endpoints of a slice, in its order."""
+    version = VERSIONS.get(one.address_type)
+    found: dict[PortKey, list[Endpoint]] = {}
+    aside: list[SetAside] = []
+    if version is None or not one.service:
+        return Part("", {})
+    ports = [
+        (PortKey(one.service, port.name or "", port.protocol, version), port)
+        for port in one.ports
+        if port.port
+    ]
+    for number, entry in enumerate(one.endpoints):
+        try:
+            address = _usable(entry, version)
+        except ValueError as error:
+            aside.append(SetAside("EndpointSlice", f"{one.name} endpoint {number}", str(error)))
+            continue
+        for key, port in ports:
+            found.setdefault(key, []).append(_endpoint(entry, address, port))
+    return Part(one.service, {key: tuple(ones) for key, ones in found.items()}, tuple(aside))
+
+
+def merge(parts: Iterable[Part], node: str) -> dict[PortKey, tuple[Endpoint, ...]]:
+    """The endpoints of all service ports, each list in the order of addresses.
 
     `node` is the name of this node: of two that are one, that of this node counts (kube-proxy's
     endpointslicecache does the same), and then the one that is ready.
     """
-    found: dict[PortKey, dict[tuple[IPAddress, int], Endpoint]] = {}
-    aside: list[SetAside] = []
-    for one in slices:
-        version = VERSIONS.get(one.address_type)
-        if version is None or not one.service:
-            continue
-        for number, entry in enumerate(one.endpoints):
-            try:
-                address = _usable(entry, version)
-            except ValueError as error:
-                aside.append(SetAside("EndpointSlice", f"{one.name} endpoint {number}", str(error)))
-                continue
-            for port in one.ports:
-                if not port.port:
-                    continue
-                key = PortKey(one.service, port.name or "", port.protocol, version)
-                _add(found.setdefault(key, {}), _endpoint(entry, address, port), node)
-    return {key: _in_order(ones) for key, ones in found.items()}, aside
+    found: dict[PortKey, dict[tuple[int, int], Endpoint]] = {}
+    for part in parts:
+        for key, ones in part.endpoints.items():
+            known = found.setdefault(key, {})
+            for new in ones:
+                place = (int(new.address), new.port)
+                old = known.get(place)
+                if old is None or _rank(new, node) > _rank(old, node):
+                    known[place] = new
+    return {key: tuple(known[place] for place in sorted(known)) for key, known in found.items()}
 
 
-def _add(known: dict[tuple[IPAddress, int], Endpoint], new: Endpoint, node: str) -> None:
-    key = (new.address, new.port)
-    old = known.get(key)
-    if old is None or _rank(new, node) > _rank(old, node):
-        known[key] = new
+def collect(
+    slices: Iterable[EndpointSlice], node: str
+) -> tuple[dict[PortKey, tuple[Endpoint, ...]], list[SetAside]]:
+    """What `merge` makes of slices, and what of them no endpoint can be."""
+    parts = [read_slice(one) for one in slices]
+    return merge(parts, node), [aside for part in parts for aside in part.set_aside]
 
 
 def _rank(one: Endpoint, node: str) -> tuple[bool, bool, bool, bool]:
     return (one.node == node, one.ready, one.serving, not one.terminating)
-
-
-def _in_order(ones: Mapping[tuple[IPAddress, int], Endpoint]) -> tuple[Endpoint, ...]:
-    return tuple(sorted(ones.values(), key=lambda one: (int(one.address), one.port)))
 
 
 def _usable(entry: SliceEndpoint, version: int) -> IPAddress:
@@ -107,7 +128,7 @@ def _endpoint(entry: SliceEndpoint, address: IPAddress, port: SlicePort) -> Endp
     return Endpoint(
         address,
         port.port or 0,
-        entry.node_name,
+        intern(entry.node_name),
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,

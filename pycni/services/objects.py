@@ -306,6 +306,11 @@ def read(documents: Iterable[dict[str, Any]]) -> Objects:
     return Objects(tuple(services), tuple(slices), tuple(aside))
 
 
+def read_one(kind: str, document: dict[str, Any]) -> Objects:
+    """As `read`, of one object in a list of its kind, which has no kind of its own."""
+    return read([{**document, "kind": kind}])
+
+
 def _named(document: dict[str, Any]) -> str:
     head = document.get("metadata")
     head = head if isinstance(head, dict) else {}

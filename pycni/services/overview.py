@@ -41,14 +41,14 @@ def survey(objects: Objects, place: Place, *, external_ips: bool, owned: Owned) 
     endpoints, bad_endpoints = collect(objects.slices, place.node)
     fronts, refused = frontends(objects.services, external_ips=external_ips, owned=owned)
     selections = {key: select(ones, place) for key, ones in endpoints.items()}
-    aside = (*objects.set_aside, *bad_endpoints, *refused, *_untranslatable(fronts, endpoints))
+    aside = (*objects.set_aside, *bad_endpoints, *refused, *untranslatable(fronts, endpoints))
     return Overview(tuple(fronts), endpoints, selections, tuple(dict.fromkeys(aside)))
 
 
-def _untranslatable(
+def untranslatable(
     fronts: list[Frontend], endpoints: Mapping[PortKey, tuple[Endpoint, ...]]
 ) -> Iterator[SetAside]:
-    """SCTP works only where no port changes."""
+    """The frontends that nothing can translate: SCTP works only where no port changes."""
     for one in fronts:
         ones = endpoints.get(one.target, ())
         if one.protocol == "SCTP" and any(end.port != one.port for end in ones):

@@ -54,9 +54,12 @@ def select(endpoints: Sequence[Endpoint], place: Place) -> Selection:
     usable, is_ready = _usable(endpoints)
     cluster = _hinted(usable, place) if is_ready else usable
     local, _ = _usable([one for one in endpoints if one.node == place.node])
-    chosen = set(cluster)
+    # by identity: to hash addresses is most of the work at 100,000 endpoints
+    chosen, fit = set(map(id, cluster)), set(map(id, usable))
     passed_over = {
-        one: HINTED if one in usable else _unusable(one) for one in endpoints if one not in chosen
+        one: HINTED if id(one) in fit else _unusable(one)
+        for one in endpoints
+        if id(one) not in chosen
     }
     return Selection(tuple(cluster), tuple(local), passed_over)
 

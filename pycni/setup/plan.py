@@ -14,13 +14,18 @@ from pycni import cluster
 from pycni.cluster import IPNetwork
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import dead_ends, direct, ipip, modes, uplink
+from pycni.node import dead_ends, direct, ipip, modes, rejection, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
 from pycni.pods.lease import Lease
 from pycni.settings import Settings
 from pycni.stores import Former, NodeRecord
+
+SERVICE_SIZES = {"services": 1 << 16, "slots": 1 << 19, "backends": 1 << 18, "affinity": 1 << 16}
+"""Entries for 10,000 Services with 100,000 endpoints, and more."""
+FLOWS_PER_8_GIB, FLOWS_LEAST, FLOWS_MOST = 1 << 17, 1 << 14, 1 << 19
+FLOWS_PER_PROCESSOR = 1024
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         pod_cidrs=node.pod_cidrs,
         link_local_services=settings.link_local_services,
         dead_end_mark=dead_ends.MARK if settings.answer_unreachable else 0,
+        services=settings.services != "off",
+        reject_mark=rejection.MARK if settings.services != "off" else 0,
     )
 
 
@@ -129,6 +136,20 @@ def map_sizes(others: list[NodeRecord]) -> dict[str, int]:
     nodes, prefixes = len(others), sum(len(one.networks) + len(one.extra) for one in others)
     counts = {"vteps": nodes, "nexthops": nodes, "remotes": prefixes}
     return {name: 1 << (2 * count).bit_length() for name, count in counts.items()}
+
+
+def service_sizes(settings: Settings, *, memory: int, processors: int) -> dict[str, int]:
+    """Entries of the maps of Services, on a host with so many bytes of memory; 0 where they are
+    off.
+
+    Each processor keeps up to 128 entries of `flows` free for itself, and the kernel evicts living
+    ones when those are not enough (kernel/bpf/bpf_lru_list.c).
+    """
+    if settings.services == "off":
+        return dict.fromkeys((*SERVICE_SIZES, "flows"), 0)
+    flows = FLOWS_PER_8_GIB * memory // (8 << 30)
+    least = max(FLOWS_LEAST, FLOWS_PER_PROCESSOR * processors)
+    return SERVICE_SIZES | {"flows": max(least, min(flows, FLOWS_MOST))}
 
 
 def former(

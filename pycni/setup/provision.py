@@ -8,6 +8,7 @@ host as it was. Runs in the node's network namespace.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -358,9 +359,14 @@ class Provisioning:
         settings, ipr = self.settings, self.ipr
         config = plan.config(settings, target.node, self.host.features, device=device)
         facts = Facts(settings, target.node, target.record, target.others, ipr)
+        sizes = plan.map_sizes(target.others) | plan.service_sizes(
+            settings,
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            processors=os.sysconf("SC_NPROCESSORS_CONF"),
+        )
         return loader.load(
             settings.pin_root,
-            replace(objects, sizes=plan.map_sizes(target.others)),
+            replace(objects, sizes=sizes),
             config=config.pack(),
             callbacks=Callbacks(
                 hooks=lambda: hooks.wanted(ipr, device, self.host.around.outer),

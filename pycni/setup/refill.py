@@ -73,6 +73,10 @@ def _write_endpoints(root: Path, facts: Facts) -> None:
     endpoints.restore(root, facts.ipr, run_dir=facts.settings.run_dir)
 
 
+def _leave_empty(_: Path, __: Facts) -> None:
+    """The agent fills them when it has listed all Services; flows begin anew."""
+
+
 SOURCES: dict[str, Callable[[Path, Facts], None]] = {
     "endpoints": _write_endpoints,
     "remotes": _write_peers,
@@ -81,4 +85,5 @@ SOURCES: dict[str, Callable[[Path, Facts], None]] = {
     "nexthops": _write_next_hops,
     "path_mtus": _write_path_mtus,
     "self": _write_self,
+    **dict.fromkeys(("services", "slots", "backends", "flows", "affinity"), _leave_empty),
 }

@@ -30,6 +30,7 @@ from pycni.node import (
     other_firewalls,
     overlay_guard,
     reachability,
+    service_faults,
 )
 from pycni.node.overlay import DEVICE
 from pycni.node.reachability import Local
@@ -111,7 +112,8 @@ def rows(settings: Settings) -> list[Row]:
                 faults = list(parts.faults_of(part, d, seen))
                 found += _part_rows(part, faults, d, seen, book, serving=serving)
                 local += _local(faults, d)
-            found += [_encap(d, _advice(d, seen)), *_traffic(settings)]
+            found += [_encap(d, _advice(d, seen)), *_services(settings, serving=serving)]
+            found += _traffic(settings)
     cluster = _cluster(settings, listing, local, serving=serving)
     found += [*store_rows, *cluster, _agent(serving=serving, is_node=d is not None)]
     return [*found, *map(_feature, probe.probe())]
@@ -246,6 +248,14 @@ def _besides(d: Description, way: str, words: str) -> Row:
     if not fresh:
         cause += "; no agent confirms the next hops, so the kernel is asked for each packet"
     return Row("encap", State.OK, cause)
+
+
+def _services(settings: Settings, *, serving: bool) -> list[Row]:
+    """What of Services is forwarded."""
+    faults = service_faults.faults(settings) if settings.services != "off" else []
+    if not faults:
+        return [Row(service_faults.PART, State.OK, service_faults.summary(settings))]
+    return [_fault_row(fault, Book(), serving=serving) for fault in faults]
 
 
 def _traffic(settings: Settings) -> Iterator[Row]:

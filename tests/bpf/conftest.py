@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from bpf.cases import Dataplanes
 from bpf.dataplane import Dataplane, compile_recorded
 from bpf.layout import ON
+from bpf.service_world import PROTOCOLS, REJECT_MARK, Services
 from bpf.world import FAMILIES, IPV4, Family, cluster
 from loader.compile import Objects
 
@@ -89,6 +91,30 @@ def ipip_dataplanes(recorded: Objects) -> Iterator[Dataplanes]:
             underlay.name: stack.enter_context(Dataplane(recorded, underlay, ipip=ON))
             for underlay in FAMILIES
         }
+
+
+@pytest.fixture(scope="session")
+def service_dataplane(recorded: Objects) -> Iterator[Dataplane]:
+    """The programs over IPv4, translating what pods send to Services."""
+    mark = struct.pack("=I", REJECT_MARK)
+    with Dataplane(recorded, IPV4, services=ON, own_encap=b"\1", reject_mark=mark) as made:
+        yield made
+
+
+@pytest.fixture
+def services(service_dataplane: Dataplane) -> Services:
+    """The same without a Service, with the maps of `cluster()` and packets without metadata."""
+    service_dataplane.fill(cluster(IPV4))
+    service_dataplane.arrive_from(None)
+    made = Services(service_dataplane)
+    made.clear()
+    return made
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> str:
+    """What a packet carries that has ports."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ FIB_RECORD = struct.Struct("=iI6s6sI16sII")
 TUNNEL_RECORD = struct.Struct("=I16sBBHI16sIQ")  # struct bpf_tunnel_key, size, flags
 HELPERS = {1: "redirect", 2: "redirect_peer", 3: "redirect_neigh"}
 AF_INET, AF_INET6 = 2, 10
+ROOM = {"services": 64, "slots": 64, "backends": 64, "flows": 8192, "affinity": 8192}
+"""Entries of the maps of Services, which have one where they are off."""
 NO_TUNNEL = bytes(TUNNEL_RECORD.size)
 FAILS = 0xFFFFFFFF  # recorded.h
 
@@ -103,6 +105,8 @@ class Dataplane:
                 shared = [name for name in opened.maps() if name in self.maps]
                 for name in shared:
                     opened.reuse_map(name, self.maps[name].fd)
+                for name in opened.maps().keys() & ROOM.keys():
+                    opened.set_max_entries(name, ROOM[name])
                 opened.set_rodata(constants)
                 opened.load()
                 for name in opened.maps():

@@ -79,6 +79,8 @@ def config(objects: Objects, **changes: bytes) -> bytes:
         "node_prefix4": node_prefix(IPV4.far_cidr),
         "node_prefix6": node_prefix(IPV6.far_cidr),
         "dead_end_mark": struct.pack("=I", 0),
+        "services": bytes(4),
+        "reject_mark": bytes(4),
         "link_local": address(LINK_LOCAL_SERVICE)[12:].ljust(16, b"\0"),
     } | changes
     some = objects.path(PROGRAMS[0])

@@ -19,6 +19,7 @@ from pycni.lab import cluster, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BASE
 from pycni.lab.topology import NETNS_DIR
+from support.lab_services import entries, port, service
 from support.labs import SESSION
 from support.waiting import wait_until
 
@@ -96,6 +97,18 @@ def test_up_ping_exec_and_down(name: str) -> None:
     assert down.returncode == 0, down.stderr
     assert left_of(name) == []
     assert name not in lab("list", None).stdout
+
+
+def test_a_lab_with_services_forwards_them(name: str, tmp_path: Path) -> None:
+    ports = [port("TCP")]
+    file = tmp_path / "services.json"
+    file.write_text(json.dumps({"kind": "List", "items": [service(ports=ports)]}))
+
+    up = lab("up", name, "--nodes", "1", "--pods", "1", "--services", str(file))
+
+    assert up.returncode == 0, up.stderr
+    (node,) = Lab.load(name).layout.nodes
+    wait_until(lambda: len(entries(node, "services")) == 4, "both addresses are in the map")
 
 
 def test_a_command_on_a_node_is_about_that_node(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,11 +43,16 @@ GROWN = {
     "nexthop": "__u64 pad1;",
     "path_mtu": "__u32 pad1;",
     "self": "__u64 pad1;",
+    "service": "__u32 pad1;",
+    "slot": "__u32 pad1;",
+    "backend": "__u32 pad1;",
+    "flow": "__u64 pad1;",
+    "affinity": "__u64 pad1;",
 }
 """What each struct gets at its end."""
 SIZES = {
     "endpoints": 16, "remotes": 24, "vteps": 12, "nodes": 24, "nexthops": 32, "path_mtus": 8,
-    "self": 32,
+    "self": 32, "services": 32, "slots": 8, "backends": 32, "flows": 72, "affinity": 24,
 }  # fmt: skip
 
 Rows = list[dict[str, Any]]

@@ -226,6 +226,17 @@ def test_a_map_is_as_large_as_declared_where_less_is_needed(node: Node) -> None:
     assert max_entries(node) == 8
 
 
+def test_a_map_that_is_switched_off_begins_empty_and_as_small_as_declared(node: Node) -> None:
+    objects = node.compile()
+    node.load(replace(objects, sizes={"endpoints": 16}))
+    node.put(3)
+
+    node.load(replace(node.compile("v2"), sizes={"endpoints": 0}))
+
+    assert max_entries(node) == 8
+    assert node.entries() == {}
+
+
 def test_map_of_another_kind_takes_over_the_entries(node: Node) -> None:
     node.load(node.compile())
     node.put(3)

@@ -88,6 +88,15 @@ def test_a_named_store_is_taken_as_it_is() -> None:
     assert parse('store = "sqlite:/shared/nodes.db"').store_url == "sqlite:/shared/nodes.db"
 
 
+def test_services_need_a_place_where_they_are_listed() -> None:
+    with pytest.raises(InvalidSettings, match="line 1: services = 'pods': there are none in store"):
+        parse('services = "pods"')
+    assert parse('services = "pods"\nservices_file = "/x.yaml"').services_file == Path("/x.yaml")
+    assert parse('services_file = ""').services_file is None
+    in_kubernetes = 'node_name = "one"\nservices = "pods"\nstore = "kube:"'
+    assert parse(in_kubernetes).has_services
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         parse("").vni = 8

@@ -46,7 +46,8 @@ class Events(Generic[T]):
     _values: dict[str, T | None] = field(default_factory=dict)
 
     def batch(self) -> dict[str, T | None]:
-        """What changed, by name; None: deleted. Waits for one event, and a moment for more.
+        """What changed, by `objects.key_of`; None: deleted. Waits for one event, and a moment for
+        more.
 
         Raises OSError, HTTPException or StoreError.
         """
@@ -75,8 +76,9 @@ class Events(Generic[T]):
         if kind == "BOOKMARK":
             notes = objects.fields(objects.metadata(document).get("annotations"))
             self.ended_list = notes.get(INITIAL_END) == "true"
-        elif kind in ("ADDED", "MODIFIED", "DELETED") and (name := objects.name_of(document)):
-            self._values[name] = None if kind == "DELETED" else self.keep(document)
+        elif kind in ("ADDED", "MODIFIED", "DELETED") and objects.name_of(document):
+            key = objects.key_of(document)
+            self._values[key] = None if kind == "DELETED" else self.keep(document)
 
     def _error(self, status: Document) -> None:
         if status.get("code") == GONE or status.get("reason") in ("Expired", "Gone"):

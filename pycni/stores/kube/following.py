@@ -70,7 +70,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Objects by name; None: deleted."""
+    """Objects by `objects.key_of`; None: deleted."""
 
     phase: Phase
     values: dict[str, T | None] = field(default_factory=dict)
@@ -91,12 +91,16 @@ def _as_pycni(error: PycniError | Busy) -> PycniError:
 
 
 class Following(Generic[T]):
-    """Of all objects at `path`. `keep` makes of each what is kept."""
+    """Of all objects at `path`, or those with labels of a selector. `keep` makes of each what is
+    kept."""
 
-    def __init__(self, client: Client, path: str, keep: Callable[[Document], T]) -> None:
+    def __init__(
+        self, client: Client, path: str, keep: Callable[[Document], T], *, selector: str = ""
+    ) -> None:
         self._client = client
         self._path = path
         self._keep = keep
+        self._only = {"labelSelector": selector} if selector else {}
         self._version = ""
         """The last that was seen; empty: all is to be listed."""
         self._was_listed = False
@@ -151,9 +155,9 @@ class Following(Generic[T]):
     def _list(self) -> Iterator[Batch[T]]:
         yield Batch(Phase.BEGIN)
         version = ""
-        for page in pages(self._client, self._path):
+        for page in pages(self._client, self._path, **self._only):
             version = page.version
-            yield Batch(Phase.PART, {objects.name_of(one): self._keep(one) for one in page.items})
+            yield Batch(Phase.PART, {objects.key_of(one): self._keep(one) for one in page.items})
         yield self._ended_list(version)
 
     def _ended_list(self, version: str) -> Batch[T]:
@@ -166,6 +170,7 @@ class Following(Generic[T]):
     def _stream(self, stop: threading.Event, *, lists: bool) -> Iterator[Batch[T]]:
         seconds = random.randint(*WATCH_SECONDS)
         query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        query |= self._only
         if lists:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         else:

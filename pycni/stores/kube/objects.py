@@ -185,6 +185,12 @@ def name_of(document: Mapping[str, object]) -> str:
     return text(metadata(document), "name")
 
 
+def key_of(document: Mapping[str, object]) -> str:
+    """The name, behind the namespace and a slash if it has one."""
+    namespace = text(metadata(document), "namespace")
+    return f"{namespace}/{name_of(document)}" if namespace else name_of(document)
+
+
 def version_of(document: Mapping[str, object]) -> str:
     """The resourceVersion: a text that means nothing but equality."""
     return text(metadata(document), "resourceVersion")

@@ -54,6 +54,8 @@ CONFIG = Config(
     pod_cidrs=(NODE_CIDR,),
     link_local_services=(IPv4Address("169.254.169.254"), IPv4Address("169.254.20.10")),
     dead_end_mark=0x790021,
+    services=True,
+    reject_mark=0x790022,
 )
 
 
@@ -87,6 +89,8 @@ def test_a_config_lands_in_the_members_it_is_meant_for(objects: Objects) -> None
     assert found["node_prefix4"] == struct.pack("=I", 96 + 24) + b"\xff" * 15 + bytes(1)
     assert found["node_prefix6"] == bytes(20)
     assert struct.unpack("=I", found["dead_end_mark"]) == (0x790021,)
+    assert struct.unpack("=I", found["services"]) == (1,)
+    assert struct.unpack("=I", found["reject_mark"]) == (0x790022,)
     assert found["link_local"] == bytes([169, 254, 169, 254, 169, 254, 20, 10, *bytes(8)])
 
 

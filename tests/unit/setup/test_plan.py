@@ -120,6 +120,29 @@ def test_what_the_kernel_cannot_do_is_not_silently_something_else() -> None:
     assert "auto" in caught.value.hint
 
 
+def test_maps_of_services_are_as_small_as_can_be_where_they_are_off() -> None:
+    off = plan.service_sizes(Settings(node_name="one"), memory=8 << 30, processors=2)
+
+    assert set(off.values()) == {0}
+    assert off.keys() == sizes_of_services(8 << 30, 2).keys()
+
+
+@pytest.mark.parametrize(
+    ("memory", "processors", "flows"),
+    [(8 << 30, 2, 1 << 17), (1 << 30, 2, 1 << 14), (1 << 40, 2, 1 << 19), (1 << 30, 64, 1 << 16)],
+)
+def test_the_table_of_flows_is_as_large_as_the_host(
+    memory: int, processors: int, flows: int
+) -> None:
+    """S-118, S-124"""
+    assert sizes_of_services(memory, processors)["flows"] == flows
+
+
+def sizes_of_services(memory: int, processors: int) -> dict[str, int]:
+    settings = Settings(node_name="one", services="pods")
+    return plan.service_sizes(settings, memory=memory, processors=processors)
+
+
 def test_maps_have_room_for_twice_the_nodes_that_there_are() -> None:
     others = [replace(RECORD, name=f"n{n}", extra=(ip_network("10.9.9.9/32"),)) for n in range(100)]
 

@@ -46,5 +46,5 @@ def test_only_what_is_empty_is_filled_and_two_maps_of_one_source_at_once(
 
 
 def test_a_map_without_a_source_is_named_before_anything_is_written() -> None:
-    with pytest.raises(SetupError, match="map services has another layout"):
-        refill.refill(NewMaps(Path("beside"), frozenset({"services", "self"})), FACTS)
+    with pytest.raises(SetupError, match="map policies has another layout"):
+        refill.refill(NewMaps(Path("beside"), frozenset({"policies", "self"})), FACTS)

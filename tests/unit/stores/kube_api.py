@@ -228,14 +228,18 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted := self.query.get("fieldSelector"):
             node = wanted.removeprefix("spec.node=")
             found = [one for one in found if one["spec"].get("node") == node]
-        for key in _unwanted(self.query.get("labelSelector", "")):
-            found = [one for one in found if key not in (one["metadata"].get("labels") or {})]
+        found = list(filter(self._is_wanted, found))
         size = int(self.query.get("limit", PAGE))
         end = int(begin) + size
         head: Document = {"resourceVersion": version}
         if end < len(found):
             head["continue"] = f"{end}.{version}"
         self._json(200, {"kind": "List", "metadata": head, "items": found[int(begin) : end]})
+
+    def _is_wanted(self, document: Document) -> bool:
+        """Whether an object has none of the labels that nobody shall have."""
+        labels = document["metadata"].get("labels") or {}
+        return not any(key in labels for key in _unwanted(self.query.get("labelSelector", "")))
 
     def _create(self) -> None:
         name = self.body["metadata"]["name"]
@@ -311,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
             version = api.objects.version
             initial = api.objects.list(self.collection)
         if lists:
-            for document in initial:
+            for document in filter(self._is_wanted, initial):
                 stream.event("ADDED", document)
             if api.streams_lists == ON:
                 stream.bookmark(version, {"k8s.io/initial-events-end": "true"})
@@ -341,7 +345,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             for change in fresh:
                 if change.path == self.collection:
-                    stream.event(change.kind, change.document)
+                    is_wanted = self._is_wanted(change.document)
+                    stream.event(change.kind if is_wanted else "DELETED", change.document)
 
     def _status(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         self._json(status, _status(status, message), headers)

@@ -103,8 +103,8 @@ def test_agents_may_neither_list_nodes_nor_change_them() -> None:
 
     assert verbs == {
         "nodes": {"get"},
-        "services": {"list"},
-        "endpointslices": {"list"},
+        "services": {"list", "watch"},
+        "endpointslices": {"list", "watch"},
         "clusternetworks": {"get"},
         "ippools": {"list"},
         "nodenetworks": {"get", "list", "watch", "create", "patch", "delete"},

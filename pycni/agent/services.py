@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows Services and EndpointSlices, and writes the maps by which packets to Services find their
+endpoints.
+
+Nothing is written before both kinds are listed completely, so nothing is removed that is only not
+known yet. If the list goes away, the maps stay as they were written last.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pycni import locks
+from pycni.agent.current import Current
+from pycni.agent.known import Known
+from pycni.agent.loops import Run
+from pycni.agent.service_maps import ServiceMaps
+from pycni.cluster import IPAddress
+from pycni.errors import PycniError
+from pycni.kernel.rtnl import Rtnl
+from pycni.line_limit import LineLimit, mention
+from pycni.logfmt import quoted
+from pycni.node.report import SERVICES, Report
+from pycni.services.catalog import Catalog
+from pycni.services.objects import Objects, read_one
+from pycni.services.selection import Place
+from pycni.services.table import ServiceTable
+from pycni.settings import Settings
+from pycni.stores import manifests
+from pycni.stores.kube import objects
+from pycni.stores.kube.following import Batch, Phase
+from pycni.stores.kube.service_lists import KINDS, ServiceLists
+
+LOOK = 0.5
+"""Seconds between two looks at a file, or at the settings."""
+GRACE = 1.0
+"""Seconds after which no packet is on its way any more that has read what was replaced."""
+RESYNC = 30.0
+"""Seconds after which the maps are read again, and what others changed in them is mended."""
+REST = 100.0
+"""The same, at least, for each second that it took: 1 % of a processor is enough for it."""
+TOLD = 20
+"""Objects that the report names."""
+
+IPVS = "kube-ipvs0"
+"""kube-proxy's device, with all addresses of Services (kubernetes.io/docs, "IPVS proxy mode")."""
+
+News = tuple[str, Batch[Objects]] | None
+"""A batch of a kind; None: nothing came."""
+
+log = logging.getLogger(__name__)
+
+
+def follow(current: Current, run: Run, *, known: Known, report: Report) -> None:
+    """Until the agent stops. Raises PycniError or OSError."""
+    while not run.stopping:
+        settings = current.settings
+        if settings.services == "off":
+            report.put(SERVICES, {"state": "off"})
+            run.well()
+            run.wait(LOOK)
+            continue
+        with closing(_followed(settings, run, known, report)) as steps:
+            for _ in steps:
+                if current.settings is not settings:
+                    break
+
+
+def _followed(
+    settings: Settings, run: Run, known: Known, report: Report
+) -> Generator[None, None, None]:
+    """One round of lists and what comes after; a step for each news."""
+    place, news = _source(settings, run)
+    writer = Writer(settings, Catalog(place, _owner(settings, known)), report)
+    listed: dict[str, set[str]] = {}
+    complete: set[str] = set()
+    for one in news:
+        if one is None:
+            if complete == set(KINDS.values()):
+                writer.look_again()
+                run.well()
+            yield
+            continue
+        kind, batch = one
+        writer.catalog.change(kind, batch.values)
+        if batch.phase is Phase.BEGIN:
+            listed[kind] = set()
+        elif batch.phase is Phase.PART:
+            listed[kind] |= batch.values.keys()
+        elif batch.phase is Phase.END:
+            writer.catalog.retain(kind, listed.pop(kind))
+            complete.add(kind)
+        if complete == set(KINDS.values()):
+            writer.write()
+            run.well()
+        yield
+
+
+@dataclass
+class Writer:
+    """Keeps the maps as the catalog says."""
+
+    settings: Settings
+    catalog: Catalog
+    report: Report
+    clock: Callable[[], float] = time.monotonic
+    limit: LineLimit = field(default_factory=LineLimit)
+    _table: ServiceTable | None = None
+    _ids: tuple[int, ...] = ()
+    _released_at: float = 0.0
+    _read_next: float = 0.0
+
+    def write(self) -> None:
+        """Write what changed. Raises PycniError or OSError; then the maps are read again first."""
+        changed = self.catalog.changes()
+        with (
+            locks.network_lock(self.settings.run_dir, shared=True),
+            ServiceMaps(self.settings.pin_root) as maps,
+        ):
+            table = self._table
+            is_read = table is None or self._ids != maps.ids
+            began = self.clock()
+            if table is None or is_read:
+                table, changed = ServiceTable(maps.read(), maps.room), self.catalog.all()
+                self._ids = maps.ids
+            self._release(table)
+            self._table = None
+            made = table.plan(changed)
+            if is_read:
+                now = self.clock()
+                self._read_next = now + max(RESYNC, REST * (now - began))
+            maps.write(made)
+            self._table = table
+        if made:
+            self._tell_written(len(made.services), len(made.removed))
+        self._tell(table)
+
+    def look_again(self) -> None:
+        """Nothing came: take back what is free by now, and see whether the maps are as written."""
+        if self._table and self._table.has_retired:
+            self._release(self._table)
+        elif self.clock() >= self._read_next:
+            self._table = None
+        if self._table is None or self._are_replaced():
+            self.write()
+
+    def _release(self, table: ServiceTable) -> None:
+        if (now := self.clock()) - self._released_at >= GRACE:
+            self._released_at = now
+            table.release()
+
+    def _are_replaced(self) -> bool:
+        with (
+            locks.network_lock(self.settings.run_dir, shared=True),
+            ServiceMaps(self.settings.pin_root) as maps,
+        ):
+            return maps.ids != self._ids
+
+    def _tell_written(self, services: int, removed: int) -> None:
+        if (silent := self.limit.take("written")) is not None:
+            log.info("services written frontends=%d entries=%d removed=%d%s",
+                     self.catalog.frontends, services, removed, mention(silent))  # fmt: skip
+
+    def _tell(self, table: ServiceTable) -> None:
+        aside = self.catalog.set_aside
+        left = {f"{key.service} {key.port_name}": why for key, why in table.left_out.items()}
+        self.report.put(
+            SERVICES,
+            {
+                "state": self.settings.services,
+                "frontends": self.catalog.frontends,
+                "left_out": dict(sorted(left.items())[:TOLD]),
+                "left_out_count": len(left),
+                "set_aside": [f"{one.kind} {one.name}: {one.reason}" for one in aside[:TOLD]],
+                "set_aside_count": len(aside),
+            },
+        )
+
+
+def _source(settings: Settings, run: Run) -> tuple[Place, Iterator[News]]:
+    """Where this node is, and where its Services come from. Raises PycniError."""
+    if settings.services_file is not None:
+        return Place(settings.node_name), _of_file(settings.services_file, run)
+    lists = ServiceLists.open(settings.store_url)
+    place = Place(settings.node_name, lists.zone(settings.node_name))
+    return place, lists.follow(run.stop, read_one)
+
+
+def _of_file(path: Path, run: Run) -> Iterator[News]:
+    """What a file says, and again when it is another one, or has other bytes. Raises FileError or
+    DecodingError as long as nothing could be read; later a file that is wrong is as if it had not
+    been written."""
+    seen: object = None
+    limit = LineLimit()
+    while not run.stopping:
+        state = _state_of(path)
+        if state == seen:
+            run.wait(LOOK)
+            yield None
+            continue
+        try:
+            documents = list(manifests.read([path]))
+        except PycniError as error:
+            if seen is None:
+                raise
+            if limit.take(error.message) is not None:
+                log.warning("services file not taken error=%s", quoted(error.message))
+            documents = None
+        seen = state
+        for kind in KINDS.values() if documents is not None else ():
+            found = {
+                objects.key_of(one): read_one(kind, one)
+                for one in documents or ()
+                if one.get("kind") == kind
+            }
+            yield kind, Batch(Phase.BEGIN)
+            yield kind, Batch(Phase.PART, dict(found))
+            yield kind, Batch(Phase.END)
+
+
+def _state_of(path: Path) -> object:
+    """What changes when the file does."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return error.errno
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _owner(settings: Settings, known: Known) -> Callable[[IPAddress], str]:
+    """Whose an address is that no Service may have. A node that has a Service's address itself, as
+    a DNS cache's node does, keeps what pods send there."""
+    with Rtnl() as ipr:
+        ipvs = {link.ifindex for link in ipr.links() if link.ifname == IPVS}
+        own = {one.ip for one in ipr.addresses() if one.ifindex not in ipvs}
+    version, others = -1, set[IPAddress]()
+
+    def owner(address: IPAddress) -> str:
+        nonlocal version, others
+        if any(address in cidr for cidr in settings.cluster_cidrs):
+            return "a pod's"
+        if address in own:
+            return "this node's"
+        if version != known.version:
+            version = known.version
+            others = {one for node in known.nodes or () for one in (node.vtep, *node.addresses)}
+        return "a node's" if address in others else ""
+
+    return owner
