@@ -63,14 +63,14 @@ static __always_inline int write_l4(struct __sk_buff *ctx, const struct packet *
 {
 	__u32 sum = find_l4_sum(packet);
 	__u64 flags = packet->l4_proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__be32 old, new;
+	__be32 before, after;
 
-	__builtin_memcpy(&old, &from->sport, sizeof(old));
-	__builtin_memcpy(&new, &to->sport, sizeof(new));
+	__builtin_memcpy(&before, &from->sport, sizeof(before));
+	__builtin_memcpy(&after, &to->sport, sizeof(after));
 	if (sum && (bpf_l4_csum_replace(ctx, sum, 0, change, BPF_F_PSEUDO_HDR | flags) ||
-		    bpf_l4_csum_replace(ctx, sum, old, new, sizeof(new) | flags)))
+		    bpf_l4_csum_replace(ctx, sum, before, after, sizeof(after) | flags)))
 		return -DROP_REWRITE_FAILED;
-	if (old != new &&bpf_skb_store_bytes(ctx, packet->l4_off, &new, sizeof(new), 0))
+	if (before != after && bpf_skb_store_bytes(ctx, packet->l4_off, &after, sizeof(after), 0))
 		return -DROP_REWRITE_FAILED;
 	return 0;
 }

@@ -115,7 +115,7 @@ def test_gc_removes_what_is_not_listed(lab: Lab, pods: list[Pod], way: dict[str,
     one, beside, _ = pods
     kept = add(lab, one, way)
     add(lab, beside, way)
-    valid = [{"containerID": one.name, "ifname": POD_IFNAME}]
+    valid = [{"containerID": pod.name, "ifname": POD_IFNAME} for pod in (one, *lab.layout.pods)]
 
     collected = call(
         lab, one, "GC", way, cniVersion="1.1.0", **{"cni.dev/valid-attachments": valid}
