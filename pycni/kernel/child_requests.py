@@ -11,6 +11,7 @@ import errno
 
 from pycni.cluster import IPAddress
 from pycni.kernel.children import (
+    RTM_DELNEIGH,
     RTM_GETNSID,
     RTM_NEWNEIGH,
     RTM_NEWNSID,
@@ -74,3 +75,7 @@ class ChildRequests(RareRequests):
         """Say for good which MAC an address has."""
         flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
         self._asker.request(RTM_NEWNEIGH, flags, pack_neighbour(ifindex, address, mac))
+
+    def delete_neighbour(self, ifindex: int, address: IPAddress) -> None:
+        """Undo of `replace_neighbour`. ENOENT or ENODEV if it is gone."""
+        self._asker.request(RTM_DELNEIGH, NLM_F_ACK, pack_neighbour(ifindex, address))

@@ -28,7 +28,7 @@ from pycni.kernel.netlink import (
     read_number,
 )
 
-RTM_NEWNEIGH = 28
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 RTM_NEWNSID, RTM_DELNSID, RTM_GETNSID = 88, 89, 90
 
 IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE = 1, 4
@@ -92,7 +92,8 @@ def read_number_answer(body: bytes) -> int | None:
     return None if found == NSID_UNKNOWN else found
 
 
-def pack_neighbour(ifindex: int, address: IPAddress, mac: str) -> bytes:
-    """An RTM_NEWNEIGH for an entry that stays as it is."""
+def pack_neighbour(ifindex: int, address: IPAddress, mac: str = "") -> bytes:
+    """An RTM_NEWNEIGH for an entry that stays as it is; without a MAC an RTM_DELNEIGH."""
     head = NDMSG.pack(FAMILIES[address.version], ifindex, NUD_PERMANENT, 0, 0)
-    return head + attribute(NDA_DST, address.packed) + attribute(NDA_LLADDR, pack_mac(mac))
+    named = head + attribute(NDA_DST, address.packed)
+    return named + attribute(NDA_LLADDR, pack_mac(mac)) if mac else named

@@ -5,6 +5,9 @@ The kernel passes nothing from a parent to the macvlan or ipvlan links on it, bu
 these. The child has no address. A route to each pod leads to it, from the node's address on the
 parent, which stays as it is. The child is made for the first pod and removed after the last one.
 
+The node must not ask for a pod's MAC by it: the LAN's hosts hear the question, and take the child's
+MAC for that of the node's address. So the MACs of pods are permanent entries (`tell_macs`).
+
 Callers hold the LAN's lock. Runs in the node's network namespace.
 """
 
@@ -13,8 +16,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import ip_network
 
 from pycni.cluster import IPAddress
@@ -30,15 +33,16 @@ from pycni.kernel.links import (
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Route
 from pycni.kernel.rtnl import Rtnl
-from pycni.lan import devices
+from pycni.lan import devices, leases
 from pycni.lan.devices import Device
+from pycni.lan.leases import LanLease
 from pycni.names import ALIAS_HEAD, CHILD_HEAD, AttachmentKey
 
 CLOSED = {IPV4_DEVCONF_FORWARDING: 0, IPV4_DEVCONF_ARPFILTER: 1}
 """The node forwards nothing for these pods, and answers ARP by the child to pods alone: to those
 whose route leads to it. Other hosts learn the parent's MAC, as before."""
 
-GONE = (errno.ESRCH, errno.ENODEV)
+GONE = (errno.ESRCH, errno.ENODEV, errno.ENOENT, errno.ENXIO)
 
 
 def name_of(parent: str) -> str:
@@ -113,14 +117,31 @@ def routes(child: Link, pods: Iterable[IPAddress], sources: Iterable[IPAddress])
     ]
 
 
-def remove_routes(ipr: Rtnl, child: Link, pods: Iterable[IPAddress]) -> None:
-    """Undo of the routes; no error if they are gone."""
+def tell_macs(ipr: Rtnl, child: Link, lease: LanLease) -> None:
+    """Say which MAC a pod has at its addresses, before there are routes to it. Pods that have the
+    child's own MAC are not asked for it (`Device.child_flags`). Raises NetlinkError."""
+    pod = leases.link_of(ipr, lease)
+    if pod is not None and pod.mac != child.mac:
+        for address in lease.addresses:
+            ipr.replace_neighbour(child.ifindex, address, pod.mac)
+
+
+def remove_ways(ipr: Rtnl, child: Link, pods: Iterable[IPAddress]) -> None:
+    """Undo of routes and MACs; no error if they are gone."""
     for route in routes(child, pods, ()):
-        try:
+        with _unless_gone():
             ipr.delete_route(route)
-        except NetlinkError as error:
-            if error.errno not in GONE:
-                raise
+        with _unless_gone():
+            ipr.delete_neighbour(child.ifindex, route.dst.network_address)
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.errno not in GONE:
+            raise
 
 
 def _seed(child: Link, parent: Link) -> str:

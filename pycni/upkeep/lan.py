@@ -46,6 +46,8 @@ def mend(d: Description, seen: Seen) -> None:
             child = host_child.setup(seen.ipr, device, parent=parent, mode=mode, node=d.node.name)
             own = [address.ip for address in parents.addresses(seen.ipr, parent)]
             addresses = [address for lease in held for address in lease.addresses]
+            for lease in held:
+                host_child.tell_macs(seen.ipr, child, lease)
             for route in host_child.routes(child, addresses, [*own, d.node.vtep]):
                 seen.ipr.replace_route(route)
 

@@ -7,6 +7,7 @@ LAN is the lab's underlay: its bridge is the router.
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,6 +18,7 @@ from pycni.lab.layout import POD_IFNAME, UNDERLAY4, UNDERLAY6, Pod
 from pycni.lab.topology import open_rtnl
 from pycni.pods.source_rules import table_of
 from support.flood import unanswered
+from support.kernel import open_iproute
 from support.lan import (
     AMONG_NEIGHBOURS,
     DUPLICATE,
@@ -31,6 +33,9 @@ from support.lan import (
 )
 from support.plugin import execute
 from support.snapshot import differences, take
+
+LOCKTIME = 1.2
+"""Seconds after which a host believes the next MAC of an address (arp(7), locktime)."""
 
 
 def test_pods_reach_each_other_their_node_and_the_lan(
@@ -96,6 +101,28 @@ def test_del_leaves_the_node_as_it_was(lab: Lab, pods: list[Pod], way: dict[str,
     assert differences(before, take(node)) == []
     with open_rtnl(one.netns) as inside:
         assert [link.ifname for link in inside.links()] == ["lo"]
+
+
+def test_the_lan_keeps_the_nodes_own_mac(lab: Lab, pods: list[Pod], way: dict[str, Any]) -> None:
+    """Hosts take a question with the node's address in it for news of its MAC (arp_process)."""
+    one, *_ = pods
+    node = node_of(lab, one)
+    addresses = own_addresses(node)
+    assert unanswered(lab, lab.layout.underlay_netns, addresses) == []
+    before = macs(lab.layout.underlay_netns, addresses)
+
+    added = add(lab, one, way)
+    time.sleep(LOCKTIME)
+    assert unanswered(lab, node.netns, added.addresses) == []
+
+    assert macs(lab.layout.underlay_netns, addresses) == before
+
+
+def macs(netns: str, addresses: list[str]) -> dict[str, str]:
+    """What a host has learnt of these addresses."""
+    with open_iproute(netns) as ipr:
+        found = {one.get("NDA_DST"): one.get("NDA_LLADDR") for one in ipr.get_neighbours()}
+    return {address: str(found.get(address)) for address in addresses}
 
 
 def test_a_second_add_is_refused_and_harms_nothing(

@@ -75,7 +75,7 @@ def _release(ipr: Rtnl, settings: Settings, lease: LanLease) -> None:
     resting.rest(settings.run_dir, lease.addresses)
     child = ipr.link(host_child.name_of(lease.parent))
     if child is not None:
-        host_child.remove_routes(ipr, child, lease.addresses)
+        host_child.remove_ways(ipr, child, lease.addresses)
     leases.forget(settings.run_dir, lease.key.digest)
     if all(one.parent != lease.parent for one in leases.leases(settings.run_dir)):
         host_child.teardown(ipr, lease.parent)
@@ -107,5 +107,5 @@ def _tidy(ipr: Rtnl, settings: Settings) -> None:
             for route in ipr.routes_by(link.ifindex, version)
             if route.dst.prefixlen == route.dst.max_prefixlen
         }
-        host_child.remove_routes(ipr, link, routed - pods)
+        host_child.remove_ways(ipr, link, routed - pods)
     leases.teardown(settings.run_dir)
