@@ -31,7 +31,7 @@ from pycni.agent import (
     probes,
     registration,
     server,
-    services,
+    services_if_on,
     speaking,
 )
 from pycni.agent.cluster_store import Memory
@@ -158,7 +158,7 @@ def loops(
         Loop("followers", partial(followers.follow, settings), KERNEL_WAIT),
         Loop(
             "services",
-            partial(services.follow, current, known=known, report=report),
+            partial(services_if_on.follow, current, known=known, report=report),
             STORE_WAIT,
         ),
     ]

@@ -37,7 +37,7 @@ from pycni.stores.kube.following import Batch, Phase
 from pycni.stores.kube.service_lists import KINDS, ServiceLists
 
 LOOK = 0.5
-"""Seconds between two looks at a file, or at the settings."""
+"""Seconds between two looks at a file."""
 GRACE = 1.0
 """Seconds after which no packet is on its way any more that has read what was replaced."""
 RESYNC = 30.0
@@ -57,14 +57,9 @@ log = logging.getLogger(__name__)
 
 
 def follow(current: Current, run: Run, *, known: Known, report: Report) -> None:
-    """Until the agent stops. Raises PycniError or OSError."""
-    while not run.stopping:
+    """Until the agent stops or the settings say "off". Raises PycniError or OSError."""
+    while not run.stopping and current.settings.services != "off":
         settings = current.settings
-        if settings.services == "off":
-            report.put(SERVICES, {"state": "off"})
-            run.well()
-            run.wait(LOOK)
-            continue
         with closing(_followed(settings, run, known, report)) as steps:
             for _ in steps:
                 if current.settings is not settings:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pycni.agent import services
+from pycni.agent import services, services_if_on
 from pycni.agent.known import Known
 from pycni.dataplane.service_maps import Backend, FrontendKey, ServiceEntry
 from pycni.errors import FileError
@@ -205,7 +205,7 @@ def test_services_that_are_off_are_reported_so(settings: Settings) -> None:
         def wait(self, _: float) -> None:
             self.end()
 
-    services.follow(current, Once(), known=Known(), report=report)
+    services_if_on.follow(current, Once(), known=Known(), report=report)
 
     assert report.last == {"state": "off"}
 
