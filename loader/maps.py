@@ -176,9 +176,9 @@ class Map(Descriptor):
                 yield key, values[number * size : (number + 1) * size]
 
     def digest(self, *, but: range = range(0)) -> bytes:
-        """A hash of all entries in the kernel's order, which only changes when entries do; `but`
-        are bytes of each value that do not count. An equal one means that the map is as it was.
-        Another one may mean only that entries came and went."""
+        """A hash of all entries in the kernel's order; `but` are bytes of each value that do not
+        count. An equal one means that the map is as it was. Another one may mean only that an entry
+        was written again: a hash table then has it before others of its bucket."""
         summed = hashlib.blake2b(digest_size=16)
         size = self.info.value_size
         for keys, values in self._batches():

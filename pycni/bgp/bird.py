@@ -57,6 +57,13 @@ class Bird:
         try:
             self._socket.connect(str(path))
             self._answer("its greeting")
+        except TimeoutError as error:
+            self._socket.close()
+            raise BirdError(
+                f"BIRD hangs: it does not answer at {path} within {TIMEOUT:.0f} s",
+                hint="look at its log: journalctl -u pycni-bird; then: systemctl restart "
+                "pycni-bird",
+            ) from error
         except OSError as error:
             self._socket.close()
             raise BirdError(

@@ -6,7 +6,7 @@ these. The child has no address. A route to each pod leads to it, from the node'
 parent, which stays as it is. The child is made for the first pod and removed after the last one.
 
 The node must not ask for a pod's MAC by it: the LAN's hosts hear the question, and take the child's
-MAC for that of the node's address. So the MACs of pods are permanent entries (`tell_macs`).
+MAC for that of the node's address. So the MACs of pods are permanent entries (`add_way`).
 
 Callers hold the LAN's lock. Runs in the node's network namespace.
 """
@@ -33,9 +33,8 @@ from pycni.kernel.links import (
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Route
 from pycni.kernel.rtnl import Rtnl
-from pycni.lan import devices, leases
+from pycni.lan import devices
 from pycni.lan.devices import Device
-from pycni.lan.leases import LanLease
 from pycni.names import ALIAS_HEAD, CHILD_HEAD, AttachmentKey
 
 CLOSED = {IPV4_DEVCONF_FORWARDING: 0, IPV4_DEVCONF_ARPFILTER: 1}
@@ -117,17 +116,16 @@ def routes(child: Link, pods: Iterable[IPAddress], sources: Iterable[IPAddress])
     ]
 
 
-def tell_macs(ipr: Rtnl, child: Link, lease: LanLease) -> None:
-    """Say which MAC a pod has at its addresses, before there are routes to it. Pods that have the
+def add_way(ipr: Rtnl, child: Link, route: Route, pod: Link | None) -> None:
+    """One of `routes`, and before it the MAC of the pod whose link `pod` is. Pods that have the
     child's own MAC are not asked for it (`Device.child_flags`). Raises NetlinkError."""
-    pod = leases.link_of(ipr, lease)
     if pod is not None and pod.mac != child.mac:
-        for address in lease.addresses:
-            ipr.replace_neighbour(child.ifindex, address, pod.mac)
+        ipr.replace_neighbour(child.ifindex, route.dst.network_address, pod.mac)
+    ipr.replace_route(route)
 
 
 def remove_ways(ipr: Rtnl, child: Link, pods: Iterable[IPAddress]) -> None:
-    """Undo of routes and MACs; no error if they are gone."""
+    """Undo of `add_way` for these addresses; no error if they are gone."""
     for route in routes(child, pods, ()):
         with _unless_gone():
             ipr.delete_route(route)

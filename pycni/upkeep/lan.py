@@ -45,11 +45,10 @@ def mend(d: Description, seen: Seen) -> None:
             device, mode = DEVICES[held[0].device], held[0].mode
             child = host_child.setup(seen.ipr, device, parent=parent, mode=mode, node=d.node.name)
             own = [address.ip for address in parents.addresses(seen.ipr, parent)]
-            addresses = [address for lease in held for address in lease.addresses]
             for lease in held:
-                host_child.tell_macs(seen.ipr, child, lease)
-            for route in host_child.routes(child, addresses, [*own, d.node.vtep]):
-                seen.ipr.replace_route(route)
+                pod = leases.link_of(seen.ipr, lease)
+                for route in host_child.routes(child, lease.addresses, [*own, d.node.vtep]):
+                    host_child.add_way(seen.ipr, child, route, pod)
 
 
 def _by_parent(d: Description, seen: Seen) -> dict[str, list[LanLease]]:

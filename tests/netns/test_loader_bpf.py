@@ -265,8 +265,7 @@ def test_a_digest_leaves_out_the_bytes_that_do_not_count(simple: Object) -> None
     simple.load()
     second = range(4, 8)
     with simple.map("endpoints") as endpoints:
-        for number in range(3):
-            endpoints.update(key(number), ENTRY)
+        endpoints.update(key(1), ENTRY)
         before = endpoints.digest(but=second)
 
         endpoints.update(key(1), ENTRY[:4] + b"used")

@@ -238,10 +238,10 @@ def _node_addresses(one: LanAttaching, given: IpamResult) -> list[IPAddress]:
 def _lead_to_pod(one: LanAttaching, child: Link) -> None:
     """The node's routes to the pod; they go with the lease."""
     own = [address.ip for address in parents.addresses(one.ipr, one.wanted.parent)]
-    host_child.tell_macs(one.ipr, child, one.lease)
+    pod = leases.link_of(one.ipr, one.lease)
     for route in host_child.routes(child, one.lease.addresses, [*own, one.node.vtep]):
         try:
-            one.ipr.replace_route(route)
+            host_child.add_way(one.ipr, child, route, pod)
         except NetlinkError as error:
             raise PycniError(
                 f"the node cannot reach its pod at {route.dst}: {error.strerror}",
