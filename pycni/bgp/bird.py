@@ -59,11 +59,7 @@ class Bird:
             self._answer("its greeting")
         except TimeoutError as error:
             self._socket.close()
-            raise BirdError(
-                f"BIRD hangs: it does not answer at {path} within {TIMEOUT:.0f} s",
-                hint="look at its log: journalctl -u pycni-bird; then: systemctl restart "
-                "pycni-bird",
-            ) from error
+            raise _hangs("its greeting", path) from error
         except OSError as error:
             self._socket.close()
             raise BirdError(
@@ -92,11 +88,7 @@ class Bird:
             self._socket.sendall(command.encode() + b"\n")
             lines = self._answer(command)
         except OSError as error:
-            raise BirdError(
-                f"BIRD hangs: no answer to `{command}` at {self._path}: {error}",
-                hint="see what it does: journalctl -u pycni-bird; then: "
-                "systemctl restart pycni-bird",
-            ) from error
+            raise _hangs(f"an answer to `{command}`", self._path) from error
         for line in lines:
             if line.code == nothing:
                 return []
@@ -155,3 +147,10 @@ class Bird:
         return BirdError(
             f"what answers at {self._path} ended, or does not speak as BIRD does: {to}", hint=START
         )
+
+
+def _hangs(missing: str, path: Path) -> BirdError:
+    return BirdError(
+        f"BIRD hangs: {missing} does not come at {path}",
+        hint="see what it does: journalctl -u pycni-bird; then: systemctl restart pycni-bird",
+    )

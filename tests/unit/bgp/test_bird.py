@@ -110,6 +110,19 @@ def test_what_is_no_bird_is_told(tmp_path, said):
         Bird(path)
 
 
+def test_a_bird_that_says_nothing_at_all_hangs_too(tmp_path, monkeypatch):
+    path = tmp_path / "bird.ctl"
+    monkeypatch.setattr(bird, "TIMEOUT", 0.1)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(BirdError, match="BIRD hangs: its greeting") as caught:
+            Bird(path)
+
+    assert "restart" in caught.value.hint
+
+
 def test_a_bird_that_hangs_is_told(tmp_path, monkeypatch):
     path = tmp_path / "bird.ctl"
     monkeypatch.setattr(bird, "TIMEOUT", 0.1)
