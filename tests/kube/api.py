@@ -26,8 +26,9 @@ from pycni.stores import Put, Rejected, Removed, Synced
 from pycni.stores.kube import KubeStore, following, objects, own, parameters
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.connection import Request
+from pycni.stores.kube.following import Phase
 from pycni.stores.kube.objects import CLUSTER_NETWORK, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
-from pycni.stores.kube.service_lists import ServiceLists
+from pycni.stores.kube.service_lists import KINDS, ServiceLists
 from unit.stores.kube_schemas import documents
 from unit.stores.stores_in_tests import (
     CLUSTER,
@@ -154,7 +155,7 @@ def test_agents_need_all_their_rights_and_no_more(
     one.remove(NODE_ONE)
     people.pool("four", WHOLE4), people.pool("six", WHOLE6)
     register_one(replace(one, pooled=True))
-    list(ServiceLists(one.client).documents())
+    look_at_services(one.client)
 
     rules = [rule for part in documents("rbac.yaml") for rule in part.get("rules", ())]
     given = {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
@@ -204,11 +205,23 @@ def whole_life(agent: KubeStore) -> str:
         agent.listing()
         with closing(watch(agent)) as events:
             next_change(events)
-        list(ServiceLists(agent.client).documents())
+        look_at_services(agent.client)
         agent.remove(NODE_ONE)
     except (StoreError, TryAgain) as error:
         return f"{error.message}; {error.hint}"
     return ""
+
+
+def look_at_services(client: Client) -> None:
+    """As `pycni services` does, once, and as the agent does, until it has all."""
+    lists = ServiceLists(client)
+    list(lists.documents())
+    missing, stop = set(KINDS.values()), threading.Event()
+    for news in lists.follow(stop, lambda kind, _document: kind):
+        if news is not None and news[1].phase is Phase.END:
+            missing.discard(news[0])
+        if not missing:
+            stop.set()
 
 
 def test_an_agent_writes_the_objects_of_its_own_node_only(

@@ -7,16 +7,19 @@ a unix socket, and every name begins with the session's.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +33,8 @@ from pycni.lab.layout import NODE_UPLINK, LabNode, Pod, draw
 from support.kernel import open_iproute
 from support.waiting import wait_until
 
+PIDFD_GETFD = 438
+"""asm-generic/unistd.h."""
 RT_SCOPE_LINK = 253
 """linux/rtnetlink.h."""
 
@@ -168,32 +173,59 @@ def _has_all_addresses(node: LabNode) -> bool:
 
 @contextmanager
 def agent_hung(lab: Lab, node: LabNode) -> Iterator[None]:
-    """The node's agent is there and does nothing, so that damage to the node stays."""
+    """The node's agent is there and does nothing, so that damage to the node stays. It holds no
+    pod's namespace meanwhile: the kernel would not end it."""
     pid = lab.agents[node.name].pid
-    own = Path(f"/proc/{pid}/ns/net").readlink()
-    wait_until(lambda: _namespaces(pid) <= {own}, "the agent has let go of all pods' namespaces")
-    os.kill(pid, signal.SIGSTOP)
+    own = Path(f"/proc/{pid}/ns/net").stat().st_ino
     try:
-        wait_until(lambda: _states(pid) == {"T"}, "all threads of the agent are stopped")
+        wait_until(lambda: _stop_within(pid, own), "the agent is stopped within its namespace")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def _namespaces(pid: int) -> set[Path]:
-    """Network namespaces that a process holds by descriptors. One that is answering a call has the
-    pod's, and the kernel ends none of them meanwhile."""
-    held = set()
+def _stop_within(pid: int, own: int) -> bool:
+    """Stop a process; False if it holds other namespaces: it runs on then, to let go."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: _states(pid) == {"T"}, "all threads of the agent are stopped")
+    if _namespaces(pid) <= {own}:
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
+def _namespaces(pid: int) -> set[int]:
+    """The inodes of namespaces that a stopped process holds: by descriptors, also of sockets, and
+    network namespaces by threads. A descriptor has the name of the file over which the namespace
+    was mounted, which may be gone."""
+    held = {one.stat().st_ino for one in Path(f"/proc/{pid}/task").glob("*/ns/net")}
+    nsfs = Path("/proc/self/ns/net").stat().st_dev
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            held.add(descriptor.readlink())
-    return {one for one in held if one.name.startswith("net:")}
+        found = descriptor.stat()
+        if stat.S_ISSOCK(found.st_mode):
+            held.add(_namespace_of_socket(pid, int(descriptor.name)))
+        elif found.st_dev == nsfs:
+            held.add(found.st_ino)
+    return held
+
+
+def _namespace_of_socket(pid: int, descriptor: int) -> int:
+    """Its inode; pidfd_getfd(2)."""
+    with ExitStack() as opened:
+        process = os.pidfd_open(pid)
+        opened.callback(os.close, process)
+        ours = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, process, descriptor, 0)
+        assert ours >= 0, os.strerror(ctypes.get_errno())
+        opened.callback(os.close, ours)
+        namespace = ioctl(ours, namespaces.SIOCGSKNS)
+        opened.callback(os.close, namespace)
+        return os.fstat(namespace).st_ino
 
 
 def _states(pid: int) -> set[str]:
     """Of all threads of a process, proc(5)."""
-    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+    found = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return {one.rpartition(")")[2].split()[0] for one in found}
 
 
 @contextmanager
