@@ -122,8 +122,9 @@ chaos: $(VENV)/test ## every kind of damage to three nodes under traffic, 15 min
 	cd tests && ../$(BIN)/python -m chaos
 
 KUBE_PROXY ?= nftables
-# of another containerd than Debian's: CONTAINERD=2.4.2
-CLUSTER = --kube-proxy $(KUBE_PROXY) $(if $(CONTAINERD),--containerd $(CONTAINERD))
+# of another containerd than Debian's: CONTAINERD=2.4.2; another way between nodes: ENCAP=direct
+CLUSTER = --kube-proxy $(KUBE_PROXY) $(if $(CONTAINERD),--containerd $(CONTAINERD)) \
+	$(if $(ENCAP),--encap $(ENCAP))
 cluster: $(VENV)/test ## a real Kubernetes of two nodes: built once, brought up, checked, taken down
 	$(call install,nftables)
 	cd tests && ../$(BIN)/python -m cluster run $(CLUSTER)

@@ -22,6 +22,19 @@ static __always_inline int send_to_dhcp_client(struct __sk_buff *ctx, const stru
 	return ep ? send_to_host_end(ep) : drop;
 }
 
+/* Of a pod of this node, and not by its link: of another machine. The guard in the
+ * stack knows pods by the cluster's networks, and some have addresses outside of those.
+ */
+static __always_inline bool is_of_forged_pod(struct __sk_buff *ctx, const struct packet *packet)
+{
+	struct endpoint *ep;
+
+	if (!ctx->ingress_ifindex) /* of a process of this host, which may be a proxy */
+		return false;
+	ep = lookup_endpoint(&packet->src);
+	return ep && ep->ifindex != ctx->ingress_ifindex;
+}
+
 static __always_inline int send_packet(struct __sk_buff *ctx)
 {
 	struct packet packet = {};
@@ -37,6 +50,8 @@ static __always_inline int send_packet(struct __sk_buff *ctx)
 	drop = parse_packet(ctx, &packet);
 	if (drop)
 		return drop;
+	if (is_of_forged_pod(ctx, &packet))
+		return -DROP_SPOOFED_SOURCE;
 	if (packet.scope == SCOPE_GROUP)
 		return send_to_dhcp_client(ctx, &packet, -DROP_MULTICAST);
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -156,6 +156,11 @@ WRONG_TYPE = {
 """What pydantic's error types mean to a writer of TOML."""
 
 
+Encap = Literal["ebpf", "kernel", "auto", "direct", "auto-direct", "ipip"]
+ENCAPS: tuple[str, ...] = get_args(Encap)
+"""How packets travel between nodes."""
+
+
 class NodePrefix(BaseModel):
     """Prefix lengths, in bits, of the pod CIDR that each node gets."""
 
@@ -200,7 +205,7 @@ class Settings(BaseModel):
     mtu: Annotated[StrictInt, AfterValidator(_mtu)] = 0
     """Bytes of a pod's IP packet; 0: that of the narrowest interface to other nodes, less what
     encapsulation takes."""
-    encap: Literal["ebpf", "kernel", "auto", "direct", "auto-direct", "ipip"] = "auto"
+    encap: Encap = "auto"
     """Who makes VXLAN: our programs, the kernel's device, or ours where the kernel lets them. With
     "direct" and "auto-direct", nodes on one link send to each other without VXLAN, and with "ipip"
     all in IPIP; the others as with "auto"."""

@@ -86,7 +86,7 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
             ),
             Chain("vxlan_input", tuple(_vxlan_input(node))),
             Chain("vxlan_forward", tuple(_vxlan_forward())),
-            Chain("bridged", tuple(_plain(node, ""))),
+            Chain("bridged", tuple(_plain(node, "", f'oifname "{DEVICE}" ct status ! dnat'))),
             *_ipip_chains(node),
         ),
         counters=COUNTERS,
@@ -173,13 +173,15 @@ def _prerouting(node: Node) -> Iterator[str]:
     yield f"{_from_node(node)} accept"
     for ifname in INSIDE:
         yield f'iifname "{ifname}" accept'
-    yield from _plain(node, 'meta iifkind != "bridge" meta iifkind != "vrf"')
+    elsewhere = 'meta iifkind != "bridge" meta iifkind != "vrf"'
+    yield from _plain(node, elsewhere, f'fib daddr oifname "{DEVICE}"')
 
 
-def _plain(node: Node, when: str) -> Iterator[str]:
+def _plain(node: Node, when: str, to_pod: str) -> Iterator[str]:
     """Drop what comes from outside with a source that only packets inside of the overlay, or none
     from outside, can have. To a pod, the same holds for addresses of other nodes: those send to
-    pods through the overlay.
+    pods through the overlay, and to host ports beside it. `to_pod` tells packets that were sent to
+    a pod, also to one whose address is outside of the cluster's networks.
 
     The kernel knows this node's own addresses as martian sources in IPv4, but not in IPv6. A
     multicast packet that the node itself sent comes back by the interface (ip_mc_output).
@@ -188,11 +190,12 @@ def _plain(node: Node, when: str) -> Iterator[str]:
         yield f"{_family(cluster)} saddr {cluster} {when} {_drop(POD_SOURCE)}"
     vtep = node.vtep
     yield f"{_family(vtep)} saddr {vtep} meta pkttype host {when} {_drop(NODE_SOURCE)}"
-    for cluster in node.cluster_cidrs:
-        to_pod, nodes = f"{_family(cluster)} daddr {cluster}", _set(cluster.version)
-        yield f"{to_pod} {_family(cluster)} saddr @{nodes} {when} {_drop(NODE_SOURCE)}"
-        if cluster.version == 6:
-            yield f"{to_pod} fib saddr type local {when} {_drop(NODE_SOURCE)}"
+    for version in sorted({one.version for one in node.cluster_cidrs}):
+        family = "ip" if version == 4 else "ip6"
+        yield f"{family} saddr @{_set(version)} {to_pod} {when} {_drop(NODE_SOURCE)}"
+        if version == 6:
+            local = "meta nfproto ipv6 fib saddr type local"
+            yield f"{local} {to_pod} {when} {_drop(NODE_SOURCE)}"
 
 
 def _from_node(node: Node) -> str:

@@ -53,6 +53,8 @@ class Cluster:
     base: Path
     containerd: str = ""
     """Its version; empty for Debian's."""
+    encap: str = ""
+    """How packets travel between nodes, as in pycni's settings; empty: as the release has it."""
 
     @property
     def directory(self) -> Path:

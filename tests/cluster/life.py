@@ -49,8 +49,8 @@ from vm import cache
 RECORD = "cluster.json"
 FIELDS = ("name", "nodes", "kube_proxy", "kubernetes")
 """Of a Cluster, in its record."""
-CONTAINERD = "containerd"
-"""Another one, which records of older versions lack."""
+CHOSEN = ("containerd", "encap")
+"""Others, which records of older versions lack."""
 PROXY_PROGRAMS = {
     "nftables": {"nft": "nftables"},
     "iptables": {"iptables": "iptables"},
@@ -100,8 +100,8 @@ def load(name: str) -> Running:
             f"the record {record} is damaged: {error!r}",
             hint=f"end what still runs of cluster {name}, then remove {record.parent}",
         ) from error
-    chosen = str(document.get(CONTAINERD, ""))
-    return Running(Cluster(**fields, base=base(), containerd=chosen), programs)
+    chosen: dict[str, Any] = {field: str(document.get(field, "")) for field in CHOSEN}
+    return Running(Cluster(**fields, base=base(), **chosen), programs)
 
 
 def names() -> list[str]:
@@ -305,7 +305,7 @@ def _record(running: Running) -> None:
     """Raises PycniError if the name is taken: by who was faster, since it was last looked."""
     cluster = running.cluster
     make_private_directory(cluster.directory)
-    document = {field: getattr(cluster, field) for field in (*FIELDS, CONTAINERD)}
+    document = {field: getattr(cluster, field) for field in (*FIELDS, *CHOSEN)}
     document["programs"] = str(running.programs)
     aside = cluster.directory / f".{RECORD}.{os.getpid()}"
     replace_file(aside, json.dumps(document).encode())

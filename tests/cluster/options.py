@@ -11,6 +11,7 @@ import click
 
 from cluster import containerd, life, recipe
 from cluster.layout import KUBE_PROXY_MODES, Cluster
+from pycni.settings import ENCAPS
 
 Option = Callable[..., Any]
 
@@ -32,6 +33,11 @@ containerd_option: Option = click.option(
     "--containerd", "containerd_version", default="", metavar="2.X.Y",
     help=f"Its version, such as {containerd.EXAMPLE}; without the option, Debian's.",
 )  # fmt: skip
+encap_option: Option = click.option(
+    "--encap",
+    type=click.Choice(ENCAPS),
+    help="How packets travel between nodes; without the option, as the release has it.",
+)
 
 
 def cluster_options(name: str) -> Option:
@@ -41,16 +47,21 @@ def cluster_options(name: str) -> Option:
         @wraps(command)
         def called(
             *, name: str, nodes: int, kube_proxy: str, kubernetes: str, containerd_version: str,
-            **others: Any,
+            encap: str | None, **others: Any,
         ) -> None:  # fmt: skip
             base = life.base()
-            made = Cluster(name, nodes, kube_proxy, kubernetes, base, containerd_version)
+            made = Cluster(
+                name, nodes, kube_proxy, kubernetes, base, containerd_version, encap or ""
+            )
             command(made, **others)
 
         naming = click.option(
             "--name", default=name, show_default=True, help="Name of the cluster."
         )
-        options = (naming, nodes_option, kube_proxy_option, kubernetes_option, containerd_option)
+        options = (
+            naming, nodes_option, kube_proxy_option, kubernetes_option, containerd_option,
+            encap_option,
+        )  # fmt: skip
         decorated: Option = called
         for option in reversed(options):
             decorated = option(decorated)

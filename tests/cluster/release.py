@@ -27,7 +27,9 @@ def objects(cluster: Cluster, *, image: str = build.NAME) -> list[Json]:
     """All of them, for this cluster."""
     (network,) = manifests.pieces([manifests.CLUSTER_NETWORK])
     server = (address(cluster.control), API_PORT)
-    return with_image(manifests.adapted(network["spec"], api_server=server), image)
+    settings = {"encap": cluster.encap} if cluster.encap else {}
+    made = manifests.adapted(network["spec"], api_server=server, settings=settings)
+    return with_image(made, image)
 
 
 def kinds() -> list[Json]:

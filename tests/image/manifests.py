@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -112,11 +113,16 @@ def pieces(names: Sequence[str] = PIECES) -> Iterator[Json]:
         yield from documents((KUBERNETES / name).read_text(encoding="utf-8"))
 
 
-def adapted(network: Json, *, api_server: tuple[str, int] | None = None) -> list[Json]:
+def adapted(
+    network: Json,
+    *,
+    api_server: tuple[str, int] | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Json]:
     """The source for a cluster whose ClusterNetwork has the spec `network`.
 
-    The settings are changed with it. `api_server` is host and port, for a cluster whose Services do
-    not work before pycni does.
+    The settings are changed with it, and by `settings`. `api_server` is host and port, for a
+    cluster whose Services do not work before pycni does.
     """
     objects = list(pieces())
     for one in objects:
@@ -124,7 +130,7 @@ def adapted(network: Json, *, api_server: tuple[str, int] | None = None) -> list
             case "ClusterNetwork", _:
                 one["spec"] = network
             case "ConfigMap", "pycni":
-                one["data"]["pycni.toml"] = _settings(one["data"]["pycni.toml"], network)
+                one["data"]["pycni.toml"] = _settings(one["data"]["pycni.toml"], network, settings)
             case "ConfigMap", "pycni-api-server" if api_server is not None:
                 host, port = api_server
                 one["data"] = {
@@ -134,14 +140,15 @@ def adapted(network: Json, *, api_server: tuple[str, int] | None = None) -> list
     return objects
 
 
-def _settings(text: str, network: Json) -> str:
-    """The settings with what they have in common with the ClusterNetwork changed."""
+def _settings(text: str, network: Json, more: Mapping[str, Any]) -> str:
+    """The settings with `more`, and what they have in common with the ClusterNetwork changed."""
     prefixes = ", ".join(f"{family} = {bits}" for family, bits in network["nodePrefix"].items())
     said = {
         "cluster_cidrs": json.dumps(network["cidrs"]),
         "node_prefix": f"{{ {prefixes} }}",
         "vni": network["vni"],
         "port": network["port"],
+        **{key: json.dumps(value) for key, value in more.items()},
     }
     lines = [line for line in text.splitlines() if line.partition(" = ")[0] not in said]
     return "\n".join([*lines, *(f"{key} = {value}" for key, value in said.items()), ""])

@@ -23,7 +23,9 @@ from pycni.lab import topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, LabNode
 from support.flood import unanswered
-from support.labs import made_lab, rows, within, write_settings
+from support.flows import answering, ask
+from support.labs import made_lab, made_pod, rows, within, write_settings
+from support.plugin import execute
 from support.waiting import wait_until
 from support.ways_out import ROUTER, SECOND, ip, restore_default_routes, second_net
 
@@ -208,6 +210,15 @@ def test_a_bridge_with_netfilter_is_an_uplink(lab: Lab) -> None:
     wait_until(lambda: record(node)["uplink"] == "lan0", "the bridge is the uplink")
     wait_until(lambda: reach_each_other(lab), "pods reach each other")
     wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
+    with made_pod(lab, node) as pod:
+        mapping = {"hostPort": 18098, "containerPort": 8000, "protocol": "udp"}
+        added = execute(lab, pod, "ADD", runtimeConfig={"portMappings": [mapping]})
+        assert added.status == 0, added.text
+        for at, address in zip((ADDRESS, ADDRESS6), added.addresses, strict=True):
+            host = at.partition("/")[0]
+            with answering(pod.netns, address, 8000):
+                assert ask(lab.layout.nodes[1].netns, host, 18098), f"host port at {host}"
+        assert execute(lab, pod, "DEL").status == 0
 
 
 def open_tun() -> int:

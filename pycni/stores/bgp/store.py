@@ -27,7 +27,7 @@ from pycni.stores.registry import BY_VXLAN, Listing, Liveness, NodeRecord, Reach
 from pycni.stores.source import Event, Put, Removed, Synced
 from pycni.stores.sqlite import SqliteStore, connection, schema
 
-POLL_INTERVAL = 0.2
+POLL_INTERVAL = 0.5
 """Seconds between two looks at `PRAGMA data_version`."""
 LEARNED = """
 CREATE TABLE IF NOT EXISTS learned (name TEXT PRIMARY KEY, record TEXT NOT NULL)

@@ -39,7 +39,7 @@ from pycni.stores.sqlite.rows import (
     write_row,
 )
 
-POLL_INTERVAL = 0.2
+POLL_INTERVAL = 0.5
 """Seconds between two looks at `PRAGMA data_version`, which reads a counter in shared memory."""
 
 

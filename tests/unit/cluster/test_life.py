@@ -42,13 +42,14 @@ def test_a_cluster_is_found_again_by_its_name(cluster: Cluster) -> None:
     assert cluster.directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_its_containerd_is_found_again_and_older_records_mean_debians(cluster: Cluster) -> None:
-    newer = replace(cluster, containerd="2.4.2")
+def test_what_was_chosen_is_found_again_and_older_records_lack_it(cluster: Cluster) -> None:
+    newer = replace(cluster, containerd="2.4.2", encap="ipip")
     life._record(Running(newer, PROGRAMS))
     record = cluster.directory / life.RECORD
     found = life.load("one").cluster
     document = json.loads(record.read_text())
-    del document[life.CONTAINERD]
+    for field in life.CHOSEN:
+        del document[field]
     record.write_text(json.dumps(document))
 
     assert found == newer

@@ -271,12 +271,16 @@ def test_the_settings_are_those_of_the_cluster_network(tmp_path: Path) -> None:
 def test_the_source_is_adapted_to_other_networks_and_another_api_server(tmp_path: Path) -> None:
     network = {"vni": 9, "port": 4790, "cidrs": ["10.96.0.0/12"], "nodePrefix": {"ipv4": 25}}
 
-    objects = manifests.adapted(network, api_server=("192.0.2.1", 6443))
+    objects = manifests.adapted(
+        network, api_server=("192.0.2.1", 6443), settings={"encap": "direct"}
+    )
 
     found = {(one["kind"], one["metadata"]["name"]): one for one in objects}
     assert found["ClusterNetwork", "default"]["spec"] == network
     text = found["ConfigMap", "pycni"]["data"]["pycni.toml"]
-    cluster = settings.parse(text, tmp_path / "pycni.toml").cluster
+    read = settings.parse(text, tmp_path / "pycni.toml")
+    cluster = read.cluster
+    assert read.encap == "direct"
     assert list(map(str, cluster.cidrs)) == network["cidrs"]
     assert (cluster.vni, cluster.port, cluster.node_prefix4) == (9, 4790, 25)
     assert found["ConfigMap", "pycni-api-server"]["data"] == {
