@@ -144,14 +144,17 @@ class Bgp(BaseModel):
     """This node's own, where BGP is the store."""
 
 
-def problem(bgp: Bgp | None, cluster: Cluster, *, is_store: bool, encap: str) -> tuple[str, str]:
-    """What only several keys together can violate: the key, and why; empty if all is right."""
+def problem(
+    bgp: Bgp | None, cluster: Cluster, *, is_store: bool, encap: str, has_resources: bool
+) -> tuple[str, str]:
+    """What only several keys together can violate: the key, and why; empty if all is right.
+    `has_resources`: whether peers may be told elsewhere."""
     if bgp is None:
         needed = ("store", "BGP as the store takes the table [bgp], with asn and peers")
         return needed if is_store else ("", "")
     checks = (
         _wrong_peers(bgp),
-        _wrong_mesh(bgp),
+        _wrong_mesh(bgp, has_resources=has_resources),
         _wrong_source(bgp, cluster, is_store=is_store, encap=encap),
     )
     return next(filter(None, checks), ("", ""))
@@ -168,10 +171,10 @@ def _wrong_peers(bgp: Bgp) -> tuple[str, str] | None:
     return None
 
 
-def _wrong_mesh(bgp: Bgp) -> tuple[str, str] | None:
+def _wrong_mesh(bgp: Bgp, *, has_resources: bool) -> tuple[str, str] | None:
     if bgp.reflectors and not bgp.mesh:
         return "bgp.reflectors", "reflectors are those of the mesh: set bgp.mesh = true"
-    if not bgp.peers and not bgp.mesh:
+    if not bgp.peers and not bgp.mesh and not has_resources:
         return "bgp", "there is nobody to speak to: add [[bgp.peers]], or set bgp.mesh = true"
     return None
 

@@ -250,6 +250,11 @@ class Settings(BaseModel):
         return self.store.partition(":")[0] == BGP_STORE
 
     @property
+    def has_bgp_resources(self) -> bool:
+        """Whether BGPPeer resources say with whom nodes speak, too."""
+        return self.bgp is not None and self.store.startswith("kube:")
+
+    @property
     def given_pod_cidrs(self) -> tuple[Cidr, ...]:
         """The node's pod CIDRs, where no store gives it any."""
         return self.bgp.pod_cidrs if self.bgp is not None else ()
@@ -409,7 +414,11 @@ def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) ->
         problem = f"vtep = '{settings.vtep}': must not be in one of cluster_cidrs"
         raise _wrong(file, [_at(lines, "vtep") + problem])
     key, why = bgp_settings.problem(
-        settings.bgp, cluster, is_store=settings.learns_pods, encap=settings.encap
+        settings.bgp,
+        cluster,
+        is_store=settings.learns_pods,
+        encap=settings.encap,
+        has_resources=settings.has_bgp_resources,
     )
     if key:
         raise _wrong(file, [f"{_at(lines, *key.split('.'))}{key}: {why}"])

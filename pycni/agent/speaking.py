@@ -22,8 +22,8 @@ from pycni.bgp.bird import Bird
 from pycni.bgp.learned import Problem
 from pycni.bgp.trust import Trust
 from pycni.bgp.view import View, look
-from pycni.errors import BirdError, InvalidSettings, PycniError
-from pycni.line_limit import LineLimit
+from pycni.errors import BirdError, FileError, InvalidSettings, PycniError
+from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -34,6 +34,8 @@ INTERVAL = 1.0
 """Seconds between two looks at BIRD."""
 NAMED = 20
 """Announcements that are not right and are told in the log, in each interval of LineLimit."""
+CHANGES, SESSIONS = 4, 128
+"""How often the log tells that a session changed, and of how many sessions, in the same time."""
 SHARE = 20
 """A look is followed by as many times of the processor time that it took without one, at least."""
 
@@ -67,14 +69,15 @@ class Speaking:
         self._up: dict[str, bool] = {}
         self._known_problems: set[str] = set()
         self._limit = LineLimit(subjects=NAMED)
+        self._changes = LineLimit(lines=CHANGES, subjects=SESSIONS)
 
     def turn(self, known: Known, now: float) -> None:
         """Write, have BIRD read it, and take what it learnt. Settings from which nothing can be
-        written do not end what BIRD has read before. Raises StoreError or FileError."""
-        wrong: InvalidSettings | None = None
+        written do not end what BIRD has read before. Raises StoreError."""
+        wrong: PycniError | None = None
         try:
             self._write(known)
-        except InvalidSettings as error:
+        except (InvalidSettings, FileError) as error:
             wrong = error
         try:
             with Bird(file.socket_path(self._settings)) as bird:
@@ -141,9 +144,11 @@ class Speaking:
 
     def _tell_sessions(self, sessions: tuple[Session, ...]) -> None:
         for one in sessions:
-            if one.is_up != self._up.get(one.name, False):
+            if one.is_up == self._up.get(one.name, False):
+                continue
+            if (left_out := self._changes.take(one.name)) is not None:
                 level = logging.INFO if one.is_up else logging.WARNING
-                log.log(level, "session changed session=%s speaker=%s state=%s error=%s",
+                log.log(level, "session changed session=%s speaker=%s state=%s error=%s%s",
                         quoted(one.name), quoted(one.neighbour), quoted(one.state),
-                        quoted(one.error))  # fmt: skip
+                        quoted(one.error), mention(left_out))  # fmt: skip
         self._up = {one.name: one.is_up for one in sessions}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pycni.bgp import passwords
+from pycni.bgp import passwords, resources
 from pycni.bgp.bird import Bird
 from pycni.bgp.config import Speaker, render
 from pycni.bgp.neighbours import wanted
@@ -36,11 +36,13 @@ def socket_path(settings: Settings) -> Path:
 
 def text(settings: Settings, node: Node, nodes: Iterable[NodeRecord]) -> bytes | None:
     """What the configuration must say, by all nodes of the store; None where there is to be none,
-    or the store does not know this node: then it stays as it is. Raises InvalidSettings."""
+    or the store does not know this node: then it stays as it is. Raises InvalidSettings or
+    FileError."""
     bgp, known = settings.bgp, {one.name: one for one in nodes}
     own = known.pop(node.name, None)
     if bgp is None or own is None:
         return None
+    bgp = bgp.model_copy(update={"peers": (*bgp.peers, *resources.load(settings).peers)})
     neighbours = wanted(bgp, node.name, known.values())
     lengths = {version: settings.cluster.node_prefix(version) for version in (4, 6)}
     secrets = passwords.read(neighbours)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycni.bgp import file, learned
+from pycni.bgp import file, learned, resources
 from pycni.bgp.answers import Session
 from pycni.bgp.bird import START, Bird
 from pycni.bgp.neighbours import MESH_MAX
 from pycni.bgp.view import View, look
-from pycni.errors import BirdError, InvalidSettings
+from pycni.errors import BirdError, FileError, InvalidSettings
 from pycni.faults import Fault, Weight
+from pycni.stores.records import printable
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -24,6 +25,7 @@ PART = "bgp"
 NAMED = 3
 """Sessions that faults name; of more only their number is told."""
 WRITES = "wait: the agent writes it within seconds; if it does not, its log says why (BGP fails)"
+CORRECT = "correct it: kubectl edit bgppeers.pycni.dev (docs/bgp.md)"
 TWO = (
     "find out which of the two is right, see: pycni bgp routes; and give the other node its own "
     "pod CIDR: two nodes of one cluster have one, or a stranger announces it"
@@ -70,12 +72,21 @@ def details(d: Description) -> str:
 def _config_faults(d: Description) -> Iterator[Fault]:
     try:
         wanted = file.text(d.settings, d.node, d.nodes or ())
-    except InvalidSettings as error:
+    except (InvalidSettings, FileError) as error:
         yield _fault(error.message, "", error.hint)
         return
+    yield from _resource_faults(d)
     if wanted is not None and file.differs(d.settings, wanted):
         path = file.config_path(d.settings)
         yield _fault(f"BIRD's configuration {path}", "not up to date", WRITES)
+
+
+def _resource_faults(d: Description) -> Iterator[Fault]:
+    set_aside = sorted(resources.load(d.settings).set_aside.items())
+    for name, why in set_aside[:NAMED]:
+        yield _fault(f"the BGPPeer {printable(name)}", f"set aside: {printable(why)}", CORRECT)
+    if len(set_aside) > NAMED:
+        yield _fault(f"each of {len(set_aside) - NAMED} more BGPPeers", "set aside", CORRECT)
 
 
 def _session_faults(view: View) -> Iterator[Fault]:

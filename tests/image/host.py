@@ -66,6 +66,7 @@ class Host:
             "cni-bin": (self.directory / "bin", Path("/opt/cni/bin")),
             "cni-results": (self.directory / "results", Path("/var/lib/cni")),
             "cni-conf": (self.directory / "net.d", Path("/etc/cni/net.d")),
+            "bgp": (self.directory / "bgp", Path("/etc/pycni-bgp")),
             "proc-sys-net": (Path("/proc/sys/net"), Path("/host/proc/sys/net")),
             "tmp": (self.directory / "tmp", Path("/tmp")),
         }

@@ -62,8 +62,8 @@ DISPENSABLE = (
 )  # fmt: skip
 """Patterns of what is in the packages and serves nobody here."""
 
-DIRECTORIES = ("dev", "etc/cni/net.d", "etc/pycni", "host/proc/sys/net", "opt/cni/bin", "proc",
-               "root", "run/pycni", "sys/fs/bpf", "tmp", "var/lib/cni",
+DIRECTORIES = ("dev", "etc/cni/net.d", "etc/pycni", "etc/pycni-bgp", "host/proc/sys/net",
+               "opt/cni/bin", "proc", "root", "run/pycni", "sys/fs/bpf", "tmp", "var/lib/cni",
                "var/lib/pycni")  # fmt: skip
 """Where the container's mounts go: its root is read-only."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -21,13 +21,16 @@ import pytest
 from cluster.waiting import until
 from kube.control import Control
 from kube.people import NODES, PODS, People, send
+from pycni.agent import bgp_peers
+from pycni.bgp import resources
 from pycni.errors import PycniError, StoreError, TryAgain
 from pycni.stores import Put, Rejected, Removed, Synced
-from pycni.stores.kube import KubeStore, following, objects, own, parameters
+from pycni.stores.kube import KubeStore, following, kinds, objects, own, parameters
 from pycni.stores.kube.client import Client
 from pycni.stores.kube.connection import Request
 from pycni.stores.kube.following import Phase
 from pycni.stores.kube.objects import CLUSTER_NETWORK, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
+from pycni.stores.kube.pages import pages
 from pycni.stores.kube.service_lists import KINDS, ServiceLists
 from unit.stores.kube_schemas import documents
 from unit.stores.stores_in_tests import (
@@ -44,6 +47,10 @@ from unit.stores.stores_in_tests import (
 )
 
 WATCH_SECONDS = 60.0
+BGP_PEER = {
+    "address": "192.0.2.1", "asn": 64512, "nodeSelector": {"rack": "1"}, "bfd": True,
+    "passwordKey": "tor", "multihop": 2, "communities": ["64512:1"], "client": True,
+}  # fmt: skip
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 WHOLE4, WHOLE6 = "10.244.0.0/16", "fd00:10:244::/56"
@@ -118,6 +125,41 @@ def test_a_schema_refuses_what_is_wrong(
         send(people.admin, "POST", NODE_NETWORKS, document)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"address": "nobody"}, "it must be an IP address"),
+        ({"asn": 0}, "spec.asn"),
+        ({"asn": 2**32}, "spec.asn"),
+        ({"multihop": 256}, "spec.multihop"),
+        ({"communities": ["no"]}, "spec.communities"),
+        ({"passwordKey": "../shadow"}, "spec.passwordKey"),
+        ({"nodeSelector": {"rack": "x" * 64}}, "spec.nodeSelector"),
+    ],
+)
+def test_a_bgp_peer_that_is_wrong_is_refused(
+    people: People, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        bgp_peer(people, BGP_PEER | change)
+
+
+def test_a_bgp_peer_has_each_field_that_agents_read(people: People) -> None:
+    kept = bgp_peer(people, BGP_PEER)
+    people.admin.delete(f"{objects.BGP_PEERS}/{objects.name_of(kept)}")
+
+    assert kept["spec"] == BGP_PEER
+    assert bgp_peers.read(kept).problem == ""
+    assert BGP_PEER.keys() == {*resources.FIELDS, resources.SELECTOR, resources.PASSWORD}
+
+
+def bgp_peer(people: People, spec: dict[str, Any]) -> dict[str, Any]:
+    return send(people.admin, "POST", objects.BGP_PEERS, {
+        "kind": "BGPPeer", "apiVersion": objects.API_VERSION, "metadata": {"name": "rack-1"},
+        "spec": spec,
+    })  # fmt: skip
+
+
 def test_the_parameters_of_a_cluster_and_a_claim_never_change(people: People) -> None:
     block = objects.pod_block(ELSEWHERE, NODE_ONE, "u")
     people.admin.create(POD_BLOCKS, block)
@@ -156,6 +198,7 @@ def test_agents_need_all_their_rights_and_no_more(
     people.pool("four", WHOLE4), people.pool("six", WHOLE6)
     register_one(replace(one, pooled=True))
     look_at_services(one.client)
+    look_at_bgp_peers(one.client)
 
     rules = [rule for part in documents("rbac.yaml") for rule in part.get("rules", ())]
     given = {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
@@ -206,6 +249,7 @@ def whole_life(agent: KubeStore) -> str:
         with closing(watch(agent)) as events:
             next_change(events)
         look_at_services(agent.client)
+        look_at_bgp_peers(agent.client)
         agent.remove(NODE_ONE)
     except (StoreError, TryAgain) as error:
         return f"{error.message}; {error.hint}"
@@ -214,10 +258,20 @@ def whole_life(agent: KubeStore) -> str:
 
 def look_at_services(client: Client) -> None:
     """As `pycni services` does, once, and as the agent does, until it has all."""
-    lists = ServiceLists(client)
-    list(lists.documents())
-    missing, stop = set(KINDS.values()), threading.Event()
-    for news in lists.follow(stop, lambda kind, _document: kind):
+    list(ServiceLists(client).documents())
+    look_at(client, KINDS)
+
+
+def look_at_bgp_peers(client: Client) -> None:
+    """As the agent does, by a watch and by a list."""
+    look_at(client, {objects.BGP_PEERS: "BGPPeer"})
+    list(pages(client, objects.BGP_PEERS))
+
+
+def look_at(client: Client, followed: Mapping[str, str]) -> None:
+    """Until all of these kinds are listed."""
+    missing, stop = set(followed.values()), threading.Event()
+    for news in kinds.follow(client, followed, stop, lambda kind, _document: kind):
         if news is not None and news[1].phase is Phase.END:
             missing.discard(news[0])
         if not missing:

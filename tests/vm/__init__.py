@@ -12,6 +12,7 @@
     cluster    two nodes, brought up and shown to forward
     netkit     pods on netkit pairs
     lan        pods on the LAN
+    conformance  the suite, for pods on the LAN by ipvlan
     scenarios  what is shown on each kernel
     report     the table
 

@@ -42,7 +42,8 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
     console = Console()
-    columns = {name: body for name, body in scenarios.STEPS.items() if name in (steps or (name,))}
+    wanted = steps or [name for name in scenarios.STEPS if name not in scenarios.LONG]
+    columns = {name: body for name, body in scenarios.STEPS.items() if name in wanted}
     if upgrades:
         columns = {
             "load": scenarios.load,

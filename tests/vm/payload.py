@@ -3,7 +3,8 @@
 
 guest/       what the host starts there
 python/      a virtual environment: the wheel of this tree, and what it and the tests need
-tests/       the packet tables; in recorded/ the programs that they run
+tests/       the packet tables; in recorded/ the programs that they run; the conformance suite
+plugins/     other CNI plugins of this machine, if it has any
 upgrade/     other sources, and a cache that has their objects: guests have no clang
 """
 
@@ -35,6 +36,8 @@ VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = f"{INSIDE}/python/bin/python"
 PACKAGES = f"{INSIDE}/python/lib/{VERSION}/site-packages"
 TESTS_NEED = ("pytest", "scapy", "hypothesis")
+PLUGINS = Path("/usr/lib/cni")
+"""Of the package containernetworking-plugins."""
 UNCOMPILED = shutil.ignore_patterns("__pycache__")
 CHANGE = "/* a change */\n"
 """What makes other programs of the same sources: their names have a hash of them."""
@@ -100,8 +103,10 @@ def _closure(names: tuple[str, ...]) -> Iterator[Distribution]:
 
 
 def _tests(target: Path) -> None:
-    for directory in ("bpf", "support"):
+    for directory in ("bpf", "conformance", "support"):
         shutil.copytree(TESTS / directory, target / directory, ignore=UNCOMPILED)
+    if PLUGINS.is_dir():
+        shutil.copytree(PLUGINS, target.parent / "plugins")
     shutil.copy(TESTS / "conftest.py", target)
     shutil.copy(PROJECT / "pyproject.toml", target)
     run(

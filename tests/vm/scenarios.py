@@ -28,6 +28,7 @@ from vm.cluster import (
     upgrade,
     visible,
 )
+from vm.conformance import conformance
 from vm.ipip import ipip
 from vm.kernels import Kernel
 from vm.lan import lan
@@ -253,10 +254,13 @@ STEPS: dict[str, Body] = {
     "jumbo": jumbo,
     "netkit": netkit,
     "lan": lan,
+    "conformance": conformance,
     "refused": refused,
     "hardened": hardened,
 }
 """In the order they are run: the table's columns."""
+LONG = ("conformance",)
+"""Steps that run only where they are named."""
 BASIC = ("load", "IPv6 underlay", "direct", "ipip", "jumbo", "netkit")
 """Steps without which the next ones have no nodes."""
 

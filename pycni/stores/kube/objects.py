@@ -28,6 +28,7 @@ CLUSTER_NETWORK = f"{ROOT}/clusternetworks/default"
 CLUSTER_NETWORKS = f"{ROOT}/clusternetworks"
 POD_BLOCKS = f"{ROOT}/podblocks"
 IP_POOLS = f"{ROOT}/ippools"
+BGP_PEERS = f"{ROOT}/bgppeers"
 
 RIVAL = f"{GROUP}/rival"
 """Annotation of a NodeNetwork: another machine that runs under its name, or tries to."""

@@ -12,7 +12,7 @@ import pytest
 
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, Run
-from pycni.agent.speaking import Speaking, follow
+from pycni.agent.speaking import CHANGES, Speaking, follow
 from pycni.bgp import file
 from pycni.settings import Settings
 from pycni.stores import Former, open_store
@@ -168,6 +168,19 @@ def test_an_answer_that_cannot_be_read_is_told_and_forgets_nothing(
 
     assert "cannot be read" in caplog.text
     assert learned(settings) == {"10.244.2.0/24"}
+
+
+def test_a_session_that_comes_and_goes_does_not_fill_the_log(
+    settings: Settings, known: Known, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    loop = Speaking(settings)
+    down = SESSIONS.replace("BGP state:          Established", "BGP state:          Active")
+    for number in range(20):
+        turn(settings, loop, known, *([READ] if not number else []),
+             f"{(SESSIONS, down)[number % 2]}\n", *EMPTY[1:], at=number)  # fmt: skip
+
+    assert caplog.text.count("session changed session=b1") == CHANGES
 
 
 def test_two_announcers_are_told_once(

@@ -16,6 +16,7 @@ import pytest
 from image import build, manifests, tree
 from image.manifests import HELM, KNOBS, KUBERNETES, documents
 from pycni import settings
+from pycni.bgp import resources
 from pycni.cli import cli
 from pycni.kernel import sysctl
 from pycni.settings import NODE_NAME
@@ -78,7 +79,7 @@ def test_plain_manifest_kustomization_and_chart_have_the_same_objects() -> None:
     kustomized = list(manifests.pieces(kustomization["resources"]))
 
     assert plain == kustomized == helm(values()) == source()
-    assert len(plain) == 17
+    assert len(plain) == 18
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.value)
@@ -310,8 +311,16 @@ def test_the_account_is_that_of_the_roles_and_the_policy(pod: Any) -> None:
     assert find("DaemonSet")["metadata"]["namespace"] == account["namespace"]
 
 
-def test_nothing_secret_is_mounted_from_or_written_to_the_host(pod: Any) -> None:
-    assert not any("secret" in one for one in pod["volumes"])
+def test_of_secrets_only_passwords_of_bgp_are_mounted_for_root_alone(pod: Any) -> None:
+    (secret,) = (one for one in pod["volumes"] if "secret" in one)
+    assert secret["secret"] == {"secretName": "pycni-bgp", "optional": True, "defaultMode": 0o400}
+    users = [one["name"] for one in containers(pod)
+             if any(mount["name"] == secret["name"] for mount in one["volumeMounts"])]  # fmt: skip
+    (mount,) = (
+        one for one in container(pod, "agent")["volumeMounts"] if one["name"] == secret["name"]
+    )
+    assert users == ["agent"]
+    assert mount == {"name": "bgp", "mountPath": str(resources.PASSWORDS), "readOnly": True}
     assert "automountServiceAccountToken" not in pod
 
 

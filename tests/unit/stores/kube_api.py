@@ -30,8 +30,12 @@ COLLECTIONS = (
     "/apis/pycni.dev/v1alpha1/ippools",
     "/api/v1/services",
     "/apis/discovery.k8s.io/v1/endpointslices",
+    "/apis/pycni.dev/v1alpha1/bgppeers",
 )
-NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS, SERVICES, SLICES = COLLECTIONS
+(
+    NODES, LEASES, NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS, SERVICES, SLICES,
+    BGP_PEERS,
+) = COLLECTIONS  # fmt: skip
 PAGE = 500
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "AlreadyExists",
            410: "Expired", 422: "Invalid", 429: "TooManyRequests"}  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycni.bgp import file
+from pycni.bgp import file, resources
 from pycni.bgp_settings import Bgp
 from pycni.faults import Fault, Weight
 from pycni.settings import Settings
@@ -59,6 +59,33 @@ def test_a_file_that_bird_refuses_is_told(settings: Settings) -> None:
     (fault,) = look(described(settings), "8002 bird.conf:3: syntax error\n")
 
     assert "refuses `configure check`: bird.conf:3: syntax error" in fault.thing
+
+
+def test_resources_that_are_set_aside_are_told(settings: Settings, tmp_path: Path) -> None:
+    ours = settings.model_copy(update={"store": "kube:", "state_dir": tmp_path})
+    wrong = {f"peer{number}": resources.read({"asn": 1}) for number in range(5)}
+    resources.save(ours, resources.choose(wrong, {}, BGP))
+    up = SESSIONS.replace("start  23:46:36.651  Active  ", "up     23:46:36.651  Established")
+
+    faults = look(described(ours), CHECKED, f"{up}\n", EMPTY, STATUS)
+
+    assert [fault.sentence for fault in faults[:4]] == [
+        *(f"the BGPPeer peer{number} is set aside: address is missing" for number in range(3)),
+        "each of 2 more BGPPeers is set aside",
+    ]
+    assert "kubectl edit bgppeers" in faults[0].todo
+
+
+def test_a_file_of_resources_that_is_damaged_is_told(settings: Settings, tmp_path: Path) -> None:
+    ours = settings.model_copy(update={"store": "kube:", "state_dir": tmp_path})
+    resources.path(ours).write_text("{")
+    ours.run_dir.mkdir()
+
+    with speaking(file.socket_path(ours), GREETING, CHECKED, f"{SESSIONS}\n", EMPTY, STATUS):
+        (fault, *_) = bgp.faults(described(ours), None)  # type: ignore[arg-type]
+
+    assert "bgp-peers.json cannot be read" in fault.thing
+    assert "remove it" in fault.todo
 
 
 def test_a_session_that_is_down_is_told_with_its_error(settings: Settings) -> None:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step of the conformance suite for pods on the LAN by ipvlan. It takes an hour, so it runs
+only where it is asked for.
+
+Raises like scenarios.py.
+"""
+
+from __future__ import annotations
+
+from vm.cluster import Cluster
+from vm.payload import INSIDE, PYTHON
+
+SECONDS = 7200.0
+SUBJECT = "conformance/subjects/pycni-ipvlan.toml"
+LAST = " passed, 0 failed"
+"""How the last line ends if all is well."""
+
+
+def conformance(cluster: Cluster) -> str:
+    """Every case; returns the last line."""
+    guest = cluster.a.guest
+    guest.check(["ln", "-sfn", f"{INSIDE}/plugins", "/usr/lib/cni"])
+    command = f"cd {INSIDE}/tests && exec {PYTHON} -m conformance {SUBJECT}"
+    done = guest.run(["sh", "-c", command], timeout=SECONDS)
+    lines = done.stdout.rstrip().splitlines()
+    failed = [line for line in lines if line.startswith("fail")]
+    assert done.status == 0, "\n".join([*failed, *lines[-3:], done.stderr[-2000:]])
+    assert lines[-1].endswith(LAST), lines[-1]
+    return lines[-1]
