@@ -42,7 +42,7 @@ def text(settings: Settings, node: Node, nodes: Iterable[NodeRecord]) -> bytes |
     own = known.pop(node.name, None)
     if bgp is None or own is None:
         return None
-    bgp = bgp.model_copy(update={"peers": (*bgp.peers, *resources.load(settings).peers)})
+    bgp = bgp.model_copy(update={"peers": (*bgp.peers, *resources.usable(settings).peers.values())})
     neighbours = wanted(bgp, node.name, known.values())
     lengths = {version: settings.cluster.node_prefix(version) for version in (4, 6)}
     secrets = passwords.read(neighbours)

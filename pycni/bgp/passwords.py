@@ -6,8 +6,8 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
-from pycni.bgp.neighbours import Neighbour
 from pycni.errors import InvalidSettings
 from pycni.files import read_regular
 
@@ -15,9 +15,16 @@ LENGTH_MAX = 80
 """Bytes (TCP_MD5SIG_MAXKEYLEN, linux/tcp.h)."""
 
 
-def read(neighbours: Iterable[Neighbour]) -> dict[Path, str]:
-    """The passwords of these neighbours, by file. Raises InvalidSettings."""
-    files = {one.password_file for one in neighbours if one.password_file is not None}
+class Speaker(Protocol):
+    """The other end of a session."""
+
+    @property
+    def password_file(self) -> Path | None: ...
+
+
+def read(speakers: Iterable[Speaker]) -> dict[Path, str]:
+    """The passwords of sessions with these, by file. Raises InvalidSettings."""
+    files = {one.password_file for one in speakers if one.password_file is not None}
     return {file: _password(file) for file in sorted(files)}
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pycni.bgp import passwords
 from pycni.bgp_settings import Bgp, BgpPeer
-from pycni.errors import FileError
+from pycni.errors import FileError, InvalidSettings
 from pycni.files import read_regular, replace_file
 from pycni.settings import Settings
 
@@ -46,7 +47,8 @@ class Chosen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    peers: tuple[BgpPeer, ...] = ()
+    peers: dict[str, BgpPeer] = {}
+    """By name of the resource."""
     set_aside: dict[str, str] = {}
     """By name of the resource: why."""
 
@@ -93,7 +95,7 @@ def choose(resources: Mapping[str, Resource], labels: Mapping[str, str], bgp: Bg
             set_aside[name] = f"client: it is of another system than this node ({bgp.asn})"
         else:
             peers[one.peer.address] = (name, one.peer)
-    return Chosen(peers=tuple(peer for _, peer in peers.values()), set_aside=set_aside)
+    return Chosen(peers=dict(peers.values()), set_aside=set_aside)
 
 
 def path(settings: Settings) -> Path:
@@ -116,6 +118,19 @@ def load(settings: Settings) -> Chosen:
             f"the file {file} cannot be read: {error}",
             hint="remove it: the agent writes it again, out of the BGPPeer resources",
         ) from error
+
+
+def usable(settings: Settings) -> Chosen:
+    """What was chosen last, without those whose password cannot be had. Raises FileError."""
+    chosen = load(settings)
+    peers, set_aside = dict(chosen.peers), dict(chosen.set_aside)
+    for name, peer in chosen.peers.items():
+        try:
+            passwords.read([peer])
+        except InvalidSettings as error:
+            del peers[name]
+            set_aside[name] = f"{error.message}: is its key in the Secret pycni-bgp?"
+    return Chosen(peers=peers, set_aside=set_aside)
 
 
 def save(settings: Settings, chosen: Chosen) -> bool:

@@ -82,7 +82,7 @@ def _config_faults(d: Description) -> Iterator[Fault]:
 
 
 def _resource_faults(d: Description) -> Iterator[Fault]:
-    set_aside = sorted(resources.load(d.settings).set_aside.items())
+    set_aside = sorted(resources.usable(d.settings).set_aside.items())
     for name, why in set_aside[:NAMED]:
         yield _fault(f"the BGPPeer {printable(name)}", f"set aside: {printable(why)}", CORRECT)
     if len(set_aside) > NAMED:

@@ -65,7 +65,7 @@ def following(settings: Settings) -> Iterator[list[Exception]]:
 
 
 def used(settings: Settings) -> list[int]:
-    return [peer.asn for peer in resources.load(settings).peers]
+    return [peer.asn for peer in resources.load(settings).peers.values()]
 
 
 def test_what_comes_changes_and_goes_is_followed(api: Api, settings: Settings) -> None:

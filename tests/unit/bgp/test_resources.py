@@ -28,14 +28,14 @@ def chosen(labels: dict[str, str] | None = None, **specs: dict[str, object]) -> 
 
 
 def addresses(found: Chosen) -> list[str]:
-    return [str(peer.address) for peer in found.peers]
+    return [str(peer.address) for peer in found.peers.values()]
 
 
 def test_a_resource_has_all_that_a_peer_of_the_settings_has():
     whole = SPEC | {"bfd": True, "multihop": 2, "communities": ["64512:1"], "client": True,
                     "passwordKey": "tor"}  # fmt: skip
 
-    (peer,) = chosen(one=whole).peers
+    peer = chosen(one=whole).peers["one"]
 
     settings = {"address": "192.0.2.1", "asn": 64512, "bfd": True, "multihop": 2, "client": True,
                 "communities": ("64512:1",), "password_file": "/etc/pycni-bgp/tor"}  # fmt: skip
@@ -97,7 +97,7 @@ def test_what_is_missing_is_named(missing):
 def test_of_two_with_one_address_the_first_by_name_is_used():
     found = chosen(b=SPEC | {"asn": 2}, a=SPEC | {"asn": 1})
 
-    assert [peer.asn for peer in found.peers] == [1]
+    assert [peer.asn for peer in found.peers.values()] == [1]
     assert found.set_aside == {"b": "the BGPPeer a has its address, too"}
 
 
@@ -131,6 +131,24 @@ def test_where_the_store_is_not_kubernetes_there_are_none(settings):
     assert resources.load(settings.model_copy(update={"store": "etcd:http://x"})) == NONE
     assert resources.load(settings.model_copy(update={"bgp": None})) == NONE
     assert resources.load(SETTINGS) == NONE
+
+
+def test_one_without_its_password_is_set_aside_and_the_others_are_used(
+    settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(resources, "PASSWORDS", tmp_path)
+    (tmp_path / "known").touch(mode=0o600)
+    (tmp_path / "known").write_text("secret")
+    good = SPEC | {"passwordKey": "known"}
+    bad = {"address": "192.0.2.2", "asn": 1, "passwordKey": "unknown"}
+    resources.save(settings, chosen(good=good, bad=bad))
+
+    text = file.text(settings, NODE, [RECORD])
+
+    assert text is not None
+    assert b"neighbor 192.0.2.1 as 64512;" in text
+    assert b"192.0.2.2" not in text
+    assert "is its key in the Secret pycni-bgp?" in resources.usable(settings).set_aside["bad"]
 
 
 def test_their_sessions_are_in_birds_configuration_beside_the_others(settings):
