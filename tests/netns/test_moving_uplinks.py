@@ -26,6 +26,7 @@ from support.flood import unanswered
 from support.flows import answering, ask
 from support.labs import made_lab, made_pod, rows, within, write_settings
 from support.plugin import execute
+from support.underlay import FORWARDING, write_parameters
 from support.waiting import wait_until
 from support.ways_out import ROUTER, SECOND, ip, restore_default_routes, second_net
 
@@ -173,9 +174,7 @@ def address_on_loopback(lab: Lab, node: LabNode) -> Iterator[None]:
 def test_pods_reach_each_other_by_several_ways_and_when_one_is_down(lab: Lab) -> None:
     node = lab.layout.nodes[0]
     underlay = lab.layout.underlay_netns
-    within(underlay, partial(sysctl.write, "net/ipv4/ip_forward", "1"))
-    for one in (underlay, *(n.netns for n in lab.layout.nodes)):
-        within(one, partial(sysctl.write, "net/ipv4/conf/all/send_redirects", "0"))
+    within(underlay, partial(write_parameters, FORWARDING))  # who is redirected keeps to it
     with second_net(lab.layout, node), address_on_loopback(lab, node):
         for ifname in (NODE_UPLINK, SECOND):  # what a link without carrier leads to is no way
             name = f"net/ipv4/conf/{ifname}/ignore_routes_with_linkdown"
