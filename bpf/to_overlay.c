@@ -24,12 +24,15 @@ static __always_inline int send_to_dhcp_client(struct __sk_buff *ctx, const stru
 
 /* Of a pod of this node, and not by its link: of another machine. The guard in the
  * stack knows pods by the cluster's networks, and some have addresses outside of those.
+ * What comes by this device, one of our programs gave to the stack: to be cut into
+ * fragments, say.
  */
 static __always_inline bool is_of_forged_pod(struct __sk_buff *ctx, const struct packet *packet)
 {
 	struct endpoint *ep;
 
-	if (!ctx->ingress_ifindex) /* of a process of this host, which may be a proxy */
+	/* 0: of a process of this host, which may be a proxy */
+	if (!ctx->ingress_ifindex || ctx->ingress_ifindex == ctx->ifindex)
 		return false;
 	ep = lookup_endpoint(&packet->src);
 	return ep && ep->ifindex != ctx->ingress_ifindex;

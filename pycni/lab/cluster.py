@@ -228,7 +228,9 @@ def up(
         report(f"{nodes} nodes, joined by a bridge")
         topology.make_underlay(lab.layout)
         for node in lab.layout.nodes:
-            prepare_node(lab, node, services=services)
+            prepare_node(lab, node)
+            if services is not None:
+                give_services(node, services)
             lab.start_agent(node)
         report("agents: compile, load, join")
         for node in lab.layout.nodes:
@@ -305,7 +307,14 @@ def peer_command(*arguments: str) -> Sequence[str | Path]:
     return (sys.executable, "-IS", PEER, *arguments)
 
 
-def prepare_node(lab: Lab, node: LabNode, *, services: Path | None = None) -> None:
+def give_services(node: LabNode, services: Path) -> None:
+    """Settings with which a node forwards the Services of a file."""
+    lines = ('services = "pods"', f"services_file = {json.dumps(str(services.absolute()))}", "")
+    text = node.settings_path.read_text() + "\n".join(lines)
+    replace_file(node.settings_path, text.encode())
+
+
+def prepare_node(lab: Lab, node: LabNode) -> None:
     """A node's namespace, settings and CNI directories: what an operator prepares."""
     for directory in (node.directory, node.bin_dir, node.conf_dir):
         make_private_directory(directory)
@@ -318,8 +327,6 @@ def prepare_node(lab: Lab, node: LabNode, *, services: Path | None = None) -> No
         "cache_dir": lab.layout.directory / "cache",
         "store": f"sqlite:{lab.layout.directory}/store/cluster.db",
     }
-    if services is not None:
-        values |= {"services": "pods", "services_file": services.absolute()}
     text = "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in values.items())
     replace_file(node.settings_path, text.encode())
     topology.make_node(lab.layout, node)
