@@ -23,6 +23,8 @@ from cluster.machine import Machine
 from cluster.node import start_runtime
 from cluster.proc import pid_namespace
 from pycni.errors import PycniError
+from pycni.kernel import namespaces
+from pycni.kernel.links import End
 from pycni.lab import processes, topology
 from runtimes.images import sleeping_program
 from support import leftovers
@@ -355,3 +357,17 @@ def test_what_comes_and_goes_on_a_machine_is_told(
     assert "+ mounts: /run/netns/cni-N nsfs (1 times)" in found
     assert "+ links: " in found
     assert "pcnleft" in found
+
+
+def test_a_namespace_is_bare_until_a_plugin_has_put_an_interface_in_it(tmp_path: Path) -> None:
+    place = tmp_path / "netns"
+    namespaces.create(place)
+    try:
+        bare = remains.is_bare(place)
+        with place.open() as opened, namespaces.open_rtnl(opened.fileno()) as ipr:
+            ipr.add_veth(End("one"), End("two"))
+        with_links = remains.is_bare(place)
+    finally:
+        namespaces.remove(place)
+
+    assert (bare, with_links) == (True, False)

@@ -18,6 +18,8 @@ from pathlib import Path
 from cluster import traces
 from cluster.life import Running
 from cluster.machine import Machine
+from pycni.errors import InvalidNetns
+from pycni.kernel import namespaces
 from pycni.lab.layout import LabNode
 from pycni.lab.topology import NETNS_DIR
 from pycni.settings import Settings
@@ -53,7 +55,7 @@ def take(running: Running, node: LabNode) -> Snapshot:
     found = snapshot.take_in(NETNS_DIR / node.netns, settings)
     found["nft"] = [line for line in found["nft"] if not OTHERS_TABLE.search(line)]
     return found | {
-        "pods": sorted(traces.of_others(running.cluster, node)),
+        "pods": sorted(traces.of_others(running.cluster, node) - set(_forgotten(machine))),
         "mounts": _counted(_mounts(machine)),
         "processes": _counted(_commands(machine)),
     }
@@ -69,6 +71,26 @@ def more(running: Running, node: LabNode, before: Snapshot) -> list[str]:
     return found
 
 
+def _forgotten(machine: Machine) -> Iterator[str]:
+    """Network namespaces with no interface but lo, as traces.py names them.
+
+    One stays when containerd is killed after it has made it and before it has noted the sandbox
+    (containerd/cri's issue 568). What a plugin did in it is undone.
+    """
+    for path in machine.path(traces.NETNS).glob("*"):
+        if is_bare(path):
+            yield f"network namespace {path.name}"
+
+
+def is_bare(path: Path) -> bool:
+    """Whether a network namespace has no interface but lo; False if there is none."""
+    try:
+        with path.open() as opened, namespaces.open_rtnl(opened.fileno()) as ipr:
+            return [link.ifname for link in ipr.links()] == ["lo"]
+    except (OSError, InvalidNetns):
+        return False
+
+
 def _mounts(machine: Machine) -> Iterator[str]:
     """All mount points of a machine and their kinds (proc(5), mounts)."""
     for line in machine.path("/proc/1/mounts").read_text().splitlines():
@@ -78,16 +100,28 @@ def _mounts(machine: Machine) -> Iterator[str]:
 
 def _commands(machine: Machine) -> Iterator[str]:
     """The first words of each process in a machine, of its pods' too."""
+    parents = set(_parents(machine))
     for path in machine.path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has just ended
             words = path.read_text(errors="replace").split("\0")
-            if words[0] and not is_forgotten_shim(words, machine.path(BUNDLES)):
+            has_child = path.parent.name in parents
+            if words[0] and not is_forgotten_shim(
+                words, machine.path(BUNDLES), has_child=has_child
+            ):
                 named = [Path(words[0]).name, *words[1:WORDS]]
                 yield NUMBERS.sub("N", " ".join(named).strip())
 
 
-def is_forgotten_shim(words: Sequence[str], bundles: Path) -> bool:
-    """Whether a command line is of a shim that containerd knows no more, and no container needs.
+def _parents(machine: Machine) -> Iterator[str]:
+    """Processes that have children (proc(5), stat)."""
+    for path in machine.path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            yield path.read_text(errors="replace").rpartition(")")[2].split()[1]
+
+
+def is_forgotten_shim(words: Sequence[str], bundles: Path, *, has_child: bool) -> bool:
+    """Whether a command line is of a shim that no container needs: containerd knows it no more, or
+    it has no child.
 
     One stays when containerd is killed while it makes or ends a container (containerd's issues 6860
     and 12600). All that its container had is looked at as everything else.
@@ -96,7 +130,9 @@ def is_forgotten_shim(words: Sequence[str], bundles: Path) -> bool:
         return False
     values = dict(itertools.pairwise(words))
     namespace, name = values.get("-namespace", ""), values.get("-id", "")
-    return bool(namespace and name) and not (bundles / namespace / name).exists()
+    if not namespace or not name:
+        return False
+    return not has_child or not (bundles / namespace / name).exists()
 
 
 def _counted(lines: Iterable[str]) -> list[str]:

@@ -413,4 +413,18 @@ def test_only_a_shim_that_containerd_forgot_does_not_count(
     line: str, expected: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "k8s.io" / "kept").mkdir(parents=True)
-    assert remains.is_forgotten_shim(line.split(), tmp_path) is expected
+    assert remains.is_forgotten_shim(line.split(), tmp_path, has_child=True) is expected
+
+
+def test_a_shim_without_a_container_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "k8s.io" / "kept").mkdir(parents=True)
+    words = ["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "kept"]
+
+    assert remains.is_forgotten_shim(words, tmp_path, has_child=False)
+
+
+def test_only_a_namespace_with_nothing_in_it_is_bare(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert not remains.is_bare(tmp_path / "file")
+    assert not remains.is_bare(tmp_path / "gone")
