@@ -20,7 +20,7 @@ from pycni.stores.records import (
     EXTRA_MAX,
     read,
 )
-from unit.stores.kube_api import CLUSTER_NETWORKS, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
+from unit.stores.kube_api import BGP_PEERS, CLUSTER_NETWORKS, IP_POOLS, NODE_NETWORKS, POD_BLOCKS
 from unit.stores.kube_schemas import documents, problem, schemas
 from unit.stores.stores_in_tests import CLUSTER, ELSEWHERE
 
@@ -68,7 +68,7 @@ def test_a_schema_refuses_what_is_wrong(change: dict[str, object], found: str) -
 def test_claims_and_parameters_fit_their_schemas() -> None:
     assert problem(POD_BLOCKS, objects.pod_block(ELSEWHERE, "node-one", "u")) == ""
     assert problem(CLUSTER_NETWORKS, objects.cluster_network(CLUSTER)) == ""
-    assert set(schemas()) == {NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS}
+    assert set(schemas()) == {NODE_NETWORKS, POD_BLOCKS, CLUSTER_NETWORKS, IP_POOLS, BGP_PEERS}
 
 
 def test_what_is_written_of_a_cluster_is_read_as_its_parameters() -> None:
@@ -107,6 +107,7 @@ def test_agents_may_neither_list_nodes_nor_change_them() -> None:
         "endpointslices": {"list", "watch"},
         "clusternetworks": {"get"},
         "ippools": {"list"},
+        "bgppeers": {"list", "watch"},
         "nodenetworks": {"get", "list", "watch", "create", "patch", "delete"},
         "podblocks": {"get", "list", "create", "delete"},
         "leases": {"get", "list"},
