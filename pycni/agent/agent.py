@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 
 from pycni.agent import (
-    bgp_peers,
     blocks,
     changed_links,
     cluster_store,
@@ -166,6 +165,8 @@ def loops(
     if settings.bgp is not None or bird_file.config_path(settings).exists():
         made.append(Loop("bgp", partial(speaking.follow, settings, known=known), KERNEL_WAIT))
     if settings.has_bgp_resources:
+        from pycni.agent import bgp_peers  # HTTP and TLS, which no other store needs
+
         made.append(Loop("bgp-peers", partial(bgp_peers.follow, settings), STORE_WAIT))
     if last_list_file.is_kept(settings):
         made += [
