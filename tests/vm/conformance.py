@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The step of the conformance suite for pods on the LAN by ipvlan. It takes an hour, so it runs
-only where it is asked for.
+"""The step of the conformance suite for pods on the LAN by ipvlan. A machine that is emulated takes
+long for it, so it runs only where it is asked for.
 
 Raises like scenarios.py.
 """
