@@ -365,12 +365,16 @@ class Keeper:
     def _read_book(self) -> None:
         """A setup by a person removes the file; the settings may have changed before it."""
         self._book.forget_old(now=time.time())
-        if self._is_written and not book.path_of(self._settings).exists():
-            self._book.forgive()
+        if self._is_closed():
             self._current.read_again()
             self._write_book()
 
+    def _is_closed(self) -> bool:
+        return self._is_written and not book.path_of(self._settings).exists()
+
     def _write_book(self) -> None:
+        if self._is_closed():
+            self._book.forgive()
         self._is_written = False
         try:
             self._book.save(self._settings)

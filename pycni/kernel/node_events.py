@@ -177,13 +177,25 @@ def _subscribe_to_nftables() -> socket.socket:
 
 
 def _read(tables: socket.socket, listener: int) -> list[Notice]:
-    """Everything that waits. Raises OSError with ENOBUFS if some was lost."""
+    """Everything that waits. Raises OSError with ENOBUFS if some was lost.
+
+    Then it is read all the same: until nothing waits, the kernel drops what happens next without
+    another error (net/netlink/af_netlink.c, NETLINK_S_CONGESTED).
+    """
     found: list[Notice] = []
+    lost: OSError | None = None
     while True:
         try:
             data = tables.recv(BUFFER)
         except BlockingIOError:
+            if lost is not None:
+                raise lost from None
             return found
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            lost = error
+            continue
         for message in messages(data):
             found += _of_nftables(message, listener)
 

@@ -156,6 +156,25 @@ def test_lost_events_are_told(namespace: str) -> None:
 
 
 @pytest.mark.usefixtures("namespace")
+def test_after_lost_events_of_nftables_the_next_is_heard() -> None:
+    """The kernel tells of a loss once, until everything that waits is read."""
+    elements = ", ".join(str(number) for number in range(1000))
+    made = "add table inet ours; add set inet ours ports { type inet_service; }"
+    filled = f"add element inet ours ports {{ {elements} }}"
+    with NodeEvents() as events:
+        node_events.ignore_this_thread()
+        for _ in range(5):
+            for commands in (made, filled, "delete table inet ours"):
+                nft.run(commands, what="a test")
+        assert events.wait(1.0) is None
+
+        script = "from pycni.kernel import nft; nft.run('add table inet other', what='a test')"
+        subprocess.run([sys.executable, "-c", script], check=True)
+
+        assert heard(events, Subject.TABLES).by.startswith("python")
+
+
+@pytest.mark.usefixtures("namespace")
 def test_what_a_thread_of_ours_does_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_events, "_ignored", set())
 

@@ -387,6 +387,29 @@ def test_a_person_ends_a_quarrel(held: Keeper, kernel: Kernel, settings: Setting
     assert kernel.mends == OFTEN + 1
 
 
+def test_a_person_ends_a_quarrel_while_something_is_mended(
+    held: Keeper, kernel: Kernel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the mend writes down afterwards does not hide that."""
+    for _ in range(OFTEN - 1):
+        kernel.hurt()
+        held.look(everything())
+    light, heavy = everything().parts
+
+    def meanwhile(*_: object) -> None:
+        kernel.mend()
+        path_of(settings).unlink()
+
+    both = (replace(light, mend=meanwhile), heavy)
+    monkeypatch.setattr(parts, "PARTS", both)
+    kernel.hurt()
+    held.look(Scope(both))
+    kernel.hurt()
+    held.look(everything())
+
+    assert kernel.mends == OFTEN + 1
+
+
 def test_a_setup_by_other_settings_that_ends_before_the_second_look_counts(
     kernel: Kernel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
