@@ -118,6 +118,14 @@ def unreached(world: World, source: Pod, targets: list[Pod]) -> list[Any]:
     return unanswered(world.lab, source.netns, addresses)
 
 
+def wait_until_known(world: World, node: LabNode, *, by: LabNode) -> None:
+    """Until the one other node has all blocks of a node, and its network of IPv6."""
+    wait_until(
+        lambda: len(rows(world.lab, by, "remotes")) == len(world.blocks(node)) + 1,
+        f"{by.name} knows all blocks of {node.name}",
+    )
+
+
 def test_pods_of_all_blocks_reach_each_other_in_both_families(world: World) -> None:
     first, second = world.nodes
     for node in world.nodes:
@@ -125,10 +133,7 @@ def test_pods_of_all_blocks_reach_each_other_in_both_families(world: World) -> N
 
     assert [len(world.used(node)) for node in world.nodes] == [2, 2]
     assert not set(world.blocks(first)) & set(world.blocks(second))
-    wait_until(
-        lambda: len(rows(world.lab, first, "remotes")) == len(world.blocks(second)) + 1,
-        "the first node knows all blocks of the second",
-    )
+    wait_until_known(world, second, by=first)
     here, there = (world.added[node.name] for node in world.nodes)
     for source in (here[0], here[-1]):
         assert unreached(world, source, [*there, here[1], here[-2]]) == []
@@ -149,6 +154,7 @@ def test_a_server_that_is_away_stops_growth_and_nothing_else(world: World) -> No
     world.add_until(second, 1)
     world.add_until(first, 10)
     wait_until(lambda: len(world.blocks(first)) == 2, "the node has grown")
+    wait_until_known(world, first, by=second)
     world.api.stop()
 
     world.add_until(first, 26)
