@@ -21,6 +21,9 @@ NAME_HEAD = "pcn"
 ALIAS_HEAD = "pycni:1"
 """First word of the alias of a link that is ours; the number is the alias format's version."""
 
+NODE_ALIAS_HEAD = "pycni-node:1"
+"""First word of the alias of the overlay device; the number is the alias format's version."""
+
 DEVICE = "pycni0"
 """The overlay device."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -18,14 +19,12 @@ from pycni.errors import SetupError
 from pycni.faults import Fault, Weight
 from pycni.kernel.links import ALIAS_MAX, Link
 from pycni.kernel.rtnl import Rtnl
+from pycni.names import NODE_ALIAS_HEAD
 from pycni.node import overlay
 from pycni.node.record import Node
 from pycni.settings import AGENT_SOCKET, Settings
 
 PART = "owner"
-
-HEAD = "pycni-node:1"
-"""First word of the alias; the number is the format's version."""
 
 KEYS = ("node", "state_dir", "bpffs", "run_dir")
 
@@ -68,7 +67,7 @@ def of(settings: Settings) -> Claim:
 def read(alias: str) -> dict[str, str] | None:
     """What an alias says, by key; None if it is none of ours."""
     head, *words = alias.split(" ")
-    if head != HEAD:
+    if head != NODE_ALIAS_HEAD:
         return None
     return {key: unquote(value) for key, _, value in (word.partition("=") for word in words)}
 
@@ -79,6 +78,22 @@ def setup(settings: Settings, ipr: Rtnl, ifindex: int) -> None:
     link = overlay.find(ipr)
     if link is None or link.alias != alias:
         ipr.set_alias(ifindex, alias)
+
+
+def renamed(settings: Settings, links: Iterable[Link]) -> Link | None:
+    """The overlay device of these settings, if somebody gave it another name. Nothing else can be
+    in its place: the kernel has one VXLAN device for a port."""
+    alias = of(settings).alias
+    named = (link for link in links if link.vxlan is not None and link.alias == alias)
+    return next((link for link in named if link.ifname != overlay.DEVICE), None)
+
+
+def rename_back(settings: Settings, ipr: Rtnl) -> None:
+    """Give the overlay device its name again, with which rules of nftables know it, unless another
+    interface has the name. Programs and their maps know it by its number, which stays."""
+    link = renamed(settings, ipr.links()) if overlay.find(ipr) is None else None
+    if link is not None:
+        ipr.rename(link, overlay.DEVICE)
 
 
 def refuse_others(settings: Settings, ipr: Rtnl) -> None:
@@ -170,7 +185,7 @@ def _serves(run_dir: str) -> bool:
 
 
 def _alias(values: dict[str, str]) -> str:
-    return " ".join((HEAD, *(f"{key}={value}" for key, value in values.items())))
+    return " ".join((NODE_ALIAS_HEAD, *(f"{key}={value}" for key, value in values.items())))
 
 
 def _shorten(value: str) -> str:

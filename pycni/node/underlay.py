@@ -20,7 +20,7 @@ from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
 from pycni.kernel.routes import RT_TABLE_MAIN, RTN_UNICAST, Hop, Route
 from pycni.kernel.rtnl import Rtnl
-from pycni.names import ALIAS_HEAD
+from pycni.names import ALIAS_HEAD, NODE_ALIAS_HEAD
 from pycni.node import overlay
 from pycni.stores.records import ADDRESSES_MAX
 
@@ -159,7 +159,7 @@ def _is_wide(route: Route, hop: Hop) -> bool:
 
 
 def _is_ours(link: Link) -> bool:
-    return link.ifname == overlay.DEVICE or link.alias.startswith(ALIAS_HEAD)
+    return link.ifname == overlay.DEVICE or link.alias.startswith((ALIAS_HEAD, NODE_ALIAS_HEAD))
 
 
 def _leads_out(route: Route, links: Mapping[int, Link]) -> bool:

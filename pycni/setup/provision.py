@@ -134,6 +134,7 @@ def _setup(
     with locks.network_lock(settings.run_dir), Rtnl() as ipr, ExitStack() as undo:
         if mending is not None:
             _refuse_torn_down(settings)
+        claim.rename_back(settings, ipr)
         host = look(settings, ipr, features)
         provisioning = Provisioning(
             settings,

@@ -154,6 +154,9 @@ def _dataplane(settings: Settings, ipr: Rtnl) -> Iterator[Step]:
     if overlay.find(ipr) is not None:
         phrase = f"delete the device {overlay.DEVICE}, with its addresses and routes"
         yield Step(phrase, partial(overlay.teardown, ipr))
+    if (link := claim.renamed(settings, ipr.links())) is not None:
+        phrase = f"delete the device {link.ifname}, which was {overlay.DEVICE}"
+        yield Step(phrase, partial(ipr.delete_link, link.ifindex))
 
 
 def _tables() -> Iterator[Step]:

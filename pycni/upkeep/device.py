@@ -9,7 +9,7 @@ from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
 from pycni.kernel.links import IFF_NOARP, Link
 from pycni.names import GATEWAY_MAC
-from pycni.node import overlay
+from pycni.node import claim, overlay
 from pycni.node.overlay import DEVICE
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -22,7 +22,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Of the device itself."""
     link = seen.link(DEVICE)
     if link is None:
-        yield _fault("gone")
+        former = claim.renamed(d.settings, seen.links)
+        yield _fault("gone" if former is None else f"renamed: it is {former.ifname} now")
         return
     if not overlay.is_ours(link, d.node.port):
         yield _fault("an interface that pycni did not make", todo=f"run: ip link del {DEVICE}")
@@ -45,7 +46,8 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
 
 def mend(d: Description, seen: Seen) -> None:
     """Not if it is gone: programs know the device by its number, so that takes a setup."""
-    link = seen.link(DEVICE)
+    claim.rename_back(d.settings, seen.ipr)
+    link = seen.ipr.link(DEVICE)
     if link is None or not overlay.is_ours(link, d.node.port):
         return
     if link.mac != GATEWAY_MAC:

@@ -226,6 +226,20 @@ def test_teardown_clears_a_node_that_is_half_gone(lab: Lab) -> None:
     assert unlike(before, take(node)) == []
 
 
+def test_teardown_takes_a_renamed_device_along(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    before = take(node)
+    setup(node)
+    with open_rtnl(node.netns) as ipr:
+        device = ipr.link("pycni0")
+        assert device is not None
+        ipr.rename(device, "vx9")
+
+    teardown(node)
+
+    assert unlike(before, take(node)) == []
+
+
 def test_setup_repairs_a_node_that_is_half_gone(lab: Lab) -> None:
     first, second = lab.layout.nodes
     setup(second)

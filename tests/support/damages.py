@@ -110,6 +110,13 @@ def _on_links(change: Callable[[Rtnl], T]) -> Callable[[Lab, LabNode], T]:
     return do
 
 
+def _rename_overlay(ipr: Rtnl) -> None:
+    """As udev and network services do it by rules for all interfaces of a kind."""
+    device = ipr.link(DEVICE)
+    assert device is not None
+    ipr.rename(device, "vx9")
+
+
 def _flush_addresses(ipr: Rtnl) -> None:
     device = ipr.ifindex(DEVICE)
     for address in ipr.addresses(device):
@@ -511,6 +518,7 @@ DAMAGES = (
            lambda lab, node: (_ip("link", "set", DEVICE, "down")(lab, node),
                               _ip("link", "set", DEVICE, "up")(lab, node)), "routes", "gone"),
     Damage("overlay device deleted", _ip("link", "del", DEVICE), DEVICE_PART, "gone"),
+    Damage("overlay device renamed", _on_links(_rename_overlay), DEVICE_PART, "renamed: it is vx9"),
     Damage("overlay device with another MAC", _ip("link", "set", DEVICE, "address", OTHER_MAC),
            DEVICE_PART, OTHER_MAC),
     Damage("overlay device with another MTU", _ip("link", "set", DEVICE, "mtu", "1300"),
