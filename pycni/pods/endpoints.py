@@ -34,6 +34,8 @@ Endpoints = Table[IPAddress, Endpoint]
 
 Cleanup = Callable[[Sequence[IPAddress]], None]
 """Removes what depends on addresses besides their entries; no error if there is nothing."""
+Claims = Callable[[int, IPAddress], bool]
+"""Whether a link, by its index, may have an address."""
 
 BATCH = 64
 """Addresses that a sweep releases at once: what depends on them is looked for once. A batch takes
@@ -145,14 +147,30 @@ def batches(owners: Mapping[IPAddress, int]) -> Iterator[dict[IPAddress, int]]:
 
 
 def restore(
-    table: Endpoints, addresses: Sequence[IPAddress], now: Endpoint, *, run_dir: Path
+    table: Endpoints,
+    addresses: Sequence[IPAddress],
+    now: Endpoint,
+    *,
+    run_dir: Path,
+    may_have: Claims,
 ) -> int:
-    """Write the entries of a link as they should be now; returns how many were missing or wrong."""
-    inserted = 0
+    """Write the entries of a link as they should be now; returns how many were missing or wrong.
+
+    An entry of another link stays if that link `may_have` the address.
+    """
+    restored = 0
     for address in addresses:
         with locks.address_lock(run_dir, address):
-            inserted += table.insert(address, now)
-    return inserted + update(table, addresses, now, run_dir=run_dir)
+            if table.insert(address, now):
+                restored += 1
+                continue
+            entry = table.get(address)
+            if entry is None or entry == now:
+                continue
+            if entry.ifindex == now.ifindex or not may_have(entry.ifindex, address):
+                table.put(address, now)
+                restored += 1
+    return restored
 
 
 def update(

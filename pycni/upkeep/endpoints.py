@@ -14,7 +14,7 @@ from pycni.errors import NotAvailable
 from pycni.faults import Fault
 from pycni.kernel.rtnl import Rtnl
 from pycni.pods import endpoints, link_changes
-from pycni.pods.lease import Lease, leases
+from pycni.pods.lease import Lease, is_ours, leases
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -73,12 +73,21 @@ def mend(d: Description, seen: Seen) -> None:
 def restore(root: Path, ipr: Rtnl, *, run_dir: Path) -> list[Lease]:
     """Make the endpoints map pinned at `root` agree with the leases; returns the leases.
 
-    Callers hold the network lock. Raises PycniError.
+    An entry that leads to another link stays only if that link's lease has the address, too, or if
+    an ADD may be making the link. Callers hold the network lock. Raises PycniError.
     """
     held = list(leases(ipr))
+    entries = {one.ifindex: one.entries for one in held}
+
+    def may_have(ifindex: int, address: IPAddress) -> bool:
+        if ifindex in entries:
+            return address in entries[ifindex]
+        link = ipr.link_at(ifindex)
+        return link is not None and is_ours(link)
+
     with maps.open_endpoints(root) as table:
         for one in held:
             now = link_changes.endpoint(ipr, one)
             if now is not None:
-                endpoints.restore(table, one.entries, now, run_dir=run_dir)
+                endpoints.restore(table, one.entries, now, run_dir=run_dir, may_have=may_have)
     return held

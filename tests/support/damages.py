@@ -209,6 +209,17 @@ def _mislead(name: str) -> Callable[[Lab, LabNode], object]:
     return do
 
 
+def _exchange_endpoints(_: Lab, node: LabNode) -> None:
+    """Each entry leads to a link that is another pod's, or no pod's."""
+    with maps.open_table(load(node.settings_path).pin_root, "endpoints") as table:
+        entries = dict(table.items())
+        found = list({entry.ifindex: entry for entry in entries.values()}.values())
+        others = [*found[1:], replace(found[0], ifindex=1)]
+        led = {one.ifindex: other for one, other in zip(found, others, strict=True)}
+        for address, entry in entries.items():
+            table.put(address, led[entry.ifindex])
+
+
 def _another_self(_: Lab, node: LabNode) -> None:
     with maps.open_self(load(node.settings_path).pin_root) as own:
         own.put(None, maps.Self(node.underlay[0].ip + 100, 0))
@@ -543,6 +554,8 @@ DAMAGES = (
     Damage("pods' links opened to the stack", _open_pods, "pods", "open", is_broken=False,
            within=LOOK, plugin_tells=False),
     Damage("map endpoints emptied", _empty("endpoints"), "endpoints", "no entry"),
+    Damage("map endpoints with other links", _exchange_endpoints, "endpoints", "in an entry",
+           within=LOOK),
     Damage("map remotes emptied", _empty("remotes"), "peers", "remotes", plugin_tells=False),
     Damage("map vteps emptied", _empty("vteps"), "peers", "vteps", plugin_tells=False),
     Damage("map remotes with other nodes", _mislead("remotes"), "peers", "remotes", within=LOOK,

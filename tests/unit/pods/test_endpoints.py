@@ -209,6 +209,10 @@ def test_many_orphans_are_cleaned_up_in_batches(table: Table, tmp_path: Path) ->
     assert table == {}
 
 
+def nobody_may(ifindex: int, address: IPAddress) -> bool:
+    raise AssertionError(f"only entries of other links matter, not {address} of {ifindex}")
+
+
 def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path) -> None:
     lease = Lease(
         "", "podnet", "c0ffee", "eth0", MAC, (POD_ONE, POD_TWO), masquerade=True, ifindex=LIVING
@@ -216,20 +220,32 @@ def test_lost_and_wrong_entries_of_leases_come_back(table: Table, tmp_path: Path
     table[POD_TWO] = Endpoint(LIVING, MAC, masquerade=False)
 
     def restore() -> int:
-        return endpoints.restore(table, lease.addresses, lease.endpoint, run_dir=tmp_path)
+        return endpoints.restore(
+            table, lease.addresses, lease.endpoint, run_dir=tmp_path, may_have=nobody_may
+        )
 
     assert [restore(), restore()] == [2, 0]
 
     assert table == {POD_ONE: lease.endpoint, POD_TWO: lease.endpoint}
 
 
-def test_an_address_that_moved_on_is_not_taken_from_its_new_link(
-    table: Table, tmp_path: Path
+@pytest.mark.parametrize(("may_have", "owner"), [(True, RENAMED), (False, LIVING)])
+def test_an_address_is_taken_only_from_a_link_that_may_not_have_it(
+    table: Table, tmp_path: Path, may_have: bool, owner: int
 ) -> None:
     table[POD_ONE] = Endpoint(RENAMED, MAC)
+    asked: list[tuple[int, IPAddress]] = []
 
-    assert endpoints.restore(table, (POD_ONE,), Endpoint(LIVING, MAC), run_dir=tmp_path) == 0
-    assert table[POD_ONE].ifindex == RENAMED
+    def ask(ifindex: int, address: IPAddress) -> bool:
+        asked.append((ifindex, address))
+        return may_have
+
+    now = Endpoint(LIVING, MAC)
+    restored = endpoints.restore(table, (POD_ONE,), now, run_dir=tmp_path, may_have=ask)
+
+    assert restored == (owner == LIVING)
+    assert asked == [(RENAMED, POD_ONE)]
+    assert table[POD_ONE].ifindex == owner
 
 
 def test_an_update_changes_entries_of_the_link_and_makes_none(table: Table, tmp_path: Path) -> None:
