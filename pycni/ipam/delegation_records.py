@@ -103,6 +103,6 @@ def _read(path: Path) -> Delegation | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         log.warning("record not read file=%s error=%s", quoted(path), quoted(repr(error)))
         return None

@@ -155,7 +155,7 @@ def _read(path: Path) -> LanLease | None:
         return _checked(LanLease(**found), path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         log.warning("lease not read file=%s error=%s", quoted(path), quoted(repr(error)))
         return None
 

@@ -20,7 +20,7 @@ from pycni.settings import Settings
 
 RECORD = "node.json"
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a file that is no record raises."""
 
 

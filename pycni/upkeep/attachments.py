@@ -123,7 +123,7 @@ def _key(name: str, network: str) -> AttachmentKey | None:
 def _keys_of(path: Path, plugin: str) -> Iterator[AttachmentKey]:
     """The attachment that a file is of, if its configuration has our plugin; none if that cannot be
     read."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         document: dict[str, Any] = json.loads(path.read_bytes())
         conf: dict[str, Any] = json.loads(base64.b64decode(document["config"]))
         if plugin in (one.get("type") for one in conf.get("plugins", [conf])):
@@ -168,5 +168,5 @@ def _arguments(path: Path) -> dict[str, str]:
     try:
         document: dict[str, Any] = json.loads(read_regular(path))
         return {str(key): str(value) for key, value in document["cniArgs"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

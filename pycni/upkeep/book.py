@@ -131,7 +131,7 @@ class Book:
                     for one in document["resting"]
                 },
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return cls()
 
 

@@ -89,7 +89,7 @@ def load(settings: Settings) -> Installed | None:
         )
         mounted = {Path(path): root for path, root in document["roots"].items()}
         return Installed(tuple(plugin), listed, mounted)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

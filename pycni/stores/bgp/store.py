@@ -142,7 +142,7 @@ class BgpStore:
             rows = db.execute("SELECT name, record FROM learned ORDER BY name").fetchall()
         try:
             return [_read(name, json.loads(text)) for name, text in rows]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{self.own.path} holds nodes that nobody can have learnt: {error}",
                 hint="tear this node down, remove the file, and set the node up again",

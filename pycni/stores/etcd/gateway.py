@@ -225,7 +225,7 @@ def _errors_about(what: str, location: Location, files: list[Path]) -> Iterator[
 def _document(text: bytes, location: Location) -> Document:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise StoreError(f"what answers as {location} is not etcd", hint=HINT)

@@ -50,7 +50,8 @@ def test_only_the_variables_of_cni_are_written_and_only_root_reads_them(settings
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"network": "podnet"}', b"\xff", b'{"network": 1, "env": null}']
+    "content",
+    [b"", b"[]", b'{"network": "podnet"}', b"\xff", b'{"network": 1, "env": null}', b"[" * 100_000],
 )
 def test_a_file_that_cannot_be_read_is_named_and_hides_no_other(
     settings: Settings, caplog: pytest.LogCaptureFixture, content: bytes

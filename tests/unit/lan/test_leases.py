@@ -73,7 +73,9 @@ def test_what_is_forgotten_is_gone_with_its_directory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"addresses": 3}', '{"addresses": ["x"]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"addresses": 3}', '{"addresses": ["x"]}', "[" * 100_000]
+)
 def test_a_file_that_is_no_lease_is_left_out(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:

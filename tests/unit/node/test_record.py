@@ -27,6 +27,8 @@ DUAL = Node(
     mounted_bpffs=True,
 )
 BLOCK = ip_network("10.244.7.0/24")
+NESTED = "[" * 100_000
+"""Deeper than Python follows."""
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_a_node_never_set_up_says_what_to_run(settings: Settings) -> None:
     assert Node.load_if_any(settings) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"name": "x"}', '{"vtep": 5}'])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"name": "x"}', '{"vtep": 5}', NESTED])
 def test_a_broken_record_is_an_error_and_no_node(settings: Settings, content: str) -> None:
     DUAL.save(settings)
     record_path(settings).write_text(content)

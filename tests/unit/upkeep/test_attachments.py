@@ -28,6 +28,8 @@ LIST = {"cniVersion": "1.0.0", "name": NETWORK, "plugins": [{"type": "pycni"}]}
 WEB = AttachmentKey(NETWORK, "c0ffee", "eth0")
 FURTHER = AttachmentKey("of-multus", "c0ffee", "net1")
 DB = AttachmentKey(NETWORK, "decaf", "net-1")
+DEEP = base64.b64encode(b"[" * 100_000).decode()
+"""JSON, nested deeper than Python follows."""
 WEB_ARGS = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", "web-0"]]
 
 
@@ -196,7 +198,9 @@ def test_a_further_network_of_others_is_others(host: Host, conf: object) -> None
     assert host.faults() == []
 
 
-@pytest.mark.parametrize("other", [{"config": "no base64"}, {"config": 7}, {"config": "bm8="}])
+@pytest.mark.parametrize(
+    "other", [{"config": "no base64"}, {"config": 7}, {"config": "bm8="}, {"config": DEEP}]
+)
 def test_a_further_network_that_cannot_be_read_is_no_fault(
     host: Host, other: dict[str, object]
 ) -> None:

@@ -118,7 +118,8 @@ def test_readers_get_what_was_written(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"[]", b"{}", b'{"mended": {"a": {}}, "resting": []}', b"\xff"]
+    "content",
+    [None, b"", b"[]", b"{}", b'{"mended": {"a": {}}, "resting": []}', b"\xff", b"[" * 100_000],
 )
 def test_a_book_that_cannot_be_read_is_empty(settings: Settings, content: bytes | None) -> None:
     if content is not None:

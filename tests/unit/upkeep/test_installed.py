@@ -59,7 +59,9 @@ def test_nothing_is_held_by_default_and_after_the_end(settings: Settings, tmp_pa
     installed.close(settings)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"files": []}', '{"files": [{"path": "/x"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"files": []}', '{"files": [{"path": "/x"}]}', "[" * 100_000]
+)
 def test_a_list_that_is_not_ours_holds_nothing(settings: Settings, text: str) -> None:
     path = installed.record_path(settings)
     path.parent.mkdir(parents=True)
