@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycni import cluster
+from pycni.cluster import IPAddress
 from pycni.errors import ClusterError, SetupError
 from pycni.faults import Fault, Weight
-from pycni.node import modes, uplink
+from pycni.kernel.links import Link
+from pycni.node import modes, overlay, uplink
 from pycni.node.uplink import Uplink, Wish
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -33,9 +35,18 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
         yield Fault(PART, node.uplink, f"gone, and {node.vtep} is on {holder.ifname} now", todo)
     else:
         yield from _moved(d, seen)
+    if holder is not None and _is_unrouted(node.vtep, holder, seen):
+        todo = f"run: ip route add local {node.vtep} dev {holder.ifname} table local"
+        yield Fault(PART, f"the local route of this node's address {node.vtep}", "gone", todo)
     if link is not None and not link.is_running:
         todo = f"set it up, or plug it in: ip link set {node.uplink} up"
         yield Fault(PART, node.uplink, "down", todo)
+
+
+def _is_unrouted(vtep: IPAddress, holder: Link, seen: Seen) -> bool:
+    """Whether the kernel does not take packets to the address, though an interface has it. Ports of
+    a VRF have their local routes in its table."""
+    return holder.is_up and not holder.master and bool(overlay.unrouted(seen.ipr, [vtep]))
 
 
 def _moved(d: Description, seen: Seen) -> Iterator[Fault]:

@@ -288,6 +288,18 @@ def _uplink(ipr: Rtnl) -> Link:
     return next(link for link in (ipr.link(NODE_UPLINK), ipr.link(OTHER_NAME)) if link is not None)
 
 
+def _own_route(verb: str) -> Callable[[Lab, LabNode], object]:
+    """Of the uplink's IPv4 address, as `ip route flush table local` takes it."""
+
+    def do(lab: Lab, node: LabNode) -> None:
+        own = str(node.underlay[0].ip)
+        with open_rtnl(node.netns) as ipr:
+            ifname = _uplink(ipr).ifname
+        _ip("route", verb, "local", own, "dev", ifname, "table", "local")(lab, node)
+
+    return do
+
+
 def _uplink_mtu(*choices: int) -> Callable[[Lab, LabNode], object]:
     """The first of these MTUs that the uplink does not have."""
 
@@ -618,6 +630,8 @@ DAMAGES = (
     Damage("a rule that keeps VXLAN in",
            _to_other("rule", "add", "to", "VTEP", "prohibit", "priority", "51"), "underlay",
            "nowhere", plugin_tells=False, undo=_ip("rule", "del", "priority", "51")),
+    Damage("local route of this node's address removed", _own_route("del"), "uplink",
+           "is gone", plugin_tells=False, undo=_own_route("add")),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""

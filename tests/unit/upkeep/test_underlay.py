@@ -10,6 +10,7 @@ from typing import Any
 from pycni.faults import Fault, Weight
 from pycni.kernel.addresses import IFA_F_DADFAILED
 from pycni.kernel.links import Link
+from pycni.kernel.routes import RTN_LOCAL, RTN_UNICAST, Route
 from pycni.node.record import Node
 from pycni.settings import Settings
 from pycni.upkeep import underlay
@@ -21,18 +22,38 @@ NODE = Node("n1", 1, ip_address("192.0.2.1"), (POD_CIDR,), (CLUSTER,), "eth0", 1
 
 
 def faults(
-    *, mtu: int = 0, uplink: Link = ETH0, named: str = "eth0", vtep: str = "", flags: int = 0
+    *,
+    mtu: int = 0,
+    uplink: Link = ETH0,
+    named: str = "eth0",
+    vtep: str = "",
+    flags: int = 0,
+    kind: int = RTN_LOCAL,
 ) -> list[Fault]:
     """With these settings, of a node that was set up with eth0, 192.0.2.1 and 1450 bytes."""
     settings = Settings(uplink=named, vtep=vtep, mtu=mtu, cluster_cidrs=(str(CLUSTER),))
     addresses = [held(uplink, "192.0.2.1/24", flags), held(uplink, "192.0.2.7/24")]
-    seen: Any = SimpleNamespace(link=lambda _: uplink, around=around(addresses, links=[uplink]))
+    ipr = SimpleNamespace(route_to=lambda to: Route(ip_network(to), uplink.ifindex, kind=kind))
+    seen: Any = SimpleNamespace(
+        ipr=ipr, link=lambda _: uplink, around=around(addresses, links=[uplink])
+    )
     return list(underlay.faults(Description(settings, NODE), seen))
 
 
 def test_an_uplink_as_setup_found_it_is_no_fault() -> None:
     assert faults() == []
     assert faults(mtu=1450) == []
+
+
+def test_an_address_that_the_kernel_does_not_take_for_its_own_is_for_a_person() -> None:
+    (fault,) = faults(kind=RTN_UNICAST)
+
+    assert fault.sentence == "the local route of this node's address 192.0.2.1 is gone"
+    assert fault.todo == "run: ip route add local 192.0.2.1 dev eth0 table local"
+
+
+def test_the_local_routes_of_a_vrf_are_in_its_table() -> None:
+    assert faults(kind=RTN_UNICAST, uplink=ETH0._replace(master=9)) == []
 
 
 def test_an_uplink_with_another_mtu_is_for_setup_to_follow() -> None:
