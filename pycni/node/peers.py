@@ -158,6 +158,13 @@ def unfit(node: NodeRecord, own: Collection[IPAddress]) -> str:
     return ""
 
 
+def followed(
+    nodes: Iterable[NodeRecord], own_name: str, own: Collection[IPAddress]
+) -> tuple[NodeRecord, ...]:
+    """Of the nodes that a store lists, those that a node with these addresses follows."""
+    return tuple(one for one in nodes if one.name == own_name or not unfit(one, own))
+
+
 def write(root: Path, others: Iterable[NodeRecord], *, synced: bool) -> Written:
     """Make both maps agree with `others`.
 

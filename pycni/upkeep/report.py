@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from loader import attach, pins, probe
@@ -33,9 +33,10 @@ from pycni.node import (
     service_faults,
 )
 from pycni.node.overlay import DEVICE
+from pycni.node.peers import followed
 from pycni.node.reachability import Local
 from pycni.settings import Settings
-from pycni.stores import DIRECT, IPIP, VXLAN, Listing, open_store
+from pycni.stores import DIRECT, IPIP, VXLAN, Listing, NodeRecord, open_store
 from pycni.upkeep import (
     attachments,
     bgp,
@@ -100,7 +101,7 @@ def rows(settings: Settings) -> list[Row]:
     kernel cannot be asked."""
     listing, store_rows = _store(settings)
     serving = _is_serving(settings)
-    d = describe(settings, listing.nodes if listing else None)
+    d = describe(settings)
     found: list[Row] = []
     local: list[Local] = []
     if d is None:
@@ -108,6 +109,8 @@ def rows(settings: Settings) -> list[Row]:
     else:
         with Rtnl() as ipr:
             seen, book = Seen(ipr), Book.load(settings)
+            if listing is not None:
+                d = replace(d, nodes=_followed(listing, d, seen))
             for part in parts.PARTS:
                 faults = list(parts.faults_of(part, d, seen))
                 found += _part_rows(part, faults, d, seen, book, serving=serving)
@@ -117,6 +120,12 @@ def rows(settings: Settings) -> list[Row]:
     cluster = _cluster(settings, listing, local, serving=serving)
     found += [*store_rows, *cluster, _agent(serving=serving, is_node=d is not None)]
     return [*found, *map(_feature, probe.probe())]
+
+
+def _followed(listing: Listing, d: Description, seen: Seen) -> tuple[NodeRecord, ...]:
+    """The nodes that the agent follows, too: others are in no map, and that is no fault."""
+    own = {address.ip for address in seen.addresses}
+    return followed(listing.nodes, d.node.name, own)
 
 
 def worst(found: list[Row]) -> State:

@@ -18,6 +18,7 @@ from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
 from pycni.settings import Settings, load
+from pycni.stores import Reach, open_store
 from support.eater import vxlan_eaten
 from support.labs import prepared_lab, pycni, write_settings
 from support.waiting import wait_until
@@ -92,6 +93,22 @@ def test_a_copy_of_a_node_is_refused_and_both_are_told(lab: Lab) -> None:
     assert b"/etc/machine-id" in refused.stderr
     wait_until(lambda: "also that of another machine" in status(one), "told", seconds=SOON)
     assert "another machine has this node's name" in (one.directory / "agent.log").read_text()
+
+
+def test_a_record_that_a_node_sets_aside_is_one_row_and_breaks_no_other(lab: Lab) -> None:
+    """It publishes an address that this node has beside its VTEP."""
+    one = lab.layout.nodes[0]
+    settings = load(one.settings_path)
+    store = open_store(settings.store_url, settings.cluster, create=False)
+    record = store.register("evil", ipaddress.ip_address("198.18.0.66"), identity="x", instance="y",
+                            reach=Reach((), ()))  # fmt: skip
+    store.publish(record.name, ipaddress.ip_network(one.underlay[1].ip))
+
+    wait_until(lambda: "that it published is one of this node" in status(one), "it is set aside")
+
+    rows = json.loads(pycni(one, "status", "-o", "json").stdout)
+    assert [row["name"] for row in rows if row["state"] == "broken"] == []
+    assert "records" in [row["name"] for row in rows if row["state"] == "degraded"]
 
 
 def test_maps_grow_when_the_cluster_does_and_nobody_is_left_out() -> None:
