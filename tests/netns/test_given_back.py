@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import Any
@@ -13,12 +15,14 @@ from typing import Any
 import pytest
 
 from pycni import locks
+from pycni.attachments import reclaim
 from pycni.attachments.reclaim import FEW
 from pycni.cluster import IPAddress
 from pycni.cni import plugin
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Endpoint
 from pycni.kernel.ctnetlink import Ctnetlink
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import POD_IFNAME, WORLD, LabNode, Pod
@@ -31,7 +35,7 @@ from support.flows import FAMILIES, answering, ask
 from support.labs import made_pod, setup, within
 from support.plugin import Reply, execute, invocation, network
 from support.snapshot import differences, take
-from support.waiting import wait_until
+from support.waiting import DEADLINE, wait_until
 
 TAKEN_BACK, LEFT = "taken back", "left by its caller"
 """In the agent's log."""
@@ -221,6 +225,34 @@ def test_all_orphans_are_swept(
             assert execute(lab, spare, "GC", cniVersion="1.1.0").status == 0
 
     wait_until(lambda: left(node, orphans) == 0, "they are swept")
+
+
+def test_no_add_or_del_waits_for_a_sweep(
+    lab: Lab, node: LabNode, spare: Pod, orphans: list[IPAddress]
+) -> None:
+    """Of one that is stuck in its first batch."""
+    settings, is_stuck, may_go_on = load(node.settings_path), threading.Event(), threading.Event()
+
+    def stay(_: object) -> None:
+        is_stuck.set()
+        may_go_on.wait()
+
+    def sweep() -> int:
+        with Rtnl() as ipr:
+            return reclaim.sweep(ipr, settings, forget=stay)
+
+    with ThreadPoolExecutor() as pool:
+        swept = pool.submit(within, node.netns, sweep)
+        try:
+            assert is_stuck.wait(DEADLINE)
+            done = [execute(lab, spare, command).status for command in ("ADD", "DEL")]
+            unswept = left(node, orphans)
+        finally:
+            may_go_on.set()
+
+    assert done == [0, 0]
+    assert unswept == len(orphans)
+    assert swept.result() == len(orphans)
 
 
 def ask_and_leave(lab: Lab, node: LabNode, pod: Pod) -> None:

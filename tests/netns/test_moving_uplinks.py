@@ -21,7 +21,7 @@ from pycni.kernel import sysctl
 from pycni.kernel.links import End
 from pycni.lab import topology
 from pycni.lab.cluster import Lab
-from pycni.lab.layout import BRIDGE, NODE_UPLINK, LabNode
+from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME, LabNode
 from support.flood import unanswered
 from support.flows import answering, ask
 from support.labs import made_lab, made_pod, rows, within, write_settings
@@ -132,6 +132,10 @@ def test_the_mtu_of_the_uplink_is_followed(lab: Lab, wide: int) -> None:
         "next hops follow",
     )
     assert reach_each_other(lab)
+    with made_pod(lab, node) as pod:
+        assert execute(lab, pod, "ADD").status == 0
+        assert mtu(pod.netns, POD_IFNAME) == wide - 50
+        assert execute(lab, pod, "DEL").status == 0
 
 
 def test_one_more_interface_is_ready_for_packets_and_leaves_nothing(lab: Lab) -> None:
@@ -218,6 +222,20 @@ def test_a_bridge_with_netfilter_is_an_uplink(lab: Lab) -> None:
             with answering(pod.netns, address, 8000):
                 assert ask(lab.layout.nodes[1].netns, host, 18098), f"host port at {host}"
         assert execute(lab, pod, "DEL").status == 0
+
+
+def test_a_macvlan_is_an_uplink(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    ip(node.netns, f"link add link {NODE_UPLINK} name lan0 type macvlan mode bridge")
+    ip(node.netns, "link set lan0 up")
+    ip(node.netns, f"addr flush dev {NODE_UPLINK}")
+    ip(node.netns, f"addr add {ADDRESS} dev lan0")
+    ip(node.netns, f"addr add {ADDRESS6} dev lan0 nodad")
+    ip(node.netns, f"route add default via {ROUTER} dev lan0")
+
+    wait_until(lambda: record(node)["uplink"] == "lan0", "the macvlan is the uplink")
+    wait_until(lambda: reach_each_other(lab), "pods reach each other")
+    wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
 
 
 def open_tun() -> int:

@@ -5,10 +5,13 @@ said once, counted, and everything forwards again."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from loader import Hook, clsact, tcx
+from loader.places import ENDPOINT_PROGRAMS
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab import cluster, processes, runtime
@@ -20,7 +23,8 @@ from pycni.upkeep import book, parts, report
 from pycni.upkeep.report import Row, State
 from support.damages import DAMAGES, EVENT, FORGOTTEN_RECORD, LOOK, Damage, pod_links
 from support.flood import unanswered
-from support.labs import made_lab, within
+from support.labs import made_lab, made_pod, within
+from support.plugin import execute
 from support.waiting import wait_until
 
 MENDED = [damage for damage in (*DAMAGES, FORGOTTEN_RECORD) if damage.undo is None]
@@ -105,6 +109,30 @@ def test_an_alias_that_somebody_changed_comes_back(lab: Lab) -> None:
         assert [link.alias for link in pod_links(ipr)] == before
         assert faults(node) == []
         assert any("part=leases" in line for line in told(node)[count:])
+
+
+def test_programs_that_are_no_filters_come_back_to_a_pod(lab: Lab) -> None:
+    """Those of tcx, whose end the kernel does not tell of. They come back as filters: nobody waits
+    for such, and what others have at the link meanwhile keeps its place."""
+    node = lab.layout.nodes[0]
+    book.close(load(node.settings_path))
+    with made_pod(lab, node) as pod, open_rtnl(node.netns) as ipr:
+        added = execute(lab, pod, "ADD", tcx=True)
+        assert added.status == 0, added.text
+        index, before = ipr.ifindex(added.document["interfaces"][0]["name"]), len(told(node))
+        whole = within(node.netns, lambda: tcx.attached(index))
+
+        for program in whole:
+            assert within(node.netns, partial(tcx.detach, Hook(index, program)))
+        wait_until(lambda: len(told(node)) > before, "it is mended", seconds=LOOK)
+        wait_until(lambda: faults(node) == [], "it is mended for good")
+
+        assert set(whole) == set(ENDPOINT_PROGRAMS)
+        assert within(node.netns, lambda: tcx.attached(index)) == {}
+        assert within(node.netns, lambda: clsact.attached(ipr, index)) == whole
+        assert all("part=hooks" in line and pod.name in line for line in told(node)[before:])
+        assert unanswered(lab, pod.netns, lab.addresses(node.pods[0])) == []
+        assert execute(lab, pod, "DEL").status == 0
 
 
 RENAMED = "lan7"

@@ -344,10 +344,15 @@ def _unregister(_: Lab, node: LabNode) -> None:
     assert open_store(settings.store_url, settings.cluster, create=False).remove(node.name)
 
 
-def _mount_read_only(_: Lab, node: LabNode) -> None:
-    state = str(load(node.settings_path).state_dir)
-    _run(node, "mount", "--bind", state, state)
-    _run(node, "mount", "-o", "remount,bind,ro", state)
+def _mount_read_only(name: str) -> Callable[[Lab, LabNode], object]:
+    """The directory of a setting."""
+
+    def do(_: Lab, node: LabNode) -> None:
+        directory = str(getattr(load(node.settings_path), name))
+        _run(node, "mount", "--bind", directory, directory)
+        _run(node, "mount", "-o", "remount,bind,ro", directory)
+
+    return do
 
 
 def _remount_bpffs(how: str) -> Callable[[Lab, LabNode], object]:
@@ -356,8 +361,8 @@ def _remount_bpffs(how: str) -> Callable[[Lab, LabNode], object]:
     )
 
 
-def _unmount_state(_: Lab, node: LabNode) -> None:
-    _run(node, "umount", str(load(node.settings_path).state_dir))
+def _unmount(name: str) -> Callable[[Lab, LabNode], object]:
+    return lambda _, node: _run(node, "umount", str(getattr(load(node.settings_path), name)))
 
 
 def _fill(_: Lab, node: LabNode) -> None:
@@ -593,10 +598,11 @@ DAMAGES = (
            plugin_tells=False),
     Damage("record removed from the store", _unregister, "registration", "not in the store",
            is_broken=False, plugin_tells=False),
-    Damage("state directory read-only", _mount_read_only, "directories", "read-only",
-           is_broken=False, undo=_unmount_state),
+    *(Damage(f"{name} directory read-only", _mount_read_only(f"{name}_dir"), "directories",
+             "read-only", is_broken=False, undo=_unmount(f"{name}_dir"))
+      for name in ("state", "run")),
     Damage("state directory full", _fill, "directories", "full", is_broken=False,
-           undo=_unmount_state),
+           undo=_unmount("state_dir")),
     Damage("bpffs read-only", _remount_bpffs("ro"), "programs", "read-only", is_broken=False,
            undo=_remount_bpffs("rw")),
     Damage("a rule that leads pods' packets away", _rule("add"), "routes", "not pycni0",
