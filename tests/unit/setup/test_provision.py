@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/setup/provision.py: what is left in the store of a setup that fails."""
+"""pycni/setup/provision.py: what is left in the store of a setup that fails, and what is said of a
+store."""
 
 from __future__ import annotations
 
@@ -147,3 +148,14 @@ def test_addresses_that_are_told_last_do_not_move_a_node(
 
     assert world.nodes() == (heir,)
     assert "addresses not told" in caplog.text
+
+
+def test_a_store_that_anybody_may_write_to_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = "etcd answers without credentials"
+    monkeypatch.setattr(type(world.store), "warnings", lambda _: [found])
+
+    world.fail()
+
+    assert f'store is not safe found="{found}"' in caplog.messages

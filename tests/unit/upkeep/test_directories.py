@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,3 +50,35 @@ def test_a_directory_that_others_may_write_to_is_a_persons_to_close(
 
     assert fault.sentence == f"the directory {state} is writable by others (mode 0777)"
     assert fault.todo == f"close it: chmod 0700 {state}"
+
+
+@pytest.mark.parametrize("setting", ["state_dir", "run_dir"])
+@pytest.mark.parametrize(
+    ("change", "words", "command"),
+    [
+        ({"f_bavail": 1}, "is on a full file system", "df"),
+        ({"f_files": 100, "f_favail": 0}, "is on a file system without free inodes", "df -i"),
+        ({"f_flag": os.ST_RDONLY}, "is on a file system that is mounted read-only", "mount"),
+    ],
+    ids=["full", "no inodes", "read-only"],
+)
+def test_a_file_system_that_takes_nothing_is_a_persons_to_mend(
+    description: Description,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    change: dict[str, int],
+    words: str,
+    command: str,
+) -> None:
+    hurt = getattr(description.settings, setting)
+    room = {"f_bavail": 1 << 20, "f_frsize": 4096, "f_files": 0, "f_favail": 0, "f_flag": 0}
+
+    def statvfs(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(**room | (change if path == hurt else {}))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+
+    (fault,) = directories.faults(description, UNUSED)
+
+    assert fault.sentence == f"{hurt} {words}"
+    assert f"{command} " in fault.todo
