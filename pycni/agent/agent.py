@@ -32,7 +32,6 @@ from pycni.agent import (
     registration,
     server,
     services_if_on,
-    speaking,
 )
 from pycni.agent.cluster_store import Memory
 from pycni.agent.current import Current
@@ -163,6 +162,8 @@ def loops(
         ),
     ]
     if settings.bgp is not None or bird_file.config_path(settings).exists():
+        from pycni.agent import speaking  # sqlite3 and the BGP store, which most nodes do not need
+
         made.append(Loop("bgp", partial(speaking.follow, settings, known=known), KERNEL_WAIT))
     if settings.has_bgp_resources:
         from pycni.agent import bgp_peers  # HTTP and TLS, which no other store needs

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -35,3 +37,9 @@ def test_a_store_that_was_away_stops_no_pod(
     tmp_path: Path, unregistered: PycniError | None
 ) -> None:
     place.refuse_lost(begin(tmp_path, unregistered))
+
+
+def test_an_agent_without_bgp_imports_no_database() -> None:
+    check = "import sys, pycni.agent.agent; assert 'sqlite3' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=False)
+    assert done.stderr == b""
