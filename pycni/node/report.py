@@ -42,7 +42,7 @@ class Report:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = report_path(settings)
         self._clock = clock
-        self._sections: dict[str, str] = {}
+        self._sections: dict[str, bytes | bytearray] = {}
         """As JSON: that takes less than what it says, for thousands of nodes."""
         self._written = -RENEWAL
         self._limit = LineLimit(clock=clock)
@@ -50,23 +50,31 @@ class Report:
 
     def put_table(self, section: str, rows: Iterable[tuple[str, Any]]) -> None:
         """As `put`, for a table of many rows: only one is there at a time."""
-        self._put(section, f"{{{', '.join(f'{json.dumps(k)}: {json.dumps(v)}' for k, v in rows)}}}")
+        text = bytearray(b"{")
+        for key, value in rows:
+            comma = ", " if len(text) > 1 else ""
+            text += f"{comma}{json.dumps(key)}: {json.dumps(value)}".encode()
+        text += b"}"
+        self._put(section, text)
 
     def put(self, section: str, value: Any) -> None:
         """Say something, as JSON types. A file that cannot be written is logged: nobody's packets
         depend on it."""
-        self._put(section, json.dumps(value))
+        self._put(section, json.dumps(value).encode())
 
-    def _put(self, section: str, text: str) -> None:
+    def _put(self, section: str, text: bytes | bytearray) -> None:
         with self._lock:
             now = self._clock()
             if self._sections.get(section) == text and now - self._written < RENEWAL:
                 return
             self._sections[section] = text
-            said = {WRITTEN: json.dumps(now), **self._sections}
-            document = ", ".join(f'"{name}": {one}' for name, one in said.items())
+            document = bytearray(f'{{"{WRITTEN}": {json.dumps(now)}'.encode())
+            for name, said in self._sections.items():
+                document += f', "{name}": '.encode()
+                document += said
+            document += b"}"
             try:
-                replace_file(self._path, f"{{{document}}}".encode(), durable=False)
+                replace_file(self._path, document, durable=False)
             except FileError as error:
                 if self._limit.take("report") is not None:
                     log.warning("report not written error=%s", quoted(error.message))

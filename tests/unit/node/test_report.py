@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +48,22 @@ LISTING = Listing(
     liveness={"n2": Liveness(alive=True), "n3": Liveness(alive=False)},
     rejected={"n9": "its VTEP is odd"},
 )
+
+
+def test_a_report_about_thousands_of_nodes_takes_little_more_than_its_text(
+    settings: Any, written: Report
+) -> None:
+    row = {"name": "node-1.example", "forwards": True, "answers": True, "seen": 1234.5}
+    rows = {str(number): row for number in range(5_000)}
+    written.put_table(PEERS, rows.items())  # what is kept, and replaced by the next
+    tracemalloc.start()
+    try:
+        written.put_table(PEERS, rows.items())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.read(settings) == {PEERS: rows}
+    assert most < 3 * report.report_path(settings).stat().st_size
 
 
 def test_what_an_agent_reports_is_read_until_it_is_old(
