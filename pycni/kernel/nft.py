@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any
 
 from pycni.errors import SetupError
-from pycni.kernel import nft_elements, nft_sets, nft_tables, xt_matches
+from pycni.kernel import memory, nft_elements, nft_sets, nft_tables, xt_matches
 from pycni.kernel.nft_elements import Answer
 from pycni.kernel.nft_sets import NamedSet
 from pycni.kernel.nft_tables import Table
@@ -52,6 +52,8 @@ def run(
     text = commands if isinstance(commands, str) else json.dumps({"nftables": list(commands)})
     with _one_at_a_time:
         output = _run(text.encode(), what, 0 if elements else NFT_CTX_OUTPUT_TERSE)
+    if max(len(text), len(output)) > memory.LARGE:
+        memory.give_back()  # some 500 bytes for each element
     return list(json.loads(output)["nftables"]) if output else []
 
 

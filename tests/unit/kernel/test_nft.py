@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 
 import pytest
 
@@ -124,3 +125,14 @@ def test_who_may_not_ask_for_sets_is_told_by_the_library(monkeypatch: pytest.Mon
     assert nft.unreadable() == []
     with pytest.raises(SetupError, match="a table: not permitted"):
         nft.demanding_sets("ours", what="a table")
+
+
+def test_what_a_long_listing_took_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(nft.memory, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(nft, "_unreadable", lambda _: [])
+    for elements, calls in ((10, 0), (5_000, 1)):
+        output = json.dumps({"nftables": [{"set": {"elem": ["172.16.0.1"] * elements}}]}).encode()
+        monkeypatch.setattr(nft, "_run", lambda *_, output=output: output)
+        assert len(nft.run("list ruleset", what="all")[0]["set"]["elem"]) == elements
+        assert len(given) == calls
