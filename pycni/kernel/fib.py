@@ -69,6 +69,9 @@ NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 NUD_WRITTEN = 0x40 | 0x80
 """Noarp, permanent: states that somebody has written."""
 NTF_USE = 1
+ASKED = 500
+"""Paths that are asked for before the answers are read: of thousands, questions and answers would
+take a megabyte."""
 
 PLACE_GROUPS = (
     RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
@@ -192,16 +195,18 @@ def ask_paths(
 ) -> dict[IPAddress, Path]:
     """As Fib.paths, by a socket of rtnetlink."""
     asked = list(addresses)
-    bodies = [_pack_route_question(address, source) for address in asked]
     found: dict[IPAddress, Path] = {}
     shared: dict[tuple[int, int, int], Path] = {}
     """Thousands of nodes may be behind one gateway."""
-    answers = asker.requests(RTM_GETROUTE, 0, bodies)
-    for address, answer in zip(asked, answers, strict=True):
-        path = None if answer is None else _read_path(answer, address)
-        if path is not None:
-            key = path.ifindex, int(path.neighbour), path.mtu
-            found[address] = shared.setdefault(key, path)
+    for start in range(0, len(asked), ASKED):
+        some = asked[start : start + ASKED]
+        bodies = [_pack_route_question(address, source) for address in some]
+        answers = asker.requests(RTM_GETROUTE, 0, bodies)
+        for address, answer in zip(some, answers, strict=True):
+            path = None if answer is None else _read_path(answer, address)
+            if path is not None:
+                key = path.ifindex, int(path.neighbour), path.mtu
+                found[address] = shared.setdefault(key, path)
     return found
 
 

@@ -78,12 +78,13 @@ def narrow(
 ) -> dict[IPAddress, int]:
     """What the paths carry that are narrower than the overlay's MTU, by VTEP. `modes`: how packets
     leave to nodes that get something else than VXLAN. Pure."""
-    found = {
-        vtep: inner_mtu(vtep, path, links[path.ifindex], modes.get(vtep, Mode.VXLAN))
-        for vtep, path in paths.items()
-        if path.ifindex in links
-    }
-    return {vtep: mtu for vtep, mtu in found.items() if mtu < overlay_mtu}
+    found: dict[IPAddress, int] = {}
+    for vtep, path in paths.items():
+        if (link := links.get(path.ifindex)) is not None:
+            mtu = inner_mtu(vtep, path, link, modes.get(vtep, Mode.VXLAN))
+            if mtu < overlay_mtu:
+                found[vtep] = mtu
+    return found
 
 
 def wanted(nodes: Mapping[IPAddress, int], remotes: Mapping[IPNetwork, IPAddress]) -> PathMtus:
@@ -208,7 +209,8 @@ def _narrow_now(settings: Settings) -> dict[IPAddress, int]:
     root = settings.pin_root
     with maps.open_vteps(root) as table, maps.open_nexthops(root) as hops:
         others = [vtep for vtep, _ in table.items()]
-        modes = {vtep: node_modes.leaves(hop) for vtep, hop in hops.items()}
+        leaving = ((vtep, node_modes.leaves(hop)) for vtep, hop in hops.items())
+        modes = {vtep: mode for vtep, mode in leaving if mode is not Mode.VXLAN}
     with Fib(groups=0) as fib, Rtnl() as ipr:
         device = overlay.find(ipr)
         paths = fib.paths(others, Node.load(settings).vtep)
