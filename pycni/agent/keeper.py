@@ -144,7 +144,7 @@ class Keeper:
         """Of the pods' links, by their indexes."""
         self._left = Left()
         self._doers: dict[Subject, tuple[float, str]] = {}
-        """When who last did something about a subject, if that was said."""
+        """When who last did something about a subject; an empty name if nobody was told."""
         self.found = False
         """Whether the last look found something to mend."""
         self.left = False
@@ -175,14 +175,16 @@ class Keeper:
         others: set[int] = set()
         is_whole = False
         own = self._own_interfaces()
+        told: dict[Subject, str] = {}
         for notice in notices:
             subjects.add(notice.subject)
-            if notice.by:
-                self._doers[notice.subject] = now, notice.by
+            if not notice.is_own:
+                told[notice.subject] = notice.by or told.get(notice.subject, "")
             if notice.ifindex > 0 and notice.ifindex not in own:
                 others.add(notice.ifindex)
             elif notice.subject in OF_INTERFACES:
                 is_whole = True
+        self._doers |= {subject: (now, by) for subject, by in told.items()}
         woken = tuple(part for part in parts.PARTS if part.wakes & subjects)
         return Scope(woken, None if is_whole else frozenset(others))
 
@@ -267,7 +269,11 @@ class Keeper:
         return True
 
     def _doer(self, fault: Fault) -> str:
-        """Who did something about the part within the last MINUTE."""
+        """Who was the last to do something about the part, within a MINUTE; empty if not told.
+
+        Of one storm a name counts for more than none: the kernel itself does the rest of what
+        somebody began, such as removing the routes of a link.
+        """
         told = [self._doers[one] for one in parts.named(fault.part).wakes if one in self._doers]
         when, who = max(told, default=(0.0, ""))
         return who if when > time.time() - MINUTE else ""

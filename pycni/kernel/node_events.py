@@ -103,6 +103,8 @@ class Notice(NamedTuple):
     """Of links, addresses, qdiscs and parameters; 0 or negative: not of one interface."""
     by: str = ""
     """Name and process ID of who did it, if that is known and was not the listener itself."""
+    is_own: bool = False
+    """Whether the listener itself is known to have done it."""
 
 
 def ignore_this_thread() -> None:
@@ -211,7 +213,8 @@ def _of_rtnetlink(data: bytes) -> Iterator[Notice]:
         elif subject is Subject.PARAMETER:
             found = dict(attributes(message.body, NETCONFMSG))
             ifindex = int.from_bytes(found.get(NETCONFA_IFINDEX, b""), sys.byteorder, signed=True)
-        yield Notice(subject, ifindex, _name(port_of(data)))
+        port = port_of(data)
+        yield Notice(subject, ifindex, _name(port), is_own=port == os.getpid())
 
 
 def _of_nftables(message: Message, listener: int) -> Iterator[Notice]:
@@ -221,8 +224,10 @@ def _of_nftables(message: Message, listener: int) -> Iterator[Notice]:
         if pid in _ignored:
             return
         name = read_text(found.get(NFTA_GEN_PROC_NAME, b""))
-        is_told = pid not in (0, listener)
-        yield Notice(Subject.TABLES, by=f"{name} (pid {pid})" if is_told else "")
+        if pid == listener:
+            yield Notice(Subject.TABLES, is_own=True)
+            return
+        yield Notice(Subject.TABLES, by=f"{name} (pid {pid})" if pid else "")
 
 
 def _name(port: int) -> str:

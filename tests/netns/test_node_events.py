@@ -123,6 +123,18 @@ def test_who_changed_the_firewall_is_told() -> None:
 
     assert "(pid " in notice.by
     assert "python" in notice.by
+    assert not notice.is_own
+
+
+@pytest.mark.usefixtures("namespace")
+def test_what_the_listener_did_to_the_firewall_is_its_own() -> None:
+    with NodeEvents() as events:
+        nft.run("add table inet other", what="a test")
+
+        notice = heard(events, Subject.TABLES)
+
+    assert notice.is_own
+    assert notice.by == NOBODY
 
 
 @pytest.mark.usefixtures("namespace")

@@ -22,6 +22,7 @@ from pycni.agent.known import Known
 from pycni.errors import FileError, SetupError, TryAgain
 from pycni.faults import Fault, Weight
 from pycni.kernel.node_events import Notice, Subject
+from pycni.logfmt import quoted
 from pycni.settings import Settings
 from pycni.upkeep import parts
 from pycni.upkeep.book import OFTEN, Book, path_of
@@ -359,6 +360,38 @@ def test_a_quarrel_is_given_up_and_told(
     (line,) = [line for line in caplog.messages if line.startswith("not mended for now")]
     assert f'found=gone undone={OFTEN} by="ufw (pid 7)"' in line
     assert (LIGHT, "it") in Book.load(settings).rests
+
+
+@pytest.mark.parametrize(
+    ("storms", "by"),
+    [
+        ([[Notice(Subject.LINK, POD, "ip (pid 7)")], [Notice(Subject.LINK, POD)]], "unknown"),
+        ([[Notice(Subject.LINK, POD, "ip (pid 7)"), Notice(Subject.LINK, POD)]], "ip (pid 7)"),
+        (
+            [
+                [Notice(Subject.LINK, POD, "ip (pid 7)")],
+                [Notice(Subject.LINK, POD, is_own=True)],
+            ],
+            "ip (pid 7)",
+        ),
+    ],
+    ids=["a later one of nobody known", "the rest of one storm", "what the agent did since"],
+)
+def test_only_the_last_to_do_something_is_named(
+    held: Keeper,
+    kernel: Kernel,
+    caplog: pytest.LogCaptureFixture,
+    storms: list[list[Notice]],
+    by: str,
+) -> None:
+    for notices in storms:
+        held.scope(notices)
+    kernel.hurt()
+
+    with caplog.at_level(logging.WARNING):
+        held.look(everything())
+
+    assert f"by={quoted(by)}" in caplog.messages[0]
 
 
 def test_a_quarrel_about_one_thing_is_none_about_another(held: Keeper, kernel: Kernel) -> None:
