@@ -46,14 +46,21 @@ class Invocation:
         said = {key: value for key, (value, _) in self.log_options.items()}
         configure(level=said.get("log_level", level), form=said.get("log_format", form))
 
-    def emit(self, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
-        """Print rows. `columns` are the table's columns, and keys of every row."""
+    def emit(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        columns: Sequence[str],
+        below: str | None = None,
+    ) -> None:
+        """Print rows. `columns` are the table's columns, and keys of every row; `below` is that
+        which a narrow terminal gets below the table."""
         if self.as_json:
             click.echo(to_json(list(rows)))
             return
         from pycni.cli import table
 
-        table.show(rows, columns=columns)
+        table.show(rows, columns=columns, below=below)
 
     def say(self, *lines: str, **fields: Any) -> None:
         """Print what a verb did: lines of text, or its fields as one JSON object."""

@@ -52,7 +52,8 @@ def status(invocation: Invocation, context: click.Context, *, wait: float | None
         for row in found
     ]
     columns = ["name", "state", "cause"]
-    invocation.emit(rows, columns=columns + ["to_do"] * any(row["to_do"] for row in rows))
+    has_todo = any(row["to_do"] for row in rows)
+    invocation.emit(rows, columns=columns + ["to_do"] * has_todo, below="to_do")
     codes = {State.DEGRADED: DEGRADED, State.BROKEN: BROKEN}
     context.exit(codes.get(worst(found), FORWARDS))
 

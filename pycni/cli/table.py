@@ -2,8 +2,9 @@
 """Rows as a table for people. Values are printed as they are: no markup, no emoji, no colours.
 
 No value is ever split. At a terminal texts of several words are wrapped between words; if there is
-no room even so, each row becomes a paragraph with a line for each value. Elsewhere each row is one
-line, however long, for grep and awk.
+no room even so, each row becomes a paragraph with a line for each value. What is to be copied, such
+as a command, is not wrapped but comes below the table. Elsewhere each row is one line, however
+long, for grep and awk.
 """
 
 from __future__ import annotations
@@ -22,13 +23,24 @@ GAP = 2
 """Blanks between two columns."""
 
 
-def show(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
-    """Print a table with a column for each of `columns`, which are keys of every row."""
+def show(
+    rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str], below: str | None = None
+) -> None:
+    """Print a table with a column for each of `columns`, which are keys of every row.
+
+    At a terminal where the rows do not fit as lines, `below`, one of the columns, comes after the
+    table: a line for each row that has a value, which begins with that of the first column.
+    """
     heads = [column.replace("_", " ").upper() for column in columns]
     cells = [[cell(row[column]) for column in columns] for row in rows]
     lines = [list(one) for one in zip(heads, *cells, strict=True)]
     to = console()
     wholes = [max(map(cell_len, column)) for column in lines]
+    is_wide = sum(wholes) + GAP * len(wholes) > to.width
+    if below is not None and below in columns and to.is_terminal and is_wide:
+        show(rows, columns=[column for column in columns if column != below])
+        _show_below(to, rows, name=columns[0], value=below)
+        return
     if not to.is_terminal:
         to.width = max(1, sum(wholes) + GAP * len(wholes))
     widths = plan([_least(column) for column in lines], wholes, room=to.width)
@@ -69,6 +81,13 @@ def _show_paragraphs(to: Console, heads: Sequence[str], cells: Sequence[Sequence
             to.print()
         for head, value in zip(heads, row, strict=True):
             to.print(Text(f"{head:{width}}{GAP * ' '}{value}".rstrip()), soft_wrap=True)
+
+
+def _show_below(to: Console, rows: Sequence[Mapping[str, Any]], *, name: str, value: str) -> None:
+    to.print(Text(f"\n{value.replace('_', ' ').upper()}", style="bold"))
+    for row in rows:
+        if row[value] is not None:
+            to.print(Text(f"{cell(row[name])}: {cell(row[value])}"), soft_wrap=True)
 
 
 def console() -> Console:

@@ -128,6 +128,36 @@ def test_where_nothing_fits_each_value_has_a_line(monkeypatch: pytest.MonkeyPatc
     assert lines[3] == ""
 
 
+FAULTS = [
+    {"name": "uplink", "cause": "eth0 is down", "to_do": "set it up: ip link set eth0 up"},
+    {"name": "store", "cause": "2 nodes in sqlite:/var/lib/pycni/cluster.db", "to_do": None},
+]
+
+
+def shown_at(width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a terminal of a width shows of faults."""
+    out = io.StringIO()
+    made = Console(file=out, force_terminal=True, width=width, no_color=True)
+    monkeypatch.setattr(table, "console", lambda: made)
+    table.show(FAULTS, columns=tuple(FAULTS[0]), below="to_do")
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80])
+def test_a_command_comes_whole_below_a_table_that_is_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    lines = shown_at(width, monkeypatch)
+
+    assert lines[-3:] == ["", "TO DO", "uplink: set it up: ip link set eth0 up"]
+
+
+def test_a_command_is_in_the_table_where_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = shown_at(100, monkeypatch)[0]
+
+    assert heads.split() == ["NAME", "CAUSE", "TO", "DO"]
+
+
 def test_json_is_ascii_and_has_addresses_as_text() -> None:
     text = to_json({"address": ip_address("10.0.0.1"), "path": Path("/x"), "name": "\x1b世"})
 
