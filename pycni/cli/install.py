@@ -134,9 +134,9 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
     from pycni.setup import runtimes, units
 
     runtime = runtimes.find().runtime
-    removal = installation.plan_removal(
-        where["bin_dir"] or runtime.bin_dir, where["conf_dir"] or runtime.conf_dir
-    )
+    bin_dir = where["bin_dir"] or runtime.bin_dir
+    conf_dir = where["conf_dir"] or runtime.conf_dir
+    removal = installation.plan_removal(bin_dir, conf_dir)
     services = units.plan_removal(where["unit_dir"])
     _refuse_unwritable([*removal.paths, *services])
     if not dry_run:
@@ -147,7 +147,9 @@ def uninstall(invocation: Invocation, /, *, dry_run: bool, **where: Any) -> None
     left = removal.stays | (_what_stays(invocation) if gone else {})
     stays = {str(path): why for path, why in left.items()}
     verb = "would remove" if dry_run else "removed"
-    lines = [f"{verb} {path}" for path in gone] or ["nothing of pycni is installed there"]
+    lines = [f"{verb} {path}" for path in gone] or [
+        f"nothing that `pycni install` wrote is in {bin_dir}, {conf_dir} or {where['unit_dir']}"
+    ]
     lines += [f"stays: {path}: {why}" for path, why in stays.items()]
     if services and not dry_run:
         lines.append("now: systemctl daemon-reload")

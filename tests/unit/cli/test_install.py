@@ -293,8 +293,12 @@ def test_the_plugin_is_told_of_this_python_or_of_none(
     assert f"settings={settings}" in lines
 
 
-def test_uninstall_of_nothing_says_so(call: Call) -> None:
-    assert call("uninstall").stdout == "nothing of pycni is installed there\n"
+def test_uninstall_of_nothing_says_where_it_looked(
+    call: Call, runtime: Runtime, tmp_path: Path
+) -> None:
+    where = f"{runtime.bin_dir}, {runtime.conf_dir} or {tmp_path / 'units'}"
+
+    assert call("uninstall").stdout == f"nothing that `pycni install` wrote is in {where}\n"
 
 
 def test_uninstall_says_what_stays_and_why(call: Call, settings: Path, tmp_path: Path) -> None:
