@@ -97,10 +97,12 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
 def setup(settings: Settings, node: Node, nodes: frozenset[IPAddress] | None = None) -> None:
     """Write the table unless it is as it must be. Raises SetupError.
 
-    `nodes` as in `wanted`; None: those of the pinned maps. The rule about processes asks for a mark
-    that packets on their way do not have yet. So the table is first written without it.
+    `nodes` as in `wanted`; None: those of the pinned maps, if there are any. The rule about
+    processes asks for a mark that packets on their way do not have yet. So the table is first
+    written without it.
     """
-    table = wanted(settings, node, known_nodes(settings.pin_root) if nodes is None else nodes)
+    known = known_nodes(settings.pin_root) if nodes is None else nodes
+    table = wanted(settings, node, known or frozenset())
     if nft_table.differences(table, what=WHAT):
         chains = (
             replace(one, rules=tuple(rule for rule in one.rules if OF_PROCESS not in rule))
@@ -116,8 +118,14 @@ def teardown() -> None:
 
 
 def faults(settings: Settings, node: Node) -> list[Fault]:
-    """What `setup` would mend, with the nodes of the pinned maps. Raises SetupError."""
-    table = wanted(settings, node, known_nodes(settings.pin_root))
+    """What `setup` would mend, with the nodes of the pinned maps. Raises SetupError.
+
+    Where a map is not pinned, nothing is said of the sets: what they must have is not known.
+    """
+    known = known_nodes(settings.pin_root)
+    table = wanted(settings, node, known or frozenset())
+    if known is None:
+        table = replace(table, sets=())
     return [
         Fault(PART, one.thing, one.found, weight=Weight.DEGRADED)
         for one in nft_table.differences(table, what=WHAT)
@@ -143,14 +151,13 @@ def drops() -> dict[str, Count]:
     return nft_table.counts(TABLE, what=WHAT)
 
 
-def known_nodes(root: Path) -> frozenset[IPAddress]:
-    """The addresses of `addresses_of`, as the pinned maps have them. Empty if nothing is
-    loaded."""
+def known_nodes(root: Path) -> frozenset[IPAddress] | None:
+    """The addresses of `addresses_of`, as the pinned maps have them. None if one is not pinned."""
     try:
         with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
             return _single((vtep for vtep, _ in vteps.items()), (one for one, _ in remotes.items()))
     except NotAvailable:
-        return frozenset()
+        return None
 
 
 def addresses_of(nodes: Iterable[NodeRecord]) -> frozenset[IPAddress]:

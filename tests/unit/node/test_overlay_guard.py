@@ -120,4 +120,19 @@ def test_what_a_bridge_passes_on_is_judged_behind_the_bridge() -> None:
 
 
 def test_a_node_that_is_not_loaded_knows_no_nodes(tmp_path) -> None:
-    assert overlay_guard.known_nodes(tmp_path) == frozenset()
+    assert overlay_guard.known_nodes(tmp_path) is None
+
+
+@pytest.mark.parametrize(("known", "sets"), [(OTHERS, 2), (frozenset(), 2), (None, 0)])
+def test_sets_are_no_fault_while_a_map_that_they_are_a_copy_of_is_not_pinned(
+    monkeypatch: pytest.MonkeyPatch, known, sets
+) -> None:
+    compared = []
+    monkeypatch.setattr(overlay_guard, "known_nodes", lambda _: known)
+    monkeypatch.setattr(
+        overlay_guard.nft_table, "differences", lambda table, **_: compared.append(table) or []
+    )
+
+    assert overlay_guard.faults(SETTINGS, NODE) == []
+    assert len(compared[0].sets) == sets
+    assert compared[0].chains
