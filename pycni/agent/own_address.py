@@ -98,6 +98,8 @@ class Place:
         self._addresses = around.own_addresses(self.settings.cluster.cidrs, node.vtep)
         self._accepts = modes.accepts(node)
         if around.held(node.vtep) is not None:
+            if self._problem:
+                log.info("address is back vtep=%s", quoted(node.vtep))
             self._problem, self.patient_until = "", None
             return None
         if self.patient_until is None:

@@ -124,6 +124,12 @@ def test_a_node_does_not_move_to_the_other_family(
     assert len(caplog.messages) == 1
     assert "no IPv4 address to move to" in caplog.text
 
+    world.addresses = [ADDRESS6, ADDRESS]
+    with caplog.at_level(logging.INFO):
+        assert [world.look(4 * PATIENCE), world.look(5 * PATIENCE)] == ["", ""]
+
+    assert caplog.messages[1:] == [f"address is back vtep={VTEP}"]
+
 
 def test_a_node_with_no_address_at_all_says_so_once_and_waits(
     world: World, caplog: pytest.LogCaptureFixture
