@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """STATUS: would an ADD succeed now, and does the network of the pods on this node still work?
 
-Looks at the cheap parts of the node's description (upkeep/parts.py) and takes no lock, because
-container runtimes ask every few seconds and wait for the answer. An agent that is down is no
-failure: ADD works without one, and a node that turns unready for the second in which its agent
-restarts would lose its pods for nothing. Source: CNI spec 1.1.0, section 2 "STATUS".
+Looks at the cheap parts of the node's description (upkeep/parts.py), and whether the node itself
+is cut off, and takes no lock, because container runtimes ask every few seconds and wait for the
+answer. A way to some other node that is lost is not told: runtimes would have all nodes unready for
+one. An agent that is down is no failure: ADD works without one, and a node that turns unready for
+the second in which its agent restarts would lose its pods for nothing. Source: CNI spec 1.1.0,
+section 2 "STATUS".
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import socket
 from pycni.cluster import IPAddress
 from pycni.cni.call import Call
 from pycni.dataplane import maps
-from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted
+from pycni.errors import LimitedConnectivity, NotAvailable, PoolExhausted, PycniError
 from pycni.faults import Fault, Weight
 from pycni.ipam import allocation, delegation, pools, shortage
 from pycni.kernel.rtnl import Rtnl
@@ -23,9 +25,8 @@ from pycni.names import NAME_HEAD
 from pycni.node import place
 from pycni.node.record import Node
 from pycni.pods import link_kinds
-from pycni.upkeep import parts
+from pycni.upkeep import parts, underlay
 from pycni.upkeep.description import Description
-from pycni.upkeep.part import Part
 from pycni.upkeep.seen import Seen
 
 SAMPLE = 4
@@ -46,7 +47,10 @@ def check(call: Call) -> None:
         description, seen = Description(call.settings, node), Seen(ipr, only=some)
         for part in parts.PARTS:
             for fault in parts.faults_of(part, description, seen) if part.is_cheap else ():
-                _raise_if_it_counts(part, fault, has_pods=bool(pods))
+                if fault.weight is Weight.BROKEN or part.serves_adds:
+                    raise _error(fault, has_pods=bool(pods))
+        for fault in underlay.cut(description, seen):
+            raise _error(fault, has_pods=bool(pods))
     place.refuse_lost(call.settings)
     link_kinds.choose(call.conf.device)
     delegation.forward("STATUS", call)
@@ -54,12 +58,10 @@ def check(call: Call) -> None:
         _find_free_addresses(call, node)
 
 
-def _raise_if_it_counts(part: Part, fault: Fault, *, has_pods: bool) -> None:
-    is_broken = fault.weight is Weight.BROKEN
-    if not (is_broken or part.serves_adds):
-        return
-    error = LimitedConnectivity if is_broken and has_pods else NotAvailable
-    raise error(fault.sentence, hint=fault.todo or "run: pycni setup, or restart the agent")
+def _error(fault: Fault, *, has_pods: bool) -> PycniError:
+    is_cut = fault.weight is Weight.BROKEN and has_pods
+    error = LimitedConnectivity if is_cut else NotAvailable
+    return error(fault.sentence, hint=fault.todo or "run: pycni setup, or restart the agent")
 
 
 def _find_free_addresses(call: Call, node: Node) -> None:

@@ -23,19 +23,33 @@ BACK = "give it back, or another address: the agent then moves the node there"
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """What a setup can follow has nothing to do for a person."""
-    node = d.node
-    link, holder = seen.link(node.uplink), seen.around.holder(node.vtep)
+    node, holder = d.node, seen.around.holder(d.node.vtep)
+    yield from _cut(d, seen, holder)
+    if holder is None:
+        return
+    if seen.link(node.uplink) is None:
+        todo = f"name {holder.ifname} in the settings" if d.settings.uplink == node.uplink else ""
+        yield Fault(PART, node.uplink, f"gone, and {node.vtep} is on {holder.ifname} now", todo)
+    else:
+        yield from _moved(d, seen)
+
+
+def cut(d: Description, seen: Seen) -> Iterator[Fault]:
+    """Of the faults, those that cut this node off from all others; at a cost that does not grow
+    with the routes of the node."""
+    own = (one.ifindex for one in seen.addresses if one.ip == d.node.vtep)
+    yield from _cut(d, seen, next(filter(None, map(seen.ipr.link_at, own)), None))
+
+
+def _cut(d: Description, seen: Seen, holder: Link | None) -> Iterator[Fault]:
+    """`holder`: which link has this node's address."""
+    node, link = d.node, seen.link(d.node.uplink)
     if holder is None:
         found = "on no interface"
         if link is None:
             found += f", and {node.uplink} is gone"
         yield Fault(PART, f"this node's address {node.vtep}", found, BACK)
-    elif link is None:
-        todo = f"name {holder.ifname} in the settings" if d.settings.uplink == node.uplink else ""
-        yield Fault(PART, node.uplink, f"gone, and {node.vtep} is on {holder.ifname} now", todo)
-    else:
-        yield from _moved(d, seen)
-    if holder is not None and _is_unrouted(node.vtep, holder, seen):
+    elif _is_unrouted(node.vtep, holder, seen):
         todo = f"run: ip route add local {node.vtep} dev {holder.ifname} table local"
         yield Fault(PART, f"the local route of this node's address {node.vtep}", "gone", todo)
     if link is not None and not link.is_running:

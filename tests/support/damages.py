@@ -637,8 +637,8 @@ DAMAGES = (
            _to_other("rule", "add", "to", "VTEP", "prohibit", "priority", "51"), "underlay",
            "nowhere", plugin_tells=False, undo=_ip("rule", "del", "priority", "51")),
     Damage("local route of this node's address removed", _own_route("del"), "uplink",
-           "is gone", plugin_tells=False, undo=_own_route("add")),
-    Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back, plugin_tells=False),
+           "is gone", undo=_own_route("add")),
+    Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""
 
