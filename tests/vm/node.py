@@ -45,6 +45,8 @@ class Node:
     underlay: Interface
     pods: dict[str, list[str]] = field(default_factory=dict)
     keys: Json = field(default_factory=dict)
+    uplink: str = UPLINK
+    """The interface that gets `underlay`."""
     _attached: dict[str, Json] = field(default_factory=dict)
     """The configuration of each pod's ADD, and its result as prevResult."""
 
@@ -55,11 +57,11 @@ class Node:
     def prepare(self, members: Sequence[Node], *, mtu: int = 1500, **settings: object) -> None:
         """The uplink, the settings, the plugin, and who is in the cluster."""
         router = self.underlay.network.broadcast_address - 1
-        self._ip(
-            f"link set {UPLINK} mtu {mtu} up",
-            f"addr flush dev {UPLINK} scope global",
-            f"addr add {self.underlay} dev {UPLINK}{' nodad' * (router.version == 6)}",
-            f"route replace default via {router} dev {UPLINK}",
+        self.ip(
+            f"link set {self.uplink} mtu {mtu} up",
+            f"addr flush dev {self.uplink} scope global",
+            f"addr add {self.underlay} dev {self.uplink}{' nodad' * (router.version == 6)}",
+            f"route replace default via {router} dev {self.uplink}",
         )
         values = {"node_name": self.name, **settings}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
@@ -90,7 +92,7 @@ class Node:
 
     def add(self, pod: str) -> None:
         """A pod: its namespace, and ADD by the installed plugin. Raises GuestError."""
-        self._ip(f"netns add {pod}")
+        self.ip(f"netns add {pod}")
         self.guest.check(["ip", "-n", pod, "link", "set", "lo", "up"])
         config = self._conflist() | self.keys
         result = json.loads(self._plugin("ADD", pod, config))
@@ -108,7 +110,7 @@ class Node:
 
     def end_namespace(self, pod: str) -> None:
         """A pod goes without a DEL."""
-        self._ip(f"netns del {pod}")
+        self.ip(f"netns del {pod}")
         del self.pods[pod]
 
     def echo(self, pod: str, addresses: Sequence[str], **options: int | bool) -> dict[str, int]:
@@ -190,7 +192,8 @@ class Node:
         }
         return self.guest.check([PLUGIN], stdin=json.dumps(config), env=environment)
 
-    def _ip(self, *lines: str) -> None:
+    def ip(self, *lines: str) -> None:
+        """ip(8), a command a line. Raises GuestError."""
         self.guest.check(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")
 
 

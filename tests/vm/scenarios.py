@@ -37,6 +37,7 @@ from vm.netkit import netkit
 from vm.node import UPLINK, Node
 from vm.payload import INSIDE, PYTHON
 from vm.qemu import Disks, Guest, GuestError
+from vm.uplinks import uplinks
 
 IPV4 = ("192.0.2.1/24", "192.0.2.2/24")
 IPV6 = ("2001:db8::1/64", "2001:db8::2/64")
@@ -111,6 +112,7 @@ def run(
                     break
     except GuestError as error:
         done.append(Step("boot", passed=False, seconds=time.monotonic() - begin, found=str(error)))
+        report(done[-1])
     return Outcome(kernel, tuple(done), boot_seconds, time.monotonic() - begin, missing)
 
 
@@ -255,6 +257,7 @@ STEPS: dict[str, Body] = {
     "netkit": netkit,
     "lan": lan,
     "conformance": conformance,
+    "uplinks": uplinks,
     "refused": refused,
     "hardened": hardened,
 }
