@@ -74,6 +74,12 @@ def forwards(lab: Lab, node: LabNode) -> list[Any]:
     ]
 
 
+def cause(node: LabNode, damage: Damage) -> str:
+    """What the row of a damage's part says."""
+    (row,) = [row for row in rows(node) if row.name == damage.part]
+    return row.cause
+
+
 @pytest.mark.parametrize("damage", MENDED, ids=str)
 def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     node = lab.layout.nodes[0]
@@ -88,8 +94,7 @@ def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     new = told(node)[before:]
     assert any(f"part={damage.part}" in line.replace('"', "") for line in new), new
     assert any(damage.words in line for line in new), new
-    (row,) = [row for row in rows(node) if row.name == damage.part]
-    assert "mended" in row.cause
+    wait_until(lambda: "mended" in cause(node, damage), f"the row counts {damage}")
     assert forwards(lab, node) == []
     if damage.tidy is not None:
         damage.tidy(lab, node)
