@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loader.errors import LoaderError
 from pycni import locks
@@ -139,7 +139,8 @@ def _write(
     moved = directory.take_changes()
     if all_nodes:
         written = peers.write(settings.pin_root, members.others, synced=True)
-        node_addresses.write(settings.pin_root, directory)
+        moves = node_addresses.write(settings.pin_root, directory)
+        written = replace(written, changed=written.changed + moves)  # others may have damaged it
     else:
         written = peers.write_changes(settings.pin_root, before, after)
         node_addresses.write_changes(settings.pin_root, moved)

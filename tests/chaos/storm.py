@@ -116,7 +116,8 @@ def _wait_until_well(node: LabNode, damage: Damage) -> None:
 def _told(node: LabNode, damage: Damage) -> int:
     """Mends that the node's agent has logged. The loop that follows the store may come first to the
     entries of other nodes: it says how many it changed."""
-    words = (" mended part=", " entries_changed=") if damage.part == "peers" else (" mended part=",)
+    is_followed = damage.part in ("peers", "node addresses")
+    words = (" mended part=", " entries_changed=") if is_followed else (" mended part=",)
     lines = node.log_path.read_text().splitlines()
     return sum(any(word in line for word in words) for line in lines)
 

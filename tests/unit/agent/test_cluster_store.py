@@ -166,6 +166,19 @@ def test_the_first_list_replaces_what_the_tables_had(follow, tables) -> None:
     expect(tables, [two])
 
 
+def test_a_list_that_mends_an_entry_of_any_table_is_logged(follow, tables, caplog) -> None:
+    (two,) = others(1)
+    told = (Put(US.name, US), Put(two.name, two), Synced())
+    follow(*told)
+    tables.nodes.entries[two.vtep] = US.vtep
+    caplog.set_level("INFO")
+
+    follow(*told)
+
+    expect(tables, [two])
+    assert [one for one in caplog.messages if "entries_changed=1" in one]
+
+
 def test_nothing_is_written_before_a_batch_is_complete(follow, tables) -> None:
     follow(Put(US.name, US), *puts(others(1)))
 
