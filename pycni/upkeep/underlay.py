@@ -50,7 +50,8 @@ def _cut(d: Description, seen: Seen, holder: Link | None) -> Iterator[Fault]:
             found += f", and {node.uplink} is gone"
         yield Fault(PART, f"this node's address {node.vtep}", found, BACK)
     elif _is_unrouted(node.vtep, holder, seen):
-        todo = f"run: ip route add local {node.vtep} dev {holder.ifname} table local"
+        todo = f"run: ip route add local {node.vtep} dev {holder.ifname} table local proto kernel"
+        todo += f" src {node.vtep}" if node.vtep.version == 4 else ""
         yield Fault(PART, f"the local route of this node's address {node.vtep}", "gone", todo)
     if link is not None and not link.is_running:
         todo = f"set it up, or plug it in: ip link set {node.uplink} up"

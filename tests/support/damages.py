@@ -288,14 +288,16 @@ def _uplink(ipr: Rtnl) -> Link:
     return next(link for link in (ipr.link(NODE_UPLINK), ipr.link(OTHER_NAME)) if link is not None)
 
 
-def _own_route(verb: str) -> Callable[[Lab, LabNode], object]:
-    """Of the uplink's IPv4 address, as `ip route flush table local` takes it."""
+def _own_route(verb: str, *words: str) -> Callable[[Lab, LabNode], object]:
+    """Of the uplink's IPv4 address, as `ip route flush table local` takes it. The word OWN stands
+    for the address."""
 
     def do(lab: Lab, node: LabNode) -> None:
         own = str(node.underlay[0].ip)
         with open_rtnl(node.netns) as ipr:
             ifname = _uplink(ipr).ifname
-        _ip("route", verb, "local", own, "dev", ifname, "table", "local")(lab, node)
+        further = [own if word == "OWN" else word for word in words]
+        _ip("route", verb, "local", own, "dev", ifname, "table", "local", *further)(lab, node)
 
     return do
 
@@ -637,7 +639,7 @@ DAMAGES = (
            _to_other("rule", "add", "to", "VTEP", "prohibit", "priority", "51"), "underlay",
            "nowhere", plugin_tells=False, undo=_ip("rule", "del", "priority", "51")),
     Damage("local route of this node's address removed", _own_route("del"), "uplink",
-           "is gone", undo=_own_route("add")),
+           "is gone", undo=_own_route("add", "proto", "kernel", "src", "OWN")),
     Damage("uplink gone", _unplug, "uplink", "no interface", undo=_plug_back),
 )  # fmt: skip
 """In an order in which each may follow the one before it."""

@@ -49,7 +49,8 @@ def test_an_address_that_the_kernel_does_not_take_for_its_own_is_for_a_person() 
     (fault,) = faults(kind=RTN_UNICAST)
 
     assert fault.sentence == "the local route of this node's address 192.0.2.1 is gone"
-    assert fault.todo == "run: ip route add local 192.0.2.1 dev eth0 table local"
+    todo = "run: ip route add local 192.0.2.1 dev eth0 table local proto kernel src 192.0.2.1"
+    assert fault.todo == todo
 
 
 def test_the_local_routes_of_a_vrf_are_in_its_table() -> None:
