@@ -199,6 +199,16 @@ def test_pods_reach_each_other_by_several_ways_and_when_one_is_down(lab: Lab) ->
             wait_until(lambda: reach_each_other(lab), "and again with it")
 
 
+def move_to_lan0(lab: Lab, node: LabNode) -> None:
+    """The node's addresses are those of lan0 now, and it sends and receives by programs."""
+    ip(node.netns, f"addr add {ADDRESS} dev lan0")
+    ip(node.netns, f"addr add {ADDRESS6} dev lan0 nodad")
+    ip(node.netns, f"route add default via {ROUTER} dev lan0")
+    wait_until(lambda: record(node)["uplink"] == "lan0", "lan0 is the uplink")
+    wait_until(lambda: reach_each_other(lab), "pods reach each other")
+    wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
+
+
 def test_a_bridge_with_netfilter_is_an_uplink(lab: Lab) -> None:
     node = lab.layout.nodes[0]
     within(node.netns, partial(sysctl.write, "net/bridge/bridge-nf-call-iptables", "1"))
@@ -206,13 +216,9 @@ def test_a_bridge_with_netfilter_is_an_uplink(lab: Lab) -> None:
     ip(node.netns, "link set lan0 up")
     ip(node.netns, f"addr flush dev {NODE_UPLINK}")
     ip(node.netns, f"link set {NODE_UPLINK} master lan0")
-    ip(node.netns, f"addr add {ADDRESS} dev lan0")
-    ip(node.netns, f"addr add {ADDRESS6} dev lan0 nodad")
-    ip(node.netns, f"route add default via {ROUTER} dev lan0")
 
-    wait_until(lambda: record(node)["uplink"] == "lan0", "the bridge is the uplink")
-    wait_until(lambda: reach_each_other(lab), "pods reach each other")
-    wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
+    move_to_lan0(lab, node)
+
     with made_pod(lab, node) as pod:
         mapping = {"hostPort": 18098, "containerPort": 8000, "protocol": "udp"}
         added = execute(lab, pod, "ADD", runtimeConfig={"portMappings": [mapping]})
@@ -229,13 +235,8 @@ def test_a_macvlan_is_an_uplink(lab: Lab) -> None:
     ip(node.netns, f"link add link {NODE_UPLINK} name lan0 type macvlan mode bridge")
     ip(node.netns, "link set lan0 up")
     ip(node.netns, f"addr flush dev {NODE_UPLINK}")
-    ip(node.netns, f"addr add {ADDRESS} dev lan0")
-    ip(node.netns, f"addr add {ADDRESS6} dev lan0 nodad")
-    ip(node.netns, f"route add default via {ROUTER} dev lan0")
 
-    wait_until(lambda: record(node)["uplink"] == "lan0", "the macvlan is the uplink")
-    wait_until(lambda: reach_each_other(lab), "pods reach each other")
-    wait_until(lambda: len(rows(lab, node, "nexthops")) == 1, "by programs")
+    move_to_lan0(lab, node)
 
 
 def open_tun() -> int:
