@@ -88,7 +88,7 @@ static __noinline int send_in_scope(struct __sk_buff *ctx, const struct packet *
 	return enter_stack();
 }
 
-/* To a cluster address that nobody has: the stack's rule for it is a dead end. */
+/* To a cluster address that nobody has: the stack rejects it. */
 static __always_inline int refuse_destination(struct __sk_buff *ctx, const struct packet *packet)
 {
 	if (!config.dead_end_mark || !is_in_cluster(&packet->dst))

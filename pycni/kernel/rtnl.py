@@ -87,14 +87,11 @@ from pycni.kernel.routes import (
     read_route,
 )
 from pycni.kernel.rules import (
-    FR_ACT_UNREACHABLE,
     RTM_DELRULE,
     RTM_GETRULE,
     RTM_NEWRULE,
-    DeadEnd,
     Listed,
     Rule,
-    pack_dead_end,
     pack_rule,
     pack_rules_question,
     read_rule,
@@ -394,25 +391,6 @@ class Rtnl(ChildRequests):
         """
         return [
             one.destination for one in self.listed_rules(version) if one.destination is not None
-        ]
-
-    def add_dead_end(self, rule: DeadEnd) -> None:
-        """Add a rule, beside others: for NLM_F_EXCL, one about fewer packets is the same."""
-        self._asker.request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_ACK, pack_dead_end(rule))
-
-    def delete_dead_end(self, rule: DeadEnd) -> None:
-        """Delete a rule. ENOENT if there is none."""
-        self._asker.request(RTM_DELRULE, NLM_F_ACK, pack_dead_end(rule))
-
-    def dead_ends(self, version: int) -> list[DeadEnd]:
-        """The rules of an IP version that make packets with a mark unreachable, all of them.
-
-        EAFNOSUPPORT if the kernel has no rules for that version.
-        """
-        return [
-            DeadEnd(version, one.mark, one.priority)
-            for one in self.listed_rules(version)
-            if one.action == FR_ACT_UNREACHABLE and one.is_of_mark
         ]
 
     def listed_rules(self, version: int) -> list[Listed]:

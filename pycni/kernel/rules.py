@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules, by which the kernel chooses a routing table, or refuses a packet.
+"""Rules, by which the kernel chooses a routing table.
 
 Sources: linux/fib_rules.h, net/core/fib_rules.c; ip-rule(8).
 """
@@ -24,18 +24,8 @@ RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
 FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")
 """struct fib_rule_hdr: family, lengths of destination and source, tos, table, action, flags."""
-FIB_RULE_INVERT = 0x2
-"""A flag: the rule is about all packets but those that it describes."""
-FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 1, 2, 6, 10, 15, 16
-FRA_GOTO, FRA_FLOW, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN = 4, 11, 13, 14
-FRA_PAD, FRA_PROTOCOL = 18, 21
-NO_SELECTORS = frozenset((FRA_PRIORITY, FRA_TABLE, FRA_FWMASK, FRA_GOTO, FRA_FLOW,
-                          FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_PAD,
-                          FRA_PROTOCOL))  # fmt: skip
-"""Attributes that do not say which packets a rule is about. Those that came later do, all."""
-FR_ACT_TO_TBL, FR_ACT_UNREACHABLE = 1, 7
-WHOLE_MARK = 2**32 - 1
-"""The mask that compares all of a mark."""
+FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE = 1, 2, 6, 10, 15
+FR_ACT_TO_TBL = 1
 
 
 class Rule(NamedTuple):
@@ -45,16 +35,6 @@ class Rule(NamedTuple):
     priority: int
     table: int = 0
     """0 in a rule that is to be deleted: any."""
-
-
-class DeadEnd(NamedTuple):
-    """A rule that packets with a mark have no route: the kernel answers them with an ICMP error."""
-
-    version: int
-    """Of IP."""
-    mark: int
-    """The whole of skb->mark."""
-    priority: int
 
 
 class Listed(NamedTuple):
@@ -67,8 +47,6 @@ class Listed(NamedTuple):
     """FR_ACT_*."""
     table: int
     priority: int
-    is_of_mark: bool = False
-    """Whether it is about the packets whose whole mark is `mark`, and asks for nothing else."""
 
 
 def pack_rule(rule: Rule) -> bytes:
@@ -79,13 +57,6 @@ def pack_rule(rule: Rule) -> bytes:
     return body + number(FRA_TABLE, rule.table) if rule.table else body
 
 
-def pack_dead_end(rule: DeadEnd) -> bytes:
-    """An RTM_NEWRULE or RTM_DELRULE."""
-    body = FIB_RULE_HDR.pack(FAMILIES[rule.version], 0, 0, 0, 0, FR_ACT_UNREACHABLE, 0)
-    body += number(FRA_FWMARK, rule.mark) + number(FRA_FWMASK, WHOLE_MARK)
-    return body + number(FRA_PRIORITY, rule.priority)
-
-
 def pack_rules_question(version: int) -> bytes:
     """An RTM_GETRULE for all rules of an IP version."""
     return FIB_RULE_HDR.pack(FAMILIES[version], 0, 0, 0, 0, 0, 0)
@@ -93,14 +64,8 @@ def pack_rules_question(version: int) -> bytes:
 
 def read_rule(body: bytes) -> Listed:
     """The rule that an RTM_NEWRULE is about. Raises ValueError if it is garbled."""
-    _, to_length, from_length, tos, table, action, flags = FIB_RULE_HDR.unpack_from(body)
+    _, to_length, from_length, _, table, action, _ = FIB_RULE_HDR.unpack_from(body)
     found = dict(attributes(body, FIB_RULE_HDR.size))
-    is_of_mark = (
-        found.keys() - NO_SELECTORS == {FRA_FWMARK}
-        and _number(found.get(FRA_FWMASK)) == WHOLE_MARK
-        and not tos
-        and not flags & FIB_RULE_INVERT
-    )
     return Listed(
         _network(found.get(FRA_SRC), from_length),
         _network(found.get(FRA_DST), to_length),
@@ -108,7 +73,6 @@ def read_rule(body: bytes) -> Listed:
         action,
         _number(found.get(FRA_TABLE)) or table,
         _number(found.get(FRA_PRIORITY)),
-        is_of_mark,
     )
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ipMasq: an nftables table of our own, which hides pods behind the node's address, keeps some
-packets between pods out of connection tracking, and rejects what Services do not take.
+packets between pods out of connection tracking, and rejects what nobody takes.
 
 The table lists no pods: `from_container` marks the packets that leave the cluster, so ADD and DEL
 change no rule. Runs in the network namespace of the calling thread.
@@ -44,7 +44,7 @@ def wanted(settings: Settings, node: Node) -> Table:
     because answers of host ports are among them. Nor are routers' errors about what our programs
     encapsulated (path_mtus.py).
 
-    What Services do not take is rejected there, before any NAT (rejection.py).
+    What nobody takes is rejected there, before any NAT (rejection.py).
     """
     mark = settings.masquerade_mark
     return Table(

@@ -14,7 +14,7 @@ from pycni import cluster
 from pycni.cluster import IPNetwork
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import dead_ends, direct, ipip, modes, rejection, uplink
+from pycni.node import direct, ipip, modes, rejection, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
@@ -124,9 +124,9 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         clusters=node.cluster_cidrs,
         pod_cidrs=node.pod_cidrs,
         link_local_services=settings.link_local_services,
-        dead_end_mark=dead_ends.MARK if settings.answer_unreachable else 0,
+        dead_end_mark=rejection.NOBODY if settings.answer_unreachable else 0,
         services=settings.services != "off",
-        reject_mark=rejection.MARK if settings.services != "off" else 0,
+        reject_mark=rejection.UNTAKEN if settings.services != "off" else 0,
     )
 
 

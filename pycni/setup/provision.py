@@ -35,7 +35,6 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.node import (
     claim,
-    dead_ends,
     directory,
     firewall_accepts,
     last_list,
@@ -392,7 +391,6 @@ class Provisioning:
             clusters=node.cluster_cidrs,
         )
         self.make_tables(node, target.others)
-        self.make_rules(node)
         path_mtus.mend(self.settings)  # the overlay's MTU may be another one now
 
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:
@@ -427,12 +425,6 @@ class Provisioning:
         if self.host.before is None:
             self.undo.callback(firewall_accepts.teardown)
         firewall_accepts.setup(node)
-
-    def make_rules(self, node: Node) -> None:
-        """The rules for packets to addresses of nobody."""
-        self.undo.callback(dead_ends.setup, self.ipr, dead_ends.current(self.ipr))
-        answer = self.settings.answer_unreachable
-        dead_ends.setup(self.ipr, dead_ends.wanted(node.cluster_cidrs, answer=answer))
 
     def mend_pods(self, target: Target) -> None:
         """Links and entries of the pods that are here, and the records of what was lent to them."""

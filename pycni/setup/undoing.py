@@ -27,7 +27,7 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.lan import host_child
 from pycni.lan import leases as lan_leases
 from pycni.names import AWAY_NOTE
-from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
+from pycni.node import claim, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.last_list import list_path
 from pycni.node.record import Node, record_path
 from pycni.node.report import report_path
@@ -95,7 +95,6 @@ def _look(settings: Settings, ipr: Rtnl, report: Report) -> list[Step]:
         *_on_lan(settings, ipr),
         *_dataplane(settings, ipr),
         *_tables(),
-        *_rules(ipr),
         *_files(settings),
         *_host(settings, node),
     ]
@@ -166,13 +165,6 @@ def _tables() -> Iterator[Step]:
     for table in (overlay_guard, masquerade, port_table):
         if table.exists():
             yield Step(f"delete the nftables table {table.TABLE}", table.teardown)
-
-
-def _rules(ipr: Rtnl) -> Iterator[Step]:
-    if rules := dead_ends.current(ipr):
-        families = " and ".join(f"IPv{rule.version}" for rule in rules)
-        phrase = f"delete the {families} rules for packets to addresses of nobody"
-        yield Step(phrase, partial(dead_ends.teardown, ipr))
 
 
 def _files(settings: Settings) -> Iterator[Step]:

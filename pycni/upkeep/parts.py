@@ -10,7 +10,7 @@ from loader.errors import LoaderError
 from pycni.errors import PycniError
 from pycni.faults import Fault
 from pycni.kernel.node_events import Subject
-from pycni.node import dead_ends, firewall_accepts, masquerade, other_firewalls, overlay_guard
+from pycni.node import firewall_accepts, masquerade, other_firewalls, overlay_guard
 from pycni.pods import port_table
 from pycni.upkeep import (
     attachments,
@@ -34,7 +34,6 @@ from pycni.upkeep import (
     record,
     registration,
     routing,
-    rules,
     tables,
     underlay,
     ways,
@@ -61,7 +60,6 @@ PARTS = (
          _on(Subject.ADDRESS, Subject.LINK, Subject.ROUTE)),
     Part(routing.PART, routing.faults, routing.mend,
          _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
-    Part(dead_ends.PART, rules.faults, rules.mend, _on(Subject.RULE)),
     Part(underlay.PART, underlay.faults, None,
          _on(Subject.LINK, Subject.ADDRESS, Subject.ROUTE)),
     Part(ways.PART, ways.faults, ways.leave,

@@ -7,18 +7,15 @@ import errno
 import socket
 import time
 from collections.abc import Iterator
-from ipaddress import ip_network
 
 import pytest
 
-from pycni.errors import SetupError
-from pycni.kernel.netlink import NetlinkError
-from pycni.kernel.rtnl import Rtnl
-from pycni.kernel.rules import DeadEnd
+from pycni import settings
+from pycni.kernel import nft
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
-from pycni.node import dead_ends
-from pycni.node.dead_ends import MARK, PRIORITY
+from pycni.node import masquerade
+from pycni.node.record import Node
 from support.labs import agent_hung, drops, made_lab, setup, within, write_settings
 from support.waiting import wait_until
 
@@ -27,7 +24,8 @@ PATIENCE = 5.0
 """Seconds; a client without an answer waits for more than a minute."""
 SOON = 3.0
 """An error that comes while connect() still holds the socket counts at the next SYN, after 1 s."""
-BOTH = [ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56")]
+ICMP_DEST_UNREACH = 3
+IP_RECVERR = 11
 UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
@@ -84,25 +82,58 @@ def test_who_wants_no_answer_gets_none(lab: Lab, family: int) -> None:
 
         assert found is None
         assert unknown(lab, node) > before
-        assert within(node.netns, rules) == []
     finally:
         write_settings(node, answer_unreachable=True)
         setup(node)
-    assert len(within(node.netns, rules)) == 2
+    assert connect(node.pods[0], NOBODY[family])[0] in UNREACHABLE
 
 
-def rules() -> list[DeadEnd]:
-    with Rtnl() as ipr:
-        return dead_ends.current(ipr)
+def test_who_asks_hears_it_from_the_gateway(lab: Lab) -> None:
+    """As from a router: no error may come from the address of nobody itself."""
+    node = lab.layout.nodes[0]
+    pod = node.pods[0]
+
+    def asked() -> str:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        with listener, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            listener.settimeout(PATIENCE)
+            client.sendto(b"hello", (NOBODY[4], 9))
+            while True:
+                packet, (sender, _) = listener.recvfrom(2048)
+                if packet[20] == ICMP_DEST_UNREACH:
+                    return str(sender)
+
+    gateways = Node.load(settings.load(node.settings_path)).gateways
+    assert within(pod.netns, asked) == str(gateways[0])
+
+
+@pytest.mark.parametrize("protocol", [socket.IPPROTO_UDP, socket.IPPROTO_ICMP, 132])
+def test_whatever_it_sends_a_pod_hears_it(lab: Lab, protocol: int) -> None:
+    pod = lab.layout.nodes[0].pods[0]
+
+    def asked() -> int:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol) as client:
+            client.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            client.settimeout(PATIENCE)
+            client.connect((NOBODY[4], 0))
+            client.send(bytes((8, 0, 0xF7, 0xFF, 0, 0, 0, 0)))  # an ICMP echo, or a UDP header
+            try:
+                client.recv(2048)
+            except TimeoutError:
+                return 0
+            except OSError as error:
+                return error.errno or 0
+        return 0
+
+    assert within(pod.netns, asked) in UNREACHABLE
 
 
 def test_without_its_rules_a_node_drops_without_an_answer(lab: Lab) -> None:
-    """Others may flush rules."""
+    """Others may flush tables."""
     node = lab.layout.nodes[0]
 
     def flush() -> None:
-        with Rtnl() as ipr:
-            dead_ends.teardown(ipr)
+        nft.run(f"flush chain inet {masquerade.TABLE} prerouting", what=masquerade.WHAT)
 
     with agent_hung(lab, node):
         within(node.netns, flush)
@@ -115,44 +146,4 @@ def test_without_its_rules_a_node_drops_without_an_answer(lab: Lab) -> None:
             lambda: drops(lab, node)["UNKNOWN_DESTINATION", "to_overlay"] > before, "it is dropped"
         )
     setup(node)
-
-
-def test_faults_say_what_is_missing_and_what_is_too_much(lab: Lab) -> None:
-    node = lab.layout.nodes[0]
-    wanted = dead_ends.wanted(BOTH, answer=True)
-
-    def look(rules: list[DeadEnd]) -> list[str]:
-        with Rtnl() as ipr:
-            return [fault.sentence for fault in dead_ends.faults(ipr, rules)]
-
-    def without_ipv6() -> list[str]:
-        with Rtnl() as ipr:
-            ipr.delete_dead_end(DeadEnd(6, MARK, PRIORITY))
-        return look(wanted)
-
-    assert within(node.netns, lambda: look(wanted)) == []
-    assert within(node.netns, lambda: look(wanted[:1])) == [
-        "the IPv6 rule for mark 0x790021 is there, but not asked for"
-    ]
-    with agent_hung(lab, node):
-        assert within(node.netns, without_ipv6) == ["the IPv6 rule for mark 0x790021 is gone"]
-    setup(node)
-    assert within(node.netns, lambda: look(wanted)) == []
-
-
-def test_a_kernel_that_refuses_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise NetlinkError(errno.EOPNOTSUPP)
-
-    monkeypatch.setattr(Rtnl, "add_dead_end", refuse)
-    node = lab.layout.nodes[0]
-    other = [DeadEnd(4, MARK, PRIORITY + 1)]
-
-    def make() -> None:
-        with Rtnl() as ipr:
-            dead_ends.setup(ipr, other)
-
-    with pytest.raises(SetupError, match="rules for addresses of nobody") as caught:
-        within(node.netns, make)
-
-    assert "answer_unreachable" in caught.value.hint
+    assert connect(node.pods[0], NOBODY[4])[0] in UNREACHABLE

@@ -20,7 +20,7 @@ from pycni.kernel.netlink import FAMILIES, NetlinkError
 from pycni.kernel.qdiscs import TC_H_ROOT, Qdisc
 from pycni.kernel.routes import Hop, Route
 from pycni.kernel.rtnl import Rtnl
-from pycni.kernel.rules import FIB_RULE_INVERT, DeadEnd, Rule
+from pycni.kernel.rules import Rule
 from support.kernel import add_address, iproute, needs_root, netns, rtnl
 
 pytestmark = needs_root
@@ -266,31 +266,6 @@ def test_others_may_make_rules_with_bits_that_are_not_compared(
 
         assert ipr.rules(version) == []
         assert ipr.rule_destinations(version) == [ip_network(network)]
-        assert ipr.dead_ends(version) == []
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"fwmark": 7, "fwmask": 0xFF},
-        {"fwmark": 7, "fwmask": 2**32 - 1, "flags": FIB_RULE_INVERT},
-        {"fwmark": 7, "fwmask": 2**32 - 1, "iifname": "lo"},
-        {"fwmark": 7, "fwmask": 2**32 - 1, "ip_proto": 6},
-        {"fwmark": 7, "fwmask": 2**32 - 1, "tos": 8},
-        {"fwmark": 7, "fwmask": 2**32 - 1, "src": "10.0.0.0", "src_len": 8},
-    ],
-    ids=["part of the mark", "inverted", "interface", "protocol", "tos", "source"],
-)
-def test_a_dead_end_is_not_taken_for_a_rule_about_other_packets(
-    path: str, other: dict[str, Any]
-) -> None:
-    with rtnl(path) as ipr, iproute(path) as writer:
-        writer.rule("add", family=2, priority=7079, action="unreachable", **other)
-        assert ipr.dead_ends(4) == []
-        ipr.add_dead_end(DeadEnd(4, 7, 7079))
-
-        assert ipr.dead_ends(4) == [DeadEnd(4, 7, 7079)]
-        assert len([one for one in writer.get_rules(family=2) if one.get("FRA_FWMARK")]) == 2
 
 
 def test_a_vxlan_device_is_made_and_recognised(path: str) -> None:

@@ -27,7 +27,7 @@ from pycni.lab import processes, topology
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, UNDERLAY4, UNDERLAY6, LabNode
 from pycni.lab.topology import open_rtnl
-from pycni.node import claim, dead_ends, firewall_accepts, masquerade, overlay, overlay_guard
+from pycni.node import claim, firewall_accepts, masquerade, overlay, overlay_guard
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node, record_path
 from pycni.pods import port_table
@@ -537,9 +537,6 @@ DAMAGES = (
            "addresses", "gone"),
     Damage("IPv4 routes flushed", _ip("route", "flush", "dev", DEVICE), "routes", "10.244"),
     Damage("IPv6 routes flushed", _ip("-6", "route", "flush", "dev", DEVICE), "routes", "fd00"),
-    Damage("rule for addresses of nobody deleted",
-           _ip("rule", "del", "priority", str(dead_ends.PRIORITY)), dead_ends.PART, "gone",
-           is_broken=False, plugin_tells=False),
     Damage("addresses flushed", _on_links(_flush_addresses), "addresses", "gone",),
     Damage("local routes of addresses removed", _on_links(_unroute_addresses), "addresses",
            "local route", plugin_tells=False),

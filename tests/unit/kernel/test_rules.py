@@ -9,7 +9,7 @@ import pytest
 
 from pycni.kernel import rules
 from pycni.kernel.netlink import FAMILIES, attribute, number
-from pycni.kernel.rules import DeadEnd, Listed, Rule
+from pycni.kernel.rules import Listed, Rule
 
 
 def listed(*parts: bytes, version: int = 4, source: int = 0, destination: int = 0) -> bytes:
@@ -26,13 +26,6 @@ def test_a_rule_is_read_as_it_was_packed(source: str) -> None:
     found = rules.read_rule(rules.pack_rule(Rule(address, 500, 70000)))
 
     assert found == Listed(ip_network(address), None, 0, rules.FR_ACT_TO_TBL, 70000, 500)
-
-
-@pytest.mark.parametrize("version", [4, 6])
-def test_a_dead_end_is_read_as_it_was_packed(version: int) -> None:
-    found = rules.read_rule(rules.pack_dead_end(DeadEnd(version, 0x10000, 7)))
-
-    assert found == Listed(None, None, 0x10000, rules.FR_ACT_UNREACHABLE, 0, 7, is_of_mark=True)
 
 
 def test_a_table_below_256_may_stand_in_the_header() -> None:

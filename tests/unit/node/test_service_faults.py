@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent reports about Services becomes rows of status; what rejects is in a table."""
+"""What an agent reports about Services becomes rows of status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pycni.faults import Weight
-from pycni.node import rejection, service_faults
+from pycni.node import service_faults
 from pycni.node.report import SERVICES, Report
 from pycni.settings import Settings
 
@@ -63,11 +63,3 @@ def test_what_is_set_aside_is_named(settings: Settings) -> None:
 
     assert found.weight is Weight.DEGRADED
     assert aside[0] in found.found
-
-
-def test_rejecting_has_rules_only_where_services_are_on(settings: Settings) -> None:
-    """S-057"""
-    off = settings.model_copy(update={"services": "off"})
-
-    assert rejection.rules(off) == ()
-    assert [rule.split()[2] for rule in rejection.rules(settings)] == [f"{rejection.MARK:#x}"] * 2
