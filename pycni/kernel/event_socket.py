@@ -8,6 +8,7 @@ datagram about a thing replaces the one before, unread. Source: rtnetlink(7), ne
 from __future__ import annotations
 
 import errno
+import mmap
 import socket
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ class EventSocket:
         self._socket.settimeout(0)
         if everywhere:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
-        self._buffer = memoryview(bytearray(BUFFER))
+        self._buffer = memoryview(mmap.mmap(-1, BUFFER, flags=mmap.MAP_PRIVATE))
+        """Takes as much memory as was ever written to it."""
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel import memory, nft_elements, nft_sets, nft_tables, xt_matches
 from pycni.kernel.nft_elements import Answer
@@ -124,6 +125,14 @@ def look_up(family: str, table: str, name: str, element: str | int, *, what: str
     """As nft_elements.look_up. Raises SetupError."""
     try:
         return nft_elements.look_up(family, table, name, element)
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
+def addresses(table: str, name: str, *, what: str) -> frozenset[IPAddress] | None:
+    """As nft_elements.addresses, of a table of our family. Raises SetupError."""
+    try:
+        return nft_elements.addresses(FAMILY, table, name)
     except OSError as error:
         raise _silent(what, error) from error
 

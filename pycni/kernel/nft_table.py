@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pycni.cluster import IPAddress
@@ -19,10 +18,14 @@ from pycni.errors import SetupError
 from pycni.kernel import nft
 
 Listing = list[dict[str, Any]]
+Sets = Mapping[str, frozenset[IPAddress] | None]
+"""What is in sets, by their names; None: it is not there."""
 
 ADDRESS = {4: "typeof ip saddr", 6: "typeof ip6 saddr"}
 """What a set of addresses is declared by. Declared by their types, one that a newer nft has written
 would make an older one crash (nft_sets.py)."""
+PIECE = 500
+"""Addresses in one transaction: libnftables takes 700 bytes for each."""
 FOR_NEWER = "written so that an older nft crashes at it"
 """Of a set, as earlier releases of ours declared it."""
 
@@ -93,30 +96,36 @@ def differences(table: Table, *, what: str) -> list[Difference]:
     listed = _list(table.name, what=what)
     if listed is None:
         return [Difference(f"nftables table {nft.FAMILY} {table.name}", "gone")]
+    sets = {one.name: nft.addresses(table.name, one.name, what=what) for one in table.sets}
     demanding = nft.demanding_sets(table.name, what=what) if table.sets else ()
-    return compare(table, listed) + [
+    return compare(table, listed, sets) + [
         Difference(f"set {one.name} of nftables table {table.name}", FOR_NEWER)
         for one in table.sets
         if one.name in demanding
     ]
 
 
-def write_addresses(table: str, changed: AddressSet, *, what: str) -> bool:
-    """Give a set its addresses, in one transaction. False if the table or the set is gone.
+def write_addresses(table: str, wanted: AddressSet, *, what: str) -> bool:
+    """Give a set its addresses: first those that it lacks, a few in each transaction. False if the
+    table or the set is gone.
 
     Raises SetupError.
     """
-    place = f"{nft.FAMILY} {table} {changed.name}"
-    commands = f"flush set {place}\n"
-    if changed.addresses:
-        commands += f"add element {place} {_elements(changed)}\n"
-    try:
-        nft.run(commands, what=what)
-    except SetupError:
-        listed = _list(table, what=what, elements=False)
-        if listed is not None and changed.name in _read(listed).sets:
-            raise
+    known = nft.addresses(table, wanted.name, what=what)
+    if known is None:
         return False
+    try:
+        for verb, those in (
+            ("add", wanted.addresses - known),
+            ("delete", known - wanted.addresses),
+        ):
+            for piece in _pieces(sorted(those, key=int)):
+                one = replace(wanted, addresses=frozenset(piece))
+                nft.run(f"{verb} {_in_set(table, one)}", what=what)
+    except SetupError:
+        if nft.addresses(table, wanted.name, what=what) is None:
+            return False
+        raise
     return True
 
 
@@ -127,10 +136,7 @@ def change_addresses(
     the sets, or the addresses to be removed, are not there."""
     verbs = (("add", added), ("delete", removed))
     commands = [
-        f"{verb} element {nft.FAMILY} {table} {one.name} {_elements(one)}\n"
-        for verb, sets in verbs
-        for one in sets
-        if one.addresses
+        f"{verb} {_in_set(table, one)}\n" for verb, sets in verbs for one in sets if one.addresses
     ]
     try:
         nft.run("".join(commands), what=what)
@@ -141,7 +147,7 @@ def change_addresses(
 
 def counts(table: str, *, what: str) -> dict[str, Count]:
     """The named counters of a table; none if it is gone. Raises SetupError."""
-    listed = _list(table, what=what, elements=False) or []
+    listed = _list(table, what=what) or []
     return {
         entry["counter"]["name"]: Count(entry["counter"]["packets"], entry["counter"]["bytes"])
         for entry in listed
@@ -168,8 +174,8 @@ def declaration(one: AddressSet) -> str:
     return f"set {one.name} {{ {ADDRESS[one.version]}; {elements} }}\n"
 
 
-def compare(table: Table, listed: Listing) -> list[Difference]:
-    """How a table differs from its listing (libnftables-json(5)). Pure."""
+def compare(table: Table, listed: Listing, sets: Sets) -> list[Difference]:
+    """How a table differs from its listing (libnftables-json(5)) and its sets. Pure."""
     found = _read(listed)
     where = f"of nftables table {table.name}"
     differing: list[Difference] = []
@@ -190,14 +196,8 @@ def compare(table: Table, listed: Listing) -> list[Difference]:
     return differing + [
         Difference(f"set {one.name} {where}", "changed")
         for one in table.sets
-        if found.sets.get(one.name) != one.addresses
+        if sets.get(one.name) != one.addresses
     ]
-
-
-def addresses(elements: list[Any]) -> Iterator[IPAddress]:
-    """Of a listed set's elements; one to which an administrator gave a comment is an object."""
-    for element in elements:
-        yield ip_address(element["elem"]["val"] if isinstance(element, dict) else element)
 
 
 def digest(rule: str) -> str:
@@ -216,11 +216,11 @@ class _ListedChain:
 class _Listed:
     dormant: bool = False
     chains: dict[str, _ListedChain] = field(default_factory=dict)
-    sets: dict[str, frozenset[IPAddress]] = field(default_factory=dict)
 
 
-def _list(name: str, *, what: str, elements: bool = True) -> Listing | None:
-    """None if there is no table of that name. Of one with flags, which ours have not, only that."""
+def _list(name: str, *, what: str) -> Listing | None:
+    """Without elements of sets. None if there is no table of that name. Of one with flags, which
+    ours have not, only that."""
     flags = nft.table_flags(name, what=what)
     if flags is None:
         return None
@@ -228,7 +228,7 @@ def _list(name: str, *, what: str, elements: bool = True) -> Listing | None:
         return [{"table": {"family": nft.FAMILY, "name": name, "flags": flags}}]
     try:
         question = [{"list": {"table": {"family": nft.FAMILY, "name": name}}}]
-        return nft.run(question, what=what, elements=elements)
+        return nft.run(question, what=what, elements=False)
     except SetupError:
         if nft.table_exists(name, what=what):
             raise
@@ -245,8 +245,6 @@ def _read(listed: Listing) -> _Listed:
                 found.chains[one["name"]] = _ListedChain(_hook(one), one.get("policy", ""))
             elif kind == "rule":
                 found.chains[one["chain"]].comments.append(one.get("comment", ""))
-            elif kind == "set":
-                found.sets[one["name"]] = frozenset(addresses(one.get("elem", [])))
     return found
 
 
@@ -265,6 +263,15 @@ def _counter(name: str, value: Count) -> str:
 
 def _elements(one: AddressSet) -> str:
     return f"{{ {', '.join(map(str, sorted(one.addresses)))} }}"
+
+
+def _in_set(table: str, one: AddressSet) -> str:
+    return f"element {nft.FAMILY} {table} {one.name} {_elements(one)}"
+
+
+def _pieces(addresses: list[IPAddress]) -> Iterator[list[IPAddress]]:
+    for at in range(0, len(addresses), PIECE):
+        yield addresses[at : at + PIECE]
 
 
 def _chain(chain: Chain) -> str:

@@ -228,8 +228,10 @@ def forwards() -> tuple[Forward, ...]:
 def nodes() -> frozenset[IPAddress]:
     """The addresses of other nodes that the rules know. Raises as `read`."""
     _refuse_switched_off()
-    found = (nft_table.addresses(_elements_of("set", name)) for name in NODES.values())
-    return frozenset(address for addresses in found for address in addresses)
+    found = [nft.addresses(TABLE, name, what=WHAT) for name in NODES.values()]
+    if None in found:
+        raise _not_set_up()
+    return frozenset(address for addresses in found for address in addresses or ())
 
 
 def faults(found: Contents | str, wanted: Rules) -> list[Fault]:
@@ -257,12 +259,15 @@ def change(*, create: Sequence[Forward] = (), delete: Sequence[Forward] = ()) ->
 
 
 def write_nodes(addresses: Iterable[IPAddress]) -> None:
-    """Make `addresses` the other nodes' in one transaction.
+    """Make `addresses` the other nodes'.
 
     Raises SetupError; NotAvailable if the node was set up without the table.
     """
-    flush = [{"flush": {"set": _set(version)}} for version in NODES]
-    _run([*flush, *_elements("add", addresses)])
+    wanted = list(addresses)
+    for version, name in NODES.items():
+        one = AddressSet(name, version, frozenset(one for one in wanted if one.version == version))
+        if not nft_table.write_addresses(TABLE, one, what=WHAT):
+            raise _not_set_up()
 
 
 def change_nodes(*, create: Iterable[IPAddress] = (), delete: Iterable[IPAddress] = ()) -> None:
@@ -282,8 +287,8 @@ def _demanding() -> frozenset[str]:
 def _sets(again: Collection[str]) -> Iterator[str]:
     """The sets as `setup` declares them, with their elements if they are made again."""
     for version, name in NODES.items():
-        known = nft_table.addresses(_elements_of("set", name)) if name in again else ()
-        yield nft_table.declaration(AddressSet(name, version, frozenset(known)))
+        known = nft.addresses(TABLE, name, what=WHAT) if name in again else None
+        yield nft_table.declaration(AddressSet(name, version, known or frozenset()))
 
 
 def _elements(verb: str, addresses: Iterable[IPAddress]) -> Iterator[dict[str, Any]]:
@@ -307,15 +312,12 @@ def _refuse_switched_off() -> None:
 def _forwards() -> tuple[Forward, ...]:
     """Each map by itself: libnftables then leaves out the sets, which take it 30 ms for 5,000
     nodes. Raises NotAvailable without the table, SetupError without one of the maps."""
-    return tuple(
-        _forward(*element) for name in MAPS.values() for element in _elements_of("map", name)
-    )
+    return tuple(_forward(*element) for name in MAPS.values() for element in _elements_of(name))
 
 
-def _elements_of(kind: str, name: str) -> list[Any]:
-    """Of a "set" or a "map"."""
-    listed = _run([{"list": {kind: {"family": nft.FAMILY, "table": TABLE, "name": name}}}])
-    return [one for entry in listed if kind in entry for one in entry[kind].get("elem", [])]
+def _elements_of(name: str) -> list[Any]:
+    listed = _run([{"list": {"map": {"family": nft.FAMILY, "table": TABLE, "name": name}}}])
+    return [one for entry in listed if "map" in entry for one in entry["map"].get("elem", [])]
 
 
 def _run(commands: Sequence[dict[str, Any]], *, elements: bool = True) -> list[dict[str, Any]]:
@@ -325,10 +327,11 @@ def _run(commands: Sequence[dict[str, Any]], *, elements: bool = True) -> list[d
     except SetupError:
         if exists():
             raise
-        raise NotAvailable(
-            "this node is not set up for host ports",
-            hint=SET_UP,
-        ) from None
+        raise _not_set_up() from None
+
+
+def _not_set_up() -> NotAvailable:
+    return NotAvailable("this node is not set up for host ports", hint=SET_UP)
 
 
 def _commands(verb: str, elements: Sequence[Forward]) -> Iterator[dict[str, Any]]:

@@ -39,15 +39,6 @@ def test_a_protocol_has_its_name_where_the_host_names_none(
     assert found.owner == "web"
 
 
-def test_an_address_with_a_comment_is_a_nodes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    commented = {"elem": {"val": "192.0.2.9", "comment": "mine"}}
-    answer = [{"set": {"name": "nodes4", "elem": ["192.0.2.8", commented]}}]
-    monkeypatch.setattr(port_table.nft, "table_flags", lambda *_, **__: 0)
-    monkeypatch.setattr(port_table.nft, "run", lambda *_, **__: answer)
-
-    assert port_table.nodes() == {ip_address("192.0.2.8"), ip_address("192.0.2.9")}
-
-
 @pytest.mark.parametrize(
     ("flags", "maps", "said"),
     [

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of addresses in the kernel: as they are read by netlink, and written a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from pycni.cluster import IPAddress
+from pycni.errors import SetupError
+from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_table import PIECE, AddressSet, Table
+from support import kernel
+from support.labs import within
+
+TABLE = "ours"
+WHAT = "a table of the tests"
+FIRST: dict[int, IPAddress] = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
+
+in_both_families = pytest.mark.parametrize("version", [4, 6])
+
+
+def made(version: int, addresses: Any = ()) -> AddressSet:
+    return AddressSet("nodes", version, frozenset(addresses))
+
+
+def many(version: int, count: int) -> list[IPAddress]:
+    return [FIRST[version] + number for number in range(count)]
+
+
+@pytest.fixture
+def netns() -> Iterator[str]:
+    with kernel.netns() as path:
+        yield path
+
+
+def have(version: int, addresses: Any = ()) -> None:
+    nft_table.write(Table(TABLE, (), sets=(made(version, addresses),)), what=WHAT)
+
+
+def read() -> frozenset[IPAddress] | None:
+    return nft.addresses(TABLE, "nodes", what=WHAT)
+
+
+def write(wanted: AddressSet) -> bool:
+    return nft_table.write_addresses(TABLE, wanted, what=WHAT)
+
+
+@in_both_families
+@pytest.mark.parametrize("count", [0, 1, PIECE + 1])
+def test_what_was_written_is_read(netns: str, version: int, count: int) -> None:
+    wanted = frozenset(many(version, count))
+    within(netns, partial(have, version))
+
+    assert within(netns, lambda: write(made(version, wanted)))
+    assert within(netns, read) == wanted
+
+
+@in_both_families
+def test_all_others_go_and_what_is_there_stays(netns: str, version: int) -> None:
+    all_of_them = many(version, 3 * PIECE)
+    within(netns, partial(have, version, all_of_them[: 2 * PIECE]))
+
+    assert within(netns, lambda: write(made(version, all_of_them[PIECE:])))
+    assert within(netns, read) == frozenset(all_of_them[PIECE:])
+
+
+def test_what_an_administrator_added_with_a_comment_is_read(netns: str) -> None:
+    within(netns, partial(have, 4))
+    command = f'add element inet {TABLE} nodes {{ 192.0.2.9 comment "mine" }}'
+    within(netns, lambda: nft.run(command, what=WHAT))
+
+    assert within(netns, read) == frozenset([ip_address("192.0.2.9")])
+
+
+def test_without_the_table_or_the_set_nothing_is_written(netns: str) -> None:
+    assert within(netns, read) is None
+    assert within(netns, lambda: write(made(4, many(4, 1)))) is False
+
+    within(netns, lambda: nft_table.write(Table(TABLE, ()), what=WHAT))
+
+    assert within(netns, read) is None
+    assert within(netns, lambda: write(made(4, many(4, 1)))) is False
+
+
+def test_a_set_that_takes_no_such_addresses_is_said(netns: str) -> None:
+    within(netns, partial(have, 4))
+
+    with pytest.raises(SetupError, match=f"refused {WHAT}"):
+        within(netns, lambda: write(made(6, many(6, 1))))
+
+
+def test_a_set_that_goes_meanwhile_is_gone(netns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = iter([frozenset[IPAddress](), None])
+    monkeypatch.setattr(nft, "addresses", lambda *_, **__: next(known))
+
+    assert within(netns, lambda: write(made(4, many(4, 1)))) is False
