@@ -161,6 +161,13 @@ class Map(Descriptor):
         """As `entries`, in pairs."""
         yield from self.entries().items()
 
+    def stream(self) -> Iterator[tuple[bytes, bytes]]:
+        """As `items`, of which only a few hundred are held at a time. One may come twice while
+        others change the map."""
+        for keys, values in self._batches():
+            yield from zip(_cut(keys, self.info.key_size), _cut(values, self.info.value_size),
+                           strict=True)  # fmt: skip
+
     def marked(self, place: range) -> Iterator[tuple[bytes, bytes]]:
         """The entries in whose values not all of these bytes are 0; others cost next to nothing.
 

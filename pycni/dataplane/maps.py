@@ -7,7 +7,7 @@ A table is a line in TABLES: what a key is, and a value by its layout in abi.py,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -223,7 +223,15 @@ class Table(Closing, Generic[K, V]):
         return self._map.delete(self._codec.key.pack(key))
 
     def items(self) -> Iterator[tuple[K, V]]:
-        for key, value in self._map.items():
+        return self._unpacked(self._map.items())
+
+    def stream(self) -> Iterator[tuple[K, V]]:
+        """As `items`, for large maps: only a few hundred entries are held at a time. One may come
+        twice while others change the map."""
+        return self._unpacked(self._map.stream())
+
+    def _unpacked(self, entries: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[K, V]]:
+        for key, value in entries:
             if self._codec.is_sparse and not any(value):
                 continue
             yield self._codec.key.unpack(key), self._codec.value.unpack(value)

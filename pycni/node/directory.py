@@ -46,15 +46,17 @@ class Directory:
     @property
     def entries(self) -> dict[IPAddress, IPAddress]:
         """The VTEP of the node that has an address, for all that somebody has."""
-        found = {address: self._owner(address) for address in self._holders}
-        return {address: vtep for address, vtep in found.items() if vtep is not None}
+        found = ((address, self._owner(address)) for address in self._holders)
+        return {address: vtep for address, vtep in found if vtep is not None}
 
     @property
     def others(self) -> dict[IPAddress, IPAddress]:
         """The same, without those of this node."""
         own = self._records.get(self._own_name)
-        entries = self.entries.items()
-        return {one: vtep for one, vtep in entries if own is None or vtep != own.vtep}
+        entries = self.entries
+        for address in [one for one, vtep in entries.items() if own and vtep == own.vtep]:
+            del entries[address]
+        return entries
 
     def take_changes(self) -> dict[IPAddress, IPAddress | None]:
         """Addresses that may belong to another node than at the last call, each with the VTEP of

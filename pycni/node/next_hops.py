@@ -229,7 +229,7 @@ def review(settings: Settings, copy: Copy) -> None:
         copy.nodes_digest = vteps.digest()
         copy.node = node
         copy.take_all(node.vtep, _others(vteps, node))
-        copy.written, copy.written_digest = dict(hops.items()), hops.digest(but="used")
+        copy.written, copy.written_digest = dict(hops.stream()), hops.digest(but="used")
     write(settings, copy)
 
 
@@ -244,7 +244,7 @@ def review_some(settings: Settings, copy: Copy) -> None:
     differs = copy.take_turn()
     with maps.open_nexthops(settings.pin_root) as hops:
         if (found := hops.digest(but="used")) != copy.written_digest:
-            copy.written, copy.written_digest = dict(hops.items()), found
+            copy.written, copy.written_digest = dict(hops.stream()), found
             differs = True
     if _take_nodes(settings, copy) or differs:
         write(settings, copy)
@@ -275,7 +275,7 @@ def _sends(node: Node) -> tuple[IPAddress, bool, bool, bool]:
 def _others(vteps: Table[IPAddress, Vtep], node: Node) -> dict[IPAddress, Mode]:
     """The other nodes of `node`, as `Copy.take_all` takes them."""
     return {
-        vtep: node_modes.towards(node, node_modes.accepted(known)) for vtep, known in vteps.items()
+        vtep: node_modes.towards(node, node_modes.accepted(known)) for vtep, known in vteps.stream()
     }
 
 

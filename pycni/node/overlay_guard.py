@@ -155,7 +155,8 @@ def known_nodes(root: Path) -> frozenset[IPAddress] | None:
     """The addresses of `addresses_of`, as the pinned maps have them. None if one is not pinned."""
     try:
         with maps.open_vteps(root) as vteps, maps.open_remotes(root) as remotes:
-            return _single((vtep for vtep, _ in vteps.items()), (one for one, _ in remotes.items()))
+            behind = (prefix for prefix, _ in remotes.stream())
+            return _single((vtep for vtep, _ in vteps.stream()), behind)
     except NotAvailable:
         return None
 

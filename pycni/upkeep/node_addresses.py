@@ -99,4 +99,4 @@ def _differences(d: Description) -> tuple[int, int]:
 def _others(root: Path) -> set[IPAddress]:
     own = own_vtep(root)
     with maps.open_nodes(root) as table:
-        return {address for address, vtep in table.items() if vtep != own}
+        return {address for address, vtep in table.stream() if vtep != own}

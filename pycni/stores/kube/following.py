@@ -212,6 +212,7 @@ class Following(Generic[T]):
             self._is_well()
             if values:
                 yield Batch(Phase.CHANGE, values)
+            del values  # the next may be a long time coming
         if events.expired:
             self._forget()
             return

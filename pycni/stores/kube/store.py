@@ -197,6 +197,7 @@ class KubeStore:
         news = News(self.client.where, self._no_records())
         for batch in Following(self.client, NODE_NETWORKS, objects.raw).batches(stop):
             yield from news.of(batch)
+            del batch  # the next may be a long time coming
 
     @property
     def _blocks(self) -> Blocks:
