@@ -193,8 +193,11 @@ def alone_in(directory: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes | bytearray, *, durable: bool = True) -> None:
+def replace_file(
+    path: Path, content: bytes | bytearray | Iterator[bytes], *, durable: bool = True
+) -> None:
     """Replace `path` by a file of mode 0600: readers see the old or the new bytes, never a part.
+    What is large may come in pieces, which are never held together.
 
     With `durable` off this does not wait for the disk. After a power cut the file may then be
     empty, and its reader must cope. Raises FileError; the old file then stays as it was.
@@ -209,12 +212,12 @@ def replace_file(path: Path, content: bytes | bytearray, *, durable: bool = True
         descriptor = os.open(temporary, flags, FILE_MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                file.writelines(content if isinstance(content, Iterator) else [content])
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError:
+        except BaseException:
             temporary.unlink()
             raise
     except OSError as error:

@@ -11,7 +11,7 @@ One JSON document a line: the cluster's parameters and this node's name, then a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,13 @@ def is_kept(settings: Settings) -> bool:
 
 def save(settings: Settings, nodes: Iterable[NodeRecord]) -> None:
     """Replace the list. Raises FileError."""
-    text = bytearray(json.dumps(_head(settings)).encode())
-    for node in nodes:  # a list of all lines takes five times as much memory
-        text += f"\n{json.dumps([node.name, write(node, '')])}".encode()
-    replace_file(list_path(settings), text)
+    replace_file(list_path(settings), _lines(settings, nodes))
+
+
+def _lines(settings: Settings, nodes: Iterable[NodeRecord]) -> Iterator[bytes]:
+    yield json.dumps(_head(settings)).encode()
+    for node in nodes:
+        yield f"\n{json.dumps([node.name, write(node, '')])}".encode()
 
 
 def load(settings: Settings) -> tuple[NodeRecord, ...]:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +63,26 @@ class Report:
     def _put(self, section: str, text: Iterable[bytes]) -> None:
         with self._lock:
             packer = zlib.compressobj(zlib.Z_BEST_SPEED)
-            packed = b"".join([*map(packer.compress, text), packer.flush()])
+            packed = b"".join([*filter(None, map(packer.compress, text)), packer.flush()])
             now = self._clock()
             if self._sections.get(section) == packed and now - self._written < RENEWAL:
                 return
             self._sections[section] = packed
-            document = bytearray(f'{{"{WRITTEN}": {json.dumps(now)}'.encode())
-            for name, said in self._sections.items():
-                document += f', "{name}": '.encode()
-                for piece in _unpacked(said):
-                    document += piece
-            document += b"}"
             try:
-                replace_file(self._path, document, durable=False)
+                replace_file(self._path, _document(now, self._sections), durable=False)
             except FileError as error:
                 if self._limit.take("report") is not None:
                     log.warning("report not written error=%s", quoted(error.message))
             else:
                 self._written = now
+
+
+def _document(now: float, sections: Mapping[str, bytes]) -> Iterator[bytes]:
+    yield f'{{"{WRITTEN}": {json.dumps(now)}'.encode()
+    for name, said in sections.items():
+        yield f', "{name}": '.encode()
+        yield from _unpacked(said)
+    yield b"}"
 
 
 def _unpacked(packed: bytes) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,26 @@ def test_a_file_is_replaced_with_mode_0600(tmp_path: Path, durable: bool) -> Non
     assert file.read_text() == "new"
     assert mode(file) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["record"]
+
+
+def test_a_file_may_come_in_pieces(tmp_path: Path) -> None:
+    replace_file(tmp_path / "record", iter([b"one", b"", b" two"]))
+
+    assert (tmp_path / "record").read_bytes() == b"one two"
+
+
+def test_pieces_that_fail_leave_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "record").write_text("old")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"new"
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        replace_file(tmp_path / "record", pieces())
+
+    assert [path.name for path in tmp_path.iterdir()] == ["record"]
+    assert (tmp_path / "record").read_text() == "old"
 
 
 def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(
