@@ -38,6 +38,7 @@ COMMANDS = {
     "bgp": "pycni.cli.bgp",
     "pools": "pycni.cli.pools",
     "services": "pycni.cli.services",
+    "flows": "pycni.cli.flows",
     "maps": "pycni.cli.maps",
     "drops": "pycni.cli.drops",
     "lab": "pycni.cli.lab",

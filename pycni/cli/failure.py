@@ -33,7 +33,7 @@ INTERRUPTED, ENDED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 EXIT_STATUSES = f"""\b
 Exit status:
-  {OK}    done; also the end of `agent` and `drops --follow` by Ctrl-C
+  {OK}    done; also the end of `agent` and of --follow by Ctrl-C
   {FAILED}    failed; `status`: degraded; `lab ping`, `lab run`, `config check`: a check failed
   {USAGE}    wrong usage; `status`: packets of pods are lost
   {INTERRUPTED}  interrupted by Ctrl-C

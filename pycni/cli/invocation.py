@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,20 @@ class Invocation:
         from pycni.cli import table
 
         table.show(rows, columns=columns, below=below)
+
+    def stream(self, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
+        """As `emit`, for rows that may be very many: they are printed as they come."""
+        if self.as_json:
+            head = "["
+            for row in rows:
+                click.echo(f"{head}\n  {to_json(row, indent=None)}", nl=False)
+                head = ","
+            click.echo("[]" if head == "[" else "\n]")
+            return
+        from pycni.cli import table
+
+        for some in table.lines(rows, columns=columns):
+            click.echo(some)
 
     def say(self, *lines: str, **fields: Any) -> None:
         """Print what a verb did: lines of text, or its fields as one JSON object."""

@@ -9,7 +9,8 @@ long, for grep and awk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.cells import cell_len
@@ -21,6 +22,8 @@ from pycni.cli.output import cell
 
 GAP = 2
 """Blanks between two columns."""
+PIECE = 1000
+"""Rows of a long table that are in memory at a time."""
 
 
 def show(
@@ -55,6 +58,17 @@ def show(
     to.print(table)
 
 
+def lines(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Iterator[str]:
+    """A table of any number of rows, some lines at a time: each row is one line, however long, and
+    the first rows decide how wide the columns are."""
+    left = iter(rows)
+    some = [[column.replace("_", " ").upper() for column in columns], *_piece(left, columns)]
+    widths = [max(map(cell_len, column)) for column in zip(*some, strict=True)]
+    while some:
+        yield "\n".join(_line(row, widths) for row in some)
+        some = _piece(left, columns)
+
+
 def plan(leasts: Sequence[int], wholes: Sequence[int], *, room: int) -> list[int] | None:
     """The width of each column in a line of `room`: as wide as its values are whole, the widest
     made narrower as far as their words allow. None if there is too little room. Pure."""
@@ -67,6 +81,17 @@ def plan(leasts: Sequence[int], wholes: Sequence[int], *, room: int) -> list[int
         widths[max(wide, key=widths.__getitem__)] -= 1
         excess -= 1
     return widths
+
+
+def _piece(rows: Iterator[Mapping[str, Any]], columns: Sequence[str]) -> list[list[str]]:
+    return [[cell(row[name]) for name in columns] for row in islice(rows, PIECE)]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (
+        text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)
+    )
+    return (" " * GAP).join(padded).rstrip()
 
 
 def _least(column: Sequence[str]) -> int:

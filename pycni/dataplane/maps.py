@@ -236,6 +236,10 @@ class Table(Closing, Generic[K, V]):
                 continue
             yield self._codec.key.unpack(key), self._codec.value.unpack(value)
 
+    def raw(self) -> Iterator[tuple[bytes, bytes]]:
+        """As `stream`, but the entries are bytes: for who wants few of them."""
+        return self._map.stream()
+
     def marked(self, member: str) -> Iterator[tuple[K, V]]:
         """The entries in which a member is not zero. The others are not unpacked."""
         for key, value in self._map.marked(self._codec.value.layout.place(member)):

@@ -28,6 +28,7 @@ from pycni.files import read_regular
 from pycni.lan import leases
 from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
+from pycni.pods.lease import Lease
 from pycni.settings import Settings
 from pycni.upkeep import installed
 from pycni.upkeep.description import Description
@@ -69,6 +70,18 @@ def details(d: Description) -> str:
     if installed.load(d.settings) is None:
         return "not watched: no agent was started with --install-list"
     return f"{sum(1 for _ in results(d.settings))} known to the runtime"
+
+
+def pod_name(lease: Lease) -> str:
+    """The pod of a lease, "namespace/name", as the runtime's result of its ADD or Multus's says;
+    empty if neither does, or the lease's names are cut."""
+    file = "-".join((lease.network, lease.container_id, lease.ifname))
+    for keeper in (KEPT, OF_MULTUS):
+        arguments = _arguments(keeper / "results" / file) if file == Path(file).name else {}
+        names = [arguments.get(f"K8S_POD_{key}", "") for key in ("NAMESPACE", "NAME")]
+        if all(names):
+            return "/".join(names)
+    return ""
 
 
 def results(settings: Settings) -> Iterator[Result]:

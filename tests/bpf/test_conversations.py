@@ -25,6 +25,8 @@ from bpf.service_world import (
     translated,
 )
 from bpf.world import GATEWAY_MAC, OVERLAY_MAC, Family
+from pycni.dataplane import flows
+from pycni.dataplane.service_maps import FLOWS
 
 pytestmark = pytest.mark.root
 
@@ -32,8 +34,14 @@ DAY = 86_400
 
 
 def expiry(services: Services) -> set[int]:
-    """In how many seconds the entries expire, to the next second."""
-    return {round(flow.expires_in) for flow in services.flows().values()}
+    """In how many seconds the entries expire, to the next second; which is what `pycni flows` takes
+    for the lifetime of such an entry."""
+    found = {round(flow.expires_in) for flow in services.flows().values()}
+    assert found == {
+        flows.lifetime(FLOWS.key.unpack(key).protocol, FLOWS.value.unpack(value))
+        for key, value in services.raw_flows().items()
+    }
+    return found
 
 
 def chosen(services: Services) -> set[int]:

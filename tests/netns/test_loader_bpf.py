@@ -198,6 +198,7 @@ def test_all_entries_are_read_in_batches_of_any_size(
             prefixes.update(name, value)
 
         assert dict(endpoints.items()) == wanted
+        assert dict(endpoints.stream()) == wanted
         assert dict(prefixes.items()) == leaves
 
 

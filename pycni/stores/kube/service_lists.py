@@ -45,9 +45,12 @@ class ServiceLists:
             )
         return cls(Client(access.find(Location.parse(url))))
 
-    def documents(self) -> Iterator[Document]:
-        """Each object with its kind, which lists leave out. Raises StoreError."""
+    def documents(self, *, slices: bool = True) -> Iterator[Document]:
+        """Each object with its kind, which lists leave out; EndpointSlices if `slices`. Raises
+        StoreError."""
         for path, kind in KINDS.items():
+            if kind == "EndpointSlice" and not slices:
+                continue
             for page in pages(self.client, path, labelSelector=SELECTOR):
                 for one in page.items:
                     yield {**one, "kind": kind}

@@ -30,6 +30,24 @@ def test_a_table_shows_values_letter_by_letter(
     assert [line.strip() for line in capsys.readouterr().out.splitlines()] == ["MAC", value]
 
 
+def test_a_table_of_any_length_keeps_the_columns_of_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table, "PIECE", 2)
+    rows = ({"name": name, "port": 80} for name in ("a", "bbbbbb", "c", "wider than all", "\x1b"))
+
+    text = "\n".join(table.lines(rows, columns=("name", "port")))
+
+    assert text.splitlines() == [
+        "NAME    PORT", "a       80", "bbbbbb  80", "c       80", "wider than all  80",
+        "\\x1b    80",
+    ]  # fmt: skip
+
+
+def test_a_table_without_rows_has_its_heads() -> None:
+    assert list(table.lines([], columns=("pod_name", "port"))) == ["POD NAME  PORT"]
+
+
 def test_a_terminal_gets_no_colours_inside_of_values(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,13 @@ def test_each_object_has_its_kind(api: Api, lists: ServiceLists) -> None:
     assert told(lists) == [("Service", "web"), ("EndpointSlice", "web-1")]
 
 
+def test_slices_are_left_out_where_nobody_needs_them(api: Api, lists: ServiceLists) -> None:
+    put(api, SERVICES, service())
+
+    assert [one["kind"] for one in lists.documents(slices=False)] == ["Service"]
+    assert api.asked("GET", SLICES) == []
+
+
 def test_lists_of_many_pages_are_whole(api: Api, lists: ServiceLists) -> None:
     for number in range(1201):
         put(api, SERVICES, service(f"web{number:04}"))

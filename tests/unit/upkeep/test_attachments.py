@@ -17,6 +17,7 @@ from pycni.kernel.links import Link
 from pycni.lan import leases
 from pycni.lan.leases import LanLease
 from pycni.names import AttachmentKey
+from pycni.pods.lease import Lease
 from pycni.settings import Settings
 from pycni.upkeep import attachments, installed
 from pycni.upkeep.description import Description
@@ -245,3 +246,26 @@ def test_a_result_that_goes_at_the_look_is_none(
     monkeypatch.setattr(Path, "stat", gone)
 
     assert host.faults() == []
+
+
+def test_the_pod_of_a_lease_is_named_by_the_runtimes_result(host: Host) -> None:
+    host.attached(WEB, WEB_ARGS, linked=True)
+    host.attached(DB, linked=True)
+    cut = AttachmentKey(NETWORK, "../results/x", "eth0")
+
+    assert [attachments.pod_name(lease_of(one)) for one in (WEB, DB, FURTHER, cut)] == [
+        "shop/web-0", "", "", ""
+    ]  # fmt: skip
+
+
+def test_the_pod_of_a_lease_is_named_by_what_multus_keeps(host: Host) -> None:
+    kept = host.of_multus / "results"
+    kept.mkdir(parents=True)
+    file = kept / f"{WEB.network}-{WEB.container_id}-{WEB.ifname}"
+    file.write_text(json.dumps({"cniArgs": WEB_ARGS}))
+
+    assert attachments.pod_name(lease_of(WEB)) == "shop/web-0"
+
+
+def lease_of(key: AttachmentKey) -> Lease:
+    return Lease(key.digest, key.network, key.container_id, key.ifname, "", (), masquerade=False)
