@@ -298,7 +298,7 @@ def test_packets_outside_of_the_window_are_translated(services: Services, family
 
 
 def test_two_processors_begin_one_flow(services: Services, family: Family) -> None:
-    """S-176: one pair of entries, and all packets to one endpoint."""
+    """S-122, S-176: one pair of entries, and all packets to one endpoint."""
     ends = [End(at, family.pod_far, TARGET + at) for at in range(1, 40)]
     services.put(VIP[family.name], ends, protocol="UDP")
     program = services.dataplane.programs["from_container"]

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.root
 
 
 def test_a_pod_reaches_itself_from_the_gateway(services: Services, family: Family) -> None:
-    """S-065, S-066"""
+    """S-065, S-066, S-160: from a port that no socket and no node port has."""
     services.put(VIP[family.name], [End(3, family.pod_one)])
 
     outcome = services.send(request(family, "TCP"))

@@ -66,6 +66,7 @@ def test_a_backend_on_this_node_gets_it_from_the_pod_itself(
 def test_a_backend_on_another_node_gets_it_by_the_overlay(
     services: Services, family: Family, protocol: str
 ) -> None:
+    """S-064: without the mark of what is masqueraded."""
     end = End(3, family.pod_far, target(protocol))
     services.put(VIP[family.name], [end], protocol=protocol)
 
@@ -215,7 +216,7 @@ def test_local_chooses_only_endpoints_on_this_node(services: Services, family: F
 
 
 def test_new_flows_are_spread_over_all_endpoints(services: Services, family: Family) -> None:
-    """S-039"""
+    """S-039, S-134"""
     ends = [End(number, family.pod_far, TARGET + number) for number in range(1, 6)]
     services.put(VIP[family.name], ends)
 
@@ -263,7 +264,7 @@ def test_what_goes_to_the_world_is_not_touched(
 
 
 def test_a_spoofed_source_reaches_no_service(services: Services, family: Family) -> None:
-    """S-138"""
+    """S-047, S-138"""
     services.put(VIP[family.name], [End(3, family.pod_two)])
     sent = packet(family, "TCP", (family.pod_two, CLIENT, VIP[family.name], PORT), flags="S")
 

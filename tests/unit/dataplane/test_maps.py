@@ -151,6 +151,7 @@ def test_a_remote_and_a_vtep_come_back_as_they_went(vtep: IPAddress) -> None:
 
 
 def test_every_table_is_as_the_programs_declare_it(objects: Objects) -> None:
+    """S-167"""
     declared: dict[str, MapInfo] = {}
     for program in PROGRAMS:
         with Object.open(objects.path(program)) as opened:

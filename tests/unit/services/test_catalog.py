@@ -72,6 +72,21 @@ def test_a_service_that_goes_takes_its_ports_along(catalog: Catalog) -> None:
     assert catalog.changes() == {WEB: None}
 
 
+def test_a_family_that_comes_or_goes_leaves_the_other_alone(catalog: Catalog) -> None:
+    """S-009"""
+    tell(catalog, "Service", {NAME: service()})
+    catalog.changes()
+    of_both = service(clusterIPs=[CLUSTER_IP, "fd00:96::10"])
+
+    tell(catalog, "Service", {NAME: of_both})
+    more = catalog.changes()
+    tell(catalog, "Service", {NAME: service()})
+    fewer = catalog.changes()
+
+    assert [key.version for key in more] == [6]
+    assert {key.version: one for key, one in fewer.items()} == {6: None}
+
+
 def test_what_a_list_does_not_have_is_gone(catalog: Catalog) -> None:
     """S-031"""
     tell(catalog, "Service", {NAME: service(), "shop/other": service()})

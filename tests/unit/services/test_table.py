@@ -115,6 +115,18 @@ def test_an_endpoint_that_is_gone_gets_another_generation(maps: Maps, table: Ser
     assert maps.backends[index].service == 0
 
 
+def test_an_endpoint_with_another_port_is_another(maps: Maps, table: ServiceTable) -> None:
+    """S-078: so datagrams leave the old port with the next one."""
+    maps.write(table.plan({WEB: port(ONE)}))
+    (index,) = (at for at, one in maps.backends.items() if one.addr == ONE[0])
+    before = maps.backends[index]
+
+    maps.write(table.plan({WEB: port((ONE[0], ONE[1] + 1))}))
+
+    assert maps.backends[index].generation == before.generation + 1
+    assert maps.chosen(WEB_FRONT) == {(ONE[0], ONE[1] + 1)}
+
+
 def test_nothing_is_used_again_before_a_second_has_passed(maps: Maps, table: ServiceTable) -> None:
     """S-163"""
     maps.write(table.plan({WEB: port(ONE)}))
@@ -141,7 +153,7 @@ def test_what_is_the_same_is_not_written(maps: Maps, table: ServiceTable) -> Non
 
 
 def test_one_endpoint_more_writes_no_other(maps: Maps, table: ServiceTable) -> None:
-    """S-158"""
+    """S-007, S-158: each service port is planned by itself."""
     maps.write(table.plan({WEB: port(ONE), DNS: port(TWO, front=DNS_FRONT)}))
 
     made = table.plan({WEB: port(ONE, THREE)})
