@@ -20,15 +20,13 @@ from pycni.agent.current import Current
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.agent.service_maps import ServiceMaps
-from pycni.cluster import IPAddress
+from pycni.agent.surroundings import Surroundings
 from pycni.errors import PycniError
-from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
 from pycni.node.report import SERVICES, Report
 from pycni.services.catalog import Catalog
 from pycni.services.objects import Objects, read_one
-from pycni.services.selection import Place
 from pycni.services.table import ServiceTable
 from pycni.settings import Settings
 from pycni.stores import manifests
@@ -46,9 +44,6 @@ REST = 100.0
 """The same, at least, for each second that it took: 1 % of a processor is enough for it."""
 TOLD = 20
 """Objects that the report names."""
-
-IPVS = "kube-ipvs0"
-"""kube-proxy's device, with all addresses of Services (kubernetes.io/docs, "IPVS proxy mode")."""
 
 News = tuple[str, Batch[Objects]] | None
 """A batch of a kind; None: nothing came."""
@@ -70,30 +65,29 @@ def _followed(
     settings: Settings, run: Run, known: Known, report: Report
 ) -> Generator[None, None, None]:
     """One round of lists and what comes after; a step for each news."""
-    place, news = _source(settings, run)
-    writer = Writer(settings, Catalog(place, _owner(settings, known)), report)
-    listed: dict[str, set[str]] = {}
-    complete: set[str] = set()
-    for one in news:
-        if one is None:
+    ask_zone, news = _source(settings, run)
+    with Surroundings(settings, known, ask_zone) as around:
+        writer = Writer(settings, Catalog(around.place, around.owner), report)
+        listed: dict[str, set[str]] = {}
+        complete: set[str] = set()
+        for one in news:
+            if one is not None:
+                kind, batch = one
+                writer.catalog.change(kind, batch.values)
+                if batch.phase is Phase.BEGIN:
+                    listed[kind] = set()
+                elif batch.phase is Phase.PART:
+                    listed[kind] |= batch.values.keys()
+                elif batch.phase is Phase.END:
+                    writer.catalog.retain(kind, listed.pop(kind))
+                    complete.add(kind)
             if complete == set(KINDS.values()):
-                writer.look_again()
+                if around.look(writer.catalog) or one is not None:
+                    writer.write()
+                else:
+                    writer.look_again()
                 run.well()
             yield
-            continue
-        kind, batch = one
-        writer.catalog.change(kind, batch.values)
-        if batch.phase is Phase.BEGIN:
-            listed[kind] = set()
-        elif batch.phase is Phase.PART:
-            listed[kind] |= batch.values.keys()
-        elif batch.phase is Phase.END:
-            writer.catalog.retain(kind, listed.pop(kind))
-            complete.add(kind)
-        if complete == set(KINDS.values()):
-            writer.write()
-            run.well()
-        yield
 
 
 @dataclass
@@ -177,13 +171,12 @@ class Writer:
         )
 
 
-def _source(settings: Settings, run: Run) -> tuple[Place, Iterator[News]]:
-    """Where this node is, and where its Services come from. Raises PycniError."""
+def _source(settings: Settings, run: Run) -> tuple[Callable[[], str], Iterator[News]]:
+    """How this node's zone is asked for, and where its Services come from. Raises PycniError."""
     if settings.services_file is not None:
-        return Place(settings.node_name), _of_file(settings.services_file, run)
+        return lambda: "", _of_file(settings.services_file, run)
     lists = ServiceLists.open(settings.store_url)
-    place = Place(settings.node_name, lists.zone(settings.node_name))
-    return place, lists.follow(run.stop, read_one)
+    return lambda: lists.zone(settings.node_name), lists.follow(run.stop, read_one)
 
 
 def _of_file(path: Path, run: Run) -> Iterator[News]:
@@ -225,25 +218,3 @@ def _state_of(path: Path) -> object:
     except OSError as error:
         return error.errno
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _owner(settings: Settings, known: Known) -> Callable[[IPAddress], str]:
-    """Whose an address is that no Service may have. A node that has a Service's address itself, as
-    a DNS cache's node does, keeps what pods send there."""
-    with Rtnl() as ipr:
-        ipvs = {link.ifindex for link in ipr.links() if link.ifname == IPVS}
-        own = {one.ip for one in ipr.addresses() if one.ifindex not in ipvs}
-    version, others = -1, set[IPAddress]()
-
-    def owner(address: IPAddress) -> str:
-        nonlocal version, others
-        if any(address in cidr for cidr in settings.cluster_cidrs):
-            return "a pod's"
-        if address in own:
-            return "this node's"
-        if version != known.version:
-            version = known.version
-            others = {one for node in known.nodes or () for one in (node.vtep, *node.addresses)}
-        return "a node's" if address in others else ""
-
-    return owner

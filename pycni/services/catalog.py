@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pycni.services.endpoints import Endpoint, Part, PortKey, merge, read_slice
 from pycni.services.frontends import Frontend, Kind, Owned, frontends
@@ -37,7 +38,9 @@ class Catalog:
         self._dirty: set[str] = set()
         """Services whose endpoints changed."""
         self._is_dirty = True
-        """Whether a Service changed."""
+        """Whether a Service changed, or who has addresses."""
+        self._has_moved = False
+        """Whether the node is in another zone."""
         self._unread: dict[str, SetAside] = {}
         """By kind and name."""
         self._refused: list[SetAside] = []
@@ -71,6 +74,24 @@ class Catalog:
         unread = {one.removeprefix(f"{kind} ") for one in self._unread if one.startswith(kind)}
         self.change(kind, dict.fromkeys((known.keys() | unread) - set(names)))
 
+    def owners_changed(self) -> None:
+        """`owned` has other answers: all addresses are decided again."""
+        self._is_dirty = True
+
+    def change_zone(self, zone: str) -> bool:
+        """The node is in another zone: all endpoints are chosen again. Whether it is another."""
+        if zone == self._place.zone:
+            return False
+        self._place = replace(self._place, zone=zone)
+        self._has_moved = True
+        return True
+
+    @property
+    def asks_for_zones(self) -> bool:
+        """Whether any endpoint has a hint for zones."""
+        ports = (ports for ones in self._endpoints.values() for ports in ones.values())
+        return any(one.zones for ones in ports for one in ones)
+
     def all(self) -> dict[PortKey, WantedPort | None]:
         """All service ports as of the last `changes`."""
         return dict(self._told)
@@ -87,7 +108,9 @@ class Catalog:
                 for key in before.keys() | self._fronts.keys()
                 if before.get(key) != self._fronts.get(key)
             }
-        self._dirty, self._is_dirty = set(), False
+        if self._has_moved:
+            keys |= self._told.keys()
+        self._dirty, self._is_dirty, self._has_moved = set(), False, False
         made: dict[PortKey, WantedPort | None] = {}
         for key in keys:
             one = self._wanted(key)

@@ -7,10 +7,13 @@ import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
@@ -39,6 +42,8 @@ PROTOCOLS = ("TCP", "UDP")
 SERVICE_PORTS = [port(protocol) for protocol in PROTOCOLS]
 TARGET_PORTS = [port(protocol, TARGET) for protocol in PROTOCOLS]
 TIMEOUT = 5.0
+LOOPBACK = 1
+"""The index of `lo` in every namespace."""
 
 in_both_families = pytest.mark.parametrize("version", FAMILY.keys(), ids=FAMILY.values())
 with_both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -184,6 +189,46 @@ def test_an_endpoint_on_the_host_answers(
         services.write(service(ports=SERVICE_PORTS), *made)
         with answering(node.netns, [address]):
             assert ask(pods[0], version, "TCP") == address_of(services.lab, pods[0], version)
+
+
+@in_both_families
+def test_a_node_that_gets_the_services_address_keeps_what_pods_send_there(
+    services: File, pods: tuple[Pod, ...], version: int
+) -> None:
+    """S-073: as a DNS cache does; and it is the Service's again when the address goes."""
+    client, end = pods[0], pods[2]
+    node = services.lab.layout.node(client.node)
+    services.write(*web(services.lab, end))
+    own = address_of(services.lab, client, version)
+
+    def port_that_answers(number: int) -> bool:
+        return ask(client, version, "UDP", number) == own
+
+    with served(services.lab, end):
+        wait_until(partial(port_that_answers, PORT), "the Service answers")
+        with has_address(node, VIPS[version]), answering(node.netns, [VIPS[version]], PORT + 1):
+            wait_until(partial(port_that_answers, PORT + 1), "the node answers")
+        wait_until(partial(port_that_answers, PORT), "the Service answers again")
+
+
+@contextmanager
+def has_address(node: LabNode, address: str) -> Iterator[None]:
+    """An address on the loopback interface of a node."""
+    one = ip_address(address)
+
+    def add() -> None:
+        with Rtnl() as ipr:
+            ipr.add_address(LOOPBACK, one)
+
+    def remove() -> None:
+        with Rtnl() as ipr:
+            ipr.delete_address(LOOPBACK, one, prefixlen=one.max_prefixlen)
+
+    within(node.netns, add)
+    try:
+        yield
+    finally:
+        within(node.netns, remove)
 
 
 @in_both_families

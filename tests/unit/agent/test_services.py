@@ -13,9 +13,11 @@ import pytest
 
 from pycni.agent import services, services_if_on
 from pycni.agent.known import Known
+from pycni.agent.surroundings import Surroundings
 from pycni.dataplane.service_maps import Backend, FrontendKey, ServiceEntry
 from pycni.errors import FileError
 from pycni.node.report import SERVICES
+from pycni.services.catalog import Catalog
 from pycni.services.objects import Objects, read_one
 from pycni.services.selection import Place
 from pycni.services.table import Changes, Have, Room
@@ -79,7 +81,28 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> Pinned:
     made = Pinned()
     monkeypatch.setattr(services, "ServiceMaps", lambda _: nullcontext(made))
     monkeypatch.setattr(services.locks, "network_lock", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(services, "_owner", lambda *_: lambda _: "")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def around(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A node without addresses, of which nothing changes but what a test sets."""
+    made = SimpleNamespace(others=[])
+
+    class Fixed(Surroundings):
+        def __init__(self, settings: Settings, *_: object) -> None:
+            self.place = Place(settings.node_name)
+
+        def owner(self, _: object) -> str:
+            return ""
+
+        def look(self, catalog: Catalog) -> bool:
+            return bool(made.others) and made.others.pop()(catalog)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr(services, "Surroundings", Fixed)
     return made
 
 
@@ -103,7 +126,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, news: Iterable[services.News]
 ) -> Iterator[Told]:
     """A step for each news."""
-    monkeypatch.setattr(services, "_source", lambda *_: (Place("node1"), iter(news)))
+    monkeypatch.setattr(services, "_source", lambda *_: (lambda: "", iter(news)))
     report: Any = Told()
     for _ in services._followed(settings, OneRun(), Known(), report):
         yield report
@@ -167,6 +190,28 @@ def test_maps_that_a_setup_has_replaced_are_filled(
     list(run(monkeypatch, settings, news()))
 
     assert pinned.ends == {"10.244.2.7"}
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["nothing else", "other news"])
+def test_another_zone_is_written(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, pinned: Pinned, around: SimpleNamespace,
+    silent: bool,
+) -> None:  # fmt: skip
+    ends = [endpoint(f"10.244.{zone}.7", zones=[str(zone)]) for zone in (2, 3)]
+    around.others = [lambda catalog: catalog.change_zone("3"), lambda _: False]
+    more = None if silent else batch("Service", Phase.CHANGE, WEB)
+    news = [
+        *listed("Service", WEB),
+        *listed("EndpointSlice", {"shop/web-1": endpoint_slice(*ends)}),
+        more,
+    ]
+
+    chosen = [
+        {str(one.addr) for one in pinned.backends.values() if one.all}
+        for _ in run(monkeypatch, settings, news)
+    ]
+
+    assert chosen[-2:] == [{"10.244.2.7", "10.244.3.7"}, {"10.244.3.7"}]
 
 
 def test_what_others_change_in_the_maps_is_mended(
