@@ -93,11 +93,12 @@ def run(
         with server.listening(settings.socket_path) as listener:
             forgetting = Forgetting()
             installed.close(settings)  # of a former agent; the plugin may be another one by now
-            start(loops(Current(settings, read), forgetting, registered, unregistered), stop)
+            current = Current(settings, read)
+            start(loops(current, forgetting, registered, unregistered), stop)
             log.info("serving node=%s socket=%s", quoted(node.name), quoted(settings.socket_path))
             served(settings)
             notify.ready()
-            server.serve(listener, settings, stop, forgetting=forgetting)
+            server.serve(listener, current, stop, forgetting=forgetting)
         # the loop that listens there ends with the process, and tidies nothing up
         settings.event_socket_path.unlink(missing_ok=True)
     log.info("stopped node=%s", quoted(node.name))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from pycni import locks
+from pycni.agent.current import Current
 from pycni.attachments import dispatch
 from pycni.cni import rpc
 from pycni.cni.call import Serving
@@ -78,10 +79,12 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 
 def serve(
-    listener: socket.socket, settings: Settings, stop: threading.Event, *, forgetting: Forgetting
+    listener: socket.socket, current: Current, stop: threading.Event, *, forgetting: Forgetting
 ) -> None:
-    """Answer calls until `stop`, or until teardown has removed the socket's file; sets `stop`."""
-    mark = _mark(settings.socket_path)
+    """Answer calls, each by the settings of its time, until `stop`, or until teardown has removed
+    the socket's file; sets `stop`."""
+    path = current.settings.socket_path
+    mark = _mark(path)
     slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
     calls: set[threading.Thread] = set()
 
@@ -91,7 +94,7 @@ def serve(
             rpc.serve_connection(
                 connection,
                 lambda env, stdin, netns: dispatch.answer(
-                    env, stdin, netns, settings=settings, serving=serving
+                    env, stdin, netns, settings=current.settings, serving=serving
                 ),
             )
         except Exception:
@@ -103,9 +106,8 @@ def serve(
         try:
             connection, _ = listener.accept()
         except TimeoutError:
-            if _mark(settings.socket_path) != mark:
-                log.warning('stopping reason="the socket is gone" socket=%s',
-                            quoted(settings.socket_path))  # fmt: skip
+            if _mark(path) != mark:
+                log.warning('stopping reason="the socket is gone" socket=%s', quoted(path))
                 stop.set()
             continue
         slots.acquire()

@@ -7,11 +7,14 @@ import logging
 import socket
 import stat
 import threading
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pycni.agent import server
+from pycni.agent.current import Current
 from pycni.cni.protocol import Reply
 from pycni.errors import SetupError
 from pycni.kernel.forgetting import Forgetting
@@ -106,7 +109,7 @@ def test_a_socket_of_the_next_agent_is_left_alone(settings: Settings) -> None:
 
 
 def serve(listener: socket.socket, settings: Settings, stop: threading.Event) -> None:
-    server.serve(listener, settings, stop, forgetting=Forgetting())
+    server.serve(listener, Current(settings, lambda: settings), stop, forgetting=Forgetting())
 
 
 def test_calls_are_answered_until_the_agent_stops(
@@ -133,6 +136,35 @@ def test_calls_are_answered_until_the_agent_stops(
 
     assert not thread.is_alive()
     assert caplog.text.count("a bug") >= 2
+
+
+def test_a_call_is_answered_by_the_settings_of_the_last_setup(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, current = threading.Event(), Current(settings, lambda: settings)
+
+    def serve_connection(connection: socket.socket, handler: Any) -> None:
+        with connection:
+            connection.sendall(handler({}, b"", None).stdout)
+
+    def answer(*_: object, settings: Settings, **__: object) -> Reply:
+        return Reply(0, settings.log_level.encode(), b"")
+
+    monkeypatch.setattr(server.rpc, "serve_connection", serve_connection)
+    monkeypatch.setattr(server.dispatch, "answer", answer)
+    told = []
+    with server.listening(settings.socket_path) as listener:
+        work = partial(server.serve, listener, current, stop, forgetting=Forgetting())
+        thread = threading.Thread(target=work)
+        thread.start()
+        for level in ("info", "error"):
+            current.settings = settings.model_copy(update={"log_level": level})
+            with connect(settings.socket_path) as client:
+                told.append(client.recv(10).decode())
+        stop.set()
+        thread.join(10)
+
+    assert told == ["info", "error"]
 
 
 def test_an_agent_whose_socket_is_gone_stops(
