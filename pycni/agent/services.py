@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.agent.service_maps import ServiceMaps
 from pycni.agent.surroundings import Surroundings
-from pycni.errors import PycniError
+from pycni.errors import FileError, PycniError
 from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
+from pycni.node import first_services
 from pycni.node.report import SERVICES, Report
 from pycni.services.catalog import Catalog
 from pycni.services.objects import Objects, read_one
@@ -101,6 +102,7 @@ class Writer:
     limit: LineLimit = field(default_factory=LineLimit)
     _table: ServiceTable | None = None
     _ids: tuple[int, ...] = ()
+    _told_of: tuple[int, ...] = ()
     _released_at: float = 0.0
     _read_next: float = 0.0
 
@@ -125,6 +127,10 @@ class Writer:
                 self._read_next = now + max(RESYNC, REST * (now - began))
             maps.write(made)
             self._table = table
+        if self._told_of != self._ids:
+            with suppress(FileError):  # tried again with the next write
+                first_services.tell(self.settings, self._ids[0])
+                self._told_of = self._ids
         if made:
             self._tell_written(len(made.services), len(made.removed))
         self._tell(table)

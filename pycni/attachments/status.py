@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """STATUS: would an ADD succeed now, and does the network of the pods on this node still work?
 
-Looks at the cheap parts of the node's description (upkeep/parts.py), and whether the node itself
-is cut off, and takes no lock, because container runtimes ask every few seconds and wait for the
-answer. A way to some other node that is lost is not told: runtimes would have all nodes unready for
-one. An agent that is down is no failure: ADD works without one, and a node that turns unready for
-the second in which its agent restarts would lose its pods for nothing. Source: CNI spec 1.1.0,
-section 2 "STATUS".
+Looks at the cheap parts of the node's description (upkeep/parts.py), and whether the node itself is
+cut off, and takes no lock, because container runtimes ask every few seconds and wait for the
+answer. A node without pods gets none before its Services are written. A way to some other node that
+is lost is not told: runtimes would have all nodes unready for one. An agent that is down is no
+failure: ADD works without one, and a node that turns unready for the second in which its agent
+restarts would lose its pods for nothing. Source: CNI spec 1.1.0, section 2 "STATUS".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pycni.faults import Fault, Weight
 from pycni.ipam import allocation, delegation, pools, shortage
 from pycni.kernel.rtnl import Rtnl
 from pycni.names import NAME_HEAD
-from pycni.node import place
+from pycni.node import first_services, place
 from pycni.node.record import Node
 from pycni.pods import link_kinds
 from pycni.upkeep import parts, underlay
@@ -52,6 +52,8 @@ def check(call: Call) -> None:
         for fault in underlay.cut(description, seen):
             raise _error(fault, has_pods=bool(pods))
     place.refuse_lost(call.settings)
+    if not pods:
+        first_services.refuse_unwritten(call.settings)
     link_kinds.choose(call.conf.device)
     delegation.forward("STATUS", call)
     if not call.conf.delegate:

@@ -27,7 +27,14 @@ from pycni.kernel.rtnl import Rtnl
 from pycni.lan import host_child
 from pycni.lan import leases as lan_leases
 from pycni.names import AWAY_NOTE
-from pycni.node import claim, firewall_accepts, masquerade, overlay, overlay_guard
+from pycni.node import (
+    claim,
+    firewall_accepts,
+    first_services,
+    masquerade,
+    overlay,
+    overlay_guard,
+)
 from pycni.node.last_list import list_path
 from pycni.node.record import Node, record_path
 from pycni.node.report import report_path
@@ -197,6 +204,7 @@ def _remove_runtime_files(settings: Settings) -> None:
     resting.teardown(settings.run_dir)
     installed.close(settings)
     Rotation(settings.state_dir).forget()
+    first_services.teardown(settings)
     remove_file(report_path(settings))
     remove_file(list_path(settings))
     with suppress(OSError):

@@ -106,6 +106,14 @@ def around(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return made
 
 
+@pytest.fixture(autouse=True)
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Maps whose first write was noted."""
+    made: list[int] = []
+    monkeypatch.setattr(services.first_services, "tell", lambda _, number: made.append(number))
+    return made
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(node_name="node1", services="pods", services_file=tmp_path / "services.yaml")
@@ -173,6 +181,45 @@ def test_a_change_is_written_at_once(
 
     assert pinned.ends == {"10.244.2.7", "10.244.2.8"}
     assert (report.last["frontends"], report.last["left_out_count"]) == (1, 0)
+
+
+def test_a_first_write_is_noted_and_one_of_other_maps(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, pinned: Pinned, noted: list[int]
+) -> None:
+    """S-151"""
+
+    def news() -> Iterator[services.News]:
+        yield from listed("Service", WEB)
+        yield from listed("EndpointSlice", SLICE)
+        yield None
+        pinned.services, pinned.backends, pinned.slots = {}, {}, {}
+        pinned.number = 2
+        yield None
+
+    found = [list(noted) for _ in run(monkeypatch, settings, news())]
+
+    assert found == [[]] * 5 + [[1], [1], [1, 2]]
+
+
+def test_a_first_write_that_cannot_be_noted_is_noted_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, pinned: Pinned, noted: list[int]
+) -> None:
+    tell = services.first_services.tell
+    refusals = [FileError("no room")]
+
+    def refuse_once(of: Settings, number: int) -> None:
+        if refusals:
+            raise refusals.pop()
+        tell(of, number)
+
+    monkeypatch.setattr(services.first_services, "tell", refuse_once)
+    more = batch("Service", Phase.CHANGE, WEB)
+    news = [*listed("Service", WEB), *listed("EndpointSlice", SLICE), more]
+
+    list(run(monkeypatch, settings, news))
+
+    assert pinned.writes == 1
+    assert noted == [1]
 
 
 def test_maps_that_a_setup_has_replaced_are_filled(

@@ -42,6 +42,23 @@ def test_a_node_that_has_lost_its_place_is_not_ready(settings: Settings) -> None
     assert (caught.value.code, caught.value.hint) == (50, "drain it")
 
 
+@pytest.mark.parametrize("links", [["lo", "eth0"], ["lo", "pcn1234"]], ids=["no pod", "a pod"])
+def test_only_a_node_without_pods_waits_for_its_first_services(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, links: list[str]
+) -> None:
+    """S-151"""
+    monkeypatch.setattr(status.socket, "if_nameindex", lambda: list(enumerate(links)))
+    monkeypatch.setattr(status.first_services, "refuse_unwritten", refuse)
+
+    waits = pytest.raises(NotAvailable) if links == ["lo", "eth0"] else nullcontext()
+    with waits:
+        status.check(call(settings))
+
+
+def refuse(_: Settings) -> None:
+    raise NotAvailable("no Service yet")
+
+
 @pytest.mark.parametrize(("links", "code"), [(["lo", "eth0"], 50), (["lo", "pcn1234"], 51)])
 def test_a_node_that_is_cut_off_is_not_ready(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, links: list[str], code: int
