@@ -46,6 +46,9 @@ class Table(dict[Any, Any]):
     def remove(self, key: Any) -> None:
         self.pop(key, None)
 
+    def stream(self) -> Any:
+        return iter(self.items())
+
     def plan(self, want: Any, *, synced: bool) -> Any:
         return plan(self, want, synced=synced)
 
