@@ -139,7 +139,13 @@ def loops(
         registered=registered,
     )
     traffic = Traffic()
-    routes = partial(kernel_routes.follow, settings, waker=waker, used=traffic.add)
+    routes = partial(
+        kernel_routes.follow,
+        settings,
+        waker=waker,
+        others=lambda: cluster.others,
+        used=traffic.add,
+    )
     address = partial(own_address.follow, settings, known=known, moved=waker.wake)
     probe = partial(
         probes.follow, settings, others=lambda: cluster.others, traffic=traffic, report=report

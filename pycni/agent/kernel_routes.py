@@ -25,6 +25,7 @@ from pycni.node import next_hops, path_mtus
 from pycni.node.next_hops import Copy
 from pycni.node.record import Node, record_path
 from pycni.settings import Settings
+from pycni.stores import NodeRecord
 
 RENEWAL = 2.0
 """Seconds between two renewals of the lease, which is good for next_hops.LEASE."""
@@ -83,12 +84,13 @@ def follow(
     run: Run,
     *,
     waker: Waker,
+    others: Callable[[], Iterable[NodeRecord]],
     used: Callable[[Iterable[IPAddress]], object] = lambda _: None,
 ) -> None:
     """Until the agent stops, in the node's namespace; tells `used` the VTEPs of the nodes that
-    packets were sent to. Raises PycniError or OSError."""
+    packets were sent to. `others` gives the other nodes now. Raises PycniError or OSError."""
     with Fib() as fib, hearing_errors() as errors, Learning() as learning:
-        copy, rest = Copy(fib), Rest(run.budget)
+        copy, rest = Copy(fib, others), Rest(run.budget)
         narrowed, mark = False, None
         review = confirmation = 0.0
         while not run.stopping:

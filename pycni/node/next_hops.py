@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ from pycni.node import modes as node_modes
 from pycni.node.modes import Mode
 from pycni.node.record import Node
 from pycni.settings import Settings
+from pycni.stores import NodeRecord
 
 LEASE = 5.0
 """Seconds for which the programs use the table after the agent last vouched for it."""
@@ -52,8 +53,10 @@ log = logging.getLogger(__name__)
 class Copy:
     """What the kernel's tables say about packets to the other nodes."""
 
-    def __init__(self, fib: Fib) -> None:
+    def __init__(self, fib: Fib, known: Callable[[], Iterable[NodeRecord]] = tuple) -> None:
+        """`known`: other nodes as the store has them, whose addresses are not held twice."""
         self._fib = fib
+        self.known = known
         self.vtep: IPAddress | None = None
         """This node's; None until everything was asked for."""
         self._others: dict[IPAddress, Mode] = {}
@@ -228,7 +231,7 @@ def review(settings: Settings, copy: Copy) -> None:
     with maps.open_vteps(settings.pin_root) as vteps, maps.open_nexthops(settings.pin_root) as hops:
         copy.nodes_digest = vteps.digest()
         copy.node = node
-        copy.take_all(node.vtep, _others(vteps, node))
+        copy.take_all(node.vtep, _others(vteps, node, copy.known()))
         copy.written, copy.written_digest = dict(hops.stream()), hops.digest(but="used")
     write(settings, copy)
 
@@ -262,7 +265,7 @@ def _take_nodes(settings: Settings, copy: Copy) -> bool:
     with maps.open_vteps(settings.pin_root) as vteps:
         if (found := vteps.digest()) == copy.nodes_digest:
             return False
-        copy.take_nodes(_others(vteps, copy.node or Node.load(settings)))
+        copy.take_nodes(_others(vteps, copy.node or Node.load(settings), copy.known()))
         copy.nodes_digest = found
     return True
 
@@ -272,10 +275,14 @@ def _sends(node: Node) -> tuple[IPAddress, bool, bool, bool]:
     return node.vtep, node.direct, node.routed, node.ipip
 
 
-def _others(vteps: Table[IPAddress, Vtep], node: Node) -> dict[IPAddress, Mode]:
+def _others(
+    vteps: Table[IPAddress, Vtep], node: Node, known: Iterable[NodeRecord]
+) -> dict[IPAddress, Mode]:
     """The other nodes of `node`, as `Copy.take_all` takes them."""
+    held = {one.vtep: one.vtep for one in known}
     return {
-        vtep: node_modes.towards(node, node_modes.accepted(known)) for vtep, known in vteps.stream()
+        held.get(vtep, vtep): node_modes.towards(node, node_modes.accepted(entry))
+        for vtep, entry in vteps.stream()
     }
 
 

@@ -69,7 +69,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 return {NODE} if Copy.fib.second in errors_at else set()
 
         class Copy:
-            def __init__(self, fib):
+            def __init__(self, fib, known):
                 Copy.fib = fib
 
             @property
@@ -98,7 +98,10 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 kernel_routes.next_hops, verb, lambda *_, verb=verb: done.append(verb)
             )
         kernel_routes.follow(
-            SimpleNamespace(run_dir=tmp_path, state_dir=tmp_path, port=PORT), one, waker=waker
+            SimpleNamespace(run_dir=tmp_path, state_dir=tmp_path, port=PORT),
+            one,
+            waker=waker,
+            others=tuple,
         )
         assert one.rounds == len(told)
         return done

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import pytest
 
 from pycni.cluster import IPAddress
-from pycni.dataplane.maps import NextHop
+from pycni.dataplane.maps import NextHop, Vtep
 from pycni.kernel.fib import (
     NeighbourChange,
     Neighbours,
@@ -295,3 +296,14 @@ def test_each_node_has_its_turn_and_narrow_paths_always_have(
     kernel.narrow = set()
     assert copy.take_turn()
     assert copy.narrow == {}
+
+
+def test_addresses_that_the_store_has_are_not_held_twice() -> None:
+    entries = {ip_address(str(FAR)): Vtep(7), ip_address("192.0.2.99"): Vtep(8)}
+    vteps = SimpleNamespace(stream=lambda: iter(entries.items()))
+    node = SimpleNamespace(direct=False, routed=False, ipip=False)
+
+    found = next_hops._others(vteps, node, [SimpleNamespace(vtep=FAR)])
+
+    assert list(found) == list(entries)
+    assert next(iter(found)) is FAR
