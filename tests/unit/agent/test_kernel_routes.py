@@ -69,7 +69,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 return {NODE} if Copy.fib.second in errors_at else set()
 
         class Copy:
-            def __init__(self, fib, known):
+            def __init__(self, fib, _known):
                 Copy.fib = fib
 
             @property

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -303,7 +304,9 @@ def test_addresses_that_the_store_has_are_not_held_twice() -> None:
     vteps = SimpleNamespace(stream=lambda: iter(entries.items()))
     node = SimpleNamespace(direct=False, routed=False, ipip=False)
 
-    found = next_hops._others(vteps, node, [SimpleNamespace(vtep=FAR)])
+    known: Any = SimpleNamespace(vtep=FAR)
+
+    found = next_hops._others(vteps, node, [known])
 
     assert list(found) == list(entries)
     assert next(iter(found)) is FAR
