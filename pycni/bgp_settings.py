@@ -23,7 +23,7 @@ from pydantic import (
     StrictStr,
 )
 
-from pycni.cluster import Cluster, IPAddress, is_routable
+from pycni.cluster import Cluster, IPAddress, is_routable, overlap
 from pycni.names import is_node_name
 from pycni.setting_types import AbsolutePath, Cidr
 
@@ -33,6 +33,9 @@ HOPS_MAX = 255
 HOLD_MIN, HOLD_MAX = 3, 65535
 """Seconds (RFC 4271, section 4.2)."""
 PODS, PUBLISHED, FABRIC = "pods", "published", "fabric"
+CLUSTER_IPS, EXTERNAL_IPS, LOAD_BALANCERS = "cluster-ips", "external-ips", "load-balancers"
+OF_SERVICES = frozenset({CLUSTER_IPS, EXTERNAL_IPS, LOAD_BALANCERS})
+"""What may be announced of Services."""
 
 
 def _asn(value: int) -> int:
@@ -136,19 +139,37 @@ class Bgp(BaseModel):
     """Seconds without a word from a speaker after which its session ends."""
     graceful_restart: StrictBool = True
     """Whether routes stay while a speaker starts again (RFC 4724)."""
-    announce: tuple[Literal["pods", "published"], ...] = ("pods", "published")
-    """The node's pod CIDRs and further blocks; addresses of its pods outside of these."""
+    announce: tuple[
+        Literal["pods", "published", "cluster-ips", "external-ips", "load-balancers"], ...
+    ] = ("pods", "published")
+    """The node's pod CIDRs and further blocks; addresses of its pods outside of these; addresses of
+    Services."""
+    service_networks: tuple[Cidr, ...] = ()
+    """Services' addresses are announced only if they are in one of these: who may write a Service
+    may not draw other networks' packets here."""
     learn: tuple[Literal["pods", "fabric"], ...] = ()
     """Other nodes' pod CIDRs; routes to networks outside of the cluster, into the kernel."""
     pod_cidrs: tuple[Cidr, ...] = ()
     """This node's own, where BGP is the store."""
 
+    @property
+    def of_services(self) -> frozenset[str]:
+        """What it announces of Services."""
+        return OF_SERVICES & frozenset(self.announce)
+
 
 def problem(
-    bgp: Bgp | None, cluster: Cluster, *, is_store: bool, encap: str, has_resources: bool
+    bgp: Bgp | None,
+    cluster: Cluster,
+    *,
+    is_store: bool,
+    encap: str,
+    has_resources: bool,
+    has_services: bool,
 ) -> tuple[str, str]:
     """What only several keys together can violate: the key, and why; empty if all is right.
-    `has_resources`: whether peers may be told elsewhere."""
+    `has_resources`: whether peers may be told elsewhere; `has_services`: whether Services are
+    listed anywhere."""
     if bgp is None:
         needed = ("store", "BGP as the store takes the table [bgp], with asn and peers")
         return needed if is_store else ("", "")
@@ -156,6 +177,7 @@ def problem(
         _wrong_peers(bgp),
         _wrong_mesh(bgp, has_resources=has_resources),
         _wrong_source(bgp, cluster, is_store=is_store, encap=encap),
+        _wrong_services(bgp, cluster, has_services=has_services),
     )
     return next(filter(None, checks), ("", ""))
 
@@ -176,6 +198,26 @@ def _wrong_mesh(bgp: Bgp, *, has_resources: bool) -> tuple[str, str] | None:
         return "bgp.reflectors", "reflectors are those of the mesh: set bgp.mesh = true"
     if not bgp.peers and not bgp.mesh and not has_resources:
         return "bgp", "there is nobody to speak to: add [[bgp.peers]], or set bgp.mesh = true"
+    return None
+
+
+def _wrong_services(bgp: Bgp, cluster: Cluster, *, has_services: bool) -> tuple[str, str] | None:
+    key = "bgp.service_networks"
+    for one in bgp.service_networks:
+        if any(overlap(one, whole) for whole in cluster.cidrs):
+            return key, f"{one} overlaps cluster_cidrs: no Service has an address of pods"
+    if not bgp.of_services:
+        if bgp.service_networks:
+            return key, "service_networks: add 'cluster-ips' or others of Services to bgp.announce"
+        return None
+    kinds = ", ".join(sorted(bgp.of_services))
+    if not bgp.service_networks:
+        return (
+            "bgp.announce",
+            f"{kinds}: say in bgp.service_networks which networks these may be of",
+        )
+    if not has_services:
+        return "bgp.announce", f"{kinds}: the store has no Services; set services_file"
     return None
 
 

@@ -255,6 +255,11 @@ class Settings(BaseModel):
         return self.bgp is not None and self.store.startswith("kube:")
 
     @property
+    def announces_services(self) -> bool:
+        """Whether addresses of Services are told by BGP."""
+        return self.bgp is not None and bool(self.bgp.of_services)
+
+    @property
     def given_pod_cidrs(self) -> tuple[Cidr, ...]:
         """The node's pod CIDRs, where no store gives it any."""
         return self.bgp.pod_cidrs if self.bgp is not None else ()
@@ -419,6 +424,7 @@ def _check_together(settings: Settings, file: Path, lines: Mapping[str, int]) ->
         is_store=settings.learns_pods,
         encap=settings.encap,
         has_resources=settings.has_bgp_resources,
+        has_services=settings.has_services,
     )
     if key:
         raise _wrong(file, [f"{_at(lines, *key.split('.'))}{key}: {why}"])

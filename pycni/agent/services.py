@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follows Services and EndpointSlices, and writes the maps by which packets to Services find their
-endpoints.
+endpoints, and the addresses that routers are told of.
 
 Nothing is written before both kinds are listed completely, so nothing is removed that is only not
 known yet. If the list goes away, the maps stay as they were written last.
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni import locks
+from pycni.agent import announcing
+from pycni.agent.announcing import Announcing
 from pycni.agent.current import Current
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
@@ -53,13 +55,17 @@ log = logging.getLogger(__name__)
 
 
 def follow(current: Current, run: Run, *, known: Known, report: Report) -> None:
-    """Until the agent stops or the settings say "off". Raises PycniError or OSError."""
-    while not run.stopping and current.settings.services != "off":
-        settings = current.settings
+    """Until the agent stops, or nothing of it is in the settings any more. Raises PycniError or
+    OSError."""
+    while not run.stopping and _is_wanted(settings := current.settings):
         with closing(_followed(settings, run, known, report)) as steps:
             for _ in steps:
                 if current.settings is not settings:
                     break
+
+
+def _is_wanted(settings: Settings) -> bool:
+    return settings.services != "off" or settings.announces_services
 
 
 def _followed(
@@ -68,25 +74,31 @@ def _followed(
     """One round of lists and what comes after; a step for each news."""
     ask_zone, news = _source(settings, run)
     with Surroundings(settings, known, ask_zone) as around:
-        writer = Writer(settings, Catalog(around.place, around.owner), report)
+        catalog = Catalog(around.place, around.owner, announcing.choice(settings))
+        writer = Writer(settings, catalog, report) if settings.services != "off" else None
+        announced = Announcing(settings, catalog)
         listed: dict[str, set[str]] = {}
         complete: set[str] = set()
         for one in news:
             if one is not None:
                 kind, batch = one
-                writer.catalog.change(kind, batch.values)
+                catalog.change(kind, batch.values)
                 if batch.phase is Phase.BEGIN:
                     listed[kind] = set()
                 elif batch.phase is Phase.PART:
                     listed[kind] |= batch.values.keys()
                 elif batch.phase is Phase.END:
-                    writer.catalog.retain(kind, listed.pop(kind))
+                    catalog.retain(kind, listed.pop(kind))
                     complete.add(kind)
             if complete == set(KINDS.values()):
-                if around.look(writer.catalog) or one is not None:
+                is_changed = around.look(catalog) or one is not None
+                if writer is None:
+                    catalog.changes()
+                elif is_changed:
                     writer.write()
                 else:
                     writer.look_again()
+                announced.turn(changed=is_changed)
                 run.well()
             yield
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows Services while the settings say so.
+"""Follows Services while the settings say so: that pods reach them by pycni, or that they are
+announced.
 
 What that takes (HTTP, TLS, YAML) is loaded only then: it is a tenth of an agent's memory.
 """
@@ -18,8 +19,10 @@ LOOK = 2.0
 def follow(current: Current, run: Run, *, known: Known, report: Report) -> None:
     """Until the agent stops. Raises PycniError or OSError."""
     while not run.stopping:
-        if current.settings.services == "off":
+        settings = current.settings
+        if settings.services == "off":
             report.put(SERVICES, {"state": "off"})
+        if settings.services == "off" and not settings.announces_services:
             run.well()
             run.wait(LOOK)
         else:

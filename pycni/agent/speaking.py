@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pycni import locks
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
-from pycni.bgp import file, learned
+from pycni.bgp import file, learned, service_addresses
 from pycni.bgp.answers import Session
 from pycni.bgp.bird import Bird
 from pycni.bgp.learned import Problem
@@ -49,6 +49,8 @@ def follow(settings: Settings, run: Run, *, known: Known) -> None:
         run.well()
         run.stop.wait()
         return
+    if not settings.announces_services:
+        service_addresses.forget(settings)  # those of former settings
     speaking = Speaking(settings)
     while not run.stopping:
         before = time.thread_time()

@@ -18,14 +18,13 @@ from pycni.kernel.netlink_socket import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 from pycni.kernel.rtnl import Rtnl
 from pycni.line_limit import LineLimit
 from pycni.logfmt import quoted
+from pycni.node import kube_proxy
 from pycni.services.catalog import Catalog
 from pycni.services.selection import Place
 from pycni.settings import Settings
 
 ZONE_SECONDS = 60.0
 """After which this node's zone is read again, where hints ask for zones."""
-IPVS = "kube-ipvs0"
-"""kube-proxy's device, with all addresses of Services (kubernetes.io/docs, "IPVS proxy mode")."""
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class Surroundings(Closing):
 def own_addresses() -> frozenset[IPAddress]:
     """The addresses of this node that others can send to, but for those that kube-proxy gave it."""
     with Rtnl() as ipr:
-        ipvs = {link.ifindex for link in ipr.links() if link.ifname == IPVS}
+        ipvs = {link.ifindex for link in ipr.links() if link.ifname == kube_proxy.IPVS}
         return frozenset(
             one.ip for one in ipr.addresses() if one.ifindex not in ipvs and is_routable(one.ip)
         )

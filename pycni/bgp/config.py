@@ -44,6 +44,8 @@ class Speaker:
     passwords: Mapping[Path, str]
     published: tuple[IPNetwork, ...] = ()
     """Addresses of pods outside of the node's networks."""
+    services: tuple[IPNetwork, ...] = ()
+    """Addresses of Services."""
     announces: bool = True
     """Whether it announces anything: not before its maps are written, and not once they empty."""
 
@@ -53,7 +55,8 @@ class Speaker:
         if not self.announces:
             return ()
         own = self.node.networks if PODS in self.bgp.announce else ()
-        return (*own, *(self.published if PUBLISHED in self.bgp.announce else ()))
+        published = self.published if PUBLISHED in self.bgp.announce else ()
+        return (*own, *published, *self.services)
 
     @property
     def router_id(self) -> IPv4Address:
@@ -136,7 +139,9 @@ def _filters(speaker: Speaker, neighbour: Neighbour) -> Iterator[str]:
     if PODS in bgp.learn or reflects:
         taken += pods
     if FABRIC in bgp.learn and not neighbour.is_node:
-        taken += [f"if net ~ [ {cidr}+ ] then reject;" for cidr in node.cluster_cidrs]
+        # other nodes announce Services as well, and who forwards to them is no route
+        foreign = (*node.cluster_cidrs, *bgp.service_networks)
+        taken += [f"if net ~ [ {cidr}+ ] then reject;" for cidr in foreign]
         taken.append("accept;")
     yield from _block(f"filter from_{neighbour.name}", [*taken, "reject;"])
 

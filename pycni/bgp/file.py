@@ -7,9 +7,10 @@ They go with a reboot: a BIRD that starts before the agent finds no file, and an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_network
 from pathlib import Path
 
-from pycni.bgp import passwords, resources
+from pycni.bgp import passwords, resources, service_addresses
 from pycni.bgp.bird import Bird
 from pycni.bgp.config import Speaker, render
 from pycni.bgp.neighbours import wanted
@@ -46,7 +47,9 @@ def text(settings: Settings, node: Node, nodes: Iterable[NodeRecord]) -> bytes |
     neighbours = wanted(bgp, node.name, known.values())
     lengths = {version: settings.cluster.node_prefix(version) for version in (4, 6)}
     secrets = passwords.read(neighbours)
-    return render(Speaker(bgp, node, lengths, neighbours, secrets, own.extra)).encode()
+    told = service_addresses.load(settings) or service_addresses.NOTHING
+    services = tuple(map(ip_network, told.addresses))
+    return render(Speaker(bgp, node, lengths, neighbours, secrets, own.extra, services)).encode()
 
 
 def write(settings: Settings, content: bytes) -> bool:
@@ -64,8 +67,9 @@ def differs(settings: Settings, content: bytes) -> bool:
 
 
 def withdraw(settings: Settings) -> None:
-    """Have BIRD take back all that it announced, and end its sessions; the file is gone then. Right
-    also where no BIRD runs. Raises FileError."""
+    """Have BIRD take back all that it announced, and end its sessions; the file is gone then, and
+    so are Services' addresses. Right also where no BIRD runs. Raises FileError."""
+    service_addresses.forget(settings)
     path = config_path(settings)
     if not path.exists():
         return

@@ -20,7 +20,7 @@ class View:
 
     sessions: tuple[Session, ...]
     routes: tuple[Route, ...]
-    """Of its tables of routes to pods and to the fabric; this node's own among them."""
+    """Of its tables of routes to pods and to the fabric, without what this node itself says."""
     boot: str
     """When BIRD started."""
 
@@ -35,7 +35,7 @@ def look(bird: Bird) -> View:
     """Raises BirdError."""
     return View(
         tuple(answers.sessions(bird.ask("show protocols all"))),
-        _routes(bird, "show route all"),
+        _routes(bird, "show route all where source = RTS_BGP"),
         answers.boot(bird.ask("show status")),
     )
 

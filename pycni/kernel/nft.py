@@ -164,6 +164,14 @@ def flags(*, what: str) -> dict[Table, int]:
         raise _silent(what, error) from error
 
 
+def has_chain(family: str, table: str, name: str, *, what: str) -> bool:
+    """As nft_tables.has_chain. Raises SetupError."""
+    try:
+        return nft_tables.has_chain(family, table, name)
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
 def devices(*, what: str) -> dict[tuple[str, str, str], tuple[str, ...]]:
     """As nft_tables.devices. Raises SetupError."""
     try:

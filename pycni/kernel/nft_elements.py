@@ -28,7 +28,7 @@ from pycni.kernel.netlink import (
     read_text,
     text,
 )
-from pycni.kernel.nft_tables import FAMILIES, NFGENMSG
+from pycni.kernel.nft_tables import NFGENMSG, head
 
 GET_SET = 10 << 8 | 10
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSET."""
@@ -51,7 +51,7 @@ as libnftables-json(5) has it. None: it cannot be told, as where the set has oth
 def look_up(family: str, table: str, name: str, element: str | int) -> Answer:
     """What a set or map has at an element: an address, a port (a number), the name of an interface.
     Raises OSError if the kernel does not answer."""
-    body = _head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
+    body = head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
     for key in _keys(element):
         try:
             return _get(body, key)
@@ -75,7 +75,7 @@ def _get(body: bytes, key: bytes) -> Answer:
 
 def addresses(family: str, table: str, name: str) -> frozenset[IPAddress] | None:
     """What is in a set of single addresses; None if it is not there. Raises OSError."""
-    body = _head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
+    body = head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
     try:
         with closing(nft_tables.open_asker()) as asker:
             bodies = asker.dump(GET_ELEMENT, body)
@@ -97,21 +97,16 @@ def _listed_keys(body: bytes) -> Iterator[bytes]:
 def are_many(family: str, table: str) -> bool:
     """Whether a set or map of a table has so many elements, some thousand, that nobody should list
     them. Raises OSError."""
-    head = _head(family)
+    start = head(family)
     with closing(nft_tables.open_asker()) as asker:
-        bodies = asker.dump(GET_SET, head + text(NFTA_SET_TABLE, table))
+        bodies = asker.dump(GET_SET, start + text(NFTA_SET_TABLE, table))
     names = (dict(attributes(body, NFGENMSG))[NFTA_SET_NAME] for body in bodies)
-    return not all(_is_short(head + text(NFTA_LIST_TABLE, table), name) for name in names)
+    return not all(_is_short(start + text(NFTA_LIST_TABLE, table), name) for name in names)
 
 
 def _is_short(body: bytes, name: bytes) -> bool:
     with closing(nft_tables.open_asker()) as asker:
         return asker.is_short(GET_ELEMENT, body + attribute(NFTA_LIST_SET, name))
-
-
-def _head(family: str) -> bytes:
-    number = next(number for number, word in FAMILIES.items() if word == family)
-    return bytes((number,)) + bytes(NFGENMSG - 1)
 
 
 def _keys(element: str | int) -> Iterator[bytes]:

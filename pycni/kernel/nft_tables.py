@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tables nftables has, with their flags, and the generation of all that it has; asked by
-netlink.
+"""Which tables nftables has, with their flags, whether it has some chain, and the generation of all
+that it has; asked by netlink.
 
 Before release 1.0.7, libnftables writes a table's flag into its JSON from memory that it has freed,
 and that may end the process. So a table with flags is never listed by it. Runs in the network
@@ -9,10 +9,11 @@ namespace of the calling thread. Source: linux/netfilter/nf_tables.h.
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import closing
 
-from pycni.kernel.netlink import attributes, read_text
+from pycni.kernel.netlink import NetlinkError, attributes, read_text, text
 from pycni.kernel.netlink_socket import NetlinkSocket
 
 NETLINK_NETFILTER = 12
@@ -52,6 +53,25 @@ def devices() -> dict[tuple[str, str, str], tuple[str, ...]]:
         bodies = asker.dump(GET_CHAIN, bytes(NFGENMSG))
     chains = (_read_chain(body) for body in bodies if body[0] in FAMILIES)
     return {chain: ifnames for chain, ifnames in chains if ifnames}
+
+
+def has_chain(family: str, table: str, name: str) -> bool:
+    """Whether there is such a chain. Raises OSError."""
+    body = head(family) + text(NFTA_CHAIN_TABLE, table) + text(NFTA_CHAIN_NAME, name)
+    with closing(open_asker()) as asker:
+        try:
+            asker.request(GET_CHAIN, 0, body)
+        except NetlinkError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+    return True
+
+
+def head(family: str) -> bytes:
+    """struct nfgenmsg of a request about one family."""
+    number = next(number for number, word in FAMILIES.items() if word == family)
+    return bytes((number,)) + bytes(NFGENMSG - 1)
 
 
 def generation() -> int:

@@ -29,21 +29,47 @@ NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 def tables(version: int) -> list[Table]:
     """The tables of one IP version (4 or 6) that the namespace has and that filter. Raises
     SetupError."""
-    family = next(one for one in FAMILIES if one.version == version)
+    family = _family(version)
     try:
-        made = Path("/proc/thread-self/net", NAMES[version]).read_text().split()
-        names = [name for name in PRIORITIES if name in made]  # to ask for another would make it
-        return [_read(family, name) for name in names]
+        names = [name for name in PRIORITIES if name in _made(version)]
+        return [xtables_entries.read(*_read(family, name), name, family=family) for name in names]
+    except OSError as error:
+        raise _silent(error) from error
+
+
+def has_chain(version: int, table: str, name: str) -> bool:
+    """Whether a table of one IP version has a chain of its own with that name. Raises
+    SetupError."""
+    try:
+        if table not in _made(version):
+            return False
+        block, _ = _read(_family(version), table)
+    except OSError as error:
+        raise _silent(error) from error
+    return name.encode() + b"\0" in block  # jumps have no names
+
+
+def _family(version: int) -> Family:
+    return next(one for one in FAMILIES if one.version == version)
+
+
+def _made(version: int) -> list[str]:
+    """The tables that there are: to ask for another would make it."""
+    try:
+        return Path("/proc/thread-self/net", NAMES[version]).read_text().split()
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise SetupError(
-            f"cannot read the tables of iptables-legacy: {error.strerror}",
-            hint="run as root; see what it says itself: iptables-legacy -S FORWARD",
-        ) from error
 
 
-def _read(family: Family, name: str) -> Table:
+def _silent(error: OSError) -> SetupError:
+    return SetupError(
+        f"cannot read the tables of iptables-legacy: {error.strerror}",
+        hint="run as root; see what it says itself: iptables-legacy -S FORWARD",
+    )
+
+
+def _read(family: Family, name: str) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The entries of a table, and where those of each hook begin and end."""
     with socket.socket(family.domain, socket.SOCK_DGRAM) as asker:
         question = INFO.pack(name.encode(), *[0] * 13)
         info = INFO.unpack(_ask(asker, family, SO_GET_INFO, question))
@@ -54,7 +80,7 @@ def _read(family: Family, name: str) -> Table:
         for number, hook in enumerate(HOOKS)
         if info[1] & 1 << number
     }
-    return xtables_entries.read(block, bounds, name, family=family)
+    return block, bounds
 
 
 def _ask(asker: socket.socket, family: Family, option: int, question: bytes) -> bytes:

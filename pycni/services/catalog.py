@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from pycni.cluster import IPAddress
+from pycni.services.announced import Choice, announced
 from pycni.services.endpoints import Endpoint, Part, PortKey, merge, read_slice
 from pycni.services.frontends import Frontend, Kind, Owned, frontends
 from pycni.services.objects import EndpointSlice, Objects, Service, SetAside
@@ -21,18 +23,21 @@ from pycni.services.wanted import NO_ENDPOINT, WantedPort, wanted
 News = Mapping[str, Objects | None]
 """Objects of one kind by namespace and name, each as `read_one` understood it; None: deleted."""
 NOTHING = Objects()
+NO_CHOICE = Choice()
 
 
 class Catalog:
-    """As the node at `place` sees it. `owned` as in `frontends`."""
+    """As the node at `place` sees it. `owned` as in `frontends`; `choice` may be announced."""
 
-    def __init__(self, place: Place, owned: Owned) -> None:
+    def __init__(self, place: Place, owned: Owned, choice: Choice = NO_CHOICE) -> None:
         self._place = place
         self._owned = owned
+        self._choice = choice
         self._services: dict[str, Service] = {}
         self._slices: dict[str, Part] = {}
         self._of_service: defaultdict[str, dict[str, Part]] = defaultdict(dict)
         self._fronts: dict[PortKey, tuple[Frontend, ...]] = {}
+        self._announceable: tuple[Frontend, ...] = ()
         self._endpoints: dict[str, dict[PortKey, tuple[Endpoint, ...]]] = {}
         self._told: dict[PortKey, WantedPort] = {}
         self._dirty: set[str] = set()
@@ -55,6 +60,15 @@ class Catalog:
         """What is not used, and why, as of the last `changes`."""
         unfit = (one for part in self._slices.values() for one in part.set_aside)
         return [*self._unread.values(), *self._refused, *unfit, *self._untranslatable()]
+
+    @property
+    def announced(self) -> frozenset[IPAddress]:
+        """The addresses that routers are to be told of, as of the last `changes`."""
+        return announced(
+            self._announceable,
+            lambda key: self._endpoints.get(key.service, {}).get(key, ()),
+            self._place.node,
+        )
 
     def change(self, kind: str, news: News) -> None:
         """Some objects of a kind are like this now."""
@@ -154,6 +168,7 @@ class Catalog:
         found, self._refused = frontends(
             self._services.values(), external_ips=True, owned=self._owned
         )
+        self._announceable = tuple(self._choice.of(found))
         made: defaultdict[PortKey, list[Frontend]] = defaultdict(list)
         for one in found:
             if one.kind is Kind.CLUSTER_IP:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycni.bgp import file, learned, resources
+from pycni.bgp import file, learned, resources, service_addresses
 from pycni.bgp.answers import Session
 from pycni.bgp.bird import START, Bird
 from pycni.bgp.neighbours import MESH_MAX
@@ -26,6 +26,12 @@ NAMED = 3
 """Sessions that faults name; of more only their number is told."""
 WRITES = "wait: the agent writes it within seconds; if it does not, its log says why (BGP fails)"
 CORRECT = "correct it: kubectl edit bgppeers.pycni.dev (docs/bgp.md)"
+LISTED = "wait for the API server; if it answers, the agent's log says why (loop=services)"
+NOBODY = "kube-proxy has made nothing here, and nobody else forwards what comes from outside"
+FORWARD = (
+    "run kube-proxy on this node (pycni forwards to Services what pods send, and no more), or take "
+    "Services out of bgp.announce (docs/bgp.md)"
+)
 TWO = (
     "find out which of the two is right, see: pycni bgp routes; and give the other node its own "
     "pod CIDR: two nodes of one cluster have one, or a stranger announces it"
@@ -66,7 +72,14 @@ def details(d: Description) -> str:
     except BirdError:  # it ended right now
         return ""
     up = sum(one.is_up for one in view.sessions)
-    return f"sessions up: {up} of {len(view.sessions)}, routes received: {len(view.received)}"
+    found = f"sessions up: {up} of {len(view.sessions)}, routes received: {len(view.received)}"
+    if not d.settings.announces_services:
+        return found
+    try:
+        told = service_addresses.load(d.settings) or service_addresses.NOTHING
+    except FileError:  # it is a fault
+        return found
+    return f"{found}, Services' addresses announced: {len(told.addresses)}"
 
 
 def _config_faults(d: Description) -> Iterator[Fault]:
@@ -76,6 +89,7 @@ def _config_faults(d: Description) -> Iterator[Fault]:
         yield _fault(error.message, "", error.hint)
         return
     yield from _resource_faults(d)
+    yield from _service_faults(d)
     if wanted is not None and file.differs(d.settings, wanted):
         path = file.config_path(d.settings)
         yield _fault(f"BIRD's configuration {path}", "not up to date", WRITES)
@@ -87,6 +101,17 @@ def _resource_faults(d: Description) -> Iterator[Fault]:
         yield _fault(f"the BGPPeer {printable(name)}", f"set aside: {printable(why)}", CORRECT)
     if len(set_aside) > NAMED:
         yield _fault(f"each of {len(set_aside) - NAMED} more BGPPeers", "set aside", CORRECT)
+
+
+def _service_faults(d: Description) -> Iterator[Fault]:
+    """`file.text` has read the file before."""
+    told = service_addresses.load(d.settings)
+    if told is None:
+        yield _fault("each address of a Service", "not announced: none is listed yet", LISTED)
+        return
+    for version in told.unforwarded:
+        thing, found = f"each IPv{version} address of a Service", f"not announced: {NOBODY}"
+        yield _fault(thing, found, FORWARD)
 
 
 def _session_faults(view: View) -> Iterator[Fault]:

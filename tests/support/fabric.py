@@ -9,7 +9,7 @@ tells all.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ ROUTER_ASN, NODE_ASN = 64999, 64512
 FAR_ROUTER, FAR_NODE = "198.18.1.254", "198.18.1.3"
 """On the link of node three."""
 PASSWORD = "a password of nobody"
+NOTHING: Mapping[str, Any] = {}
 FOREIGN = ("203.0.113.0/24", "10.244.128.0/17", "10.244.77.7/32", "0.0.0.0/0")
 """What the router tells besides, and no node may believe."""
 HEAD = f"""log stderr all;
@@ -137,14 +138,22 @@ class Fabric:
 
 
 @contextmanager
-def fabric(*, bfd: bool = False, shared: bool = False) -> Iterator[Fabric]:
+def fabric(
+    *,
+    bfd: bool = False,
+    shared: bool = False,
+    table: Mapping[str, Any] = NOTHING,
+    settings: Mapping[str, Any] = NOTHING,
+) -> Iterator[Fabric]:
     """Nodes with agents and pods; no BIRD runs yet. With `shared` they have a store, and only the
-    router needs BGP to know where pods are."""
+    router needs BGP to know where pods are. `table`: further keys of [bgp]; `settings`: of the
+    settings."""
     with prepared_lab(nodes=3, pods=1, cluster_cidrs=["10.244.0.0/16"], encap="direct") as lab:
         made = Fabric(lab, bfd=bfd)
         _part(made)
         for number, node in enumerate(made.nodes, 1):
-            _write(made, node, f"10.244.{number}.0/24", shared=shared)
+            _write(made, node, f"10.244.{number}.0/24", table, shared=shared)
+            write_settings(node, **settings)
             lab.start_agent(node)
         for node in made.nodes:
             cluster.wait_for_agent(lab, node)
@@ -174,13 +183,15 @@ def _part(made: Fabric) -> None:
     within(router, forward)
 
 
-def _write(made: Fabric, node: LabNode, pod_cidr: str, *, shared: bool) -> None:
+def _write(
+    made: Fabric, node: LabNode, pod_cidr: str, more: Mapping[str, Any], *, shared: bool
+) -> None:
     secret = node.directory / "bgp.password"
     secret.touch(mode=0o600)
     secret.write_text(f"{PASSWORD}\n")
     peer = {"address": made.router_of(node), "asn": ROUTER_ASN, "password_file": secret}
     peer |= {"bfd": made.bfd}
-    table: dict[str, Any] = {"asn": NODE_ASN, "peers": [peer]}
+    table: dict[str, Any] = {"asn": NODE_ASN, "peers": [peer], **more}
     if shared:
         write_settings(node, routers_know_pods=True, vtep=made.vtep(node), bgp=table)
         return

@@ -30,6 +30,7 @@ password_file = "/etc/pycni/bgp.password"
 bfd = true
 communities = ["1:2:3"]
 """
+SERVICES = "[bgp]\nasn = 1\n\nannounce = ['cluster-ips']\n"
 STORE = f"""
 store = "bgp:"
 encap = "direct"
@@ -79,6 +80,17 @@ def test_as_the_store_it_gives_the_node_its_pod_cidrs():
     assert found.store_file == Path("/var/lib/pycni/bgp.db")
 
 
+def test_services_are_announced_where_they_are_listed():
+    more = "service_networks = ['10.96.0.0/12']"
+    found = parse(f"services_file = '/etc/services.yaml'\n{SERVICES}{more}{PEERS}")
+
+    assert found.announces_services
+    assert found.bgp is not None
+    assert found.bgp.of_services == {"cluster-ips"}
+    assert not parse("[bgp]\nasn = 1" + PEERS).announces_services
+    assert not parse("").announces_services
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -97,7 +109,18 @@ def test_as_the_store_it_gives_the_node_its_pod_cidrs():
         ("[bgp]\nasn = 1\nhold_time = 2" + PEERS, "bgp.hold_time = 2: must be from 3 to"),
         ("[bgp]\nasn = 1\nrouter_id = 'x'" + PEERS, "must be four numbers"),
         ("[bgp]\nasn = 1\nrouter_id = '0.0.0.0'" + PEERS, "must be four numbers"),
-        ("[bgp]\nasn = 1\nannounce = ['all']" + PEERS, 'must be "pods" or "published"'),
+        ("[bgp]\nasn = 1\nannounce = ['all']" + PEERS, 'must be "pods", "published"'),
+        (
+            SERVICES + "service_networks = ['10.96.0.0/12']" + PEERS,
+            "line 4: bgp.announce: cluster-ips: the store has no Services",
+        ),
+        (SERVICES + PEERS, "line 4: bgp.announce: cluster-ips: say in bgp.service_networks"),
+        (SERVICES + "service_networks = ['0.0.0.0/0']" + PEERS, "0.0.0.0/0 overlaps cluster_cidrs"),
+        (SERVICES + "service_networks = ['10.96.0.1/12']" + PEERS, "has bits set after its prefix"),
+        (
+            "[bgp]\nasn = 1\nservice_networks = ['10.96.0.0/12']" + PEERS,
+            "line 3: bgp.service_networks: service_networks: add 'cluster-ips'",
+        ),
         ("[bgp]\nasn = 1\nreflectors = ['n']" + PEERS, "line 3: bgp.reflectors: reflectors are"),
         ("[bgp]\nasn = 1\nmesh = true\nreflectors = ['N!']", "must be the name of a node"),
         ("[bgp]\nasn = 1\nlearn = ['pods']" + PEERS, "line 3: bgp.learn: learn = ['pods']: the"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pycni.agent import services, services_if_on
+from pycni.agent import announcing, services, services_if_on
 from pycni.agent.known import Known
 from pycni.agent.surroundings import Surroundings
+from pycni.bgp import service_addresses
 from pycni.dataplane.service_maps import Backend, FrontendKey, ServiceEntry
 from pycni.errors import FileError
 from pycni.node.report import SERVICES
@@ -24,7 +26,8 @@ from pycni.services.table import Changes, Have, Room
 from pycni.settings import Settings
 from pycni.stores.kube.following import Batch, Phase
 from unit.agent.runs import OneRun
-from unit.services.objects_made import endpoint, endpoint_slice, service
+from unit.bgp.samples import BGP
+from unit.services.objects_made import CLUSTER_IP, endpoint, endpoint_slice, service
 
 WEB = {"shop/web": service()}
 SLICE = {"shop/web-1": endpoint_slice(endpoint("10.244.2.7"))}
@@ -300,6 +303,25 @@ def test_services_that_are_off_are_reported_so(settings: Settings) -> None:
     services_if_on.follow(current, Once(), known=Known(), report=report)
 
     assert report.last == {"state": "off"}
+
+
+def test_services_that_are_only_announced_are_in_no_map(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, pinned: Pinned, tmp_path: Path
+) -> None:
+    """Not before both kinds are listed."""
+    update = {"announce": ("cluster-ips",), "service_networks": (ip_network("10.96.0.0/16"),)}
+    ours = settings.model_copy(
+        update={"services": "off", "run_dir": tmp_path, "bgp": BGP.model_copy(update=update)}
+    )
+    ours.socket_path.touch()
+    monkeypatch.setattr(announcing.kube_proxy, "versions", lambda: frozenset({4}))
+    news = [*listed("Service", WEB), *listed("EndpointSlice", SLICE), None]
+
+    told = [service_addresses.load(ours) for _ in run(monkeypatch, ours, news)]
+
+    assert told[:5] == [None] * 5
+    assert told[5:] == [service_addresses.Told(addresses=(ip_address(CLUSTER_IP),))] * 2
+    assert pinned.writes == 0
 
 
 def test_a_file_is_read_again_when_it_changes(settings: Settings) -> None:

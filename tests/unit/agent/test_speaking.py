@@ -13,7 +13,7 @@ import pytest
 from pycni.agent.known import Known
 from pycni.agent.loops import Loop, Run
 from pycni.agent.speaking import CHANGES, Speaking, follow
-from pycni.bgp import file
+from pycni.bgp import file, service_addresses
 from pycni.settings import Settings
 from pycni.stores import Former, open_store
 from pycni.stores.bgp import BgpStore
@@ -203,6 +203,17 @@ def test_without_the_table_what_was_announced_is_withdrawn(settings: Settings) -
     follow(plain, run_of(stop), known=Known())
 
     assert not file.config_path(plain).exists()
+
+
+def test_services_of_former_settings_are_announced_no_more(settings: Settings) -> None:
+    path = service_addresses.path(settings)
+    path.write_text('{"addresses": ["10.96.0.10"]}')
+    stop = threading.Event()
+    stop.set()
+
+    follow(settings, run_of(stop), known=Known())
+
+    assert not path.exists()
 
 
 def run_of(stop: threading.Event) -> Run:

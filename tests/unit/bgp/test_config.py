@@ -20,6 +20,8 @@ SECRET = Path("/etc/pycni/bgp.password")
 PUBLISHED = (ip_network("10.250.0.7/32"),)
 NODES = replace(PEER, name="node_198_18_0_2", asn=64512, is_node=True)
 IPV6 = replace(PEER, name="peer_fd00__1", address=ip_address("fd00::1"))
+SERVICES = (ip_network("10.96.0.10/32"), ip_network("fd00:96::10/128"))
+NETWORKS = (ip_network("10.96.0.0/16"),)
 
 
 def bgp(**values: Any) -> Bgp:
@@ -41,6 +43,8 @@ SPEAKERS = {
                     communities=("1:2", "3:4:5")), IPV6,
         ),
     ),
+    "Services": replace(SPEAKER, services=SERVICES, bgp=bgp(
+        learn=("fabric",), announce=("cluster-ips",), service_networks=NETWORKS)),
     "no graceful restart": replace(SPEAKER, bgp=bgp(graceful_restart=False)),
     "IPv6 underlay": replace(
         SPEAKER, node=replace(NODE, vtep=ip_address("fd00::9")), neighbours=(IPV6, PEER)
@@ -126,6 +130,15 @@ def test_what_is_announced_is_a_choice():
     assert whole.announced == (*NODE.pod_cidrs, *PUBLISHED)
     assert replace(whole, bgp=bgp(announce=("published",))).announced == PUBLISHED
     assert replace(whole, bgp=bgp(announce=("pods",))).announced == NODE.pod_cidrs
+
+
+def test_services_are_told_and_never_learnt_with_the_fabric():
+    text = render(SPEAKERS["Services"])
+
+    assert block(text, "protocol static own4") == ["ipv4;", "route 10.96.0.10/32 unreachable;"]
+    assert block(text, "protocol static own6") == ["ipv6;", "route fd00:96::10/128 unreachable;"]
+    found = block(text, f"filter from_{PEER.name}")
+    assert found.index("if net ~ [ 10.96.0.0/16+ ] then reject;") < found.index("accept;")
 
 
 def test_a_peer_gets_all_that_the_settings_say_of_it():

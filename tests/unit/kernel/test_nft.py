@@ -62,6 +62,16 @@ def test_a_kernel_that_does_not_tell_of_tables_is_told(monkeypatch: pytest.Monke
         nft.table_exists("pycni", what="a table")
 
 
+def test_a_kernel_that_does_not_tell_of_a_chain_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: str) -> bool:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(nft_tables, "has_chain", refuse)
+
+    with pytest.raises(SetupError, match="a chain: not permitted"):
+        nft.has_chain("ip", "nat", "KUBE-SERVICES", what="a chain")
+
+
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
     "commands",

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pycni.bgp import file, resources
+from pycni.bgp import file, resources, service_addresses
+from pycni.bgp.service_addresses import Told
 from pycni.bgp_settings import Bgp
 from pycni.faults import Fault, Weight
 from pycni.settings import Settings
@@ -74,6 +76,54 @@ def test_resources_that_are_set_aside_are_told(settings: Settings, tmp_path: Pat
         "each of 2 more BGPPeers is set aside",
     ]
     assert "kubectl edit bgppeers" in faults[0].todo
+
+
+def announcing(settings: Settings) -> Settings:
+    update = {"announce": ("cluster-ips",), "service_networks": (ip_network("10.96.0.0/16"),)}
+    return settings.model_copy(update={"bgp": BGP.model_copy(update=update)})
+
+
+@pytest.mark.parametrize(
+    ("told", "sentences"),
+    [
+        (None, ["each address of a Service is not announced: none is listed yet"]),
+        (Told(addresses=(ip_address("10.96.0.10"),)), []),
+        (Told(unforwarded=(4, 6)), [f"each IPv{version} address of a Service is not announced: "
+                                    f"{bgp.NOBODY}" for version in (4, 6)]),
+    ],
+)  # fmt: skip
+def test_services_that_are_not_announced_are_told(
+    settings: Settings, told: Told | None, sentences: list[str]
+) -> None:
+    ours = announcing(settings)
+    if told is not None:
+        service_addresses.save(ours, told)
+
+    faults = look(described(ours), "8002 bird.conf:3: syntax error\n")
+
+    assert [fault.sentence for fault in faults[:-1]] == sentences
+    assert {fault.weight for fault in faults} == {Weight.DEGRADED}
+
+
+def test_a_damaged_file_of_services_is_told(settings: Settings) -> None:
+    ours = announcing(settings)
+    path = service_addresses.path(ours)
+    path.parent.mkdir()
+    path.write_text("x")
+
+    faults = list(bgp.faults(described(ours), None))  # type: ignore[arg-type]
+
+    assert f"the file {path} cannot be read" in faults[0].thing
+    with speaking(file.socket_path(ours), GREETING, f"{SESSIONS}\n", EMPTY, STATUS):
+        assert "Services" not in bgp.details(described(ours))
+
+
+def test_how_many_addresses_of_services_are_announced_is_told(settings: Settings) -> None:
+    ours = announcing(settings)
+    service_addresses.save(ours, Told(addresses=(ip_address("10.96.0.10"),)))
+
+    with speaking(file.socket_path(ours), GREETING, f"{SESSIONS}\n", EMPTY, STATUS):
+        assert bgp.details(described(ours)).endswith("Services' addresses announced: 1")
 
 
 def test_a_file_of_resources_that_is_damaged_is_told(settings: Settings, tmp_path: Path) -> None:
