@@ -50,15 +50,18 @@ def name_of(parent: str) -> str:
 
 
 def find(ipr: Rtnl, parent: Link) -> Link | None:
-    """The child, if there is one on this very parent.
-
-    On a parent of its own kind the kernel makes it beside that (macvlan_common_newlink,
-    ipvlan_link_new)."""
+    """The child, if there is one on this very parent."""
     link = ipr.link(name_of(parent.ifname))
     if link is None or not is_ours(link):
         return None
+    return link if is_on(link, parent) else None
+
+
+def is_on(link: Link, parent: Link) -> bool:
+    """Whether a macvlan or ipvlan is on that parent. On one of its own kind the kernel makes it
+    beside that (macvlan_common_newlink, ipvlan_link_new)."""
     lower = parent.peer_ifindex if link.kind == parent.kind else parent.ifindex
-    return link if link.peer_ifindex == lower else None
+    return link.peer_ifindex == lower
 
 
 def is_ours(link: Link) -> bool:

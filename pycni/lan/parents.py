@@ -12,6 +12,7 @@ from pycni.kernel.addresses import Address
 from pycni.kernel.links import Link
 from pycni.kernel.routes import RT_TABLE_MAIN
 from pycni.kernel.rtnl import Rtnl
+from pycni.lan import host_child
 from pycni.names import ALIAS_HEAD, DEVICE
 
 
@@ -19,8 +20,11 @@ def find(ipr: Rtnl, ifname: str) -> Link:
     """The parent, which is up. Raises InvalidConfig or NotAvailable."""
     link = ipr.link(ifname)
     if link is None:
+        child = ipr.link(host_child.name_of(ifname))
+        now = ipr.link_at(child.peer_ifindex) if child is not None else None
         raise NotAvailable(
             f"this node has no interface {ifname} for its pods to be on",
+            details=f"those that are there are on {now.ifname} now: was it renamed?" if now else "",
             hint="correct `master` in the network configuration; `ip link` lists the interfaces",
         )
     if is_own(link):
@@ -39,6 +43,16 @@ def find(ipr: Rtnl, ifname: str) -> Link:
             hint=f"set it up: ip link set {ifname} up",
         )
     return link
+
+
+def carrying(ipr: Rtnl, ifname: str, pod: Link) -> Link | None:
+    """The parent of a pod whose link is `pod`, which had the name `ifname` when it was added; None
+    if it is gone from this namespace. Interfaces may be renamed, and their names given to others:
+    what the link is on is right."""
+    named = ipr.link(ifname)
+    if named is not None and host_child.is_on(pod, named):
+        return named
+    return ipr.link_at(pod.peer_ifindex)
 
 
 def is_own(link: Link) -> bool:

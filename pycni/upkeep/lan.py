@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part "lan": the node reaches its pods on the LAN, by its own child of their parent."""
+"""Part "lan": the node reaches its pods on the LAN, by its own child of their parent.
+
+A parent may be renamed while it has pods. It keeps them, and its child the name and MAC that it
+has, which the pods know: both are found as the leases name them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterator
 
 from pycni import locks
 from pycni.cluster import IPAddress
-from pycni.faults import Fault
+from pycni.faults import Fault, Weight
 from pycni.kernel.links import Link
 from pycni.lan import host_child, leases, parents
 from pycni.lan.devices import DEVICES
@@ -16,16 +20,27 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "lan"
+RENAMED = (
+    'write "master": "{now}" in the network list, or give the interface its name back; pods that '
+    "are there go on. This ends when they are restarted"
+)
 
 
 def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     """Of parents with pods: gone or down, without the child, or without a route to a pod."""
     for name, held in _by_parent(d, seen).items():
-        parent = seen.link(name)
-        if parent is None or not parent.is_up:
-            todo = f"ip link set {name} up" if parent else "restart the pods that were on it"
-            yield Fault(PART, f"{name}, which pods are on,", "down" if parent else "gone", todo)
+        parent = _parent(seen, name, held)
+        thing = f"{name}, which pods are on,"
+        if parent is None:
+            yield Fault(PART, thing, "gone", "restart the pods that were on it")
             continue
+        if (now := parent.ifname) != name:
+            yield Fault(PART, thing, f"renamed: they are on {now} now",
+                        RENAMED.format(name=name, now=now), Weight.DEGRADED)  # fmt: skip
+        if not parent.is_up:
+            yield Fault(PART, thing, "down", f"ip link set {now} up")
+            continue
+        parent = parent._replace(ifname=name)
         child = host_child.find(seen.ipr, parent)
         if child is None or not child.is_up:
             found = "down" if child else "gone"
@@ -39,9 +54,10 @@ def mend(d: Description, seen: Seen) -> None:
     """Make child and routes. A parent that is gone or down is not ours to mend."""
     with locks.lan_lock(d.settings.run_dir):
         for name, held in _by_parent(d, seen).items():
-            parent = seen.ipr.link(name)
+            parent = _parent(seen, name, held)
             if parent is None or not parent.is_up:
                 continue
+            parent = parent._replace(ifname=name)
             device, mode = DEVICES[held[0].device], held[0].mode
             child = host_child.setup(seen.ipr, device, parent=parent, mode=mode, node=d.node.name)
             own = [address.ip for address in parents.addresses(seen.ipr, parent)]
@@ -51,8 +67,13 @@ def mend(d: Description, seen: Seen) -> None:
                     host_child.add_way(seen.ipr, child, route, pod)
 
 
+def _parent(seen: Seen, name: str, held: list[LanLease]) -> Link | None:
+    pod = leases.link_of(seen.ipr, held[0])
+    return None if pod is None else parents.carrying(seen.ipr, name, pod)
+
+
 def _by_parent(d: Description, seen: Seen) -> dict[str, list[LanLease]]:
-    """The living pods."""
+    """The living pods, by the name that their parent had when they were added."""
     found: dict[str, list[LanLease]] = {}
     for lease in leases.leases(d.settings.run_dir):
         if leases.is_alive(seen.ipr, lease):

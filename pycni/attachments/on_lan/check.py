@@ -10,7 +10,7 @@ from pycni.cni.call import Call
 from pycni.errors import CheckMismatch, UnknownContainer
 from pycni.ipam import delegation
 from pycni.kernel.rtnl import Rtnl
-from pycni.lan import host_child, leases
+from pycni.lan import host_child, leases, parents
 from pycni.lan.leases import LanLease
 from pycni.node.record import Node
 from pycni.pods import pod_end
@@ -61,11 +61,13 @@ def _link_problems(ipr: Rtnl, call: Call, lease: LanLease) -> Iterator[str]:
 
 def _node_problems(ipr: Rtnl, lease: LanLease) -> Iterator[str]:
     """Of what the node has for the pod: an agent mends it."""
-    parent = ipr.link(lease.parent)
+    pod = leases.link_of(ipr, lease)
+    parent = parents.carrying(ipr, lease.parent, pod) if pod is not None else None
     if parent is None or not parent.is_up:
-        yield f"the interface {lease.parent} that it is on is {'down' if parent else 'gone'}"
+        name = parent.ifname if parent else lease.parent
+        yield f"the interface {name} that it is on is {'down' if parent else 'gone'}"
         return
-    child = host_child.find(ipr, parent)
+    child = host_child.find(ipr, parent._replace(ifname=lease.parent))
     if child is None:
         yield f"the node's own link {host_child.name_of(lease.parent)} to its pods is gone"
         return

@@ -17,7 +17,7 @@ from pycni.ipam import ranges
 from pycni.ipam.ranges import Range
 from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
-from pycni.lan import devices, leases, parents
+from pycni.lan import devices, host_child, leases, parents
 from pycni.lan.devices import Device
 from pycni.names import AttachmentKey
 from pycni.node.record import Node
@@ -76,11 +76,13 @@ class LanWanted:
 
 
 def refuse_mixed(ipr: Rtnl, call: Call, parent: Link, *, device: Device, mode: str) -> None:
-    """Raise InvalidConfig if the parent has links of another kind or mode, or cannot have any.
+    """Raise InvalidConfig if the parent has links of another kind or mode, or cannot have any; or
+    if there are pods by its name on another.
 
     Other ADDs at work count, but not those that were killed.
     """
     run_dir = call.settings.run_dir
+    _refuse_renamed(ipr, call, parent)
     for lease in leases.leases(run_dir):
         digest = lease.key.digest
         is_other = (lease.device, lease.mode) != (device.name, mode)
@@ -94,6 +96,25 @@ def refuse_mixed(ipr: Rtnl, call: Call, parent: Link, *, device: Device, mode: s
                 hint="give all networks on one `master` one `device` and `mode`",
             )
     device.refuse(parent, ipr.links(), mode)
+
+
+def _refuse_renamed(ipr: Rtnl, call: Call, parent: Link) -> None:
+    """Raise InvalidConfig if the parent has got the name of another one, which still has pods by
+    it: the node has one link of its own for each name."""
+    child = ipr.link(host_child.name_of(parent.ifname))
+    if child is None or host_child.is_on(child, parent):
+        return
+    for lease in leases.leases(call.settings.run_dir):
+        pod = leases.link_of(ipr, lease) if lease.parent == parent.ifname else None
+        if pod is None or host_child.is_on(pod, parent):
+            continue
+        other = parents.carrying(ipr, lease.parent, pod)
+        raise InvalidConfig(
+            f"{parent.ifname} is another interface than the one of that name that has pods",
+            details=f"they are on {other.ifname} now" if other else "that one is gone",
+            hint="give the interfaces their names back, or restart those pods first with that "
+            "name as `master`",
+        )
 
 
 def refuse_missing(conf: NetConf) -> None:
