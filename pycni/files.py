@@ -284,5 +284,12 @@ def _too_large(path: Path, at_most: int) -> OSError:
     return OSError(errno.EFBIG, f"it has more than {at_most} bytes", str(path))
 
 
+def half_written(directory: Path) -> Iterator[Path]:
+    """The files of a directory whose `replace_file` is at work, or was killed. They may not be
+    there."""
+    for path in sorted(directory.glob(f".*{STAGED_SUFFIX}")):
+        yield path.with_name(path.name.removeprefix(".").removesuffix(STAGED_SUFFIX))
+
+
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
+    return path.with_name(f".{path.name}{STAGED_SUFFIX}")

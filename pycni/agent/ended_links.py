@@ -51,8 +51,9 @@ def _follow(
     links = list(link_events.ended(happened))
     _release(ipr, settings, forgetting, links)
     is_on_lan = any(link.ifname.startswith(CHILD_HEAD) for link in links)
-    if (is_on_lan or link_events.tell_of_namespaces(happened)) and detaching.sweep(ipr, settings):
-        _release_delegated(settings, 0)
+    if is_on_lan or link_events.tell_of_namespaces(happened):
+        detaching.sweep(ipr, settings)
+        _release_delegated(settings, 0)  # a killed DEL may have left no more than that
 
 
 def _release(ipr: Rtnl, settings: Settings, forgetting: Forgetting, links: Iterable[Link]) -> None:

@@ -63,7 +63,7 @@ def add(call: Call, lock: int, undo: ExitStack) -> IpamResult:
             timeout=call.left(),
         )
     except (DelegateError, InvalidConfig, InvalidParameter):  # it gave nothing, or did not run
-        delegation_records.forget(call.settings, call.key)
+        delegation_records.forget(call.settings, call.key.digest)
         raise
     except BaseException:
         _take_back(call, delegation, lock)
@@ -83,7 +83,7 @@ def delete(call: Call, known: Delegation | None, lock: int) -> None:
         with suppress(MissingPlugin):  # nothing was recorded, so it has nothing to take back
             forward("DEL", call, lock=lock)
         # a half-written record of an ADD that was killed
-        delegation_records.forget(call.settings, call.key)
+        delegation_records.forget(call.settings, call.key.digest)
 
 
 def forward(command: str, call: Call, *, lock: int | None = None) -> None:
@@ -124,7 +124,7 @@ def release(
             details=error.details,
             hint="install the IPAM plugin again",
         ) from error
-    delegation_records.forget(settings, delegation.key)
+    delegation_records.forget(settings, delegation.key.digest)
 
 
 def in_order(detach: Callable[[], object], release: Callable[[], None], *, plugin: str) -> None:
@@ -144,7 +144,7 @@ def release_orphans(settings: Settings) -> int:
     were.
 
     Their attachments ended without a DEL: by a reboot, or with their namespace. An attachment whose
-    lock somebody holds is skipped. Failures are logged.
+    lock somebody holds is skipped. Failures are logged. Half-written records go, too.
     """
     released = 0
     for delegation in delegation_records.recorded(settings):
@@ -161,7 +161,19 @@ def release_orphans(settings: Settings) -> int:
                 released += 1
         except PycniError as error:
             _log_failure(delegation, error)
+    for digest in delegation_records.half_written(settings):
+        _forget_half_written(settings, digest)
     return released
+
+
+def _forget_half_written(settings: Settings, digest: str) -> None:
+    """Of an ADD that was killed before it called the plugin."""
+    with (
+        suppress(PycniError),
+        locks.attachment_lock(settings.run_dir, digest, timeout=0),
+    ):
+        if delegation_records.find(settings, digest) is None:
+            delegation_records.forget(settings, digest)
 
 
 def _take_back(call: Call, delegation: Delegation, lock: int) -> None:

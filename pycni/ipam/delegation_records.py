@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pycni import files
 from pycni.files import make_private_directory, remove_file, replace_file
 from pycni.logfmt import quoted
 from pycni.names import AttachmentKey
@@ -83,9 +84,15 @@ def recorded(settings: Settings) -> Iterator[Delegation]:
             yield found
 
 
-def forget(settings: Settings, key: AttachmentKey) -> None:
-    """Remove the file, even a half-written one; no error if there is none. Raises FileError."""
-    remove_file(_path(settings, key.digest))
+def half_written(settings: Settings) -> list[str]:
+    """Digests by the names of files whose writers are at work, or were killed."""
+    return [path.stem for path in files.half_written(settings.state_dir / DIRECTORY)]
+
+
+def forget(settings: Settings, digest: str) -> None:
+    """Remove the file of the attachment whose key has that digest, even a half-written one; no
+    error if there is none. Raises FileError."""
+    remove_file(_path(settings, digest))
 
 
 def _path(settings: Settings, digest: str) -> Path:

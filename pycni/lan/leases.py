@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from pycni import files
 from pycni.cluster import IPAddress
 from pycni.files import remove_file, replace_file
 from pycni.kernel.links import Link
@@ -131,9 +132,22 @@ def alias_of(digest: str) -> str:
     return f"{ALIAS_HEAD} key={digest}"
 
 
-def is_there(run_dir: Path, digest: str) -> bool:
-    """Whether there is a file of that attachment, readable or not."""
-    return _path(run_dir, digest).exists()
+def is_left(run_dir: Path, digest: str) -> bool:
+    """Whether there is a file of that attachment, readable or not, or what a killed ADD left: a
+    file that is half written, or an empty directory."""
+    return _path(run_dir, digest).exists() or digest in half_written(run_dir) or is_empty(run_dir)
+
+
+def half_written(run_dir: Path) -> list[str]:
+    """Digests by the names of files whose writers are at work, or were killed."""
+    return [path.stem for path in files.half_written(run_dir / DIRECTORY)]
+
+
+def is_empty(run_dir: Path) -> bool:
+    """Whether there is a directory without any file."""
+    with suppress(OSError):
+        return not any((run_dir / DIRECTORY).iterdir())
+    return False
 
 
 def unreadable(run_dir: Path) -> Iterator[str]:

@@ -105,7 +105,8 @@ def _ask(one: LanAttaching) -> IpamResult:
 def _ask_over_link(one: LanAttaching) -> IpamResult:
     """The same from a plugin that talks over the link, which must be up for it. The lease is
     written before, still without addresses."""
-    one.save()
+    with one.alone():  # nobody removes the directory meanwhile
+        one.save()
     _make_link(one)
     pod_end.bring_up(one.call.netns_fd, one.call.request.ifname)
     return _ask(one)

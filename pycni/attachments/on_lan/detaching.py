@@ -8,9 +8,10 @@ hold the attachment's lock. Runs in the node's network namespace.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from pycni import locks
-from pycni.errors import PycniError, TryAgain
+from pycni.errors import FileError, PycniError, TryAgain
 from pycni.kernel import namespaces
 from pycni.kernel.rtnl import Rtnl
 from pycni.lan import host_child, leases
@@ -30,7 +31,7 @@ def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) ->
     """
     lease = leases.find(settings.run_dir, digest)
     if lease is None:
-        if leases.is_there(settings.run_dir, digest):  # and cannot be read
+        if leases.is_left(settings.run_dir, digest):  # and cannot be read
             _remove_stray(netns_fd, digest)
             with locks.lan_lock(settings.run_dir):
                 leases.forget(settings.run_dir, digest)
@@ -48,26 +49,34 @@ def detach(ipr: Rtnl, settings: Settings, digest: str, *, netns_fd: int = -1) ->
 
 
 def sweep(ipr: Rtnl, settings: Settings) -> int:
-    """Detach the pods whose link is gone; returns how many there were.
+    """Detach the pods whose link is gone; returns how many there were. What killed writers of
+    leases left goes, too.
 
     One whose lock somebody holds is left alone. Failures are logged.
     """
-    swept = 0
-    for lease in list(leases.leases(settings.run_dir)):
-        if leases.is_alive(ipr, lease):
-            continue
-        digest = lease.key.digest
-        try:
-            with locks.attachment_lock(settings.run_dir, digest, timeout=0):
-                again = leases.find(settings.run_dir, digest)
-                if again is not None and not leases.is_alive(ipr, again):
-                    swept += detach(ipr, settings, digest)
-        except TryAgain:
-            continue
-        except (PycniError, OSError) as error:
-            log.warning("not detached container=%s error=%s",
-                        quoted(lease.container_id), quoted(str(error)))  # fmt: skip
+    run_dir = settings.run_dir
+    dead = [one.key.digest for one in leases.leases(run_dir) if not leases.is_alive(ipr, one)]
+    swept = sum(_sweep_one(ipr, settings, digest) for digest in dead)
+    for digest in leases.half_written(run_dir):
+        _sweep_one(ipr, settings, digest)
+    if leases.is_empty(run_dir):
+        with suppress(TryAgain, FileError), locks.lan_lock(run_dir, timeout=0):
+            leases.teardown(run_dir)
     return swept
+
+
+def _sweep_one(ipr: Rtnl, settings: Settings, digest: str) -> bool:
+    """Whether there was a lease of a link that is gone."""
+    try:
+        with locks.attachment_lock(settings.run_dir, digest, timeout=0):
+            again = leases.find(settings.run_dir, digest)
+            if again is None or not leases.is_alive(ipr, again):
+                return detach(ipr, settings, digest)
+    except TryAgain:
+        pass
+    except (PycniError, OSError) as error:
+        log.warning("not detached lease=%s error=%s", quoted(digest), quoted(str(error)))
+    return False
 
 
 def _release(ipr: Rtnl, settings: Settings, lease: LanLease) -> None:

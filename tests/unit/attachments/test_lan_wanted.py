@@ -80,6 +80,9 @@ class Kernel:
     def link_at(self, _: int, *, netnsid: int) -> Link | None:
         return Link(2, alias=HELD.alias) if self._alive and netnsid == 0 else None
 
+    def link(self, ifname: str) -> Link | None:
+        return next((link for link in self._links if link.ifname == ifname), None)
+
     def links(self) -> list[Link]:
         return list(self._links)
 

@@ -70,8 +70,8 @@ def test_a_file_that_cannot_be_read_is_named_and_hides_no_other(
 def test_forgetting_twice_is_no_error(settings: Settings) -> None:
     delegation_records.record(settings, DELEGATION)
 
-    delegation_records.forget(settings, KEY)
-    delegation_records.forget(settings, KEY)
+    delegation_records.forget(settings, KEY.digest)
+    delegation_records.forget(settings, KEY.digest)
 
     assert list(delegation_records.recorded(settings)) == []
 
@@ -81,4 +81,15 @@ def test_a_file_that_cannot_be_removed_is_an_error_that_names_it(settings: Setti
     path.mkdir()
 
     with pytest.raises(FileError, match=str(path)):
-        delegation_records.forget(settings, KEY)
+        delegation_records.forget(settings, KEY.digest)
+
+
+def test_a_half_written_record_is_known_and_goes(settings: Settings) -> None:
+    delegation_records.record(settings, DELEGATION)
+    (written,) = (settings.state_dir / delegation_records.DIRECTORY).iterdir()
+    written.rename(written.with_name(f".{written.name}.new"))
+    assert delegation_records.half_written(settings) == [KEY.digest]
+
+    delegation_records.forget(settings, KEY.digest)
+
+    assert delegation_records.half_written(settings) == []

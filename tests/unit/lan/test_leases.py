@@ -138,3 +138,21 @@ def test_a_lease_whose_link_was_not_made_is_not_alive_and_its_link_is_found() ->
 
     assert not is_alive(pending, link)
     assert leases.link_of(cast(Rtnl, Kernel(link)), pending) is link
+
+
+def test_what_a_killed_writer_left_is_known_and_goes(tmp_path: Path) -> None:
+    digest = LEASE.key.digest
+    assert not leases.is_left(tmp_path, digest)
+    leases.write(tmp_path, LEASE)
+    (written,) = (tmp_path / leases.DIRECTORY).iterdir()
+    written.rename(written.with_name(f".{written.name}.new"))
+
+    assert leases.half_written(tmp_path) == [digest]
+    assert leases.is_left(tmp_path, digest)
+    assert not leases.is_left(tmp_path, "another")
+    leases.forget(tmp_path, digest)
+
+    assert leases.is_empty(tmp_path)
+    assert leases.is_left(tmp_path, "another")
+    leases.teardown(tmp_path)
+    assert not leases.is_empty(tmp_path)
