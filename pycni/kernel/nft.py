@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel import memory, nft_elements, nft_sets, nft_tables, xt_matches
-from pycni.kernel.nft_elements import Answer
+from pycni.kernel.nft_elements import Answer, Elements
 from pycni.kernel.nft_sets import NamedSet
 from pycni.kernel.nft_tables import Table
 
@@ -129,7 +128,7 @@ def look_up(family: str, table: str, name: str, element: str | int, *, what: str
         raise _silent(what, error) from error
 
 
-def addresses(table: str, name: str, *, what: str) -> frozenset[IPAddress] | None:
+def addresses(table: str, name: str, *, what: str) -> Elements | None:
     """As nft_elements.addresses, of a table of our family. Raises SetupError."""
     try:
         return nft_elements.addresses(FAMILY, table, name)

@@ -36,7 +36,7 @@ NFTA_SET_TABLE, NFTA_SET_NAME = 1, 2
 GET_ELEMENT = 10 << 8 | 13
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM."""
 NFTA_LIST_TABLE, NFTA_LIST_SET, NFTA_LIST_ELEMENTS, NFTA_LIST_ELEM = 1, 2, 3, 1
-NFTA_ELEM_KEY, NFTA_ELEM_DATA = 1, 2
+NFTA_ELEM_KEY, NFTA_ELEM_DATA, NFTA_ELEM_FLAGS = 1, 2, 3
 NFTA_DATA_VALUE, NFTA_DATA_VERDICT = 1, 2
 NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN = 1, 2
 IFNAMSIZ = 16
@@ -73,8 +73,13 @@ def _get(body: bytes, key: bytes) -> Answer:
     return _verdict(dict(attributes(found.get(NFTA_ELEM_DATA, b""))).get(NFTA_DATA_VERDICT))
 
 
-def addresses(family: str, table: str, name: str) -> frozenset[IPAddress] | None:
-    """What is in a set of single addresses; None if it is not there. Raises OSError."""
+Elements = frozenset[IPAddress | bytes]
+"""Of a set of addresses. What is no single address, as others may put it there, is bytes: ends of
+intervals, the `*` of nft(8), keys of another type."""
+
+
+def addresses(family: str, table: str, name: str) -> Elements | None:
+    """What is in a set of addresses; None if it is not there. Raises OSError."""
     body = head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
     try:
         with closing(nft_tables.open_asker()) as asker:
@@ -83,15 +88,23 @@ def addresses(family: str, table: str, name: str) -> frozenset[IPAddress] | None
         if error.errno != errno.ENOENT:
             raise
         return None
-    return frozenset(read_address(key) for body in bodies for key in _listed_keys(body))
+    return frozenset(one for body in bodies for one in _listed(body))
 
 
-def _listed_keys(body: bytes) -> Iterator[bytes]:
-    """Of the elements that one message lists."""
+def _listed(body: bytes) -> Iterator[IPAddress | bytes]:
+    """The elements that one message lists."""
     for kind, value in attributes(body, NFGENMSG):
         if kind == NFTA_LIST_ELEMENTS:
             for _, element in attributes(value):
-                yield dict(attributes(dict(attributes(element))[NFTA_ELEM_KEY]))[NFTA_DATA_VALUE]
+                yield _read(element)
+
+
+def _read(element: bytes) -> IPAddress | bytes:
+    """Only ends of intervals and `*` have flags; `*` has no key."""
+    found = dict(attributes(element))
+    key = dict(attributes(found.get(NFTA_ELEM_KEY, b""))).get(NFTA_DATA_VALUE, b"")
+    is_single = NFTA_ELEM_FLAGS not in found and len(key) in (4, 16)
+    return read_address(key) if is_single else element
 
 
 def are_many(family: str, table: str) -> bool:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel import nft
+from pycni.kernel.nft_elements import Elements
 
 Listing = list[dict[str, Any]]
-Sets = Mapping[str, frozenset[IPAddress] | None]
+Sets = Mapping[str, Elements | None]
 """What is in sets, by their names; None: it is not there."""
 
 ADDRESS = {4: "typeof ip saddr", 6: "typeof ip6 saddr"}
@@ -106,22 +108,22 @@ def differences(table: Table, *, what: str) -> list[Difference]:
 
 
 def write_addresses(table: str, wanted: AddressSet, *, what: str) -> bool:
-    """Give a set its addresses: first those that it lacks, a few in each transaction. False if the
-    table or the set is gone.
+    """Give a set its addresses: first those that it lacks, a few in each transaction. Where others
+    change it meanwhile, or had put in what is no address, all in one. False if the table or the set
+    is gone.
 
     Raises SetupError.
     """
     known = nft.addresses(table, wanted.name, what=what)
     if known is None:
         return False
+    single = frozenset(one for one in known if not isinstance(one, bytes))
+    if single == known:
+        with suppress(SetupError):
+            _change(table, wanted, single, what=what)
+            return True
     try:
-        for verb, those in (
-            ("add", wanted.addresses - known),
-            ("delete", known - wanted.addresses),
-        ):
-            for piece in _pieces(sorted(those, key=int)):
-                one = replace(wanted, addresses=frozenset(piece))
-                nft.run(f"{verb} {_in_set(table, one)}", what=what)
+        _refill(table, wanted, what=what)
     except SetupError:
         if nft.addresses(table, wanted.name, what=what) is None:
             return False
@@ -272,6 +274,23 @@ def _in_set(table: str, one: AddressSet) -> str:
 def _pieces(addresses: list[IPAddress]) -> Iterator[list[IPAddress]]:
     for at in range(0, len(addresses), PIECE):
         yield addresses[at : at + PIECE]
+
+
+def _change(table: str, wanted: AddressSet, known: frozenset[IPAddress], *, what: str) -> None:
+    """Add what is missing among `known`, and delete what is too much. Raises SetupError."""
+    verbs = (("add", wanted.addresses - known), ("delete", known - wanted.addresses))
+    for verb, those in verbs:
+        for piece in _pieces(sorted(those, key=int)):
+            one = replace(wanted, addresses=frozenset(piece))
+            nft.run(f"{verb} {_in_set(table, one)}", what=what)
+
+
+def _refill(table: str, wanted: AddressSet, *, what: str) -> None:
+    """Write a set whatever is in it. Raises SetupError."""
+    commands = f"flush set {nft.FAMILY} {table} {wanted.name}\n"
+    if wanted.addresses:
+        commands += f"add {_in_set(table, wanted)}\n"
+    nft.run(commands, what=what)
 
 
 def _chain(chain: Chain) -> str:

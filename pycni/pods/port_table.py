@@ -18,6 +18,7 @@ from pycni.cluster import IPAddress, IPNetwork
 from pycni.errors import NotAvailable, SetupError
 from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_elements import Elements
 from pycni.kernel.nft_table import AddressSet
 
 TABLE = "pycni_ports"
@@ -225,8 +226,9 @@ def forwards() -> tuple[Forward, ...]:
         return read().forwards  # which knows why
 
 
-def nodes() -> frozenset[IPAddress]:
-    """The addresses of other nodes that the rules know. Raises as `read`."""
+def nodes() -> Elements:
+    """The addresses of other nodes that the rules know, and what else is among them. Raises as
+    `read`."""
     _refuse_switched_off()
     found = [nft.addresses(TABLE, name, what=WHAT) for name in NODES.values()]
     if None in found:
@@ -288,7 +290,8 @@ def _sets(again: Collection[str]) -> Iterator[str]:
     """The sets as `setup` declares them, with their elements if they are made again."""
     for version, name in NODES.items():
         known = nft.addresses(TABLE, name, what=WHAT) if name in again else None
-        yield nft_table.declaration(AddressSet(name, version, known or frozenset()))
+        single = frozenset(one for one in known or () if not isinstance(one, bytes))
+        yield nft_table.declaration(AddressSet(name, version, single))
 
 
 def _elements(verb: str, addresses: Iterable[IPAddress]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ import pytest
 from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel import nft, nft_table
+from pycni.kernel.nft_elements import Elements
 from pycni.kernel.nft_table import PIECE, AddressSet, Table
 from support import kernel
 from support.labs import within
@@ -42,7 +43,7 @@ def have(version: int, addresses: Any = ()) -> None:
     nft_table.write(Table(TABLE, (), sets=(made(version, addresses),)), what=WHAT)
 
 
-def read() -> frozenset[IPAddress] | None:
+def read() -> Elements | None:
     return nft.addresses(TABLE, "nodes", what=WHAT)
 
 
@@ -99,3 +100,51 @@ def test_a_set_that_goes_meanwhile_is_gone(netns: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(nft, "addresses", lambda *_, **__: next(known))
 
     assert within(netns, lambda: write(made(4, many(4, 1)))) is False
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "type ipv4_addr\nelements = { * }",
+        "type ipv4_addr\nflags timeout\nelements = { 192.0.2.9 timeout 1h }",
+        "type ipv4_addr\nflags interval\nelements = { 192.0.2.0/25, 198.51.100.1 }",
+    ],
+    ids=["catch-all", "timeout", "interval"],
+)
+def test_whatever_others_put_in_goes(netns: str, declared: str) -> None:
+    made_by_others = f"table inet {TABLE} {{\nset nodes {{\n{declared}\n}}\n}}\n"
+    within(netns, lambda: nft.run(made_by_others, what=WHAT))
+    ours = frozenset(many(4, 3))
+
+    assert within(netns, lambda: write(made(4, ours)))
+    found = within(netns, read)
+    assert found is not None
+    assert frozenset(one for one in found if not isinstance(one, bytes)) >= ours
+    assert ip_address("192.0.2.9") not in found
+    assert within(netns, lambda: write(made(4)))
+    assert [one for one in within(netns, read) or () if not isinstance(one, bytes)] == []
+
+
+@pytest.mark.parametrize("kind", ["inet_service", "ipv4_addr . inet_service"])
+def test_a_set_of_other_keys_differs(netns: str, kind: str) -> None:
+    declared = f"set nodes {{\ntype {kind}\n}}"
+    element = "80" if kind == "inet_service" else "192.0.2.1 . 80"
+    add = f"table inet {TABLE} {{\n{declared}\n}}\nadd element inet {TABLE} nodes {{ {element} }}\n"
+    within(netns, lambda: nft.run(add, what=WHAT))
+    table = Table(TABLE, (), sets=(made(4, many(4, 1)),))
+
+    found = within(netns, lambda: nft_table.differences(table, what=WHAT))
+
+    assert [one.found for one in found] == ["changed"]
+
+
+def test_a_set_that_others_change_meanwhile_is_written(
+    netns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deleted must be there: the kernel refuses the transaction."""
+    within(netns, partial(have, 4, many(4, 2)))
+    with monkeypatch.context() as patched:
+        patched.setattr(nft, "addresses", lambda *_, **__: frozenset(many(4, 5)))
+        assert within(netns, lambda: write(made(4, many(4, 3))))
+
+    assert within(netns, read) == frozenset(many(4, 3))
