@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
@@ -41,7 +42,7 @@ def _network(
               "endpoint.")  # fmt: skip
 @click.option("--family", type=click.Choice(FAMILIES, case_sensitive=False))
 @click.option("--protocol", type=click.Choice(PROTOCOLS, case_sensitive=False))
-@click.option("--limit", type=click.IntRange(min=0), default=LIMIT, show_default=True,
+@click.option("--limit", type=click.IntRange(0, sys.maxsize), default=LIMIT, show_default=True,
               help="Print no more than so many. 0: all.")  # fmt: skip
 @click.option("--follow", "-f", is_flag=True,
               help="Print connections as they begin, and as their state changes. All that change "

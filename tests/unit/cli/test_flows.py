@@ -135,6 +135,7 @@ def test_only_what_is_asked_for_is_printed(
         (("--protocol", "ICMP"), 2, "ICMP"),
         (("--family", "7"), 2, "ipv4"),
         (("--limit", "-1"), 2, "-1"),
+        (("--limit", "9" * 30), 2, "9" * 30),
     ],
 )
 def test_a_filter_that_is_wrong_is_told(
