@@ -94,6 +94,7 @@ from pycni.kernel.rules import (
     Rule,
     pack_rule,
     pack_rules_question,
+    pack_unreachable,
     read_rule,
 )
 
@@ -375,6 +376,10 @@ class Rtnl(ChildRequests):
     def delete_rule(self, rule: Rule) -> None:
         """Delete a rule. ENOENT if there is none."""
         self._asker.request(RTM_DELRULE, NLM_F_ACK, pack_rule(rule))
+
+    def delete_unreachable(self, version: int, mark: int, priority: int) -> None:
+        """Delete a rule that packets with a mark have no route. ENOENT if there is none."""
+        self._asker.request(RTM_DELRULE, NLM_F_ACK, pack_unreachable(version, mark, priority))
 
     def rules(self, version: int) -> list[Rule]:
         """The rules of an IP version that select packets from one address."""

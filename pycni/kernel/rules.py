@@ -25,7 +25,7 @@ RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")
 """struct fib_rule_hdr: family, lengths of destination and source, tos, table, action, flags."""
 FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE = 1, 2, 6, 10, 15
-FR_ACT_TO_TBL = 1
+FR_ACT_TO_TBL, FR_ACT_UNREACHABLE = 1, 7
 
 
 class Rule(NamedTuple):
@@ -55,6 +55,12 @@ def pack_rule(rule: Rule) -> bytes:
     body = FIB_RULE_HDR.pack(FAMILIES[rule.source.version], 0, length, 0, 0, FR_ACT_TO_TBL, 0)
     body += attribute(FRA_SRC, rule.source.packed) + number(FRA_PRIORITY, rule.priority)
     return body + number(FRA_TABLE, rule.table) if rule.table else body
+
+
+def pack_unreachable(version: int, mark: int, priority: int) -> bytes:
+    """An RTM_DELRULE for a rule that packets with a mark, all of it, have no route."""
+    body = FIB_RULE_HDR.pack(FAMILIES[version], 0, 0, 0, 0, FR_ACT_UNREACHABLE, 0)
+    return body + number(FRA_FWMARK, mark) + number(FRA_PRIORITY, priority)
 
 
 def pack_rules_question(version: int) -> bytes:

@@ -41,6 +41,7 @@ from pycni.node import (
     masquerade,
     modes,
     next_hops,
+    old_rules,
     overlay,
     overlay_guard,
     path_mtus,
@@ -391,6 +392,7 @@ class Provisioning:
             clusters=node.cluster_cidrs,
         )
         self.make_tables(node, target.others)
+        old_rules.remove(self.ipr)  # which the table of ipMasq stands for now
         path_mtus.mend(self.settings)  # the overlay's MTU may be another one now
 
     def write_maps(self, node: Node, others: list[NodeRecord]) -> None:

@@ -32,6 +32,7 @@ from pycni.node import (
     firewall_accepts,
     first_services,
     masquerade,
+    old_rules,
     overlay,
     overlay_guard,
 )
@@ -102,6 +103,7 @@ def _look(settings: Settings, ipr: Rtnl, report: Report) -> list[Step]:
         *_on_lan(settings, ipr),
         *_dataplane(settings, ipr),
         *_tables(),
+        *_rules(ipr),
         *_files(settings),
         *_host(settings, node),
     ]
@@ -172,6 +174,12 @@ def _tables() -> Iterator[Step]:
     for table in (overlay_guard, masquerade, port_table):
         if table.exists():
             yield Step(f"delete the nftables table {table.TABLE}", table.teardown)
+
+
+def _rules(ipr: Rtnl) -> Iterator[Step]:
+    if old_rules.versions(ipr):
+        phrase = "delete the rules of an earlier release for packets to addresses of nobody"
+        yield Step(phrase, partial(old_rules.remove, ipr))
 
 
 def _files(settings: Settings) -> Iterator[Step]:

@@ -7,16 +7,30 @@ import errno
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from pycni import settings
 from pycni.kernel import nft
+from pycni.kernel.rtnl import Rtnl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.node import masquerade
+from pycni.node import old_rules as old_rules_of_node
 from pycni.node.record import Node
-from support.labs import agent_hung, drops, made_lab, setup, within, write_settings
+from pycni.node.rejection import NOBODY as NOBODY_MARK
+from support.kernel import open_iproute
+from support.labs import (
+    agent_hung,
+    drops,
+    made_lab,
+    prepared_lab,
+    setup,
+    teardown,
+    within,
+    write_settings,
+)
 from support.waiting import wait_until
 
 NOBODY = {4: "10.244.77.7", 6: "fd00:10:244:77::7"}
@@ -147,3 +161,52 @@ def test_without_its_rules_a_node_drops_without_an_answer(lab: Lab) -> None:
         )
     setup(node)
     assert connect(node.pods[0], NOBODY[4])[0] in UNREACHABLE
+
+
+def old_rule() -> dict[str, Any]:
+    """As earlier releases had it in each family."""
+    return {
+        "fwmark": NOBODY_MARK,
+        "fwmask": 2**32 - 1,
+        "priority": old_rules_of_node.PRIORITY,
+        "action": "unreachable",
+    }
+
+
+def old_rules(node: LabNode) -> list[int]:
+    def listed() -> list[int]:
+        with Rtnl() as ipr:
+            return old_rules_of_node.versions(ipr)
+
+    return within(node.netns, listed)
+
+
+def test_the_rules_of_an_earlier_release_go_and_no_others(lab: Lab) -> None:
+    node = lab.layout.nodes[0]
+    other = old_rule() | {"fwmark": 0x1000, "family": 2}
+    with open_iproute(node.netns) as writer:
+        for family in (2, 10):
+            writer.rule("add", family=family, **old_rule())
+        writer.rule("add", **other)
+        assert old_rules(node) == [4, 6]
+
+        setup(node)
+
+        assert old_rules(node) == []
+        assert len(writer.get_rules(family=2, priority=other["priority"])) == 1
+        writer.rule("del", **other)
+    assert connect(node.pods[0], NOBODY[4])[0] in UNREACHABLE
+
+
+def test_teardown_takes_the_rules_of_an_earlier_release() -> None:
+    """As from a node that no release since has set up."""
+    with prepared_lab(nodes=1) as lab:
+        (node,) = lab.layout.nodes
+        setup(node)
+        with open_iproute(node.netns) as writer:
+            for family in (2, 10):
+                writer.rule("add", family=family, **old_rule())
+
+        teardown(node)
+
+        assert old_rules(node) == []
