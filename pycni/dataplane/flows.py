@@ -21,6 +21,8 @@ from pycni.dataplane.service_maps import FLOWS, PROTOCOLS, Backend, Flow, FlowKe
 SECOND = 1_000_000_000
 FLAGS = FLOWS.value.layout.place("flags")
 EXPIRES = FLOWS.value.layout.place("expires")
+MARKS = [FLAGS, *map(FLOWS.value.layout.place, ("backend", "generation"))]
+"""Of the members by which a change is known: an entry may go on with another endpoint."""
 
 OPENING, OPEN, CLOSING, CLOSED, RESET = "opening", "open", "closing", "closed", "reset"
 UNANSWERED, ANSWERED, STALE = "unanswered", "answered", "stale"
@@ -70,16 +72,18 @@ class Flows(Closing):
                 yield self._read(raw_key, raw)
 
     def changes(self, seen: dict[bytes, bytes], now: int) -> Iterator[Connection]:
-        """Those that began, or whose state is another than in `seen`, which then knows them; it
-        forgets those that are over."""
-        alive = set()
+        """Those that began, or whose state or endpoint is another than in `seen`, which then knows
+        them; it forgets those that are over."""
+        alive, states = set(), dict[bytes, bytes]()
         for raw_key, raw in self._flows.raw():
             if not is_alive_request(raw, now):
                 continue
             alive.add(raw_key)
-            flags = raw[FLAGS.start : FLAGS.stop]
-            if seen.get(raw_key) != flags:
-                seen[raw_key] = flags
+            mark = b"".join(raw[one.start : one.stop] for one in MARKS)
+            if mark not in states:
+                states[mark] = mark + bytes([self._is_stale(FLOWS.value.unpack(raw))])
+            if seen.get(raw_key) != states[mark]:
+                seen[raw_key] = states[mark]
                 yield self._read(raw_key, raw)
         for raw_key in seen.keys() - alive:
             del seen[raw_key]

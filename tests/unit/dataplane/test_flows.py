@@ -92,3 +92,21 @@ def test_changes_are_what_began_and_what_has_another_state() -> None:
     entries.held.clear()
     assert changes() == []
     assert seen == {}
+
+
+def test_changes_are_endpoints_that_go_and_others_in_their_place() -> None:
+    entries, seen = Entries(), dict[bytes, bytes]()
+    ends = key(POD, 40000, VIP, 80), key(POD, 40000, END, 8080)
+
+    def changes() -> list[str]:
+        return [one.state for one in entries.opened().changes(seen, NOW)]
+
+    entries.backends[7] = Backend(ip_address(END), 8080, generation=1)
+    entries.put(*ends, ANSWERED, backend=7)
+    assert changes() == ["open"]
+    del entries.backends[7]
+    assert changes() == ["stale"]
+    assert changes() == []
+    entries.backends[8] = Backend(ip_address(END), 8080, generation=1)
+    entries.put(*ends, ANSWERED, backend=8)
+    assert changes() == ["open"]
