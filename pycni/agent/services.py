@@ -114,7 +114,6 @@ class Writer:
     limit: LineLimit = field(default_factory=LineLimit)
     _table: ServiceTable | None = None
     _ids: tuple[int, ...] = ()
-    _told_of: tuple[int, ...] = ()
     _released_at: float = 0.0
     _read_next: float = 0.0
 
@@ -139,10 +138,9 @@ class Writer:
                 self._read_next = now + max(RESYNC, REST * (now - began))
             maps.write(made)
             self._table = table
-        if self._told_of != self._ids:
-            with suppress(FileError):  # tried again with the next write
+        if is_read:  # so somebody's removal of the file is mended, too
+            with suppress(FileError):  # tried again after RESYNC
                 first_services.tell(self.settings, self._ids[0])
-                self._told_of = self._ids
         if made:
             self._tell_written(len(made.services), len(made.removed))
         self._tell(table)

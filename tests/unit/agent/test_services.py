@@ -204,7 +204,7 @@ def test_a_first_write_is_noted_and_one_of_other_maps(
     assert found == [[]] * 5 + [[1], [1], [1, 2]]
 
 
-def test_a_first_write_that_cannot_be_noted_is_noted_by_the_next(
+def test_what_could_not_be_noted_and_what_others_removed_is_noted_by_the_next_that_reads(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, pinned: Pinned, noted: list[int]
 ) -> None:
     tell = services.first_services.tell
@@ -216,13 +216,14 @@ def test_a_first_write_that_cannot_be_noted_is_noted_by_the_next(
         tell(of, number)
 
     monkeypatch.setattr(services.first_services, "tell", refuse_once)
-    more = batch("Service", Phase.CHANGE, WEB)
-    news = [*listed("Service", WEB), *listed("EndpointSlice", SLICE), more]
+    monkeypatch.setattr(services, "RESYNC", 0.0)
+    monkeypatch.setattr(services, "REST", 0.0)
+    news = [*listed("Service", WEB), *listed("EndpointSlice", SLICE), None, None]
 
     list(run(monkeypatch, settings, news))
 
     assert pinned.writes == 1
-    assert noted == [1]
+    assert noted == [1, 1]
 
 
 def test_maps_that_a_setup_has_replaced_are_filled(
