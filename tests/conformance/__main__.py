@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def main() -> None:
         sys.exit("name a subject's file, or --plugin and --conf")
     scores: dict[str, list[Outcome]] = {}
     for one in subjects:
-        scores[one.name] = _run(one, options)
+        without = {**one.without, **dict(options.without)}
+        scores[one.name] = _run(replace(one, without=without), options)
     if len(scores) > 1:
         report.say(f"passed / failed / skipped\n\n{report.table(scores)}\n")
         report.say(report.differing(scores) + "\n")
@@ -76,6 +78,13 @@ def _described(options: argparse.Namespace) -> Subject:
     return subject.make(values, here=Path.cwd())
 
 
+def _pair(text: str) -> tuple[str, str]:
+    case, equals, reason = text.partition("=")
+    if not (case and equals and reason):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID=REASON")
+    return case, reason
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
     parser.add_argument("subjects", nargs="*", type=Path, help="TOML files that describe plugins")
@@ -88,6 +97,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--profile", default="", help="a module of conformance.profiles")
     parser.add_argument("--name", default="", help="what to call it")
     parser.add_argument("--only", default="", help="ids, such as 'D*,C4,A6[slash]'")
+    parser.add_argument("--without", metavar="ID=REASON", type=_pair, action="append", default=[],
+                        help="a case that does not apply here; may be repeated")  # fmt: skip
     parser.add_argument("--json", type=Path, help="write everything to this file")
     options = parser.parse_args()
     if options.plugin and not options.conf:

@@ -7,10 +7,16 @@ Raises like scenarios.py.
 
 from __future__ import annotations
 
+import shlex
+
 from vm.cluster import Cluster
 from vm.payload import INSIDE, PYTHON
 
 SECONDS = 7200.0
+WITHOUT = {
+    "G20[firewall]": "the guest has no iptables",
+    "I1": "an emulated machine takes longer for 50 ADDs than one of them waits for the others",
+}
 SUBJECT = "conformance/subjects/pycni-ipvlan.toml"
 LAST = " passed, 0 failed"
 """How the last line ends if all is well."""
@@ -20,7 +26,9 @@ def conformance(cluster: Cluster) -> str:
     """Every case; returns the last line."""
     guest = cluster.a.guest
     guest.check(["ln", "-sfn", f"{INSIDE}/plugins", "/usr/lib/cni"])
-    command = f"cd {INSIDE}/tests && exec {PYTHON} -m conformance {SUBJECT}"
+    without = [f"--without={case}={reason}" for case, reason in WITHOUT.items()]
+    suite = shlex.join([str(PYTHON), "-m", "conformance", SUBJECT, *without])
+    command = f"cd {INSIDE}/tests && exec {suite}"
     done = guest.run(["sh", "-c", command], timeout=SECONDS)
     lines = done.stdout.rstrip().splitlines()
     failed = [line for line in lines if line.startswith("fail")]
