@@ -31,6 +31,7 @@ class Directory:
         """By address: the node that has it; by its name, if there are several."""
         self._changed: set[IPAddress] = set()
         self.change((), records)
+        self._changed = set()  # what was there at first is no change
 
     def change(self, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> None:
         """Take in nodes that changed, as they were and as they are; peers.py tells of both."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from pycni.cluster import IPAddress, IPNetwork
@@ -169,7 +170,7 @@ def addresses_of(nodes: Iterable[NodeRecord]) -> frozenset[IPAddress]:
 
 def _single(vteps: Iterable[IPAddress], prefixes: Iterable[IPNetwork]) -> frozenset[IPAddress]:
     alone = (one.network_address for one in prefixes if one.prefixlen == one.max_prefixlen)
-    return frozenset((*vteps, *alone))
+    return frozenset(chain(vteps, alone))
 
 
 def _prerouting(node: Node) -> Iterator[str]:
@@ -298,7 +299,8 @@ def _to_nodes(node: Node) -> str:
 
 def _node_sets(nodes: frozenset[IPAddress]) -> Iterator[AddressSet]:
     for version in (4, 6):
-        addresses = frozenset(one for one in nodes if one.version == version)
+        others = any(one.version != version for one in nodes)
+        addresses = frozenset(one for one in nodes if one.version == version) if others else nodes
         yield AddressSet(_set(version), version, addresses)
 
 

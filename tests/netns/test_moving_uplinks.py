@@ -32,6 +32,7 @@ from support.ways_out import ROUTER, SECOND, ip, restore_default_routes, second_
 
 ADDRESS, ADDRESS6 = "198.18.0.1/24", "fd00:99::1/64"
 ANYCAST = "198.51.100.1"
+LOOPBACK = "lo"
 BY_FIRST, BY_SECOND = f"via 198.18.0.1 dev {BRIDGE}", "via 198.18.7.1 dev second7"
 """Ways from the router to the first node."""
 TUN = "tun0"
@@ -156,9 +157,12 @@ def told(lab: Lab) -> set[str]:
 
 
 @contextmanager
-def address_on_loopback(lab: Lab, node: LabNode) -> Iterator[None]:
-    """BGP on the host: its address is on lo, and two links lead to it and away from it."""
-    ip(node.netns, f"addr add {ANYCAST}/32 dev lo")
+def address_on(holder: str, lab: Lab, node: LabNode) -> Iterator[None]:
+    """BGP on the host: its address is on `holder`, and two links lead to it and away from it."""
+    if holder != LOOPBACK:
+        ip(node.netns, f"link add {holder} type dummy")
+        ip(node.netns, f"link set {holder} up")
+    ip(node.netns, f"addr add {ANYCAST}/32 dev {holder}")
     ip(
         node.netns,
         f"route replace default src {ANYCAST} nexthop via {ROUTER} dev {NODE_UPLINK} "
@@ -173,13 +177,16 @@ def address_on_loopback(lab: Lab, node: LabNode) -> Iterator[None]:
     finally:
         ip(lab.layout.underlay_netns, f"route del {ANYCAST}/32")
         restore_default_routes(node)
+        if holder != LOOPBACK:
+            ip(node.netns, f"link del {holder}")
 
 
-def test_pods_reach_each_other_by_several_ways_and_when_one_is_down(lab: Lab) -> None:
+@pytest.mark.parametrize("holder", [LOOPBACK, "dummy7"])
+def test_pods_reach_each_other_by_several_ways_and_when_one_is_down(lab: Lab, holder: str) -> None:
     node = lab.layout.nodes[0]
     underlay = lab.layout.underlay_netns
     within(underlay, partial(write_parameters, FORWARDING))  # who is redirected keeps to it
-    with second_net(lab.layout, node), address_on_loopback(lab, node):
+    with second_net(lab.layout, node), address_on(holder, lab, node):
         for ifname in (NODE_UPLINK, SECOND):  # what a link without carrier leads to is no way
             name = f"net/ipv4/conf/{ifname}/ignore_routes_with_linkdown"
             within(node.netns, partial(sysctl.write, name, "1"))
