@@ -7,9 +7,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+from pycni.cluster import IPNetwork
+from pycni.dataplane import maps
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode
+from pycni.node.record import Node
 from pycni.settings import load
 from pycni.upkeep import book
 from support.asking import Heard, Traffic
@@ -100,10 +104,12 @@ def _suffer(lab: Lab, node: LabNode, damage: Damage) -> Wound:
         damage.undo(lab, node)
         since = time.monotonic()
     _wait_until_well(node, damage)
+    mended = time.monotonic() - since
+    _wait_until_known(lab, node)
     end = time.monotonic()
     if damage.tidy is not None:
         damage.tidy(lab, node)
-    return Wound(damage, node.name, begin, named, end - since, end)
+    return Wound(damage, node.name, begin, named, mended, end)
 
 
 def _wait_until_well(node: LabNode, damage: Damage) -> None:
@@ -111,6 +117,21 @@ def _wait_until_well(node: LabNode, damage: Damage) -> None:
         wait_until_none(lambda: [f"{row.name}: {row.cause}" for row in faults(node)], seconds=LOOK)
     except AssertionError as error:
         raise AssertionError(f"{node.name} after {damage}: {error}") from error
+
+
+def _wait_until_known(lab: Lab, node: LabNode) -> None:
+    """A node whose record was gone is well as soon as the store has it again. The others send to it
+    once they have heard of that."""
+    cidr = Node.load(load(node.settings_path)).pod_cidrs[0]
+    for other in lab.layout.nodes:
+        if other is not node:
+            wait_until(partial(_sends_to, other, cidr), f"{other.name} sends to {node.name}",
+                       seconds=LOOK)  # fmt: skip
+
+
+def _sends_to(node: LabNode, cidr: IPNetwork) -> bool:
+    with maps.open_remotes(load(node.settings_path).pin_root) as remotes:
+        return remotes.get(cidr) is not None
 
 
 def _told(node: LabNode, damage: Damage) -> int:

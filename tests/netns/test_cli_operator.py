@@ -204,7 +204,7 @@ def test_teardown_says_what_it_would_do(lab: Lab) -> None:
     assert f"would take node {node.name} out of the store".encode() in done.stdout
     assert [f"of the pod {pod.name}" in " ".join(steps) for pod in node.pods] == [True]
     tables = [f"table {table.TABLE}" for table in (masquerade, overlay_guard, port_table)]
-    for part in ("pins in", "device pycni0", "node.json", "addresses of nobody", *tables):
+    for part in ("pins in", "device pycni0", "node.json", *tables):
         assert any(part in step for step in steps), part
     assert differences(before, take(node)) == []
     assert forwards(lab)

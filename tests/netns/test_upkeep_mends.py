@@ -95,6 +95,8 @@ def test_damage_is_mended_and_said(lab: Lab, damage: Damage) -> None:
     assert any(f"part={damage.part}" in line.replace('"', "") for line in new), new
     assert any(damage.words in line for line in new), new
     wait_until(lambda: "mended" in cause(node, damage), f"the row counts {damage}")
+    if damage.part == "registration":  # the other node hears from the store that it is back
+        wait_until(lambda: forwards(lab, node) == [], "the other node sends to it again")
     assert forwards(lab, node) == []
     if damage.tidy is not None:
         damage.tidy(lab, node)

@@ -241,9 +241,14 @@ def _files(settings: Settings) -> Iterator[str]:
             relative = path.relative_to(root)
             if str(relative).startswith(VOLATILE_FILES):
                 continue
-            mode = path.lstat().st_mode
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else ""
-            yield f"{root.name}/{relative} {stat.filemode(mode)} {digest}"
+            with suppress(FileNotFoundError):  # it goes meanwhile
+                yield f"{root.name}/{relative} {_file(path)}"
+
+
+def _file(path: Path) -> str:
+    mode = path.lstat().st_mode
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else ""
+    return f"{stat.filemode(mode)} {digest}"
 
 
 def _sysctls() -> Iterator[str]:
