@@ -12,8 +12,9 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pycni.directories import refuse_unwritable
@@ -25,6 +26,11 @@ WRITABLE_BY_OTHERS = 0o022
 REGULAR_MAX = 16 << 20
 """Bytes of a file that somebody names or may replace. The largest, the plugin, has less than 2."""
 STAGED_SUFFIX = ".new"
+TICK = 20_000_000
+"""Nanoseconds; the kernel's clock for files goes on every 10 ms at least (CONFIG_HZ)."""
+
+Mark = tuple[int, int]
+"""A file's inode and when it was changed last."""
 
 SYSTEM_DIRECTORIES = frozenset(
     Path(name)
@@ -293,3 +299,15 @@ def half_written(directory: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}{STAGED_SUFFIX}")
+
+
+def mark_of(path: Path) -> Mark | None:
+    """What tells a file from a later one at its place; None if there is none.
+
+    What was changed just now may change again without another time: such a mark is like no other.
+    """
+    with suppress(OSError):
+        found = path.stat()
+        is_settled = abs(time.time_ns() - found.st_mtime_ns) > TICK
+        return found.st_ino, found.st_mtime_ns if is_settled else -time.monotonic_ns()
+    return None

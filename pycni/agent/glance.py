@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,19 +20,15 @@ from loader.places import EGRESS, INGRESS
 from pycni.dataplane import maps
 from pycni.dataplane.maps import Self, Table
 from pycni.errors import PycniError
+from pycni.files import Mark, mark_of
 from pycni.kernel import sysctl
 from pycni.names import NAME_HEAD
 from pycni.node.record import record_path
-from pycni.upkeep import directories, installed, parameters
+from pycni.upkeep import directories, installed, parameters, pinned
 from pycni.upkeep.description import Description
 
 MAPS = ("endpoints", "remotes", "vteps")
 """Whether they are empty is looked at."""
-TICK = 20_000_000
-"""Nanoseconds; the kernel's clock for files goes on every 10 ms at least (CONFIG_HZ)."""
-
-Mark = tuple[int, int]
-"""A file's inode and when it was changed last."""
 
 
 class Place(NamedTuple):
@@ -92,13 +87,13 @@ class Glance(Closing):
         self._maps, self._own = [], None
 
     def _take(self, place: Place, links: Iterable[int]) -> object:
-        pinned = [mark_of(directory) for directory in place.directories]
-        if pinned != self._pins:
+        pins_now = [mark_of(directory) for directory in place.directories]
+        if pins_now != self._pins:
             self._open(place.description.settings.pin_root)
-            self._pins = pinned
+            self._pins = pins_now
         entry = self._own and self._own.get(None)
         return (
-            pinned,
+            pins_now,
             [one.is_empty() for one in self._maps],
             entry and entry.vtep,  # the entry has more members, which change
             [_programs(ifindex) for ifindex in links],
@@ -117,23 +112,11 @@ class Glance(Closing):
             self._own = maps.open_self(root)
 
 
-def mark_of(path: Path) -> Mark | None:
-    """What tells a file from a later one at its place; None if there is none.
-
-    What was changed just now may change again without another time: such a mark is like no other.
-    """
-    with suppress(OSError):
-        found = path.stat()
-        is_settled = abs(time.time_ns() - found.st_mtime_ns) > TICK
-        return found.st_ino, found.st_mtime_ns if is_settled else -time.monotonic_ns()
-    return None
-
-
 def _place(d: Description) -> Place:
     root = d.settings.pin_root
     return Place(
         d,
-        (root, root / "maps", root / "programs"),
+        pinned.directories(root),
         tuple(parameters.wanted(d, ())),
         directories.wanted(d.settings),
         record_path(d.settings),

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from loader.errors import LoaderError
 from pycni import locks
-from pycni.agent import glance
 from pycni.agent.budget import Rest
 from pycni.agent.current import Current
 from pycni.agent.glance import Glance
@@ -27,6 +26,7 @@ from pycni.agent.loops import Run
 from pycni.backoff import Backoff
 from pycni.errors import FileError, PycniError, TryAgain
 from pycni.faults import Fault
+from pycni.files import mark_of
 from pycni.kernel.memory import give_back
 from pycni.kernel.node_events import NodeEvents, Notice, Subject
 from pycni.kernel.rtnl import Rtnl
@@ -226,7 +226,7 @@ class Keeper:
 
     def _describe(self) -> Description | None:
         """By the record, or by what it was when it could be read last."""
-        mark = glance.mark_of(record_path(self._settings))
+        mark = mark_of(record_path(self._settings))
         if mark is None or mark != self._mark:
             self._node = Node.load_if_any(self._settings) or self._node
             self._mark = mark

@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
 
 from pycni import locks
-from pycni.agent import glance
 from pycni.agent.budget import Rest
 from pycni.agent.loops import Run
 from pycni.cluster import IPAddress
+from pycni.files import mark_of
 from pycni.kernel.fib import Fib
 from pycni.kernel.icmp_errors import IcmpErrors
 from pycni.kernel.tunnel_sockets import TunnelSockets
@@ -101,7 +101,7 @@ def follow(
             with locks.network_lock(settings.run_dir, shared=True):
                 news = waker.take()
                 is_review, before = now >= review, mark
-                mark = glance.mark_of(record_path(settings))
+                mark = mark_of(record_path(settings))
                 look: Look | None = next_hops.review
                 if changes is None or news is News.EVERYTHING or not review or mark != before:
                     is_review = True  # a setup by somebody else writes the record

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ipMasq: an nftables table of our own, which hides pods behind the node's address, keeps some
-packets between pods out of connection tracking, and rejects what nobody takes.
+"""ipMasq: an nftables table of our own, which hides pods behind the node's address.
 
 The table lists no pods: `from_container` marks the packets that leave the cluster, so ADD and DEL
 change no rule. Runs in the network namespace of the calling thread.
@@ -8,12 +7,9 @@ change no rule. Runs in the network namespace of the calling thread.
 
 from __future__ import annotations
 
-from pycni.cluster import IPNetwork
 from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
 from pycni.kernel.nft_table import Chain, Hook, Table
-from pycni.names import NAME_HEAD
-from pycni.node import path_mtus, rejection
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -22,7 +18,6 @@ TABLE = "pycni"
 WHAT = "pycni's table for ipMasq"
 PART = "masquerade"
 SRCNAT_PRIORITY = 100
-RAW_PRIORITY = -300
 
 
 def exists() -> bool:
@@ -36,15 +31,6 @@ def wanted(settings: Settings, node: Node) -> Table:
     A packet with the masquerade mark is masqueraded, except if it leaves by the overlay device:
     then a host port has sent it to a pod, and the table of host ports decides (port_table.py). To
     the port of VXLAN nothing is masqueraded: other nodes would take it for this node's.
-
-    A packet that comes in on a pod's host end, and goes to the cluster, is not tracked. Only pods
-    with an ingress qdisc of somebody else send such packets through the host's stack
-    (link_changes.py). The answers bypass the stack. So connection tracking would call the further
-    packets invalid, and kube-proxy drops invalid packets. Packets to the node itself are tracked,
-    because answers of host ports are among them. Nor are routers' errors about what our programs
-    encapsulated (path_mtus.py).
-
-    What nobody takes is rejected there, before any NAT (rejection.py).
     """
     mark = settings.masquerade_mark
     return Table(
@@ -57,15 +43,6 @@ def wanted(settings: Settings, node: Node) -> Table:
                     f'meta mark & {mark:#x} == {mark:#x} oifname != "{DEVICE}" masquerade',
                 ),
                 Hook("nat", "postrouting", SRCNAT_PRIORITY),
-            ),
-            Chain(
-                "prerouting",
-                (
-                    *rejection.rules(settings),
-                    *map(_untracked, node.cluster_cidrs),
-                    *path_mtus.untracked_errors(node),
-                ),
-                Hook("filter", "prerouting", RAW_PRIORITY),
             ),
         ),
     )
@@ -89,8 +66,3 @@ def faults(settings: Settings, node: Node) -> list[Fault]:
         Fault(PART, one.thing, one.found, weight=Weight.BROKEN)
         for one in nft_table.differences(wanted(settings, node), what=WHAT)
     ]
-
-
-def _untracked(cluster: IPNetwork) -> str:
-    family = "ip" if cluster.version == 4 else "ip6"
-    return f'iifname "{NAME_HEAD}*" {family} daddr {cluster} fib daddr type != local notrack'

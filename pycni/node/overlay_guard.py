@@ -6,6 +6,10 @@ The programs guard what they see: pods' links, the uplink, the overlay device. T
 stack: from other interfaces, from processes of the node, and by NAT. Packets on the fast paths
 never meet this table. It names no pod; its sets follow the nodes of the cluster. Runs in the
 network namespace of the calling thread.
+
+Its chain at `prerouting` also has the rules about what comes from pods by the stack, and about
+routers' errors: each packet of the kernel's VXLAN passes there, and a second chain would cost it as
+much as all rules that it meets in this one.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from pycni.faults import Fault, Weight
 from pycni.kernel import nft, nft_table
 from pycni.kernel.nft_table import AddressSet, Chain, Count, Hook, Table
 from pycni.names import NAME_HEAD
-from pycni.node import peers
+from pycni.node import path_mtus, peers, rejection
 from pycni.node.overlay import DEVICE
 from pycni.node.record import Node
 from pycni.settings import Settings
@@ -63,8 +67,9 @@ IPIP_PROTOCOLS = (4, 41)
 RAW, FILTER, AFTER_SRCNAT = -300, 0, 110
 """Priorities (nft(8)). Fragments are put together at -400, connections are tracked at -200."""
 
-INSIDE = ("lo", DEVICE, f"{NAME_HEAD}*")
-"""Interfaces by which packets of pods and of the node itself come."""
+POD_LINKS = f"{NAME_HEAD}*"
+OF_PODS = (DEVICE, POD_LINKS)
+"""Interfaces by which packets of pods come."""
 
 
 def exists() -> bool:
@@ -78,6 +83,7 @@ def wanted(settings: Settings, node: Node, nodes: frozenset[IPAddress]) -> Table
         TABLE,
         chains=(
             Chain("prerouting", tuple(_prerouting(node)), Hook("filter", "prerouting", RAW)),
+            Chain("from_pods", tuple(_from_pods(settings, node))),
             Chain("input", tuple(_input(node)), Hook("filter", "input", FILTER)),
             Chain("forward", tuple(_forward(node)), Hook("filter", "forward", FILTER)),
             Chain(
@@ -179,11 +185,27 @@ def _prerouting(node: Node) -> Iterator[str]:
     What comes by a bridge may only pass through it (br_netfilter), which is none of our business;
     that is known at the hooks input and forward. A VRF receives again what its interfaces received.
     """
+    yield from path_mtus.untracked_errors(node)
     yield f"{_from_node(node)} accept"
-    for ifname in INSIDE:
-        yield f'iifname "{ifname}" accept'
+    yield 'iifname "lo" accept'
+    for ifname in OF_PODS:
+        yield f'iifname "{ifname}" goto from_pods'
     elsewhere = 'meta iifkind != "bridge" meta iifkind != "vrf"'
     yield from _plain(node, elsewhere, f'fib daddr oifname "{DEVICE}"')
+
+
+def _from_pods(settings: Settings, node: Node) -> Iterator[str]:
+    """What nobody takes is rejected (rejection.py), and packets to the cluster are not tracked.
+
+    Only pods with an ingress qdisc of somebody else send such packets through the host's stack, and
+    by their own links (link_changes.py). The answers bypass the stack. So connection tracking would
+    call the further packets invalid, and kube-proxy drops invalid packets. Packets to the node
+    itself are tracked, because answers of host ports are among them.
+    """
+    yield from rejection.rules(settings)
+    for cluster in node.cluster_cidrs:
+        to_cluster = f"{_family(cluster)} daddr {cluster} fib daddr type != local"
+        yield f'iifname "{POD_LINKS}" {to_cluster} notrack'
 
 
 def _plain(node: Node, when: str, to_pod: str) -> Iterator[str]:
@@ -220,9 +242,7 @@ def _from_node(node: Node) -> str:
 
 
 def _input(node: Node) -> Iterator[str]:
-    outside = " ".join(f'iifname != "{ifname}"' for ifname in INSIDE[1:])
     yield from (f"{kind} jump ipip_input" for kind in _ipip(node))
-    yield f"{_from_node(node)} {outside} accept"
     yield f"{_to_vxlan(node)} jump vxlan_input"
     yield 'meta iifkind "bridge" jump bridged'
 
@@ -260,7 +280,7 @@ def _postrouting(settings: Settings, node: Node) -> Iterator[str]:
 
 
 def _vxlan_input(node: Node) -> Iterator[str]:
-    for ifname in INSIDE[1:]:
+    for ifname in OF_PODS:
         yield f'iifname "{ifname}" {_drop(OF_POD)}'
     yield f"{_family(node.vtep)} daddr {node.vtep} return"
     yield _drop(ELSEWHERE)
@@ -268,7 +288,7 @@ def _vxlan_input(node: Node) -> Iterator[str]:
 
 def _vxlan_forward() -> Iterator[str]:
     yield f'oifname "{DEVICE}" return'
-    for ifname in INSIDE[1:]:
+    for ifname in OF_PODS:
         yield f'iifname "{ifname}" {_drop(OF_POD)}'
 
 
@@ -285,7 +305,7 @@ def _ipip_chains(node: Node) -> Iterator[Chain]:
         return
     to_nodes = (f"{kind} {_to_nodes(node)} {_drop(IPIP_OF_PROCESS)}" for kind in _ipip(node))
     yield Chain("output", tuple(to_nodes), Hook("filter", "output", FILTER))
-    of_pod = [f'iifname "{ifname}" {_drop(IPIP_OF_POD)}' for ifname in INSIDE[1:]]
+    of_pod = [f'iifname "{ifname}" {_drop(IPIP_OF_POD)}' for ifname in OF_PODS]
     to_vtep = f"{_family(node.vtep)} daddr {node.vtep} {_drop(IPIP_NOT_TAKEN)}"
     yield Chain("ipip_input", (*of_pod, to_vtep))
     yield Chain("ipip_forward", (f'oifname "{DEVICE}" return', *of_pod))

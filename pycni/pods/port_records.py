@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pycni.cluster import IPAddress
-from pycni.files import make_private_directory, remove_file, replace_file
+from pycni.files import Mark, make_private_directory, mark_of, remove_file, replace_file
 from pycni.pods.port_table import OWNER_LIMIT, PROTOCOLS, Forward
 from pycni.settings import Settings
 
@@ -124,6 +124,17 @@ def read_all(settings: Settings) -> Records:
         else:
             broken[path] = "its name is not that of a record"
     return Records(found, broken, frozenset(leftovers))
+
+
+def marks(settings: Settings) -> dict[Path, Mark | None]:
+    """What tells each file of the directory from a later one at its place."""
+    return {path: mark_of(path) for path in (settings.state_dir / DIRECTORY).glob("*")}
+
+
+def digest_of(path: Path) -> str:
+    """Whose record a file is, by its name; empty if it is none."""
+    match = NAME.fullmatch(path.name)
+    return match[1] if match else ""
 
 
 def _path(settings: Settings, digest: str) -> Path:

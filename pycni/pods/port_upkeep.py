@@ -9,18 +9,19 @@ An attachment that somebody works on is left to them. Runs in the node's network
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from pycni import locks
 from pycni.errors import FileError, TryAgain
 from pycni.faults import Fault, Weight
+from pycni.kernel.links import Link
 from pycni.kernel.rtnl import Rtnl
 from pycni.logfmt import quoted
 from pycni.names import host_ifname
 from pycni.pods import host_ports, port_records, port_table
-from pycni.pods.lease import Lease, is_held, is_ours, leases
+from pycni.pods.lease import Lease, held_by, is_held, is_ours, leases
 from pycni.pods.port_records import PortRecord, Records
 from pycni.pods.port_table import PART, Contents, Forward
 from pycni.settings import Settings
@@ -78,8 +79,24 @@ def look(ipr: Rtnl, settings: Settings) -> State:
     contents = port_table.look()
     present = frozenset(() if isinstance(contents, str) else contents.forwards)
     records = port_records.read_all(settings)
-    named = frozenset(link.ifname for link in ipr.links() if is_ours(link))
-    return State(contents, present, records, tuple(leases(ipr)), named)
+    links = ipr.links()
+    held = tuple(lease for link in links if (lease := held_by(link)) is not None)
+    named = frozenset(link.ifname for link in links if is_ours(link))
+    return State(contents, present, records, held, named)
+
+
+def state(links: Iterable[Link], settings: Settings) -> object:
+    """Of what `look` and `faults` see besides the table: equal to a former one only if that is as
+    it was. `links` are those of the node."""
+    seen = [(link.ifname, link.mac, link.alias, held_by(link)) for link in links]
+    marks = port_records.marks(settings)
+    with_ports = {lease.key_digest for *_, lease in seen if lease is not None and lease.ports}
+    busy = {
+        digest
+        for digest in with_ports | set(map(port_records.digest_of, marks))
+        if locks.attachment_is_busy(settings.run_dir, digest)
+    }
+    return seen, marks, busy
 
 
 def faults(settings: Settings, state: State) -> list[Fault]:

@@ -422,8 +422,8 @@ class Provisioning:
         for table in (masquerade, overlay_guard):
             if not table.exists():
                 self.undo.callback(table.teardown)
-        masquerade.setup(self.settings, node)
         overlay_guard.setup(self.settings, node, overlay_guard.addresses_of(others))
+        masquerade.setup(self.settings, node)  # in an earlier release with rules of the guard's
         if self.host.before is None:
             self.undo.callback(firewall_accepts.teardown)
         firewall_accepts.setup(node)

@@ -5,13 +5,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from loader import pins, repair
 from pycni.faults import Fault, Weight
+from pycni.files import mark_of
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "programs"
+
+
+def directories(root: Path) -> tuple[Path, ...]:
+    """Where pins are: each that comes or goes changes its directory's mark. Pure."""
+    return root, root / "maps", root / "programs"
+
+
+def state(d: Description, _: Seen) -> object:
+    """Of the file system, and of the directories. What maps a program uses never changes. Raises
+    OSError."""
+    flags = os.statvfs(d.settings.bpffs).f_flag
+    return flags, [mark_of(one) for one in directories(d.settings.pin_root)]
 
 
 def faults(d: Description, _: Seen) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pycni.faults import Fault
 from pycni.node import firewall_accepts, masquerade, other_firewalls, overlay_guard
+from pycni.pods import port_upkeep
 from pycni.upkeep import host_ports
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
@@ -20,6 +21,11 @@ def masquerade_faults(d: Description, _: Seen) -> Iterable[Fault]:
 def mend_masquerade(d: Description, _: Seen) -> None:
     """Write it. Raises SetupError."""
     masquerade.setup(d.settings, d.node)
+
+
+def nftables_state(_: Description, seen: Seen) -> object:
+    """All that nftables has. Raises OSError."""
+    return seen.nft_generation
 
 
 def guard_faults(d: Description, _: Seen) -> Iterable[Fault]:
@@ -73,6 +79,11 @@ def leave(_: Description, __: Seen) -> None:
 def port_faults(d: Description, seen: Seen) -> Iterable[Fault]:
     """Of the table of host ports and the ports of living pods."""
     return host_ports.faults(seen.ipr, d.settings, d.node)
+
+
+def ports_state(d: Description, seen: Seen) -> object:
+    """All that nftables has, the records, and whose they are. Raises NetlinkError, OSError."""
+    return seen.nft_generation, port_upkeep.state(seen.links, d.settings)
 
 
 def mend_ports(d: Description, seen: Seen) -> None:

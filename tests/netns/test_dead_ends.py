@@ -16,8 +16,8 @@ from pycni.kernel import nft
 from pycni.kernel.rtnl import Rtnl
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
-from pycni.node import masquerade
 from pycni.node import old_rules as old_rules_of_node
+from pycni.node import overlay_guard
 from pycni.node.record import Node
 from pycni.node.rejection import NOBODY as NOBODY_MARK
 from support.kernel import open_iproute
@@ -147,7 +147,7 @@ def test_without_its_rules_a_node_drops_without_an_answer(lab: Lab) -> None:
     node = lab.layout.nodes[0]
 
     def flush() -> None:
-        nft.run(f"flush chain inet {masquerade.TABLE} prerouting", what=masquerade.WHAT)
+        nft.run(f"flush chain inet {overlay_guard.TABLE} from_pods", what=overlay_guard.WHAT)
 
     with agent_hung(lab, node):
         within(node.netns, flush)

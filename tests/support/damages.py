@@ -379,10 +379,12 @@ def _fill(_: Lab, node: LabNode) -> None:
 
 
 CHAINS = {
-    (masquerade.TABLE, masquerade.PART): ("postrouting", "prerouting"),
+    (masquerade.TABLE, masquerade.PART): ("postrouting",),
     (port_table.TABLE, port_table.PART): ("ports", "prerouting", "output", "postrouting"),
-    (overlay_guard.TABLE, overlay_guard.PART): ("prerouting", "input", "forward", "postrouting"),
-}
+    (overlay_guard.TABLE, overlay_guard.PART): (
+        "prerouting", "from_pods", "input", "forward", "postrouting",
+    ),
+}  # fmt: skip
 """The chains with rules, by our tables and the parts they belong to."""
 HARMLESS = (overlay_guard.PART,)
 """Parts without which the node forwards."""
@@ -397,8 +399,9 @@ def _of_tables() -> Iterator[Damage]:
         script = f"add table inet {table} {{ flags dormant; }}"
         yield Damage(f"nftables table {table} switched off", _nft(script), part, "switched off",
                      is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
-        script = f"add chain inet {table} prerouting {{ policy drop; }}"
-        yield Damage(f"nftables table {table} drops by policy", _nft(script), part, "prerouting",
+        hooked = "postrouting"  # each has one
+        script = f"add chain inet {table} {hooked} {{ policy drop; }}"
+        yield Damage(f"nftables table {table} drops by policy", _nft(script), part, hooked,
                      is_broken=broken, plugin_tells=part == masquerade.PART)  # fmt: skip
         if table != port_table.TABLE:  # others may add to that
             hook = "type filter hook forward priority 9; policy drop;"

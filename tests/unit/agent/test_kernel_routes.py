@@ -90,7 +90,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(kernel_routes.path_mtus, "write", write_path_mtus)
 
         monkeypatch.setattr(kernel_routes, "Fib", Fib)
-        monkeypatch.setattr(kernel_routes.glance, "mark_of", lambda _: marks[-1])
+        monkeypatch.setattr(kernel_routes, "mark_of", lambda _: marks[-1])
         monkeypatch.setattr(kernel_routes, "Copy", Copy)
         monkeypatch.setattr(kernel_routes, "time", clock)
         for verb in ("review", "review_some", "follow_nodes", "write", "confirm", "vouch"):

@@ -42,7 +42,7 @@ def test_only_the_vtep_takes_vxlan() -> None:
 
 
 def test_the_port_is_the_settings() -> None:
-    assert rules("input", node=replace(NODE, port=8472))[1] == (
+    assert rules("input", node=replace(NODE, port=8472))[0] == (
         "meta l4proto udp th dport 8472 jump vxlan_input"
     )
 
@@ -96,7 +96,33 @@ def test_what_other_nodes_send_to_the_vtep_meets_one_rule(vtep, first) -> None:
     node = replace(NODE, vtep=vtep)
 
     assert rules("prerouting", node=node)[0] == f"{first} accept"
-    assert rules("input", node=node)[0] == (f'{first} iifname != "pycni0" iifname != "pcn*" accept')
+
+
+def test_what_comes_from_pods_meets_no_rule_about_others() -> None:
+    said = rules("prerouting")
+    last = said.index('iifname "pcn*" goto from_pods')
+    assert said[last - 1] == 'iifname "pycni0" goto from_pods'
+
+    assert not any("drop" in rule for rule in said[:last])
+    assert all("drop" in rule for rule in said[last + 1 :])
+
+
+def test_what_nobody_takes_is_rejected_before_all_else_of_pods() -> None:
+    node = replace(NODE, cluster_cidrs=NODE.cluster_cidrs[:1])
+    silent = Settings(node_name="node1", answer_unreachable=False)
+
+    kept = 'iifname "pcn*" ip daddr 10.244.0.0/16 fib daddr type != local notrack'
+
+    assert [rule.split()[3] for rule in rules("from_pods", node=node)] == ["reject", "daddr"]
+    assert rules("from_pods", node=node, settings=silent) == (kept,)
+
+
+def test_errors_about_what_programs_sent_are_not_tracked_whoever_sends_them() -> None:
+    """Another node may be the router."""
+    first, second, *_ = rules("prerouting", node=replace(NODE, encap="ebpf"))
+
+    assert first.startswith("icmp type destination-unreachable")
+    assert second.endswith("accept")
 
 
 def test_a_cluster_of_one_family_has_rules_for_one() -> None:

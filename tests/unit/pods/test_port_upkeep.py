@@ -5,7 +5,8 @@ tests/netns/test_host_ports.py does the same with packets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +18,7 @@ from pycni import locks
 from pycni.cluster import IPAddress
 from pycni.errors import FileError, HostPortTaken, NotAvailable, SetupError
 from pycni.faults import Fault, Weight
+from pycni.files import TICK
 from pycni.kernel.links import IFF_UP, Link
 from pycni.names import GATEWAY_MAC, host_ifname
 from pycni.pods import host_ports, port_records, port_table, port_upkeep
@@ -386,3 +388,58 @@ def test_a_table_that_keeps_its_ports_is_told(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(SetupError, match="no memory"):
         host_ports.close([WEB4])
+
+
+def _alias_edited(node: Node) -> None:
+    node.without_alias.add(WEB)
+
+
+def _record_written_again(node: Node) -> None:
+    port_records.write(node.settings, WEB_RECORD)
+
+
+def _record_edited_in_place(node: Node) -> None:
+    (path,) = port_records.marks(node.settings)
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+def _file_of_others(node: Node) -> None:
+    (node.settings.state_dir / DIRECTORY / "notes").touch()
+
+
+def _pod_gone(node: Node) -> None:
+    node.held.pop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_alias_edited, _record_written_again, _record_edited_in_place, _file_of_others, _pod_gone],
+)
+def test_what_a_look_sees_is_another_state(node: Node, change: Callable[[Node], None]) -> None:
+    node.held = [lease(WEB, WEB4, WEB6)]
+    port_records.setup(node.settings)
+    port_records.write(node.settings, WEB_RECORD)
+    time.sleep(2 * TICK / 1e9)  # the clock of files stands still for a moment
+    before = port_upkeep.state(node.links(), node.settings)
+    assert port_upkeep.state(node.links(), node.settings) == before
+
+    change(node)
+
+    assert port_upkeep.state(node.links(), node.settings) != before
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_end_of_an_attachments_work_is_another_state(node: Node, recorded: bool) -> None:
+    """What is not told while somebody works on it is told when that one was killed."""
+    node.held = [] if recorded else [lease(WEB, WEB4)]
+    port_records.setup(node.settings)
+    if recorded:
+        port_records.write(node.settings, WEB_RECORD)
+        node.table = list(WEB_RECORD.forwards)
+    time.sleep(2 * TICK / 1e9)
+    with locks.attachment_lock(node.settings.run_dir, WEB, timeout=0):
+        busy = port_upkeep.state(node.links(), node.settings)
+        assert node.faults() == []
+
+    assert port_upkeep.state(node.links(), node.settings) != busy
+    assert node.faults() != []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pycni/agent/glance.py: a mark tells a file from each later one."""
+"""pycni/files.py: a mark tells a file from each later one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from pycni.agent.glance import mark_of
+from pycni.files import mark_of
 
 
 def test_changes_at_the_same_time_have_different_marks(tmp_path: Path) -> None:
