@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import loader
-from pycni.kernel import sysctl
+from pycni.kernel import nft, sysctl
 from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import NODE_UPLINK, WORLD, LabNode, Pod
@@ -123,6 +123,72 @@ def test_a_host_port_is_at_each_address_for_everybody(lab: Lab, address: str) ->
     assert None not in seen, seen
     assert len(set(seen[:3])) == 1, "other nodes and pods are the gateway to the pod"
     assert seen[3] not in seen[:3], "the world is itself"
+
+
+NODE_PORT, MARK = 30080, 0x4000
+NODE_PORT_RULES = """
+    table inet node_port {{
+        chain prerouting {{
+            type nat hook prerouting priority dstnat;
+            fib daddr type local udp dport {port} jump to_pod
+        }}
+        chain to_pod {{
+            {mark}
+            meta nfproto ipv4 meta l4proto udp dnat ip to {pod4}:{pod_port}
+            meta nfproto ipv6 meta l4proto udp dnat ip6 to [{pod6}]:{pod_port}
+        }}
+        chain postrouting {{
+            type nat hook postrouting priority srcnat;
+            meta mark & {bit} == {bit} meta mark set meta mark ^ {bit} masquerade
+        }}
+    }}
+"""
+"""A node port as kube-proxy forwards it (mode nftables)."""
+
+
+@contextmanager
+def node_port(node: LabNode, addresses: list[str], *, is_local: bool) -> Iterator[None]:
+    """A node port that leads to a pod. `is_local`: by externalTrafficPolicy Local, so that the pod
+    sees the client."""
+    rules = NODE_PORT_RULES.format(
+        port=NODE_PORT, pod4=addresses[0], pod6=addresses[1], pod_port=POD_PORT, bit=MARK,
+        mark="" if is_local else f"meta mark set meta mark | {MARK}",
+    )  # fmt: skip
+    within(node.netns, partial(nft.run, rules, what="a node port"))
+    try:
+        yield
+    finally:
+        within(node.netns, partial(nft.run, "delete table inet node_port", what="a node port"))
+
+
+@every_address
+@pytest.mark.parametrize("is_local", [True, False], ids=["Local", "Cluster"])
+def test_a_node_port_of_kube_proxy_is_at_each_address(
+    lab: Lab, open_pod: list[str], address: str, is_local: bool
+) -> None:
+    """By which interface ever its packets come in; and for a pod of that node."""
+    node, other = lab.layout.nodes
+    world = lab.layout.underlay_netns
+    with node_port(node, open_pod, is_local=is_local):
+        seen = [ask(client, address, NODE_PORT) for client in (world, other.netns)]
+
+    assert None not in seen, seen
+    gateways = {one["gateway"] for one in lab.results[node.pods[0].name]["ips"]}
+    assert (seen[0] not in gateways) is is_local, "the pod sees the client by Local alone"
+
+
+@every_address
+def test_a_node_port_of_kube_proxy_leads_to_pods_of_other_nodes(lab: Lab, address: str) -> None:
+    """The first node has the interfaces; the pod is the second's."""
+    node, other = lab.layout.nodes
+    (pod,) = other.pods
+    target = lab.addresses(pod)
+    with ExitStack() as stack:
+        for one in target:
+            stack.enter_context(answering(pod.netns, one, POD_PORT))
+        stack.enter_context(node_port(node, target, is_local=False))
+
+        assert ask(lab.layout.underlay_netns, address, NODE_PORT) is not None
 
 
 @pytest.mark.usefixtures("open_pod")
