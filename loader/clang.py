@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +72,8 @@ def compile_file(source: Path, output: Path, *, clang: Clang, include: Path | No
 
 def compile_all(clang: Clang, sources: Path, programs: Iterable[str], output: Path) -> None:
     """Compile `sources`/<program>.c into `output`/<program>.o for each program, side by side."""
+
+    from concurrent.futures import ThreadPoolExecutor  # an agent compiles seldom
 
     def compile_one(program: str) -> None:
         compile_file(sources / f"{program}.c", output / f"{program}.o", clang=clang)

@@ -7,7 +7,6 @@ unknown key is an error, because a misspelt one would silently be its default.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import socket
@@ -505,6 +504,8 @@ def _describe_unknown(location: list[str]) -> str:
     for part in location[:-1]:
         table = TABLES.get(part, table)
     known = table.model_fields
+    import difflib  # 0.2 MB, which settings without mistakes do not need
+
     close = difflib.get_close_matches(location[-1], known, n=1)
     guess = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
     return f"unknown key {'.'.join(location)}: {guess}"

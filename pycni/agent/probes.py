@@ -106,7 +106,6 @@ class Asker:
         self.peers: dict[IPAddress, Peer] = {}
         self.sockets: dict[str, EchoSocket] = {}
         self._nodes: tuple[NodeRecord, ...] = ()
-        self._records: dict[IPAddress, NodeRecord] = {}
         self._schedule = Schedule(interval)
         self._clock = clock
         self._questions: dict[bytes, Question] = {}
@@ -119,14 +118,9 @@ class Asker:
         """These are the other nodes now."""
         if nodes is self._nodes:
             return
-        self._nodes, self._records = nodes, {node.vtep: node for node in nodes}
-        self.peers = {
-            vtep: self.peers[vtep]
-            if vtep in self.peers and self.peers[vtep].name == node.name
-            else Peer(node.name)
-            for vtep, node in self._records.items()
-        }
-        self._schedule.set_nodes(self._records.keys(), self._clock())
+        self._nodes, before = nodes, self.peers
+        self.peers = {node.vtep: _peer(node, before.get(node.vtep)) for node in nodes}
+        self._schedule.set_nodes(self.peers.keys(), self._clock())
         self._news = True
 
     def sent_to(self, vteps: Iterable[IPAddress]) -> None:
@@ -139,7 +133,7 @@ class Asker:
             return
         while (vtep := self._schedule.take(self._clock())) is not None:
             self._ask(vtep, BESIDE, vtep)
-            self._ask(vtep, OVERLAY, gateway(self._records[vtep].pod_cidrs[0]))
+            self._ask(vtep, OVERLAY, gateway(self.peers[vtep].record.pod_cidrs[0]))
             self._next_round = self._clock() + PAUSE
 
     def hear(self) -> None:
@@ -214,3 +208,11 @@ class Asker:
             beside = {True: "yes", False: "no", None: "unknown"}[peer.answers]
             log.warning("node not reached through the overlay node=%s vtep=%s answers_beside=%s",
                         quoted(peer.name), quoted(vtep), quoted(beside))  # fmt: skip
+
+
+def _peer(node: NodeRecord, before: Peer | None) -> Peer:
+    """A node that may have been there before, with what is known of it."""
+    if before is None or before.name != node.name:
+        return Peer(node)
+    before.record = node
+    return before

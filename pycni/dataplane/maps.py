@@ -253,8 +253,11 @@ class Table(Closing, Generic[K, V]):
 
     def plan(self, want: Mapping[K, V], *, synced: bool) -> Plan[K, V]:
         """What turns the map into `want`, as reconcile.plan. Entries are compared as bytes, which
-        takes a fifth of the time for thousands."""
+        takes a fifth of the time for thousands. A map that is as wanted takes no memory for it."""
         key, value = self._codec.key, self._codec.value
+        packed = ((key.pack(one), value.pack(wanted)) for one, wanted in want.items())
+        if _sum(packed) == _sum(self._map.stream()):
+            return Plan({}, ())
         have = self._map.entries()
         upserts = {
             one: wanted
@@ -328,6 +331,12 @@ def open_map(root: Path, name: str) -> bpf.Map:
             f"the dataplane of this node is not loaded: there is no map {name} in {root}",
             hint="run: pycni setup (the agent does it when it starts)",
         ) from None
+
+
+def _sum(entries: Iterable[tuple[bytes, bytes]]) -> int:
+    """The same for the same entries in any order. Others have another one, but for one case in
+    2**64, which nobody can choose: hashes of bytes have a key of this process."""
+    return sum(map(hash, entries))
 
 
 def prefix_length(network: IPNetwork) -> int:

@@ -16,12 +16,13 @@ import ctypes
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
+from pycni.cluster import IPAddress
 from pycni.errors import SetupError
-from pycni.kernel import memory, nft_elements, nft_sets, nft_tables, xt_matches
+from pycni.kernel import memory, nft_elements, nft_outline, nft_sets, nft_tables, xt_matches
 from pycni.kernel.nft_elements import Answer, Elements
 from pycni.kernel.nft_sets import NamedSet
 from pycni.kernel.nft_tables import Table
@@ -128,10 +129,26 @@ def look_up(family: str, table: str, name: str, element: str | int, *, what: str
         raise _silent(what, error) from error
 
 
+def outline(table: str, *, what: str) -> list[dict[str, Any]]:
+    """As nft_outline.read, of a table of our family. Raises SetupError."""
+    try:
+        return nft_outline.read(FAMILY, table)
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
 def addresses(table: str, name: str, *, what: str) -> Elements | None:
     """As nft_elements.addresses, of a table of our family. Raises SetupError."""
     try:
         return nft_elements.addresses(FAMILY, table, name)
+    except OSError as error:
+        raise _silent(what, error) from error
+
+
+def count_among(table: str, name: str, wanted: Collection[IPAddress], *, what: str) -> int | None:
+    """As nft_elements.count_among, of a table of our family. Raises SetupError."""
+    try:
+        return nft_elements.count_among(FAMILY, table, name, wanted)
     except OSError as error:
         raise _silent(what, error) from error
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from ipaddress import ip_address
 from typing import Any
@@ -80,23 +80,43 @@ intervals, the `*` of nft(8), keys of another type."""
 
 def addresses(family: str, table: str, name: str) -> Elements | None:
     """What is in a set of addresses; None if it is not there. Raises OSError."""
+    found = _dump(family, table, name)
+    return None if found is None else frozenset(_listed(found))
+
+
+def count_among(family: str, table: str, name: str, wanted: Collection[IPAddress]) -> int | None:
+    """How many addresses a set has; None if it is not there, or has something that is not `wanted`.
+    Takes a third of the memory of `addresses`. Raises OSError."""
+    found = _dump(family, table, name)
+    if found is None:
+        return None
+    count = 0
+    for one in _listed(found):
+        if one not in wanted:
+            return None
+        count += 1
+    return count
+
+
+def _dump(family: str, table: str, name: str) -> list[bytes] | None:
+    """The messages that list a set; None if it is not there."""
     body = head(family) + text(NFTA_LIST_TABLE, table) + text(NFTA_LIST_SET, name)
     try:
         with closing(nft_tables.open_asker()) as asker:
-            bodies = asker.dump(GET_ELEMENT, body)
+            return asker.dump(GET_ELEMENT, body)
     except NetlinkError as error:
         if error.errno != errno.ENOENT:
             raise
         return None
-    return frozenset(one for body in bodies for one in _listed(body))
 
 
-def _listed(body: bytes) -> Iterator[IPAddress | bytes]:
-    """The elements that one message lists."""
-    for kind, value in attributes(body, NFGENMSG):
-        if kind == NFTA_LIST_ELEMENTS:
-            for _, element in attributes(value):
-                yield _read(element)
+def _listed(bodies: Iterable[bytes]) -> Iterator[IPAddress | bytes]:
+    """The elements that messages list."""
+    for body in bodies:
+        for kind, value in attributes(body, NFGENMSG):
+            if kind == NFTA_LIST_ELEMENTS:
+                for _, element in attributes(value):
+                    yield _read(element)
 
 
 def _read(element: bytes) -> IPAddress | bytes:

@@ -17,11 +17,10 @@ from typing import Any
 from pycni.cluster import IPAddress
 from pycni.errors import SetupError
 from pycni.kernel import nft
-from pycni.kernel.nft_elements import Elements
 
 Listing = list[dict[str, Any]]
-Sets = Mapping[str, Elements | None]
-"""What is in sets, by their names; None: it is not there."""
+Sets = Mapping[str, int | None]
+"""How many addresses are in sets, by their names; None: it is not there, or has others."""
 
 ADDRESS = {4: "typeof ip saddr", 6: "typeof ip6 saddr"}
 """What a set of addresses is declared by. Declared by their types, one that a newer nft has written
@@ -95,10 +94,14 @@ def write(table: Table, *, what: str) -> None:
 
 def differences(table: Table, *, what: str) -> list[Difference]:
     """How the kernel's table differs. Looks only. Raises SetupError."""
-    listed = _list(table.name, what=what)
-    if listed is None:
+    flags = nft.table_flags(table.name, what=what)
+    if flags is None:
         return [Difference(f"nftables table {nft.FAMILY} {table.name}", "gone")]
-    sets = {one.name: nft.addresses(table.name, one.name, what=what) for one in table.sets}
+    sets = {
+        one.name: nft.count_among(table.name, one.name, one.addresses, what=what)
+        for one in table.sets
+    }
+    listed = [{"table": {"flags": flags}}, *nft.outline(table.name, what=what)]
     demanding = nft.demanding_sets(table.name, what=what) if table.sets else ()
     return compare(table, listed, sets) + [
         Difference(f"set {one.name} of nftables table {table.name}", FOR_NEWER)
@@ -149,10 +152,9 @@ def change_addresses(
 
 def counts(table: str, *, what: str) -> dict[str, Count]:
     """The named counters of a table; none if it is gone. Raises SetupError."""
-    listed = _list(table, what=what) or []
     return {
         entry["counter"]["name"]: Count(entry["counter"]["packets"], entry["counter"]["bytes"])
-        for entry in listed
+        for entry in _list(table, what=what)
         if "counter" in entry
     }
 
@@ -177,7 +179,7 @@ def declaration(one: AddressSet) -> str:
 
 
 def compare(table: Table, listed: Listing, sets: Sets) -> list[Difference]:
-    """How a table differs from its listing (libnftables-json(5)) and its sets. Pure."""
+    """How a table differs from its outline (nft_outline.py) and its sets. Pure."""
     found = _read(listed)
     where = f"of nftables table {table.name}"
     differing: list[Difference] = []
@@ -198,7 +200,7 @@ def compare(table: Table, listed: Listing, sets: Sets) -> list[Difference]:
     return differing + [
         Difference(f"set {one.name} {where}", "changed")
         for one in table.sets
-        if sets.get(one.name) != one.addresses
+        if sets.get(one.name) != len(one.addresses)
     ]
 
 
@@ -220,21 +222,18 @@ class _Listed:
     chains: dict[str, _ListedChain] = field(default_factory=dict)
 
 
-def _list(name: str, *, what: str) -> Listing | None:
-    """Without elements of sets. None if there is no table of that name. Of one with flags, which
-    ours have not, only that."""
-    flags = nft.table_flags(name, what=what)
-    if flags is None:
-        return None
-    if flags:
-        return [{"table": {"family": nft.FAMILY, "name": name, "flags": flags}}]
+def _list(name: str, *, what: str) -> Listing:
+    """Without elements of sets. Nothing if there is no table of that name, or it has flags, which
+    ours have not."""
+    if nft.table_flags(name, what=what) != 0:
+        return []
     try:
         question = [{"list": {"table": {"family": nft.FAMILY, "name": name}}}]
         return nft.run(question, what=what, elements=False)
     except SetupError:
         if nft.table_exists(name, what=what):
             raise
-        return None
+        return []
 
 
 def _read(listed: Listing) -> _Listed:

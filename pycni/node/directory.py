@@ -30,8 +30,9 @@ class Directory:
         self._holders: dict[IPAddress, NodeRecord | dict[str, NodeRecord]] = {}
         """By address: the node that has it; by its name, if there are several."""
         self._changed: set[IPAddress] = set()
-        self.change((), records)
-        self._changed = set()  # what was there at first is no change
+        for record in records:
+            self.change((), (record,))
+            self._changed.clear()  # what was there at first is no change
 
     def change(self, before: Iterable[NodeRecord], after: Iterable[NodeRecord]) -> None:
         """Take in nodes that changed, as they were and as they are; peers.py tells of both."""

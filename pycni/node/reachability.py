@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
-from pycni.stores import DIRECT, IPIP, VXLAN
+from pycni.stores import DIRECT, IPIP, VXLAN, NodeRecord
 
 PART = "reachability"
 OVERLAY, BESIDE = "overlay", "beside"
@@ -135,9 +135,13 @@ class Way:
 class Peer:
     """Another node."""
 
-    name: str
+    record: NodeRecord
     overlay: Way = field(default_factory=Way)
     beside: Way = field(default_factory=Way)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
 
     def way(self, name: str) -> Way:
         """OVERLAY or BESIDE."""

@@ -201,7 +201,9 @@ def read() -> Contents:
 
 
 def _look() -> Contents | str:
-    listed = _run([{"list": {"table": {"family": nft.FAMILY, "name": TABLE}}}], elements=False)
+    listed = nft.outline(TABLE, what=WHAT)
+    if not listed:
+        return "gone"
     marks: dict[str, list[str]] = {}
     maps, closed = set(), set()
     for entry in listed:
@@ -224,6 +226,12 @@ def forwards() -> tuple[Forward, ...]:
         return _forwards()
     except SetupError:
         return read().forwards  # which knows why
+
+
+def has_nodes(addresses: Collection[IPAddress]) -> bool:
+    """Whether the rules know just these addresses of other nodes. Raises SetupError."""
+    counts = [nft.count_among(TABLE, name, addresses, what=WHAT) for name in NODES.values()]
+    return None not in counts and sum(filter(None, counts)) == len(addresses)
 
 
 def nodes() -> Elements:
@@ -265,9 +273,7 @@ def write_nodes(addresses: Iterable[IPAddress]) -> None:
 
     Raises SetupError; NotAvailable if the node was set up without the table.
     """
-    wanted = list(addresses)
-    for version, name in NODES.items():
-        one = AddressSet(name, version, frozenset(one for one in wanted if one.version == version))
+    for one in _of_nodes(frozenset(addresses)):
         if not nft_table.write_addresses(TABLE, one, what=WHAT):
             raise _not_set_up()
 
@@ -275,11 +281,12 @@ def write_nodes(addresses: Iterable[IPAddress]) -> None:
 def change_nodes(*, create: Iterable[IPAddress] = (), delete: Iterable[IPAddress] = ()) -> None:
     """Add and remove other nodes' addresses in one transaction, whether or not they are there.
 
-    Raises as `write_nodes`.
+    Raises NotAvailable if the sets are not there.
     """
-    gone = list(delete)
-    # what is not there cannot be deleted
-    _run([*_elements("add", [*gone, *create]), *_elements("delete", gone)])
+    gone = frozenset(delete)
+    added = _of_nodes(gone.union(create))  # what is not there cannot be deleted
+    if not nft_table.change_addresses(TABLE, added=added, removed=_of_nodes(gone), what=WHAT):
+        raise _not_set_up()
 
 
 def _demanding() -> frozenset[str]:
@@ -294,16 +301,10 @@ def _sets(again: Collection[str]) -> Iterator[str]:
         yield nft_table.declaration(AddressSet(name, version, single))
 
 
-def _elements(verb: str, addresses: Iterable[IPAddress]) -> Iterator[dict[str, Any]]:
-    by_version: dict[int, list[str]] = {}
-    for address in addresses:
-        by_version.setdefault(address.version, []).append(str(address))
-    for version, elements in by_version.items():
-        yield {verb: {"element": _set(version) | {"elem": elements}}}
-
-
-def _set(version: int) -> dict[str, str]:
-    return {"family": nft.FAMILY, "table": TABLE, "name": NODES[version]}
+def _of_nodes(addresses: frozenset[IPAddress]) -> Iterator[AddressSet]:
+    for version, name in NODES.items():
+        some = frozenset(one for one in addresses if one.version == version)
+        yield AddressSet(name, version, some)
 
 
 def _refuse_switched_off() -> None:
@@ -323,10 +324,10 @@ def _elements_of(name: str) -> list[Any]:
     return [one for entry in listed if "map" in entry for one in entry["map"].get("elem", [])]
 
 
-def _run(commands: Sequence[dict[str, Any]], *, elements: bool = True) -> list[dict[str, Any]]:
+def _run(commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """As nft.run, but NotAvailable if there is no table."""
     try:
-        return nft.run(commands, what=WHAT, elements=elements)
+        return nft.run(commands, what=WHAT)
     except SetupError:
         if exists():
             raise

@@ -30,15 +30,20 @@ class Roster:
         *,
         newer_has_vtep: bool = False,
         extra_in_cluster: bool = True,
+        keeps_identity: bool = True,
     ) -> None:
         """With `newer_has_vtep`, of two valid records with one VTEP the junior one counts: where
         machines come and go, addresses are used again before records of machines that went go.
 
         Without `extra_in_cluster`, no node publishes addresses of the cluster's networks, and who
-        does it wants other nodes' records set aside."""
+        does it wants other nodes' records set aside.
+
+        Without `keeps_identity`, claims do not say of which machine they are: who registers asks
+        that, and who only follows thousands of nodes saves memory."""
         self.cluster = cluster
         self.newer_has_vtep = newer_has_vtep
         self.extra_in_cluster = extra_in_cluster
+        self.keeps_identity = keeps_identity
         self.claims: dict[str, Claim] = {}
         """All records, by name."""
         self.nodes: dict[str, NodeRecord] = {}
@@ -58,12 +63,23 @@ class Roster:
         for name, raw in records.items():
             self._forget(name)
             if raw is not None:
-                self._learn(self._read(name, raw))
+                self._learn(self.read(name, raw))
         affected |= self._connected(records)
         nodes = {name: self.nodes.get(name) for name in affected}
         rejected = {name: self.rejected.get(name) for name in affected}
         self._settle(affected)
         return self._differences(nodes, rejected)
+
+    def read(self, name: str, raw: Raw) -> Claim:
+        """What `claims` has for a record, whatever others say."""
+        claim = read(name, raw, self.cluster)
+        if not self.keeps_identity:
+            claim = replace(claim, identity="")
+        if claim.touches and not claim.problem and not self.extra_in_cluster:
+            overlapped = ", ".join(map(str, claim.touches[:NAMED]))
+            problem = f"the address that it published overlaps {overlapped}, for pods of nodes"
+            return replace(claim, problem=problem)
+        return claim
 
     def holder(self, key: Key) -> str:
         """The valid node that has a thing, or that has an address in it; empty if none has."""
@@ -83,14 +99,6 @@ class Roster:
     def _names(self, key: Key) -> tuple[str, ...]:
         named = self._named.get(key, ())
         return (named,) if isinstance(named, str) else named
-
-    def _read(self, name: str, raw: Raw) -> Claim:
-        claim = read(name, raw, self.cluster)
-        if claim.touches and not claim.problem and not self.extra_in_cluster:
-            overlapped = ", ".join(map(str, claim.touches[:NAMED]))
-            problem = f"the address that it published overlaps {overlapped}, for pods of nodes"
-            return replace(claim, problem=problem)
-        return claim
 
     def _learn(self, claim: Claim) -> None:
         self.claims[claim.name] = claim

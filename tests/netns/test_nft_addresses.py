@@ -62,6 +62,22 @@ def test_what_was_written_is_read(netns: str, version: int, count: int) -> None:
 
 
 @in_both_families
+def test_a_set_is_compared_with_what_is_wanted(netns: str, version: int) -> None:
+    wanted, (stranger,) = frozenset(many(version, 3)), many(version, 4)[3:]
+    look = partial(nft.count_among, TABLE, "nodes", wanted, what=WHAT)
+    assert within(netns, look) is None  # there is no table
+
+    within(netns, partial(have, version, wanted))
+    assert within(netns, look) == len(wanted)
+
+    within(netns, partial(have, version, wanted - {FIRST[version]}))
+    assert within(netns, look) == len(wanted) - 1
+
+    within(netns, partial(have, version, wanted - {FIRST[version]} | {stranger}))
+    assert within(netns, look) is None
+
+
+@in_both_families
 def test_all_others_go_and_what_is_there_stays(netns: str, version: int) -> None:
     all_of_them = many(version, 3 * PIECE)
     within(netns, partial(have, version, all_of_them[: 2 * PIECE]))
@@ -116,6 +132,7 @@ def test_whatever_others_put_in_goes(netns: str, declared: str) -> None:
     within(netns, lambda: nft.run(made_by_others, what=WHAT))
     ours = frozenset(many(4, 3))
 
+    assert within(netns, partial(nft.count_among, TABLE, "nodes", ours, what=WHAT)) is None
     assert within(netns, lambda: write(made(4, ours)))
     found = within(netns, read)
     assert found is not None

@@ -178,7 +178,7 @@ class EtcdStore:
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
         if stop.is_set():
             return
-        roster = Roster(self.keyspace.cluster)
+        roster = Roster(self.keyspace.cluster, keeps_identity=False)
         revision, events = self._first(roster)
         yield from events
         events.clear()  # not kept while the watch lasts

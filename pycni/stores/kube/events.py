@@ -18,7 +18,7 @@ from pycni.stores.kube.objects import Document
 
 COALESCE = 0.05
 """Seconds in which changes count as one."""
-BATCH_MAX = 500
+BATCH_MAX = 200
 """Events that are handed on at once."""
 INITIAL_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends a streamed list."""

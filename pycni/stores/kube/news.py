@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pycni.stores.kube import own
 from pycni.stores.kube.following import Batch, Phase
-from pycni.stores.records import Raw, read
+from pycni.stores.records import Raw
 from pycni.stores.registry import NodeRecord
 from pycni.stores.roster import Roster
 from pycni.stores.source import Event, Synced
@@ -50,9 +50,7 @@ class News:
             yield from self._roster.change(values)
             return
         for name, raw in values.items():
-            if raw is None or read(name, raw, self._roster.cluster) != self._roster.claims.get(
-                name
-            ):
+            if raw is None or self._roster.read(name, raw) != self._roster.claims.get(name):
                 self._different[name] = raw
             else:  # it changed while it was listed
                 self._different.pop(name, None)

@@ -194,7 +194,7 @@ class KubeStore:
         return removed
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
-        news = News(self.client.where, self._no_records())
+        news = News(self.client.where, self._no_records(keeps_identity=False))
         for batch in Following(self.client, NODE_NETWORKS, objects.raw).batches(stop):
             yield from news.of(batch)
             del batch  # the next may be a long time coming
@@ -210,8 +210,13 @@ class KubeStore:
     def _heart(self, name: str, instance: str) -> Heart:
         return Heart(self.client, name, instance, self.clock, self.pooled)
 
-    def _no_records(self) -> Roster:
-        return Roster(self.cluster, newer_has_vtep=True, extra_in_cluster=False)
+    def _no_records(self, *, keeps_identity: bool = True) -> Roster:
+        return Roster(
+            self.cluster,
+            newer_has_vtep=True,
+            extra_in_cluster=False,
+            keeps_identity=keeps_identity,
+        )
 
     def _roster(self) -> Roster:
         roster = self._no_records()

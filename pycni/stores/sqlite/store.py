@@ -149,7 +149,7 @@ class SqliteStore:
             return remove_name(db, named(names, name) or name)
 
     def watch(self, stop: threading.Event) -> Iterator[Event[NodeRecord]]:
-        roster = Roster(self.cluster)
+        roster = Roster(self.cluster, keeps_identity=False)
         known: dict[str, bytes] = {}
         """Digests: the rows themselves take as much memory as the roster."""
         version: int | None = None

@@ -39,7 +39,13 @@ def test_a_store_that_was_away_stops_no_pod(
     place.refuse_lost(begin(tmp_path, unregistered))
 
 
-def test_an_agent_without_bgp_imports_no_database() -> None:
-    check = "import sys, pycni.agent.agent; assert 'sqlite3' not in sys.modules"
+def test_an_agent_imports_nothing_that_it_does_not_need() -> None:
+    """Not the database of BGP, nor what only mistakes in the settings, a compilation or a
+    kubeconfig need."""
+    check = (
+        "import sys, pycni.agent.agent, pycni.stores.kube.store; "
+        "found = {'sqlite3', 'difflib', 'concurrent', 'yaml'} & set(sys.modules); "
+        "assert not found, found"
+    )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=False)
     assert done.stderr == b""

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -174,6 +177,9 @@ class Entries(dict[bytes, bytes]):
     def entries(self) -> dict[bytes, bytes]:
         return dict(self)
 
+    def stream(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.items())
+
     def marked(self, place: range) -> Iterator[tuple[bytes, bytes]]:
         return ((key, value) for key, value in self.items() if any(value[at] for at in place))
 
@@ -216,6 +222,28 @@ def test_a_plan_by_bytes_is_the_plan_by_values(
     by_values = plan(stale, wanted, synced=synced)
     assert found.upserts == by_values.upserts
     assert set(found.deletes) == set(by_values.deletes)
+
+
+def test_a_large_map_that_is_as_wanted_takes_little_memory() -> None:
+    codec = maps.REMOTES
+    wanted: dict[IPNetwork, IPAddress] = {
+        ip_network((number << 8, 24)): POD for number in range(1, 5000)
+    }
+
+    def stream() -> Iterator[tuple[bytes, bytes]]:
+        return ((codec.key.pack(one), codec.value.pack(vtep)) for one, vtep in wanted.items())
+
+    pinned: Any = SimpleNamespace(stream=stream)
+    table = Table(pinned, codec)
+    tracemalloc.start()
+    try:
+        changes = table.plan(wanted, synced=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert not changes
+    assert peak < len(wanted)  # less than a byte for each, and not hundreds
 
 
 def test_every_table_has_rows_of_its_members(monkeypatch: pytest.MonkeyPatch) -> None:

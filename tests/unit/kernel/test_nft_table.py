@@ -7,7 +7,6 @@ from ipaddress import ip_address
 
 import pytest
 
-from pycni.cluster import IPAddress
 from pycni.kernel import nft_table
 from pycni.kernel.nft_table import AddressSet, Chain, Count, Difference, Hook, Table
 
@@ -16,7 +15,7 @@ RULE, OTHER_RULE = 'iifname "eth0" counter name bad drop', "accept"
 INPUT = Chain("input", (RULE, OTHER_RULE), Hook("filter", "input", -10))
 HELPER = Chain("helper", (OTHER_RULE,))
 TABLE = Table("ours", (INPUT, HELPER), ("bad",), (AddressSet("nodes4", 4, frozenset({ONE, TWO})),))
-SETS = {"nodes4": frozenset({TWO, ONE})}
+SETS = {"nodes4": 2}
 BASE = {"family": "inet", "table": "ours"}
 
 
@@ -107,8 +106,8 @@ def test_another_policy_or_priority_is_a_change() -> None:
         assert found(listed) == [("chain input of nftables table ours", "changed")]
 
 
-@pytest.mark.parametrize("known", [frozenset({ONE}), frozenset(), None])
-def test_other_elements_change_a_set(known: frozenset[IPAddress] | None) -> None:
+@pytest.mark.parametrize("known", [1, 0, None])
+def test_other_elements_change_a_set(known: int | None) -> None:
     found = nft_table.compare(TABLE, listing(), {"nodes4": known})
 
     assert found == [Difference("set nodes4 of nftables table ours", "changed")]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -20,7 +20,7 @@ from pycni.node.reachability import (
     Way,
     faults,
 )
-from pycni.stores import DIRECT, IPIP
+from pycni.stores import DIRECT, IPIP, NodeRecord
 
 INTERVAL = 20.0
 MANY = 5000
@@ -114,7 +114,8 @@ def test_a_way_works_until_several_requests_in_a_row_were_in_vain(
 
 
 def peer(name: str, overlay: Way, beside: Way) -> Peer:
-    return Peer(name, overlay, beside)
+    cidr = ip_network("10.244.2.0/24")
+    return Peer(NodeRecord(name, 2, ip_address("192.0.2.2"), (cidr,)), overlay, beside)
 
 
 WORKS, FAILS, UNKNOWN = Way(7.0), Way(5.0, MISSES), Way()
@@ -127,7 +128,7 @@ def test_a_node_was_seen_when_anything_came_back() -> None:
         "answers": True,
         "seen": 7.0,
     }
-    assert Peer("n").row["seen"] is None
+    assert peer("n", UNKNOWN, UNKNOWN).row["seen"] is None
 
 
 def test_what_answers_beside_and_not_through_the_overlay_names_the_port() -> None:

@@ -52,7 +52,7 @@ def test_what_is_wrong_with_the_table_as_a_whole_is_said_as_it_is(
 ) -> None:
     listed = [{"map": {"name": name}} for name in maps]
     monkeypatch.setattr(port_table.nft, "table_flags", lambda *_, **__: flags)
-    monkeypatch.setattr(port_table.nft, "run", lambda *_, **__: listed)
+    monkeypatch.setattr(port_table.nft, "outline", lambda *_, **__: listed)
 
     (fault,) = port_table.faults(port_table.look(), {})
 
@@ -65,8 +65,14 @@ def test_a_table_that_goes_while_it_is_read_is_gone(monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise SetupError("no such table", hint="none")
 
+    listed: list[object] = []
     monkeypatch.setattr(port_table.nft, "table_flags", lambda *_, **__: 0)
+    monkeypatch.setattr(port_table.nft, "outline", lambda *_, **__: listed)
     monkeypatch.setattr(port_table.nft, "run", fail)
     monkeypatch.setattr(port_table, "exists", lambda: False)
+
+    assert port_table.look() == "gone"
+
+    listed += [{"map": {"name": name}} for name in port_table.MAPS.values()]
 
     assert port_table.look() == "gone"

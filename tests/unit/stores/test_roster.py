@@ -389,3 +389,14 @@ def test_networks_of_a_record_keep_nothing_but_themselves() -> None:
     for record in roster_of(ONE, TWO).nodes.values():
         for network in record.networks:
             assert set(vars(network)) == {"network_address", "netmask", "_prefixlen"}
+
+
+def test_who_only_follows_keeps_no_identities() -> None:
+    following = Roster(CLUSTER, keeps_identity=False)
+    record = raw(node("a", 1), order=1)
+
+    following.change({"a": record})
+
+    assert following.claims["a"].identity == ""
+    assert following.read("a", record) == following.claims["a"]
+    assert roster_of(node("a", 1)).claims["a"].identity != ""

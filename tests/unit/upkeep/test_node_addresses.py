@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,6 +72,9 @@ class Sets:
         self._check()
         return self.elements
 
+    def has(self, addresses: Collection[Any]) -> bool:
+        return not self.is_gone and self.elements == addresses
+
     def _check(self) -> None:
         if self.is_gone:
             raise NotAvailable("there is no table")
@@ -86,6 +89,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(port_table, "write_nodes", found.sets.write)
     monkeypatch.setattr(port_table, "change_nodes", found.sets.change)
     monkeypatch.setattr(port_table, "nodes", found.sets.read)
+    monkeypatch.setattr(port_table, "has_nodes", found.sets.has)
     return found
 
 
