@@ -107,6 +107,20 @@ def runs(ipr: TrafficControl, hook: Hook, number: int) -> bool:
     return any(number in _numbers(one, ipr, hook) for one in (Way.TCX, Way.CLSACT, Way.NETKIT))
 
 
+def ahead(ipr: TrafficControl, hook: Hook, number: int) -> list[str]:
+    """What of others runs at a hook before the program with that id, and may keep packets from it,
+    by names."""
+    direction = DIRECTION[hook.program]
+    in_pair = netkit.programs(hook.ifindex) if netkit.takes(hook) else []
+    first = in_pair or tcx.programs(hook.ifindex, direction)
+    if number in first:
+        return [_name(one) for one in first[: first.index(number)]]
+    filters = [(one.program, one.name) for one in clsact.filters(ipr, hook.ifindex, direction)]
+    numbers = [program for program, _ in filters]
+    mine = numbers.index(number) if number in numbers else 0
+    return [_name(one) for one in first] + [name for _, name in filters[:mine]]
+
+
 def is_new(ipr: TrafficControl, hook: Hook) -> bool:
     """Whether `attach` would add, not replace."""
     return hook.program not in _attached(way(hook), ipr, hook)
@@ -128,6 +142,14 @@ def leave_others(ipr: TrafficControl, hook: Hook) -> None:
     for one in Way:
         if one is not way(hook):
             _detach(one, ipr, hook)
+
+
+def _name(number: int) -> str:
+    try:
+        with Program.open_id(number) as program:
+            return program.info.name
+    except FileNotFoundError:  # gone meanwhile
+        return f"program {number}"
 
 
 def _attached(by: Way, ipr: TrafficControl, hook: Hook) -> dict[str, str]:

@@ -24,9 +24,10 @@ from pathlib import Path
 
 from pycni.cluster import IPAddress
 from pycni.errors import FileError, TryAgain
-from pycni.files import FILE_MODE, make_private_directory
+from pycni.files import FILE_MODE, make_private_directory, mark_of
 
 LOCK_DIRECTORY = "locks"
+ATTACHMENT = "attachment"
 NETWORK_LOCK = "network.lock"
 LAN_LOCK = "lan.lock"
 EVENTS_LOCK = "events.lock"
@@ -46,7 +47,7 @@ def attachment_lock(run_dir: Path, key: str, *, timeout: float = DEADLINE) -> It
     Yields the lock's descriptor. A child process that inherits it keeps the lock until it ends.
     Raises TryAgain after `timeout` seconds (0: one try), FileError if the file cannot be opened.
     """
-    path = _path(run_dir, "attachment", key.encode())
+    path = _path(run_dir, ATTACHMENT, key.encode())
     with _locked(path, f"the attachment {key}", timeout, unlink=True) as descriptor:
         yield descriptor
 
@@ -55,7 +56,7 @@ def attachment_is_busy(run_dir: Path, key: str) -> bool:
     """Whether somebody holds the lock of the attachment now; takes nothing, and makes no file."""
     try:
         descriptor = os.open(
-            _path(run_dir, "attachment", key.encode()), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            _path(run_dir, ATTACHMENT, key.encode()), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         )
     except OSError:
         return False
@@ -66,6 +67,13 @@ def attachment_is_busy(run_dir: Path, key: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def attachments_mark(run_dir: Path) -> object:
+    """Equal to a former one only if nobody has taken the lock of an attachment since."""
+    directory = run_dir / LOCK_DIRECTORY
+    left = {path: mark_of(path) for path in directory.glob(f"{ATTACHMENT}-*")}
+    return mark_of(directory), left  # a holder that was killed leaves a file, and the next takes it
 
 
 @contextmanager

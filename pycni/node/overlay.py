@@ -239,6 +239,8 @@ def _create(ipr: Rtnl, *, port: int, mtu: int) -> int:
         try:
             ipr.add_vxlan(DEVICE, mac=GATEWAY_MAC, mtu=mtu, port=port)
         except NetlinkError as error:
+            if error.errno == errno.EEXIST:
+                raise _moved_away(port) from error
             raise SetupError(
                 f"cannot create the VXLAN device {DEVICE} (UDP port {port}): {error.strerror}",
                 hint="does this kernel have the module vxlan (modprobe vxlan)?",
@@ -258,6 +260,16 @@ def _refuse_second_device(ipr: Rtnl, port: int) -> None:
                 hint=f"remove it (ip link del {link.ifname}) or set another `port` "
                 "in the settings of every node",
             )
+
+
+def _moved_away(port: int) -> SetupError:
+    """Of a device that was made in this namespace, and keeps its port where it is now."""
+    return SetupError(
+        f"UDP port {port} is taken by a VXLAN device that somebody moved from here to another "
+        "network namespace",
+        hint="remove it, where this finds it: ip -all netns exec ip -d link show type vxlan; or "
+        "end the container that has it",
+    )
 
 
 def _port_taken(port: int) -> SetupError:

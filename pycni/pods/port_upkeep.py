@@ -87,7 +87,8 @@ def look(ipr: Rtnl, settings: Settings) -> State:
 
 def state(links: Iterable[Link], settings: Settings) -> object:
     """Of what `look` and `faults` see besides the table: equal to a former one only if that is as
-    it was. `links` are those of the node."""
+    it was. `links` are those of the node. An attachment that was worked on meanwhile counts, too: a
+    look in between has told nothing of it."""
     seen = [(link.ifname, link.mac, link.alias, held_by(link)) for link in links]
     marks = port_records.marks(settings)
     with_ports = {lease.key_digest for *_, lease in seen if lease is not None and lease.ports}
@@ -96,7 +97,7 @@ def state(links: Iterable[Link], settings: Settings) -> object:
         for digest in with_ports | set(map(port_records.digest_of, marks))
         if locks.attachment_is_busy(settings.run_dir, digest)
     }
-    return seen, marks, busy
+    return seen, marks, busy, locks.attachments_mark(settings.run_dir)
 
 
 def faults(settings: Settings, state: State) -> list[Fault]:

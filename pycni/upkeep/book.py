@@ -54,6 +54,10 @@ class Rest:
     by: str = ""
     """Who undid it last, if that is known."""
 
+    def holds(self, now: float) -> bool:
+        """Whether it has begun and has not ended: it never begins late, but clocks are set back."""
+        return self.until - self.length <= now < self.until
+
     @property
     def words(self) -> str:
         """For a table: what happened."""
@@ -73,14 +77,12 @@ class Book:
     def is_resting(self, fault: Fault, *, now: float) -> bool:
         """Whether to leave a fault alone."""
         rest = self.rests.get(key_of(fault))
-        return rest is not None and now < rest.until
+        return rest is not None and rest.holds(now)
 
     def is_undone_often(self, fault: Fault, *, now: float) -> bool:
         """Whether a fault that is here again was mended OFTEN within a MINUTE."""
         mends = self._mends.get(key_of(fault), deque())
-        while mends and mends[0] <= now - MINUTE:
-            mends.popleft()
-        return len(mends) >= OFTEN
+        return sum(now - MINUTE < when <= now for when in mends) >= OFTEN
 
     def rest(self, fault: Fault, *, now: float, by: str) -> Rest:
         """Leave something alone from now on."""
@@ -101,7 +103,9 @@ class Book:
         self.rests = {
             key: rest for key, rest in self.rests.items() if now < rest.until + rest.length
         }
-        self._mends = {key: mends for key, mends in self._mends.items() if mends[-1] > now - MINUTE}
+        self._mends = {
+            key: mends for key, mends in self._mends.items() if abs(now - mends[-1]) < MINUTE
+        }
 
     def forgive(self) -> None:
         """End all quarrels: a person has put things right."""

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from loader import Hook, repair
+from loader import Hook, attach, repair
 from loader.errors import LoaderError
 from loader.places import PLACES, Device
 from pycni.faults import Fault
@@ -17,7 +18,8 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "hooks"
-
+NAMED = 3
+"""Programs of others that are named."""
 
 OUTSIDE = next(place.program for place in PLACES if place.device is Device.UPLINK)
 """The program of interfaces by which packets of other machines come in."""
@@ -46,14 +48,42 @@ def mend(d: Description, seen: Seen) -> None:
     repair.attach_again(d.settings.pin_root, seen.ipr, _missing(d, seen))
 
 
+def details(d: Description, seen: Seen) -> str:
+    """How the programs are attached, and what of others runs before them: that is no fault, since
+    most of it only counts packets."""
+    ways = Counter(attach.way(hook).value for hook in _wanted(seen))
+    text = ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
+    first = _ahead(d, seen)
+    if not first:
+        return text
+    more = f" and {len(first) - NAMED} more" if len(first) > NAMED else ""
+    return f"{text}; before them, and able to stop packets: {', '.join(first[:NAMED])}{more}"
+
+
+def _ahead(d: Description, seen: Seen) -> list[str]:
+    try:
+        numbers = repair.numbers(d.settings.pin_root)
+    except (LoaderError, FileNotFoundError):  # pinned.py says so
+        return []
+    names = _names(seen)
+    return [
+        f"{name} at {names[hook.ifindex]}"
+        for hook in _wanted(seen)
+        for name in attach.ahead(seen.ipr, hook, numbers[hook.program])
+    ]
+
+
 def _missing(d: Description, seen: Seen) -> list[Hook]:
     try:
         numbers = repair.numbers(d.settings.pin_root)
     except (LoaderError, FileNotFoundError):  # pinned.py says so
         return []
+    return repair.missing(seen.ipr, _wanted(seen), numbers)
+
+
+def _wanted(seen: Seen) -> list[Hook]:
     pods = [lease.ifindex for _, lease in seen.pods]
-    hooks = _hooks(pods, _index(seen.link(DEVICE)), seen.around.outer)
-    return repair.missing(seen.ipr, hooks, numbers)
+    return _hooks(pods, _index(seen.link(DEVICE)), seen.around.outer)
 
 
 def _names(seen: Seen) -> dict[int, str]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from loader import attach, pins, probe
+from loader import pins, probe
 from loader.probe import Feature
 from pycni.dataplane import dumps, maps
 from pycni.errors import PycniError
@@ -32,7 +32,6 @@ from pycni.node import (
     reachability,
     service_faults,
 )
-from pycni.node.overlay import DEVICE
 from pycni.node.peers import followed
 from pycni.node.reachability import Local
 from pycni.settings import Settings
@@ -152,7 +151,7 @@ def _part_rows(
 def _fault_row(fault: Fault, book: Book, *, serving: bool) -> Row:
     cause, todo = fault.sentence, fault.todo or (WAIT if serving else START_AGENT)
     rest = book.rests.get(key_of(fault))
-    if rest is not None and time.time() < rest.until:
+    if rest is not None and rest.holds(time.time()):
         cause = f"{cause}; {rest.words}"
         todo = "find who undoes it and stop that; then run: pycni setup"
     state = State.BROKEN if fault.weight is Weight.BROKEN else State.DEGRADED
@@ -170,14 +169,6 @@ def _programs(d: Description, _: Seen) -> str:
     return "" if current is None else pins.fingerprint(current)
 
 
-def _hooks(_: Description, seen: Seen) -> str:
-    device = seen.link(DEVICE)
-    index = 0 if device is None else device.ifindex
-    wanted = hooks.wanted(seen.ipr, index, seen.around.outer)
-    ways = Counter(attach.way(hook).value for hook in wanted)
-    return ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
-
-
 AROUND = frozenset({underlay.PART, ways.PART, other_firewalls.PART})
 """Rows that may say why another node is not reached in any way."""
 OF_OVERLAY = frozenset({
@@ -191,7 +182,7 @@ DETAILS: dict[str, Callable[[Description, Seen], str]] = {
     pinned.PART: _programs,
     device.PART: lambda d, _: f"up, mtu {d.node.mtu}",
     routing.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
-    hooks.PART: _hooks,
+    hooks.PART: hooks.details,
     pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
     attachments.PART: lambda d, _: attachments.details(d),
     bgp.PART: lambda d, _: bgp.details(d),

@@ -19,7 +19,8 @@ from loader import probe
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
 from pycni.lab.layout import NODE_UPLINK, LabNode, Pod
-from pycni.lab.topology import NETNS_DIR
+from pycni.lab.topology import NETNS_DIR, make_netns, open_rtnl, remove_netns
+from pycni.names import GATEWAY_MAC
 from support import setup_without as without
 from support.flood import unanswered
 from support.flows import port_held
@@ -27,6 +28,7 @@ from support.kernel import open_iproute
 from support.labs import prepared_lab, pycni, setup, write_settings
 from support.plugin import execute
 from support.snapshot import differences, take
+from support.underlay import ip
 
 VERSION, PARAMETER, DECODING, CONFIG, NETNS = 1, 4, 6, 7, 8
 
@@ -140,6 +142,21 @@ def other_vxlan_device(node: LabNode) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+@contextmanager
+def overlay_moved_away(node: LabNode) -> Iterator[None]:
+    """As a container's network setup does it with what has a certain name. The port stays taken
+    where the device was made."""
+    elsewhere = f"{node.netns}-else"
+    make_netns(elsewhere)
+    try:
+        with open_rtnl(node.netns) as ipr:
+            ipr.add_vxlan("pycni0", mac=GATEWAY_MAC, mtu=1450, port=PORT)
+        ip(node.netns, "link", "set", "pycni0", "netns", NETNS_DIR / elsewhere)
+        yield
+    finally:
+        remove_netns(elsewhere)
+
+
 def name_taken(node: LabNode) -> AbstractContextManager[object]:
     with links(node) as ipr:
         ipr.link("add", ifname="pycni0", kind="bridge", address=STRANGER_MAC)
@@ -234,6 +251,7 @@ def port_of_another_process(node: LabNode) -> AbstractContextManager[object]:
 
 OBSTACLES: list[tuple[Obstacle, str]] = [
     (other_vxlan_device, "stranger0"),
+    (overlay_moved_away, f"UDP port {PORT} is taken by a VXLAN device that somebody moved"),
     (port_of_another_process, f"{PORT}"),
     (name_taken, "pycni0"),
     (no_default_route, "default route"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
+from loader import libbpf, tcx
+from loader.places import EGRESS, INGRESS
 from netns.test_spoofing import ELSEWHERE, frame, mac
 from pycni.attachments import dispatch
 from pycni.kernel import sysctl
@@ -111,6 +114,41 @@ def test_a_renamed_link_is_named_and_its_pod_is_checked_by_its_lease(
     assert (row.name, row.cause) == ("leases", f"{before.ifname} is renamed: it is lan7 now")
     assert (lost.name, lost.state) == ("leases", State.DEGRADED)
     assert "lan7 is without its lease" in lost.cause
+
+
+PASSES = bytes.fromhex("b7000000ffffffff9500000000000000")
+"""`r0 = -1; exit`: whatever is attached after it runs, too (TC_ACT_UNSPEC)."""
+
+
+def test_programs_of_others_that_run_before_ours_are_told(node: LabNode) -> None:
+    """They may stop all packets, and nothing else of the node would say why."""
+
+    def details() -> str:
+        (row,) = [one for one in rows(node) if one.name == "hooks"]
+        assert row.state is State.OK
+        return row.cause
+
+    has_tcx, program, before = (
+        tcx.available(),
+        libbpf.load_instructions("others", PASSES),
+        details(),
+    )
+    with open_rtnl(node.netns) as ipr:
+        (pod,), egress = pod_links(ipr), (ipr.ifindex(DEVICE), tcx.ATTACH_TYPES[EGRESS])
+        ipr.add_filter(pod.ifindex, INGRESS, fd=program, name="counts", priority=1, handle=9)
+        if has_tcx:
+            within(node.netns, lambda: libbpf.attach(program, *egress))
+        now = details()
+        ipr.delete_filter(pod.ifindex, INGRESS, priority=1, handle=9)
+        if has_tcx:
+            within(node.netns, lambda: libbpf.detach(program, *egress))
+    os.close(program)
+
+    assert now.startswith(
+        f"{before}; before them, and able to stop packets: counts at {pod.ifname}"
+    )
+    assert now.endswith(f", others at {DEVICE}") == has_tcx
+    assert details() == before
 
 
 def test_a_route_of_others_into_the_cluster_stops_no_mend(lab: Lab, node: LabNode) -> None:

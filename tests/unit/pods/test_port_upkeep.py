@@ -5,6 +5,8 @@ tests/netns/test_host_ports.py does the same with packets."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -443,3 +445,30 @@ def test_the_end_of_an_attachments_work_is_another_state(node: Node, recorded: b
 
     assert port_upkeep.state(node.links(), node.settings) != busy
     assert node.faults() != []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_work_that_began_and_ended_since_is_another_state(node: Node, killed: bool) -> None:
+    """A look in between has told nothing of that attachment, though all is as before and after."""
+
+    def work() -> None:
+        if child := os.fork():
+            os.waitpid(child, 0)
+            return
+        try:
+            with locks.attachment_lock(node.settings.run_dir, WEB, timeout=0):
+                if killed:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(0)
+
+    node.held = [lease(WEB, WEB4)]
+    port_records.setup(node.settings)
+    work()
+    time.sleep(2 * TICK / 1e9)
+    before = port_upkeep.state(node.links(), node.settings)
+    assert port_upkeep.state(node.links(), node.settings) == before
+
+    work()
+
+    assert port_upkeep.state(node.links(), node.settings) != before

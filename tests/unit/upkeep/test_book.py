@@ -68,6 +68,25 @@ def test_a_quarrel_rests_for_a_time_that_doubles() -> None:
     assert lengths[-1] == LONGEST_REST
 
 
+def test_a_rest_ends_when_the_clock_is_set_back() -> None:
+    """By an hour, it would take an hour more."""
+    book = Book()
+    book.rest(ROUTE, now=START, by="")
+
+    assert book.is_resting(ROUTE, now=START)
+    assert not book.is_resting(ROUTE, now=START - 1)
+
+
+def test_mends_before_the_clock_was_set_back_make_no_quarrel() -> None:
+    book = Book()
+    mend(book, START + 3600, START + 3601)
+
+    book.forget_old(now=START)
+    mend(book, START)
+
+    assert not book.is_undone_often(ROUTE, now=START + 1)
+
+
 def test_a_quarrel_that_ended_long_ago_is_forgotten() -> None:
     book = Book()
     first = book.rest(ROUTE, now=START, by="")
