@@ -28,7 +28,7 @@ from pycni.setup import plan, provision
 from pycni.setup.plan import Host
 from pycni.stores import NodeRecord, open_store
 from pycni.stores.existence import what_is_missing
-from pycni.upkeep import parts, underlay
+from pycni.upkeep import parts, uplink
 from pycni.upkeep.description import describe
 from pycni.upkeep.seen import Seen
 
@@ -129,7 +129,7 @@ def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
     description = describe(settings)
     if description is not None:
         for fault in parts.look(description, Seen(ipr)):
-            if fault.thing != underlay.OVERLAY_MTU:  # `_device` says it
+            if fault.thing != uplink.OVERLAY_MTU:  # `_device` says it
                 yield f"mend {fault.part}: {fault.sentence}"
 
 

@@ -49,7 +49,7 @@ def mend(d: Description, seen: Seen) -> None:
 def _missing(d: Description, seen: Seen) -> list[Hook]:
     try:
         numbers = repair.numbers(d.settings.pin_root)
-    except (LoaderError, FileNotFoundError):  # pinned.py says so
+    except (LoaderError, FileNotFoundError):  # programs.py says so
         return []
     pods = [lease.ifindex for _, lease in seen.pods]
     hooks = _hooks(pods, _index(seen.link(DEVICE)), seen.around.outer)

@@ -43,16 +43,16 @@ from pycni.upkeep import (
     device,
     direct,
     hooks,
+    node,
     parts,
     peers,
-    pinned,
     plugin,
     pods,
-    record,
+    programs,
     registration,
-    routing,
+    routes,
     underlay,
-    ways,
+    uplink,
 )
 from pycni.upkeep.book import Book, key_of
 from pycni.upkeep.description import Description, describe
@@ -105,7 +105,7 @@ def rows(settings: Settings) -> list[Row]:
     found: list[Row] = []
     local: list[Local] = []
     if d is None:
-        found.append(_fault_row(record.absent(settings), Book(), serving=serving))
+        found.append(_fault_row(node.absent(settings), Book(), serving=serving))
     else:
         with Rtnl() as ipr:
             seen, book = Seen(ipr), Book.load(settings)
@@ -178,19 +178,19 @@ def _hooks(_: Description, seen: Seen) -> str:
     return ", ".join(f"{count} by {way}" for way, count in sorted(ways.items()))
 
 
-AROUND = frozenset({underlay.PART, ways.PART, other_firewalls.PART})
+AROUND = frozenset({uplink.PART, underlay.PART, other_firewalls.PART})
 """Rows that may say why another node is not reached in any way."""
 OF_OVERLAY = frozenset({
-    pinned.PART, device.PART, device.ADDRESSES, routing.PART, firewall_accepts.PART,
+    programs.PART, device.PART, device.ADDRESSES, routes.PART, firewall_accepts.PART,
     overlay_guard.PART, hooks.PART, peers.PART, direct.PART,
 })  # fmt: skip
 """Rows that may say why it is not reached through the overlay."""
 
 DETAILS: dict[str, Callable[[Description, Seen], str]] = {
-    record.PART: lambda d, _: d.node.name,
-    pinned.PART: _programs,
+    node.PART: lambda d, _: d.node.name,
+    programs.PART: _programs,
     device.PART: lambda d, _: f"up, mtu {d.node.mtu}",
-    routing.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
+    routes.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
     hooks.PART: _hooks,
     pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
     attachments.PART: lambda d, _: attachments.details(d),
@@ -305,7 +305,7 @@ def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
 
 def _local(faults: list[Fault], d: Description) -> Iterator[Local]:
     """Of these faults, those that may keep this node from others."""
-    nodes = {ways.thing(one): one.name for one in d.others} if faults else {}
+    nodes = {underlay.thing(one): one.name for one in d.others} if faults else {}
     for fault in faults:
         if fault.part in AROUND or fault.part in OF_OVERLAY:
             node = nodes.get(fault.thing, "")
