@@ -17,6 +17,7 @@ import loader
 from loader import pins, probe
 from loader.compile import compile_programs
 from pycni.errors import StoreError
+from pycni.faults import SETUP
 from pycni.kernel import sysctl
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import masquerade, overlay, overlay_guard
@@ -129,7 +130,9 @@ def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
     description = describe(settings)
     if description is not None:
         for fault in parts.look(description, Seen(ipr)):
-            if fault.thing != uplink.OVERLAY_MTU:  # `_device` says it
+            if fault.todo and not fault.todo.endswith(SETUP):
+                yield f"leave {fault.part} to a person: {fault.sentence}; {fault.todo}"
+            elif fault.thing != uplink.OVERLAY_MTU:  # `_device` says it
                 yield f"mend {fault.part}: {fault.sentence}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from loader.errors import LoaderError
 from pycni.errors import PycniError
-from pycni.faults import Fault
+from pycni.faults import SETUP, Fault
 from pycni.kernel.node_events import Subject
 from pycni.node import firewall_accepts, masquerade, other_firewalls, overlay_guard
 from pycni.pods import port_table
@@ -108,7 +108,7 @@ def faults_of(part: Part, d: Description, seen: Seen) -> Iterator[Fault]:
     try:
         yield from part.faults(d, seen)
     except (PycniError, LoaderError) as error:
-        yield Fault(part.name, error.message, "", error.hint or "run: pycni setup")
+        yield Fault(part.name, error.message, "", error.hint or SETUP)
     except OSError as error:
         if error.errno == errno.EROFS:  # programs.py says so
             return

@@ -105,7 +105,7 @@ def rows(settings: Settings) -> list[Row]:
     found: list[Row] = []
     local: list[Local] = []
     if d is None:
-        found.append(_fault_row(node.absent(settings), Book(), serving=serving))
+        found += [_fault_row(one, Book(), serving=serving) for one in node.absent(settings)]
     else:
         with Rtnl() as ipr:
             seen, book = Seen(ipr), Book.load(settings)

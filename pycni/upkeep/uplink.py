@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pycni import cluster
 from pycni.cluster import IPAddress
 from pycni.errors import ClusterError, SetupError
-from pycni.faults import Fault, Weight
+from pycni.faults import SETUP, Fault, Weight
 from pycni.kernel.links import Link
 from pycni.node import modes, overlay, uplink
 from pycni.node.uplink import Uplink, Wish
@@ -110,7 +110,7 @@ def _next_setup(d: Description, seen: Seen) -> Iterator[Fault]:
         yield Fault(PART, BY_SETTINGS, f"refused: {error.message}", error.hint, Weight.DEGRADED)
         return
     way = f"{found.ifname} with {found.vtep}, not {node.uplink} with {node.vtep}"
-    yield Fault(PART, BY_SETTINGS, way, "run: pycni setup", Weight.DEGRADED)
+    yield Fault(PART, BY_SETTINGS, way, SETUP, Weight.DEGRADED)
 
 
 def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
@@ -130,7 +130,7 @@ def _mtu_faults(d: Description, link: Uplink) -> Iterator[Fault]:
                     f"for pods, not {asked}", todo, weight)  # fmt: skip
     elif asked and asked != node.mtu:
         found = f"{node.mtu}, and `mtu` in the settings is {asked}"
-        yield Fault(PART, OVERLAY_MTU, found, "run: pycni setup", Weight.DEGRADED)
+        yield Fault(PART, OVERLAY_MTU, found, SETUP, Weight.DEGRADED)
     elif not asked and largest != node.mtu:
         weight = Weight.BROKEN if largest < node.mtu else Weight.DEGRADED
         found = f"one with the MTU {link.mtu}; the overlay was made for one of "
