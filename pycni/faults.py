@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+SETUP = "run: pycni setup"
+"""What there is to do, or its end, where a person has to run a whole setup."""
+
 
 class Weight(Enum):
     """What a fault means for packets."""

@@ -24,7 +24,7 @@ from pycni.files import Mark, mark_of
 from pycni.kernel import sysctl
 from pycni.names import NAME_HEAD
 from pycni.node.record import record_path
-from pycni.upkeep import directories, installed, parameters, pinned
+from pycni.upkeep import directories, installed, programs, sysctls
 from pycni.upkeep.description import Description
 
 MAPS = ("endpoints", "remotes", "vteps")
@@ -116,8 +116,8 @@ def _place(d: Description) -> Place:
     root = d.settings.pin_root
     return Place(
         d,
-        pinned.directories(root),
-        tuple(parameters.wanted(d, ())),
+        programs.directories(root),
+        tuple(sysctls.wanted(d, ())),
         directories.wanted(d.settings),
         record_path(d.settings),
         tuple(_installed(d)),

@@ -153,8 +153,8 @@ class Keeper:
         """Whether the last look mended something."""
         self._tried: dict[Key, Fault] = {}
         """What was not well yet after the last try to mend it."""
-        self._problem = ""
-        """Why the last setup failed."""
+        self._problems: dict[str, str] = {}
+        """What failed last, by what was tried."""
         self._is_written = False
         """Whether the book is in its file."""
         self._write_book()
@@ -309,10 +309,12 @@ class Keeper:
         for part in scope.parts:
             if d is None or part.mend is None or part.name not in broken:
                 continue
+            problem = ""
             try:
                 part.mend(d, self._see(scope))
             except (PycniError, LoaderError, OSError) as error:
-                log.info("not mended part=%s error=%s", quoted(part.name), quoted(str(error)))
+                problem = str(error)
+            self._tell(f"not mended part={quoted(part.name)}", problem, logging.INFO)
 
     def _set_up(self) -> None:
         mending = provision.Mending(self._known.nodes or ())
@@ -323,11 +325,15 @@ class Keeper:
             problem = error.message
         except OSError as error:
             problem = str(error)
-        if problem:
-            level = logging.DEBUG if problem == self._problem else logging.WARNING
-            log.log(level, "node not mended error=%s", quoted(problem))
-        self._problem = problem
+        self._tell("node not mended", problem, logging.WARNING)
         self._changed()
+
+    def _tell(self, what: str, problem: str, level: int) -> None:
+        """Log a failure once for each reason; `problem` is empty if it went well."""
+        if problem:
+            is_known = problem == self._problems.get(what)
+            log.log(logging.DEBUG if is_known else level, "%s error=%s", what, quoted(problem))
+        self._problems[what] = problem
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

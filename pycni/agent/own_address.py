@@ -4,7 +4,7 @@
 While the VTEP is there the node stays, whatever else changes: the other nodes reach it at the
 address they know. If it is gone for PATIENCE, the node moves to the one that came, by a setup, as
 at the next start of the agent. Other addresses that came or went are told to the store. What else
-changes of the underlay, the keeper follows (upkeep/underlay.py).
+changes of the underlay, the keeper follows (upkeep/uplink.py).
 """
 
 from __future__ import annotations

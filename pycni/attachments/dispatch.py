@@ -22,6 +22,7 @@ from pycni.cni.plugin import SECONDS, version_of, version_reply
 from pycni.cni.protocol import Reply, check_command_version, parse_request
 from pycni.cni.result import Result
 from pycni.errors import FileError, InvalidNetns, PycniError
+from pycni.logfmt import quoted
 from pycni.settings import Settings
 
 Work = Mapping[str, Callable[[Call], Result | None]]
@@ -36,6 +37,9 @@ WORK: Work = {
 """By command; a Result is printed."""
 
 IN_THE_POD = ("ADD", "CHECK")
+
+TOLD = 2000
+"""Characters of an error's message or details that a log line has, at most."""
 
 
 def answer(
@@ -67,7 +71,7 @@ def answer(
 def failure(error: BaseException, stdin: bytes = b"", *, env: Mapping[str, str]) -> Reply:
     """The reply that reports `error`: a PycniError with its code, anything else with 999.
 
-    stderr, for the logs, has one line, and a traceback unless the error is a PycniError.
+    stderr, for the logs, has one line in logfmt, and a traceback unless the error is a PycniError.
     """
     if isinstance(error, PycniError):
         told, trace = error, ""
@@ -80,12 +84,12 @@ def failure(error: BaseException, stdin: bytes = b"", *, env: Mapping[str, str])
     document = told.to_json(version_of(stdin))
     line = " ".join(
         (
-            f"command={env.get('CNI_COMMAND', '')!r}",
-            f"container={env.get('CNI_CONTAINERID', '')!r}",
-            f"ifname={env.get('CNI_IFNAME', '')!r}",
+            f"command={quoted(env.get('CNI_COMMAND', ''))}",
+            f"container={quoted(env.get('CNI_CONTAINERID', ''))}",
+            f"ifname={quoted(env.get('CNI_IFNAME', ''))}",
             f"code={document['code']}",
-            f"msg={document['msg']!r}",
-            f"details={document.get('details', '')!r}",
+            f"msg={quoted(document['msg'], longest=TOLD)}",
+            f"details={quoted(document.get('details', ''), longest=TOLD)}",
         )
     )
     return Reply(1, _encode(document), f"{line}\n{trace}".encode(errors="backslashreplace"))

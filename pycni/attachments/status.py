@@ -25,7 +25,7 @@ from pycni.names import NAME_HEAD
 from pycni.node import first_services, place
 from pycni.node.record import Node
 from pycni.pods import link_kinds
-from pycni.upkeep import parts, underlay
+from pycni.upkeep import parts, uplink
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
@@ -49,7 +49,7 @@ def check(call: Call) -> None:
             for fault in parts.faults_of(part, description, seen) if part.is_cheap else ():
                 if fault.weight is Weight.BROKEN or part.serves_adds:
                     raise _error(fault, has_pods=bool(pods))
-        for fault in underlay.cut(description, seen):
+        for fault in uplink.cut(description, seen):
             raise _error(fault, has_pods=bool(pods))
     place.refuse_lost(call.settings)
     if not pods:

@@ -23,10 +23,16 @@ LOOK = 0.5
 """Seconds between two looks."""
 
 
+class Seconds(click.FloatRange):
+    """So many of them."""
+
+    name = "number of seconds"
+
+
 @click.command()
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     is_flag=False,
     flag_value=WAIT,
     metavar="[SECONDS]",

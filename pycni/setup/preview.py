@@ -17,6 +17,7 @@ import loader
 from loader import pins, probe
 from loader.compile import compile_programs
 from pycni.errors import StoreError
+from pycni.faults import SETUP
 from pycni.kernel import sysctl
 from pycni.kernel.rtnl import Rtnl
 from pycni.node import masquerade, overlay, overlay_guard
@@ -28,7 +29,7 @@ from pycni.setup import plan, provision
 from pycni.setup.plan import Host
 from pycni.stores import NodeRecord, open_store
 from pycni.stores.existence import what_is_missing
-from pycni.upkeep import parts, underlay
+from pycni.upkeep import parts, uplink
 from pycni.upkeep.description import describe
 from pycni.upkeep.seen import Seen
 
@@ -129,7 +130,9 @@ def _mended(settings: Settings, ipr: Rtnl) -> Iterator[str]:
     description = describe(settings)
     if description is not None:
         for fault in parts.look(description, Seen(ipr)):
-            if fault.thing != underlay.OVERLAY_MTU:  # `_device` says it
+            if fault.todo and not fault.todo.endswith(SETUP):
+                yield f"leave {fault.part} to a person: {fault.sentence}; {fault.todo}"
+            elif fault.thing != uplink.OVERLAY_MTU:  # `_device` says it
                 yield f"mend {fault.part}: {fault.sentence}"
 
 

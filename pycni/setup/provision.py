@@ -462,7 +462,7 @@ def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
     link = uplink.choose(around, Wish.of(settings, before))
     plan.overlay_mtu(settings, link)
     if before is None or before.cluster_cidrs != settings.cluster.cidrs:
-        # a node that is there is kept up: upkeep/routing.py tells of what overrules its routes
+        # a node that is there is kept up: upkeep/routes.py tells of what overrules its routes
         cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
         cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)

@@ -49,7 +49,7 @@ def _far(d: Description) -> Iterator[Fault]:
             others = {
                 vtep: modes.towards(d.node, modes.accepted(known)) for vtep, known in table.items()
             }
-    except NotAvailable:  # pinned.py says so
+    except NotAvailable:  # programs.py says so
         return
     with Fib(groups=0) as fib:
         paths = fib.paths(others, d.node.vtep)

@@ -27,6 +27,13 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
             yield fault
 
 
+def unusable(settings: Settings) -> Iterator[Fault]:
+    """Of those that are there: on a host that is no node, setup has yet to make the others."""
+    for path in wanted(settings):
+        if path.exists() and (fault := _look(path)):
+            yield fault
+
+
 def mend(d: Description, _: Seen) -> None:
     """Make those that are gone. Raises FileError."""
     for path in wanted(d.settings):

@@ -28,7 +28,7 @@ def faults(d: Description, seen: Seen) -> Iterator[Fault]:
     link that changes all the time: agent/changed_links.py follows it."""
     try:
         table = maps.open_endpoints(d.settings.pin_root)
-    except NotAvailable:  # pinned.py says so
+    except NotAvailable:  # programs.py says so
         return
     with table:
         others = []

@@ -76,7 +76,7 @@ def _ahead(d: Description, seen: Seen) -> list[str]:
 def _missing(d: Description, seen: Seen) -> list[Hook]:
     try:
         numbers = repair.numbers(d.settings.pin_root)
-    except (LoaderError, FileNotFoundError):  # pinned.py says so
+    except (LoaderError, FileNotFoundError):  # programs.py says so
         return []
     return repair.missing(seen.ipr, _wanted(seen), numbers)
 

@@ -20,7 +20,7 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "leases"
-ANEW = "delete the pod, so that it is made anew"
+ANEW = "find the pod by its addresses (pycni endpoints), and delete it, so that it is made anew"
 
 
 class Astray(NamedTuple):

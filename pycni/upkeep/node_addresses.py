@@ -54,7 +54,7 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
     try:
         missing, surplus = _differences(d) if d.own_record is not None else (0, 0)
         others = _others(root)
-    except NotAvailable:  # pinned.py says so
+    except NotAvailable:  # programs.py says so
         return
     if missing or surplus:
         found = f"without {missing} entries, and with {surplus} that are wrong"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from loader.errors import LoaderError
 from pycni.errors import PycniError
-from pycni.faults import Fault
+from pycni.faults import SETUP, Fault
 from pycni.kernel.node_events import Subject
 from pycni.node import firewall_accepts, masquerade, other_firewalls, overlay_guard
 from pycni.pods import port_table
@@ -23,20 +23,20 @@ from pycni.upkeep import (
     hooks,
     lan,
     lost_leases,
+    node,
     node_addresses,
     owner,
-    parameters,
     paths,
     peers,
-    pinned,
     plugin,
     pods,
-    record,
+    programs,
     registration,
-    routing,
+    routes,
+    sysctls,
     tables,
     underlay,
-    ways,
+    uplink,
 )
 from pycni.upkeep.description import Description
 from pycni.upkeep.part import Part
@@ -50,22 +50,22 @@ def _on(*subjects: Subject) -> frozenset[Subject]:
 PARTS = (
     Part(directories.PART, directories.faults, directories.mend, _on(Subject.MOUNT),
          is_cheap=True, serves_adds=True),
-    Part(record.PART, record.faults, record.mend, serves_adds=True),
-    Part(pinned.PART, pinned.faults, None, _on(Subject.MOUNT), is_cheap=True, serves_adds=True,
-         state=pinned.state),
+    Part(node.PART, node.faults, node.mend, serves_adds=True),
+    Part(programs.PART, programs.faults, None, _on(Subject.MOUNT), is_cheap=True, serves_adds=True,
+         state=programs.state),
     Part(device.PART, device.faults, device.mend, _on(Subject.LINK), is_cheap=True),
     Part(owner.PART, owner.faults, owner.mend, _on(Subject.LINK), is_cheap=True),
-    Part(parameters.PART, parameters.faults, parameters.mend,
+    Part(sysctls.PART, sysctls.faults, sysctls.mend,
          _on(Subject.PARAMETER, Subject.LINK, Subject.ADDRESS, Subject.ROUTE), is_cheap=True),
     Part(device.ADDRESSES, device.address_faults, device.mend_addresses,
          _on(Subject.ADDRESS, Subject.LINK, Subject.ROUTE)),
-    Part(routing.PART, routing.faults, routing.mend,
+    Part(routes.PART, routes.faults, routes.mend,
          _on(Subject.ROUTE, Subject.RULE, Subject.LINK, Subject.ADDRESS), is_cheap=True),
-    Part(underlay.PART, underlay.faults, None,
+    Part(uplink.PART, uplink.faults, None,
          _on(Subject.LINK, Subject.ADDRESS, Subject.ROUTE)),
-    Part(ways.PART, ways.faults, ways.leave,
+    Part(underlay.PART, underlay.faults, underlay.leave,
          _on(Subject.LINK, Subject.ADDRESS, Subject.ROUTE, Subject.RULE, Subject.STORE),
-         state=ways.state, setup_helps=False, is_others=True),
+         state=underlay.state, setup_helps=False, is_others=True),
     Part(masquerade.PART, tables.masquerade_faults, tables.mend_masquerade, _on(Subject.TABLES),
          is_cheap=True, state=tables.nftables_state),
     Part(firewall_accepts.PART, tables.accept_faults, tables.mend_accepts, _on(Subject.TABLES),
@@ -108,9 +108,9 @@ def faults_of(part: Part, d: Description, seen: Seen) -> Iterator[Fault]:
     try:
         yield from part.faults(d, seen)
     except (PycniError, LoaderError) as error:
-        yield Fault(part.name, error.message, "", error.hint or "run: pycni setup")
+        yield Fault(part.name, error.message, "", error.hint or SETUP)
     except OSError as error:
-        if error.errno == errno.EROFS:  # pinned.py says so
+        if error.errno == errno.EROFS:  # programs.py says so
             return
         yield Fault(part.name, f"not to be looked at: {error}", "", "run as root: pycni status")
 

@@ -19,7 +19,7 @@ def faults(d: Description, _: Seen) -> list[Fault]:
     """Compares with the kernel's paths."""
     try:
         return path_mtus.faults(d.settings)
-    except NotAvailable:  # pinned.py says so
+    except NotAvailable:  # programs.py says so
         return []
 
 

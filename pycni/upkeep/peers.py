@@ -28,7 +28,7 @@ def faults(d: Description, _: Seen) -> Iterator[Fault]:
     root = d.settings.pin_root
     try:
         vtep = own_vtep(root)
-    except NotAvailable:  # pinned.py says so
+    except NotAvailable:  # programs.py says so
         return
     if vtep != d.node.vtep:
         found = "nothing" if vtep is None else str(vtep)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from pycni.dataplane import maps
 from pycni.errors import NotAvailable
-from pycni.faults import Fault, Weight
+from pycni.faults import SETUP, Fault, Weight
 from pycni.stores import Former, open_store
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "registration"
-ASK = "see who did that: pycni nodes; then run: pycni setup"
+ASK = f"see who did that: pycni nodes; then {SETUP}"
 
 
 def faults(d: Description, _: Seen) -> Iterator[Fault]:

@@ -42,16 +42,16 @@ from pycni.upkeep import (
     device,
     direct,
     hooks,
+    node,
     parts,
     peers,
-    pinned,
     plugin,
     pods,
-    record,
+    programs,
     registration,
-    routing,
+    routes,
     underlay,
-    ways,
+    uplink,
 )
 from pycni.upkeep.book import Book, key_of
 from pycni.upkeep.description import Description, describe
@@ -104,7 +104,7 @@ def rows(settings: Settings) -> list[Row]:
     found: list[Row] = []
     local: list[Local] = []
     if d is None:
-        found.append(_fault_row(record.absent(settings), Book(), serving=serving))
+        found += [_fault_row(one, Book(), serving=serving) for one in node.absent(settings)]
     else:
         with Rtnl() as ipr:
             seen, book = Seen(ipr), Book.load(settings)
@@ -169,19 +169,19 @@ def _programs(d: Description, _: Seen) -> str:
     return "" if current is None else pins.fingerprint(current)
 
 
-AROUND = frozenset({underlay.PART, ways.PART, other_firewalls.PART})
+AROUND = frozenset({uplink.PART, underlay.PART, other_firewalls.PART})
 """Rows that may say why another node is not reached in any way."""
 OF_OVERLAY = frozenset({
-    pinned.PART, device.PART, device.ADDRESSES, routing.PART, firewall_accepts.PART,
+    programs.PART, device.PART, device.ADDRESSES, routes.PART, firewall_accepts.PART,
     overlay_guard.PART, hooks.PART, peers.PART, direct.PART,
 })  # fmt: skip
 """Rows that may say why it is not reached through the overlay."""
 
 DETAILS: dict[str, Callable[[Description, Seen], str]] = {
-    record.PART: lambda d, _: d.node.name,
-    pinned.PART: _programs,
+    node.PART: lambda d, _: d.node.name,
+    programs.PART: _programs,
     device.PART: lambda d, _: f"up, mtu {d.node.mtu}",
-    routing.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
+    routes.PART: lambda d, _: " ".join(map(str, d.node.cluster_cidrs)),
     hooks.PART: hooks.details,
     pods.PART: lambda _, seen: f"{len(seen.pods)} attached",
     attachments.PART: lambda d, _: attachments.details(d),
@@ -296,7 +296,7 @@ def _store(settings: Settings) -> tuple[Listing | None, list[Row]]:
 
 def _local(faults: list[Fault], d: Description) -> Iterator[Local]:
     """Of these faults, those that may keep this node from others."""
-    nodes = {ways.thing(one): one.name for one in d.others} if faults else {}
+    nodes = {underlay.thing(one): one.name for one in d.others} if faults else {}
     for fault in faults:
         if fault.part in AROUND or fault.part in OF_OVERLAY:
             node = nodes.get(fault.thing, "")

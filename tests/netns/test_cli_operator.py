@@ -274,6 +274,49 @@ def test_a_setup_that_fails_leaves_no_directory(bare: Lab) -> None:
     assert not any(path.name in ("run", "state", "locks") for path in new)
 
 
+def test_setup_says_what_it_would_leave_to_a_person(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    setup(node)
+    ip(node.netns, "route", "add", "10.244.9.0/24", "dev", "eth0")
+
+    (step,) = bare.pycni(node, "setup", "--dry-run")["steps"]
+
+    assert step.startswith("leave routes to a person: the way of packets to 10.244.9.0/24 is")
+    assert step.endswith("remove it: ip route show root 10.244.9.0/24")
+
+
+def test_status_by_other_settings_names_those_of_the_node(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    setup(node)
+    had = load(node.settings_path).state_dir
+    write_settings(node, state_dir=f"{had}2")
+
+    done = pycni(node, "status", "-o", "json")
+
+    (row,) = [one for one in json.loads(done.stdout) if one["state"] == "broken"]
+    assert done.returncode == 2
+    assert row["name"] == "owner"
+    assert f"state_dir is {had} there, {had}2 here" in row["cause"]
+    assert "pycni --config FILE" in row["to_do"]
+    write_settings(node, state_dir=str(had))
+
+
+def test_status_of_a_node_whose_record_is_hidden_names_the_directory(bare: Lab) -> None:
+    (node,) = bare.layout.nodes
+    setup(node)
+    state = load(node.settings_path).state_dir
+    record = (state / "node.json").rename(state / "hidden")
+    state.chmod(0o777)
+
+    done = pycni(node, "status", "-o", "json")
+
+    rows = [one for one in json.loads(done.stdout) if one["name"] in ("directories", "node")]
+    state.chmod(0o700)
+    record.rename(state / "node.json")
+    assert [one["name"] for one in rows] == ["directories", "node"]
+    assert rows[0]["to_do"] == f"close it: chmod 0700 {state}"
+
+
 def test_setup_says_each_thing_that_it_would_mend_once(bare: Lab) -> None:
     (node,) = bare.layout.nodes
     setup(node)

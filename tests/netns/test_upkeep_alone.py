@@ -200,6 +200,15 @@ def test_status_names_damage_and_setup_mends_it(lab: Lab, node: LabNode, damage:
     assert unanswered(lab, node.pods[0].netns, far) == []
 
 
+def test_no_rule_is_blamed_for_forwarding_that_is_off(lab: Lab, node: LabNode) -> None:
+    off = next(one for one in DAMAGES if one.name == "IPv4 forwarding off at the overlay device")
+
+    off.do(lab, node)
+
+    assert {row.name for row in faults(node)} == {"sysctls"}
+    setup(node)
+
+
 def test_a_pod_without_its_filters_reaches_nobody(lab: Lab, node: LabNode) -> None:
     """Not even on a host that forwards everything: its link is closed to the stack."""
     filters = next(damage for damage in DAMAGES if damage.name.startswith("filters"))

@@ -115,6 +115,23 @@ def test_a_part_mends_itself(
     assert "part=light thing=it found=gone" in line
 
 
+def test_what_cannot_be_mended_is_told_once_for_each_reason(
+    held: Keeper, kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.hurt()
+    kernel.can_mend = kernel.can_set_up = False
+
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            held.look(everything())
+
+    assert kernel.mends > 2
+    assert [line for line in caplog.messages if "not mended" in line and "for now" not in line] == [
+        'not mended part=light error="it is taken"',
+        'node not mended error="there is no uplink"',
+    ]
+
+
 def test_what_no_part_mends_takes_a_setup(held: Keeper, kernel: Kernel) -> None:
     kernel.hurt(HEAVY)
 

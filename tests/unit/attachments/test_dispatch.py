@@ -239,7 +239,7 @@ def test_an_error_of_ours_is_told_as_it_is(pod):
         "details": "run DEL first",
     }
     assert reply.stderr.count(b"\n") == 1
-    assert b"code=101" in reply.stderr
+    assert reply.stderr.startswith(b'command=ADD container=c0ffee ifname=eth0 code=101 msg="')
 
 
 def test_any_other_error_is_an_internal_one_with_a_traceback_in_the_log():

@@ -21,7 +21,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A node that is well, with a free address."""
     monkeypatch.setattr(status, "Rtnl", lambda: nullcontext(SimpleNamespace()))
     monkeypatch.setattr(status.parts, "PARTS", ())
-    monkeypatch.setattr(status.underlay, "cut", lambda *_: [])
+    monkeypatch.setattr(status.uplink, "cut", lambda *_: [])
     monkeypatch.setattr(status.link_kinds, "choose", lambda _: None)
     monkeypatch.setattr(status.maps, "open_endpoints", lambda _: nullcontext({}))
     made = Settings(node_name="one", state_dir=tmp_path, run_dir=tmp_path)
@@ -65,7 +65,7 @@ def test_a_node_that_is_cut_off_is_not_ready(
 ) -> None:
     """Pods that are there suffer from it."""
     cut = Fault("uplink", "eth0", "down", "plug it in")
-    monkeypatch.setattr(status.underlay, "cut", lambda *_: [cut])
+    monkeypatch.setattr(status.uplink, "cut", lambda *_: [cut])
     monkeypatch.setattr(status.socket, "if_nameindex", lambda: list(enumerate(links)))
 
     with pytest.raises(PycniError, match="eth0 is down") as caught:

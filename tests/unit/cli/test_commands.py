@@ -101,6 +101,22 @@ def test_a_group_takes_the_form_too(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("drop",), "No such command 'drop'. Did you mean 'drops'?"),
+        (("xyzzy",), "No such command 'xyzzy'."),
+        (("status", "--wait", "soon"), "'soon' is not a valid number of seconds."),
+    ],
+    ids=["a slip", "nothing like it", "no number"],
+)
+def test_wrong_usage_names_what_was_meant(arguments: tuple[str, ...], words: str) -> None:
+    result = invoke(*arguments)
+
+    assert result.exit_code == 2
+    assert result.output.endswith(f"{words}\n")
+
+
 def test_wrong_usage_is_json_where_json_is_asked_for() -> None:
     done = run("-o", "json", "frobnicate")
 

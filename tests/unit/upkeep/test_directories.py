@@ -52,6 +52,17 @@ def test_a_directory_that_others_may_write_to_is_a_persons_to_close(
     assert fault.todo == f"close it: chmod 0700 {state}"
 
 
+def test_a_directory_that_setup_has_yet_to_make_is_not_unusable(description: Description) -> None:
+    settings = description.settings
+    settings.run_dir.rmdir()
+    assert list(directories.unusable(settings)) == []
+
+    settings.state_dir.chmod(0o777)
+
+    (fault,) = directories.unusable(settings)
+    assert str(settings.state_dir) in fault.sentence
+
+
 @pytest.mark.parametrize("setting", ["state_dir", "run_dir"])
 @pytest.mark.parametrize(
     ("change", "words", "command"),

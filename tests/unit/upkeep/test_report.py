@@ -17,7 +17,7 @@ from pycni.faults import Fault, Weight
 from pycni.node.reachability import Local
 from pycni.settings import Settings
 from pycni.stores import DIRECT, IPIP, VXLAN, NodeRecord
-from pycni.upkeep import report, ways
+from pycni.upkeep import report, underlay
 from pycni.upkeep.book import Book, Rest, Tally
 from pycni.upkeep.part import Part
 from pycni.upkeep.report import Row, State
@@ -247,7 +247,7 @@ def test_the_nodes_of_the_store_are_counted(
 def test_causes_on_this_node_are_told_with_the_node_that_they_are_about() -> None:
     other = NodeRecord("n2", 2, VTEPS[0], ())
     d: Any = SimpleNamespace(others=(other,))
-    way = Fault(ways.PART, ways.thing(other), "nowhere", "give it a route")
+    way = Fault(underlay.PART, underlay.thing(other), "nowhere", "give it a route")
     guard = Fault("guard", "nftables table inet pycni_guard", "gone")
 
     found = list(report._local([way, guard, FULL], d))

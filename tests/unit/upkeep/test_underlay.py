@@ -1,115 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The uplink's MTU and the overlay's: what differs, and who may put it right."""
+"""The ways to other nodes, as the kernel has them: which of them are told, and when it is asked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from pycni.cluster import IPAddress
 from pycni.faults import Fault, Weight
-from pycni.kernel.addresses import IFA_F_DADFAILED
+from pycni.kernel.fib import Path
 from pycni.kernel.links import Link
-from pycni.kernel.routes import RTN_LOCAL, RTN_UNICAST, Route
 from pycni.node.record import Node
 from pycni.settings import Settings
+from pycni.stores import NodeRecord
 from pycni.upkeep import underlay
 from pycni.upkeep.description import Description
-from unit.node.around import ETH0, around, held
+from unit.node.around import DUMMY, ETH0, ETH1, LO, around, held, route, way
 
-POD_CIDR, CLUSTER = ip_network("10.244.0.0/24"), ip_network("10.244.0.0/16")
-NODE = Node("n1", 1, ip_address("192.0.2.1"), (POD_CIDR,), (CLUSTER,), "eth0", 1450, 4789)
+VTEP = ip_address("192.0.2.1")
+NODE = Node("n1", 1, VTEP, (ip_network("10.244.0.0/24"),), (ip_network("10.244.0.0/16"),),
+            "eth0", 1450, 4789)  # fmt: skip
+OTHERS = [ip_address(f"192.0.2.{number}") for number in range(2, 8)]
+
+
+def by(link: Link, *addresses: IPAddress) -> dict[IPAddress, Path]:
+    return {one: Path(link.ifindex, one, 0) for one in addresses}
 
 
 def faults(
-    *,
-    mtu: int = 0,
-    uplink: Link = ETH0,
-    named: str = "eth0",
-    vtep: str = "",
-    flags: int = 0,
-    kind: int = RTN_LOCAL,
+    paths: dict[IPAddress, Path], others: Iterable[IPAddress] = OTHERS[:2], uplink: Link = ETH0
 ) -> list[Fault]:
-    """With these settings, of a node that was set up with eth0, 192.0.2.1 and 1450 bytes."""
-    settings = Settings(uplink=named, vtep=vtep, mtu=mtu, cluster_cidrs=(str(CLUSTER),))
-    addresses = [held(uplink, "192.0.2.1/24", flags), held(uplink, "192.0.2.7/24")]
-    ipr = SimpleNamespace(route_to=lambda to: Route(ip_network(to), uplink.ifindex, kind=kind))
-    seen: Any = SimpleNamespace(
-        ipr=ipr, link=lambda _: uplink, around=around(addresses, links=[uplink])
+    d, seen = described(others), see(paths, uplink=uplink)
+    return list(underlay.faults(d, seen))
+
+
+def described(others: Iterable[IPAddress]) -> Description:
+    records = tuple(other(number, vtep) for number, vtep in enumerate(others, 2))
+    return Description(Settings(), NODE, records)
+
+
+def other(number: int, vtep: IPAddress) -> NodeRecord:
+    return NodeRecord(f"n{number}", number, vtep, (ip_network(f"10.244.{number}.0/24"),))
+
+
+def see(paths: dict[IPAddress, Path], uplink: Link = ETH0, **more: Any) -> Any:
+    links = {one.ifindex: one for one in (LO, ETH0, ETH1, DUMMY)}
+    addresses = [held(ETH0, "192.0.2.1/24"), held(ETH1, "198.51.100.1/24")]
+    known = around(addresses, [route("192.0.2.0/24", way(ETH0))], links.values())
+    ipr = SimpleNamespace(
+        paths=lambda asked, _: {one: paths[one] for one in asked if one in paths},
+        link_at=links.get,
+        listed_rules=lambda _: more.get("rules", []),
     )
-    return list(underlay.faults(Description(settings, NODE), seen))
+    return SimpleNamespace(
+        ipr=ipr, link=lambda _: uplink, around=known, routes=more.get("routes", [])
+    )
 
 
-def test_an_uplink_as_setup_found_it_is_no_fault() -> None:
-    assert faults() == []
-    assert faults(mtu=1450) == []
+def test_ways_by_interfaces_of_other_machines_are_no_fault() -> None:
+    assert faults(by(ETH0, OTHERS[0]) | by(ETH1, OTHERS[1])) == []
 
 
-def test_an_address_that_the_kernel_does_not_take_for_its_own_is_for_a_person() -> None:
-    (fault,) = faults(kind=RTN_UNICAST)
+def test_a_node_without_a_way_is_named_with_its_address() -> None:
+    (fault,) = faults(by(ETH0, OTHERS[0]))
 
-    assert fault.sentence == "the local route of this node's address 192.0.2.1 is gone"
-    todo = "run: ip route add local 192.0.2.1 dev eth0 table local proto kernel src 192.0.2.1"
-    assert fault.todo == todo
-
-
-def test_the_local_routes_of_a_vrf_are_in_its_table() -> None:
-    assert faults(kind=RTN_UNICAST, uplink=ETH0._replace(master=9)) == []
-
-
-def test_an_uplink_with_another_mtu_is_for_setup_to_follow() -> None:
-    (lower,) = faults(uplink=ETH0._replace(mtu=1400))
-    (higher,) = faults(uplink=ETH0._replace(mtu=9000))
-
-    assert lower.sentence == "eth0 is one with the MTU 1400; the overlay was made for one of 1500"
-    assert (lower.todo, lower.weight) == ("", Weight.BROKEN)
-    assert (higher.todo, higher.weight) == ("", Weight.DEGRADED)
-
-
-def test_settings_with_another_mtu_are_for_a_person_to_apply() -> None:
-    (fault,) = faults(mtu=1300)
-
-    assert fault.sentence == "the overlay's MTU is 1450, and `mtu` in the settings is 1300"
-    assert (fault.todo, fault.weight) == ("run: pycni setup", Weight.DEGRADED)
-
-
-def test_settings_that_the_uplink_does_not_carry_are_for_a_person_to_change() -> None:
-    (fault,) = faults(mtu=1450, uplink=ETH0._replace(mtu=1400))
-
-    assert "leaves 1350 bytes for pods, not 1450" in fault.found
-    assert "lower `mtu` in the settings" in fault.todo
-
-
-def test_more_bytes_than_the_uplink_carries_break_nothing_before_a_setup() -> None:
-    (fault,) = faults(mtu=1500)
-
-    assert "leaves 1450 bytes for pods, not 1500" in fault.found
+    assert fault.part == "underlay"
+    assert fault.sentence == (
+        "the way to node n3 (192.0.2.3) is nowhere: this node has no route there"
+    )
+    assert "ip route get 192.0.2.3 from 192.0.2.1" in fault.todo
     assert fault.weight is Weight.DEGRADED
 
 
-def test_settings_that_no_setup_could_follow_break_nothing_before_one() -> None:
-    (interface,) = faults(named="eth7")
-    (address,) = faults(vtep="192.0.2.9")
+@pytest.mark.parametrize("link", [LO, DUMMY])
+def test_a_way_into_the_host_is_named_with_its_interface(link: Link) -> None:
+    (fault,) = faults(by(ETH0, OTHERS[0]) | by(link, OTHERS[1]))
 
-    assert interface.sentence == (
-        "the uplink by the settings is refused: this node has no interface eth7"
-    )
-    assert "`uplink` in the settings" in interface.todo
-    assert "no interface of this node has the address 192.0.2.9" in address.sentence
-    assert {interface.weight, address.weight} == {Weight.DEGRADED}
+    assert fault.found == f"out of {link.ifname}, which is no uplink of this node"
 
 
-def test_settings_with_another_address_are_for_a_person_to_apply() -> None:
-    (fault,) = faults(vtep="192.0.2.7")
+@pytest.mark.parametrize(
+    ("where", "is_fault"), [("198.18.0.0/16", False), (f"{OTHERS[0]}/32", True)]
+)
+def test_a_way_by_another_table_needs_no_address(where: str, is_fault: bool) -> None:
+    bare = ETH1._replace(ifindex=77, ifname="eth7")
+    seen = see(by(bare, OTHERS[0]), routes=[route(where, way(bare))._replace(table=100)])
+    seen.around.links[bare.ifindex] = bare
 
-    assert fault.sentence == (
-        "the uplink by the settings is eth0 with 192.0.2.7, not eth0 with 192.0.2.1"
-    )
-    assert (fault.todo, fault.weight) == ("run: pycni setup", Weight.DEGRADED)
+    assert bool(list(underlay.faults(described(OTHERS[:1]), seen))) is is_fault
 
 
-def test_an_address_that_another_machine_took_is_no_matter_of_an_edit() -> None:
-    (fault,) = faults(vtep="192.0.2.7", flags=IFA_F_DADFAILED)
+def test_no_way_to_anybody_breaks_the_node_and_few_are_named() -> None:
+    found = faults({}, OTHERS)
 
-    assert "taken by another machine" in fault.found
-    assert fault.weight is Weight.BROKEN
+    assert {one.weight for one in found} == {Weight.BROKEN}
+    assert [one.thing for one in found] == [
+        "the way to node n2 (192.0.2.2)",
+        "the way to node n3 (192.0.2.3)",
+        "the way to node n4 (192.0.2.4)",
+        "the way to 3 more nodes",
+    ]
+    assert all(one.todo for one in found)
+
+
+def test_without_an_uplink_the_row_uplink_says_enough() -> None:
+    assert faults({}, uplink=ETH0._replace(flags=0)) == []
+
+
+def test_nobody_is_asked_again_as_long_as_the_kernel_has_the_same() -> None:
+    d = described(OTHERS)
+    before = underlay.state(d, see({}))
+
+    assert underlay.state(d, see({})) == before
+    assert underlay.state(d, see({}, routes=[route("192.0.2.0/24", way(ETH1))])) != before
+    assert underlay.state(d, see({}, rules=["prohibit"])) != before

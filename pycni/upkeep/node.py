@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycni.errors import NotAvailable
-from pycni.faults import Fault, Weight
+from pycni.faults import SETUP, Fault, Weight
+from pycni.kernel.rtnl import Rtnl
+from pycni.node import claim, overlay
 from pycni.node.record import Node, record_path
 from pycni.settings import Settings
+from pycni.upkeep import directories
 from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "node"
-SETUP = "run: pycni setup"
 
 
 def faults(d: Description, _: Seen) -> Iterator[Fault]:
@@ -28,8 +30,15 @@ def mend(d: Description, _: Seen) -> None:
     d.node.save(d.settings)
 
 
-def absent(settings: Settings) -> Fault:
-    """The fault of a host without a record that can be read."""
+def absent(settings: Settings) -> Iterator[Fault]:
+    """Why these settings have no record that can be read: what explains that comes first."""
+    yield from directories.unusable(settings)
+    with Rtnl() as ipr:
+        others = claim.faults(settings, overlay.find(ipr))
+    yield from others or [_unread(settings)]
+
+
+def _unread(settings: Settings) -> Fault:
     try:
         Node.load(settings)
     except NotAvailable as error:

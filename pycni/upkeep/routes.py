@@ -11,6 +11,7 @@ from itertools import islice
 
 from pycni.cluster import IPAddress, IPNetwork, gateway, overlap
 from pycni.faults import Fault, Weight
+from pycni.kernel import sysctl
 from pycni.kernel.netlink import NetlinkError
 from pycni.kernel.routes import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTN_LOCAL, RTN_UNICAST, Route
 from pycni.node import overlay
@@ -19,6 +20,7 @@ from pycni.upkeep.description import Description
 from pycni.upkeep.seen import Seen
 
 PART = "routes"
+FORWARDING = f"net/ipv4/conf/{DEVICE}/forwarding"
 
 WORLD: dict[int, IPAddress] = {4: IPv4Address("203.0.113.1"), 6: IPv6Address("2001:db8::1")}
 """Addresses that nobody has, of all the world: for documentation (RFC 5737, RFC 3849)."""
@@ -78,6 +80,8 @@ def _kept_in(d: Description, seen: Seen) -> Iterator[Fault]:
         world = WORLD[cidr.version]
         if not _leads(seen.ipr.route_to(world)):
             continue  # this node has no way either
+        if cidr.version == 4 and sysctl.read(FORWARDING) == "0":
+            continue  # nothing is led on then (ip_route_input_slow); sysctls.py says so
         if not _leads(seen.ipr.route_to(world, source=pod, by=link.ifindex)):
             yield Fault(
                 PART,
