@@ -242,8 +242,10 @@ class Bench:
     def warm_up(self, act: Callable[[Bench], None]) -> None:
         """Do something once before it is compared, for what it makes once and keeps."""
         before = Bench(self.world, f"{self._name}-warm-up")
-        act(before)
-        before.undo.close()
+        try:
+            act(before)
+        finally:
+            before.take_back()
         self.world.baseline = self.snapshot()
 
     @contextmanager
@@ -257,8 +259,8 @@ class Bench:
             found += [f"in the pod: {line}" for line in differences(had, pod.network())]
         assert not found, f"something changed: {'; '.join(found[:6])}"
 
-    def close(self) -> list[str]:
-        """Take back all; returns what is left on the host that was not there before."""
+    def take_back(self) -> None:
+        """Detach what is attached, and undo the rest."""
         for fake in self._fakes:
             fake.install()
             fake.behave()
@@ -267,6 +269,10 @@ class Bench:
                 with suppress(AssertionError):
                     attachment.delete()
         self.undo.close()
+
+    def close(self) -> list[str]:
+        """Take back all; returns what is left on the host that was not there before."""
+        self.take_back()
         left = self._settled(self.world.baseline, SETTLE)
         if left:
             self._repair()

@@ -61,7 +61,7 @@ NO_MODULE = "/etc/modprobe.d/without.conf"
 
 @dataclass(frozen=True)
 class Step:
-    """One column of the table; `found` is what was wrong, if it did not pass."""
+    """One column of the table; `found` is what was wrong, or what else there is to say."""
 
     name: str
     passed: bool
@@ -84,7 +84,8 @@ class Outcome:
         return all(step.passed for step in self.steps)
 
 
-Body = Callable[[Cluster], object]
+Body = Callable[[Cluster], str | None]
+"""Returns what there is to say of a step that passed."""
 
 
 def run(
@@ -123,10 +124,10 @@ def _boot(kernel: Kernel, disks: Disks, directory: Path, command_line: str) -> G
 def _step(name: str, body: Body, cluster: Cluster) -> Step:
     begin = time.monotonic()
     try:
-        body(cluster)
+        said = body(cluster)
     except (AssertionError, GuestError) as error:
         return Step(name, passed=False, seconds=time.monotonic() - begin, found=str(error))
-    return Step(name, passed=True, seconds=time.monotonic() - begin)
+    return Step(name, passed=True, seconds=time.monotonic() - begin, found=said or "")
 
 
 def load(cluster: Cluster) -> None:
