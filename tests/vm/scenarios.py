@@ -203,7 +203,7 @@ def jumbo(cluster: Cluster) -> None:
     bring_up(cluster, again=True, mtu=JUMBO)
     pod = next(iter(cluster.a.pods))
     mtu = cluster.a.mtu(pod)
-    assert mtu == JUMBO - VXLAN_BYTES[6], f"pods have an MTU of {mtu}"
+    assert mtu == JUMBO - VXLAN_BYTES[cluster.a.underlay.version], f"pods have an MTU of {mtu}"
     cross_both(cluster)
 
 
