@@ -22,13 +22,14 @@ from conformance.call import Answer, Json
 from conformance.fake_ipam import FakeIpam
 from conformance.netlink import Rtnl
 from conformance.oracle import Oracle, Snapshot, differences
+from conformance.patience import patient
 from conformance.records import Address, Link
 from conformance.results import Skip
 from conformance.runtime import IFNAME, Attachment
 from conformance.sandbox import SUITE, UPLINK, wire
 from conformance.subject import Subject
 
-SETTLE = 1.0
+SETTLE = patient(1.0)
 """Seconds the kernel may take for what it does by itself, such as ending a namespace's links."""
 
 OTHER_SUBNETS = {4: "10.77.0.0/24", 6: "fd00:77::/64"}

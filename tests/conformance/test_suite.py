@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,15 @@ def test_what_a_warm_up_attached_before_it_failed_is_detached(tmp_path: Path) ->
         bench.warm_up(a_chain_of_which_the_second_fails)
 
     assert calls.read_text().splitlines() == ["ADD g20-warm-up-1", "DEL g20-warm-up-1"]
+
+
+def test_on_a_slow_machine_every_limit_is_longer() -> None:
+    told = "from conformance import call; print(call.TIMEOUT, call.FAILURE_LIMIT)"
+    environment = os.environ | {"CONFORMANCE_PATIENCE": "3"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=HERE.parent, env=environment, capture_output=True,
+        check=True,
+    )  # fmt: skip
+
+    assert done.stdout.split() == [b"90.0", b"15.0"]
