@@ -30,7 +30,7 @@ MODULES = ("ipip", "sit", "ip6_tunnel")
 POD_PREFIX = {4: 24, 6: 64}
 LARGE = 1300
 """Bytes of an echo request."""
-MODE_SECONDS = 120.0
+MODE_SECONDS = 600.0
 """Within which nodes must have heard of each other what they accept."""
 
 

@@ -51,7 +51,7 @@ TCP_HEADERS = {4: 20 + 32, 6: 40 + 32}
 SEGMENTS = {MTU - VXLAN_BYTES[outer] - TCP_HEADERS[inner] for outer in (4, 6) for inner in (4, 6)}
 """Bytes of payload of a packet that is as large as a pod's MTU."""
 TABLES_SECONDS = 900.0
-MODE_SECONDS = 120.0
+MODE_SECONDS = 600.0
 """Within which nodes must have heard of each other what they accept."""
 RANDOM_PACKETS = 5000
 """Of tests/bpf/test_random_packets.py, which sends more to the machine's own kernel."""
