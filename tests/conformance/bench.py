@@ -22,13 +22,14 @@ from conformance.call import Answer, Json
 from conformance.fake_ipam import FakeIpam
 from conformance.netlink import Rtnl
 from conformance.oracle import Oracle, Snapshot, differences
+from conformance.patience import patient
 from conformance.records import Address, Link
 from conformance.results import Skip
 from conformance.runtime import IFNAME, Attachment
 from conformance.sandbox import SUITE, UPLINK, wire
 from conformance.subject import Subject
 
-SETTLE = 1.0
+SETTLE = patient(1.0)
 """Seconds the kernel may take for what it does by itself, such as ending a namespace's links."""
 
 OTHER_SUBNETS = {4: "10.77.0.0/24", 6: "fd00:77::/64"}
@@ -242,8 +243,10 @@ class Bench:
     def warm_up(self, act: Callable[[Bench], None]) -> None:
         """Do something once before it is compared, for what it makes once and keeps."""
         before = Bench(self.world, f"{self._name}-warm-up")
-        act(before)
-        before.undo.close()
+        try:
+            act(before)
+        finally:
+            before.take_back()
         self.world.baseline = self.snapshot()
 
     @contextmanager
@@ -257,8 +260,8 @@ class Bench:
             found += [f"in the pod: {line}" for line in differences(had, pod.network())]
         assert not found, f"something changed: {'; '.join(found[:6])}"
 
-    def close(self) -> list[str]:
-        """Take back all; returns what is left on the host that was not there before."""
+    def take_back(self) -> None:
+        """Detach what is attached, and undo the rest."""
         for fake in self._fakes:
             fake.install()
             fake.behave()
@@ -267,6 +270,10 @@ class Bench:
                 with suppress(AssertionError):
                     attachment.delete()
         self.undo.close()
+
+    def close(self) -> list[str]:
+        """Take back all; returns what is left on the host that was not there before."""
+        self.take_back()
         left = self._settled(self.world.baseline, SETTLE)
         if left:
             self._repair()

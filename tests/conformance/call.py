@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 30.0
+from conformance.patience import patient
+
+TIMEOUT = patient(30.0)
 """Seconds after which a call counts as hung."""
 
-FAILURE_LIMIT = 5.0
+FAILURE_LIMIT = patient(5.0)
 """Seconds in which a failing call must have said so."""
 
 ASSIGNED_CODES = {*range(1, 9), 11, 50, 51}

@@ -70,7 +70,7 @@ class FakeIpam:
         found = [json.loads(line) for line in lines]
         return [one for one in found if command in ("", one["env"].get("CNI_COMMAND"))]
 
-    def wait_for(self, command: str, *, seconds: float = 10.0) -> None:
+    def wait_for(self, command: str, *, seconds: float = 60.0) -> None:
         """Until it has been called."""
         end = time.monotonic() + seconds
         while not self.calls(command):

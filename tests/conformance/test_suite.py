@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from conformance import schema
+from conformance.bench import Bench, Network, World
+from conformance.oracle import Oracle, Snapshot
 from conformance.registry import VERSIONS
+from conformance.subject import Subject
 
 HERE = Path(__file__).parent
 
@@ -30,6 +34,22 @@ elif os.environ.get("CNI_COMMAND") == "ADD":
     open("/run/left-behind-" + os.environ.get("CNI_CONTAINERID", ""), "w").close()
 """
 """A plugin that attaches nothing, says it has, and leaves a file."""
+
+HONEST = """#!/bin/sh
+echo "$CNI_COMMAND $CNI_CONTAINERID" >> "${0%/*}/calls"
+test "$CNI_COMMAND" = DEL || echo '{"cniVersion": "1.0.0"}'
+"""
+"""A plugin that writes down what it is called for."""
+
+
+class Blind(Oracle):
+    """It sees nothing, wherever it is."""
+
+    def __init__(self) -> None:
+        pass
+
+    def snapshot(self) -> Snapshot:
+        return {}
 
 
 @pytest.mark.parametrize("version", [one for one in VERSIONS if one >= "1.0.0"])
@@ -84,3 +104,34 @@ def test_a_plugin_that_lies_fails_and_the_machine_is_as_before(tmp_path: Path) -
     assert cases["B1[empty]"]["result"] == "fail"
     assert list(Path("/run").glob("left-behind-*")) == []
     assert not Path("/run/conformance").exists()
+
+
+@pytest.mark.root
+def test_what_a_warm_up_attached_before_it_failed_is_detached(tmp_path: Path) -> None:
+    plugin, calls = tmp_path / "honest", tmp_path / "calls"
+    plugin.write_text(HONEST)
+    plugin.chmod(0o755)
+    network = Network("one", {"cniVersion": "1.0.0", "name": "one", "type": "honest"})
+    subject = Subject("honest", str(plugin), {})
+    bench = Bench(World(subject, plugin, "", {"one": network}, ("1.0.0",), Blind(), {}), "G20")
+
+    def a_chain_of_which_the_second_fails(before: Bench) -> None:
+        before.attachment().attach()
+        raise AssertionError("the second")
+
+    with pytest.raises(AssertionError, match="the second"):
+        bench.warm_up(a_chain_of_which_the_second_fails)
+
+    assert calls.read_text().splitlines() == ["ADD g20-warm-up-1", "DEL g20-warm-up-1"]
+
+
+def test_on_a_slow_machine_every_limit_is_longer() -> None:
+    told = "from conformance import call; print(call.TIMEOUT, call.FAILURE_LIMIT)"
+    environment = os.environ | {"CONFORMANCE_PATIENCE": "3"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=HERE.parent, env=environment, capture_output=True,
+        check=True,
+    )  # fmt: skip
+
+    assert done.stdout.split() == [b"90.0", b"15.0"]

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from conformance.namespaces import Netns, within
 from conformance.netlink import FAMILIES
+from conformance.patience import patient
 
 ICMP_HEADERS = {4: 20 + 8, 6: 40 + 8}
 """Bytes before the payload of an echo request."""
@@ -26,7 +27,7 @@ ECHO_REPLY = {4: 0, 6: 129}
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 """ip(7), ipv6(7)."""
 
-WAIT = 2.0
+WAIT = patient(2.0)
 """Seconds an answer may take."""
 
 

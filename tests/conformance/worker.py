@@ -23,13 +23,14 @@ from conformance import call, sandbox, traffic
 from conformance.bench import Bench, Network, World, bare, families_of
 from conformance.call import Json
 from conformance.oracle import Oracle, differences
+from conformance.patience import patient
 from conformance.registry import Case, all_cases
 from conformance.results import FAIL, PASS, SKIP, Outcome, Skip
 from conformance.subject import Subject
 
-STABLE = 0.2
+STABLE = patient(0.2)
 """Seconds without change after which the host counts as settled."""
-SETUP_TIMEOUT = 120.0
+SETUP_TIMEOUT = patient(120.0)
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def main(
 
     def progress(step: scenarios.Step) -> None:
         console.print(f"  {step.name}: {report.verdict(step)}")
-        if not step.passed:
+        if step.found:
             console.print(step.found, highlight=False, markup=False, soft_wrap=True)
 
     outcomes = []

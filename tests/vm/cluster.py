@@ -31,7 +31,7 @@ PING: dict[str, Any] = {"count": 20, "interval": 0.02}
 FLOWING = 100
 """Packets after which a flood flows."""
 UPGRADE_SECONDS = 600.0
-BUSY_SECONDS = 3600
+BUSY_SECONDS = 86400
 """At most, longer than a run of upgrades."""
 
 PROGRAMS = {

@@ -30,12 +30,13 @@ MODULES = ("ipip", "sit", "ip6_tunnel")
 POD_PREFIX = {4: 24, 6: 64}
 LARGE = 1300
 """Bytes of an echo request."""
-MODE_SECONDS = 120.0
+MODE_SECONDS = 600.0
 """Within which nodes must have heard of each other what they accept."""
 
 
 def ipip(cluster: Cluster) -> None:
-    """Over both underlays: pods' MTU, all kinds of packets; then one node is a plain device."""
+    """Over both underlays: pods' MTU, all kinds of packets; then one node is a plain device. In the
+    end both are nodes again."""
     for underlay in UNDERLAYS:
         for node, at in zip(cluster.nodes, underlay, strict=True):
             node.underlay = ip_interface(at)
@@ -47,6 +48,7 @@ def ipip(cluster: Cluster) -> None:
         assert mtu == MTU - BYTES[cluster.a.underlay.version], f"pods have an MTU of {mtu}"
         cross_both(cluster)
         with_a_device(cluster)
+    bring_up(cluster, again=True)
 
 
 def with_a_device(cluster: Cluster) -> None:

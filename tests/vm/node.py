@@ -30,7 +30,7 @@ FLOOD_CLOCK = f"sleep {FLOOD_SECONDS:.0f}"
 PATIENT = ("--grace", "20")
 """A guest that waits for a processor is late, and has lost nothing."""
 AGENT_SOCKET = "/run/pycni/agent.sock"
-AGENT_SECONDS = 3600.0
+AGENT_SECONDS = 86400.0
 """Longer than any guest lives."""
 
 Json = dict[str, Any]

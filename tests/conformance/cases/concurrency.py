@@ -15,13 +15,14 @@ from pathlib import Path
 from conformance import call
 from conformance.bench import Bench, bare, host_link
 from conformance.call import silent, succeeded
+from conformance.patience import patient
 from conformance.registry import case
 from conformance.runtime import Attachment
 
 MANY = 50
-TOGETHER = 10.0
+TOGETHER = patient(10.0)
 """Seconds that many ADDs at once may take."""
-EOF_LIMIT = 0.1
+EOF_LIMIT = patient(0.1)
 """Seconds between a plugin's end and the end of its output."""
 
 

@@ -19,13 +19,14 @@ from conformance import call
 from conformance.bench import Bench
 from conformance.call import silent
 from conformance.fake_ipam import FakeIpam
+from conformance.patience import patient
 from conformance.registry import case
 from conformance.runtime import Attachment
 
 MOMENTS = 12
 SLEEP = 2.0
 """Seconds that a fake IPAM plugin sleeps before it acts."""
-GRACE = 5.0
+GRACE = patient(5.0)
 """Seconds after which a lease of a killed call must be gone."""
 SOAK, WORKERS = 100, 4
 SEED = 20250101
@@ -182,7 +183,7 @@ def no_process(bench: Bench) -> None:
     before = {entry for entry in os.listdir("/proc") if entry.isdigit()}
     _, attachment = bench.attached()
     attachment.detach()
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + patient(2.0)
     while (more := _running() - before) and time.monotonic() < end:
         time.sleep(0.02)
 

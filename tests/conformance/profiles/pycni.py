@@ -17,10 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from conformance import namespaces, traffic
+from conformance import call, namespaces, traffic
 from conformance.bench import Bench, Pod, addresses_of, bare, host_link
 from conformance.call import refused, silent, succeeded
 from conformance.netlink import Rtnl
+from conformance.patience import patient
 from conformance.registry import VERSIONS, Function
 from conformance.registry import case as any_case
 from conformance.runtime import Attachment
@@ -35,7 +36,7 @@ UNKNOWN_CONTAINER, INVALID_NETNS = 3, 8
 NOT_AVAILABLE, LIMITED = 50, 51
 INTERFACE_EXISTS, DUPLICATE, EXHAUSTED, MISMATCH = 100, 101, 102, 105
 PORT_IN_USE, UNAVAILABLE = 103, 104
-DEADLINE = 15.0
+DEADLINE = patient(15.0)
 
 
 def case(identifier: str, title: str, **parameters: Any) -> Callable[[Function], Function]:
@@ -120,7 +121,7 @@ def _no_programs(pod: Pod, attachment: Attachment) -> None:
         "    attach.detach(ipr, Hook(int(sys.argv[1]), 'to_container'))\n"
     )
     command = [_node()["python"], "-c", script, str(host_link(attachment, pod).index)]
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=call.TIMEOUT)
 
 
 def _no_entry(_: Pod, attachment: Attachment) -> None:
@@ -133,7 +134,7 @@ def _no_entry(_: Pod, attachment: Attachment) -> None:
         "    table.remove(ip_address(sys.argv[2]))\n"
     )
     command = [node["python"], "-c", script, node["pin_root"], bare(attachment.result)[0]]
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=call.TIMEOUT)
 
 
 @case("P5", "CHECK finds the dataplane damaged",
@@ -209,7 +210,9 @@ def overlay_down(bench: Bench) -> None:
         try:
             refused(bench.node("STATUS"), NOT_AVAILABLE, LIMITED)
         finally:
-            subprocess.run(_node()["setup"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                _node()["setup"], check=True, timeout=2 * call.TIMEOUT, stdout=subprocess.DEVNULL
+            )
     silent(bench.node("STATUS"))
 
 

@@ -9,6 +9,7 @@ profiles/pycni.py where everything is.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 from pycni.settings import load
 from pycni.setup import install
 
-AGENT_TIMEOUT = 60.0
+AGENT_TIMEOUT = 60.0 * float(os.environ.get("CONFORMANCE_PATIENCE", "1"))
 """Seconds until the agent serves."""
 
 DELEGATED = {
