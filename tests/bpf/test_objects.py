@@ -14,7 +14,9 @@ from bpf.outcomes import dropped, to_node, to_stack, with_macs
 from bpf.world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 from loader import btf
 from loader.bpf import Object
-from loader.compile import PROGRAMS, SOURCES, Objects, compile_programs
+from loader.compile import SOURCES, Objects, compile_programs
+from loader.places import PROGRAMS, SOCKETS
+from loader.sockets import HOOKS
 
 pytestmark = pytest.mark.root
 
@@ -77,6 +79,18 @@ def test_every_setting_passes_the_verifier(
         opened.load()
 
         assert opened.programs() == (program,)
+
+
+@pytest.mark.parametrize("changes", [{}, {"set_retval": ON}], ids=["without errors", "with errors"])
+def test_programs_for_sockets_pass_the_verifier(
+    shipped: Objects, changes: dict[str, bytes]
+) -> None:
+    with Object.open(shipped.path(SOCKETS)) as opened:
+        opened.set_rodata(config(shipped, **changes))
+
+        opened.load()
+
+        assert opened.programs() == tuple(HOOKS)
 
 
 def test_an_old_kernel_chooses_the_tunnels_source(recorded: Objects, family: Family) -> None:
