@@ -342,6 +342,44 @@ def test_each_node_has_programs_and_tables_of_its_own(
     assert [len(entries(node, "sockets")) for node in (one, two)] == [before[0], before[1] + 1]
 
 
+@in_all_ways
+def test_a_connected_socket_whose_endpoint_is_gone_is_destroyed(
+    services: File, node: LabNode, pods: tuple[Pod, ...], way: int
+) -> None:
+    """S-114: its process learns of it at once. Sockets to the endpoint itself, sockets that are not
+    connected, and those of endpoints that stay are not touched."""
+    lab, gone, stays = services.lab, pods[2], pods[3]
+    services.write(*web(lab, gone))
+
+    def open_all() -> list[socket.socket]:
+        made = [a_socket(way, "UDP") for _ in range(4)]
+        made[0].connect((vip(way), PORT))
+        made[1].connect((spelled(way, address_of(lab, gone, family(way))), TARGET))
+        made[2].sendto(b"hello", (vip(way), PORT))
+        services.write(*web(lab, gone, stays))
+        while True:
+            made[3].connect((vip(way), PORT))
+            made[3].send(b"hello")
+            if made[3].recv(100).decode() == address_of(lab, stays, family(way)):
+                return made
+
+    with served(lab, gone, stays), ExitStack() as stack:
+        by_service, direct, unconnected, other = within(node.netns, open_all)
+        for one in (by_service, direct, unconnected, other):
+            stack.enter_context(one)
+        services.write(*web(lab, stays))
+
+        wait_until(lambda: error_of(by_service) == errno.ECONNABORTED, "the socket is destroyed")
+        assert [error_of(one) for one in (direct, unconnected, other)] == [0, 0, 0]
+        for one in (direct, other):
+            one.send(b"hello")
+            assert one.recv(100)
+
+
+def error_of(one: socket.socket) -> int:
+    return one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
 def test_a_killed_agent_changes_nothing(
     services: File, node: LabNode, pods: tuple[Pod, ...]
 ) -> None:
