@@ -68,9 +68,9 @@ def cookie() -> int:
 
 
 def is_first() -> bool:
-    """Whether the calling thread is in the network namespace of process 1."""
-    first, own = (Path(f"/proc/{one}/ns/net").stat().st_ino for one in ("1", "thread-self"))
-    return first == own
+    """Whether the calling thread is in the network namespace that the kernel began with: no other
+    has all parameters (net/core/sysctl_net_core.c)."""
+    return sysctl.read("net/core/netdev_max_backlog") is not None
 
 
 def enable_ipv6(netns_fd: int, ifname: str) -> None:
