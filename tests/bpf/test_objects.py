@@ -81,7 +81,9 @@ def test_every_setting_passes_the_verifier(
         assert opened.programs() == (program,)
 
 
-@pytest.mark.parametrize("changes", [{}, {"set_retval": ON}], ids=["without errors", "with errors"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"set_retval": ON}], ids=["without set_retval", "with set_retval"]
+)
 def test_programs_for_sockets_pass_the_verifier(
     shipped: Objects, changes: dict[str, bytes]
 ) -> None:
