@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from loader import libbpf, sockets
+from loader import libbpf, probe, sockets
 from loader.places import SOCKETS as LINKS
 from pycni.kernel import cgroups
-from pycni.lab import cluster
+from pycni.lab import cluster, processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.settings import load
 from support import control_group
+from support import setup_without as without
 from support.lab_services import (
     AF,
     FAMILY,
@@ -259,6 +261,27 @@ def test_without_endpoints_and_on_other_ports_a_call_is_refused(
     with served(services.lab, pods[0]):
         assert ask(node.netns, way, protocol, PORT + 1) == errno.ECONNREFUSED
         assert ask(node.netns, way, protocol) in services.lab.addresses(pods[0])
+
+
+def test_before_linux_6_1_a_call_without_endpoints_is_not_permitted(
+    services: File, node: LabNode, pods: tuple[Pod, ...]
+) -> None:
+    """S-062: a program cannot name the error, and the rest is as ever."""
+    lacking = str(probe.HELPER_SET_RETVAL)
+    command = [sys.executable, str(without.__file__), str(node.settings_path), lacking]
+    services.write(*web(services.lab, pods[0]))
+    try:
+        with agent_hung(services.lab, node):
+            done = processes.run(node.netns, command)
+            assert done.returncode == 0, done.stderr.decode()
+            refused = ask(node.netns, 4, "TCP", PORT + 1)
+            with served(services.lab, pods[0]):
+                answered = ask(node.netns, 4, "TCP")
+    finally:
+        setup(node)
+
+    assert (refused, answered) == (errno.EPERM, address_of(services.lab, pods[0], 4))
+    assert ask(node.netns, 4, "TCP", PORT + 1) == errno.ECONNREFUSED
 
 
 def test_a_datagram_without_an_endpoint_is_refused_and_the_next_one_arrives(
