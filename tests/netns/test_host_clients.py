@@ -4,54 +4,48 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from loader import libbpf, probe, sockets
-from loader.places import SOCKETS as LINKS
-from pycni.kernel import cgroups
-from pycni.lab import cluster, processes
+from loader import probe
+from pycni.lab import processes
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
-from pycni.settings import load
-from support import control_group
 from support import setup_without as without
+from support.host_clients import (
+    MAPPED,
+    PROTOCOLS,
+    SERVICE_PORTS,
+    TARGET_PORTS,
+    TIMEOUT,
+    a_socket,
+    ask,
+    family,
+    host_lab,
+    served,
+    spelled,
+    vip,
+    web,
+)
 from support.lab_services import (
-    AF,
     FAMILY,
     PORT,
-    SOCKETS,
     TARGET,
-    VIPS,
     File,
     address_of,
     answering,
-    ends_of,
-    entries,
-    port,
     service,
     slices,
 )
-from support.labs import agent_hung, prepared_lab, setup, teardown, within, write_settings
+from support.labs import agent_hung, setup, within
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.root
-
-PROTOCOLS = ("TCP", "UDP")
-SERVICE_PORTS = [port(protocol) for protocol in PROTOCOLS]
-TARGET_PORTS = [port(protocol, TARGET) for protocol in PROTOCOLS]
-TIMEOUT = 5.0
-MAPPED = 46
-"""A way to ask: IPv4 by a socket of IPv6."""
 
 in_both_families = pytest.mark.parametrize("version", FAMILY.keys(), ids=FAMILY.values())
 in_all_ways = pytest.mark.parametrize("way", [4, 6, MAPPED], ids=["IPv4", "IPv6", "mapped"])
@@ -60,20 +54,8 @@ with_both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[File]:
-    """Two nodes with two pods each, whose Services are in a file; both nodes' programs are at one
-    control group."""
-    with control_group.own(), prepared_lab(nodes=2, pods=2) as lab:
-        file = File(lab, lab.layout.directory / "services.yaml")
-        file.put()
-        for node in lab.layout.nodes:
-            write_settings(node, services="pods+host", services_file=str(file.path))
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
-        yield file
+    with host_lab() as made:
+        yield made
 
 
 @pytest.fixture
@@ -92,58 +74,6 @@ def pods(lab: Lab) -> tuple[Pod, Pod, Pod, Pod]:
     """One and two are on node one, three and four on node two."""
     one, two, three, four = lab.layout.pods
     return one, two, three, four
-
-
-def web(lab: Lab, *ends: Pod, **spec: Any) -> list[dict[str, Any]]:
-    """The Service `web` with pods as endpoints."""
-    made = slices("web", ends_of(lab, *ends), ports=TARGET_PORTS)
-    return [service(ports=SERVICE_PORTS, **spec), *made]
-
-
-@contextmanager
-def served(lab: Lab, *ends: Pod) -> Iterator[None]:
-    """Servers of both protocols and families in pods, that tell their own addresses."""
-    with ExitStack() as stack:
-        for pod in ends:
-            stack.enter_context(answering(pod.netns, lab.addresses(pod), own=True))
-        yield
-
-
-def spelled(way: int, address: str) -> str:
-    return f"::ffff:{address}" if way == MAPPED else address
-
-
-def vip(way: int) -> str:
-    return spelled(way, VIPS[4 if way == MAPPED else way])
-
-
-def a_socket(way: int, protocol: str) -> socket.socket:
-    made = socket.socket(AF[6 if way == MAPPED else way], SOCKETS[protocol])
-    made.settimeout(TIMEOUT)
-    return made
-
-
-def ask(netns: str, way: int, protocol: str, number: int = PORT) -> str | int:
-    """The endpoint that answers a process in a namespace, or the error that its socket has; 0:
-    silence."""
-
-    def talk() -> str | int:
-        with a_socket(way, protocol) as client:
-            try:
-                client.connect((vip(way), number))
-                if protocol == "UDP":
-                    client.send(b"hello")
-                return client.recv(100).decode()
-            except TimeoutError:
-                return 0
-            except OSError as error:
-                return error.errno or 0
-
-    return within(netns, talk)
-
-
-def family(way: int) -> int:
-    return 4 if way == MAPPED else way
 
 
 @in_all_ways
@@ -336,35 +266,6 @@ def test_what_is_no_services_is_left_alone(
         assert within(node.netns, talk) == ((end, TARGET), end.encode())
 
 
-@with_both_protocols
-def test_sockets_in_other_namespaces_are_left_alone(
-    services: File, node: LabNode, pods: tuple[Pod, ...], protocol: str
-) -> None:
-    """S-112: a pod's packets are translated one by one, and a namespace of nobody has no route."""
-    services.write(*web(services.lab, pods[2]))
-    before = len(entries(node, "sockets"))
-
-    with served(services.lab, pods[2]):
-        assert ask(pods[0].netns, 4, protocol) in services.lab.addresses(pods[2])
-        assert ask(services.lab.layout.underlay_netns, 4, protocol) == errno.ENETUNREACH
-
-    assert len(entries(node, "sockets")) == before
-
-
-def test_each_node_has_programs_and_tables_of_its_own(
-    services: File, pods: tuple[Pod, ...]
-) -> None:
-    """S-112: though all are at one control group."""
-    one, two = services.lab.layout.nodes
-    services.write(*web(services.lab, pods[0]))
-    before = [len(entries(node, "sockets")) for node in (one, two)]
-
-    with served(services.lab, pods[0]):
-        assert isinstance(ask(two.netns, 4, "TCP"), str)
-
-    assert [len(entries(node, "sockets")) for node in (one, two)] == [before[0], before[1] + 1]
-
-
 @in_all_ways
 def test_a_connected_socket_whose_endpoint_is_gone_is_destroyed(
     services: File, node: LabNode, pods: tuple[Pod, ...], way: int
@@ -401,120 +302,3 @@ def test_a_connected_socket_whose_endpoint_is_gone_is_destroyed(
 
 def error_of(one: socket.socket) -> int:
     return one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-
-def test_a_killed_agent_changes_nothing(
-    services: File, node: LabNode, pods: tuple[Pod, ...]
-) -> None:
-    services.write(*web(services.lab, pods[0]))
-
-    with served(services.lab, pods[0]):
-        services.lab.stop_agent(node, kill=True)
-        found = [ask(node.netns, 4, protocol) for protocol in PROTOCOLS]
-        services.lab.start_agent(node)
-        cluster.wait_for_agent(services.lab, node)
-
-    assert set(found) == {address_of(services.lab, pods[0], 4)}
-
-
-def test_an_upgrade_under_calls_fails_none(
-    services: File, node: LabNode, pods: tuple[Pod, ...]
-) -> None:
-    """Programs are replaced in their links."""
-    services.write(*web(services.lab, pods[0]))
-    before, results = programs(node), Counter[str | int]()
-    done = threading.Event()
-
-    def call() -> None:
-        while not done.is_set():
-            results[ask(node.netns, 4, "TCP")] += 1
-
-    with served(services.lab, pods[0]):
-        calling = threading.Thread(target=call)
-        calling.start()
-        try:
-            for mtu in (1400, 0):  # a constant of the programs
-                write_settings(node, mtu=mtu)
-                setup(node)
-        finally:
-            done.set()
-            calling.join()
-
-    assert results.keys() == {address_of(services.lab, pods[0], 4)}
-    assert programs(node).keys() == before.keys()
-    assert not set(programs(node).values()) & set(before.values())
-
-
-def programs(node: LabNode) -> dict[str, int]:
-    """The kernel's numbers of the programs in the pinned links."""
-    found = {}
-    for pin in (load(node.settings_path).pin_root / LINKS).iterdir():
-        with sockets.Link.open_pinned(pin) as link:
-            found[pin.name] = link.program
-    return found
-
-
-def attached(group: Path) -> list[int]:
-    """How many programs are at each hook of a control group."""
-    fd = os.open(group, os.O_RDONLY)
-    try:
-        return [len(libbpf.query(fd, kind)) for kind in sockets.HOOKS.values()]
-    finally:
-        os.close(fd)
-
-
-def test_switched_to_pods_only_the_own_programs_go_and_come_back(
-    services: File, node: LabNode, pods: tuple[Pod, ...]
-) -> None:
-    """The other node's stay at the same control group."""
-    group = cgroups.root()
-    assert group is not None
-    services.write(*web(services.lab, pods[0]))
-    with served(services.lab, pods[0]):
-        both = attached(group.path)
-        write_settings(node, services="pods")
-        setup(node)
-        one = attached(group.path)
-        calls = [ask(at.netns, 4, "TCP") for at in services.lab.layout.nodes]
-        pins = list(load(node.settings_path).pin_root.rglob("sockets"))
-        write_settings(node, services="pods+host")
-        setup(node)
-
-        wait_until(
-            lambda: isinstance(ask(node.netns, 4, "TCP"), str), "the node's processes are served"
-        )
-
-    count = len(sockets.HOOKS)
-    assert (both, one, attached(group.path)) == ([2] * count, [1] * count, [2] * count)
-    assert isinstance(calls[1], str)
-    assert not isinstance(calls[0], str)
-    assert pins == []
-
-
-def test_a_hook_that_somebody_took_is_told_of_and_comes_back(
-    services: File, node: LabNode, pods: tuple[Pod, ...]
-) -> None:
-    lab, root = services.lab, load(node.settings_path).pin_root
-    services.write(*web(lab, pods[0]))
-
-    with agent_hung(lab, node):
-        (root / LINKS / "connect4").unlink()
-        rows = [one for one in lab.pycni(node, "status") if "connect4" in one["cause"]]
-
-    assert [(one["name"], one["state"]) for one in rows] == [("sockets", "broken")]
-    with served(lab, pods[0]):
-        wait_until(
-            lambda: ask(node.netns, 4, "TCP") == address_of(lab, pods[0], 4), "the hook is back"
-        )
-
-
-def test_a_teardown_leaves_nothing(services: File, node: LabNode) -> None:
-    """Of the last test: the node is made again."""
-    group = cgroups.root()
-    assert group is not None
-    services.lab.stop_agent(node)
-
-    teardown(node)
-
-    assert attached(group.path) == [1] * len(sockets.HOOKS)
-    assert not load(node.settings_path).pin_root.exists()
