@@ -20,19 +20,9 @@ from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.settings import load
-from support.host_clients import (
-    PROTOCOLS,
-    ask,
-    host_lab,
-    served,
-    web,
-)
-from support.lab_services import (
-    File,
-    address_of,
-    entries,
-)
-from support.labs import agent_hung, setup, teardown, write_settings
+from support.host_clients import PROTOCOLS, a_socket, ask, host_lab, served, vip, web
+from support.lab_services import PORT, File, address_of, entries
+from support.labs import agent_hung, setup, teardown, within, write_settings
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -108,6 +98,30 @@ def test_a_killed_agent_changes_nothing(
         cluster.wait_for_agent(services.lab, node)
 
     assert set(found) == {address_of(services.lab, pods[0], 4)}
+
+
+def test_no_call_fails_while_endpoints_come_and_go(
+    services: File, node: LabNode, pods: tuple[Pod, ...]
+) -> None:
+    """As in a rolling update; a call may look in the moment in which its endpoint goes."""
+    services.write(*web(services.lab, pods[0]))
+    results, done = Counter[int](), threading.Event()
+
+    def call() -> None:
+        while not done.is_set():
+            with a_socket(4, "UDP") as client:
+                results[client.connect_ex((vip(4), PORT))] += 1
+
+    calling = threading.Thread(target=within, args=(node.netns, call))
+    calling.start()
+    try:
+        for number in range(8):
+            services.write(*web(services.lab, pods[(number + 1) % 2]))
+    finally:
+        done.set()
+        calling.join()
+
+    assert results.keys() == {0}
 
 
 def test_an_upgrade_under_calls_fails_none(
