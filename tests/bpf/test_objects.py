@@ -55,7 +55,11 @@ SETTINGS = {
         "own_encap": b"\1",
         "netkit": b"\1",
     },
-    "services before 6.3": {"services": ON, "own_encap": b"\1", "decap_l3": b"\0"},
+    "services, own encapsulation before 6.3": {
+        "services": ON,
+        "own_encap": b"\1",
+        "decap_l3": b"\0",
+    },
     "every drop an event": {"event_mask": struct.pack("=I", 0)},
     "dead ends": {"dead_end_mark": struct.pack("=I", 7)},
     "no masquerade mark": {"masquerade_mark": struct.pack("=I", 0)},
