@@ -16,8 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import attach, clsact, pins, staging
-from .bpf import Map
+from . import attach, clsact, pins, sockets, staging
 from .clsact import TrafficControl
 from .errors import GoneError, LayoutError, LoaderError
 from .hooks import Hook
@@ -80,12 +79,19 @@ class Callbacks:
 
 
 def load(
-    root: Path, objects: Objects, *, config: bytes, callbacks: Callbacks, ipr: TrafficControl
+    root: Path,
+    objects: Objects,
+    *,
+    config: bytes,
+    callbacks: Callbacks,
+    ipr: TrafficControl,
+    cgroup: Path | None = None,
 ) -> Loaded:
     """Make `objects` with `config` (struct config) the programs of the node at `root`, a bpffs.
 
     Loading the same again does nothing but attach what is not attached; hooks of endpoints that are
-    gone are skipped.
+    gone are skipped. With a `cgroup`, a control group's directory, programs for sockets are
+    attached to that; without, they are removed.
 
     Maps keep their entries. A map of another layout is replaced by one that `refill` fills. The old
     programs use the old map until they are replaced, so nobody may write to either during the load.
@@ -115,9 +121,15 @@ def load(
                 if (renewed or not attach.is_attached(ipr, hook, current[hook.program].info.id))
                 and _attach(root, ipr, hook, current, previous, steps)
             ]
-            loaded = Loaded(fingerprint, renewed or bool(attached))
+            hooked = sockets.is_loaded(root)
+            if cgroup is not None:
+                identity = sockets.Identity(config, fingerprint)
+                hooked = sockets.load(root, objects, identity, cgroup, owned=owned, steps=steps)
+            loaded = Loaded(fingerprint, renewed or bool(attached) or hooked)
             callbacks.confirm(loaded)
             steps.pop_all()
+            if cgroup is None:
+                sockets.unload(root)
             for hook in attached:
                 attach.leave_others(ipr, hook)
             if before is not None and before != pins.current(root) and before.is_dir():
@@ -172,6 +184,7 @@ def unload(root: Path, ipr: TrafficControl) -> None:
     with pins.locked(root, exclusive=True):
         pins.switch(root, None)
         pins.sweep(root)
+        sockets.unload(root)
         for pin in (root / "maps").glob("*"):
             pin.unlink()
         pins.remove_root(root)
@@ -218,18 +231,11 @@ def _commit(
         if old is not None:
             owned.enter_context(old)
         pins.replace_map(root, name, staged.maps[name])
-        steps.callback(_put_back, root, name, old)
+        steps.callback(pins.put_back, root, name, old)
     directory = pins.pin_programs(root, fingerprint, staged.programs)
     steps.callback(pins.remove_programs, directory)
     steps.callback(pins.switch, root, before)
     pins.switch(root, directory)
-
-
-def _put_back(root: Path, name: str, old: Map | None) -> None:
-    if old is None:
-        pins.map_path(root, name).unlink()
-    else:
-        pins.replace_map(root, name, old)
 
 
 def _open_current(root: Path, owned: ExitStack) -> Programs | None:

@@ -21,9 +21,9 @@ from pathlib import Path
 from . import clang
 from .errors import CompileError
 from .objects import Objects
-from .places import PROGRAMS
+from .places import OBJECTS
 
-__all__ = ["PREBUILT", "PROGRAMS", "SOURCES", "Objects", "compile_programs", "source_digest"]
+__all__ = ["OBJECTS", "PREBUILT", "SOURCES", "Objects", "compile_programs", "source_digest"]
 
 MANIFEST = "manifest.json"
 
@@ -125,7 +125,7 @@ def _build(cache: Path, directory: Path, sources: Path, digest: str, compiler: c
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as temporary:
         staging = Path(temporary) / directory.name
         staging.mkdir()
-        clang.compile_all(compiler, sources, PROGRAMS, staging)
+        clang.compile_all(compiler, sources, OBJECTS, staging)
         manifest = {"sources": digest, "objects": _digests(staging)}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1))
         _move_into_place(staging, directory, digest)
@@ -155,5 +155,5 @@ def _holds(directory: Path, digest: str) -> bool:
 def _digests(directory: Path) -> dict[str, str]:
     return {
         program: hashlib.sha256((directory / f"{program}.o").read_bytes()).hexdigest()
-        for program in PROGRAMS
+        for program in OBJECTS
     }

@@ -26,7 +26,7 @@ from .errors import KernelError
 
 LIBRARY = "libbcc_bpf.so.0"
 LOG_BYTES = 4 << 20  # touched only as far as the verifier writes
-SCHED_CLS = 3  # enum bpf_prog_type: include/uapi/linux/bpf.h
+SCHED_CLS, CGROUP_SOCK_ADDR = 3, 18  # enum bpf_prog_type: include/uapi/linux/bpf.h
 BPF_F_REPLACE, BPF_F_BEFORE = 1 << 2, 1 << 3
 PROGRAMS_MAX = 64  # at one hook: BPF_MPROG_MAX, include/linux/bpf_mprog.h
 MAPS_MAX = 64  # of one program: MAX_USED_MAPS, include/linux/bpf_verifier.h
@@ -76,6 +76,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_prog_attach_opts": (c_int, [c_int, c_int, c_int, c_void_p]),
     "bpf_prog_detach2": (c_int, [c_int, c_int, c_int]),
     "bpf_prog_query": (c_int, [c_int, c_int, c_uint32, c_void_p, c_void_p, POINTER(c_uint32)]),
+    "bpf_link_create": (c_int, [c_int, c_int, c_int, c_void_p]),
+    "bpf_link_update": (c_int, [c_int, c_int, c_void_p]),
+    "bpf_link_detach": (c_int, [c_int]),
     "bpf_prog_test_run_opts": (c_int, [c_int, c_void_p]),
     "btf__new_empty": (c_void_p, []),
     "btf__add_int": (c_int, [c_void_p, c_char_p, c_size_t, c_int]),
@@ -355,9 +358,10 @@ def load_instructions(name: str, code: bytes) -> int:
     return check(library().bpf_prog_load(SCHED_CLS, name.encode(), b"GPL", code, count, None), name)
 
 
-def probe_helper(helper: int) -> bool:
-    """Whether tc programs may call helper number `helper`; tried by libbpf with a small program."""
-    return bool(check(library().libbpf_probe_bpf_helper(SCHED_CLS, helper, None), "helper"))
+def probe_helper(helper: int, kind: int = SCHED_CLS) -> bool:
+    """Whether tc programs, or those of another enum bpf_prog_type, may call helper number `helper`;
+    tried by libbpf with a small program."""
+    return bool(check(library().libbpf_probe_bpf_helper(kind, helper, None), "helper"))
 
 
 def probe_map_type(map_type: int) -> bool:
@@ -393,6 +397,28 @@ def attach(fd: int, ifindex: int, attach_type: int, *, replace: int | None = Non
 def detach(fd: int, ifindex: int, attach_type: int) -> None:
     """Undo of `attach`; OSError ENOENT if the program is not there."""
     check(library().bpf_prog_detach2(fd, ifindex, attach_type), "detach")
+
+
+def create_link(fd: int, cgroup: int, attach_type: int) -> int:
+    """Attach a program at a hook of a control group, an open directory, beside those of others; a
+    descriptor of the link. It is attached until that is closed, and as long as it is pinned."""
+    return check(library().bpf_link_create(fd, cgroup, attach_type, None), "link")
+
+
+def update_link(link: int, fd: int) -> None:
+    """Put another program in the place of a link's."""
+    check(library().bpf_link_update(link, fd, None), "link")
+
+
+def detach_link(link: int) -> None:
+    """Detach a link's program while the link stays open."""
+    check(library().bpf_link_detach(link), "link")
+
+
+def link_info(link: int) -> tuple[int, int]:
+    """The id of a link's program, and the inode of its control group; 0: it is at none any more."""
+    found = struct.unpack("=I4xQ", info(link, 24)[8:])  # struct bpf_link_info
+    return found[0], found[1]
 
 
 def mount_bpffs(path: Path) -> None:

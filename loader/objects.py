@@ -20,5 +20,5 @@ class Objects:
     switched off: it is as the programs declare it, and empty if it was larger."""
 
     def path(self, program: str) -> Path:
-        """The object file of one of loader.PROGRAMS."""
+        """The object file of one of loader.places.OBJECTS."""
         return self.directory / f"{program}.o"

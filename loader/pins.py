@@ -4,6 +4,7 @@
     <root>/maps/<map>                       pinned maps
     <root>/programs-<fingerprint>/<name>    pinned programs of one load
     <root>/programs -> programs-...         the current ones, switched by rename
+    <root>/sockets/<name>                   links to a control group (sockets.py)
     <root>/clsact/<ifindex>/                empty: the qdisc of this interface was added by us
     <root>/beside/maps/<map>                during a load: maps that are filled before they are used
 
@@ -189,6 +190,11 @@ def map_path(root: Path, name: str) -> Path:
     return root / "maps" / name
 
 
+def has_map(root: Path, name: str) -> bool:
+    """Whether a map is pinned by that name."""
+    return map_path(root, name).exists()
+
+
 def open_map(root: Path, name: str) -> bpf.Map | None:
     """The pinned map `name`, None if there is none."""
     try:
@@ -202,6 +208,14 @@ def replace_map(root: Path, name: str, new: bpf.Map) -> None:
     staged = map_path(root, f"{name}-staged")
     new.pin(staged)
     _rename(staged, map_path(root, name))
+
+
+def put_back(root: Path, name: str, old: bpf.Map | None) -> None:
+    """Undo of `replace_map`; `old` is what was pinned there."""
+    if old is None:
+        map_path(root, name).unlink()
+    else:
+        replace_map(root, name, old)
 
 
 @contextmanager

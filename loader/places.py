@@ -45,3 +45,8 @@ PLACES = (
 PROGRAMS = tuple(place.program for place in PLACES)
 DIRECTION = {place.program: place.direction for place in PLACES}
 ENDPOINT_PROGRAMS = tuple(one.program for one in PLACES if one.device is Device.ENDPOINT)
+
+SOCKETS = "sockets"
+"""The object with the programs for sockets of the host (sockets.py), and their map."""
+OBJECTS = (*PROGRAMS, SOCKETS)
+"""Every file that is compiled."""

@@ -21,6 +21,7 @@ from .errors import KernelError
 MAP_RINGBUF = 27
 HELPER_SET_TUNNEL_KEY, HELPER_REDIRECT_PEER = 21, 155
 HELPER_ADJUST_ROOM, HELPER_KTIME_COARSE = 50, 160
+HELPER_SET_RETVAL = 187
 PACKET = bytes(64)
 IPV4_PACKET = bytes(12) + b"\x08\x00" + bytes(114)
 
@@ -73,6 +74,9 @@ def probe() -> list[Feature]:
         _try("netkit_headroom", netkit.probe_headroom,
              fallback="packets of pods with netkit come without room for VXLAN's headers: each to "
              "another node is copied in part, which is slower"),
+        _try("set_retval", partial(_has_helper, HELPER_SET_RETVAL, libbpf.CGROUP_SOCK_ADDR),
+             fallback="processes of the node get EPERM, not ECONNREFUSED, from Services without "
+             "endpoints"),
         _try("jit", _is_jited, fallback="programs are interpreted, many times slower"),
     ]  # fmt: skip
 
@@ -102,8 +106,8 @@ def _try(
     return Feature(name, available, reason, fallback, needed_by)
 
 
-def _has_helper(helper: int) -> bool:
-    return _can_load() and libbpf.probe_helper(helper)
+def _has_helper(helper: int, kind: int = libbpf.SCHED_CLS) -> bool:
+    return _can_load() and libbpf.probe_helper(helper, kind)
 
 
 def _has_map_type(map_type: int) -> bool:

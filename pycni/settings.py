@@ -219,9 +219,9 @@ class Settings(BaseModel):
     """Whether processes of this node, root's too, are kept from sending UDP to `port`."""
     answer_unreachable: StrictBool = True
     """Whether pods get an ICMP error for packets to cluster addresses that nobody has."""
-    services: Literal["off", "pods"] = "off"
-    """Whether what pods send to the ClusterIPs of Services is forwarded by pycni. kube-proxy may be
-    there as well: it forwards the rest."""
+    services: Literal["off", "pods", "pods+host"] = "off"
+    """Whether pycni forwards what pods send to the ClusterIPs of Services, and also what processes
+    of the node send. kube-proxy may be there as well: it forwards the rest."""
     services_file: OptionalPath = None
     """Services and EndpointSlices, as YAML or JSON, where there is no Kubernetes to list them; None
     (in the file: empty): those of the store `kube:`."""

@@ -97,13 +97,13 @@ static __noinline __u32 recall_backend(const struct service *service, const unio
 }
 
 static __noinline void remember_backend(const struct service *service, const union ip_addr *client,
-					const struct flow *flow, __u64 now)
+					__u32 backend, __u32 generation, __u64 now)
 {
 	struct affinity_key key = { service->id, *client };
 	struct affinity last = {
 		.expires = now + service->affinity * SECOND,
-		.backend = flow->backend,
-		.generation = flow->generation,
+		.backend = backend,
+		.generation = generation,
 	};
 
 	bpf_map_update_elem(&affinity, &key, &last, BPF_ANY);
@@ -121,4 +121,25 @@ static __always_inline __u32 draw_backend(const struct service *service)
 	index += bpf_get_prandom_u32() % count;
 	slot = bpf_map_lookup_elem(&slots, &index);
 	return slot ? slot->backend : 0;
+}
+
+/* The endpoint of a new flow: that which the client had last, or one by chance. 0 if there
+ * is none.
+ */
+static __always_inline __u32 choose_backend(const struct service *service,
+					    const union ip_addr *client, __u64 now)
+{
+	__u32 recalled = service->affinity ? recall_backend(service, client, now) : 0;
+
+	return recalled ? recalled : draw_backend(service);
+}
+
+/* Why a Service has no endpoint for a new flow; 0 if it has. */
+static __always_inline int find_fault(const struct service *service)
+{
+	if (!service)
+		return DROP_UNKNOWN_PORT;
+	if (count_endpoints(service))
+		return 0;
+	return service->all_count ? DROP_NO_LOCAL_ENDPOINT : DROP_NO_ENDPOINT;
 }

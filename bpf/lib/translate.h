@@ -89,10 +89,7 @@ static __noinline int try_flow(const struct flow_key *key, const struct service 
 	struct backend *backend;
 
 	if (service) {
-		if (service->affinity)
-			flow.backend = recall_backend(service, &key->src, now);
-		if (!flow.backend)
-			flow.backend = draw_backend(service);
+		flow.backend = choose_backend(service, &key->src, now);
 		backend = lookup_backend(flow.backend);
 		if (!backend || backend->service != service->id)
 			return -ENOENT;
@@ -105,7 +102,7 @@ static __noinline int try_flow(const struct flow_key *key, const struct service 
 	if (insert_flow(key, &flow, now))
 		return lookup_flow(key) ? 0 : -EEXIST;
 	if (service && service->affinity)
-		remember_backend(service, &key->src, &flow, now);
+		remember_backend(service, &key->src, flow.backend, flow.generation, now);
 	return 0;
 }
 
@@ -136,18 +133,16 @@ static __always_inline int reject(struct __sk_buff *ctx, const struct packet *pa
 static __noinline int enter_service(struct __sk_buff *ctx, const struct packet *packet,
 				    const struct flow_key *key, __u8 tcp_flags)
 {
-	struct service *service;
+	int fault;
 
 	if (!is_service_address(&key->dst))
 		return 0;
 	if (key->proto == IPPROTO_TCP && !is_opening(key, tcp_flags))
 		return 0;
-	service = lookup_service(key);
-	if (!service)
-		return reject(ctx, packet, DROP_UNKNOWN_PORT);
-	if (count_endpoints(service))
+	fault = find_fault(lookup_service(key));
+	if (!fault)
 		return NOT_OURS;
-	return service->all_count ? -DROP_NO_LOCAL_ENDPOINT : reject(ctx, packet, DROP_NO_ENDPOINT);
+	return fault == DROP_NO_LOCAL_ENDPOINT ? -fault : reject(ctx, packet, fault);
 }
 
 /* A connection that a pod opens to an endpoint itself must not get its answers from a

@@ -181,6 +181,24 @@ struct affinity {
 	__u32 generation;
 };
 
+/* sockets: a socket of the host and a peer as its process knows it -> the peer as the
+ * kernel does, and the reverse. One of them is a Service's address and port.
+ */
+struct socket_key {
+	__u64 cookie; /* bpf_get_socket_cookie() */
+	union ip_addr addr;
+	__be16 port;
+	__u8 pad[6];
+};
+
+struct socket_peer {
+	union ip_addr addr;
+	__be16 port;
+	__u8 pad[2];
+	__u32 backend; /* index */
+	__u32 generation; /* of the backend, when it was chosen */
+};
+
 /* drops: [attach_point * DROP_REASONS + reason], one per CPU */
 struct drop_count {
 	__u64 packets;
@@ -323,6 +341,8 @@ struct config {
 			      */
 	__u32 services; /* 1: what pods send to Services is translated */
 	__u32 reject_mark; /* skb->mark of what the stack shall reject */
+	__u32 set_retval; /* kernel >= 6.1: a socket program names the error */
+	__u64 netns; /* cookie of the host's network namespace; 0: the kernel's first */
 };
 
 _Static_assert(sizeof(union ip_addr) == 16, "ip_addr");
@@ -342,8 +362,10 @@ _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct flow) == 64, "flow");
 _Static_assert(sizeof(struct affinity_key) == 20, "affinity_key");
 _Static_assert(sizeof(struct affinity) == 16, "affinity");
+_Static_assert(sizeof(struct socket_key) == 32, "socket_key");
+_Static_assert(sizeof(struct socket_peer) == 28, "socket_peer");
 _Static_assert(sizeof(struct drop_count) == 16, "drop_count");
 _Static_assert(sizeof(struct path_count) == 16, "path_count");
 _Static_assert(sizeof(struct event) == 8, "event");
 _Static_assert(sizeof(struct drop_event) == 96, "drop_event");
-_Static_assert(sizeof(struct config) == 212, "config");
+_Static_assert(sizeof(struct config) == 224, "config");

@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycni import locks
-from pycni.agent import announcing
+from pycni.agent import announcing, stale_sockets
 from pycni.agent.announcing import Announcing
 from pycni.agent.current import Current
 from pycni.agent.known import Known
 from pycni.agent.loops import Run
 from pycni.agent.service_maps import ServiceMaps
 from pycni.agent.surroundings import Surroundings
-from pycni.errors import FileError, PycniError
+from pycni.errors import FileError, NotAvailable, PycniError
 from pycni.line_limit import LineLimit, mention
 from pycni.logfmt import quoted
-from pycni.node import first_services
+from pycni.node import first_services, host_clients
 from pycni.node.report import SERVICES, Report
 from pycni.services.catalog import Catalog
 from pycni.services.objects import Objects, read_one
@@ -116,6 +116,8 @@ class Writer:
     _ids: tuple[int, ...] = ()
     _released_at: float = 0.0
     _read_next: float = 0.0
+    _kept: str = ""
+    """Why sockets of the node's processes outlive their endpoint."""
 
     def write(self) -> None:
         """Write what changed. Raises PycniError or OSError; then the maps are read again first."""
@@ -138,6 +140,8 @@ class Writer:
                 self._read_next = now + max(RESYNC, REST * (now - began))
             maps.write(made)
             self._table = table
+        if is_read or made.gone:
+            self._destroy_stale()
         if is_read:  # so somebody's removal of the file is mended, too
             with suppress(FileError):  # tried again after RESYNC
                 first_services.tell(self.settings, self._ids[0])
@@ -153,6 +157,16 @@ class Writer:
             self._table = None
         if self._table is None or self._are_replaced():
             self.write()
+
+    def _destroy_stale(self) -> None:
+        """Also what was missed before: a socket may choose an endpoint in the moment it goes."""
+        if not host_clients.are_served(self.settings):
+            return
+        try:
+            stale_sockets.destroy(self.settings.pin_root)
+            self._kept = ""
+        except (NotAvailable, OSError) as error:
+            self._kept = str(error) or type(error).__name__
 
     def _release(self, table: ServiceTable) -> None:
         if (now := self.clock()) - self._released_at >= GRACE:
@@ -183,6 +197,7 @@ class Writer:
                 "left_out_count": len(left),
                 "set_aside": [f"{one.kind} {one.name}: {one.reason}" for one in aside[:TOLD]],
                 "set_aside_count": len(aside),
+                "kept_sockets": self._kept,
             },
         )
 

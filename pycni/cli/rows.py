@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from loader import pins
 from pycni.cli.output import cell, to_json
 from pycni.cluster import IPAddress
 from pycni.dataplane import dumps, events
@@ -162,7 +163,9 @@ def maps(settings: Settings) -> list[Row]:
 
     Raises NotAvailable.
     """
-    rows = [dumps.describe(settings.pin_root, name) for name in dumps.NAMES]
+    root = settings.pin_root
+    names = [one for one in dumps.NAMES if one not in dumps.OPTIONAL or pins.has_map(root, one)]
+    rows = [dumps.describe(root, name) for name in names]
     return [row | {"entries": None} if "array" in row["type"] else row for row in rows]
 
 

@@ -41,7 +41,8 @@ def services(
     is for traffic with the policy Cluster, LOCAL with the policy Local.
 
     This is what Kubernetes asks of every node. With services = "pods", pycni forwards by it what
-    pods send to ClusterIPs; all else is kube-proxy's.
+    pods send to ClusterIPs, and with "pods+host" what processes of the node send there, too; all
+    else is kube-proxy's.
     """
     from pycni.cli import service_rows
 

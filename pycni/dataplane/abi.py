@@ -262,6 +262,27 @@ AFFINITY = Layout(
     ),
 )
 
+SOCKET_KEY = Layout(
+    "socket_key",
+    "=Q16s2s6x",
+    (
+        ("cookie", "int"),
+        ("addr", "address"),
+        ("port", "port"),
+    ),
+)
+
+SOCKET_PEER = Layout(
+    "socket_peer",
+    "=16s2s2xII",
+    (
+        ("addr", "address"),
+        ("port", "port"),
+        ("backend", "int"),
+        ("generation", "int"),
+    ),
+)
+
 DROP_COUNT = Layout(
     "drop_count",
     "=QQ",
@@ -316,7 +337,7 @@ PREFIX = Layout(
 
 CONFIG = Layout(
     "config",
-    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sIIII",
+    "=IIIIII6s6s2sBBBBBB16s16s32s32s20s20s16sIIIIIQ",
     (
         ("vni", "int"),
         ("stack_ifindex", "int"),
@@ -344,5 +365,7 @@ CONFIG = Layout(
         ("dead_end_mark", "int"),
         ("services", "int"),
         ("reject_mark", "int"),
+        ("set_retval", "int"),
+        ("netns", "int"),
     ),
 )

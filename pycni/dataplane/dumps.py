@@ -44,6 +44,8 @@ NORMAL = frozenset({"MULTICAST", "UNANSWERED_PROBE"})
 """Reasons of drops, as they are spelled, of packets that every host sends: nothing is wrong."""
 NAMES = (*maps.TABLES, *COUNTERS)
 """The maps that have a reader."""
+OPTIONAL = frozenset({"sockets"})
+"""Those of them that not every node has."""
 
 
 def describe(root: Path, name: str) -> Row:

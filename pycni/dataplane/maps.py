@@ -134,6 +134,10 @@ class Config:
     """What pods send to Services is translated."""
     reject_mark: int = 0
     """Of packets to Services that the stack rejects."""
+    set_retval: bool = False
+    """Programs for sockets may say which error a process gets."""
+    netns: int = 0
+    """Cookie of the network namespace whose sockets are the node's; 0: the kernel's first."""
     event_mask: int = 0x0F
 
     def pack(self) -> bytes:
@@ -167,6 +171,8 @@ class Config:
                 "dead_end_mark": self.dead_end_mark,
                 "services": self.services,
                 "reject_mark": self.reject_mark,
+                "set_retval": self.set_retval,
+                "netns": self.netns,
             },
         )
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The maps of Services: what an entry of each is. `flows` and `affinity` only programs write."""
+"""The maps of Services: what an entry of each is. `flows`, `affinity` and `sockets` only programs
+write."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ NAMES = {number: name for name, number in PROTOCOLS.items()}
 _FRONTEND = Struct(abi.FRONTEND.format)
 _FLOW_KEY = Struct(abi.FLOW_KEY.format)
 _AFFINITY_KEY = Struct(abi.AFFINITY_KEY.format)
+_SOCKET_KEY = Struct(abi.SOCKET_KEY.format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,29 @@ class Affinity:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class SocketKey:
+    """A socket of the host, and whom it talks to: as its process says, or as the kernel does."""
+
+    cookie: int
+    """What the kernel calls the socket: SO_COOKIE."""
+    address: IPAddress
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.cookie} {_shown(self.address, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPeer:
+    """The same as the other one knows it."""
+
+    addr: IPAddress
+    port: int
+    backend: int
+    generation: int
+
+
 def _shown(address: IPAddress, port: int) -> str:
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
@@ -165,6 +190,15 @@ def _unpack_affinity_key(raw: bytes) -> AffinityKey:
     return AffinityKey(service, unpack_address(client))
 
 
+def _pack_socket_key(key: SocketKey) -> bytes:
+    return _SOCKET_KEY.pack(key.cookie, pack_address(key.address), pack_port(key.port))
+
+
+def _unpack_socket_key(raw: bytes) -> SocketKey:
+    cookie, address, port = _SOCKET_KEY.unpack(raw)
+    return SocketKey(cookie, unpack_address(address), unpack_port(port))
+
+
 def _pack_index(index: int) -> bytes:
     return index.to_bytes(4, sys.byteorder)
 
@@ -188,6 +222,10 @@ AFFINITY: Codec[AffinityKey, Affinity] = Codec(
     Key("client", _AFFINITY_KEY.size, _pack_affinity_key, _unpack_affinity_key),
     Record(abi.AFFINITY, Affinity),
 )
+SOCKETS: Codec[SocketKey, SocketPeer] = Codec(
+    Key("socket", _SOCKET_KEY.size, _pack_socket_key, _unpack_socket_key),
+    Record(abi.SOCKET_PEER, SocketPeer),
+)
 
 TABLES: Mapping[str, Codec[Any, Any]] = {
     "services": SERVICES,
@@ -195,4 +233,5 @@ TABLES: Mapping[str, Codec[Any, Any]] = {
     "backends": BACKENDS,
     "flows": FLOWS,
     "affinity": AFFINITY,
+    "sockets": SOCKETS,
 }

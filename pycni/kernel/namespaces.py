@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from fcntl import ioctl
@@ -27,6 +28,9 @@ MS_BIND = 0x1000
 MNT_DETACH = 0x2
 SIOCGSKNS = 0x894C
 """ioctl of sockets: a descriptor of the namespace they are in (linux/sockios.h)."""
+
+SO_NETNS_COOKIE = 71
+"""asm-generic/socket.h, since Linux 5.14."""
 
 T = TypeVar("T")
 
@@ -51,6 +55,22 @@ def inside(netns_fd: int, work: Callable[[], T]) -> T:
 def open_rtnl(netns_fd: int) -> Rtnl:
     """An Rtnl in the namespace of a descriptor. Raises InvalidNetns if it cannot be entered."""
     return Rtnl(_open_netlink(netns_fd))
+
+
+def cookie() -> int:
+    """What the kernel calls the calling thread's network namespace, never used again for another.
+
+    OSError ENOPROTOOPT before Linux 5.14.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        raw = made.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    return int.from_bytes(raw, sys.byteorder)
+
+
+def is_first() -> bool:
+    """Whether the calling thread is in the network namespace that the kernel began with: no other
+    has all parameters (net/core/sysctl_net_core.c)."""
+    return sysctl.read("net/core/netdev_max_backlog") is not None
 
 
 def enable_ipv6(netns_fd: int, ifname: str) -> None:

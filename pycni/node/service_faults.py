@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from pycni.faults import Fault, Weight
-from pycni.node import report
+from pycni.kernel import cgroups
+from pycni.node import host_clients, report
 from pycni.settings import Settings
 
 PART = "services"
@@ -40,4 +41,10 @@ def summary(settings: Settings) -> str:
     found = report.table(report.read(settings), report.SERVICES)
     if "frontends" not in found:
         return f"{settings.services}: not listed yet, or no agent reports"
-    return f"{settings.services}: {found['frontends']} addresses and ports forwarded"
+    words = [f"{settings.services}: {found['frontends']} addresses and ports forwarded"]
+    if why := found.get("kept_sockets"):
+        words.append(f"UDP sockets of the node's processes outlive their endpoints: {why}")
+    root = cgroups.root() if host_clients.are_served(settings) else None
+    if root is not None and not root.is_whole:
+        words.append(f"of the node's processes, those in the control group at {root.path}")
+    return "; ".join(words)

@@ -14,7 +14,7 @@ from pycni import cluster
 from pycni.cluster import IPNetwork
 from pycni.dataplane.maps import Config
 from pycni.errors import InvalidSettings, SetupError
-from pycni.node import direct, ipip, modes, rejection, uplink
+from pycni.node import direct, host_clients, ipip, modes, rejection, uplink
 from pycni.node.record import Node
 from pycni.node.underlay import Underlay
 from pycni.node.uplink import Uplink, Wish
@@ -39,6 +39,8 @@ class Host:
     """Whether no BPF file system is there."""
     before: Node | None
     """The node as the last setup left it; None if there was none."""
+    clients: host_clients.Place | None = None
+    """Where programs for the node's own sockets go; None: there are to be none."""
 
 
 def towards(settings: Settings, host: Host, record: NodeRecord, others: list[NodeRecord]) -> Host:
@@ -104,8 +106,16 @@ def choose_encap(settings: Settings, features: list[Feature]) -> str:
     return "ebpf" if able and settings.encap != "kernel" else "kernel"
 
 
-def config(settings: Settings, node: Node, features: list[Feature], *, device: int) -> Config:
-    """What the programs are told; `device` is the ifindex of the overlay device."""
+def config(
+    settings: Settings,
+    node: Node,
+    features: list[Feature],
+    *,
+    device: int,
+    clients: host_clients.Place | None = None,
+) -> Config:
+    """What the programs are told; `device` is the ifindex of the overlay device, `clients` as in
+    `Host`."""
     return Config(
         vni=settings.vni,
         port=settings.port,
@@ -127,6 +137,8 @@ def config(settings: Settings, node: Node, features: list[Feature], *, device: i
         dead_end_mark=rejection.NOBODY if settings.answer_unreachable else 0,
         services=settings.services != "off",
         reject_mark=rejection.UNTAKEN if settings.services != "off" else 0,
+        set_retval=clients is not None and _has(features, "set_retval"),
+        netns=clients.netns if clients is not None else 0,
     )
 
 

@@ -119,7 +119,7 @@ def _programs(settings: Settings, host: Host, node: Node | None, ipr: Rtnl) -> I
         return
     with tempfile.TemporaryDirectory() as directory:
         digest = compile_programs(Path(directory)).digest
-    config = plan.config(settings, node, host.features, device=device.ifindex)
+    config = plan.config(settings, node, host.features, device=device.ifindex, clients=host.clients)
     wanted, loaded = loader.identify(digest, config.pack()), pins.fingerprint(current)
     if wanted != loaded:
         yield f"replace the programs {loaded} by {wanted}, at each interface, under traffic"

@@ -37,6 +37,7 @@ from pycni.node import (
     claim,
     directory,
     firewall_accepts,
+    host_clients,
     last_list,
     masquerade,
     modes,
@@ -358,7 +359,9 @@ class Provisioning:
     def load(self, target: Target, device: int, *, objects: loader.Objects) -> loader.Loaded:
         """Load the programs, and attach them to all interfaces; then the overlay may open."""
         settings, ipr = self.settings, self.ipr
-        config = plan.config(settings, target.node, self.host.features, device=device)
+        clients = self.host.clients
+        features = self.host.features
+        config = plan.config(settings, target.node, features, device=device, clients=clients)
         facts = Facts(settings, target.node, target.record, target.others, ipr)
         sizes = plan.map_sizes(target.others) | plan.service_sizes(
             settings,
@@ -375,6 +378,7 @@ class Provisioning:
                 confirm=lambda _: self.open_overlay(target, device),
             ),
             ipr=ipr,
+            cgroup=None if clients is None else clients.cgroup,
         )
 
     def open_overlay(self, target: Target, device: int) -> None:
@@ -466,7 +470,8 @@ def look(settings: Settings, ipr: Rtnl, features: list[probe.Feature]) -> Host:
         cluster.check_underlay(settings.cluster, overlay.underlay_networks(ipr))
         cluster.check_routes(settings.cluster, overlay.routed_networks(ipr))
     needs_bpffs = pins.needs_bpffs(settings.bpffs)
-    return Host(features, link, around, needs_bpffs=needs_bpffs, before=before)
+    clients = host_clients.look(settings)
+    return Host(features, link, around, needs_bpffs=needs_bpffs, before=before, clients=clients)
 
 
 def refuse_hidden_mount(settings: Settings) -> None:

@@ -63,7 +63,7 @@ def details(d: Description, seen: Seen) -> str:
 def _ahead(d: Description, seen: Seen) -> list[str]:
     try:
         numbers = repair.numbers(d.settings.pin_root)
-    except (LoaderError, FileNotFoundError):  # pinned.py says so
+    except (LoaderError, FileNotFoundError):  # programs.py says so
         return []
     names = _names(seen)
     return [

@@ -38,6 +38,8 @@ def _needs(item: pytest.Item, feature: str) -> bool:
         fixtures: Sequence[str] = getattr(item, "fixturenames", ())
         ours = item.path.name in OWN_VXLAN or "own_vxlan" in item.name
         return ours or verified or "own_dataplanes" in fixtures
+    if feature == "set_retval":
+        return "with set_retval" in item.name
     if feature == "netkit":
         return item.path.name == "test_on_netkit.py"
     if feature == "decap_l3":

@@ -25,7 +25,7 @@ from loader.bpf import Map, Object, Program, RingBuffer, TestRun
 from loader.clang import compile_file, find_clang
 from loader.compile import SOURCES, compile_programs
 from loader.objects import Objects
-from loader.places import PROGRAMS
+from loader.places import OBJECTS, PROGRAMS
 
 Counts = dict[tuple[str, str], tuple[int, int]]
 
@@ -59,7 +59,7 @@ def compile_recorded(directory: Path) -> Objects:
     sources = directory / "sources"
     sources.mkdir()
     recorder = Path(__file__).with_name("recorded.h")
-    for program in PROGRAMS:
+    for program in OBJECTS:
         includes = (recorder, SOURCES / f"{program}.c")
         text = "".join(f'#include "{path}"\n' for path in includes)
         (sources / f"{program}.c").write_text(text)

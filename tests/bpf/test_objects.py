@@ -14,7 +14,9 @@ from bpf.outcomes import dropped, to_node, to_stack, with_macs
 from bpf.world import GATEWAY_MAC, IPV4, IPV6, OVERLAY_MAC, Family, cluster
 from loader import btf
 from loader.bpf import Object
-from loader.compile import PROGRAMS, SOURCES, Objects, compile_programs
+from loader.compile import SOURCES, Objects, compile_programs
+from loader.places import PROGRAMS, SOCKETS
+from loader.sockets import HOOKS
 
 pytestmark = pytest.mark.root
 
@@ -53,7 +55,11 @@ SETTINGS = {
         "own_encap": b"\1",
         "netkit": b"\1",
     },
-    "services before 6.3": {"services": ON, "own_encap": b"\1", "decap_l3": b"\0"},
+    "services, own encapsulation before 6.3": {
+        "services": ON,
+        "own_encap": b"\1",
+        "decap_l3": b"\0",
+    },
     "every drop an event": {"event_mask": struct.pack("=I", 0)},
     "dead ends": {"dead_end_mark": struct.pack("=I", 7)},
     "no masquerade mark": {"masquerade_mark": struct.pack("=I", 0)},
@@ -77,6 +83,20 @@ def test_every_setting_passes_the_verifier(
         opened.load()
 
         assert opened.programs() == (program,)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"set_retval": ON}], ids=["without set_retval", "with set_retval"]
+)
+def test_programs_for_sockets_pass_the_verifier(
+    shipped: Objects, changes: dict[str, bytes]
+) -> None:
+    with Object.open(shipped.path(SOCKETS)) as opened:
+        opened.set_rodata(config(shipped, **changes))
+
+        opened.load()
+
+        assert opened.programs() == tuple(HOOKS)
 
 
 def test_an_old_kernel_chooses_the_tunnels_source(recorded: Objects, family: Family) -> None:

@@ -41,7 +41,7 @@ from bpf.world import (
     Tables,
     cluster,
 )
-from loader.compile import PROGRAMS
+from loader.places import PROGRAMS
 
 pytestmark = pytest.mark.root
 

@@ -25,7 +25,7 @@ from image.architectures import ALL, AMD64, ARM64, Architecture, own
 from image.build import LARGEST, Built
 from image.host import Change, Host, running
 from loader import clang
-from loader.places import PROGRAMS
+from loader.places import OBJECTS
 from pycni.cni.plugin import VERSIONS
 from pycni.lab.cluster import Lab
 from support.oci import compress, write_layer, write_platforms
@@ -149,9 +149,9 @@ def test_programs_are_the_same_with_the_headers_of_either(tmp_path: Path) -> Non
 
     for name, compiler in (("ours", ours), ("theirs", theirs)):
         (tmp_path / name).mkdir()
-        clang.compile_all(compiler, tree.PROJECT / "bpf", PROGRAMS, tmp_path / name)
+        clang.compile_all(compiler, tree.PROJECT / "bpf", OBJECTS, tmp_path / name)
 
-    for program in PROGRAMS:
+    for program in OBJECTS:
         found = sections(tmp_path / "ours" / f"{program}.o")
         assert {".BTF", ".maps"} <= found.keys()
         assert found == sections(tmp_path / "theirs" / f"{program}.o")

@@ -68,6 +68,7 @@ class Host:
             "cni-conf": (self.directory / "net.d", Path("/etc/cni/net.d")),
             "bgp": (self.directory / "bgp", Path("/etc/pycni-bgp")),
             "proc-sys-net": (Path("/proc/sys/net"), Path("/host/proc/sys/net")),
+            "cgroup": (Path("/sys/fs/cgroup"), Path("/host/sys/fs/cgroup")),
             "tmp": (self.directory / "tmp", Path("/tmp")),
         }
         """Of each volume of the pod: where it is on this host, and in a container."""

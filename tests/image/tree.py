@@ -63,8 +63,8 @@ DISPENSABLE = (
 """Patterns of what is in the packages and serves nobody here."""
 
 DIRECTORIES = ("dev", "etc/cni/net.d", "etc/pycni", "etc/pycni-bgp", "host/proc/sys/net",
-               "opt/cni/bin", "proc", "root", "run/pycni", "sys/fs/bpf", "tmp", "var/lib/cni",
-               "var/lib/pycni")  # fmt: skip
+               "host/sys/fs/cgroup", "opt/cni/bin", "proc", "root", "run/pycni", "sys/fs/bpf",
+               "tmp", "var/lib/cni", "var/lib/pycni")  # fmt: skip
 """Where the container's mounts go: its root is read-only."""
 
 FILES = {

@@ -135,15 +135,17 @@ def entries(node: LabNode, name: str) -> dict[Any, Any]:
 
 
 @contextmanager
-def answering(netns: str, addresses: Iterable[str], number: int = TARGET) -> Iterator[None]:
-    """Servers of TCP and UDP that tell each client by which address they see it."""
+def answering(
+    netns: str, addresses: Iterable[str], number: int = TARGET, *, own: bool = False
+) -> Iterator[None]:
+    """Servers of TCP and UDP that tell each client by which address they see it, or their own."""
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
         for address in addresses:
             for kind in SOCKETS.values():
                 server = stack.enter_context(within(netns, partial(_server, address, number, kind)))
                 selector.register(server, selectors.EVENT_READ)
         done = threading.Event()
-        thread = threading.Thread(target=_serve, args=(selector, done))
+        thread = threading.Thread(target=_serve, args=(selector, done), kwargs={"own": own})
         thread.start()
         try:
             yield
@@ -161,7 +163,7 @@ def _server(address: str, number: int, kind: socket.SocketKind) -> socket.socket
     return made
 
 
-def _serve(selector: selectors.BaseSelector, done: threading.Event) -> None:
+def _serve(selector: selectors.BaseSelector, done: threading.Event, *, own: bool) -> None:
     while not done.is_set():
         for key, _ in selector.select(0.05):
             server = key.fileobj
@@ -169,8 +171,13 @@ def _serve(selector: selectors.BaseSelector, done: threading.Event) -> None:
             with suppress(OSError):
                 if server.type is socket.SOCK_DGRAM:
                     _, client = server.recvfrom(2048)
-                    server.sendto(client[0].encode(), client)
+                    server.sendto(_told(server, client, own=own), client)
                     continue
                 connection, client = server.accept()
                 with connection:
-                    connection.sendall(client[0].encode())
+                    connection.sendall(_told(server, client, own=own))
+
+
+def _told(server: socket.socket, client: tuple[str, int], *, own: bool) -> bytes:
+    found: str = server.getsockname()[0] if own else client[0]
+    return found.encode()

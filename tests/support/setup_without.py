@@ -19,7 +19,11 @@ from pycni.setup import provision
 
 def main() -> None:
     lacking, asks = int(sys.argv[2]), libbpf.probe_helper
-    libbpf.probe_helper = lambda helper: helper != lacking and asks(helper)
+
+    def probe_helper(helper: int, kind: int = libbpf.SCHED_CLS) -> bool:
+        return helper != lacking and asks(helper, kind)
+
+    libbpf.probe_helper = probe_helper
     try:
         provision.setup(load(Path(sys.argv[1])))
     except (PycniError, LoaderError) as error:

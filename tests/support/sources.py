@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from loader.places import PROGRAMS
+from loader.places import OBJECTS
 
 HEADER = """
 #include <linux/bpf.h>
@@ -87,7 +87,7 @@ def write_sources(
     (directory / "lib").mkdir(parents=True)
     header = HEADER.format(kind=kind, endpoints=endpoints, endpoint=endpoint)
     (directory / "lib/all.h").write_text(header)
-    for name in PROGRAMS:
+    for name in OBJECTS:
         extra = (broken or {}).get(name, "")
         text = PROGRAM.format(name=name, version=version, extra=extra)
         (directory / f"{name}.c").write_text(text)

@@ -49,12 +49,12 @@ def leave_the_machine() -> None:
     Raises OSError. To be called by the main thread: /proc/self is about that one.
     """
     _check(_libc().unshare(CLONE_NEWNET | CLONE_NEWNS))
-    _mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
+    mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
     for directory in PRIVATE:
-        _mount("tmpfs", directory, kind="tmpfs")
+        mount("tmpfs", directory, kind="tmpfs")
     Path("/run/lock").mkdir()
     _renew_sysfs()
-    _mount("bpf", Path("/sys/fs/bpf"), kind="bpf")
+    mount("bpf", Path("/sys/fs/bpf"), kind="bpf")
     with IPRoute() as ipr:
         (loopback,) = ipr.link_lookup(ifname="lo")
         ipr.link("set", index=loopback, state="up")
@@ -64,18 +64,24 @@ def _renew_sysfs() -> None:
     """/sys/class/net shows the namespace that sysfs was mounted in; control groups stay."""
     kept = Path("/run/cgroup")
     kept.mkdir()
-    _mount(str(CGROUPS), kept, flags=MS_BIND | MS_REC)
-    _mount("sysfs", Path("/sys"), kind="sysfs")
-    _mount(str(kept), CGROUPS, flags=MS_BIND | MS_REC)
-    _check(_libc().umount2(os.fsencode(kept), 2))  # MNT_DETACH: with all below it
+    mount(str(CGROUPS), kept, flags=MS_BIND | MS_REC)
+    mount("sysfs", Path("/sys"), kind="sysfs")
+    mount(str(kept), CGROUPS, flags=MS_BIND | MS_REC)
+    unmount(kept)
     kept.rmdir()
 
 
-def _mount(source: str, target: Path, *, kind: str = "", flags: int = 0) -> None:
+def mount(source: str, target: Path, *, kind: str = "", flags: int = 0) -> None:
+    """mount(2). Raises OSError."""
     done = _libc().mount(
         source.encode(), os.fsencode(target), kind.encode() or None, ctypes.c_ulong(flags), None
     )
     _check(done, f"mount {target}")
+
+
+def unmount(target: Path) -> None:
+    """umount2(2), with all below it. Raises OSError."""
+    _check(_libc().umount2(os.fsencode(target), 2), f"unmount {target}")  # MNT_DETACH
 
 
 def _check(result: int, what: str = "") -> None:

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader import PROGRAMS, btf
+from loader import btf
 from loader.bpf import MapInfo, Object
 from loader.compile import Objects, compile_programs
 from loader.migration import OF_PROGRAMS
+from loader.places import OBJECTS
 from pycni.cluster import IPAddress, IPNetwork
 from pycni.dataplane import dumps, maps
 from pycni.dataplane.maps import Config, Endpoint, Table, Vtep
@@ -156,7 +157,7 @@ def test_a_remote_and_a_vtep_come_back_as_they_went(vtep: IPAddress) -> None:
 def test_every_table_is_as_the_programs_declare_it(objects: Objects) -> None:
     """S-167"""
     declared: dict[str, MapInfo] = {}
-    for program in PROGRAMS:
+    for program in OBJECTS:
         with Object.open(objects.path(program)) as opened:
             declared |= opened.maps()
 

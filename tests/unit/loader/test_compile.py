@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loader import clang
-from loader.compile import PROGRAMS, SOURCES, compile_programs, source_digest
+from loader.compile import OBJECTS, SOURCES, compile_programs, source_digest
 from loader.errors import CompileError
 from loader.objects import Objects
 
@@ -30,7 +30,7 @@ def sources(tmp_path: Path) -> Path:
     directory = tmp_path / "sources"
     (directory / "lib").mkdir(parents=True)
     (directory / "lib/shared.h").write_text("#define ANSWER 0\n")
-    for name in PROGRAMS:
+    for name in OBJECTS:
         (directory / f"{name}.c").write_text(SOURCE.format(name=name))
     return directory
 
@@ -63,7 +63,7 @@ def test_project_sources_compile_without_warnings(cache: Path) -> None:
     objects = compile_programs(cache)
 
     assert SOURCES.is_dir()
-    assert all(objects.path(program).is_file() for program in PROGRAMS)
+    assert all(objects.path(program).is_file() for program in OBJECTS)
 
 
 def test_second_call_compiles_nothing(sources: Path, cache: Path, compiled: list[str]) -> None:
@@ -86,7 +86,7 @@ def test_changed_header_compiles_everything_again(
     second = compile_programs(cache, sources=sources)
 
     assert second.digest != first.digest
-    assert sorted(compiled) == sorted(f"{name}.c" for name in PROGRAMS)
+    assert sorted(compiled) == sorted(f"{name}.c" for name in OBJECTS)
     assert first.path("to_overlay").exists()
 
 
@@ -103,7 +103,7 @@ def test_an_object_has_the_same_bytes_wherever_it_is_compiled(tmp_path: Path) ->
         shutil.copytree(SOURCES, place / "bpf")
         objects.append(compile_programs(place / "cache", sources=place / "bpf"))
 
-    for program in PROGRAMS:
+    for program in OBJECTS:
         first, second = (one.path(program).read_bytes() for one in objects)
         assert first == second, program
         assert bytes(tmp_path) not in first

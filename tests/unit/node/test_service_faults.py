@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pycni.faults import Weight
+from pycni.kernel import cgroups
 from pycni.node import service_faults
 from pycni.node.report import SERVICES, Report
 from pycni.settings import Settings
@@ -63,3 +64,18 @@ def test_what_is_set_aside_is_named(settings: Settings) -> None:
 
     assert found.weight is Weight.DEGRADED
     assert aside[0] in found.found
+
+
+def test_what_the_nodes_own_processes_lack_is_said(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = settings.model_copy(update={"services": "pods+host"})
+    part = cgroups.Root(Path("/sys/fs/cgroup"), is_whole=False)
+    monkeypatch.setattr(cgroups, "root", lambda: part)
+    tell(served, kept_sockets="[Errno 95] Operation not supported")
+
+    words = service_faults.summary(served).split("; ")
+
+    assert words[0] == "pods+host: 4 addresses and ports forwarded"
+    assert "outlive their endpoints: [Errno 95]" in words[1]
+    assert words[2].endswith("in the control group at /sys/fs/cgroup")

@@ -15,7 +15,7 @@ import pytest
 
 import pycni
 from loader import clang
-from loader.compile import PROGRAMS, compile_programs
+from loader.compile import OBJECTS, compile_programs
 from loader.errors import CompileError
 from pycni.cni import launcher
 from pycni.cni.plugin import VERSIONS
@@ -56,7 +56,7 @@ def test_its_objects_serve_where_there_is_no_clang(installed: Path, tmp_path: Pa
     )
 
     assert objects.directory == installed / "bpf_objects"
-    assert all(objects.path(program).stat().st_size for program in PROGRAMS)
+    assert all(objects.path(program).stat().st_size for program in OBJECTS)
 
 
 @pytest.mark.usefixtures("no_clang")
