@@ -22,6 +22,7 @@ from pycni.attachments import restore
 from pycni.cluster import IPAddress
 from pycni.errors import (
     FileError,
+    NameTaken,
     NotAvailable,
     PlaceLost,
     PycniError,
@@ -229,6 +230,12 @@ class Provisioning:
             return *self._register(store, known), None
         except PlaceLost as error:
             return self._stay(error)
+        except NameTaken:
+            raise
+        except (StoreError, TryAgain) as error:  # it may answer, and refuse what is written
+            if self.mending is None:
+                raise
+            return self._stay(error)
 
     def _stay(self, error: PycniError) -> tuple[NodeRecord, list[NodeRecord], PycniError]:
         """As `join`, for a node that stays what it was because of an error, which is raised if it
@@ -335,6 +342,8 @@ class Provisioning:
             log.warning("addresses not told, the agent will error=%s", quoted(error.message))
 
     def write_record(self, node: Node) -> None:
+        if node == self.host.before:
+            return  # a full disk keeps no node from being mended
         if self.host.before is None:
             self.undo.callback(record_path(self.settings).unlink, missing_ok=True)
         else:

@@ -4,7 +4,9 @@ said once, counted, and everything forwards again."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -206,6 +208,42 @@ def test_what_takes_a_setup_is_mended_without_the_store(lab: Lab, name: str) -> 
     finally:
         store.with_name("away").rename(store)
     wait_until(lambda: faults(node) == [], "all is well when the store is back", seconds=LOOK)
+
+
+def test_what_takes_a_setup_is_mended_while_the_store_takes_no_writes(lab: Lab) -> None:
+    """It answers, as etcd without room or a database on a full disk."""
+    node = lab.layout.nodes[0]
+    damage = next(one for one in MENDED if one.name == "overlay device deleted")
+    book.close(load(node.settings_path))
+    with closing(sqlite3.connect(lab.layout.directory / "store" / "cluster.db")) as store:
+        store.execute("BEGIN IMMEDIATE")
+        before = len(told(node))
+
+        damage.do(lab, node)
+        wait_until(lambda: len(told(node)) > before, f"{damage} is mended", seconds=LOOK)
+
+        assert forwards(lab, node) == []
+    wait_until(lambda: faults(node) == [], "all is well when it takes them again", seconds=LOOK)
+
+
+@pytest.mark.parametrize("name", ["overlay device deleted", "all pins"])
+def test_what_takes_a_setup_is_mended_on_a_full_disk(lab: Lab, name: str) -> None:
+    node = lab.layout.nodes[0]
+    full = next(one for one in DAMAGES if one.name == "state directory full")
+    damage = next(one for one in MENDED if one.name.startswith(name))
+    book.close(load(node.settings_path))
+    before = len(told(node))
+
+    full.do(lab, node)
+    try:
+        damage.do(lab, node)
+        wait_until(lambda: len(told(node)) > before, f"{damage} is mended", seconds=LOOK)
+
+        assert forwards(lab, node) == []
+    finally:
+        assert full.undo is not None
+        full.undo(lab, node)
+    wait_until(lambda: faults(node) == [], "all is well on a disk with room", seconds=LOOK)
 
 
 def test_an_agent_that_never_heard_of_the_store_forgets_no_node(lab: Lab) -> None:
