@@ -154,7 +154,7 @@ class Keeper:
         self._tried: dict[Key, Fault] = {}
         """What was not well yet after the last try to mend it."""
         self._problems: dict[str, str] = {}
-        """What failed last, by what was tried."""
+        """Why the last mend of a part, or the last setup, failed."""
         self._is_written = False
         """Whether the book is in its file."""
         self._write_book()
@@ -314,7 +314,8 @@ class Keeper:
                 part.mend(d, self._see(scope))
             except (PycniError, LoaderError, OSError) as error:
                 problem = str(error)
-            self._tell(f"not mended part={quoted(part.name)}", problem, logging.INFO)
+            if self._is_news(part.name, problem):
+                log.info("not mended part=%s error=%s", quoted(part.name), quoted(problem))
 
     def _set_up(self) -> None:
         mending = provision.Mending(self._known.nodes or ())
@@ -325,15 +326,15 @@ class Keeper:
             problem = error.message
         except OSError as error:
             problem = str(error)
-        self._tell("node not mended", problem, logging.WARNING)
+        if self._is_news("setup", problem):
+            log.warning("node not mended error=%s", quoted(problem))
         self._changed()
 
-    def _tell(self, what: str, problem: str, level: int) -> None:
-        """Log a failure once for each reason; `problem` is empty if it went well."""
-        if problem:
-            is_known = problem == self._problems.get(what)
-            log.log(logging.DEBUG if is_known else level, "%s error=%s", what, quoted(problem))
+    def _is_news(self, what: str, problem: str) -> bool:
+        """Whether it failed, and for another reason than last time. No `problem`: it did not."""
+        known = self._problems.get(what, "")
         self._problems[what] = problem
+        return problem not in ("", known)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -92,7 +92,7 @@ def test_an_alias_that_nobody_knows_any_more_is_named(node: LabNode) -> None:
 
     assert (row.name, row.state) == ("leases", State.DEGRADED)
     assert "without its lease" in row.cause
-    assert "delete the pod, so that it is made anew" in row.todo
+    assert "find the pod by its addresses (pycni endpoints), and delete it" in row.todo
 
 
 def test_a_renamed_link_is_named_and_its_pod_is_checked_by_its_lease(
