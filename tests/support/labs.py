@@ -7,6 +7,7 @@ a unix socket, and every name begins with the session's.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import itertools
 import json
@@ -66,10 +67,19 @@ def made_lab(*, nodes: int, pods: int) -> Iterator[Lab]:
 
 def forget_shared() -> None:
     """Remove what the labs of this session share, and their directory with the last of them."""
-    shutil.rmtree(CACHE, ignore_errors=True)
-    for directory in (BASE, *TUNING_STATE):
+    _forget_cache()
+    for directory in TUNING_STATE:
         with suppress(OSError):
             directory.rmdir()
+
+
+@atexit.register
+def _forget_cache() -> None:
+    """Benchmarks have no end of a session. In no child of the session's process."""
+    if f"t{os.getpid()}" == SESSION:
+        shutil.rmtree(CACHE, ignore_errors=True)
+        with suppress(OSError):
+            BASE.rmdir()
 
 
 @contextmanager
