@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from loader import pins, probe
+from loader.errors import LoaderError
 from loader.probe import Feature
 from pycni.dataplane import dumps, maps
 from pycni.errors import PycniError
@@ -159,9 +160,14 @@ def _fault_row(fault: Fault, book: Book, *, serving: bool) -> Row:
 
 
 def _details(part: Part, d: Description, seen: Seen) -> str:
-    """What a person likes to know of a part that is as it must be."""
+    """What a person likes to know of a part that is as it must be; or why that cannot be had."""
     tell = DETAILS.get(part.name)
-    return "" if tell is None else tell(d, seen)
+    try:
+        return "" if tell is None else tell(d, seen)
+    except (PycniError, LoaderError) as error:
+        return f"no details: {error.message}"
+    except OSError as error:
+        return f"no details: {error}"
 
 
 def _programs(d: Description, _: Seen) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from loader.errors import AttachError
 from loader.probe import Feature
-from pycni.errors import NotAvailable
+from pycni.errors import NotAvailable, SetupError
 from pycni.faults import Fault, Weight
 from pycni.node.reachability import Local
 from pycni.settings import Settings
@@ -51,6 +53,25 @@ def test_each_fault_is_a_row() -> None:
         ("routes", State.BROKEN), ("directories", State.DEGRADED)
     ]  # fmt: skip
     assert found[0].cause == "the route to 10.244.0.0/16 is gone"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SetupError("refused"), AttachError("refused"), OSError(errno.EROFS, "refused")],
+    ids=lambda one: type(one).__name__,
+)
+def test_details_that_cannot_be_had_end_no_status(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def tell(*_: object) -> str:
+        raise error
+
+    monkeypatch.setitem(report.DETAILS, "routes", tell)
+
+    (row,) = part_rows()
+    assert row.state is State.OK
+    assert row.cause.startswith("no details: ")
+    assert "refused" in row.cause
 
 
 @pytest.mark.parametrize("serving", [True, False], ids=["with an agent", "without one"])
