@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,8 @@ def clean(lab: Lab, spare: Pod, ipam: Ipam) -> Iterator[None]:
     assert unanswered(lab, node.netns, everyone) == []  # the node's neighbours are known
     before = take(node)
     yield
+    with suppress(AssertionError):  # the agent may be at it
+        wait_until(lambda: differences(before, take(node)) == [], "the node is as before")
     assert differences(before, take(node)) == []
     assert ipam.leases() == []
     assert list((node.directory / "state" / "delegated").glob("*")) == []

@@ -19,6 +19,7 @@ import pytest
 import loader.compile
 from loader.bpf import Map
 from loader.compile import compile_programs
+from loader.places import SOCKETS
 from pycni.dataplane import maps
 from pycni.lab import processes
 from pycni.lab.cluster import Lab, pycni_command
@@ -54,6 +55,9 @@ SIZES = {
     "endpoints": 16, "remotes": 24, "vteps": 12, "nodes": 24, "nexthops": 32, "path_mtus": 8,
     "self": 32, "services": 32, "slots": 8, "backends": 32, "flows": 72, "affinity": 24,
 }  # fmt: skip
+
+LOADED = frozenset(maps.TABLES) - {SOCKETS}
+"""On a node whose own processes have no Services."""
 
 Rows = list[dict[str, Any]]
 
@@ -191,7 +195,7 @@ def vouched(lab: Lab, node: LabNode) -> bool:
 
 def pinned(node: LabNode) -> dict[str, Map]:
     root = load(node.settings_path).pin_root
-    return {name: Map.open_pinned(root / "maps" / name) for name in maps.TABLES}
+    return {name: Map.open_pinned(root / "maps" / name) for name in LOADED}
 
 
 def value_sizes(node: LabNode) -> dict[str, int]:
@@ -207,4 +211,4 @@ def map_ids(node: LabNode) -> dict[str, int]:
 
 
 def plain_sizes() -> dict[str, int]:
-    return {name: maps.TABLES[name].value.layout.size for name in maps.TABLES}
+    return {name: maps.TABLES[name].value.layout.size for name in LOADED}

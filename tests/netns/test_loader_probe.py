@@ -23,7 +23,7 @@ def test_kernel_under_test_has_all_that_is_needed() -> None:
 
 
 def test_missing_helper_is_named_with_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libbpf, "probe_helper", lambda helper: helper != 155)
+    monkeypatch.setattr(libbpf, "probe_helper", lambda helper, *_: helper != 155)
 
     with pytest.raises(KernelError, match="lacks redirect_peer") as error:
         probe.require(probe.probe())

@@ -47,6 +47,8 @@ MTU, LOWER, HIGHER = 1500, 1400, 1600
 EVENT, LOOK = 5.0, 45.0
 """Seconds within which a busy test machine must have mended what has an event, and what has none.
 An agent alone on a machine takes less than one, and less than 31."""
+STORE = 20.0
+"""As EVENT, for what the agent hears by the store, and mends by a setup: alone it takes 3."""
 
 
 @dataclass(frozen=True)
@@ -599,7 +601,7 @@ DAMAGES = (
     Damage("uplink's MTU raised", _uplink_mtu(MTU, HIGHER), "uplink", "MTU", is_broken=False,
            plugin_tells=False),
     Damage("record removed from the store", _unregister, "registration", "not in the store",
-           is_broken=False, plugin_tells=False),
+           is_broken=False, plugin_tells=False, within=STORE),
     *(Damage(f"{name} directory read-only", _mount_read_only(f"{name}_dir"), "directories",
              "read-only", is_broken=False, undo=_unmount(f"{name}_dir"))
       for name in ("state", "run")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All tables of a node as JSON: python dump_tables.py SETTINGS."""
+"""All tables that a node has, as JSON: python dump_tables.py SETTINGS."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import sys
 from pathlib import Path
 
+from loader import pins
 from pycni.dataplane import dumps, maps
 from pycni.settings import load
 
 
 def main() -> None:
     root = load(Path(sys.argv[1])).pin_root
-    found = {name: dumps.dump(root, name)[0] for name in maps.TABLES}
+    loaded = (name for name in maps.TABLES if pins.has_map(root, name))
+    found = {name: dumps.dump(root, name)[0] for name in loaded}
     sys.stdout.write(json.dumps(found))
 
 
