@@ -242,7 +242,8 @@ def test_an_address_that_moves_is_the_other_nodes(lab: Lab) -> None:
     ip(other.netns, f"addr add {moving}/32 dev {NODE_UPLINK}")
     wait_until(lambda: owner(lab, node, moving) == "198.18.0.2", "it is node two's")
 
-    assert unanswered(lab, node.pods[0].netns, [moving]) == []
+    pod = node.pods[0].netns
+    wait_until(lambda: unanswered(lab, pod, [moving]) == [], "node two has heard of it, too")
     ip(other.netns, f"addr del {moving}/32 dev {NODE_UPLINK}")
     wait_until(lambda: owner(lab, node, moving) is None, "it is nobody's")
 
