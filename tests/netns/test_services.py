@@ -31,9 +31,10 @@ from support.lab_services import (
     entries,
     port,
     service,
+    services_lab,
     slices,
 )
-from support.labs import prepared_lab, setup, within, write_settings
+from support.labs import setup, within, write_settings
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -51,19 +52,8 @@ with_both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[File]:
-    """Two nodes with two pods each, whose Services are in a file."""
-    with prepared_lab(nodes=2, pods=2) as lab:
-        file = File(lab, lab.layout.directory / "services.yaml")
-        file.put()
-        for node in lab.layout.nodes:
-            write_settings(node, services="pods", services_file=str(file.path))
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
-        yield file
+    with services_lab("pods") as made:
+        yield made
 
 
 @pytest.fixture

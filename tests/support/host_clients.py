@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import Pod
 from support import control_group
@@ -23,9 +22,10 @@ from support.lab_services import (
     ends_of,
     port,
     service,
+    services_lab,
     slices,
 )
-from support.labs import prepared_lab, within, write_settings
+from support.labs import within
 
 PROTOCOLS = ("TCP", "UDP")
 SERVICE_PORTS = [port(protocol) for protocol in PROTOCOLS]
@@ -39,17 +39,7 @@ MAPPED = 46
 def host_lab() -> Iterator[File]:
     """Two nodes with two pods each, whose Services are in a file; both nodes' programs are at one
     control group."""
-    with control_group.own(), prepared_lab(nodes=2, pods=2) as lab:
-        file = File(lab, lab.layout.directory / "services.yaml")
-        file.put()
-        for node in lab.layout.nodes:
-            write_settings(node, services="pods+host", services_file=str(file.path))
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
+    with control_group.own(), services_lab("pods+host") as file:
         yield file
 
 

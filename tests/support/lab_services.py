@@ -19,7 +19,7 @@ from pycni.dataplane import maps
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import LabNode, Pod
 from pycni.settings import load
-from support.labs import within
+from support.labs import prepared_lab, start, within, write_settings
 from support.waiting import wait_until
 
 VIPS = {4: "10.96.0.10", 6: "fd00:96::10"}
@@ -102,6 +102,19 @@ class File:
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps({"kind": "List", "items": list(documents)}))
         new.rename(self.path)
+
+
+@contextmanager
+def services_lab(mode: str) -> Iterator[File]:
+    """Two nodes with two pods each, whose Services are in a file; `mode`: their setting
+    `services`."""
+    with prepared_lab(nodes=2, pods=2) as lab:
+        file = File(lab, lab.layout.directory / "services.yaml")
+        file.put()
+        for node in lab.layout.nodes:
+            write_settings(node, services=mode, services_file=str(file.path))
+        start(lab)
+        yield file
 
 
 def _is_written(node: LabNode, documents: Sequence[Document]) -> bool:

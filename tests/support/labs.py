@@ -55,14 +55,19 @@ _numbers = itertools.count(1)
 def made_lab(*, nodes: int, pods: int) -> Iterator[Lab]:
     """A lab that is up."""
     with prepared_lab(nodes=nodes, pods=pods) as lab:
-        for node in lab.layout.nodes:
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
+        start(lab)
         yield lab
+
+
+def start(lab: Lab) -> None:
+    """Start the agents of all nodes, and attach all pods once the nodes know each other."""
+    for node in lab.layout.nodes:
+        lab.start_agent(node)
+    for node in lab.layout.nodes:
+        cluster.wait_for_agent(lab, node)
+    cluster.wait_for_members(lab)
+    for pod in lab.layout.pods:
+        lab.attach(pod)
 
 
 def forget_shared() -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from pycni.lab import cluster
 from pycni.lab.cluster import Lab
 from pycni.lab.layout import BRIDGE, NODE_UPLINK, POD_IFNAME
 from pycni.node import overlay
@@ -19,7 +18,7 @@ from support import flows, offloads
 from support.flood import unanswered
 from support.flows import send_frames
 from support.kernel import open_iproute
-from support.labs import prepared_lab, setup, write_settings
+from support.labs import prepared_lab, setup, start, write_settings
 from support.labs import rows as map_rows
 from support.waiting import wait_until
 
@@ -91,12 +90,7 @@ def surrounded(surroundings: Surroundings) -> Iterator[Lab]:
             _set_mtu(lab.layout.underlay_netns, node.port, mtu)
             vtep = next(a.ip for a in node.underlay if a.version == surroundings.underlay)
             write_settings(node, vtep=str(vtep))
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
+        start(lab)
         yield lab
 
 

@@ -21,7 +21,7 @@ from pycni.node import next_hops, report
 from pycni.settings import load
 from pycni.stores import DIRECT
 from support.flood import unanswered
-from support.labs import drops, prepared_lab, within, write_settings
+from support.labs import drops, prepared_lab, start, within, write_settings
 from support.underlay import FORWARDING, ROUTERS, write_parameters
 from support.waiting import wait_until
 
@@ -133,13 +133,7 @@ def nodes_on_link(underlay: int, *, encap: str = "direct", **settings: Any) -> I
         for node in (made.one, made.two):
             for here, there in ((node, made.routed), (made.routed, node)):
                 route_by_router(made, here, there)
-        for node in lab.layout.nodes:
-            lab.start_agent(node)
-        for node in lab.layout.nodes:
-            cluster.wait_for_agent(lab, node)
-        cluster.wait_for_members(lab)
-        for pod in lab.layout.pods:
-            lab.attach(pod)
+        start(lab)
         if encap in SEND_DIRECTLY:
             made.wait_for_modes(DIRECT)
         yield made
